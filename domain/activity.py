@@ -1,0 +1,297 @@
+"""An activity: one run of a workflow, a master whose children are tasks; its status is never stored, only rolled up.
+
+The activity keeps the snapshot of the workflow that it was made from, so no later change reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from domain.decider import Claim, Context, Decider, Decision, checked_id, checked_schedule, merged, own_id
+from domain.directory import Eligibility, People, actor_kind, known_hub
+from domain.errors import Rejected
+from domain.lifecycle import FAILED, TERMINAL, permit
+from domain.task import Task, TaskAssigned, TaskCreated
+from domain.task_decide import MOST_ASSIGNEES, canceled, changed_fields, resolved_assignees
+from domain.workflow import Step, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """One step's task. `assignees` left out takes the step's default people; an empty list means nobody, on purpose."""
+
+    id: str | None = None
+    title: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    assignees: tuple[str, ...] | None = None
+    start: str | None = None
+    end: str | None = None
+    hub: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateActivity:
+    workflow_id: str
+    tasks: tuple[NewTask, ...]
+    id: str | None = None
+    title: str | None = None
+    hub: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeActivity:
+    """What is left out stays as it is; a field set to null goes away."""
+
+    id: str
+    title: str | None = None
+    hub: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelActivity:
+    id: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityCreated:
+    """`children` are the tasks' ids in the order of `steps`; both never change."""
+
+    id: str
+    title: str
+    workflow_id: str
+    workflow_version: int
+    workflow_name: str
+    steps: tuple[Step, ...]
+    gating: str
+    failure: str
+    children: tuple[str, ...]
+    hub: str | None = None
+    project: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityFieldsChanged:
+    """Title, hub and fields; `old` and `new` hold just what differs."""
+
+    id: str
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityCanceled:
+    id: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityStatusChanged:
+    """What the roll-up policy found; it stands on a stream of its own and no decision reads it."""
+
+    id: str
+    old: str
+    new: str
+    rule: str
+    progress: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An activity's state."""
+
+    id: str
+    title: str
+    children: tuple[str, ...]
+    hub: str | None
+    project: str | None
+    fields: dict[str, Any]
+    canceled: bool = False
+
+
+def decide(command: CreateActivity | ChangeActivity | CancelActivity, context: Context) -> Decision:
+    """Decide a command on an activity."""
+    match command:
+        case CreateActivity():
+            return _create(command, context)
+        case ChangeActivity():
+            return _change(command, context)
+        case CancelActivity():
+            return _cancel(command, context)
+
+
+def _create(command: CreateActivity, context: Context) -> Decision:
+    workflow: Workflow | None = context.state("workflow", checked_id(command.workflow_id, "/workflow_id"))
+    if workflow is None or workflow.retired:
+        raise Rejected("not-found", f"there is no workflow {command.workflow_id}", "/workflow_id")
+    permit("activity.create", actor_kind(context, (), workflow.project))
+    if len(command.tasks) != len(workflow.steps):
+        detail = f"the workflow has {len(workflow.steps)} steps, the command {len(command.tasks)} tasks"
+        raise Rejected("wrong-task-count", detail, "/tasks")
+    activity_id = own_id(command.id, context)
+    if command.id is not None and context.state("activity", activity_id) is not None:
+        raise Rejected("taken", f"there is an activity {activity_id} already", "/id")
+    children = _child_ids(command.tasks, context)
+    if command.hub is not None:
+        known_hub(context, command.hub, "/hub")
+    title = command.title if command.title is not None else workflow.name
+    created = ActivityCreated(
+        activity_id,
+        title,
+        workflow.id,
+        workflow.version,
+        workflow.name,
+        workflow.steps,
+        workflow.gating,
+        workflow.failure,
+        children,
+        command.hub,
+        workflow.project,
+        command.fields,
+    )
+    people = People(context)
+    pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
+    wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
+    people.load(reference for references in wanted for reference in references[:MOST_ASSIGNEES])
+    events: list[tuple[str, Any]] = [(context.stream("activity", activity_id), created)]
+    for index, (task, step) in enumerate(pairs):
+        events += _child(index, task, step, created, people, context)
+    claims = dict(people.claims)
+    if context.holder("workflow-use", workflow.id) is None:
+        claims[Claim("workflow-use", workflow.id)] = activity_id
+    return Decision((*people.events, *events), claims)
+
+
+def _child_ids(tasks: Iterable[NewTask], context: Context) -> tuple[str, ...]:
+    brought: dict[str, int] = {}
+    children = []
+    for index, task in enumerate(tasks):
+        pointer = f"/tasks/{index}/id"
+        child = own_id(task.id, context, pointer)
+        if child in brought:
+            raise Rejected("taken", f"two tasks have the id {child}", pointer)
+        if task.id is not None:
+            brought[child] = index
+        children.append(child)
+    for child, state in zip(brought, context.all_states("task", brought), strict=True):
+        if state is not None:
+            raise Rejected("taken", f"there is a task {child} already", f"/tasks/{brought[child]}/id")
+    return tuple(children)
+
+
+def _child(
+    index: int, task: NewTask, step: Step, activity: ActivityCreated, people: People, context: Context
+) -> Iterable[tuple[str, Any]]:
+    pointer = f"/tasks/{index}"
+    checked_schedule(task.start, task.end, pointer)
+    if task.hub is not None:
+        known_hub(context, task.hub, f"{pointer}/hub")
+    rule = Eligibility(activity.project, step.roles, step.whitelist, step.blacklist)
+    wanted = step.assignees if task.assignees is None else task.assignees
+    assignees = resolved_assignees(wanted, people, rule, context, f"{pointer}/assignees")
+    child = activity.children[index]
+    created = TaskCreated(
+        id=child,
+        title=task.title if task.title is not None else step.name,
+        activity_id=activity.id,
+        step=index,
+        flow=step.flow,
+        flow_id=step.flow_id,
+        fields=task.fields,
+        start=task.start,
+        end=task.end,
+        hub=task.hub if task.hub is not None else activity.hub,
+        project=activity.project,
+        roles=step.roles,
+        whitelist=step.whitelist,
+        blacklist=step.blacklist,
+        after=activity.children[:index] if activity.gating == "sequential" else (),
+    )
+    stream = context.stream("task", child)
+    yield stream, created
+    if assignees:
+        yield stream, TaskAssigned(child, activity.id, assignees)
+
+
+def _present(activity_id: str, context: Context) -> Activity:
+    activity: Activity | None = context.state("activity", checked_id(activity_id, "/id"))
+    if activity is None:
+        raise Rejected("not-found", f"there is no activity {activity_id}", "/id")
+    return activity
+
+
+def _change(command: ChangeActivity, context: Context) -> Decision:
+    activity = _present(command.id, context)
+    permit("activity.change", actor_kind(context, (), activity.project))
+    if activity.canceled:
+        raise Rejected("activity-canceled", "the activity was cancelled")
+    if command.hub is not None:
+        known_hub(context, command.hub, "/hub")
+    old, new = changed_fields(activity.title, activity.hub, activity.fields, command)
+    if not new:
+        return Decision()
+    event = ActivityFieldsChanged(activity.id, old, new)
+    return Decision(((context.stream("activity", activity.id), event),))
+
+
+def _cancel(command: CancelActivity, context: Context) -> Decision:
+    activity = _present(command.id, context)
+    permit("activity.cancel", actor_kind(context, (), activity.project))
+    children: list[Task] = context.all_states("task", activity.children)
+    left = [task for task in children if task.lifecycle not in TERMINAL or task.lifecycle is FAILED]
+    if activity.canceled or not left:
+        raise Rejected("terminal", "the activity has ended")
+    event = ActivityCanceled(activity.id, command.reason)
+    decisions = [canceled(task, "activity-canceled", context) for task in left]
+    events = ((context.stream("activity", activity.id), event), *(e for d in decisions for e in d.events))
+    return Decision(events, {claim: holder for d in decisions for claim, holder in d.claims.items()})
+
+
+def evolve(state: Activity | None, event: Any) -> Activity | None:
+    """Return the activity after one more event."""
+    match event:
+        case ActivityCreated():
+            return Activity(event.id, event.title, event.children, event.hub, event.project, event.fields)
+        case ActivityFieldsChanged() if state is not None:
+            new = event.new
+            return replace(
+                state,
+                title=new.get("title", state.title),
+                hub=new.get("hub", state.hub),
+                fields=merged(state.fields, new.get("fields", {})),
+            )
+        case ActivityCanceled() if state is not None:
+            return replace(state, canceled=True)
+    return state
+
+
+def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable[tuple[str, str]]:
+    """Name the streams that the command is sure to look at, the activity's own first."""
+    if not isinstance(command, CreateActivity):
+        return (("activity", command.id),)
+    own = () if command.id is None else (("activity", command.id),)
+    return (*own, ("workflow", command.workflow_id), *(("task", task.id) for task in command.tasks if task.id))
+
+
+DECIDER = Decider(
+    category="activity",
+    commands={
+        "activity.create": CreateActivity,
+        "activity.change": ChangeActivity,
+        "activity.cancel": CancelActivity,
+    },
+    events={
+        "activity.created": ActivityCreated,
+        "activity.fields-changed": ActivityFieldsChanged,
+        "activity.canceled": ActivityCanceled,
+        "activity.status-changed": ActivityStatusChanged,
+    },
+    decide=decide,
+    evolve=evolve,
+    reads=reads,
+)

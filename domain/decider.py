@@ -1,0 +1,182 @@
+"""The shape of every aggregate: commands in, events out, and everything that a decision looked at is remembered.
+
+What a decision read must still hold when it is recorded, so a decision never looks at anything but its `Context`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from domain.errors import Rejected
+from domain.streams import ID, stream_of
+
+SYSTEM = "system"
+# Stricter than `datetime.fromisoformat`, which also reads week dates, basic forms and offsets with seconds.
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+
+
+class Claim(NamedTuple):
+    """A fact that is unique over many streams of a tenant, such as a workflow's name."""
+
+    kind: str
+    key: str
+
+
+class NotLoaded(Exception):
+    """A decision looked at streams or claims that are not in memory; load them and decide again."""
+
+    def __init__(self, streams: Iterable[str] = (), claims: Iterable[Claim] = ()) -> None:
+        super().__init__("not loaded")
+        self.streams = tuple(streams)
+        self.claims = tuple(claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command does: events by stream, in order, and the holders of claims (None gives a claim up)."""
+
+    events: tuple[tuple[str, Any], ...] = ()
+    claims: Mapping[Claim, str | None] = field(default_factory=dict)
+
+
+class Context:
+    """All that one decision may look at: the time, fresh ids, the states of streams, the holders of claims.
+
+    `states` maps a stream to its state (None when the stream is empty) and `holders` a claim to its holder; both are
+    shared by a batch. `streams_read` and `claims_read` collect what the decision looked at. An id or
+    number that the decision itself drew is never looked up: it is another one at each attempt, so that would never end.
+    """
+
+    __slots__ = ("actor", "claims_read", "holders", "new_id", "new_number", "now", "states", "streams_read", "tenant")
+
+    def __init__(
+        self,
+        tenant: str,
+        actor: str,
+        now: datetime,
+        new_id: Callable[[], str],
+        new_number: Callable[[], int],
+        states: Mapping[str, Any],
+        holders: Mapping[Claim, str | None],
+    ) -> None:
+        self.tenant = tenant
+        self.actor = actor
+        self.now = now
+        self.new_id = new_id
+        self.new_number = new_number
+        self.states = states
+        self.holders = holders
+        self.streams_read: dict[str, None] = {}
+        self.claims_read: dict[Claim, None] = {}
+
+    def stream(self, category: str, entity_id: str) -> str:
+        """Return the name of a stream of the command's own tenant; a decision cannot name another's."""
+        return stream_of(self.tenant, category, entity_id)
+
+    def state(self, category: str, entity_id: str) -> Any:
+        """Return one stream's state, or None when it has no events."""
+        stream = stream_of(self.tenant, category, entity_id)
+        try:
+            state = self.states[stream]
+        except KeyError:
+            raise NotLoaded(streams=(stream,)) from None
+        self.streams_read[stream] = None
+        return state
+
+    def all_states(self, category: str, entity_ids: Iterable[str]) -> list[Any]:
+        """Return several states at once, so that what is missing is loaded in one round."""
+        streams = [stream_of(self.tenant, category, entity_id) for entity_id in entity_ids]
+        missing = [stream for stream in streams if stream not in self.states]
+        if missing:
+            raise NotLoaded(streams=missing)
+        self.streams_read.update(dict.fromkeys(streams))
+        return [self.states[stream] for stream in streams]
+
+    def holder(self, kind: str, key: str) -> str | None:
+        """Return who holds a claim, or None."""
+        return self.all_holders(kind, (key,))[0]
+
+    def all_holders(self, kind: str, keys: Iterable[str]) -> list[str | None]:
+        """Return the holders of several claims of one kind."""
+        claims = [Claim(kind, key) for key in keys]
+        missing = [claim for claim in claims if claim not in self.holders]
+        if missing:
+            raise NotLoaded(claims=missing)
+        self.claims_read.update(dict.fromkeys(claims))
+        return [self.holders[claim] for claim in claims]
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """One aggregate: its commands and events by their names on the wire, and the pure functions over them.
+
+    `decide(command, context) -> Decision` may raise `Rejected` or `NotLoaded`; `evolve(state, event) -> state`;
+    `reads(command) -> ids` names the aggregate's own streams that the command is sure to look at, so that a batch
+    loads them in one query.
+    """
+
+    category: str
+    commands: Mapping[str, type]
+    events: Mapping[str, type]
+    decide: Callable[[Any, Context], Decision]
+    evolve: Callable[[Any, Any], Any]
+    reads: Callable[[Any], Iterable[tuple[str, str]]]
+
+
+def own_id(given: str | None, context: Context, pointer: str = "/id") -> str:
+    """Return the id that the command brought, checked, or a fresh one."""
+    if given is None:
+        return context.new_id()
+    return checked_id(given, pointer)
+
+
+def checked_id(given: str, pointer: str) -> str:
+    """Return the id, or refuse what could not be one."""
+    if not ID.match(given):
+        raise Rejected("invalid", "an id is 1 to 64 characters of A-Z a-z 0-9 _ -", pointer)
+    return given
+
+
+def instant(text: str, pointer: str) -> datetime:
+    """Return the instant that an RFC 3339 text names; the text itself is what is stored and shown."""
+    try:
+        moment = datetime.fromisoformat(text) if _RFC_3339.match(text) else None
+        if moment is not None:
+            moment.astimezone(UTC)  # a local time of the year 1 may lie before the first instant that readers can hold
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        raise Rejected("invalid", "a time is RFC 3339 with an offset, such as 2025-10-31T08:55:00.000+07:00", pointer)
+    return moment
+
+
+def checked_schedule(start: str | None, end: str | None, pointer: str) -> None:
+    """Refuse times that are no times and an end before its start."""
+    first = instant(start, f"{pointer}/start") if start is not None else None
+    last = instant(end, f"{pointer}/end") if end is not None else None
+    if first is not None and last is not None and last < first:
+        raise Rejected("invalid", "the end lies before the start", f"{pointer}/end")
+
+
+def changes(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (old, new) of just the keys whose value differs; a wanted None takes a key away."""
+    # As JSON, because to Python 1, 1.0 and True are the same value.
+    keys = [key for key, value in wanted.items() if _as_json(before.get(key)) != _as_json(value)]
+    return {key: before.get(key) for key in keys}, {key: wanted[key] for key in keys}
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields after a change; None takes a key away."""
+    after = {**before, **new}
+    return {key: value for key, value in after.items() if value is not None}

@@ -1,0 +1,134 @@
+"""The life of a task as one table, state by command; guards, allowed actions, the diagram and the tests read it.
+
+A cell holds the state that the command leads to, or the code of the refusal. Two commands depend on more than the
+state, and say so at their own place: `task.assign` with `start` leads on to ACTIVE, and `task.cancel` reaches a
+FAILED task when its activity was cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from domain.errors import Rejected
+
+
+class Lifecycle(StrEnum):
+    OPEN = "OPEN"
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+
+OPEN, ACTIVE, PAUSED, COMPLETED, FAILED, CANCELED = Lifecycle
+TERMINAL = frozenset({COMPLETED, FAILED, CANCELED})
+
+Cell = Lifecycle | str
+
+
+def _row(
+    opened: Cell, active: Cell, paused: Cell, completed: Cell, failed: Cell, canceled: Cell
+) -> Mapping[Lifecycle, Cell]:
+    return {OPEN: opened, ACTIVE: active, PAUSED: paused, COMPLETED: completed, FAILED: failed, CANCELED: canceled}
+
+
+_T = "terminal"
+TABLE: Mapping[str, Mapping[Lifecycle, Cell]] = {
+    # command:             OPEN              ACTIVE                PAUSED                COMPLETED, FAILED, CANCELED
+    "task.assign": _row(OPEN, "already-processing", "already-processing", _T, _T, _T),
+    "task.claim": _row(OPEN, "already-processing", "already-processing", _T, _T, _T),
+    "task.reassign": _row(OPEN, OPEN, OPEN, _T, _T, _T),
+    "task.unassign": _row(OPEN, OPEN, OPEN, _T, _T, _T),
+    "task.process": _row(ACTIVE, "already-processing", ACTIVE, _T, _T, _T),
+    "task.pause": _row(
+        "not-processing", PAUSED, "not-processing", "not-processing", "not-processing", "not-processing"
+    ),
+    "task.save": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
+    "task.change": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
+    "task.complete": _row(COMPLETED, COMPLETED, COMPLETED, _T, _T, _T),
+    "task.error": _row(FAILED, FAILED, FAILED, _T, _T, _T),
+    "task.cancel": _row(CANCELED, CANCELED, CANCELED, _T, _T, _T),
+    "task.retry": _row("not-failed", "not-failed", "not-failed", "not-failed", OPEN, "not-failed"),
+}
+
+_DETAIL = {
+    "terminal": "the task has ended",
+    "already-processing": "the task is being worked on already",
+    "not-processing": "the task is not being worked on",
+    "not-failed": "only a failed task is tried again",
+}
+
+# Who may give a command: the kinds of actor, and the code that anyone else is refused with.
+ASSIGNEE, MANAGER, SYSTEM, OTHER = "assignee", "manager", "system", "other"
+_ANYONE = frozenset({ASSIGNEE, MANAGER, SYSTEM, OTHER})
+_WORKER = frozenset({ASSIGNEE, SYSTEM})
+_LEAD = frozenset({MANAGER, SYSTEM})
+_INVOLVED = frozenset({ASSIGNEE, MANAGER, SYSTEM})
+RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
+    "task.create": (_ANYONE, "forbidden"),
+    "task.assign": (_LEAD, "forbidden"),
+    "task.claim": (_ANYONE, "forbidden"),
+    "task.reassign": (_INVOLVED, "forbidden"),
+    "task.unassign": (_INVOLVED, "forbidden"),
+    "task.process": (_WORKER, "not-assignee"),
+    "task.pause": (_WORKER, "not-assignee"),
+    "task.save": (_WORKER, "not-assignee"),
+    "task.change": (_INVOLVED, "forbidden"),
+    "task.complete": (_WORKER, "not-assignee"),
+    "task.error": (_INVOLVED, "forbidden"),
+    "task.cancel": (_LEAD, "forbidden"),
+    "task.retry": (_LEAD, "forbidden"),
+    "activity.create": (_ANYONE, "forbidden"),
+    "activity.change": (_LEAD, "forbidden"),
+    "activity.cancel": (_LEAD, "forbidden"),
+    "workflow.define": (_LEAD, "forbidden"),
+    "workflow.change": (_LEAD, "forbidden"),
+    "workflow.retire": (_LEAD, "forbidden"),
+    "directory.register": (_LEAD, "forbidden"),
+    "directory.change": (_LEAD, "forbidden"),
+    "directory.retire": (_LEAD, "forbidden"),
+}
+
+
+def guard(command: str, current: Lifecycle) -> Lifecycle:
+    """Return the state that the command leads to, or refuse it with the table's code."""
+    cell = TABLE[command][current]
+    if isinstance(cell, Lifecycle):
+        return cell
+    raise Rejected(cell, _DETAIL[cell])
+
+
+def permit(command: str, kind: str) -> None:
+    """Refuse an actor whose kind may not give this command."""
+    allowed, code = RIGHTS[command]
+    if kind not in allowed:
+        detail = "only an assignee may do this" if code == "not-assignee" else f"{command} is not for this actor"
+        raise Rejected(code, detail)
+
+
+def allowed_actions(current: Lifecycle, assigned: bool, kind: str) -> tuple[str, ...]:
+    """Return the commands that this kind of actor can give to a task in this state, in the table's order."""
+    return tuple(
+        command
+        for command, row in TABLE.items()
+        if isinstance(row[current], Lifecycle)
+        and kind in RIGHTS[command][0]
+        and not (assigned and command in ("task.assign", "task.claim"))
+        and not (not assigned and command in ("task.reassign", "task.unassign"))
+        and not (not assigned and command == "task.complete" and current is OPEN)
+    )
+
+
+def mermaid() -> str:
+    """Return the table as a Mermaid state diagram; commands that stay in a state are left out."""
+    arrows = [
+        f"    {state} --> {target}: {command}"
+        for command, row in TABLE.items()
+        for state, target in row.items()
+        if isinstance(target, Lifecycle) and target is not state
+    ]
+    arrows.append(f"    {OPEN} --> {ACTIVE}: task.assign with start")
+    arrows.append(f"    {FAILED} --> {CANCELED}: task.cancel once the activity is cancelled")
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {OPEN}: task.create, activity.create", *sorted(arrows)])

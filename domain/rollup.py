@@ -1,0 +1,118 @@
+"""The roll-up: children to master, by the first of rules U1 to U10 that fits, as one pure function.
+
+It recomputes from all children and never counts up or down, so neither order nor repetition of events can matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL, Lifecycle
+
+RULES: Mapping[str, str] = {
+    "U1": "the activity was cancelled",
+    "U2": "every task is completed",
+    "U3": "every task is cancelled",
+    "U4": "a task failed, and the workflow fails fast",
+    "U5": "every task has ended, and some failed",
+    "U6": "every task has ended, some completed and some cancelled",
+    "U7": "a task failed while others go on",
+    "U8": "a task is assigned, dispatched, started, paused or completed",
+    "U9": "a task's targets could not be resolved",
+    "U10": "nothing has happened yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What the roll-up sees of a task. Times are instants in UTC; `label` is the step's sub-status once completed."""
+
+    step: int
+    lifecycle: Lifecycle = OPEN
+    assignees: tuple[str, ...] = ()
+    dispatched: bool = False
+    unresolved: bool = False
+    overdue: bool = False
+    start: str | None = None
+    end: str | None = None
+    label: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """The master as its children make it. `start` and `end` are the winning child's own texts."""
+
+    lifecycle: Lifecycle
+    rule: str
+    partial: bool
+    attention: bool
+    unresolved: bool
+    overdue: bool
+    assignees: tuple[str, ...]
+    start: str | None
+    end: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    sub_status: str | None
+    current_step: int | None
+    progress: dict[str, int]
+
+
+def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = False) -> Rollup:
+    """Return the master's state; the children may come in any order."""
+    tasks = sorted(children, key=lambda child: child.step)
+    status, rule = _status([task.lifecycle for task in tasks], tasks, canceled, fail_fast)
+    left = [task for task in tasks if task.lifecycle is not CANCELED] or tasks
+    begins = [(datetime.fromisoformat(task.start), task.step, task.start) for task in left if task.start is not None]
+    ends = [(datetime.fromisoformat(task.end), -task.step, task.end) for task in left if task.end is not None]
+    starts = [task.started_at for task in tasks if task.started_at is not None]
+    labels = [task.label for task in tasks if task.lifecycle is COMPLETED and task.label is not None]
+    open_steps = [task.step for task in tasks if task.lifecycle not in TERMINAL]
+    closed = status in TERMINAL
+    closings = [task.ended_at for task in tasks if task.ended_at is not None]
+    return Rollup(
+        lifecycle=status,
+        rule=rule,
+        partial=rule == "U6",
+        attention=rule == "U7",
+        unresolved=rule == "U9" or any(task.unresolved for task in tasks if task.lifecycle not in TERMINAL),
+        overdue=any(task.overdue for task in tasks if task.lifecycle not in TERMINAL),
+        assignees=tuple(dict.fromkeys(member for task in tasks for member in task.assignees)),
+        start=min(begins)[2] if begins else None,
+        end=max(ends)[2] if ends else None,
+        started_at=min(starts) if starts else None,
+        ended_at=max(closings) if closed and closings else None,
+        sub_status=labels[-1] if labels else None,
+        current_step=open_steps[0] if open_steps and not closed else None,
+        progress=_progress([task.lifecycle for task in tasks]),
+    )
+
+
+def _status(states: list[Lifecycle], tasks: list[Child], canceled: bool, fail_fast: bool) -> tuple[Lifecycle, str]:
+    seen = set(states)
+    ended = seen <= TERMINAL
+    if canceled:
+        return CANCELED, "U1"
+    if seen == {COMPLETED}:
+        return COMPLETED, "U2"
+    if seen == {CANCELED}:
+        return CANCELED, "U3"
+    if fail_fast and FAILED in seen:
+        return FAILED, "U4"
+    if seen and ended:
+        return (FAILED, "U5") if FAILED in seen else (COMPLETED, "U6")
+    if FAILED in seen:
+        return ACTIVE, "U7"
+    if seen & {ACTIVE, PAUSED, COMPLETED} or any(task.assignees or task.dispatched for task in tasks):
+        return (PAUSED if seen - TERMINAL == {PAUSED} else ACTIVE), "U8"
+    return OPEN, ("U9" if any(task.unresolved for task in tasks) else "U10")
+
+
+def _progress(states: list[Lifecycle]) -> dict[str, int]:
+    counted = {state.value.lower(): states.count(state) for state in Lifecycle}
+    due = len(states) - counted["canceled"]
+    return {"total": len(states), **counted, "percent": 100 * counted["completed"] // due if due else 0}

@@ -1,0 +1,1 @@
+"""What the domain decides: every command, every rule, every event."""

@@ -1,0 +1,147 @@
+"""One case per command and outcome; what is asked of each command stands in CONTRACT, and a test compares both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from domain.decider import Claim
+from tests.given import Outcome
+
+DONE, IGNORED = "done", "ignored"
+
+# What each command may answer. `done` and `ignored` beside the codes of its refusals.
+CONTRACT: dict[str, set[str]] = {
+    "task.create": {DONE, "invalid", "not-found", "taken", "not-eligible"},
+    "task.assign": {
+        DONE,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "already-assigned",
+        "already-processing",
+        "not-eligible",
+        "blocked",
+        "unresolved",
+        "terminal",
+    },
+    "task.claim": {
+        DONE,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "already-assigned",
+        "already-processing",
+        "not-eligible",
+        "blocked",
+        "unresolved",
+        "terminal",
+    },
+    "task.reassign": {
+        DONE,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "not-assigned",
+        "not-eligible",
+        "same-assignee",
+        "terminal",
+    },
+    "task.unassign": {DONE, "invalid", "not-found", "forbidden", "not-assigned", "terminal"},
+    "task.process": {
+        DONE,
+        "invalid",
+        "not-found",
+        "not-assignee",
+        "already-processing",
+        "blocked",
+        "unresolved",
+        "terminal",
+    },
+    "task.pause": {DONE, "invalid", "not-found", "not-processing", "not-assignee"},
+    "task.save": {DONE, IGNORED, "invalid", "not-found", "not-assignee", "terminal"},
+    "task.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "terminal"},
+    "task.complete": {DONE, "invalid", "not-found", "not-assignee", "blocked", "late", "terminal"},
+    "task.error": {DONE, "invalid", "not-found", "forbidden", "terminal"},
+    "task.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
+    "task.retry": {DONE, "invalid", "not-found", "forbidden", "not-failed", "activity-canceled"},
+    "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible"},
+    "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled"},
+    "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
+    "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken"},
+    "workflow.change": {
+        DONE,
+        IGNORED,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "name-taken",
+        "step-count-fixed",
+        "retired",
+    },
+    "workflow.retire": {DONE, "invalid", "not-found", "forbidden", "in-use", "retired"},
+    "directory.register": {DONE, IGNORED, "invalid", "forbidden", "taken"},
+    "directory.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "taken"},
+    "directory.retire": {DONE, "invalid", "not-found", "forbidden"},
+}
+# The codes of refusals alone.
+REFUSALS: dict[str, set[str]] = {name: answers - {DONE, IGNORED} for name, answers in CONTRACT.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scene, what a command does there, and what must come of it."""
+
+    command: str
+    outcome: str
+    why: str
+    run: Callable[[], Outcome]
+    events: Sequence[Any] = ()
+    claims: Mapping[Claim, str | None] | None = None
+    pointer: str = ""
+
+    def check(self) -> Outcome:
+        """Run the scene and compare."""
+        got = self.run()
+        assert got.name == self.command
+        if self.outcome == DONE:
+            got.then(self.events)
+            if self.claims is not None:
+                got.then_claims(self.claims)
+        elif self.outcome == IGNORED:
+            got.then_nothing()
+        else:
+            got.then_rejected(self.outcome, self.pointer)
+        return got
+
+
+def done(
+    command: str,
+    why: str,
+    run: Callable[[], Outcome],
+    events: Sequence[Any],
+    claims: Mapping[Claim, str | None] | None = None,
+) -> Case:
+    """Expect exactly these events and, where they are said, exactly these changes of claims."""
+    assert events, "what is done is recorded; else it is ignored"
+    return Case(command, DONE, why, run, events, claims)
+
+
+def ignored(command: str, why: str, run: Callable[[], Outcome]) -> Case:
+    """Expect an accepted command that does nothing."""
+    return Case(command, IGNORED, why, run)
+
+
+def refused(command: str, code: str, why: str, run: Callable[[], Outcome], pointer: str = "") -> Case:
+    """Expect a refusal with this code, at this place of the command's data."""
+    return Case(command, code, why, run, pointer=pointer)
+
+
+def each(cases: Sequence[Case]) -> pytest.MarkDecorator:
+    """Make a test of each case."""
+    names = [f"{case.command} {case.outcome}: {case.why}" for case in cases]
+    assert len(set(names)) == len(names), "two cases have one name"
+    return pytest.mark.parametrize("case", cases, ids=names)
