@@ -1,0 +1,37 @@
+# Every target works on a clean clone: .venv is made when it is missing or older than what it is made from.
+.DEFAULT_GOAL := help
+.PHONY: help venv dev demo test check bench lock
+
+BIN := .venv/bin
+ARGS ?=
+WORKERS ?= auto
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo "Options: ARGS='…' for dev, test, bench and lock; PYTHON=… chooses the Python that .venv is made with."
+
+venv: .venv/.installed ## create .venv from requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml scripts/bootstrap
+	@PYTHON="$(PYTHON)" sh scripts/bootstrap
+
+demo: venv ## the whole service on this machine, shown from the first command to the rolled-up status
+	@$(BIN)/foldwork demo $(ARGS)
+
+dev: venv ## the whole service on this machine, until Ctrl-C
+	@$(BIN)/foldwork dev $(ARGS)
+
+test: venv ## all tests; needs neither docker nor a network
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: venv ## lint, format, types and the boundaries between the packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: venv ## measure throughput and latency
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: ## resolve requirements.lock again from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
+	@sh scripts/lock $(ARGS)

@@ -1,0 +1,141 @@
+"""Brokers for tests: every test has a virtual host of its own, and only what a run has made is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import threading
+import urllib.request
+import uuid
+from typing import Protocol
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from services.dev.broker import DevelopmentBroker
+
+
+class Broker(Protocol):
+    """What a test needs of a broker."""
+
+    def virtual_host(self) -> str:
+        """Return the URL of a virtual host that nobody has used."""
+
+    def close(self) -> None:
+        """Remove all that was made."""
+
+
+def with_virtual_host(url: str, name: str) -> str:
+    """Return the URL with another virtual host."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{quote(name, safe='')}"))
+
+
+class BrokerInThread:
+    """The development broker on an event loop of its own, so that it also serves tests that block theirs."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="development-broker", daemon=True)
+        self._thread.start()
+        self._broker = DevelopmentBroker("127.0.0.1", 0)
+        asyncio.run_coroutine_threadsafe(self._broker.start(), self._loop).result(10)
+        self._numbers = itertools.count(1)
+
+    def virtual_host(self) -> str:
+        """Return the URL of a new virtual host; this broker makes one when it is first named."""
+        return with_virtual_host(self._broker.url, f"test-{next(self._numbers)}")
+
+    def close(self) -> None:
+        """Stop the broker and its thread."""
+        asyncio.run_coroutine_threadsafe(self._broker.close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+class RabbitMQ:
+    """A RabbitMQ that runs already: virtual hosts are made through its HTTP API, or else by `rabbitmqctl`.
+
+    Where neither can be used the URL's own virtual host serves all tests, which then keep apart by their names.
+    """
+
+    # rabbitmqctl takes seconds on a busy machine, however much it does at once.
+    _AT_ONCE = 10
+
+    def __init__(self, url: str, api: str | None) -> None:
+        self._url = url
+        self._api = api.rstrip("/") if api else None
+        parts = urlsplit(url)
+        self._user = unquote(parts.username or "guest")
+        self._password = unquote(parts.password or "guest")
+        # Whoever gives the run a virtual host finds all that it has made under that name.
+        given = unquote(parts.path.removeprefix("/")).strip("/")
+        self._prefix = f"{given or 'foldwork-test'}-{uuid.uuid4().hex[:12]}"
+        self._made: list[str] = []
+        self._unused: list[str] = []
+        self._can_make = self._api is not None or _rabbitmqctl_works()
+
+    def virtual_host(self) -> str:
+        """Return the URL of a new virtual host."""
+        if not self._can_make:
+            return self._url
+        if not self._unused:
+            first = len(self._made) + 1
+            self._unused = [f"{self._prefix}-{first + number}" for number in range(self._AT_ONCE)]
+            self._made += self._unused
+            self._make(self._unused)
+        return with_virtual_host(self._url, self._unused.pop(0))
+
+    def close(self) -> None:
+        """Remove every virtual host that was made."""
+        if self._made and self._api is not None:
+            for name in self._made:
+                self._call("DELETE", f"/vhosts/{quote(name, safe='')}", None)
+        elif self._made:
+            _rabbitmqctl("eval", f'[rabbit_vhost:delete(V, <<"foldwork">>) || V <- {_erlang(self._made)}].')
+
+    def _make(self, names: list[str]) -> None:
+        if self._api is not None:
+            for name in names:
+                vhost, user = quote(name, safe=""), quote(self._user, safe="")
+                self._call("PUT", f"/vhosts/{vhost}", {})
+                self._call("PUT", f"/permissions/{vhost}/{user}", {"configure": ".*", "write": ".*", "read": ".*"})
+            return
+        _rabbitmqctl(
+            "eval",
+            'All = <<".*">>, Actor = <<"foldwork">>, [begin rabbit_vhost:add(V, Actor), '
+            "rabbit_auth_backend_internal:set_permissions(U, V, All, All, All, Actor) end || "
+            f"V <- {_erlang(names)}, U <- {_erlang([self._user])}].",
+        )
+
+    def _call(self, method: str, path: str, body: dict[str, str] | None) -> None:
+        credentials = base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
+        request = urllib.request.Request(
+            f"{self._api}/api{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
+
+def _erlang(texts: list[str]) -> str:
+    """Return Erlang's notation of a list of binaries."""
+    return "[" + ", ".join("<<" + ", ".join(str(byte) for byte in text.encode()) + ">>" for text in texts) + "]"
+
+
+def _rabbitmqctl(*arguments: str) -> None:
+    subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=60)
+
+
+def _rabbitmqctl_works() -> bool:
+    if shutil.which("rabbitmqctl") is None:
+        return False
+    try:
+        _rabbitmqctl("list_vhosts")
+    except (subprocess.SubprocessError, OSError):
+        return False
+    return True

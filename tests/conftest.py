@@ -1,0 +1,123 @@
+"""The servers that tests run against; no fixture guesses a port, and each run removes only what it has made.
+
+PostgreSQL: `FOLDWORK_TEST_DATABASE_URL`, or a container with `FOLDWORK_TEST_DOCKER=1`, or else the embedded one.
+Broker: the development broker always, and with `FOLDWORK_TEST_AMQP_URL` every such test on RabbitMQ as well.
+`FOLDWORK_TEST_REQUIRE_BROKERS=1` fails the run when either of the real servers is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.databases import Databases
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("foldwork", deadline=None)
+hypothesis.settings.load_profile("foldwork")
+
+AMQP_URL = os.environ.get("FOLDWORK_TEST_AMQP_URL")
+
+
+def pytest_configure() -> None:
+    if os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1":
+        for name in ("FOLDWORK_TEST_DATABASE_URL", "FOLDWORK_TEST_AMQP_URL"):
+            if not os.environ.get(name):
+                raise pytest.UsageError(f"FOLDWORK_TEST_REQUIRE_BROKERS=1, but {name} is not set")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    # Tests wait more than they compute, so two workers pay even on one core; each has a PostgreSQL of its own.
+    return max(2, min(8, os.cpu_count() or 2))
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server on which databases may be made."""
+    given = os.environ.get("FOLDWORK_TEST_DATABASE_URL")
+    if given:
+        yield given
+    elif os.environ.get("FOLDWORK_TEST_DOCKER") == "1":
+        from testcontainers.postgres import PostgresContainer
+
+        with PostgresContainer("postgres:18", driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        from services.dev.postgres import EmbeddedPostgres
+
+        # Open to enter, else the server that root starts as another user would keep its data elsewhere.
+        folder = Path(tempfile.mkdtemp(prefix="foldwork-test-"))
+        folder.chmod(0o755)
+        server = EmbeddedPostgres(folder, fast=True)
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def databases(database_server: str) -> Iterator[Databases]:
+    """Everything this process makes on the server; tests use the fixtures below."""
+    made = Databases(database_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def database_url(databases: Databases) -> Iterator[str]:
+    """An empty database that the tests of a module share."""
+    url = databases.create()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
+    """A function that makes an empty database each time it is called."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(databases.create())
+        return made[-1]
+
+    yield make
+    for url in made:
+        databases.drop(url)
+
+
+@pytest.fixture
+def migrated_url(databases: Databases) -> Iterator[str]:
+    """A database of this test alone, with all tables and no rows."""
+    url = databases.create_migrated()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture(scope="session", params=["development", "rabbitmq"] if AMQP_URL else ["development"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A broker; tests use `amqp_url`."""
+    from tests.brokers import BrokerInThread, RabbitMQ
+
+    started: Broker
+    if request.param == "rabbitmq":
+        assert AMQP_URL is not None
+        started = RabbitMQ(AMQP_URL, os.environ.get("FOLDWORK_TEST_RABBITMQ_API"))
+    else:
+        started = BrokerInThread()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def amqp_url(broker: Broker) -> str:
+    """The URL of a virtual host of this test alone, on each broker in turn."""
+    return broker.virtual_host()

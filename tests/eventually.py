@@ -1,0 +1,60 @@
+"""Waiting for what happens elsewhere: the one place in the tests that sleeps, so that no test guesses how long."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_PAUSE = 0.01
+
+
+def eventually(fn: Callable[[], T], timeout: float = 5.0) -> T:
+    """Call `fn` until it passes, and return its result; fail with what it said last when it does not in time.
+
+    It passes when it returns something true. A function that asserts returns nothing, so there None passes as well;
+    a lambda cannot assert, so its None means "not there yet".
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            result = fn()
+        except AssertionError:
+            if late:
+                raise
+        else:
+            if _passes(fn, result):
+                return result
+            assert not late, f"after {timeout} s it still returned {result!r}"
+        time.sleep(_PAUSE)
+
+
+async def eventually_async(fn: Callable[[], T | Awaitable[T]], timeout: float = 5.0) -> T:
+    """Do as `eventually` does, without blocking the event loop; `fn` may be a coroutine function."""
+    deadline = time.monotonic() + timeout
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            result: Any = fn()
+            if inspect.isawaitable(result):
+                result = await result
+        except AssertionError:
+            if late:
+                raise
+        else:
+            if _passes(fn, result):
+                returned: T = result
+                return returned
+            assert not late, f"after {timeout} s it still returned {result!r}"
+        await asyncio.sleep(_PAUSE)
+
+
+def _passes(fn: Callable[[], Any], result: Any) -> bool:
+    if result is None:
+        return getattr(fn, "__name__", "") != "<lambda>"
+    return bool(result)
