@@ -19,7 +19,7 @@ from domain.decider import (
 )
 from domain.directory import Eligibility, People, actor_kind, demand_eligible, known, known_hub
 from domain.errors import Rejected
-from domain.lifecycle import ACTIVE, ASSIGNEE, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
+from domain.lifecycle import ACTIVE, ASSIGNEE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
 from domain.task import (
     EVENTS,
     AssignTask,
@@ -249,8 +249,9 @@ def _start(task: Task, runner: str | None, context: Context, new: bool = False) 
 
 def _demand_unblocked(task: Task, context: Context) -> None:
     for earlier in context.all_states("task", task.created.after):
-        if earlier is None or earlier.lifecycle is not COMPLETED:
-            raise Rejected("blocked", "an earlier step is not completed")
+        # A cancelled step is one that will not happen; what follows it must not wait for ever.
+        if earlier is None or earlier.lifecycle not in (COMPLETED, CANCELED):
+            raise Rejected("blocked", "an earlier step is not done with")
 
 
 def _pause(command: PauseTask, task: Task, context: Context) -> Decision:

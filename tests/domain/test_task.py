@@ -570,6 +570,12 @@ PROCESS = [
         lambda: unresolved().and_events([TargetsResolved("t", None, ("x",))]).when(ProcessTask("t")),
         [TaskStarted("t", None, None)],
     ),
+    done(
+        "task.process",
+        "an earlier step that was cancelled",
+        lambda: gated().and_commands([CancelTask("t1")]).when(ProcessTask("t2"), "bob"),
+        [TaskStarted("t2", "a", "bob")],
+    ),
     *ids_and_strangers(ProcessTask, "task.process"),
     *ended("task.process", ProcessTask("t")),
     refused("task.process", "not-assignee", "a stranger", lambda: anns().when(ProcessTask("t"), "bob")),
