@@ -1,0 +1,229 @@
+"""A channel with its basic and confirm methods; when it ends, what is not settled goes back to the queues."""
+
+import secrets
+from collections.abc import Generator
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any
+
+from pamqp import base, commands
+
+from services.dev.broker import frames
+from services.dev.broker.frames import Fault, Message, Properties
+from services.dev.broker.topology import DIRECT_REPLIES, Topology
+from services.dev.broker.vhost import Consumer, Item, Queue, dispatch
+
+Basic = commands.Basic
+MOST_BYTES = 128 * 1024 * 1024
+
+
+class Channel(Topology):
+    content: Generator[None, tuple[int, bytes], None] | None = None
+    reply_queue: Queue | None = None  # for direct replies: a queue like others, whose name goes out with requests
+    closing = confirms = False
+    prefetch = published = _confirmed = _tag = 0
+
+    def __init__(self, connection: Any, number: int) -> None:
+        self.connection, self.vhost, self.number = connection, connection.vhost, number
+        self.consumers: dict[str, Consumer] = {}
+        self.touched: list[Queue] = []  # the queues to dispatch when the method at hand is answered
+        self.unacked: dict[int, Item] = {}  # by delivery tag, in the order of the deliveries
+
+    def send(self, frame: base.Frame, message: Message | None = None) -> None:
+        content = b"" if message is None else message.frames(self.number, self.connection.frame_max)
+        self.connection.send(frame, self.number, content)
+
+    def deliver(self, item: Item, consumer: Consumer | None, *, no_ack: bool) -> None:
+        """Hands a message to a consumer, or without one to basic.get."""
+        self._tag += 1
+        if not no_ack:
+            self.unacked[self._tag], item.consumer = item, consumer
+            if consumer is not None:
+                consumer.unacked += 1
+        message, left = item.message, len(item.queue.ready)
+        what = (self._tag, item.returns > 0, message.exchange, message.key)
+        if item.queue.quorum and item.returns:
+            message = message.changed({"x-delivery-count": item.returns})
+        self.send(Basic.Deliver(consumer.tag, *what) if consumer else Basic.GetOk(*what, left), message)
+
+    def confirm(self) -> None:
+        """Sends one acknowledgement for everything that was published since the one before."""
+        waiting, self._confirmed = self.published - self._confirmed, self.published
+        if self.confirms and waiting:
+            self.send(Basic.Ack(self.published, multiple=waiting > 1))
+
+    def settle(self, tag: int, *, multiple: bool) -> list[Item]:
+        if tag not in self.unacked and not (multiple and tag == 0):
+            raise Fault(406, f"unknown delivery tag {tag}")
+        tags = [tag] if not multiple else list(takewhile(lambda known: not tag or known <= tag, self.unacked))
+        settled = [self.unacked.pop(known) for known in tags]
+        for item in settled:
+            if item.consumer is not None:
+                item.consumer.unacked -= 1
+        return settled
+
+    def give_back(self, items: list[Item]) -> list[Queue]:
+        """Back to their queues, which the caller dispatches when nothing is left to come back."""
+        queues = list(dict.fromkeys(item.queue for item in items if not item.queue.deleted))
+        for queue in queues:
+            for message in queue.give_back(item for item in items if item.queue is queue):
+                self.vhost.dead_letter(queue, message, "delivery_limit")
+        return queues
+
+    def unsubscribe(self, *tags: str) -> list[Queue]:
+        """Ends consumers; the caller dispatches the queues, in which the next single active consumers take over."""
+        ended = [consumer for tag in tags if (consumer := self.consumers.pop(tag, None)) is not None]
+        for consumer in ended:
+            (queue := consumer.queue).consumers.remove(consumer)
+            if queue.auto_delete and not queue.consumers:
+                self.vhost.delete_queue(queue)
+        return [consumer.queue for consumer in ended]
+
+    def lost(self, consumer: Consumer) -> None:
+        del self.consumers[consumer.tag]
+        if self.connection.told_of_cancels:
+            self.send(Basic.Cancel(consumer.tag, nowait=True))
+
+    def release(self) -> list[Queue]:
+        """Gives everything back; the queues are to be dispatched when no consumer of the connection is left."""
+        self.closing, self.content = True, None
+        return self.unsubscribe(*self.consumers) + self.give_back(self.settle(0, multiple=True))
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        if self.content is not None:
+            with suppress(StopIteration):
+                self.content.send((kind, payload))
+        elif kind != frames.METHOD:
+            raise Fault(505, "expected method frame, got non method frame instead")
+        elif isinstance(frame := frames.decode(payload), Basic.Publish):
+            self.content = self.take_content(frame)
+            next(self.content)
+        else:
+            self.handle(frame)
+
+    def take_content(self, publish: Basic.Publish) -> Generator[None, tuple[int, bytes], None]:
+        kind, payload = yield
+        class_id, _, missing = frames.CONTENT.unpack(payload[: frames.CONTENT.size].ljust(frames.CONTENT.size, b"\0"))
+        if kind != frames.HEADER or class_id != Basic.frame_id:
+            raise Fault(505, "expected content header for class 60, got another frame or class instead")
+        if missing > MOST_BYTES:
+            raise Fault(406, f"message size {missing} is larger than configured max size {MOST_BYTES}")
+        properties, encoded, body = frames.parse(payload), payload[frames.CONTENT.size :], list[bytes]()
+        while missing > 0:
+            kind, payload = yield
+            if kind != frames.BODY:
+                raise Fault(505, "expected content body, got non content body frame instead")
+            body.append(payload)
+            missing -= len(payload)
+        if missing:
+            raise Fault(501, "the body is longer than its header said")
+        self.content = None
+        self.publish(publish, Message(publish.exchange, publish.routing_key or "", properties, encoded, b"".join(body)))
+
+    def handle(self, frame: Any) -> None:
+        if isinstance(frame, commands.Channel.Open):
+            raise Fault(504, "second 'channel.open' seen")
+        if (answer := getattr(self, frame.name.replace(".", "_").lower(), None)) is None:
+            raise Fault(540 if frame.name.startswith("Tx.") else 503, f"unimplemented method {frame.name}")
+        try:
+            frame.validate()
+        except ValueError as error:
+            # The codec carries fewer names than the protocol; better to say so than to lose the reply.
+            raise Fault(540, f"{frame.name} with this argument: {error}") from error
+        reply = answer(frame)
+        if frame.synchronous and not isinstance(frame, Basic.Get) and not getattr(frame, "nowait", False):
+            self.send(reply or commands.INDEX_MAPPING[frame.index + (11 if frame.name == "Exchange.Unbind" else 1)]())
+        touched, self.touched = self.touched, []
+        dispatch(touched)
+
+    def channel_flow(self, frame: commands.Channel.Flow) -> base.Frame:
+        if frame.active:
+            return commands.Channel.FlowOk(active=True)
+        raise Fault(540, "active=false")
+
+    def confirm_select(self, _: commands.Confirm.Select) -> None:
+        if not self.confirms:
+            self.confirms, self.published, self._confirmed = True, 0, 0
+
+    def publish(self, frame: Basic.Publish, message: Message) -> None:
+        exchange, key = message.exchange, message.key
+        if frame.immediate:
+            raise Fault(540, "immediate=true")
+        if exchange and self.vhost.exchange(exchange).internal:
+            raise Fault(403, f"cannot publish to internal {self.vhost.place('exchange', exchange)}")
+        message = self._valid(message, message.properties)
+        queues = self.vhost.route(exchange, key)
+        # RabbitMQ says of a direct reply that it was not routed, even when it arrives.
+        if frame.mandatory and (not queues or key.startswith(DIRECT_REPLIES)):
+            self.send(Basic.Return(312, "NO_ROUTE", exchange, key), message)
+        for queue in queues:
+            queue.enqueue(message)
+        self.published += 1
+        self.connection.confirming.add(self)
+
+    def _valid(self, message: Message, properties: Properties) -> Message:
+        if properties.user_id not in (None, user := self.connection.user):
+            raise Fault(406, f"user_id property set to '{properties.user_id}' but authenticated user was '{user}'")
+        if properties.expiration is not None or not {"CC", "BCC"}.isdisjoint(properties.headers or ()):
+            raise Fault(540, "the expiration of messages, CC and BCC headers")
+        if properties.reply_to != DIRECT_REPLIES:
+            return message
+        if self.reply_queue is None or self.reply_queue.deleted:
+            raise Fault(406, "fast reply consumer does not exist")
+        return message.changed({}, reply_to=self.reply_queue.name)
+
+    def basic_qos(self, frame: Basic.Qos) -> None:
+        if frame.prefetch_size or frame.global_:
+            raise Fault(540, "a prefetch size or a prefetch count for the whole channel")
+        self.prefetch = frame.prefetch_count
+
+    def basic_consume(self, frame: Basic.Consume) -> base.Frame:
+        if frame.arguments or frame.no_local:
+            raise Fault(540, "no_local and the arguments of consumers")
+        tag = frame.consumer_tag = frame.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
+        if tag in self.consumers:
+            raise Fault(530, f"attempt to reuse consumer tag '{tag}'")
+        if frame.queue == DIRECT_REPLIES:
+            if not frame.no_ack or (self.reply_queue is not None and not self.reply_queue.deleted):
+                raise Fault(406, "reply consumer cannot acknowledge, or is already set")
+            frame.queue = f"{DIRECT_REPLIES}.{secrets.token_urlsafe(24)}"
+            self.reply_queue = self.vhost.queues[frame.queue] = Queue(frame.queue, False, True, None)
+        queue = self.named(frame.queue)
+        taken = any(other.exclusive for other in queue.consumers)
+        if taken or (frame.exclusive and (queue.consumers or queue.single_active)):
+            raise Fault(403, f"{self.vhost.place('queue', queue.name)} in exclusive use")
+        self.consumers[tag] = Consumer(self, queue, tag, frame.no_ack, frame.exclusive, self.prefetch)
+        queue.consumers.append(self.consumers[tag])
+        self.touched = [queue]
+        return Basic.ConsumeOk(tag)
+
+    def basic_cancel(self, frame: Basic.Cancel) -> base.Frame:
+        self.touched = self.unsubscribe(frame.consumer_tag or "")
+        return Basic.CancelOk(frame.consumer_tag)
+
+    def basic_get(self, frame: Basic.Get) -> None:
+        queue = self.named(frame.queue)
+        if queue.quorum and queue.single_active:
+            raise Fault(405, f"{self.vhost.place('queue', queue.name)} is for its single active consumer alone")
+        if queue.ready:
+            self.deliver(queue.ready.popleft(), None, no_ack=frame.no_ack)
+        else:
+            self.send(Basic.GetEmpty())
+
+    def basic_ack(self, frame: Basic.Ack) -> None:
+        self.touched = [item.queue for item in self.settle(frame.delivery_tag or 0, multiple=frame.multiple)]
+
+    def basic_nack(self, frame: Basic.Nack | Basic.Reject) -> None:
+        settled = self.settle(frame.delivery_tag or 0, multiple=getattr(frame, "multiple", False))
+        self.touched = self.give_back(settled) if frame.requeue else [item.queue for item in settled]
+        for item in () if frame.requeue else settled:
+            self.vhost.dead_letter(item.queue, item.message, "rejected")
+
+    basic_reject = basic_nack
+
+    def basic_recover(self, frame: Basic.Recover | Basic.RecoverAsync) -> None:
+        if not frame.requeue:
+            raise Fault(540, "requeue=false")
+        self.touched = self.give_back(self.settle(0, multiple=True))
+
+    basic_recoverasync = basic_recover

@@ -1,0 +1,241 @@
+"""The development broker, AMQP 0-9-1 in memory on loopback, and its connections: all is lost when it stops."""
+
+import asyncio
+import ipaddress
+from typing import Any, cast
+from urllib.parse import quote
+
+import structlog
+from pamqp import base, commands, header
+
+from services.dev.broker.channel import Channel
+from services.dev.broker.frames import BODY, HEARTBEAT, METHOD, Fault, decode, encode, method, split
+from services.dev.broker.vhost import VirtualHost, dispatch
+
+Methods = commands.Connection
+GREETING = header.ProtocolHeader().marshal()
+TUNE = Methods.Tune(channel_max=2047, frame_max=131072, heartbeat=60)
+CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
+                "authentication_failure_close", "per_consumer_qos", "direct_reply_to")  # fmt: skip
+BATCH, PATIENCE, GRACE = (
+    65536,
+    5.0,
+    1.0,
+)  # bytes; seconds for a client to answer connection.close, the latter when the broker stops
+log = structlog.get_logger(__name__)
+
+
+class Connection(asyncio.Protocol):
+    user, told_of_cancels, writable, _size = "", False, True, 0
+    frame_max, channel_max = TUNE.frame_max, TUNE.channel_max
+    _open = _closing = False
+    _expected: type[base.Frame] | None = None  # as long as the handshake waits for the protocol header
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, broker: "DevelopmentBroker") -> None:
+        self.broker, self.vhost, self.loop = broker, VirtualHost(""), asyncio.get_running_loop()
+        self.channels: dict[int, Channel] = {}
+        self.confirming: set[Channel] = set()
+        self.lost: asyncio.Future[None] = self.loop.create_future()
+        self._in, self._out, self._heard = bytearray(), list[bytes](), self.loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.broker.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.release()
+        self.broker.connections.discard(self)
+        self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self.writable = False  # until there is room, messages stay in their queues
+
+    def resume_writing(self) -> None:
+        self.writable = not self._closing
+        dispatch(consumer.queue for channel in self.channels.values() for consumer in channel.consumers.values())
+
+    def send(self, frame: base.Frame, number: int = 0, content: bytes = b"") -> None:
+        """Gathers what is sent at one go, up to a size at which the transport must get to say that it is full."""
+        data = method(frame, number) + content
+        if not self._out:
+            self.loop.call_soon(self.flush)
+        self._out.append(data)
+        self._size += len(data)
+        if self._size > BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        while self.confirming:
+            self.confirming.pop().confirm()
+        if self._out:
+            self.transport.write(b"".join(self._out))
+            self._out, self._size = [], 0
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        self._in += data
+        if self._expected is None and len(self._in) >= len(GREETING):
+            self._expected = Methods.StartOk
+            if self._in.startswith(GREETING):
+                self.send(Methods.Start(0, 9, self.broker.properties, "PLAIN", "en_US"))
+            else:
+                self.transport.write(GREETING)
+                self._hang_up()
+            del self._in[: len(GREETING)]
+        try:
+            for frame in split(self._in, self.frame_max) if self._expected else ():
+                self._receive(*frame)
+        except Fault as fault:
+            self._in.clear()  # without its length, the next frame cannot be found any more
+            self.fail(fault)
+        self.flush()
+
+    def _receive(self, kind: int, number: int, payload: bytes) -> None:
+        channel, index = self.channels.get(number), int.from_bytes(payload[:4]) if kind == METHOD else 0
+        if channel is not None and channel.content is not None:
+            index = commands.Basic.Publish.index
+        try:
+            if self._closing:
+                if index == Methods.CloseOk.index:
+                    self._hang_up()
+                elif index == Methods.Close.index:
+                    self.send(Methods.CloseOk())
+            elif kind > BODY:
+                if kind != HEARTBEAT or number or payload:
+                    raise Fault(505 if kind == HEARTBEAT and number else 501, f"type {kind}: unknown_frame")
+            elif kind != METHOD and channel is None:
+                raise Fault(505, "expected method frame, got non method frame instead")
+            elif self._open and number:
+                self._on_channel(channel, kind, number, index, payload)
+            else:
+                self._on_connection(decode(payload), number)
+        except Fault as fault:
+            self.fail(fault, number if fault.soft else 0, index if self._open else 0)
+
+    def _on_channel(self, channel: Channel | None, kind: int, number: int, index: int, payload: bytes) -> None:
+        if channel is None:
+            if index != commands.Channel.Open.index:
+                raise Fault(504, "expected 'channel.open'")
+            if len(self.channels) >= self.channel_max:
+                raise Fault(530, f"number of channels opened has reached the channel_max ({self.channel_max})")
+            self.channels[number] = Channel(self, number)
+            self.send(commands.Channel.OpenOk(), number)
+        elif index == commands.Channel.Close.index:
+            if not channel.closing:
+                dispatch(self.channels.pop(number).release())
+            self.send(commands.Channel.CloseOk(), number)
+        elif not channel.closing:
+            channel.receive(kind, payload)
+        elif index == commands.Channel.CloseOk.index:
+            del self.channels[number]
+
+    def _on_connection(self, frame: base.Frame, number: int) -> None:
+        if self._open:
+            if not isinstance(frame, Methods.Close):
+                known = isinstance(frame, Methods.UpdateSecret)
+                raise Fault(540 if known else 504, "unexpected method in connection state running")
+            self.release()
+            self.send(Methods.CloseOk())
+            self._hang_up()
+        elif type(frame) is not self._expected or number:
+            raise Fault(503, "unexpected method in the handshake")
+        elif isinstance(frame, Methods.StartOk):
+            able: Any = (frame.client_properties or {}).get("capabilities") or {}
+            self.told_of_cancels = bool(able.get("consumer_cancel_notify"))
+            if frame.mechanism != "PLAIN" or str(frame.response).split("\0")[1:] != self.broker.credentials:
+                raise Fault(403 if able.get("authentication_failure_close") else 503, "Login was refused using PLAIN")
+            self.user, self._expected = self.broker.credentials[0], Methods.TuneOk
+            self.send(TUNE)
+        elif isinstance(frame, Methods.TuneOk):
+            if not (4096 <= frame.frame_max <= TUNE.frame_max and 1 <= frame.channel_max <= TUNE.channel_max):
+                raise Fault(530, "negotiated values are out of range")
+            self.frame_max, self.channel_max, self._expected = frame.frame_max, frame.channel_max, Methods.Open
+            if frame.heartbeat:
+                self._timer = self.loop.call_later(frame.heartbeat / 2, self._beat, frame.heartbeat)
+        elif isinstance(frame, Methods.Open):
+            name, self._open = frame.virtual_host, True
+            self.vhost = self.broker.vhosts.setdefault(name, VirtualHost(name))
+            self.send(Methods.OpenOk())
+
+    def _hang_up(self) -> None:
+        self.flush()
+        self._closing = True
+        self.transport.close()
+
+    def _beat(self, interval: int) -> None:
+        if self.loop.time() - self._heard > 2 * interval:
+            self.transport.abort()
+        self.transport.write(encode(HEARTBEAT, 0, b""))
+        self._timer = self.loop.call_later(interval / 2, self._beat, interval)
+
+    def fail(self, fault: Fault, number: int = 0, index: int = 0) -> None:
+        """Ends the channel, or without a number the connection, and says why."""
+        log.debug("fault", text=fault.text, channel=number)
+        self.flush()
+        told = (fault.code, fault.text, *divmod(index, 65536))
+        if number and self._open:
+            dispatch(self.channels[number].release())
+            self.send(commands.Channel.Close(*told), number)
+        elif not self._open and fault.code != 403:
+            self._hang_up()  # as RabbitMQ does, who tells only those who gave the wrong password
+        elif not self._closing:
+            self.release()
+            self.send(Methods.Close(*told))
+            self._timer = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def release(self) -> None:
+        self._closing, self.writable = True, False
+        self.confirming.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        # Only then do the queues go on, when none of these channels could get the messages again.
+        dispatch([queue for channel in self.channels.values() if not channel.closing for queue in channel.release()])
+        self.channels.clear()
+        for queue in [queue for queue in self.vhost.queues.values() if queue.owner is self]:
+            self.vhost.delete_queue(queue)
+
+
+class DevelopmentBroker:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest") -> None:  # noqa: S107
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(f"the development broker listens on loopback addresses only, not on {host}")
+        self.host, self.port, self.credentials = host, port, [user, password]
+        able = dict.fromkeys(CAPABILITIES, True)
+        about = "For development and tests only: in memory, on loopback, and all is lost when it stops."
+        self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
+                                           "information": about, "capabilities": able}  # fmt: skip
+        self.vhosts: dict[str, VirtualHost] = {}
+        self.connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        user, password = (quote(part, safe="") for part in self.credentials)
+        return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+    async def start(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        log.info("development broker started; its messages are lost when it stops", port=self.port)
+
+    async def close(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in tuple(self.connections):
+            connection.fail(Fault(320, "the development broker stops"))
+        if self.connections:
+            await asyncio.wait([connection.lost for connection in self.connections], timeout=GRACE)
+        await self.drop_connections()
+        await self._server.wait_closed()
+        self._server = None
+        log.info("development broker stopped", port=self.port)
+
+    async def drop_connections(self) -> int:
+        """Aborts every TCP connection, as a broken network does, and says how many those were."""
+        dropped = tuple(self.connections)
+        for connection in dropped:
+            connection.transport.abort()
+        await asyncio.gather(*(connection.lost for connection in dropped))
+        return len(dropped)

@@ -1,0 +1,211 @@
+"""Queues, exchanges and the virtual host they are in; a message that comes back takes the place it had before."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.dev.broker.frames import Fault, Message
+
+if TYPE_CHECKING:
+    from services.dev.broker.channel import Channel
+
+KINDS = ("direct", "topic", "fanout")
+POSITION = attrgetter("position")
+QUORUM_ONLY = ("x-dead-letter-strategy", "x-delivery-limit")
+ARGUMENTS: dict[str, type | tuple[str, ...]] = {
+    "x-queue-type": ("classic", "quorum"),
+    "x-dead-letter-exchange": str,
+    "x-dead-letter-routing-key": str,
+    "x-delivery-limit": int,
+    "x-single-active-consumer": bool,
+    # The choices of these two make no difference in memory and without a limit on the length of a queue.
+    "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
+    "x-overflow": ("drop-head", "reject-publish"),
+}
+
+
+def checked(arguments: dict[str, Any], where: str) -> dict[str, Any]:
+    """The arguments with the type of the queue filled in; one that is not known is refused, never ignored."""
+    arguments = {"x-queue-type": "classic"} | arguments
+    for name, value in arguments.items():
+        if (allowed := ARGUMENTS.get(name)) is None or value == "stream":
+            raise Fault(540, f"{name}={value} for {where}")
+        valid = value in allowed if isinstance(allowed, tuple) else type(value) is allowed
+        if not valid or (name in QUORUM_ONLY and arguments["x-queue-type"] == "classic"):
+            raise Fault(406, f"invalid arg '{name}' for {where}: {value}")
+    if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
+        raise Fault(406, f"invalid arg 'x-dead-letter-routing-key' for {where}: there is no exchange for it")
+    return arguments
+
+
+def dispatch(queues: "Iterable[Queue]") -> None:
+    for queue in dict.fromkeys(queues):
+        queue.dispatch()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    queue: "Queue"
+    position: int
+    message: Message
+    returns: int = 0
+    consumer: "Consumer | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    channel: "Channel"
+    queue: "Queue"
+    tag: str
+    no_ack: bool
+    exclusive: bool
+    prefetch: int
+    unacked: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may get a message; not while the network takes longer than the queue."""
+        return self.channel.connection.writable and (not self.prefetch or self.no_ack or self.unacked < self.prefetch)
+
+
+@dataclass(eq=False)
+class Queue:
+    name: str
+    durable: bool
+    auto_delete: bool
+    owner: object  # the connection that an exclusive queue belongs to
+    arguments: dict[str, Any] = field(default_factory=dict)
+    deleted: bool = False
+
+    def __post_init__(self) -> None:
+        self.consumers, self.ready, self._enqueued = list[Consumer](), deque[Item](), 0
+        self.quorum = self.arguments.get("x-queue-type") == "quorum"
+        self.single_active = self.arguments.get("x-single-active-consumer", False)
+
+    def enqueue(self, message: Message) -> None:
+        self._enqueued += 1
+        self.ready.append(Item(self, self._enqueued, message))
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Hands out what is ready, to the consumers in turn, as far as they take it."""
+        while self.ready and (consumer := self._next()) is not None:
+            consumer.channel.deliver(self.ready.popleft(), consumer, no_ack=consumer.no_ack)
+
+    def _next(self) -> Consumer | None:
+        candidates = self.consumers[:1] if self.single_active else self.consumers
+        if (consumer := next((one for one in candidates if one.ready), None)) is not None and not self.single_active:
+            self.consumers.remove(consumer)
+            self.consumers.append(consumer)
+        return consumer
+
+    def give_back(self, items: Iterable[Item]) -> list[Message]:
+        """Takes back what was delivered, but for what that happened to too often; the caller then dispatches."""
+        back, limit = sorted(items, key=POSITION), self.arguments.get("x-delivery-limit", -1)
+        for item in back:
+            item.returns += 1
+            item.consumer = None
+        kept = [item for item in back if not item.returns > limit >= 0]
+        if self.ready and kept and kept[-1].position > self.ready[0].position:
+            self.ready = deque(sorted([*kept, *self.ready], key=POSITION))
+        else:
+            self.ready.extendleft(reversed(kept))
+        return [item.message for item in back if item.returns > limit >= 0]
+
+
+class Binding(NamedTuple):
+    to_queue: bool
+    target: str
+    key: str
+    arguments: str  # only to tell bindings apart: no exchange type that is implemented reads them
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    type: str
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
+    bindings: dict[Binding, None] = field(default_factory=dict)
+
+    def route(self, key: str) -> list[Binding]:
+        if self.type == "topic":
+            words = key.split(".") if key else []
+            return [one for one in self.bindings if matches(one.key.split(".") if one.key else [], words)]
+        return [one for one in self.bindings if self.type == "fanout" or one.key == key]
+
+
+def matches(pattern: list[str], key: list[str]) -> bool:
+    """`*` stands for one word, `#` for any number of them."""
+    if not pattern or not key:
+        return not key and all(word == "#" for word in pattern)
+    if pattern[0] == "#":
+        return matches(pattern[1:], key) or matches(pattern, key[1:])
+    return pattern[0] in ("*", key[0]) and matches(pattern[1:], key[1:])
+
+
+class VirtualHost:
+    def __init__(self, name: str) -> None:
+        self.name, self.queues = name, dict[str, Queue]()
+        self.exchanges = {f"amq.{kind}": Exchange(kind) for kind in KINDS}
+
+    def place(self, kind: str, name: str) -> str:
+        return f"{kind} '{name}' in vhost '{self.name}'"
+
+    def exchange(self, name: str) -> Exchange:
+        if name not in self.exchanges:
+            no_default = Fault(403, "operation not permitted on the default exchange")
+            raise Fault(404, f"no {self.place('exchange', name)}") if name else no_default
+        return self.exchanges[name]
+
+    def queue(self, name: str, connection: object) -> Queue:
+        if (found := self.queues.get(name)) is None:
+            raise Fault(404, f"no {self.place('queue', name)}")
+        if found.owner not in (None, connection):
+            raise Fault(405, f"cannot obtain exclusive access to locked {self.place('queue', name)}")
+        return found
+
+    def delete_queue(self, queue: Queue) -> None:
+        del self.queues[queue.name]
+        queue.deleted = True
+        queue.ready.clear()
+        self._forget(to_queue=True, target=queue.name)
+        for consumer in queue.consumers:
+            consumer.channel.lost(consumer)
+
+    def delete_exchange(self, name: str) -> None:
+        del self.exchanges[name]
+        self._forget(to_queue=False, target=name)
+
+    def unbind(self, source: str, binding: Binding) -> None:
+        """Unbinding what is not there, or not bound, is no mistake."""
+        exchange = self.exchanges.get(source, Exchange("direct"))
+        if exchange.bindings.pop(binding, False) is None and exchange.auto_delete and not exchange.bindings:
+            self.delete_exchange(source)
+
+    def _forget(self, *, to_queue: bool, target: str) -> None:
+        for name, binding in [(name, one) for name, exchange in self.exchanges.items() for one in exchange.bindings]:
+            if (binding.to_queue, binding.target) == (to_queue, target):
+                self.unbind(name, binding)
+
+    def route(self, exchange: str, key: str) -> list[Queue]:
+        """Every queue that a message reaches, each of them once."""
+        names, seen = {} if exchange else {key: None}, [exchange] if exchange else []
+        for source in seen:
+            for binding in self.exchanges[source].route(key):
+                if binding.to_queue:
+                    names[binding.target] = None
+                elif binding.target not in seen:
+                    seen.append(binding.target)
+        return [self.queues[name] for name in names if name in self.queues]
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
+        exchange = queue.arguments.get("x-dead-letter-exchange")
+        # Without a dead-letter exchange, be it not named or not declared, the message is dropped.
+        if not queue.deleted and exchange is not None and (not exchange or exchange in self.exchanges):
+            key = queue.arguments.get("x-dead-letter-routing-key", message.key)
+            dead = message.died(queue.name, reason, exchange, key)
+            for target in self.route(exchange, key):
+                target.enqueue(dead)

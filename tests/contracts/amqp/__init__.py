@@ -1,0 +1,1 @@
+"""The contract between the service and its AMQP broker, checked against every broker it may meet."""
