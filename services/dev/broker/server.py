@@ -17,11 +17,7 @@ GREETING = header.ProtocolHeader().marshal()
 TUNE = Methods.Tune(channel_max=2047, frame_max=131072, heartbeat=60)
 CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
                 "authentication_failure_close", "per_consumer_qos", "direct_reply_to")  # fmt: skip
-BATCH, PATIENCE, GRACE = (
-    65536,
-    5.0,
-    1.0,
-)  # bytes; seconds for a client to answer connection.close, the latter when the broker stops
+BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to connection.close, and when stopping
 log = structlog.get_logger(__name__)
 
 
