@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A stored event. `position` is its place in the log, from 1 without gaps; `version` its place in its stream.
 
     `name` is the stored name (`task.completed`), `data` the event itself. `occurred_at` is the deciding worker's clock,

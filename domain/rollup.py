@@ -6,8 +6,8 @@ It recomputes from all children and never counts up or down, so neither order no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL, Lifecycle
 
@@ -25,8 +25,11 @@ RULES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+_NAMES: Mapping[Lifecycle, str] = {state: state.value.lower() for state in Lifecycle}
+_NONE: Mapping[str, int] = dict.fromkeys(_NAMES.values(), 0)
+
+
+class Child(NamedTuple):
     """What the roll-up sees of a task. Times are instants in UTC; `label` is the step's sub-status once completed."""
 
     step: int
@@ -42,8 +45,7 @@ class Child:
     ended_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rollup:
+class Rollup(NamedTuple):
     """The master as its children make it. `start` and `end` are the winning child's own texts."""
 
     lifecycle: Lifecycle
@@ -112,7 +114,11 @@ def _status(states: list[Lifecycle], tasks: list[Child], canceled: bool, fail_fa
     return OPEN, ("U9" if any(task.unresolved for task in tasks) else "U10")
 
 
-def _progress(states: list[Lifecycle]) -> dict[str, int]:
-    counted = {state.value.lower(): states.count(state) for state in Lifecycle}
-    due = len(states) - counted["canceled"]
-    return {"total": len(states), **counted, "percent": 100 * counted["completed"] // due if due else 0}
+def _progress(states: Iterable[Lifecycle]) -> dict[str, int]:
+    counted = {"total": 0, **_NONE}
+    for state in states:
+        counted["total"] += 1
+        counted[_NAMES[state]] += 1
+    due = counted["total"] - counted["canceled"]
+    counted["percent"] = 100 * counted["completed"] // due if due else 0
+    return counted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import permutations, product
 from typing import Any, NamedTuple
@@ -97,9 +96,9 @@ def test_times_of_cancelled_tasks_count_only_when_all_are() -> None:
 def test_sub_status_is_the_label_of_the_highest_completed_step() -> None:
     one, two, three = Child(0, COMPLETED, label="met"), Child(1, COMPLETED, label="sold"), Child(2, label="paid")
     assert rollup([one, two, three]).sub_status == "sold"
-    assert rollup([replace(one, lifecycle=OPEN), two, three]).sub_status == "sold"
-    assert rollup([one, replace(two, lifecycle=FAILED), three]).sub_status == "met"
-    assert rollup([replace(one, lifecycle=OPEN), three]).sub_status is None
+    assert rollup([one._replace(lifecycle=OPEN), two, three]).sub_status == "sold"
+    assert rollup([one, two._replace(lifecycle=FAILED), three]).sub_status == "met"
+    assert rollup([one._replace(lifecycle=OPEN), three]).sub_status is None
 
 
 @pytest.mark.parametrize(
@@ -148,13 +147,13 @@ def test_the_actual_end_is_there_once_the_whole_has_ended() -> None:
     one = Child(0, COMPLETED, started_at=at(2), ended_at=at(4))
     two = Child(1, ACTIVE, started_at=at(1))
     assert (rollup([one, two]).started_at, rollup([one, two]).ended_at) == (at(1), None)
-    assert rollup([one, replace(two, lifecycle=FAILED, ended_at=at(3))]).ended_at == at(4)
+    assert rollup([one, two._replace(lifecycle=FAILED, ended_at=at(3))]).ended_at == at(4)
 
 
 def test_overdue_and_unresolved_are_of_tasks_that_go_on() -> None:
     trouble = Child(0, ACTIVE, overdue=True, unresolved=True)
     assert (rollup([trouble]).overdue, rollup([trouble]).unresolved) == (True, True)
-    done = replace(trouble, lifecycle=COMPLETED)
+    done = trouble._replace(lifecycle=COMPLETED)
     assert (rollup([done]).overdue, rollup([done]).unresolved) == (False, False)
 
 
@@ -214,7 +213,7 @@ VARIANTS = (
 def test_the_first_rule_of_the_table_that_fits_is_the_one(count: int) -> None:
     seen = set()
     for chosen in product(VARIANTS, repeat=count):
-        tasks = tuple(replace(task, step=step) for step, task in enumerate(chosen))
+        tasks = tuple(task._replace(step=step) for step, task in enumerate(chosen))
         for canceled, fail_fast in product((False, True), repeat=2):
             scene = Scene(tasks, canceled, fail_fast)
             rule, master = next((rule, master(scene)) for rule, fits, master in SPECIFIED if fits(scene))
@@ -358,4 +357,4 @@ def test_neither_order_nor_repetition_of_what_arrives_matters(
     got = rollup(arrive(shuffled), canceled, fail_fast)
     wanted = reference({child.step: child for child in history}, canceled, fail_fast)
     assert {name: getattr(got, name) for name in wanted} == wanted
-    assert set(wanted) == set(Rollup.__slots__)
+    assert set(wanted) == set(Rollup._fields)
