@@ -1,0 +1,25 @@
+"""Named points at which a test build kills its own process, so that recovery is tested where it is hardest."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from services.settings import Settings
+
+AFTER_DECIDE = "after-decide"
+AFTER_COMMIT = "after-commit"
+BEFORE_ACK = "before-ack"
+AFTER_PUBLISH = "after-publish"
+
+
+class CrashPoints:
+    """Kills the process at one named point; in a build that is not for tests it never does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._at = settings.crash_at if settings.test_build else None
+
+    def reach(self, point: str) -> None:
+        """Die here, as by SIGKILL, if this is the point."""
+        if self._at == point:
+            os.kill(os.getpid(), signal.SIGKILL)

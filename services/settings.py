@@ -1,0 +1,132 @@
+"""The only reader of the environment; every problem of the configuration is named at once, before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message lists every problem, a line each."""
+
+
+class Settings(BaseSettings):
+    """What an operator may set, each as `FOLDWORK_<NAME>`. Times are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="FOLDWORK_", extra="ignore", frozen=True)
+
+    database_url: SecretStr = Field(description="libpq URL of PostgreSQL")
+    amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, its virtual host included")
+    amqp_senders: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(
+        default_factory=dict,
+        description='which broker user speaks for which tenants, as {"user": ["tenant", "other"]}; "*" is every tenant',
+    )
+    allow_plaintext: bool = Field(False, description="accept amqp:// to a host off loopback")
+
+    http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
+    http_port: int = Field(8000, ge=0, le=65535)
+    http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
+    http_in_flight: int = Field(
+        512, ge=1, description="requests served at once; more are answered 503 with Retry-After"
+    )
+    probe_port: int | None = Field(
+        None, ge=0, le=65535, description="port of /livez, /readyz and /metrics, other roles"
+    )
+    probe_host: str = "127.0.0.1"
+
+    prefetch: int = Field(2000, ge=1, le=65535, description="commands that the broker hands out unacknowledged")
+    batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
+    batch_wait_ms: float = Field(5.0, ge=0, le=1000, description="how long a batch may wait to fill, only under load")
+    command_limit: int = Field(1 << 20, ge=1024, description="largest command body, in bytes")
+    state_cache: int = Field(50_000, ge=0, description="streams whose state a worker keeps in memory")
+    poison_attempts: int = Field(5, ge=1, description="attempts at a redelivered command before it is dead-lettered")
+    receipts_days: int = Field(30, ge=1, description="how long the ledger answers a repeated command")
+
+    follower_batch: int = Field(500, ge=1, le=10_000, description="events that a follower handles in one transaction")
+    follower_poll: float = Field(1.0, gt=0, le=60, description="longest wait of a follower that nobody wakes")
+    ready_lag: int = Field(100_000, ge=1, description="events that a follower may lie behind and still be ready")
+
+    reply_timeout: float = Field(5.0, gt=0, description="how long an HTTP write waits for the answer and the view")
+    view_timeout: float = Field(2.0, gt=0, description="how long a query waits for min_position")
+    shutdown_grace: float = Field(10.0, gt=0, description="how long a role may take to stop")
+    statement_timeout: float = Field(30.0, gt=0, description="longest database statement")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_format: str = Field("json", pattern="^(json|console)$")
+
+    test_build: bool = Field(False, description="honour crash_at; for the tests of crash recovery alone")
+    crash_at: str | None = None
+
+    @field_validator("amqp_senders", mode="before")
+    @classmethod
+    def _senders(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value) if value else {}
+            except ValueError:
+                raise ValueError('must be JSON such as {"user": ["tenant"]}') from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must be a postgresql:// URL")
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _amqp(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("amqp", "amqps"):
+            raise ValueError("must be an amqp:// or amqps:// URL")
+        return value
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Settings:
+        broker = urlsplit(self.amqp_url.get_secret_value())
+        if broker.scheme == "amqp" and not self.broker_is_local and not self.allow_plaintext:
+            raise ValueError("amqp_url: off loopback use amqps://, or set FOLDWORK_ALLOW_PLAINTEXT=1")
+        return self
+
+    @property
+    def broker_is_local(self) -> bool:
+        """Tell whether the broker is reached over loopback."""
+        return (urlsplit(self.amqp_url.get_secret_value()).hostname or "") in LOOPBACK
+
+    @property
+    def broker_user(self) -> str:
+        """Return the user that Foldwork itself speaks to the broker as."""
+        return unquote(urlsplit(self.amqp_url.get_secret_value()).username or "guest")
+
+    def may_send(self, user: str | None, tenant: str) -> bool:
+        """Tell whether a broker user may speak for a tenant; Foldwork's own user may for all."""
+        if user is not None and user == self.broker_user:
+            return True
+        if not self.amqp_senders:
+            return self.broker_is_local
+        tenants = self.amqp_senders.get(user or "", ())
+        return tenant in tenants or "*" in tenants
+
+
+def load(**given: Any) -> Settings:
+    """Return the settings, or raise `ConfigurationError` with every problem."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"FOLDWORK_{name.upper()}: {said}" if name else said)
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def dev_file() -> Path:
+    """Return where `foldwork dev` writes what the other commands read."""
+    return Path(".foldwork") / "dev.json"

@@ -1,0 +1,105 @@
+"""Events to stored bytes and back; the topic is the event's stable name, and one that is not registered is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from domain import EVENT_NAMES, EVENTS
+from domain.recorded import Recorded
+from domain.streams import split_stream
+
+
+class UnknownEvent(Exception):
+    """A stored row names an event that this version does not know; nothing is guessed of it."""
+
+
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is stored with each event beside its data, under short names since every event carries it."""
+
+    id: str
+    command: str
+    correlation: str
+    causation: str
+    actor: str
+    at: datetime
+    traceparent: str | None = None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    meta: Metadata
+    data: Any
+
+
+class StoredState(msgspec.Struct, frozen=True):
+    """A stored event whose data is still JSON text, for readers that only pass it on."""
+
+    meta: Metadata
+    data: msgspec.Raw
+
+
+# A changed shape keeps its event's name; the upcaster brings the older data to today's shape for every reader.
+UPCASTERS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+_encode = msgspec.json.Encoder().encode
+_split = msgspec.json.Decoder(StoredState).decode
+_decoders: dict[str, Callable[[bytes], Any]] = {
+    name: msgspec.json.Decoder(kind).decode for name, kind in EVENTS.items()
+}
+
+
+def encode(metadata: Metadata, event: Any) -> bytes:
+    """Return the bytes that are stored."""
+    return _encode(_Stored(metadata, event))
+
+
+def name_of(event: Any) -> str:
+    """Return the stable name that an event is stored under."""
+    return EVENT_NAMES[type(event)]
+
+
+def decode(name: str, state: bytes) -> Any:
+    """Return the event alone."""
+    return _event(name, _split(state).data)
+
+
+def raw(state: bytes) -> StoredState:
+    """Return metadata and the data's own JSON."""
+    return _split(state)
+
+
+def recorded(stream: str, version: int, name: str, state: bytes, position: int, recorded_at: datetime) -> Recorded:
+    """Return a stored row as the event that readers meet."""
+    stored = _split(state)
+    meta = stored.meta
+    tenant, category, entity_id = split_stream(stream)
+    return Recorded(
+        position,
+        meta.id,
+        tenant,
+        category,
+        entity_id,
+        version,
+        name,
+        _event(name, stored.data),
+        meta.command,
+        meta.correlation,
+        meta.causation,
+        meta.actor,
+        meta.at,
+        recorded_at,
+        meta.traceparent,
+    )
+
+
+def _event(name: str, data: msgspec.Raw) -> Any:
+    decoder = _decoders.get(name)
+    if decoder is None:
+        raise UnknownEvent(f"the log holds an event named {name!r}, which this version does not know")
+    upcast = UPCASTERS.get(name)
+    if upcast is not None:
+        return msgspec.convert(upcast(msgspec.json.decode(data)), EVENTS[name])
+    return decoder(data)
