@@ -1,0 +1,156 @@
+"""The one list of read models, and the making and switching of their tables; a switch is one transaction.
+
+Queries read views, so they never see two versions at once. What is built beside the serving tables has a suffix of
+its own, and the row of its follower (`<model>_<suffix>`) says how far it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+from domain.recorded import Recorded
+from projections import activities, directory, history, tasks
+
+
+class Projection(Protocol):
+    """Folds the log into one set of tables. `forget` whenever a batch does not follow the one before it."""
+
+    def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
+        """Fold a batch in the caller's transaction."""
+
+    def forget(self) -> None:
+        """Drop what is kept in memory."""
+
+
+class ReadModel(Protocol):
+    """A module of this package that answers one question.
+
+    `TABLES` and `INDEXES` are statements with `{suffix}` in each name; `VIEWS` the stems of the tables' names; `EVENTS`
+    the names of the events that it reads.
+    """
+
+    NAME: str
+    VERSION: int
+    TABLES: str
+    INDEXES: str
+    VIEWS: tuple[str, ...]
+    EVENTS: frozenset[str]
+
+    def projection(self, suffix: str, keep: int = ...) -> Projection:
+        """Return what folds the log into the tables of a suffix, keeping up to `keep` documents in memory."""
+
+
+READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory)
+BY_NAME: dict[str, ReadModel] = {model.NAME: model for model in READ_MODELS}
+
+_SUFFIX = re.compile(r"v[0-9]+(r[0-9]+)?\Z")
+
+
+def suffix(model: ReadModel) -> str:
+    """Return the suffix that a version's first tables have."""
+    return f"v{model.VERSION}"
+
+
+def follower_name(model: ReadModel, of: str) -> str:
+    """Return the name of the follower that fills the tables of a suffix."""
+    return f"{model.NAME}_{of}"
+
+
+def create(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Make the tables of a suffix, with their indexes."""
+    _run(conn, model.TABLES, of)
+    create_indexes(conn, model, of)
+
+
+def create_indexes(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Make the indexes that the tables of a suffix lack."""
+    _run(conn, model.INDEXES, of)
+
+
+def serve(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Let the tables of a suffix answer from the end of the caller's transaction on."""
+    for stem in model.VIEWS:
+        view, table = sql.Identifier(stem), sql.Identifier(f"{stem}_{of}")
+        statement = sql.SQL("VIEW {} AS SELECT * FROM {}").format(view, table)
+        try:
+            with conn.transaction():
+                conn.execute(sql.SQL("CREATE OR REPLACE ") + statement)
+        except psycopg.errors.InvalidTableDefinition:
+            # Another version may have other columns, which a replacement refuses.
+            conn.execute(sql.SQL("DROP VIEW {}").format(view))
+            conn.execute(sql.SQL("CREATE ") + statement)
+    conn.execute(
+        "INSERT INTO read_models (name, serving) VALUES (%s, %s)"
+        " ON CONFLICT (name) DO UPDATE SET serving = EXCLUDED.serving, building = NULL",
+        (model.NAME, of),
+    )
+    _enlist(conn, model, of)
+
+
+def begin_build(conn: psycopg.Connection[Any], model: ReadModel, of: str | None = None) -> str:
+    """Begin to build new tables beside the serving ones and return their suffix; a build that runs already goes on.
+
+    The tables have no indexes but their key yet, since they fill faster without. `of` None means the code's version,
+    made anew. A build of another version than the code's is given up.
+    """
+    row = conn.execute("SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (model.NAME,)).fetchone()
+    if row is None:
+        raise LookupError(f"read model {model.NAME} has no tables yet")
+    serving, building = row
+    if building is not None:
+        if version_of(building) == model.VERSION:
+            return str(building)
+        conn.execute("DELETE FROM followers WHERE name = %s", (follower_name(model, building),))
+        drop(conn, model, building)
+    new = of if of is not None else suffix(model)
+    if of is None and version_of(serving) == model.VERSION:
+        new = f"{suffix(model)}r{_turn(serving) + 1}"
+    drop(conn, model, new)
+    _run(conn, model.TABLES, new)
+    conn.execute("UPDATE read_models SET building = %s WHERE name = %s", (new, model.NAME))
+    conn.execute("DELETE FROM followers WHERE name = %s", (follower_name(model, new),))
+    _enlist(conn, model, new)
+    return new
+
+
+def needs_build(conn: psycopg.Connection[Any], model: ReadModel) -> bool:
+    """Tell whether the serving tables are of another version than the code's, and nothing is being built for it."""
+    row = conn.execute("SELECT serving, building FROM read_models WHERE name = %s", (model.NAME,)).fetchone()
+    if row is None:
+        return False
+    return version_of(row[0]) != model.VERSION and (row[1] is None or version_of(row[1]) != model.VERSION)
+
+
+def drop(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Drop the tables of a suffix, if they are there; fails when a view still reads them."""
+    for stem in model.VIEWS:
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(f"{stem}_{of}")))
+
+
+def suffixes(conn: psycopg.Connection[Any], model: ReadModel) -> set[str]:
+    """Return the suffixes that a read model has tables of."""
+    names = [name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")]
+    rests = [name.removeprefix(f"{stem}_") for stem in model.VIEWS for name in names if name.startswith(f"{stem}_")]
+    return {rest for rest in rests if _SUFFIX.match(rest)}
+
+
+def version_of(of: str) -> int:
+    """Return the version that a suffix belongs to."""
+    return int(of[1:].partition("r")[0])
+
+
+def _turn(of: str) -> int:
+    return int(of.partition("r")[2] or 1)
+
+
+def _enlist(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (follower_name(model, of),))
+
+
+def _run(conn: psycopg.Connection[Any], statements: str, of: str) -> None:
+    conn.execute(statements.replace("{suffix}", of).encode())

@@ -1,0 +1,238 @@
+"""Who and what may be referred to? One row for each directory entry and each workflow, the retired ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from domain.decider import merged
+from domain.directory import EntryChanged, EntryRegistered, EntryRetired
+from domain.recorded import Recorded
+from domain.streams import ENTRY_KINDS
+from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired, stored_steps
+from projections import query
+from projections.documents import Documents, Key, MissingDocument, Table, array
+from projections.query import BadQuery, Query
+from projections.task_facts import stamp
+
+NAME = "directory"
+VERSION = 1
+VIEWS: tuple[str, ...] = ("entries",)
+WORKFLOW = "workflow"
+KINDS = (*ENTRY_KINDS, WORKFLOW)
+EVENTS = frozenset(
+    {
+        "workflow.defined",
+        "workflow.changed",
+        "workflow.retired",
+        "directory.entry-registered",
+        "directory.entry-changed",
+        "directory.entry-retired",
+    }
+)
+
+TABLES = """
+CREATE TABLE entries_{suffix} (
+    tenant     text COLLATE "C" NOT NULL,
+    kind       text COLLATE "C" NOT NULL,
+    id         text COLLATE "C" NOT NULL,
+    name       text COLLATE "C" NOT NULL,
+    email      text COLLATE "C",
+    account_id bigint,
+    manages    text[] NOT NULL,
+    retired    boolean NOT NULL,
+    position   bigint NOT NULL,
+    doc        text NOT NULL,
+    PRIMARY KEY (tenant, kind, id)
+)
+"""
+INDEXES = """
+CREATE INDEX IF NOT EXISTS entries_{suffix}_email_idx ON entries_{suffix} (tenant, email) WHERE email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (tenant, account_id)
+    WHERE account_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_manages_idx ON entries_{suffix} USING gin (manages)
+"""
+_TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
+# The index takes no longer texts; an e-mail address has at most 254 characters.
+_INDEXED = 320
+
+
+class Entry(msgspec.Struct):
+    """A directory entry's document. A workflow's fields are its definition."""
+
+    kind: str
+    id: str
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    retired: bool = False
+    created_at: str = ""
+    created_by: str = ""
+    updated_at: str = ""
+    version: int = 0
+    position: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+def fold(entry: Entry | None, event: Recorded) -> Entry | None:
+    """Return the entry after one more of its events; one that was folded before changes nothing."""
+    if entry is not None and event.position <= entry.position:
+        return entry
+    at = stamp(event.occurred_at)
+    if isinstance(event.data, (EntryRegistered, WorkflowDefined)):
+        entry = Entry(event.category, event.entity_id, created_at=at, created_by=event.actor)
+    elif entry is None:
+        raise MissingDocument(f"no {event.category} {event.entity_id} of {event.tenant} at position {event.position}")
+    match event.data:
+        case EntryRegistered(fields=fields):
+            entry.fields = fields
+        case EntryChanged(new=new):
+            entry.fields = merged(entry.fields, new)
+        case WorkflowDefined() as defined:
+            entry.fields = {
+                "name": defined.name,
+                "steps": stored_steps(defined.steps),
+                "gating": defined.gating,
+                "failure": defined.failure,
+                "project": defined.project,
+                "version": 1,
+            }
+        case WorkflowChanged(version=version, new=new):
+            entry.fields = {**entry.fields, **new, "version": version}
+        case EntryRetired() | WorkflowRetired():
+            entry.retired = True
+    entry.updated_at = at
+    entry.version = event.version
+    entry.position = event.position
+    return entry
+
+
+def projection(suffix: str, keep: int = 4096) -> Documents[Entry]:
+    """Return what folds the log into the tables of this suffix."""
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=_decode, row=_row, keep=keep)
+
+
+def _key_of(event: Recorded) -> Key | None:
+    return (event.tenant, event.category, event.entity_id) if event.category in KINDS else None
+
+
+def _row(key: Key, entry: Entry) -> Sequence[Any]:
+    fields = entry.fields if entry.kind == "member" else {}
+    email, account = fields.get("email"), fields.get("account_id")
+    name = entry.fields.get("name")
+    return (
+        *key,
+        name.casefold()[:_INDEXED] if isinstance(name, str) else "",
+        email.casefold()[:_INDEXED] if isinstance(email, str) else None,
+        account if type(account) is int else None,
+        _manages(fields),
+        entry.retired,
+        entry.position,
+        _encode(entry).decode(),
+    )
+
+
+def _manages(fields: dict[str, Any]) -> str:
+    projects = fields.get("projects") or {}
+    managed = [project for project, membership in projects.items() if (membership or {}).get("is_manager") is True]
+    return array(managed)
+
+
+# Questions. Every one gives rows of (doc, id), which `resource` takes.
+
+
+def get(tenant: str, kind: str, entry_id: str) -> Query:
+    """Ask for one entry, a retired one too."""
+    return _ask(tenant, ["kind = %s", "id = %s"], [kind, entry_id])
+
+
+def get_many(tenant: str, kind: str, ids: Iterable[str]) -> Query:
+    """Ask for entries of a kind by their ids, in any order, retired ones too; those that are not there are left out."""
+    return _ask(tenant, ["kind = %s", "id = ANY(%s::text[])"], [kind, list(ids)])
+
+
+def members(tenant: str, ids: Iterable[str]) -> Query:
+    """Ask for members by their ids, to show their e-mails and account numbers."""
+    return get_many(tenant, "member", ids)
+
+
+def member_by_email(tenant: str, email: str) -> Query:
+    """Ask for the member with an e-mail address, in any case of letters."""
+    return _ask(tenant, ["email = %s", "NOT retired"], [email.casefold()])
+
+
+def member_by_account(tenant: str, account_id: int) -> Query:
+    """Ask for the member with an account number."""
+    return _ask(tenant, ["account_id = %s", "NOT retired"], [account_id])
+
+
+def managers(tenant: str, project: str) -> Query:
+    """Ask for the members that manage a project."""
+    return _ask(tenant, ["kind = 'member'", "manages @> ARRAY[%s::text]", "NOT retired"], [project])
+
+
+def page(
+    tenant: str, kind: str, after: str | None = None, limit: int = 50, *, offset: int = 0, retired: bool | None = False
+) -> Query:
+    """Ask for entries of a kind in order of id; `after` is the last id seen, `retired` None gives both."""
+    if not 1 <= limit <= query.MOST_ROWS:
+        raise BadQuery("bad-limit", f"a page has 1 to {query.MOST_ROWS} rows", "limit")
+    if not 0 <= offset <= query.MOST_OFFSET:
+        raise BadQuery("bad-offset", f"an offset is 0 to {query.MOST_OFFSET}", "offset")
+    conditions, values = _of_kind(kind, retired)
+    if after is not None:
+        conditions.append("id > %s")
+        values.append(after)
+    tail = f" ORDER BY id LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset > 0 else "")
+    return _ask(tenant, conditions, values, tail)
+
+
+def count(tenant: str, kind: str, *, retired: bool | None = False) -> Query:
+    """Ask how many entries of a kind there are; one row with one number."""
+    return query.select("entries", "count(*)", tenant, *_of_kind(kind, retired), "")
+
+
+def _of_kind(kind: str, retired: bool | None) -> tuple[list[str], list[Any]]:
+    if kind not in KINDS:
+        raise BadQuery("bad-filter", f"kinds are {', '.join(KINDS)}", "kind")
+    state = [] if retired is None else ["retired" if retired else "NOT retired"]
+    return ["kind = %s", *state], [kind]
+
+
+def _ask(tenant: str, conditions: Sequence[str], values: Sequence[Any], tail: str = "") -> Query:
+    for value in values:
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, int):
+                query.demand_text(text, "id")
+    return query.select("entries", "doc, id", tenant, conditions, values, tail)
+
+
+# Rendering.
+
+
+def resource_bytes(row: Sequence[Any]) -> bytes:
+    """Return a row's resource as JSON."""
+    doc: str = row[0]
+    return doc.encode()
+
+
+def resource(row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row's resource in the native shape."""
+    shown: dict[str, Any] = msgspec.json.decode(row[0])
+    return shown
+
+
+def render_from_events(
+    events: Iterable[Recorded], kind: str, entry_id: str, base: str | None = None
+) -> dict[str, Any] | None:
+    """Return the entry's resource as the events leave it; `base` is the `doc` of a row that may be behind them."""
+    entry = _decode(base) if base is not None else None
+    for event in events:
+        if event.category == kind and event.entity_id == entry_id:
+            if entry is None and not isinstance(event.data, (EntryRegistered, WorkflowDefined)):
+                return None
+            entry = fold(entry, event)
+    return None if entry is None else resource((_encode(entry).decode(),))

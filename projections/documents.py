@@ -1,0 +1,178 @@
+"""Tables of documents that are folded from the log: one load and one upsert for each batch, pure folding in between.
+
+Documents stay in memory from batch to batch only while the batches follow one another without a gap; whoever feeds a
+projection calls `forget` when they do not, since another process may have worked in between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from domain.recorded import Recorded
+from projections.task_facts import stamp
+
+D = TypeVar("D")
+Key = tuple[str, ...]
+
+
+_PLAIN = frozenset({"bigint", "boolean"})
+
+
+class MissingDocument(Exception):
+    """An event changes a document that its first event never made, so the log is not the one that was read before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A read model's table: its stem, the columns of its key (all text), and all columns with their types in order."""
+
+    stem: str
+    key: tuple[str, ...]
+    columns: Mapping[str, str]
+
+    @classmethod
+    def of(cls, ddl: str, key: tuple[str, ...]) -> Table:
+        """Return the table that a statement creates, a column a line."""
+        stem = re.search(r"CREATE TABLE (\w+)_\{suffix\}", ddl)
+        if stem is None:
+            raise ValueError("a table's name ends with its suffix")
+        return cls(stem[1], key, dict(re.findall(r"^ {4}([a-z_]+) +([a-z]+(?:\[\])?)", ddl, re.MULTILINE)))
+
+    def upsert(self, suffix: str) -> str:
+        """Return the statement that writes rows given as one array a column; a text[] travels as its literal."""
+        # An array of arrays must be rectangular, so lists travel as text.
+        carried = {name: "text" if kind.endswith("[]") else kind for name, kind in self.columns.items()}
+        taken = ", ".join(f"{name}::{kind}" if kind.endswith("[]") else name for name, kind in self.columns.items())
+        arrays = ", ".join(f"%s::{kind}[]" for kind in carried.values())
+        changed = ", ".join(f"{name} = EXCLUDED.{name}" for name in self.columns if name not in self.key)
+        names = ", ".join(self.columns)
+        return (
+            f"INSERT INTO {self.stem}_{suffix} ({names}) SELECT {taken} FROM unnest({arrays}) AS n ({names})"  # noqa: S608
+            f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changed}"
+        )
+
+    def arrays(self, rows: Sequence[Sequence[Any]]) -> list[str]:
+        """Return the statement's values: one array a column."""
+        columns = zip(self.columns.values(), zip(*rows, strict=True), strict=True)
+        return [plain_array(values) if kind in _PLAIN else array(values) for kind, values in columns]
+
+    def load(self, suffix: str) -> str:
+        """Return the statement that reads documents by key, one array a column of the key."""
+        names = ", ".join(self.key)
+        match = " AND ".join(f"t.{name} = k.{name}" for name in self.key)
+        keys = ", ".join(f"k.{name}" for name in self.key)
+        # OFFSET keeps the planner from a hash of the whole table, which it may choose before the table is analysed.
+        return (
+            f"SELECT {keys}, d.doc FROM unnest({', '.join(['%s::text[]'] * len(self.key))}) AS k ({names})"  # noqa: S608
+            f" CROSS JOIN LATERAL (SELECT t.doc FROM {self.stem}_{suffix} AS t WHERE {match} OFFSET 0) AS d"
+        )
+
+
+def listing_indexes(stem: str, *, own: Sequence[str], optional: Sequence[str], marked: Sequence[str]) -> str:
+    """Return the indexes of a table of documents that are listed: each filter in the order of the default sort.
+
+    `optional` columns may hold NULL and `marked` are conditions that few rows fulfil: rows beside them cost nothing.
+    """
+    table = f"{stem}_{{suffix}}"
+    parts = {name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end")}
+    parts |= {name: f"(tenant, {name}, created_at, id)" for name in ("status", *own)}
+    parts |= {name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL" for name in optional}
+    parts |= {name.lower().replace(" ", "_"): f"(tenant, created_at, id) WHERE {name}" for name in marked}
+    parts["assignees"] = "USING gin (assignees)"
+    return ";\n".join(f"CREATE INDEX IF NOT EXISTS {table}_{name}_idx ON {table} {on}" for name, on in parts.items())
+
+
+def array(values: Iterable[str | None]) -> str:
+    """Return the literal of a one-dimensional array of texts, which hold no NUL; None becomes a null."""
+    # A NUL marks what stands between texts until quotes are escaped, all of it in a few passes over one string.
+    marked = ["\0N" if value is None else value for value in values]
+    if not marked:
+        return "{}"
+    escaped = "\0,".join(marked).replace("\\", "\\\\").replace('"', '\\"')
+    quoted = '"' + escaped.replace("\0,", '","') + '"'
+    return "{" + quoted.replace('"\0N"', "NULL") + "}"
+
+
+def plain_array(values: Iterable[object]) -> str:
+    """Return the literal of an array of numbers or flags; None becomes a null."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+@lru_cache(maxsize=4096)
+def instant(text: str | None) -> str:
+    """Return a caller's time as a sortable column holds it; what has none sorts last."""
+    return "infinity" if text is None else stamp(datetime.fromisoformat(text).astimezone(UTC))
+
+
+def title_key(title: str | None) -> str:
+    """Return what titles are sorted and searched by; its length keeps cursors short."""
+    return title.casefold()[:500] if title is not None else ""
+
+
+class Documents(Generic[D]):
+    """Folds events into one table. `fold(document, event)` may change the document that it is given.
+
+    `key_of(event)` names the document that an event belongs to; `row(key, document)` gives the columns' values.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        suffix: str,
+        *,
+        key_of: Callable[[Recorded], Key | None],
+        fold: Callable[[D | None, Recorded], D | None],
+        decode: Callable[[str], D],
+        row: Callable[[Key, D], Sequence[Any]],
+        keep: int = 4096,
+    ) -> None:
+        self._table = table
+        self._upsert = table.upsert(suffix)
+        self._load = table.load(suffix)
+        self._key_of = key_of
+        self._fold = fold
+        self._decode = decode
+        self._row = row
+        self._keep = keep
+        self._kept: dict[Key, D] = {}
+
+    def forget(self) -> None:
+        """Drop what is kept in memory."""
+        self._kept.clear()
+
+    def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
+        """Fold a batch in the caller's transaction; repeating a batch changes nothing."""
+        events = [(key, event) for event in batch if (key := self._key_of(event)) is not None]
+        touched: dict[Key, D | None] = dict.fromkeys(key for key, _ in events)
+        if not touched:
+            return
+        kept = self._kept
+        for key in touched:
+            touched[key] = kept.pop(key, None)
+        self._read(conn, touched)
+        fold = self._fold
+        for key, event in events:
+            touched[key] = fold(touched[key], event)
+        rows = [self._row(key, document) for key, document in touched.items() if document is not None]
+        conn.execute(self._upsert, self._table.arrays(rows), prepare=True)
+        kept.update((key, document) for key, document in touched.items() if document is not None)
+        if len(kept) > self._keep:
+            for key in list(islice(kept, len(kept) - self._keep)):
+                del kept[key]
+
+    def _read(self, conn: psycopg.Connection[Any], touched: dict[Key, D | None]) -> None:
+        missing = [key for key, document in touched.items() if document is None]
+        if not missing:
+            return
+        # Not prepared: a plan made for a small table would be kept while the table grows.
+        parameters = [array(part) for part in zip(*missing, strict=True)]
+        for *key, doc in conn.execute(self._load, parameters, prepare=False):
+            touched[tuple(key)] = self._decode(doc)

@@ -1,0 +1,176 @@
+"""What happened, who did it, and by which command? One row for each event, found by its activity or its own entity.
+
+Rows are only ever added, and a row is its event's: reading an event again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+
+from domain import EVENTS as ALL_EVENTS
+from domain import STATUS_CATEGORY
+from domain.recorded import Recorded
+from projections import query
+from projections.documents import Table
+from projections.query import BadQuery, Query
+from projections.task_facts import stamp
+
+NAME = "history"
+VERSION = 1
+VIEWS: tuple[str, ...] = ("history",)
+EVENTS = frozenset(ALL_EVENTS)
+
+TABLES = """
+CREATE TABLE history_{suffix} (
+    position    bigint NOT NULL,
+    tenant      text COLLATE "C" NOT NULL,
+    activity_id text COLLATE "C",
+    category    text COLLATE "C" NOT NULL,
+    entity_id   text COLLATE "C" NOT NULL,
+    doc         text NOT NULL,
+    PRIMARY KEY (position)
+)
+"""
+INDEXES = """
+CREATE INDEX IF NOT EXISTS history_{suffix}_entity_idx ON history_{suffix} (tenant, category, entity_id, position);
+CREATE INDEX IF NOT EXISTS history_{suffix}_activity_idx ON history_{suffix} (tenant, activity_id, position)
+    WHERE activity_id IS NOT NULL
+"""
+_TABLE = Table.of(TABLES, key=("position",))
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One event as it is shown: what (`type`, `data`), to whom, when, by whom, and what led to it."""
+
+    position: int
+    event_id: str
+    type: str
+    category: str
+    entity_id: str
+    activity_id: str | None
+    version: int
+    occurred_at: str
+    recorded_at: str
+    actor: str
+    command_id: str
+    correlation_id: str
+    causation_id: str
+    data: Any
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def activity_of(event: Recorded) -> str | None:
+    """Return the activity whose history an event belongs to: its own, its children's, and its changes of status."""
+    if event.category in ("activity", STATUS_CATEGORY):
+        return event.entity_id
+    activity_id: str | None = getattr(event.data, "activity_id", None)
+    return activity_id
+
+
+def entry(event: Recorded) -> Entry:
+    """Return an event as it is shown."""
+    return Entry(
+        event.position,
+        event.event_id,
+        event.name,
+        event.category,
+        event.entity_id,
+        activity_of(event),
+        event.version,
+        stamp(event.occurred_at),
+        stamp(event.recorded_at),
+        event.actor,
+        event.command_id,
+        event.correlation_id,
+        event.causation_id,
+        event.data,
+    )
+
+
+class History:
+    """Adds events to one table."""
+
+    def __init__(self, suffix: str) -> None:
+        self._upsert = _TABLE.upsert(suffix)
+
+    def forget(self) -> None:
+        """Nothing is kept in memory."""
+
+    def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
+        """Add a batch in the caller's transaction; repeating a batch changes nothing."""
+        if batch:
+            conn.execute(self._upsert, _TABLE.arrays([_row(event) for event in batch]), prepare=True)
+
+
+def projection(suffix: str, keep: int = 0) -> History:
+    """Return what adds the log's events to the tables of this suffix."""
+    return History(suffix)
+
+
+def _row(event: Recorded) -> Sequence[Any]:
+    shown = entry(event)
+    doc = _encode(shown).decode()
+    return event.position, event.tenant, shown.activity_id, event.category, event.entity_id, doc
+
+
+# Questions. Every one gives rows of (doc, position), oldest first or newest first.
+
+
+def of_activity(
+    tenant: str, activity_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False
+) -> Query:
+    """Ask for the history of an activity and its children; `after` is the position of the last row seen."""
+    return _page(tenant, ["activity_id = %s"], [activity_id], after, limit, newest)
+
+
+def of_entity(
+    tenant: str, category: str, entity_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False
+) -> Query:
+    """Ask for the history of one task, workflow or directory entry (`category` is the entry's kind)."""
+    return _page(tenant, ["category = %s", "entity_id = %s"], [category, entity_id], after, limit, newest)
+
+
+def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False) -> Query:
+    """Ask for the history of one task."""
+    return of_entity(tenant, "task", task_id, after, limit, newest=newest)
+
+
+def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int, newest: bool) -> Query:
+    if not 1 <= limit <= query.MOST_ROWS:
+        raise BadQuery("bad-limit", f"a page has 1 to {query.MOST_ROWS} rows", "limit")
+    if any("\0" in value for value in values):
+        raise BadQuery("bad-filter", "an id holds no NUL", "id")
+    if after is not None:
+        if not 0 <= after < 2**63:
+            raise BadQuery("bad-cursor", "a position is a whole number from 0", "after")
+        conditions.append(f"position {'<' if newest else '>'} %s")
+        values.append(after)
+    tail = f" ORDER BY position {'DESC' if newest else 'ASC'} LIMIT {limit:d}"
+    return query.select("history", "doc, position", tenant, conditions, values, tail)
+
+
+# Rendering.
+
+
+def resource_bytes(row: Sequence[Any]) -> bytes:
+    """Return a row's event as JSON."""
+    doc: str = row[0]
+    return doc.encode()
+
+
+def resource(row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row's event."""
+    shown: dict[str, Any] = msgspec.json.decode(row[0])
+    return shown
+
+
+def render_from_events(events: Iterable[Recorded]) -> list[dict[str, Any]]:
+    """Return events as a history shows them."""
+    shown: list[dict[str, Any]] = msgspec.json.decode(_encode([entry(event) for event in events]))
+    return shown

@@ -1,0 +1,303 @@
+"""Followers that keep the read models, and the rebuild of one beside the tables that serve; a switch loses nothing.
+
+New tables fill under a suffix of their own with a follower of their own, so whoever is killed goes on where it was.
+They take over only when they are as far as the old ones, in one transaction; the old ones are dropped after it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+import projections
+from domain import EVENTS as ALL_EVENTS
+from projections import ReadModel, follower_name
+from services.store import log
+from services.store.connect import connect
+from services.store.follower import Follower, Step
+from services.store.log import LogRow
+
+BUILD_BATCH = 5000
+# Documents kept in memory: an activity's is about 4 kB, and every role stays below 150 MB.
+_KEPT, _KEPT_BUILDING = 2048, 12_000
+# How long a switch waits for those who read the old tables, in milliseconds; it is tried again.
+_SWITCH_WAIT = 2000
+
+Progress = Callable[[int, int, float, float], None]
+
+
+class RebuildHalted(Exception):
+    """An event could not be folded into the new tables; the old ones go on serving."""
+
+    def __init__(self, name: str, position: int | None, error: str | None) -> None:
+        super().__init__(f"{name} halted at position {position}: {error}")
+        self.position = position
+
+
+class UnknownReadModel(Exception):
+    """There is no read model of this name."""
+
+
+class _Folding:
+    """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
+
+    def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:
+        self._events = model.EVENTS
+        self._projection = model.projection(suffix, keep)
+        self._next: int | None = None
+
+    def __call__(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        # Any other position means that a transaction was rolled back, or that another process worked in between.
+        if rows[0].position != self._next:
+            self._projection.forget()
+        self._next = None
+        events = self._events
+        # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
+        batch = [row.recorded() for row in rows if row.name in events or row.name not in ALL_EVENTS]
+        self._projection.project(conn, batch)
+        self._next = rows[-1].position + 1
+
+
+class ServingFollower(Follower):
+    """Keeps the tables that serve, whichever they are: after a switch it goes on with the new ones.
+
+    Tables of another version than the code's are left alone, since their columns are not the code's.
+    """
+
+    def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
+        super().__init__(follower_name(model, projections.suffix(model)), self._fold, batch=batch)
+        self._model = model
+        self._folding: _Folding | None = None
+
+    def _fold(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        assert self._folding is not None  # noqa: S101
+        self._folding(conn, rows)
+
+    def enlist(self, conn: psycopg.Connection[Any]) -> None:
+        """Find the serving tables; their row is made with them, and one made here would outlive them."""
+        suffix, _ = _tables(conn, self._model)
+        name = follower_name(self._model, suffix)
+        if projections.version_of(suffix) != self._model.VERSION:
+            self._folding = None
+        elif self._folding is None or name != self.name:
+            self.name = name
+            self._folding = _Folding(self._model, suffix, _KEPT)
+
+    def step(self, conn: psycopg.Connection[Any]) -> Step:
+        """Handle the next batch; without a row to lock, look whether other tables serve now."""
+        step = super().step(conn) if self._folding is not None else Step.ELSEWHERE
+        if step is not Step.ELSEWHERE:
+            return step
+        before = self._folding
+        self.enlist(conn)
+        return super().step(conn) if self._folding is not before and self._folding is not None else step
+
+
+class BuildingFollower(Follower):
+    """Fills new tables and lets them serve when they have caught up; then it ends."""
+
+    def __init__(self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH) -> None:
+        self._folding = _Folding(model, suffix, _KEPT_BUILDING)
+        super().__init__(follower_name(model, suffix), self._folding, batch=batch)
+        self._model = model
+        self._suffix = suffix
+        self._indexed = False
+
+    def enlist(self, conn: psycopg.Connection[Any]) -> None:
+        """End when the tables are not being built any more; their row was made with them."""
+        if _tables(conn, self._model)[1] != self._suffix:
+            self.stop()
+
+    def step(self, conn: psycopg.Connection[Any]) -> Step:
+        """Handle the next batch, or switch when there is none."""
+        step = super().step(conn)
+        if step is Step.ELSEWHERE:
+            self.enlist(conn)
+        if step is not Step.IDLE:
+            return step
+        if not self._indexed:
+            _index(conn, self._model, self._suffix)
+            self._indexed = True
+            return Step.WORKED
+        if self._switch(conn):
+            self.stop()
+            sweep(conn, self._model)
+        return step
+
+    def _switch(self, conn: psycopg.Connection[Any]) -> bool:
+        """Let the new tables serve, not one event behind the old ones; False when readers delay it too long."""
+        try:
+            with conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_WAIT}")
+                row = conn.execute(
+                    "SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (self._model.NAME,)
+                ).fetchone()
+                if row is None or row[1] != self._suffix:
+                    return False
+                old = follower_name(self._model, row[0])
+                # Both rows are locked, so neither set of tables moves while the new one takes the last steps.
+                rows = conn.execute(
+                    "SELECT name, position FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE",
+                    ([old, self.name],),
+                ).fetchall()
+                positions: dict[str, int] = dict(rows)
+                self._follow_to(conn, positions[self.name], positions.get(old, 0))
+                conn.execute("DELETE FROM followers WHERE name = %s", (old,))
+                projections.serve(conn, self._model, self._suffix)
+        except psycopg.errors.LockNotAvailable:
+            return False
+        return True
+
+    def _follow_to(self, conn: psycopg.Connection[Any], position: int, last: int) -> None:
+        while position < last:
+            rows = log.read(conn, position, min(BUILD_BATCH, last - position))
+            self._folding(conn, rows)
+            position = rows[-1].position
+            conn.execute("UPDATE followers SET position = %s WHERE name = %s", (position, self.name))
+
+
+def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
+    """Return a follower for each read model, and one for each that is being built."""
+    found: list[Follower] = []
+    with connect(database_url, "projections", autocommit=True) as conn:
+        for model in projections.READ_MODELS:
+            found.append(ServingFollower(model, batch=batch))
+            found[-1].enlist(conn)
+            _, building = _tables(conn, model)
+            if building is not None and projections.version_of(building) == model.VERSION:
+                found.append(BuildingFollower(model, building))
+            sweep(conn, model)
+    return found
+
+
+def rebuild(
+    database_url: str, name: str, progress: Progress | None = None, *, stopped: Callable[[], bool] = lambda: False
+) -> bool:
+    """Build a read model anew beside the serving tables and switch; a rebuild that was killed goes on where it was.
+
+    `progress(position, head, events a second, seconds left)` is called after each batch. Returns False when `stopped`
+    ended it before the switch; raises `RebuildHalted` when an event cannot be folded.
+    """
+    model = projections.BY_NAME.get(name)
+    if model is None:
+        raise UnknownReadModel(f"read models are {', '.join(projections.BY_NAME)}")
+    with connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn, _without_collections():
+        with conn.transaction():
+            suffix = projections.begin_build(conn, model)
+        conn.execute("SET synchronous_commit = off")  # a batch that a crash takes back is folded again
+        conn.execute(f"LISTEN {log.CHANNEL}")
+        follower = BuildingFollower(model, suffix)
+        first, began = _position(conn, follower.name), time.monotonic()
+        while not follower.stopped.is_set() and not stopped():
+            step = follower.step(conn)
+            if step is Step.HALTED:
+                raise RebuildHalted(follower.name, *_halted(conn, follower.name))
+            if follower.stopped.is_set():
+                break
+            if progress is not None:
+                _report(conn, follower.name, first, began, progress)
+            if step is not Step.WORKED:
+                # Another process fills the same tables, or readers of the old ones delayed the switch.
+                for _ in conn.notifies(timeout=0.2, stop_after=1):
+                    pass
+        return _tables(conn, model)[0] == suffix
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    # Documents and events hold no cycles, and looking for some among so many takes a third of a rebuild's time.
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _report(conn: psycopg.Connection[Any], name: str, first: int, began: float, progress: Progress) -> None:
+    position, head = _position(conn, name), log.head(conn)
+    rate = (position - first) / max(time.monotonic() - began, 1e-6)
+    progress(position, head, rate, (head - position) / rate if rate > 0 else float("inf"))
+
+
+def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
+    """Drop a read model's tables that neither serve nor are being built; what is still read is left for next time."""
+    try:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_WAIT}")
+            row = conn.execute(
+                "SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (model.NAME,)
+            ).fetchone()
+            for suffix in projections.suffixes(conn, model) - set(row or ()):
+                projections.drop(conn, model, suffix)
+    except psycopg.errors.LockNotAvailable:
+        return
+
+
+def _index(conn: psycopg.Connection[Any], model: ReadModel, suffix: str) -> None:
+    with conn.transaction():
+        conn.execute("SET LOCAL statement_timeout = 0")
+        conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
+        projections.create_indexes(conn, model, suffix)
+    # The planner knows nothing of tables that were filled a moment ago, and would meet its first readers unprepared.
+    for stem in model.VIEWS:
+        conn.execute(f"ANALYZE {stem}_{suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How one set of tables stands. `lag` is the number of events behind the head."""
+
+    name: str
+    suffix: str
+    serving: bool
+    position: int
+    head: int
+    halted_at: int | None
+    error: str | None
+
+    @property
+    def lag(self) -> int:
+        """Return the number of events still to be read."""
+        return self.head - self.position
+
+
+def status(database_url: str) -> list[Status]:
+    """Return how each read model stands, a line for the serving tables and one for those being built."""
+    with connect(database_url, "projections", autocommit=True) as conn:
+        head = log.head(conn)
+        rows = conn.execute(
+            "SELECT r.name, s.suffix, s.suffix = r.serving, coalesce(f.position, 0), f.halted_at, f.error"
+            " FROM read_models AS r CROSS JOIN LATERAL (VALUES (r.serving), (r.building)) AS s (suffix)"
+            " LEFT JOIN followers AS f ON f.name = r.name || '_' || s.suffix"
+            " WHERE s.suffix IS NOT NULL ORDER BY r.name, s.suffix"
+        ).fetchall()
+    return [
+        Status(name, suffix, serving, position, max(head, position), *rest)
+        for name, suffix, serving, position, *rest in rows
+    ]
+
+
+def _tables(conn: psycopg.Connection[Any], model: ReadModel) -> tuple[str, str | None]:
+    """Return the suffixes that serve and that are being built."""
+    row = conn.execute("SELECT serving, building FROM read_models WHERE name = %s", (model.NAME,)).fetchone()
+    if row is None:
+        raise LookupError(f"read model {model.NAME} has no tables: run `foldwork db upgrade`")
+    return row[0], row[1]
+
+
+def _position(conn: psycopg.Connection[Any], name: str) -> int:
+    row = conn.execute("SELECT position FROM followers WHERE name = %s", (name,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _halted(conn: psycopg.Connection[Any], name: str) -> tuple[int | None, str | None]:
+    row = conn.execute("SELECT halted_at, error FROM followers WHERE name = %s", (name,)).fetchone()
+    return (row[0], row[1]) if row is not None else (None, None)

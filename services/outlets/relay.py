@@ -1,0 +1,150 @@
+"""The relay: every event to the events exchange, in order; its position is saved only after the broker's confirms.
+
+The event table is the outbox. A crash between publishing and saving publishes again, under the same event id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aio_pika
+import psycopg
+import structlog
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+from aiormq.abc import ChannelFrame
+from aiormq.exceptions import AMQPError, DeliveryError
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from services import messages, metrics
+from services.intake.sender import Outgoing
+from services.intake.topology import declare_events
+from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
+from services.store.follower import Handle, OutsideUnavailable
+from services.store.log import LogRow
+
+_PERSISTENT = 2
+CONFIRM_SECONDS = 30.0
+Publication = tuple[str, str, bytes, Basic.Properties]
+
+
+class Publisher:
+    """One connection with confirms, which the threads of followers use through its event loop; it reconnects itself."""
+
+    def __init__(self, amqp_url: str, name: str) -> None:
+        self._url = amqp_url
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: AbstractRobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        self._opening = asyncio.Lock()
+        self._log = structlog.get_logger(name)
+
+    async def start(self) -> None:
+        """Take the running loop for the threads' calls; the connection is made when there is something to publish."""
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Publish in order and wait for every confirm; raises `OutsideUnavailable`. For threads, never for the loop."""
+        if self._loop is None:
+            raise OutsideUnavailable("the publisher has not started")
+        future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
+        try:
+            future.result(CONFIRM_SECONDS + 15)
+        except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
+            future.cancel()
+            raise OutsideUnavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+
+    async def _publish(self, publications: Sequence[Publication]) -> None:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            robust = await self._open()
+            channel: Any = await robust.get_underlay_channel()
+            confirms = []
+            # One write for all: aiormq's own publish costs a lock, a task and a drain for each message.
+            async with channel.lock:
+                frames: list[Any] = []
+                for exchange, key, body, properties in publications:
+                    channel.delivery_tag += 1
+                    confirm = channel.create_future()
+                    channel.confirmations[channel.delivery_tag] = confirm
+                    confirms.append(confirm)
+                    frames += (
+                        Basic.Publish(exchange=exchange, routing_key=key),
+                        ContentHeader(properties=properties, body_size=len(body)),
+                        *channel._split_body(body),
+                    )
+                await channel.write_queue.put(ChannelFrame.marshall(frames=frames, channel_number=channel.number))
+            try:
+                await asyncio.gather(*confirms)
+            except Exception as error:
+                # Of a channel that closes, confirms end in whatever it closed with, a bare Exception included.
+                raise OutsideUnavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+
+    async def _open(self) -> AbstractRobustChannel:
+        async with self._opening:
+            if self._connection is None:
+                self._connection = await aio_pika.connect_robust(
+                    self._url,
+                    client_properties={"connection_name": f"foldwork-{self._name}"},
+                    timeout=10,
+                    reconnect_interval=1,
+                )
+            if self._channel is None:
+                channel = await self._connection.channel(publisher_confirms=True)
+                await declare_events(channel)
+                self._channel = channel
+            return self._channel
+
+
+def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda: None) -> Handle:
+    """Return the handler that publishes a batch of events; `on_published` runs before the position is saved."""
+
+    def handle(_: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        publisher.publish([_publication(row) for row in rows])
+        metrics.PUBLISHED.inc(len(rows))
+        on_published()
+
+    return handle
+
+
+def _publication(row: LogRow) -> Publication:
+    properties = Basic.Properties(
+        content_type=CLOUD_EVENT,
+        delivery_mode=_PERSISTENT,
+        message_id=messages.event_id(row),
+        message_type=row.name,
+        headers={"tenant": row.stream.partition("/")[0]},
+    )
+    return EVENT_EXCHANGE, messages.event_key(row), messages.cloud_event(row), properties
+
+
+def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]:
+    """Return a function by which a follower sends commands, and returns only when the broker has them."""
+
+    def send(commands: Sequence[Outgoing]) -> None:
+        publisher.publish(
+            [
+                (
+                    COMMAND_EXCHANGE,
+                    command.routing_key,
+                    command.body,
+                    Basic.Properties(
+                        content_type="application/json",
+                        delivery_mode=_PERSISTENT,
+                        message_id=command.command_id,
+                        message_type=command.name,
+                        headers=command.headers(),
+                    ),
+                )
+                for command in commands
+            ]
+        )
+
+    return send

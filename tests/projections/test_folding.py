@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import projections
+from domain.activity import CancelActivity, ChangeActivity
+from domain.recorded import Recorded
+from domain.task import (
+    AssignTask,
+    CancelTask,
+    ChangeTask,
+    CompleteTask,
+    FailTask,
+    PauseTask,
+    ProcessTask,
+    ReassignTask,
+    RetryTask,
+    SaveTask,
+    UnassignTask,
+)
+from projections.documents import array, plain_array
+from services.store.migrate import upgrade
+from tests import builders
+from tests.given import Given
+from tests.projections.recording import recorded
+
+SCENE = [
+    builders.workflow(2),
+    builders.member("ann"),
+    builders.member("bob"),
+    builders.activity(2, assignees=[("ann",)]),
+    builders.task("t3", title='a "title" with \\ and {braces}, NULL', start=builders.EARLY),
+]
+ON_TASKS = (
+    lambda i: AssignTask(i, ("bob",)),
+    lambda i: ReassignTask(i, ("ann", "bob")),
+    UnassignTask,
+    ProcessTask,
+    PauseTask,
+    lambda i: SaveTask(i, {"draft": '"\\'}),
+    lambda i: ChangeTask(i, title="Zoë", fields={"k": [1, None]}, end=builders.LATE),
+    CompleteTask,
+    lambda i: FailTask(i, "no"),
+    CancelTask,
+    RetryTask,
+)
+commands = st.lists(
+    st.one_of(
+        st.builds(lambda make, i: make(i), st.sampled_from(ON_TASKS), st.sampled_from(("t1", "t2", "t3"))),
+        st.just(ChangeActivity("a", title="Else")),
+        st.just(CancelActivity("a")),
+    ),
+    max_size=25,
+)
+
+
+def log_of(wanted: Sequence[Any]) -> list[Recorded]:
+    scene = Given().and_commands(SCENE)
+    for command in wanted:
+        scene.when(command)
+    return recorded(scene.log)
+
+
+@pytest.fixture(scope="module")
+def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    upgrade(database_url)
+    with psycopg.connect(database_url) as session:
+        yield session
+        session.rollback()
+
+
+def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]], forget: bool) -> dict[str, list[Any]]:
+    rows = {}
+    for model in projections.READ_MODELS:
+        projection = model.projection("v1")
+        for batch in batches:
+            projection.project(conn, batch)
+            if forget:
+                projection.forget()
+        for stem in model.VIEWS:
+            rows[stem] = conn.execute(f"SELECT t::text FROM {stem}_v1 AS t ORDER BY 1").fetchall()
+    conn.rollback()
+    return rows
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wanted=commands, cuts=st.lists(st.integers(0, 60), max_size=6), forget=st.booleans())
+def test_how_the_log_is_cut_into_batches_and_repeated_cannot_matter(
+    conn: psycopg.Connection[Any], wanted: list[Any], cuts: list[int], forget: bool
+) -> None:
+    log = log_of(wanted)
+    whole = folded(conn, [log], forget)
+    edges = [0, *sorted(cuts), len(log)]
+    cut = [log[first:last] for first, last in itertools.pairwise(edges)]
+    assert folded(conn, cut, forget) == whole
+    assert folded(conn, [[event] for event in log], forget) == whole
+    assert folded(conn, [batch for batch in cut for _ in range(2)], forget) == whole
+    assert folded(conn, [log, log], forget) == whole
+
+
+@given(st.lists(st.one_of(st.none(), st.text(st.characters(blacklist_characters="\0", codec="utf-8")))))
+def test_text_arrays_arrive_as_they_were(conn: psycopg.Connection[Any], values: list[str | None]) -> None:
+    row = conn.execute("SELECT %s::text[]", (array(values),)).fetchone()
+    assert row is not None
+    assert row[0] == values
+
+
+def test_plain_arrays_arrive_as_they_were(conn: psycopg.Connection[Any]) -> None:
+    row = conn.execute("SELECT %s::bigint[], %s::boolean[]", (plain_array([1, None]), plain_array([True, False])))
+    assert row.fetchone() == ([1, None], [True, False])
+
+
+def test_memory_holds_no_more_documents_than_it_may(conn: psycopg.Connection[Any]) -> None:
+    projection: Any = projections.BY_NAME["tasks"].projection("v1", 2)
+    projection.project(conn, log_of([]))
+    assert len(projection._kept) == 2
+    projection.forget()
+    assert not projection._kept
+    conn.rollback()

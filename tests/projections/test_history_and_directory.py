@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.activity import ActivityStatusChanged
+from domain.directory import ChangeEntry, RetireEntry
+from domain.task import ProcessTask
+from domain.workflow import ChangeWorkflow, DefineWorkflow, RetireWorkflow
+from projections import directory, history
+from projections.query import BadQuery
+from tests import builders
+from tests.projections.recording import after, recorded
+
+SCENE = [builders.workflow(), builders.member(email="Ann@Example.com"), builders.activity(assignees=[("ann",)])]
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
+
+
+def test_history_holds_an_activitys_own_events_its_childrens_and_its_changes_of_status(
+    conn: psycopg.Connection[Any],
+) -> None:
+    changed = ActivityStatusChanged("a", "OPEN", "ACTIVE", "U8", {"total": 2})
+    log = recorded(after([*SCENE, ProcessTask("t1"), builders.task("lone")], changed))
+    history.projection("v1").project(conn, log)
+    rows = conn.execute(*history.of_activity("acme", "a")).fetchall()
+    assert [history.resource(row)["type"] for row in rows] == [
+        "activity.created",
+        "task.created",
+        "task.assigned",
+        "task.created",
+        "task.started",
+        "activity.status-changed",
+    ]
+    shown = history.resource(rows[-2])
+    assert (shown["actor"], shown["data"]["runner"], shown["activity_id"]) == ("max", "ann", "a")
+    assert shown["command_id"] == log[shown["position"] - 1].command_id
+    assert [history.resource(row)["entity_id"] for row in conn.execute(*history.of_task("acme", "lone"))] == ["lone"]
+    assert len(conn.execute(*history.of_entity("acme", "workflow", "w")).fetchall()) == 1
+    assert conn.execute(*history.of_activity("other", "a")).fetchall() == []
+    assert history.render_from_events(log)[rows[0][1] - 1] == history.resource(rows[0])
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_history_pages_by_position(conn: psycopg.Connection[Any], newest: bool) -> None:
+    history.projection("v1").project(conn, recorded(after(SCENE)))
+    whole = [row[1] for row in conn.execute(*history.of_activity("acme", "a", newest=newest))]
+    paged: list[int] = []
+    while rows := conn.execute(
+        *history.of_activity("acme", "a", paged[-1] if paged else None, limit=2, newest=newest)
+    ).fetchall():
+        paged += [row[1] for row in rows]
+    assert paged == whole == sorted(whole, reverse=newest)
+
+
+def test_a_history_query_refuses_what_is_out_of_range() -> None:
+    with pytest.raises(BadQuery):
+        history.of_activity("acme", "a", limit=0)
+    with pytest.raises(BadQuery):
+        history.of_activity("acme", "a", after=-1)
+    with pytest.raises(BadQuery):
+        history.of_task("acme", "a\0")
+
+
+def test_directory_finds_members_by_id_email_and_account(conn: psycopg.Connection[Any]) -> None:
+    log = recorded(after([*SCENE, builders.manager("max", "p"), builders.manager("eve", "q")]))
+    directory.projection("v1").project(conn, log)
+
+    def ids(query: Any) -> list[str]:
+        return sorted(row[1] for row in conn.execute(*query))
+
+    assert ids(directory.members("acme", ["ann", "max", "nobody"])) == ["ann", "max"]
+    assert ids(directory.member_by_email("acme", "ann@example.COM")) == ["ann"]
+    ann = directory.resource(conn.execute(*directory.get("acme", "member", "ann")).fetchall()[0])
+    assert ann["fields"]["email"] == "Ann@Example.com"
+    assert ids(directory.member_by_account("acme", ann["fields"]["account_id"])) == ["ann"]
+    assert ids(directory.managers("acme", "p")) == ["max"]
+    assert ids(directory.members("other", ["ann"])) == []
+    assert ids(directory.page("acme", "member", after="ann", limit=1)) == ["eve"]
+    assert conn.execute(*directory.count("acme", "member")).fetchall() == [(3,)]
+
+
+def test_directory_follows_changes_and_keeps_the_retired(conn: psycopg.Connection[Any]) -> None:
+    changes = [
+        ChangeEntry("member", "ann", {"email": "a@example.com", "name": "Ann"}),
+        RetireEntry("member", "ann"),
+        DefineWorkflow("Other", builders.steps(), "o"),
+        ChangeWorkflow("o", gating="sequential"),
+        RetireWorkflow("o"),
+    ]
+    log = recorded(after([builders.member(email="x@example.com"), *changes]))
+    directory.projection("v1").project(conn, log)
+    ann = directory.resource(conn.execute(*directory.get("acme", "member", "ann")).fetchall()[0])
+    assert (ann["fields"]["email"], ann["retired"], ann["version"]) == ("a@example.com", True, 3)
+    assert conn.execute(*directory.member_by_email("acme", "a@example.com")).fetchall() == []
+    assert conn.execute(*directory.page("acme", "member")).fetchall() == []
+    other = directory.resource(conn.execute(*directory.get("acme", "workflow", "o")).fetchall()[0])
+    assert (other["fields"]["gating"], other["fields"]["version"], other["retired"]) == ("sequential", 2, True)
+    assert other["fields"]["steps"][0]["flow"] == "flow-1"
+    assert directory.render_from_events(log, "workflow", "o") == other
+
+
+def test_a_directory_query_refuses_kinds_and_texts_that_cannot_be() -> None:
+    with pytest.raises(BadQuery):
+        directory.page("acme", "planet")
+    with pytest.raises(BadQuery):
+        directory.get("acme", "member", "\ud800")

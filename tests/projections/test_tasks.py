@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from domain.task import (
+    AttributesResolved,
+    ResolutionFailed,
+    TargetsResolved,
+    TaskAssigned,
+    TaskCanceled,
+    TaskCompleted,
+    TaskCreated,
+    TaskDataSaved,
+    TaskFailed,
+    TaskFieldsChanged,
+    TaskPaused,
+    TaskReassigned,
+    TaskRescheduled,
+    TaskResumed,
+    TaskRetried,
+    TaskStarted,
+    TaskUnassigned,
+)
+from projections import tasks
+from projections.documents import MissingDocument
+from tests.builders import EARLY, LATE
+from tests.given import NOW
+from tests.projections.recording import recorded
+
+MADE = TaskCreated("t", "Visit", "a", 0, "survey", "f1", {"k": 1}, EARLY, None, "north", "p", after=("t0",))
+GIVEN = TaskAssigned("t", "a", ("ann", "bob"))
+RUNS = TaskStarted("t", "a", "ann")
+
+
+def shown(*events: Any, seconds: float = 100) -> dict[str, Any]:
+    found = tasks.render_from_events(recorded(events, every=10), "t", NOW + timedelta(seconds=seconds))
+    assert found is not None
+    return found
+
+
+def test_a_new_task_shows_what_it_was_made_with() -> None:
+    task = shown(MADE)
+    assert task["status"] == "open"
+    assert (task["activity_id"], task["step"], task["flow"], task["flow_id"]) == ("a", 0, "survey", "f1")
+    assert (task["start"], task["end"], task["hub"], task["project"]) == (EARLY, None, "north", "p")
+    assert (task["created_at"], task["created_by"]) == ("2025-10-31T01:00:00.000Z", "max")
+    assert (task["version"], task["position"], task["after"], task["fields"]) == (1, 1, ("t0",), {"k": 1})
+    assert (task["working_seconds"], task["live_seconds"], task["pipeline_seconds"]) == (0.0, 0.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "changed"),
+    [
+        ([GIVEN], {"assignees": ("ann", "bob"), "status": "open"}),
+        ([GIVEN, TaskReassigned("t", "a", ("ann",), ("cy",))], {"assignees": ("cy",)}),
+        ([GIVEN, TaskUnassigned("t", "a", ("ann",))], {"assignees": ()}),
+        ([GIVEN, RUNS], {"status": "active", "runner": "ann", "started_at": "2025-10-31T01:00:20.000Z"}),
+        ([GIVEN, RUNS, TaskPaused("t", "a", "asked")], {"status": "paused", "runner": None, "worked_seconds": 10.0}),
+        ([RUNS, TaskPaused("t", "a", "asked"), TaskResumed("t", "a", "bob")], {"status": "active", "runner": "bob"}),
+        ([GIVEN, RUNS, TaskReassigned("t", "a", ("ann",), ("cy",))], {"status": "open", "working_since": None}),
+        ([TaskDataSaved("t", "a", {}, {"x": 1}), TaskDataSaved("t", "a", {}, {"y": 2})], {"data": {"x": 1, "y": 2}}),
+        (
+            [TaskFieldsChanged("t", "a", {}, {"title": "Else", "hub": "south", "fields": {"k": None, "l": 2}})],
+            {"title": "Else", "hub": "south", "fields": {"l": 2}},
+        ),
+        ([TaskRescheduled("t", "a", EARLY, None, EARLY, LATE)], {"start": EARLY, "end": LATE}),
+        (
+            [RUNS, TaskCompleted("t", "a", {"ok": True}, late=True)],
+            {"status": "completed", "output": {"ok": True}, "data": {"ok": True}, "late": True, "live_seconds": 10.0},
+        ),
+        ([TaskFailed("t", "a", "no road")], {"status": "failed", "comment": "no road", "pipeline_seconds": 10.0}),
+        ([TaskFailed("t", "a", "no"), TaskRetried("t", "a")], {"status": "open", "comment": None, "ended_at": None}),
+        ([GIVEN, TaskCanceled("t", "a", "why", ("ann",))], {"status": "canceled", "assignees": (), "reason": "why"}),
+        ([AttributesResolved("t", "a", {"tier": "gold"})], {"attributes": {"tier": "gold"}}),
+        ([TargetsResolved("t", "a", ("x", "y"))], {"resolution": "RESOLVED", "targets": ("x", "y")}),
+        ([ResolutionFailed("t", "a", "nobody")], {"resolution": "FAILED"}),
+    ],
+)
+def test_each_event_changes_just_its_facts(events: list[Any], changed: dict[str, Any]) -> None:
+    task = shown(MADE, *events)
+    assert {name: task[name] for name in changed} == changed
+
+
+def test_an_open_working_period_counts_when_it_is_read() -> None:
+    assert shown(MADE, RUNS, seconds=25)["working_seconds"] == 15.0
+    assert shown(MADE, RUNS, seconds=25)["live_seconds"] == 15.0
+
+
+def test_no_period_is_below_zero_when_clocks_differ() -> None:
+    task = shown(MADE, RUNS, seconds=-50)
+    assert (task["working_seconds"], task["live_seconds"], task["pipeline_seconds"]) == (0.0, 0.0, 0.0)
+
+
+def test_an_event_that_was_folded_before_changes_nothing() -> None:
+    log = recorded([MADE, GIVEN, RUNS, TaskPaused("t", "a", "asked")])
+    once = tasks.render_from_events(log, "t", NOW)
+    assert tasks.render_from_events([*log, *log], "t", NOW) == once
+
+
+def test_events_render_on_top_of_a_row_that_is_behind() -> None:
+    log = recorded([MADE, GIVEN, RUNS])
+    behind = None
+    for event in log[:2]:
+        behind = tasks.fold(behind, event)
+    assert behind is not None
+    base = tasks._encode(behind).decode()
+    assert tasks.render_from_events(log[2:], "t", NOW, base) == tasks.render_from_events(log, "t", NOW)
+    assert tasks.render_from_events(log[1:], "t", NOW, base) == tasks.render_from_events(log, "t", NOW)
+    assert tasks.render_from_events(log[2:], "t", NOW) is None
+
+
+def test_a_change_of_a_task_that_was_never_made_is_no_silent_loss() -> None:
+    with pytest.raises(MissingDocument):
+        tasks.fold(None, recorded([RUNS])[0])

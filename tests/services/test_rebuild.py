@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+
+import projections
+from domain.task import TaskCreated, TaskFieldsChanged
+from projections import ReadModel, tasks
+from services.outlets import projections as outlet
+from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower, UnknownReadModel
+from services.store.follower import Follower, Step
+from tests import builders
+from tests.eventually import eventually
+from tests.projections.recording import after, recorded, store
+
+SCENE = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)]), builders.task("n0")]
+NAMES = [model.NAME for model in projections.READ_MODELS]
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
+
+
+def add(conn: psycopg.Connection[Any], count: int, prefix: str = "x") -> None:
+    store(conn, recorded([TaskCreated(f"{prefix}{number}", "Visit") for number in range(count)]))
+
+
+def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
+    while (step := follower.step(conn)) is Step.WORKED and not follower.stopped.is_set():
+        pass
+    return step
+
+
+def content(conn: psycopg.Connection[Any], view: str) -> list[Any]:
+    return conn.execute(f"SELECT v::text FROM {view} AS v ORDER BY 1").fetchall()
+
+
+def suffixes(conn: psycopg.Connection[Any], model: ReadModel) -> set[str]:
+    return projections.suffixes(conn, model)
+
+
+def test_each_read_model_gets_a_follower_and_follows_the_log(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
+    store(conn, recorded(after(SCENE)))
+    found = outlet.followers(migrated_url)
+    assert sorted(follower.name for follower in found) == sorted(f"{name}_v1" for name in NAMES)
+    assert [drain(conn, follower) for follower in found] == [Step.IDLE] * len(found)
+    assert [len(content(conn, view)) for view in ("activities", "tasks", "entries")] == [1, 3, 2]
+    for line in outlet.status(migrated_url):
+        assert (line.lag, line.serving, line.halted_at) == (0, True, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rebuilt_read_model_is_row_by_row_the_one_that_grew(
+    migrated_url: str, conn: psycopg.Connection[Any], name: str
+) -> None:
+    store(conn, recorded(after(SCENE)))
+    for follower in outlet.followers(migrated_url, batch=2):
+        drain(conn, follower)
+    model = projections.BY_NAME[name]
+    before = {view: content(conn, view) for view in model.VIEWS}
+    seen: list[tuple[int, int]] = []
+    assert outlet.rebuild(migrated_url, name, lambda position, head, rate, eta: seen.append((position, head)))
+    assert {view: content(conn, view) for view in model.VIEWS} == before
+    assert seen[-1][0] == seen[-1][1] > 0
+    assert suffixes(conn, model) == {"v1r2"}
+    assert outlet.rebuild(migrated_url, name)
+    assert suffixes(conn, model) == {"v1r3"}
+    followers = conn.execute("SELECT name FROM followers WHERE name LIKE %s", (f"{name}%",)).fetchall()
+    assert followers == [(f"{name}_v1r3",)]
+
+
+def test_a_rebuilt_table_has_every_index_that_a_new_one_has(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
+    def indexes() -> set[str]:
+        rows = conn.execute("SELECT indexname FROM pg_indexes WHERE tablename LIKE 'tasks%'").fetchall()
+        return {name.replace("v1r2", "v1") for (name,) in rows}
+
+    before = indexes()
+    assert outlet.rebuild(migrated_url, "tasks")
+    assert indexes() == before
+
+
+def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
+    migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(conn, 30)
+    serving = ServingFollower(tasks)
+    drain(conn, serving)
+    monkeypatch.setattr(outlet, "BUILD_BATCH", 10)
+    monkeypatch.setattr(outlet.BuildingFollower.__init__, "__kwdefaults__", {"batch": 10})
+
+    def killed(position: int, head: int, rate: float, eta: float) -> None:
+        if position == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        outlet.rebuild(migrated_url, "tasks", killed)
+    add(conn, 5, "late")
+    drain(conn, serving)
+    assert len(content(conn, "tasks")) == 35
+    assert [(line.suffix, line.position) for line in outlet.status(migrated_url) if line.name == "tasks"] == [
+        ("v1", 35),
+        ("v1r2", 20),
+    ]
+    positions: list[int] = []
+    assert outlet.rebuild(migrated_url, "tasks", lambda position, *rest: positions.append(position))
+    assert positions[0] == 30
+    assert len(content(conn, "tasks")) == 35
+    assert drain(conn, serving) is Step.IDLE
+    assert serving.name == "tasks_v1r2"
+
+
+def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_url: str) -> None:
+    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == "tasks_v1"]
+    runner = threading.Thread(target=followers[0].run, args=(migrated_url,))
+    done = threading.Event()
+    lowest: list[int] = []
+
+    def write() -> None:
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            for batch in range(40):
+                add(conn, 25, f"b{batch}-")
+                row = conn.execute("SELECT count(*) FROM tasks").fetchone()
+                assert row is not None
+                lowest.append(row[0])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    runner.start()
+    writer.start()
+    try:
+        assert outlet.rebuild(migrated_url, "tasks")
+        assert outlet.rebuild(migrated_url, "tasks")
+        writer.join(60)
+        assert done.is_set()
+        assert lowest == sorted(lowest)
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            eventually(lambda: len(content(conn, "tasks")) == 1000, timeout=15)
+    finally:
+        followers[0].stop()
+        runner.join(10)
+
+
+def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg.Connection[Any]) -> None:
+    add(conn, 3)
+    drain(conn, ServingFollower(tasks))
+    building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
+    assert building.step(conn) is Step.WORKED
+    assert building.step(conn) is Step.WORKED  # the indexes
+    add(conn, 2, "y")
+    drain(conn, ServingFollower(tasks))
+    assert building._switch(conn)
+    assert len(content(conn, "tasks")) == 5
+    assert conn.execute("SELECT name, position FROM followers WHERE name LIKE 'tasks%'").fetchall() == [
+        ("tasks_v1r2", 5)
+    ]
+
+
+def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
+    migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "_SWITCH_WAIT", 50)
+    building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
+    with psycopg.connect(migrated_url) as reader:
+        reader.execute("SELECT count(*) FROM tasks")
+        assert drain(conn, building) is Step.IDLE
+        assert not building.stopped.is_set()
+        assert suffixes(conn, tasks) == {"v1", "v1r2"}
+    assert drain(conn, building) is Step.IDLE
+    assert building.stopped.is_set()
+    assert suffixes(conn, tasks) == {"v1r2"}
+
+
+def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
+    add(conn, 2)
+    conn.execute("INSERT INTO stored_events VALUES ('acme/task-poison', 1, 'task.created', '{\"meta\": 1}', 3)")
+    add(conn, 1, "z")
+    found = {follower.name: follower for follower in outlet.followers(migrated_url)}
+    assert drain(conn, found["tasks_v1"]) is Step.HALTED
+    assert drain(conn, found["directory_v1"]) is Step.IDLE
+    lines = {line.name: line for line in outlet.status(migrated_url)}
+    assert (lines["tasks"].position, lines["tasks"].halted_at, lines["tasks"].lag) == (2, 3, 2)
+    assert lines["tasks"].error
+    assert (lines["directory"].position, lines["directory"].halted_at) == (4, None)
+    assert len(content(conn, "tasks")) == 2
+    with pytest.raises(RebuildHalted) as halted:
+        outlet.rebuild(migrated_url, "tasks")
+    assert halted.value.position == 3
+    conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
+    conn.execute("UPDATE stored_events SET notification_id = 3 WHERE notification_id = 4")
+    assert drain(conn, found["tasks_v1"]) is Step.IDLE
+    assert outlet.rebuild(migrated_url, "tasks")
+    assert len(content(conn, "tasks")) == 3
+
+
+def test_an_event_of_a_later_version_halts_even_those_who_might_not_care(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("INSERT INTO stored_events VALUES ('acme/planet-x', 1, 'planet.discovered', '{}', 1)")
+    found = outlet.followers(migrated_url)
+    assert [drain(conn, follower) for follower in found] == [Step.HALTED] * len(found)
+    assert {line.halted_at for line in outlet.status(migrated_url)} == {1}
+
+
+def test_documents_in_memory_are_dropped_when_another_process_worked_in_between(conn: psycopg.Connection[Any]) -> None:
+    mine, other = ServingFollower(tasks), ServingFollower(tasks)
+    log = recorded(after([builders.member(), builders.task("n", assignees=("ann",))]))
+    store(conn, log)
+    drain(conn, mine)
+    more = recorded(after([builders.member(), builders.task("n", assignees=("ann",))]))
+    for version, title in ((3, "Second"), (4, "Third")):
+        changed = TaskFieldsChanged("n", None, {}, {"fields": {title: True}})
+        store(conn, [more[-1]._replace(version=version, name="task.fields-changed", data=changed)])
+        drain(conn, other if version == 3 else mine)
+    row = conn.execute(*tasks.get("acme", "n")).fetchall()[0]
+    assert tasks.resource(row, log[0].occurred_at)["fields"] == {"Second": True, "Third": True}
+
+
+def test_a_new_version_is_built_by_the_role_and_takes_over(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
+    add(conn, 4)
+    newer: Any = SimpleNamespace(
+        **{name: getattr(tasks, name) for name in ("NAME", "TABLES", "INDEXES", "VIEWS", "EVENTS", "projection")},
+        VERSION=2,
+    )
+    newer.TABLES = tasks.TABLES.replace("    position ", "    extra integer,\n    position ")
+    assert projections.needs_build(conn, newer)
+    assert projections.begin_build(conn, newer) == "v2"
+    assert not projections.needs_build(conn, newer)
+    assert projections.begin_build(conn, newer) == "v2"
+    assert not projections.needs_build(conn, tasks)
+    building, serving, older = BuildingFollower(newer, "v2"), ServingFollower(newer), ServingFollower(tasks)
+    assert drain(conn, older) is Step.IDLE
+    assert serving.step(conn) is Step.ELSEWHERE
+    drain(conn, building)
+    assert building.stopped.is_set()
+    assert suffixes(conn, newer) == {"v2"}
+    add(conn, 1, "y")
+    assert older.step(conn) is Step.ELSEWHERE
+    assert serving.step(conn) is Step.WORKED
+    assert conn.execute("SELECT count(extra), count(*) FROM tasks").fetchall() == [(0, 5)]
+
+
+def test_a_build_that_was_given_up_ends_its_follower(conn: psycopg.Connection[Any]) -> None:
+    building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
+    conn.execute("UPDATE read_models SET building = NULL WHERE name = 'tasks'")
+    conn.execute("DELETE FROM followers WHERE name = 'tasks_v1r2'")
+    assert building.step(conn) is Step.ELSEWHERE
+    assert building.stopped.is_set()
+    outlet.sweep(conn, tasks)
+    assert suffixes(conn, tasks) == {"v1"}
+
+
+def test_a_rebuild_can_be_stopped_and_names_are_checked(migrated_url: str) -> None:
+    assert not outlet.rebuild(migrated_url, "tasks", stopped=lambda: True)
+    with pytest.raises(UnknownReadModel, match="activities"):
+        outlet.rebuild(migrated_url, "nothing")

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.activity import ActivityCanceled, ActivityStatusChanged
+from domain.recorded import Recorded
+from domain.task import (
+    CompleteTask,
+    FailTask,
+    ProcessTask,
+    TaskAssigned,
+    TaskDataSaved,
+    TaskFailed,
+    TaskUnassigned,
+)
+from services.intake.sender import Outgoing
+from services.outlets import rollup
+from services.store import log
+from services.store.event_store import append_in
+from services.store.follower import Follower, OutsideUnavailable, Step
+from tests import builders
+from tests.projections.recording import after, recorded, store
+
+SCENE = [builders.workflow(), builders.member(), builders.activity()]
+FAST = [builders.workflow(3, failure="fail_fast"), builders.activity(3)]
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
+
+
+def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
+    follower.enlist(conn)
+    while (step := follower.step(conn)) is Step.WORKED:
+        pass
+    return step
+
+
+def changes(conn: psycopg.Connection[Any]) -> list[Recorded]:
+    return [row.recorded() for row in log.read(conn, 0, 10_000) if row.name == "activity.status-changed"]
+
+
+def walk(conn: psycopg.Connection[Any]) -> list[tuple[str, str, str]]:
+    return [(event.data.old, event.data.new, event.data.rule) for event in changes(conn)]
+
+
+def quiet(commands: Sequence[Outgoing]) -> None:
+    assert not commands, "nothing is to be sent here"
+
+
+@pytest.mark.parametrize("batch", [1, 3, 500])
+def test_there_and_back_inside_a_batch_are_two_changes_in_order(conn: psycopg.Connection[Any], batch: int) -> None:
+    back = TaskUnassigned("t1", "a", ("ann",))
+    store(conn, recorded(after(SCENE, TaskAssigned("t1", "a", ("ann",)), back, TaskAssigned("t2", "a", ("ann",)))))
+    assert drain(conn, rollup.follower(append_in, quiet, batch=batch)) is Step.IDLE
+    assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "OPEN", "U10"), ("OPEN", "ACTIVE", "U8")]
+
+
+def test_a_change_names_its_cause_and_stands_on_a_stream_of_its_own(conn: psycopg.Connection[Any]) -> None:
+    given = recorded(after(SCENE, TaskAssigned("t1", "a", ("ann",))))
+    store(conn, given)
+    drain(conn, rollup.follower(append_in, quiet))
+    (changed,) = changes(conn)
+    cause = given[-1]
+    assert (changed.category, changed.entity_id, changed.version) == ("activity_status", "a", 1)
+    assert isinstance(changed.data, ActivityStatusChanged)
+    assert changed.data.progress["total"] == 2
+    assert (changed.command_id, changed.correlation_id) == (cause.command_id, cause.correlation_id)
+    assert (changed.causation_id, changed.actor) == (cause.event_id, "system")
+    assert changed.occurred_at == cause.occurred_at
+    assert conn.execute("SELECT status, version FROM rollup_activities").fetchall() == [("ACTIVE", 1)]
+
+
+def test_a_whole_life_is_recorded_over_several_batches(conn: psycopg.Connection[Any]) -> None:
+    scene = [*SCENE[:2], builders.activity(assignees=[("ann",), ("ann",)])]
+    life = [ProcessTask("t1"), CompleteTask("t1"), ProcessTask("t2"), CompleteTask("t2")]
+    store(conn, recorded(after([*scene, *life])))
+    drain(conn, rollup.follower(append_in, quiet, batch=2))
+    assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "COMPLETED", "U2")]
+    assert [event.version for event in changes(conn)] == [1, 2]
+
+
+def test_what_moves_no_status_records_nothing_nor_does_a_lone_task(conn: psycopg.Connection[Any]) -> None:
+    lone = TaskAssigned("lone", None, ("ann",))
+    store(conn, recorded(after([*SCENE, builders.task("lone")], TaskDataSaved("t1", "a", {}, {"x": 1}), lone)))
+    drain(conn, rollup.follower(append_in, quiet))
+    assert walk(conn) == []
+
+
+def test_a_crash_between_append_and_commit_leaves_nothing_double(conn: psycopg.Connection[Any]) -> None:
+    store(conn, recorded(after(SCENE, TaskAssigned("t1", "a", ("ann",)), ActivityCanceled("a", None))))
+    attempted: list[Any] = []
+
+    def crash(session: psycopg.Connection[Any], events: Any) -> None:
+        append_in(session, events)
+        attempted.extend(events)
+        raise psycopg.OperationalError("the server closed the connection")
+
+    dying = rollup.follower(crash, quiet)
+    dying.enlist(conn)
+    with pytest.raises(psycopg.OperationalError):
+        dying.step(conn)
+    assert walk(conn) == []
+    drain(conn, rollup.follower(append_in, quiet))
+    assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "CANCELED", "U1")]
+    assert [event.event_id for event in changes(conn)] == [event.metadata.id for event in attempted]
+
+
+def test_fail_fast_cancels_the_open_siblings_by_ids_that_a_repetition_gives_again(
+    conn: psycopg.Connection[Any],
+) -> None:
+    store(conn, recorded(after([*FAST, FailTask("t2")])))
+    sent: list[Outgoing] = []
+
+    def lose(commands: Sequence[Outgoing]) -> None:
+        sent.extend(commands)
+        raise OutsideUnavailable("the broker is gone")
+
+    losing = rollup.follower(append_in, lose)
+    losing.enlist(conn)
+    with pytest.raises(OutsideUnavailable):
+        losing.step(conn)
+    assert walk(conn) == []
+    again: list[Outgoing] = []
+    drain(conn, rollup.follower(append_in, again.extend))
+    assert walk(conn) == [("OPEN", "FAILED", "U4")]
+    assert sent == again
+    assert [json.loads(command.body)["id"] for command in again] == ["t1", "t3"]
+    assert len({command.command_id for command in again}) == 2
+    assert {(command.name, command.routing_key, command.tenant, command.actor) for command in again} == {
+        ("task.cancel", "a", "acme", "system")
+    }
+
+
+def test_siblings_stay_when_the_workflow_waits_or_the_activity_is_cancelled(conn: psycopg.Connection[Any]) -> None:
+    store(conn, recorded(after([*SCENE, FailTask("t1")])))
+    drain(conn, rollup.follower(append_in, quiet))
+    canceled = recorded(after(FAST, ActivityCanceled("a", None), TaskFailed("t1", "a", None)), tenant="other")
+    store(conn, canceled)
+    drain(conn, rollup.follower(append_in, quiet))
+    assert walk(conn) == [("OPEN", "ACTIVE", "U7"), ("OPEN", "CANCELED", "U1")]
+
+
+def test_two_tenants_with_the_same_ids_are_two_activities(conn: psycopg.Connection[Any]) -> None:
+    for tenant in ("acme", "other"):
+        store(conn, recorded(after(SCENE, TaskAssigned("t1", "a", ("ann",))), tenant=tenant))
+    drain(conn, rollup.follower(append_in, quiet))
+    assert [event.tenant for event in changes(conn)] == ["acme", "other"]
+    assert len({event.event_id for event in changes(conn)}) == 2
+
+
+def test_a_childs_event_without_its_activity_halts_the_policy(conn: psycopg.Connection[Any]) -> None:
+    store(conn, recorded([TaskAssigned("t1", "a", ("ann",))]))
+    assert drain(conn, rollup.follower(append_in, quiet)) is Step.HALTED
+    halted = conn.execute("SELECT halted_at FROM followers WHERE name = 'rollup-policy'").fetchall()
+    assert halted == [(1,)]
