@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     allow_plaintext: bool = Field(False, description="accept amqp:// to a host off loopback")
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
-    http_port: int = Field(8000, ge=0, le=65535)
+    http_port: int = Field(8000, ge=0, le=65535, description="port that the HTTP role listens on")
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
     http_in_flight: int = Field(
         512, ge=1, description="requests served at once; more are answered 503 with Retry-After"
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     probe_port: int | None = Field(
         None, ge=0, le=65535, description="port of /livez, /readyz and /metrics, other roles"
     )
-    probe_host: str = "127.0.0.1"
+    probe_host: str = Field("127.0.0.1", description="address that the probes listen on")
 
     prefetch: int = Field(2000, ge=1, le=65535, description="commands that the broker hands out unacknowledged")
     batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
@@ -57,11 +57,11 @@ class Settings(BaseSettings):
     view_timeout: float = Field(2.0, gt=0, description="how long a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="how long a role may take to stop")
     statement_timeout: float = Field(30.0, gt=0, description="longest database statement")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
-    log_format: str = Field("json", pattern="^(json|console)$")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_format: str = Field("json", pattern="^(json|console)$", description="json, or console for people")
 
     test_build: bool = Field(False, description="honour crash_at; for the tests of crash recovery alone")
-    crash_at: str | None = None
+    crash_at: str | None = Field(None, description="the named point at which a test build kills itself")
 
     @field_validator("amqp_senders", mode="before")
     @classmethod

@@ -1,0 +1,104 @@
+"""The commands of an operator: the database, the API keys, the checks of a store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+from services.cli.common import JSON, UserError, database_url, show, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    database = typer.Typer(help="Make the tables, or see which are lacking.", no_args_is_help=True)
+    app.add_typer(database, name="db")
+
+    @database.command()
+    def upgrade(as_json: bool = JSON) -> None:
+        """Apply the migrations that the database lacks; the only command that makes tables."""
+        from services.store import migrate
+
+        done = migrate.upgrade(database_url())
+        if as_json:
+            show({"applied": done})
+        else:
+            typer.echo("\n".join(f"applied {name}" for name in done) if done else "The database is up to date.")
+
+    @database.command("status")
+    def database_status(as_json: bool = JSON) -> None:
+        """List the migrations that the database lacks; exits 1 when there are some."""
+        from services.store import migrate
+
+        lacking = migrate.pending(database_url())
+        if as_json:
+            show({"pending": lacking})
+        else:
+            typer.echo("\n".join(f"lacks {name}" for name in lacking) if lacking else "The database is up to date.")
+        raise typer.Exit(1 if lacking else 0)
+
+    keys = typer.Typer(help="API keys of the HTTP API.", no_args_is_help=True)
+    app.add_typer(keys, name="keys")
+
+    @keys.command()
+    def create(
+        tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
+        actor: str = typer.Option("system", help="A member's id, or `system`."),
+        permission: list[str] = typer.Option(["read", "write"], help="read, write or impersonate; may be repeated."),
+        name: str | None = typer.Option(None, help="What the key is for."),
+        days: int | None = typer.Option(None, min=1, help="Days until it expires; never, if left out."),
+        as_json: bool = JSON,
+    ) -> None:
+        """Make a key; its token is shown once."""
+        import psycopg
+
+        from services import keys as api_keys
+
+        expires = datetime.now(UTC) + timedelta(days=days) if days else None
+        try:
+            with psycopg.connect(database_url()) as conn:
+                info, token = api_keys.create(conn, tenant, actor, permission, name, expires)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if as_json:
+            show({"id": info.id, "token": token, "tenant": tenant, "actor": actor, "permissions": info.permissions})
+        else:
+            typer.echo(f"key {info.id} for tenant {tenant}\ntoken {token}\nThe token is not shown again.")
+
+    @keys.command("list")
+    def list_keys(tenant: str | None = None, as_json: bool = JSON) -> None:
+        """List the keys; never their tokens."""
+        import psycopg
+
+        from services import keys as api_keys
+
+        with psycopg.connect(database_url()) as conn:
+            found = api_keys.list_keys(conn, tenant)
+        if as_json:
+            for info in found:
+                show(info)
+            return
+        table(
+            ("id", "tenant", "actor", "permissions", "name", "created", "expires", "revoked"),
+            [
+                (key.id, key.tenant, key.actor, " ".join(key.permissions), key.name, key.created_at)
+                + (key.expires_at, key.revoked_at)
+                for key in found
+            ],
+        )
+
+    @keys.command()
+    def revoke(key_id: str, as_json: bool = JSON) -> None:
+        """Revoke a key; running servers refuse it within seconds."""
+        import psycopg
+
+        from services import keys as api_keys
+
+        with psycopg.connect(database_url()) as conn:
+            revoked = api_keys.revoke(conn, key_id)
+        if not revoked:
+            raise UserError(f"there is no usable key {key_id}")
+        if as_json:
+            show({"id": key_id, "revoked": True})
+        else:
+            typer.echo(f"key {key_id} is revoked")

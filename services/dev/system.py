@@ -1,0 +1,155 @@
+"""The whole system on one machine: PostgreSQL from a wheel, the development broker, and every role in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from services import keys
+from services.dev import seed
+from services.dev.broker import DevelopmentBroker
+from services.dev.postgres import EmbeddedPostgres
+from services.roles import ROLES, Roles
+from services.settings import load
+from services.store.migrate import upgrade
+
+HTTP_PORT, AMQP_PORT = 8000, 5672
+_TRIED_PORTS = 50
+Tell = Callable[[str], None]
+
+
+class PortTaken(Exception):
+    """The port that was asked for is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevSystem:
+    """A running system and how it is reached."""
+
+    http_url: str
+    amqp_url: str
+    database_url: str
+    token: str
+    roles: Roles
+
+    def described(self) -> dict[str, Any]:
+        """Return what other commands need to find it."""
+        return {
+            "pid": os.getpid(),
+            "http_url": self.http_url,
+            "amqp_url": self.amqp_url,
+            "database_url": self.database_url,
+            "tenant": seed.TENANT,
+            "token": self.token,
+        }
+
+
+def free_port(wanted: int | None, default: int, what: str, tell: Tell) -> int:
+    """Return the wanted port, or the default one, or the next free one after it, said aloud."""
+    if wanted is not None:
+        if wanted and not _is_free(wanted):
+            raise PortTaken(f"port {wanted} for {what} is taken")
+        return wanted
+    for port in range(default, default + _TRIED_PORTS):
+        if _is_free(port):
+            if port != default:
+                tell(f"port {default} for {what} is taken, so {what} is on port {port}")
+            return port
+    raise PortTaken(f"ports {default} to {default + _TRIED_PORTS - 1} for {what} are taken")
+
+
+def _is_free(port: int) -> bool:
+    # Both kinds of address: a server that listens on every one of them holds the port as well.
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    return False
+                raise
+    return True
+
+
+@asynccontextmanager
+async def running(
+    data: Path, http_port: int, amqp_port: int, tell: Tell, token: str | None = None, keep: bool = True
+) -> AsyncIterator[DevSystem]:
+    """Start everything on `data`, give it, and stop it; with `keep` the events stay, the messages never do."""
+    async with AsyncExitStack() as stack:
+        tell("starting PostgreSQL (the first time, this takes a few seconds)")
+        postgres = EmbeddedPostgres(data / "postgres")
+        database_url = await asyncio.to_thread(postgres.start)
+        stack.push_async_callback(asyncio.to_thread, postgres.stop if keep else postgres.remove)
+        await asyncio.to_thread(upgrade, database_url)
+
+        broker = DevelopmentBroker("127.0.0.1", amqp_port)
+        await broker.start()
+        stack.push_async_callback(broker.close)
+
+        tell("starting Foldwork")
+        settings = load(database_url=database_url, amqp_url=broker.url, http_port=http_port, http_host="127.0.0.1")
+        roles = Roles(settings, ROLES)
+        work = asyncio.create_task(roles.run())
+        stack.push_async_callback(_ended, roles, work)
+        ready = asyncio.create_task(roles.until_ready())
+        await asyncio.wait([work, ready], return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            work.result()
+            raise RuntimeError("a role ended before the system was ready")
+        await seed.seed(broker.url)
+        http: Any = roles.roles["http"]
+        yield DevSystem(
+            f"http://127.0.0.1:{http.port}",
+            broker.url,
+            database_url,
+            await asyncio.to_thread(_token, database_url, data, token),
+            roles,
+        )
+
+
+async def _ended(roles: Roles, work: asyncio.Task[None]) -> None:
+    roles.stop()
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+def _token(database_url: str, data: Path, wanted: str | None) -> str:
+    """Return the development token, the same from one start to the next."""
+    kept = data / "token"
+    with psycopg.connect(database_url) as conn:
+        token = wanted
+        if token is None:
+            with suppress(OSError):
+                token = kept.read_text("ascii").strip()
+        if token is None:
+            token = keys.new_token()
+        keys.adopt(conn, token, seed.TENANT, seed.ADMIN, ("read", "write"), "foldwork dev")
+    write_private(kept, token)
+    return token
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f"{path.suffix}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def write_description(path: Path, system: DevSystem) -> None:
+    """Write what other commands need to find the system."""
+    write_private(path, json.dumps(system.described(), indent=2) + "\n")

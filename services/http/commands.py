@@ -1,0 +1,175 @@
+"""Commands over HTTP, as they are on the wire, and their receipts; what a worker would dead-letter is refused here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import psycopg
+from starlette.responses import Response
+
+from domain import COMMANDS
+from domain.decider import SYSTEM
+from domain.streams import ID, split_stream
+from projections import tasks
+from services import messages
+from services.http import examples
+from services.http.endpoints import JSON, Call, Endpoint, nothing_else
+from services.http.problems import Refused, problem
+from services.http.service import Service
+from services.http.writes import Answered, give, idempotency_key, outgoing, receipt_path
+from services.intake.sender import Outgoing
+from services.messages import Malformed
+
+_KEYS = ("type", "data", "id", "actor", "expected_version", "routing_key")
+_MOST_ROUTING_KEY = 255
+_RECEIPT = (
+    "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"
+    " WHERE tenant = %s AND command_id = %s"
+)
+_SUMMARIES = (
+    "SELECT notification_id, topic, originator_id, originator_version FROM stored_events"
+    " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
+)
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """Return the endpoints of commands."""
+
+    async def post(call: Call) -> Response:
+        nothing_else(call.parameters(), ())
+        body = await call.json()
+        if not isinstance(body, dict):
+            raise Refused("wrong-shape", "a command is an object")
+        command = await _command(service, call, body)
+        return _answer(await give(service, command))
+
+    async def receipt(call: Call) -> Response:
+        nothing_else(call.parameters(), ())
+        return await _receipt(service, call)
+
+    return [
+        Endpoint("POST", "/v1/commands", "write", post, examples.POST_COMMAND),
+        Endpoint("GET", "/v1/commands/{id:path}", "read", receipt, examples.GET_RECEIPT),
+    ]
+
+
+async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoing:
+    for key in body:
+        if key not in _KEYS:
+            raise Refused("unknown-field", f"a command has {', '.join(_KEYS)}", messages.pointer_of((key,)))
+    name, data = body.get("type"), body.get("data")
+    if not isinstance(name, str) or name not in COMMANDS:
+        raise Refused("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
+    if not isinstance(data, dict):
+        raise Refused("wrong-shape", "data is an object", "/data")
+    encoded = msgspec.json.encode(data)
+    try:
+        messages.parse_data(name, encoded)
+    except Malformed as error:
+        raise Refused(error.code, error.detail, f"/data{error.pointer}") from None
+    rest: dict[str, Any] = {"actor": _actor(call, body.get("actor"))}
+    if body.get("id") is not None:
+        rest["command_id"] = body["id"]
+    expected = body.get("expected_version")
+    if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
+        raise Refused("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
+    command = outgoing(
+        call.caller,
+        name,
+        encoded,
+        service.settings.command_limit,
+        expected_version=expected,
+        idempotency_key=idempotency_key(),
+        routing_key=await _routing_key(service, call, body, name, data),
+        **rest,
+    )
+    _demand_headers(command)
+    return command
+
+
+def _actor(call: Call, wanted: Any) -> str:
+    caller = call.caller
+    if wanted is None or wanted == caller.actor:
+        return caller.actor
+    if not isinstance(wanted, str) or not ID.match(wanted):
+        raise Refused("wrong-shape", "actor is a member's id or `system`", "/actor")
+    if caller.actor != SYSTEM:
+        raise Refused("forbidden", "only a key of `system` may name another actor", "/actor")
+    caller.demand("impersonate")
+    return wanted
+
+
+async def _routing_key(service: Service, call: Call, body: dict[str, Any], name: str, data: dict[str, Any]) -> str:
+    """Return the key that keeps an activity and all its tasks together; a wrong one would only be slower."""
+    wanted = body.get("routing_key")
+    if wanted is not None:
+        if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= _MOST_ROUTING_KEY:
+            raise Refused("wrong-shape", f"routing_key is a text of 1 to {_MOST_ROUTING_KEY} bytes", "/routing_key")
+        return wanted
+    task_id = data.get("id")
+    if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
+        try:
+            row = await service.loaders[tasks.NAME].row(call.caller.tenant, task_id)
+        except (Refused, psycopg.Error):
+            row = None
+        if row is not None:
+            return messages.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
+    return messages.routing_key(name, data)
+
+
+def _demand_headers(command: Outgoing) -> None:
+    """Let the wire contract itself say what a worker would not take."""
+    properties = SimpleNamespace(
+        message_id=command.command_id,
+        message_type=command.name,
+        headers=command.headers(),
+        reply_to=None,
+        correlation_id=None,
+    )
+    try:
+        if not isinstance(command.command_id, str):
+            raise Malformed("bad-message-id", "an id is a text")
+        messages.parse_headers(properties)
+    except Malformed as error:
+        pointer = "/id" if error.code == "bad-message-id" else error.pointer
+        code = "wrong-shape" if error.code == "bad-message-id" else error.code
+        raise Refused(code, error.detail, pointer) from None
+
+
+def _answer(answered: Answered) -> Response:
+    reply = answered.reply
+    if reply is None:
+        body = {"command_id": answered.command_id, "outcome": "undecided", "receipt": answered.receipt}
+        return Response(msgspec.json.encode(body), 202, {"Location": answered.receipt}, JSON)
+    if reply.error is not None:
+        extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
+        pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
+        return problem(Refused(reply.error.code, reply.error.detail, pointer, extra=extra))
+    return Response(messages.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
+
+
+async def _receipt(service: Service, call: Call) -> Response:
+    command_id: str = call.id
+    rows = []
+    if "\0" not in command_id:
+        rows = await service.database.fetch(_RECEIPT, (call.caller.tenant, command_id))
+    if not rows:
+        raise Refused("unknown-or-undecided", "no command of this id was decided here, or not yet")
+    code, detail, pointer, first, last, recorded_at = rows[0]
+    receipt: dict[str, Any] = {
+        "command_id": command_id,
+        "outcome": "accepted" if code is None else "rejected",
+        "recorded_at": recorded_at,
+        "position": last,
+        "events": [],
+    }
+    if code is not None:
+        receipt["error"] = {"code": code, "detail": detail or "", "pointer": pointer or ""}
+    elif first is not None:
+        receipt["events"] = [
+            {"position": position, "type": name, "stream": "-".join(split_stream(stream)[1:]), "version": version}
+            for position, name, stream, version in await service.database.fetch(_SUMMARIES, (first, last))
+        ]
+    return Response(msgspec.json.encode(receipt), 200, media_type=JSON)

@@ -1,0 +1,106 @@
+"""The field dialect's error envelope and the one table of its failed codes; a code keeps its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+from services.http.problems import Refused, status_of
+
+
+class Failure(NamedTuple):
+    """What the dialect answers: the HTTP status, and what it means."""
+
+    status: int
+    meaning: str
+
+
+FAILURES: Mapping[str, Failure] = {
+    "activity-001": Failure(400, "the body is no JSON object, or a value has the wrong shape"),
+    "activity-002": Failure(400, "not as many tasks as the workflow has steps"),
+    "activity-003": Failure(400, "a value is given that the service derives by itself"),
+    "activity-004": Failure(400, "a task ends before it starts"),
+    "activity-005": Failure(400, "a value is no time, e-mail or id"),
+    "activity-006": Failure(409, "the idempotency key was used for another activity"),
+    "activity-007": Failure(409, "the command does not fit what is there"),
+    "activity-008": Failure(422, "a text or number cannot be stored"),
+    "auth-001": Failure(401, "the token is missing, unknown, expired or revoked"),
+    "auth-002": Failure(403, "the token lacks the permission"),
+    "hub-001": Failure(404, "there is no such hub"),
+    "member-001": Failure(404, "there is no such member"),
+    "member-002": Failure(422, "a member is not eligible for a task"),
+    "request-001": Failure(404, "there is no such endpoint"),
+    "request-002": Failure(405, "the endpoint has no such method"),
+    "request-003": Failure(413, "the body is too large"),
+    "request-004": Failure(415, "the body is not sent as application/json"),
+    "request-005": Failure(400, "a query parameter or header is wrong"),
+    "request-006": Failure(429, "too many requests are under way; see Retry-After"),
+    "server-001": Failure(500, "something went wrong"),
+    "server-002": Failure(503, "a part of the service is away for the moment; see Retry-After"),
+    "task-001": Failure(404, "there is no such task"),
+    "workflow-033": Failure(404, "there is no such workflow in the organization"),
+}
+
+_FAILED_CODE: Mapping[str, str] = {
+    "bad-header": "request-005",
+    "derived": "activity-003",
+    "end-before-start": "activity-004",
+    "forbidden": "auth-002",
+    "idempotency-conflict": "activity-006",
+    "internal": "server-001",
+    "invalid": "activity-005",
+    "lone-surrogate": "activity-008",
+    "method-not-allowed": "request-002",
+    "no-endpoint": "request-001",
+    "not-assignee": "auth-002",
+    "not-eligible": "member-002",
+    "nul": "activity-008",
+    "number-out-of-range": "activity-008",
+    "overloaded": "request-006",
+    "too-large": "request-003",
+    "unauthorized": "auth-001",
+    "unavailable": "server-002",
+    "unknown-filter": "request-005",
+    "unsupported-media-type": "request-004",
+    "view-late": "server-002",
+    "wrong-task-count": "activity-002",
+}
+_OF_STATUS = {400: "activity-001", 422: "activity-001", 404: "task-001", 409: "activity-007"}
+
+
+def failed_code(refused: Refused) -> str:
+    """Return the dialect's code of a refusal."""
+    if refused.pointer == "/workflow_id" and refused.code in ("not-found", "invalid"):
+        return "workflow-033"
+    if refused.code == "not-found":
+        if refused.pointer.endswith("/hub"):
+            return "hub-001"
+        return "member-001" if "/assignees" in refused.pointer else "task-001"
+    known = _FAILED_CODE.get(refused.code)
+    if known is not None:
+        return known
+    if refused.parameter:
+        return "request-005"
+    return _OF_STATUS.get(status_of(refused.code), "activity-007")
+
+
+# Where the command's data has a value, the dialect's request has it under another name.
+_NAMES = {"workflow_id": "workflowId", "assignees": "assignee", "start": "startTime", "end": "endTime", "hub": "hubId"}
+
+
+def place(pointer: str) -> str:
+    """Return a JSON pointer into the command's data as one into the request's body."""
+    parts = [_NAMES.get(part, part) for part in pointer.split("/") if part != "fields"]
+    return "/".join(parts)
+
+
+def failed(refused: Refused) -> Response:
+    """Render a refusal in the field dialect's envelope."""
+    code = failed_code(refused)
+    where = place(refused.pointer) or refused.parameter
+    message = f"{refused.detail} ({where})" if where else refused.detail
+    body = {"status": False, "message": message, "failedCode": code}
+    return Response(msgspec.json.encode(body), FAILURES[code].status, refused.headers, "application/json")

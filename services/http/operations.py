@@ -1,0 +1,169 @@
+"""What operators ask: is the process alive, is it ready and if not what is missing, what are its figures.
+
+Liveness never looks at a server: a process that restarts because the database is away helps nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aio_pika
+import msgspec
+import psycopg
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.http.database import Database
+from services.http.metrics import CONTENT_TYPE, Metrics
+from services.http.problems import RETRY_SOON, Refused
+from services.messages import COMMAND_QUEUE
+
+_TIMEOUT = 2.0
+# A probe every few milliseconds must not become load.
+_FRESH = 0.5
+# A follower that fills no serving table, of a build or of what was replaced, makes nobody wait.
+_FOLLOWERS = (
+    "SELECT f.name, f.position, f.halted_at,"
+    " NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> r.name || '_' ||"
+    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events)"
+    " FROM followers AS f"
+)
+_UNFOLLOWED = (
+    "SELECT r.name || '_' || r.serving FROM read_models AS r"
+    " WHERE NOT EXISTS (SELECT FROM followers AS f WHERE f.name = r.name || '_' || r.serving)"
+)
+
+
+class Broker(Protocol):
+    """What can tell how many workers listen for commands."""
+
+    async def consumers(self) -> int:
+        """Return how many consume; raises when the broker or the queue is not there."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+
+@dataclass(slots=True)
+class CommandQueue:
+    """Looks at the commands' queue over a connection of its own, and declares nothing."""
+
+    url: str
+    _connection: AbstractConnection | None = None
+
+    async def consumers(self) -> int:
+        """Ask the broker; a failed question closes its channel, so each has a new one."""
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await aio_pika.connect(
+                self.url, timeout=_TIMEOUT, client_properties={"connection_name": "foldwork-readiness"}
+            )
+        async with self._connection.channel() as channel:
+            queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)
+            return queue.declaration_result.consumer_count or 0
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+
+Part = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Asks every part at once, each for two seconds at most. `own` gives what only this process knows of itself."""
+
+    database: Database
+    broker: Broker
+    ready_lag: int
+    metrics: Metrics
+    own: Callable[[], Mapping[str, bool]] = dict
+    _last: tuple[float, bool, Part] | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def check(self) -> tuple[bool, Part]:
+        """Return whether the process is ready, and every part's state by name."""
+        async with self._asking:
+            if self._last is None or time.monotonic() - self._last[0] > _FRESH:
+                self._last = (time.monotonic(), *await self._ask())
+            return self._last[1], self._last[2]
+
+    async def _ask(self) -> tuple[bool, Part]:
+        stored, broker = await asyncio.gather(
+            _in_time("database", self._stored()), _in_time("broker", self._consumers())
+        )
+        parts: Part = {**stored, **broker}
+        parts |= {name: {"ready": fine} for name, fine in self.own().items()}
+        followers: dict[str, Part] = parts.get("followers", {})
+        missing = [name for name, part in parts.items() if name != "followers" and not part["ready"]]
+        missing += [name for name, part in followers.items() if not part["ready"]]
+        for name, part in parts.items():
+            if name != "followers":
+                self.metrics.up.labels(name).set(part["ready"])
+        return not missing, {"status": "not ready" if missing else "ready", "not_ready": missing, **parts}
+
+    async def _stored(self) -> Part:
+        try:
+            rows = await self.database.fetch(_FOLLOWERS, (), _TIMEOUT)
+            unfollowed = await self.database.fetch(_UNFOLLOWED, (), _TIMEOUT)
+        except Refused as refused:
+            return {"database": {"ready": False, "detail": refused.detail}}
+        except psycopg.Error:
+            return {"database": {"ready": False, "detail": "the database lacks tables: run `foldwork db upgrade`"}}
+        followers: dict[str, Part] = {
+            name: {"ready": False, "detail": "nothing fills this read model"} for (name,) in unfollowed
+        }
+        figures = {}
+        for name, position, halted_at, counts, head in rows:
+            lag = max(0, head - position)
+            figures[name] = (position, halted_at)
+            fine = not counts or (halted_at is None and lag <= self.ready_lag)
+            followers[name] = {"ready": fine, "position": position, "lag": lag, "halted_at": halted_at}
+            if not counts:
+                followers[name]["serving"] = False
+        self.metrics.followers(rows[0][4] if rows else 0, figures)
+        return {"database": {"ready": True}, "followers": followers}
+
+    async def _consumers(self) -> Part:
+        try:
+            count = await self.broker.consumers()
+        except (AMQPError, OSError, RuntimeError) as error:
+            # The error's text may hold the address, so just its kind is told.
+            return {"broker": {"ready": False, "detail": type(error).__name__}, "consumers": {"ready": False}}
+        return {"broker": {"ready": True}, "consumers": {"ready": count > 0, "count": count}}
+
+
+async def _in_time(name: str, asked: Awaitable[Part]) -> Part:
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            return await asked
+    except TimeoutError:
+        return {name: {"ready": False, "detail": "no answer in time"}}
+
+
+Plain = Callable[[Request], Awaitable[Response]]
+
+
+def handlers(readiness: Readiness, metrics: Metrics) -> dict[str, Plain]:
+    """Return the handlers of the three paths, the same for every role."""
+
+    async def livez(_: Request) -> Response:
+        return Response(b'{"status":"live"}', media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        ready, parts = await readiness.check()
+        body = msgspec.json.encode(parts)
+        return Response(body, 200 if ready else 503, None if ready else RETRY_SOON, "application/json")
+
+    async def figures(_: Request) -> Response:
+        await readiness.check()
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return {"/livez": livez, "/readyz": readyz, "/metrics": figures}

@@ -1,0 +1,109 @@
+"""What the endpoints of one process share: connections, caches and limits, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from projections import activities, tasks
+from services.http.auth import Gate
+from services.http.database import Database
+from services.http.loader import Loader
+from services.http.metrics import Metrics
+from services.http.people import People
+from services.http.positions import Positions
+from services.intake.sender import CommandSender, Outgoing
+from services.messages import Reply
+from services.settings import Settings
+from services.store.connect import Backoff
+
+
+class Sender(Protocol):
+    """What takes commands to the workers and brings their answers."""
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether commands can be sent now."""
+
+    async def start(self) -> None:
+        """Connect; raises when there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
+        """Send, and wait for the answer; raises `NotSent`."""
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts, by name."""
+
+    settings: Settings
+    database: Database
+    sender: Sender
+    gate: Gate
+    positions: Positions
+    people: People
+    loaders: Mapping[str, Loader]
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open everything without waiting for it, since the process must start while a server is down, and close it."""
+        self.database.start()
+        connecting = asyncio.create_task(self._connect(), name="connect-sender")
+        try:
+            yield
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await self.positions.close()
+            await self.sender.close()
+            await self.database.close()
+
+    async def _connect(self) -> None:
+        """Try until the first connection stands; from there on the sender reconnects by itself."""
+        backoff = Backoff("broker", self._log)
+        while True:
+            try:
+                await self.sender.start()
+            except Exception as error:
+                backoff.lost(error)
+                # A start that failed half-way must not leave its connection behind.
+                with suppress(Exception):
+                    await self.sender.close()
+                await asyncio.sleep(backoff.next_wait())
+            else:
+                backoff.reached()
+                return
+
+
+def make_service(
+    settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, lanes: int = 4
+) -> Service:
+    """Put the parts together; nothing is opened yet."""
+    database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes)
+    return Service(
+        settings=settings,
+        database=database,
+        sender=sender if sender is not None else CommandSender(settings.amqp_url.get_secret_value(), "http"),
+        gate=Gate(database),
+        positions=Positions(database),
+        people=People(database),
+        loaders={model.NAME: Loader(database, model.LISTING) for model in (activities, tasks)},
+        metrics=Metrics(),
+        clock=clock if clock is not None else _now,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

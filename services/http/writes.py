@@ -1,0 +1,104 @@
+"""Giving a command and waiting for its effect; whatever the outcome, the caller learns where the receipt lies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import uuid_utils
+
+from domain.recorded import Recorded
+from services.http.auth import Caller
+from services.http.guard import CURRENT, header
+from services.http.problems import Refused, unavailable
+from services.http.service import Service
+from services.intake.sender import NotSent, Outgoing
+from services.messages import Reply
+from services.store.log import LogRow
+
+_MOST_KEY = 255
+_EVENTS = (
+    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
+    " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is known when the time is over: the reply, if there was one, and whether the views show its effect."""
+
+    command_id: str
+    reply: Reply | None
+    visible: bool = False
+
+    @property
+    def receipt(self) -> str:
+        """Return where the receipt lies."""
+        return receipt_path(self.command_id)
+
+
+def receipt_path(command_id: str) -> str:
+    """Return the address of a command's receipt."""
+    return f"/v1/commands/{quote(command_id, safe='')}"
+
+
+def new_id() -> str:
+    """Return a fresh id, in the order of time."""
+    return str(uuid_utils.uuid7())
+
+
+def idempotency_key() -> str | None:
+    """Return the request's `Idempotency-Key`."""
+    key = header(b"idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _MOST_KEY or not all(" " <= mark <= "~" for mark in key):
+        detail = f"a key is 1 to {_MOST_KEY} printable ASCII characters"
+        raise Refused("bad-header", detail, parameter="Idempotency-Key")
+    return key
+
+
+def key_route(key: str) -> str:
+    """Return a routing key that brings the repetitions of a keyed create to one place before there is an id."""
+    return f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def outgoing(caller: Caller, name: str, body: bytes, limit: int, **rest: Any) -> Outgoing:
+    """Return a command of this caller; refuses one that the workers would not take for its size."""
+    if len(body) > limit:
+        raise Refused("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
+    rest.setdefault("actor", caller.actor)
+    return Outgoing(name, body, caller.tenant, traceparent=CURRENT.get().traceparent, **rest)
+
+
+async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) -> Answered:
+    """Send a command, wait for its answer and then for these read models, all within the reply time-out."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + service.settings.reply_timeout
+    try:
+        reply = await service.sender.send(command, service.settings.reply_timeout)
+    except NotSent:
+        raise unavailable("the command was not taken; it may be sent again") from None
+    if reply is None:
+        return Answered(command.command_id, None)
+    visible = False
+    if reply.accepted and models:
+        try:
+            visible = await service.positions.reached(models, reply.position or 0, deadline - loop.time())
+        except Refused:
+            # The command took effect, so a database that is gone since makes no failure of it.
+            visible = False
+    return Answered(command.command_id, reply, visible)
+
+
+async def events_of(service: Service, reply: Reply) -> list[Recorded]:
+    """Return the events that an accepted command recorded, from the log."""
+    positions = {event.position for event in reply.events}
+    if not positions:
+        return []
+    rows = await service.database.fetch(_EVENTS, (min(positions), max(positions)))
+    return [LogRow(*row).recorded() for row in rows if row[0] in positions]

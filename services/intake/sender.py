@@ -1,0 +1,138 @@
+"""Sending commands and waiting for their answers; a command counts as sent only when the broker has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection, DeliveryMode
+from aio_pika.exceptions import AMQPError, DeliveryError
+
+from services import messages
+from services.messages import Reply
+
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+
+
+class NotSent(Exception):
+    """The broker did not confirm the command; it may be sent again under the same id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A command to be sent. `body` is the JSON of its data."""
+
+    name: str
+    body: bytes
+    tenant: str
+    routing_key: str = "new"
+    actor: str = "system"
+    command_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    idempotency_key: str | None = None
+    expected_version: int | None = None
+    traceparent: str | None = None
+
+    def headers(self) -> dict[str, Any]:
+        """Return the AMQP headers, without those that are not set."""
+        return {
+            key: value
+            for key, value in (
+                ("tenant", self.tenant),
+                ("actor", self.actor),
+                ("idempotency-key", self.idempotency_key),
+                ("expected-version", self.expected_version),
+                ("traceparent", self.traceparent),
+            )
+            if value is not None
+        }
+
+
+class CommandSender:
+    """One connection that publishes commands and gets their answers by direct reply-to; it reconnects by itself."""
+
+    def __init__(self, amqp_url: str, name: str = "sender") -> None:
+        self._url = amqp_url
+        self._name = name
+        self._connection: AbstractRobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        self._exchange: aio_pika.abc.AbstractExchange | None = None
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._log = structlog.get_logger("sender")
+
+    async def start(self) -> None:
+        """Connect and listen for answers; raises when the broker cannot be reached."""
+        self._connection = await aio_pika.connect_robust(
+            self._url, client_properties={"connection_name": f"foldwork-{self._name}"}, timeout=10, reconnect_interval=1
+        )
+        self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        queue = await self._channel.get_queue(_DIRECT_REPLY, ensure=False)
+        await queue.consume(self._answered, no_ack=True)
+        self._exchange = await self._channel.get_exchange(messages.COMMAND_EXCHANGE, ensure=False)
+
+    async def close(self) -> None:
+        """Close the connection; whoever still waits gets no answer."""
+        for future in self._waiting.values():
+            future.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the broker can be reached now."""
+        connection = self._connection
+        return connection is not None and connection.connected.is_set() and not connection.is_closed
+
+    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
+        """Publish, and wait for the answer; None when it did not come within `timeout` seconds.
+
+        Raises `NotSent` when the broker did not take the command in that time.
+        """
+        loop = asyncio.get_running_loop()
+        correlation = uuid.uuid4().hex
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[correlation] = future
+        deadline = loop.time() + timeout
+        try:
+            await self._publish(outgoing, correlation, deadline)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    return await future
+            return None
+        finally:
+            self._waiting.pop(correlation, None)
+
+    async def _publish(self, outgoing: Outgoing, correlation: str, deadline: float) -> None:
+        if self._exchange is None or not self.ready:
+            raise NotSent("the broker cannot be reached")
+        message = aio_pika.Message(
+            outgoing.body,
+            message_id=outgoing.command_id,
+            type=outgoing.name,
+            reply_to=_DIRECT_REPLY,
+            correlation_id=correlation,
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            headers=outgoing.headers(),
+        )
+        try:
+            # aio-pika's own time-out is not obeyed while it reconnects.
+            async with asyncio.timeout_at(deadline):
+                await self._exchange.publish(message, outgoing.routing_key, mandatory=True)
+        except DeliveryError as error:
+            raise NotSent("the broker has no queue for commands, or refuses more of them") from error
+        except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
+            raise NotSent(f"the broker did not confirm: {error or type(error).__name__}") from error
+
+    async def _answered(self, message: AbstractIncomingMessage) -> None:
+        future = self._waiting.get(message.correlation_id or "")
+        if future is None or future.done():
+            return
+        try:
+            future.set_result(messages.decode_reply(message.body))
+        except Exception as error:
+            self._log.warning("an answer that cannot be read", error=str(error))

@@ -1,0 +1,168 @@
+"""A FastStream subscriber that hands deliveries on as they come, below the framework's pipeline a message.
+
+FastStream declares it (topology, AsyncAPI, lifecycle); deliveries go to one plain callback. A delivery keeps the
+channel object that it came on, since its tag means nothing, or something else, on any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiormq
+import structlog
+from aio_pika.abc import AbstractRobustChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from faststream._internal.broker.registrator import Registrator
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream.middlewares import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSubscriberSpecificationConfig
+from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
+from faststream.rabbit.subscriber.usecase import RabbitSubscriber
+
+Received = Callable[[AbstractChannel, DeliveredMessage], None]
+
+
+class RawSubscriber(RabbitSubscriber):
+    """Consumes on the channel below aio-pika's robust one, and again on every new one, which nobody does for it."""
+
+    received: Received
+    channel_opened: Callable[[], None]
+    declare: Callable[[AbstractRobustChannel], Awaitable[None]]
+
+    async def start(self) -> None:
+        """Declare queue and bindings as any subscriber does, and consume."""
+        await self.declare(await self._robust_channel())
+        self._consume_lock = asyncio.Lock()
+        calls, self.calls = self.calls, CallsCollection[Any]()
+        try:
+            await super().start()  # without calls it declares and binds, but does not consume
+        finally:
+            self.calls = calls
+        channel = await self._robust_channel()
+        channel.reopen_callbacks.add(self._reopened)  # type: ignore[arg-type]
+        await self._consume(channel)
+
+    async def stop(self) -> None:
+        """Take no more deliveries; those at hand can still be acknowledged."""
+        self._stopping = True
+        channel = self._consuming
+        if channel is not None and not channel.is_closed and self._tag is not None:
+            await channel.basic_cancel(self._tag, timeout=5)
+        self._tag = None
+
+    @property
+    def consuming(self) -> bool:
+        """Tell whether the broker knows this consumer now."""
+        return self._consuming is not None and not self._consuming.is_closed and self._tag is not None
+
+    _consuming: AbstractChannel | None = None
+    _tag: str | None = None
+    _stopping = False
+    _again: asyncio.Task[None] | None = None
+    _consume_lock: asyncio.Lock
+
+    async def _robust_channel(self) -> AbstractRobustChannel:
+        declarer: Any = self._outer_config.declarer
+        manager = declarer._RabbitDeclarerImpl__channel_manager
+        channel: AbstractRobustChannel = await manager.get_channel(self.channel)
+        return channel
+
+    async def _reopened(self, channel: AbstractRobustChannel, *_: Any) -> None:
+        if self._stopping:
+            return
+        try:
+            await self._consume(channel)
+        except Exception as error:
+            structlog.get_logger("intake").warning("cannot consume on the new channel", error=str(error))
+            self._tag = None
+            self._go_on()
+
+    async def _consume(self, robust: AbstractRobustChannel) -> None:
+        # One at a time: a second consumer on the same channel would go on after `stop` has cancelled the first.
+        async with self._consume_lock:
+            await self._consume_alone(await robust.get_underlay_channel())
+
+    async def _consume_alone(self, channel: AbstractChannel) -> None:
+        if channel is self._consuming and self._tag is not None:
+            return
+        if channel is not self._consuming:
+            # On the same channel what is at hand stays: its tags hold, and the next acknowledgement covers them.
+            self.channel_opened()
+        received = self.received
+
+        def take(message: DeliveredMessage) -> None:
+            received(channel, message)
+
+        if isinstance(channel, aiormq.Channel):
+            channel.on_consumer_cancel_callbacks.add(self._cancelled)
+            self._deliver_directly(channel, take)
+        confirmed = await channel.basic_consume(self.queue.name, take, timeout=10)  # type: ignore[arg-type]
+        self._consuming, self._tag = channel, confirmed.consumer_tag
+
+    @staticmethod
+    def _deliver_directly(channel: aiormq.Channel, take: Callable[[DeliveredMessage], None]) -> None:
+        """Spare a task for each delivery: they are all this consumer's, and taking one never waits."""
+
+        async def on_deliver(frame: Any) -> None:
+            header: Any = await channel._get_frame()
+            take(await channel._read_content(frame, header))
+
+        channel._on_deliver_frame = on_deliver  # type: ignore[method-assign]
+
+    def _cancelled(self, _: Any) -> None:
+        """The broker took the consumer away, as when its queue is deleted: declare all again, and go on."""
+        self._tag = None
+        structlog.get_logger("intake").warning("the broker cancelled the consumer")
+        if not self._stopping:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._again is None or self._again.done():
+            self._again = asyncio.get_running_loop().create_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        log = structlog.get_logger("intake")
+        while not self._stopping and self._tag is None:
+            try:
+                robust = await self._robust_channel()
+                await self.declare(robust)
+                if self._queue_obj is not None:
+                    await self._queue_obj.declare(timeout=10)
+                    await self._queue_obj.bind(self.exchange.name, self.queue.routing(), timeout=10)
+                await self._consume(robust)
+                log.info("consuming again")
+            except Exception as error:
+                log.debug("cannot consume yet", error=str(error))
+                await asyncio.sleep(0.5)
+
+
+def subscribe(
+    broker: RabbitBroker, queue: RabbitQueue, exchange: RabbitExchange, prefetch: int, handler: Callable[..., Any]
+) -> RawSubscriber:
+    """Register a raw subscriber; `handler` is never called, its signature and docstring are the AsyncAPI's."""
+    config: Any = broker.config
+    calls = CallsCollection[Any]()
+    subscriber = RawSubscriber(
+        config=RabbitSubscriberConfig(
+            no_reply=True,
+            channel=Channel(prefetch_count=prefetch, publisher_confirms=False),
+            queue=queue,
+            exchange=exchange,
+            _ack_policy=AckPolicy.MANUAL,
+            _outer_config=config,
+        ),
+        specification=RabbitSubscriberSpecification(
+            _outer_config=config,
+            specification_config=RabbitSubscriberSpecificationConfig(
+                title_="commands", description_=handler.__doc__, include_in_schema=True, queue=queue, exchange=exchange
+            ),
+            calls=calls,
+        ),
+        calls=calls,
+    )
+    Registrator.subscriber(broker, subscriber)
+    subscriber.add_call(parser_=None, decoder_=None, codec_=None, dependencies_=())(handler)
+    return subscriber

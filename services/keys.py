@@ -1,0 +1,128 @@
+"""API keys: who may speak for which tenant; the secret is shown once and only its SHA-256 is ever stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from domain.decider import SYSTEM
+from domain.streams import ID, TENANT
+
+# `read` asks, `write` gives commands, `impersonate` lets a key of `system` name another actor for a command.
+PERMISSIONS = ("read", "write", "impersonate")
+COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
+TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What is known of a key; never its secret."""
+
+    id: str
+    tenant: str
+    actor: str
+    permissions: tuple[str, ...]
+    name: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def usable(self, now: datetime) -> bool:
+        """Tell whether the key is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def create(
+    conn: psycopg.Connection[Any],
+    tenant: str,
+    actor: str = SYSTEM,
+    permissions: Iterable[str] = ("read", "write"),
+    name: str | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[KeyInfo, str]:
+    """Make a key and return it with its token, which cannot be had again; raises `ValueError`."""
+    wanted = set(permissions)
+    if not TENANT.match(tenant):
+        raise ValueError("a tenant is 1 to 63 characters of a-z 0-9 -")
+    if not ID.match(actor):
+        raise ValueError("an actor is a member's id or `system`")
+    if not wanted or not wanted <= set(PERMISSIONS):
+        raise ValueError(f"permissions are {', '.join(PERMISSIONS)}")
+    if "impersonate" in wanted and actor != SYSTEM:
+        raise ValueError("only a key of `system` may name other actors")
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
+        raise ValueError("a key expires at an instant that has an offset and lies ahead")
+    token = new_token()
+    granted = [permission for permission in PERMISSIONS if permission in wanted]
+    with conn.transaction():
+        row = conn.execute(
+            "INSERT INTO api_keys (id, digest, tenant, actor, permissions, name, expires_at)"  # noqa: S608
+            f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {COLUMNS}",
+            (id_of(token), digest(token), tenant, actor, granted, name, expires_at),
+        ).fetchone()
+    assert row is not None  # noqa: S101
+    return key_info(row), token
+
+
+def new_token() -> str:
+    """Return a fresh token, 32 random bytes under a random id."""
+    return f"fw_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
+
+
+def list_keys(conn: psycopg.Connection[Any], tenant: str | None = None) -> list[KeyInfo]:
+    """Return the keys of one tenant, or of all, the oldest first."""
+    rows = conn.execute(
+        f"SELECT {COLUMNS} FROM api_keys WHERE %s::text IS NULL OR tenant = %s ORDER BY created_at, id",  # noqa: S608
+        (tenant, tenant),
+    )
+    return [key_info(row) for row in rows.fetchall()]
+
+
+def revoke(conn: psycopg.Connection[Any], key_id: str) -> bool:
+    """Revoke a key, in effect within 5 s everywhere; tell whether there was one that was not revoked yet."""
+    with conn.transaction():
+        done = conn.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (key_id,))
+    return done.rowcount == 1
+
+
+def key_info(row: Sequence[Any]) -> KeyInfo:
+    """Return a row of `COLUMNS` as a key."""
+    key_id, tenant, actor, permissions, name, created_at, expires_at, revoked_at = row
+    return KeyInfo(key_id, tenant, actor, tuple(permissions), name, created_at, expires_at, revoked_at)
+
+
+def digest(token: str) -> bytes:
+    """Return what is stored of a token; it holds 32 random bytes, so a plain SHA-256 cannot be searched."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def matches(stored: bytes, presented: bytes) -> bool:
+    """Compare two digests in constant time."""
+    return hmac.compare_digest(stored, presented)
+
+
+def adopt(
+    conn: psycopg.Connection[Any], token: str, tenant: str, actor: str, permissions: Sequence[str], name: str
+) -> None:
+    """Make a key whose token the caller chose, for development; an id that is there gets this token's rights."""
+    with conn.transaction():
+        conn.execute(
+            "INSERT INTO api_keys (id, digest, tenant, actor, permissions, name) VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, tenant = excluded.tenant,"
+            " actor = excluded.actor, permissions = excluded.permissions, revoked_at = NULL, expires_at = NULL",
+            (id_of(token), digest(token), tenant, actor, list(permissions), name),
+        )
+
+
+def id_of(token: str) -> str:
+    """Return the id of the key that a token belongs to; of one that somebody chose, the beginning of its digest."""
+    found = TOKEN.match(token)
+    return found[1] if found is not None else digest(token).hex()[:16]

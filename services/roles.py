@@ -1,0 +1,250 @@
+"""The roles of a running Foldwork; each can run alone or all in one process, and each stops clean within the grace."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+import uvicorn
+
+from services.crash import AFTER_PUBLISH, CrashPoints
+from services.http.app import create_app
+from services.http.probe import probing
+from services.intake.consumer import CommandConsumer
+from services.outlets import projections as read_models
+from services.outlets import rollup
+from services.outlets.relay import Publisher, command_sender, relay_handle
+from services.settings import Settings
+from services.store.connect import Backoff, connect
+from services.store.event_store import append_in
+from services.store.follower import Follower
+from services.store.migrate import demand_current
+
+ROLES = ("http", "commands", "projections", "relay", "policies")
+RELAY = "relay"
+
+
+class Role(Protocol):
+    """One role: `run` works until `stop`, and finishes what is at hand."""
+
+    async def run(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    @property
+    def unready(self) -> list[str]: ...
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpRole:
+    """The HTTP API."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = uvicorn.Config(
+            create_app(settings),
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.shutdown_grace) - 1),
+        )
+        self._server = _Server(config)
+        # Bound here and now, so that a taken port is one clear error before anything starts.
+        self._socket = config.bind_socket()
+
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on."""
+        return int(self._socket.getsockname()[1])
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        await self._server.serve([self._socket])
+
+    async def stop(self) -> None:
+        """Take no more requests and finish those under way."""
+        self._server.should_exit = True
+
+    @property
+    def unready(self) -> list[str]:
+        """Name what is not ready; what lies behind HTTP is for /readyz to say."""
+        return [] if self._server.started else ["http"]
+
+
+class FollowerRole:
+    """Followers of the log, each in a thread with a connection of its own."""
+
+    def __init__(
+        self, settings: Settings, make: Callable[[], Sequence[Follower]], publisher: Publisher | None = None
+    ) -> None:
+        self._settings = settings
+        self._make = make
+        self._publisher = publisher
+        self._followers: Sequence[Follower] = ()
+        self._stopped = threading.Event()
+
+    async def run(self) -> None:
+        """Follow until `stop`."""
+        if self._publisher is not None:
+            await self._publisher.start()
+        await asyncio.to_thread(self._enlist)
+        url, timeout = self._settings.database_url.get_secret_value(), self._settings.statement_timeout
+        threads = [
+            threading.Thread(target=follower.run, args=(url, timeout), name=follower.name, daemon=True)
+            for follower in self._followers
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.05)
+        finally:
+            if self._publisher is not None:
+                await self._publisher.close()
+
+    def _enlist(self) -> None:
+        backoff = Backoff("database", structlog.get_logger("followers"))
+        while not self._stopped.is_set():
+            try:
+                self._followers = self._make()
+                if self._stopped.is_set():
+                    # Stopped while they were made, when nobody could tell them.
+                    self._stop_all()
+                return
+            except psycopg.OperationalError as error:
+                backoff.lost(error)
+                self._stopped.wait(backoff.next_wait())
+
+    async def stop(self) -> None:
+        """End each follower after the transaction at hand."""
+        self._stopped.set()
+        self._stop_all()
+
+    def _stop_all(self) -> None:
+        for follower in self._followers:
+            follower.stop()
+
+    @property
+    def unready(self) -> list[str]:
+        """Name the followers that have no connection."""
+        if not self._followers:
+            return ["followers"]
+        return [each.name for each in self._followers if not each.connected and not each.stopped.is_set()]
+
+
+def make_role(name: str, settings: Settings) -> Role:
+    """Return a role by its name."""
+    url, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
+    batch, poll = settings.follower_batch, settings.follower_poll
+    if name == "http":
+        return HttpRole(settings)
+    if name == "commands":
+        return CommandConsumer(settings)
+    if name == "projections":
+        return FollowerRole(settings, lambda: read_models.followers(url, batch=batch))
+    publisher = Publisher(amqp, name)
+    if name == "relay":
+        crash = CrashPoints(settings)
+        handle = relay_handle(publisher, lambda: crash.reach(AFTER_PUBLISH))
+        relay = Follower(RELAY, handle, batch=batch, poll=poll, act_outside=True)
+        return FollowerRole(settings, lambda: [relay], publisher)
+    if name == "policies":
+        policy = rollup.follower(append_in, command_sender(publisher), batch=batch)
+        return FollowerRole(settings, lambda: [policy], publisher)
+    raise ValueError(f"there is no role {name}; the roles are {', '.join(ROLES)}")
+
+
+class Roles:
+    """Several roles in one process, started together and stopped together."""
+
+    def __init__(self, settings: Settings, names: Sequence[str]) -> None:
+        self.settings = settings
+        self.roles: Mapping[str, Role] = {name: make_role(name, settings) for name in names}
+        self._log = structlog.get_logger("foldwork")
+        self._stopping = asyncio.Event()
+
+    def own_state(self) -> dict[str, bool]:
+        """Return, for the probe, whether each role is ready."""
+        return {name: not role.unready for name, role in self.roles.items()}
+
+    async def until_ready(self) -> None:
+        """Wait until every role is ready."""
+        while any(role.unready for role in self.roles.values()):
+            await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        """Ask all to end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`, SIGTERM or SIGINT; a role that fails ends the process, for whoever restarts it."""
+        tasks = {asyncio.create_task(role.run(), name=name): role for name, role in self.roles.items()}
+        stop = asyncio.create_task(self._stopping.wait())
+        self._log.info("started", roles=list(self.roles))
+        await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        self._log.info("stopping")
+        stop.cancel()
+        await asyncio.gather(*(role.stop() for role in tasks.values()), return_exceptions=True)
+        done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
+        for task in late:
+            self._log.warning("not stopped within the grace", role=task.get_name())
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        self._log.info("stopped")
+        for task in done:
+            task.result()
+
+
+def until_migrated(settings: Settings) -> None:
+    """Wait for the database, and raise `SchemaMismatch` unless it has this version's shape."""
+    backoff = Backoff("database", structlog.get_logger("foldwork"))
+    waiting = threading.Event()
+    while True:
+        try:
+            with connect(settings.database_url.get_secret_value(), "start", settings.statement_timeout) as conn:
+                demand_current(conn)
+                return
+        except psycopg.OperationalError as error:
+            backoff.lost(error)
+            waiting.wait(backoff.next_wait())
+
+
+def serve(settings: Settings, names: Sequence[str]) -> None:
+    """Run roles as this process's whole work, until SIGTERM or SIGINT."""
+    until_migrated(settings)
+
+    async def main() -> None:
+        roles = Roles(settings, names)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, roles.stop)
+        with ExitStack() as stack:
+            stack.enter_context(probing(settings, roles.own_state))
+            await roles.run()
+
+    run(main())
+
+
+def run(main: Any) -> None:
+    """Run a coroutine on the fastest loop that is installed."""
+    factory: Any = None
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

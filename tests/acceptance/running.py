@@ -1,0 +1,91 @@
+"""Running the command line as its user does: a process of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+FOLDWORK = [sys.executable, "-m", "services.cli"]
+
+
+def environment() -> dict[str, str]:
+    """Return the process's environment without anything of Foldwork's, and with this checkout."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FOLDWORK_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def foldwork(folder: Path, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [*FOLDWORK, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+class Dev:
+    """A running `foldwork dev`."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self._file = folder / ".foldwork" / "dev.json"
+        self._said = (folder / "dev.log").open("w+")
+        self.process = subprocess.Popen(
+            [*FOLDWORK, "dev", *(arguments or ("--http-port", "0", "--amqp-port", "0"))],
+            cwd=folder,
+            env=environment(),
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def said(self) -> str:
+        """Return what it has printed."""
+        return (self.folder / "dev.log").read_text("utf-8")
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Return what it has left for other commands."""
+        found: dict[str, Any] = json.loads(self._file.read_text("utf-8"))
+        return found
+
+    def until_ready(self) -> Dev:
+        """Wait until it tells where it is."""
+
+        def ready() -> None:
+            assert self.process.poll() is None, self.said
+            assert self._file.exists()
+            assert self.where["pid"] == self.process.pid
+            assert "Ctrl-C stops it" in self.said
+
+        eventually(ready, timeout=90)
+        return self
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._said.close()
+
+
+@contextmanager
+def dev(folder: Path, *arguments: str) -> Iterator[Dev]:
+    """Give a running system in a folder, and end it."""
+    started = Dev(folder, *arguments)
+    try:
+        yield started.until_ready()
+    finally:
+        started.end()

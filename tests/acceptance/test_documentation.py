@@ -1,0 +1,86 @@
+"""The commands of README and docs are run as they stand; what a reader copies works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.running import ROOT, dev, environment
+
+pytestmark = pytest.mark.timeout(240)
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """Return the blocks of a document in one language."""
+    return [text for kind, text in _BLOCK.findall((ROOT / document).read_text("utf-8")) if kind == language]
+
+
+def on_path(folder: Path) -> dict[str, str]:
+    """Return an environment in which `foldwork` is this checkout's, as `.venv/bin` on the PATH makes it."""
+    script = folder / "bin" / "foldwork"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m services.cli "$@"\n')
+    script.chmod(0o755)
+    surroundings = environment()
+    return {**surroundings, "PATH": f"{script.parent}{os.pathsep}{surroundings['PATH']}"}
+
+
+def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env=on_path(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_readme_is_true(tmp_path: Path) -> None:
+    first, second, *rest = blocks("README.md", "sh")
+    assert first.strip() == "make demo"
+    assert second.strip() == "make dev"
+    made = subprocess.run(
+        ["make", "-n", "-o", "venv", "demo", "dev"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert [line.split("/")[-1].strip() for line in made.stdout.splitlines()] == ["foldwork demo", "foldwork dev"]
+    assert len(rest) == 2
+    with dev(tmp_path):
+        done = run(tmp_path, "".join(rest))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "task.completed" in done.stdout
+    assert '"rule":"U8"' in done.stdout
+    assert '"status":"ONGOING"' in done.stdout.replace(" ", "")
+
+
+def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
+    (script,) = blocks("docs/contracts.md", "python")
+    assert len([line for line in script.splitlines() if line.strip()]) <= 13
+    with dev(tmp_path) as system:
+        surroundings = {**environment(), "FOLDWORK_AMQP_URL": system.where["amqp_url"]}
+        told = subprocess.run(
+            [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, timeout=60
+        )
+    assert told.stdout.strip() == "accepted", told.stderr
+
+
+@pytest.mark.parametrize("document", ["README.md", *(str(d.relative_to(ROOT)) for d in (ROOT / "docs").glob("*.md"))])
+def test_json_in_the_documents_is_json(document: str) -> None:
+    for text in blocks(document, "json"):
+        json.loads(text)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(str(d.relative_to(ROOT)) for d in (ROOT / "docs").glob("*.md"))])
+def test_every_command_that_is_named_exists(document: str) -> None:
+    named = set(re.findall(r"(?:`|\$ )foldwork ([a-z]+)", (ROOT / document).read_text("utf-8")))
+    told = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--help"], env=environment(), cwd=ROOT, capture_output=True, text=True
+    )
+    assert [name for name in sorted(named) if not re.search(rf"^\W*{name}\b", told.stdout, re.MULTILINE)] == []

@@ -1,0 +1,48 @@
+"""Documentation that is made from the code says what the code says, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from domain import COMMANDS, EVENTS
+from services.http.problems import STATUS_OF_CODE
+from tests.documents import DOCUMENTS, ROOT, made_anew
+
+NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_made_parts_are_current(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert made_anew(text) == text, "run `python -m tests.documents`"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_links_lead_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_the_made_parts_are_there() -> None:
+    assert "task.process" in (ROOT / "docs/domain.md").read_text("utf-8").split("```mermaid")[1]
+    assert "`DATABASE_URL`" in (ROOT / "docs/operations.md").read_text("utf-8")
+
+
+def test_the_contract_names_every_command_and_event() -> None:
+    contract = (ROOT / "docs/contracts.md").read_text("utf-8")
+    assert [name for name in (*COMMANDS, *EVENTS) if f"`{name}`" not in contract] == []
+
+
+def test_every_refusal_of_the_domain_is_documented() -> None:
+    raised = {
+        code
+        for file in (ROOT / "domain").glob("*.py")
+        for code in re.findall(r'Rejected\(\s*"([a-z-]+)"', file.read_text("utf-8"))
+    }
+    documented = (ROOT / "docs/domain.md").read_text("utf-8")
+    assert [code for code in sorted(raised) if f"`{code}`" not in documented] == []
+    assert [code for code in sorted(raised) if code not in STATUS_OF_CODE] == []

@@ -1,0 +1,137 @@
+"""The field page's own example, repeated word for word; only ids and clocks may differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from services import keys
+from tests.services.http.house import House, opened
+
+ORGANIZATION = "634e98098ce07d29474a7e20"
+REQUEST = """
+{
+  "workflowId": "68f2198aef526585c30e16d2",
+  "hubId": "68ff42815ed967adac0f7192",
+  "tasks": [
+    {
+      "customerName": "John Doe",
+      "customerAddress": "Jl. Sudirman No. 1, Jakarta",
+      "pickupCoordinate": "-6.2088,106.8456",
+      "assignee": [
+        "driver@example.com"
+      ],
+      "startTime": "2025-10-31T08:55:00.000+07:00",
+      "endTime": "2025-11-01T08:55:00.000+07:00",
+      "hubId": "68ff42815ed967adac0f7192",
+      "createdFrom": "WEB"
+    },
+    {
+      "recipientName": "Jane Smith",
+      "recipientAddress": "Jl. Pajajaran No. 10, Bogor",
+      "deliveryCoordinate": "-6.5950,106.8167",
+      "assignee": [],
+      "startTime": "2025-10-31T08:55:00.000+07:00",
+      "endTime": "2025-11-01T08:55:00.000+07:00",
+      "hubId": "68ff42815ed967adac0f7192",
+      "createdFrom": "WEB"
+    }
+  ]
+}
+"""
+RESPONSE = """{
+  "status": true,
+  "code": 201,
+  "message": "Activity created successfully",
+  "data": {
+    "_id": "634e98098ce07d29474a7e22",
+    "taskType": "activityMaster",
+    "title": "Pickup to Delivery",
+    "workflowId": "68f2198aef526585c30e16d2",
+    "subId": [
+      "634e98098ce07d29474a7e23",
+      "634e98098ce07d29474a7e24"
+    ],
+    "status": "ONGOING",
+    "assignee": [
+      "driver@example.com"
+    ],
+    "startTime": "2025-10-31T08:55:00.000+07:00",
+    "endTime": "2025-11-01T08:55:00.000+07:00",
+    "hubId": "68ff42815ed967adac0f7192",
+    "organizationId": "634e98098ce07d29474a7e20",
+    "createdBy": "admin@example.com",
+    "createdTime": "2025-10-31T08:50:00.000+07:00"
+  }
+}"""
+
+
+@pytest.fixture
+async def house(migrated_url: str) -> AsyncIterator[House]:
+    """The organization of the page: its workflow, and the administrator whose token is used."""
+    async with opened(migrated_url) as running:
+        admin = {"kind": "member", "id": "admin", "fields": {"email": "admin@example.com"}}
+        running.command("directory.register", admin, ORGANIZATION)
+        steps = [{"name": "Pickup"}, {"name": "Delivery"}]
+        workflow = {"id": "68f2198aef526585c30e16d2", "name": "Pickup to Delivery", "steps": steps}
+        running.command("workflow.define", workflow, ORGANIZATION)
+        with psycopg.connect(migrated_url) as conn:
+            _, running.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
+        yield running
+
+
+async def _post(house: House) -> Any:
+    headers = {**house.by(house.tokens["admin"]), "Content-Type": "application/json"}
+    response = await house.client.post("/api/v3/activity", content=REQUEST, headers=headers)
+    assert response.status_code == 201, response.text
+    assert response.headers["content-type"] == "application/json"
+    return response
+
+
+def _with_places(response: Any) -> str:
+    """Return the answer as the page prints it, with the page's own ids and clock in their places."""
+    shown = json.loads(response.text)
+    data, page = shown["data"], json.loads(RESPONSE)["data"]
+    ids = [data["_id"], *data["subId"]]
+    assert len(set(ids)) == len(page["subId"]) + 1
+    data["_id"], data["subId"], data["createdTime"] = page["_id"], page["subId"], page["createdTime"]
+    return json.dumps(shown, indent=2, ensure_ascii=False)
+
+
+async def test_the_example_of_the_page_from_the_view(house: House) -> None:
+    assert _with_places(await _post(house)) == RESPONSE
+
+
+async def test_the_example_of_the_page_from_the_commands_own_events(house: House) -> None:
+    house.sender.late = {"activities", "tasks", "directory"}
+    with psycopg.connect(house.url) as conn:
+        behind = conn.execute("SELECT count(*) FROM entries WHERE kind = 'member'").fetchone()
+    assert behind == (1,)
+    assert _with_places(await _post(house)) == RESPONSE
+
+
+async def test_what_the_page_sends_is_there_again(house: House) -> None:
+    created = (await _post(house)).json()["data"]
+    for index, sent in enumerate(json.loads(REQUEST)["tasks"]):
+        response = await house.get(f"/api/v3/task/{created['subId'][index]}", house.tokens["admin"])
+        task = response.json()["task"]
+        assert {name: task[name] for name in sent} == sent
+        assert task["parentId"] == created["_id"]
+        assert task["taskType"] == "activityChild"
+        assert task["status"] == ("ONGOING" if index == 0 else "UNASSIGNED")
+    master = await house.get(f"/api/v3/task/{created['_id']}", house.tokens["admin"])
+    assert master.json() == {"status": True, "message": "Task found", "task": created}
+
+
+async def test_the_master_moves_only_as_its_tasks_do(house: House) -> None:
+    created = (await _post(house)).json()["data"]
+    for task, status in zip(created["subId"], ("ONGOING", "DONE"), strict=True):
+        if (await house.get(f"/api/v3/task/{task}", house.tokens["admin"])).json()["task"]["status"] == "UNASSIGNED":
+            house.command("task.process", {"id": task}, ORGANIZATION)
+        house.command("task.complete", {"id": task}, ORGANIZATION)
+        master = await house.get(f"/api/v3/task/{created['_id']}", house.tokens["admin"])
+        assert master.json()["task"]["status"] == status

@@ -1,0 +1,237 @@
+"""The HTTP process in a test: a real database, the real worker in this process, and switches for what may be away.
+
+Nothing here decides for the service: commands go through the worker, views through the read models' own folds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+import uuid_utils
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+import projections
+from services import keys, messages
+from services.http.app import create_app
+from services.intake.sender import NotSent, Outgoing
+from services.intake.worker import Worker
+from services.messages import Reply
+from services.settings import Settings
+from services.store import log
+from services.store.event_store import EventStore
+
+NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
+LIMIT = 1 << 20
+
+
+class InProcess:
+    """Takes commands as the broker does, and answers as the workers do, or does not.
+
+    `stopped`: what is sent waits, unanswered, for `catch_up`. `unreachable`: nothing is taken. `late`: read models that
+    do not follow.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._store: EventStore | None = None
+        self._numbers = itertools.count(1)
+        self.sent: list[Outgoing] = []
+        self.waiting: list[Outgoing] = []
+        self.stopped = False
+        self.unreachable = False
+        self.late: set[str] = set()
+
+    @property
+    def ready(self) -> bool:
+        return not self.unreachable
+
+    async def start(self) -> None:
+        if self.unreachable:
+            raise ConnectionError("no broker")
+
+    async def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
+        if self.unreachable:
+            raise NotSent("no broker")
+        self.sent.append(outgoing)
+        if self.stopped:
+            self.waiting.append(outgoing)
+            return None
+        return (await asyncio.to_thread(self.work, [outgoing]))[0]
+
+    async def catch_up(self) -> list[Reply]:
+        """Start the worker again: it runs all that waits."""
+        waiting, self.waiting, self.stopped = self.waiting, [], False
+        return await asyncio.to_thread(self.work, waiting)
+
+    def work(self, batch: list[Outgoing]) -> list[Reply]:
+        """Decide and record, then let the read models follow."""
+        if self._store is None:
+            self._store = EventStore(self._url)
+        worker = Worker(self._store, lambda: NOW, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers))
+        outcomes = worker.run([_incoming(outgoing) for outgoing in batch])
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                raise outcome.failure
+        self.follow()
+        return [outcome.reply for outcome in outcomes if outcome.reply is not None]
+
+    def follow(self) -> None:
+        """Bring every read model that is not late to the log's end."""
+        with psycopg.connect(self._url) as conn:
+            for model in projections.READ_MODELS:
+                if model.NAME in self.late:
+                    continue
+                suffix = projections.suffix(model)
+                name = f"{model.NAME}_{suffix}"
+                row = conn.execute("SELECT position FROM followers WHERE name = %s", (name,)).fetchone()
+                assert row is not None
+                rows = log.read(conn, row[0], 100_000)
+                events = [found.recorded() for found in rows if found.name in model.EVENTS]
+                model.projection(suffix).project(conn, events)
+                if rows:
+                    conn.execute("UPDATE followers SET position = %s WHERE name = %s", (rows[-1].position, name))
+
+
+def _incoming(outgoing: Outgoing) -> messages.Incoming:
+    properties = SimpleNamespace(
+        message_id=outgoing.command_id,
+        message_type=outgoing.name,
+        headers=outgoing.headers(),
+        reply_to=None,
+        correlation_id=None,
+    )
+    return messages.parse(properties, outgoing.body, LIMIT)
+
+
+@dataclass(slots=True)
+class Queue:
+    """The commands' queue as readiness sees it."""
+
+    count: int = 1
+    away: bool = False
+
+    async def consumers(self) -> int:
+        if self.away:
+            raise ConnectionError("no broker")
+        return self.count
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(slots=True)
+class House:
+    """One HTTP process, and what a test needs around it."""
+
+    url: str
+    app: FastAPI
+    sender: InProcess
+    queue: Queue
+    client: httpx.AsyncClient
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def key(self, tenant: str = "acme", actor: str = "system", *permissions: str) -> str:
+        """Return a token."""
+        with psycopg.connect(self.url) as conn:
+            _, token = keys.create(conn, tenant, actor, permissions or ("read", "write"))
+        return token
+
+    def by(self, token: str | None = None) -> dict[str, str]:
+        """Return the headers of a caller; by default of `acme`'s system."""
+        if token is None:
+            token = self.tokens.get("acme") or self.tokens.setdefault("acme", self.key())
+        return {"Authorization": f"Bearer {token}"}
+
+    def command(self, name: str, data: Mapping[str, Any], tenant: str = "acme", actor: str = "system") -> Reply:
+        """Run a command that sets a scene; a refused one fails the test."""
+        (reply,) = self.sender.work([Outgoing(name, msgspec.json.encode(data), tenant, actor=actor)])
+        assert reply.accepted, reply
+        return reply
+
+    async def get(self, path: str, token: str | None = None, **rest: Any) -> httpx.Response:
+        return await self.client.get(path, headers={**self.by(token), **rest.pop("headers", {})}, **rest)
+
+    async def post(self, path: str, body: Any, token: str | None = None, **rest: Any) -> httpx.Response:
+        return await self.client.post(path, json=body, headers={**self.by(token), **rest.pop("headers", {})}, **rest)
+
+
+def settings_for(database_url: str, **given: Any) -> Settings:
+    """Return settings with short waits."""
+    values = {
+        "amqp_url": "amqp://127.0.0.1:1/none",
+        "reply_timeout": 0.4,
+        "view_timeout": 0.2,
+        "http_body_limit": 64 << 10,
+        **given,
+    }
+    return Settings(**values, database_url=SecretStr(database_url))
+
+
+@asynccontextmanager
+async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
+    """Run the HTTP process on a database."""
+    sender, queue = InProcess(database_url), Queue()
+    app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
+            yield House(database_url, app, sender, queue, client)
+
+
+# Scenes.
+
+WORKFLOW = {"id": "w1", "name": "Pickup to Delivery", "steps": [{"name": "Pickup"}, {"name": "Delivery"}]}
+
+
+def with_workflow(house: House, tenant: str = "acme", **rest: Any) -> None:
+    """Define a workflow of two steps."""
+    house.command("workflow.define", {**WORKFLOW, **rest}, tenant)
+
+
+def with_activity(house: House, activity_id: str = "a1", tenant: str = "acme", **rest: Any) -> Reply:
+    """Create an activity of that workflow, with tasks `<id>-t1` and `<id>-t2`."""
+    tasks = [{"id": f"{activity_id}-t1", "assignees": ["ann@example.com"]}, {"id": f"{activity_id}-t2"}]
+    return house.command("activity.create", {"id": activity_id, "workflow_id": "w1", "tasks": tasks, **rest}, tenant)
+
+
+def problem(response: httpx.Response, status: int, code: str, **rest: Any) -> None:
+    """Expect problem details."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["code"] == code
+    assert body["status"] == status
+    assert body["type"] == f"urn:foldwork:problem:{code}"
+    assert body["title"]
+    assert body["detail"]
+    for name, value in rest.items():
+        assert body.get(name) == value, body
+    assert response.headers["x-request-id"]
+
+
+def field_failure(response: httpx.Response, status: int, code: str) -> str:
+    """Expect the field dialect's envelope, and return its message."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert list(body) == ["status", "message", "failedCode"]
+    assert body["status"] is False
+    assert body["failedCode"] == code
+    message: str = body["message"]
+    assert message
+    return message

@@ -1,0 +1,159 @@
+"""Who is let in: keys, permissions, tenants; every dialect says it in its own envelope, and nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from services import keys
+from services.http.auth import Gate
+from services.http.database import Database
+from services.http.problems import Refused
+from tests.services.http.house import House, field_failure, opened, problem, with_activity, with_workflow
+
+NATIVE = [
+    ("GET", "/v1/activities"),
+    ("GET", "/v1/activities/a1"),
+    ("GET", "/v1/activities/a1/history"),
+    ("GET", "/v1/activities/a1/explain"),
+    ("GET", "/v1/tasks"),
+    ("GET", "/v1/tasks/t1"),
+    ("GET", "/v1/tasks/t1/history"),
+    ("GET", "/v1/events"),
+    ("GET", "/v1/commands/c1"),
+    ("POST", "/v1/commands"),
+]
+FIELD = [("POST", "/api/v3/activity"), ("GET", "/api/v3/tasks"), ("GET", "/api/v3/task/t1")]
+
+
+async def test_a_missing_or_wrong_token_is_refused_everywhere(house: House) -> None:
+    token = house.key()
+    wrong = [None, "Basic eDp5", "Bearer", "Bearer x", f"Bearer {token[:-1]}x", f"Bearer {token}x", f"Token {token}"]
+    for method, path in NATIVE + FIELD:
+        for authorization in wrong:
+            headers = {} if authorization is None else {"Authorization": authorization}
+            response = await house.client.request(method, path, headers=headers)
+            if path.startswith("/api/"):
+                field_failure(response, 401, "auth-001")
+            else:
+                problem(response, 401, "unauthorized")
+            assert response.headers["www-authenticate"].startswith("Bearer")
+            assert token not in response.text
+
+
+async def test_a_permission_that_is_missing_is_named(house: House) -> None:
+    reader, writer = house.key("acme", "system", "read"), house.key("acme", "system", "write")
+    for method, path in NATIVE + FIELD:
+        token, wanted = (writer, "read") if method == "GET" else (reader, "write")
+        response = await house.client.request(method, path, headers=house.by(token))
+        if path.startswith("/api/"):
+            assert wanted in field_failure(response, 403, "auth-002")
+        else:
+            problem(response, 403, "forbidden")
+            assert wanted in response.json()["detail"]
+
+
+async def test_another_tenants_ids_read_like_ids_that_nobody_has(house: House) -> None:
+    with_workflow(house, "other")
+    reply = with_activity(house, tenant="other")
+    pairs = {
+        "/v1/activities/{}": ("a1", "nobody"),
+        "/v1/activities/{}/history": ("a1", "nobody"),
+        "/v1/activities/{}/explain": ("a1", "nobody"),
+        "/v1/tasks/{}": ("a1-t1", "nobody"),
+        "/v1/tasks/{}/history": ("a1-t1", "nobody"),
+        "/v1/commands/{}": (reply.command_id, "nobody"),
+        "/api/v3/task/{}": ("a1", "nobody"),
+    }
+    for path, (foreign, unknown) in pairs.items():
+        first, second = await house.get(path.format(foreign)), await house.get(path.format(unknown))
+        assert first.status_code == second.status_code == 404
+        assert first.text == second.text
+    for path in ("/v1/activities", "/v1/tasks", "/v1/events"):
+        body = (await house.get(path)).json()
+        assert body.get("data", body.get("events")) == []
+    assert (await house.get("/api/v3/tasks")).json()["tasks"]["total"] == 0
+
+
+async def test_keys_are_stored_as_digests_and_listed_without_secrets(house: House) -> None:
+    token = house.key("acme", "ann", "read")
+    with psycopg.connect(house.url) as conn:
+        stored = conn.execute("SELECT api_keys::text FROM api_keys").fetchall()
+        assert token.rpartition("_")[2] not in str(stored)
+        (info,) = keys.list_keys(conn, "acme")
+        assert (info.tenant, info.actor, info.permissions) == ("acme", "ann", ("read",))
+        assert keys.list_keys(conn, "other") == []
+    assert token not in repr(info)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tenant": "Not A Tenant"},
+        {"tenant": "acme", "actor": "a b"},
+        {"tenant": "acme", "permissions": ()},
+        {"tenant": "acme", "permissions": ("everything",)},
+        {"tenant": "acme", "actor": "ann", "permissions": ("impersonate",)},
+        {"tenant": "acme", "expires_at": datetime(2020, 1, 1, tzinfo=UTC)},
+        {"tenant": "acme", "expires_at": datetime(2999, 1, 1)},  # noqa: DTZ001
+    ],
+)
+def test_a_key_that_makes_no_sense_is_not_made(migrated_url: str, given: dict[str, object]) -> None:
+    with psycopg.connect(migrated_url) as conn:
+        with pytest.raises(ValueError, match=r"a tenant|an actor|permissions|only a key|expires"):
+            keys.create(conn, **given)  # type: ignore[arg-type]
+        assert keys.list_keys(conn) == []
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, lanes=1)
+    database.start()
+    yield database
+    await database.close()
+
+
+async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_counts(
+    migrated_url: str, database: Database
+) -> None:
+    with psycopg.connect(migrated_url) as conn:
+        info, token = keys.create(conn, "acme")
+    header = f"Bearer {token}".encode()
+    believing, doubting = Gate(database, believed=5.0), Gate(database, believed=0.0)
+    for gate in (believing, doubting):
+        assert (await gate.caller(header)).tenant == "acme"
+    with psycopg.connect(migrated_url) as conn:
+        assert keys.revoke(conn, info.id)
+        assert not keys.revoke(conn, info.id)
+    assert (await believing.caller(header)).tenant == "acme"
+    with pytest.raises(Refused, match="unauthorized"):
+        await doubting.caller(header)
+
+
+async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url: str, database: Database) -> None:
+    with psycopg.connect(migrated_url) as conn:
+        info, token = keys.create(conn, "acme", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    gate = Gate(database)
+    header = f"Bearer {token}".encode()
+    assert (await gate.caller(header)).key_id == info.id
+    with psycopg.connect(migrated_url) as conn:
+        conn.execute("UPDATE api_keys SET expires_at = now() - interval '1 second'")
+    with pytest.raises(Refused, match="unauthorized"):
+        await Gate(database).caller(header)
+
+
+async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async with opened(migrated_url) as house:
+        token = house.key()
+        canary = token.rpartition("_")[2]
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            conn.execute("DROP VIEW tasks")
+        response = await house.get("/v1/tasks/t1", token)
+        problem(response, 500, "internal")
+        assert "tasks" not in response.text
+        said = capsys.readouterr()
+        assert response.headers["x-request-id"] in said.out + said.err
+        assert canary not in said.out + said.err + response.text

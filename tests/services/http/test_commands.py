@@ -1,0 +1,163 @@
+"""Commands over HTTP and their receipts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.services.http.house import House, problem, with_activity, with_workflow
+
+DEFINE: dict[str, Any] = {
+    "type": "workflow.define",
+    "data": {"id": "w1", "name": "Visit", "steps": [{"name": "Arrive"}, {"name": "Leave"}]},
+}
+
+
+async def test_an_accepted_command_answers_with_its_reply_and_has_a_receipt(house: House) -> None:
+    response = await house.post("/v1/commands", {**DEFINE, "id": "c1"})
+    assert response.status_code == 200
+    assert response.headers["location"] == "/v1/commands/c1"
+    event = {"position": 1, "type": "workflow.defined", "stream": "workflow-w1", "version": 1}
+    assert response.json() == {
+        "command_id": "c1",
+        "outcome": "accepted",
+        "duplicate": False,
+        "position": 1,
+        "events": [event],
+        "error": None,
+    }
+    receipt = (await house.get("/v1/commands/c1")).json()
+    assert receipt.pop("recorded_at")
+    assert receipt == {"command_id": "c1", "outcome": "accepted", "position": 1, "events": [event]}
+
+
+async def test_a_refused_command_answers_with_a_problem_and_has_a_receipt(house: House) -> None:
+    body = {"type": "task.complete", "data": {"id": "t1"}, "id": "c1"}
+    problem(await house.post("/v1/commands", body), 404, "not-found", pointer="/data/id", command_id="c1")
+    receipt = (await house.get("/v1/commands/c1")).json()
+    assert receipt["outcome"] == "rejected"
+    assert receipt["error"] == {"code": "not-found", "detail": "there is no task t1", "pointer": "/id"}
+    assert receipt["events"] == []
+
+
+async def test_the_same_command_again_is_answered_again_and_another_under_its_id_is_refused(house: House) -> None:
+    first = (await house.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
+    again = (await house.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
+    assert again == {**first, "duplicate": True}
+    other = {"type": "workflow.retire", "data": {"id": "w1"}, "id": "c1"}
+    problem(await house.post("/v1/commands", other), 409, "command-id-conflict")
+
+
+async def test_an_idempotency_key_takes_effect_once(house: House) -> None:
+    headers = {"Idempotency-Key": "k-1"}
+    body = {"type": "task.create", "data": {"title": "Call"}}
+    first = (await house.post("/v1/commands", body, headers=headers)).json()
+    again = (await house.post("/v1/commands", body, headers=headers)).json()
+    assert again["events"] == first["events"]
+    assert again["duplicate"] is True
+    other = {"type": "task.create", "data": {"title": "Write"}}
+    problem(await house.post("/v1/commands", other, headers=headers), 409, "idempotency-conflict")
+    problem(
+        await house.post("/v1/commands", body, headers={"Idempotency-Key": "x" * 256}),
+        400,
+        "bad-header",
+        parameter="Idempotency-Key",
+    )
+
+
+async def test_without_an_answer_the_receipt_tells_later(house: House) -> None:
+    house.sender.stopped = True
+    response = await house.post("/v1/commands", {**DEFINE, "id": "c/1"})
+    assert response.status_code == 202
+    assert response.headers["location"] == "/v1/commands/c%2F1"
+    assert response.json() == {"command_id": "c/1", "outcome": "undecided", "receipt": "/v1/commands/c%2F1"}
+    problem(await house.get(response.headers["location"]), 404, "unknown-or-undecided")
+    await house.sender.catch_up()
+    receipt = await house.get(response.headers["location"])
+    assert receipt.json()["outcome"] == "accepted"
+
+
+async def test_a_command_that_the_broker_does_not_take_may_be_sent_again(house: House) -> None:
+    house.sender.unreachable = True
+    response = await house.post("/v1/commands", DEFINE)
+    problem(response, 503, "unavailable")
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_a_version_that_is_expected_is_compared(house: House) -> None:
+    with_workflow(house)
+    change = {"type": "workflow.change", "data": {"id": "w1", "name": "Other"}, "expected_version": 7}
+    problem(await house.post("/v1/commands", change), 409, "version-conflict")
+    assert (await house.post("/v1/commands", {**change, "expected_version": 1})).status_code == 200
+
+
+async def test_an_actor_is_named_by_the_system_alone_and_with_permission(house: House) -> None:
+    with_workflow(house)
+    with_activity(house)
+    fail = {"type": "task.cancel", "data": {"id": "a1-t1"}, "actor": "ann"}
+    problem(await house.post("/v1/commands", fail), 403, "forbidden")
+    trusted = house.key("acme", "system", "read", "write", "impersonate")
+    problem(
+        await house.post("/v1/commands", fail, trusted), 403, "forbidden", command_id=house.sender.sent[-1].command_id
+    )
+    assert house.sender.sent[-1].actor == "ann"
+    member = house.key("acme", "bob")
+    problem(await house.post("/v1/commands", fail, member), 403, "forbidden", pointer="/actor")
+    await house.post("/v1/commands", {**fail, "actor": "bob"}, member)
+    assert house.sender.sent[-1].actor == "bob"
+
+
+async def test_a_task_goes_the_way_of_its_activity(house: House) -> None:
+    with_workflow(house)
+    with_activity(house)
+    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}})
+    assert house.sender.sent[-1].routing_key == "a1"
+    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}, "routing_key": "mine"})
+    assert house.sender.sent[-1].routing_key == "mine"
+    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "unknown"}})
+    assert house.sender.sent[-1].routing_key == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
+        ("{", 400, "not-json", None),
+        ("", 400, "not-json", None),
+        ('{"type":"task.create","type":"task.create","data":{}}', 400, "duplicate-key", "/type"),
+        ('{"type":"task.create","data":' + '{"fields":' * 40 + "1" + "}" * 41, 400, "too-deep", None),
+        ('{"type":"task.create","data":{"title":NaN}}', 400, "not-json", None),
+        (b'{"type":"\xff"}', 400, "not-utf-8", None),
+        ('{"type":"task.create","data":{"title":"a\\u0000"}}', 422, "nul", "/data/title"),
+        ('{"type":"task.create","data":{"title":"\\ud800"}}', 422, "lone-surrogate", "/data/title"),
+        ('{"type":"task.create","data":{"fields":{"n":1e999}}}', 422, "number-out-of-range", "/data/fields/n"),
+        ("[]", 422, "wrong-shape", None),
+        ("{}", 422, "unknown-type", "/type"),
+        ('{"type":"task.created","data":{}}', 422, "unknown-type", "/type"),
+        ('{"type":"task.create"}', 422, "wrong-shape", "/data"),
+        ('{"type":"task.create","data":[]}', 422, "wrong-shape", "/data"),
+        ('{"type":"task.create","data":{"colour":1}}', 422, "unknown-field", "/data/colour"),
+        ('{"type":"task.create","data":{"title":1}}', 422, "wrong-shape", "/data/title"),
+        ('{"type":"task.create","data":{},"tenant":"x"}', 422, "unknown-field", "/tenant"),
+        ('{"type":"task.create","data":{},"id":"a b"}', 422, "wrong-shape", "/id"),
+        ('{"type":"task.create","data":{},"id":7}', 422, "wrong-shape", "/id"),
+        ('{"type":"task.create","data":{},"expected_version":-1}', 422, "wrong-shape", "/expected_version"),
+        ('{"type":"task.create","data":{},"expected_version":true}', 422, "wrong-shape", "/expected_version"),
+        ('{"type":"task.create","data":{},"routing_key":""}', 422, "wrong-shape", "/routing_key"),
+        ('{"type":"task.create","data":{},"actor":"a b"}', 422, "wrong-shape", "/actor"),
+        ('{"type":"task.create","data":{"start":"tomorrow"}}', 422, "invalid", "/data/start"),
+    ],
+)
+async def test_what_is_no_command_is_refused_before_it_is_sent(
+    house: House, body: Any, status: int, code: str, pointer: str | None
+) -> None:
+    headers = {**house.by(), "Content-Type": "application/json"}
+    response = await house.client.post("/v1/commands", content=body, headers=headers)
+    problem(response, status, code, pointer=pointer)
+    if code != "invalid":
+        assert house.sender.sent == []
+
+
+async def test_a_question_with_unknown_parameters_is_refused(house: House) -> None:
+    problem(await house.post("/v1/commands?dry_run=1", DEFINE), 400, "unknown-parameter", parameter="dry_run")
+    problem(await house.get("/v1/commands/c1?wait=1"), 400, "unknown-parameter", parameter="wait")

@@ -1,0 +1,121 @@
+"""What holds for every request: limits, identity, unknown routes, and errors that say nothing of the inside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.intake.sender import Outgoing
+from services.messages import Reply
+from tests.services.http.house import House, field_failure, opened, problem
+
+COMMAND = {"type": "task.create", "data": {}}
+
+
+async def test_unknown_routes_and_methods(house: House) -> None:
+    for path in ("/", "/v1", "/v1/", "/v1/activities/", "/v1/activities/a1/explain/", "/v2/tasks", "//", "/docs/x"):
+        problem(await house.get(path), 404, "not-found")
+    response = await house.client.delete("/v1/activities", headers=house.by())
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "GET"
+    problem(await house.client.patch("/v1/commands", headers=house.by()), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+async def test_a_body_that_is_not_sent_as_json(house: House, kind: str | None) -> None:
+    headers = house.by() | ({} if kind is None else {"Content-Type": kind})
+    response = await house.client.post("/v1/commands", content=json.dumps(COMMAND), headers=headers)
+    problem(response, 415, "unsupported-media-type")
+
+
+async def test_json_by_its_other_names(house: House) -> None:
+    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"):
+        headers = {**house.by(), "Content-Type": kind}
+        response = await house.client.post("/v1/commands", content=json.dumps(COMMAND), headers=headers)
+        assert response.status_code == 200
+
+
+class _Chunks:
+    """A body of many chunks; counts how many were taken."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.taken = count, 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self.count):
+            self.taken += 1
+            yield b" " * 1024
+
+
+async def test_a_body_beyond_the_limit(house: House) -> None:
+    headers = {**house.by(), "Content-Type": "application/json"}
+    whole = await house.client.post("/v1/commands", content=b" " * (64 * 1024 + 1), headers=headers)
+    problem(whole, 413, "too-large")
+    chunks = _Chunks(1000)
+    problem(await house.client.post("/v1/commands", content=chunks, headers=headers), 413, "too-large")
+    field_failure(
+        await house.client.post("/api/v3/activity", content=_Chunks(1000), headers=headers), 413, "request-003"
+    )
+    fits = {"type": "task.create", "data": {"fields": {"x": "y" * 60_000}}}
+    assert (await house.post("/v1/commands", fits)).status_code == 200
+
+
+async def test_a_command_beyond_the_workers_limit(migrated_url: str) -> None:
+    async with opened(migrated_url, command_limit=1024) as house:
+        body = {"type": "task.create", "data": {"fields": {"x": "y" * 2000}}}
+        problem(await house.post("/v1/commands", body), 413, "too-large")
+        assert house.sender.sent == []
+
+
+async def test_a_request_id_is_kept_or_made_and_a_trace_is_passed_on(house: House) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    response = await house.post("/v1/commands", COMMAND, headers={"X-Request-Id": "r-1", "Traceparent": trace})
+    assert response.headers["x-request-id"] == "r-1"
+    assert house.sender.sent[-1].traceparent == trace
+    response = await house.post("/v1/commands", COMMAND, headers={"X-Request-Id": "a b", "Traceparent": "x"})
+    assert response.headers["x-request-id"] != "a b"
+    assert house.sender.sent[-1].traceparent is None
+
+
+async def test_more_requests_than_the_process_takes(migrated_url: str) -> None:
+    async with opened(migrated_url, http_in_flight=2) as house:
+        entered, release = asyncio.Semaphore(0), asyncio.Event()
+
+        async def send(outgoing: Outgoing, timeout: float) -> Reply | None:
+            entered.release()
+            await release.wait()
+            return None
+
+        house.sender.send = send  # type: ignore[method-assign]
+        slow = [asyncio.create_task(house.post("/v1/commands", COMMAND)) for _ in range(2)]
+        for _ in slow:
+            await entered.acquire()
+        response = await house.get("/v1/tasks")
+        problem(response, 503, "overloaded")
+        assert response.headers["retry-after"] == "1"
+        shed = await house.get("/api/v3/tasks")
+        field_failure(shed, 429, "request-006")
+        assert shed.headers["retry-after"] == "1"
+        assert (await house.client.get("/livez")).status_code == 200
+        assert (await house.client.get("/metrics")).status_code == 200
+        release.set()
+        assert {response.status_code for response in await asyncio.gather(*slow)} == {202}
+        assert (await house.get("/v1/tasks")).status_code == 200
+
+
+async def test_what_fails_inside_stays_inside(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    async def send(outgoing: Outgoing, timeout: float) -> Reply | None:
+        raise ZeroDivisionError("the secret of the inside")
+
+    house.sender.send = send  # type: ignore[method-assign]
+    response = await house.post("/v1/commands", COMMAND)
+    problem(response, 500, "internal")
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] in response.json()["detail"]
+    body = {"workflowId": "w1", "tasks": []}
+    assert "secret" not in field_failure(await house.post("/api/v3/activity", body), 500, "server-001")
+    said = capsys.readouterr()
+    assert "the secret of the inside" in said.out + said.err

@@ -1,0 +1,227 @@
+"""Liveness, readiness, figures, and a process that starts before its servers."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import aio_pika
+import httpx
+import msgspec
+import psycopg
+import pytest
+
+from services.http.app import create_app
+from services.http.database import Database
+from services.http.operations import CommandQueue
+from services.http.probe import probe_app, probing
+from services.http.problems import Refused
+from services.http.service import make_service
+from services.intake.sender import CommandSender
+from services.messages import COMMAND_QUEUE
+from tests.eventually import eventually_async
+from tests.services.http.house import (
+    House,
+    InProcess,
+    Queue,
+    opened,
+    problem,
+    settings_for,
+    with_activity,
+    with_workflow,
+)
+
+
+async def test_ready(house: House) -> None:
+    response = await house.client.get("/readyz")
+    body = response.json()
+    assert response.status_code == 200, body
+    assert (body["status"], body["not_ready"]) == ("ready", [])
+    assert set(body["followers"]) == {"activities_v1", "tasks_v1", "history_v1", "directory_v1"}
+    assert body["consumers"] == {"ready": True, "count": 1}
+
+
+async def _not_ready(house: House) -> list[str]:
+    response = await house.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    found: list[str] = response.json()["not_ready"]
+    return found
+
+
+async def test_what_is_missing_is_named(house: House) -> None:
+    house.queue.count = 0
+    assert await _not_ready(house) == ["consumers"]
+
+
+async def test_a_broker_that_is_away(house: House) -> None:
+    house.queue.away = house.sender.unreachable = True
+    assert await _not_ready(house) == ["broker", "consumers", "sender"]
+
+
+async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> None:
+    async with opened(migrated_url, ready_lag=1) as house:
+        house.sender.late = {"tasks"}
+        with_workflow(house)
+        with_activity(house)
+        with psycopg.connect(migrated_url) as conn:
+            conn.execute("UPDATE followers SET halted_at = 9, error = 'the inside' WHERE name = 'history_v1'")
+            conn.execute("INSERT INTO followers (name) VALUES ('tasks_v0')")
+        response = await house.client.get("/readyz")
+        body = response.json()
+        assert sorted(body["not_ready"]) == ["history_v1", "tasks_v1"]
+        assert body["followers"]["history_v1"]["halted_at"] == 9
+        assert body["followers"]["tasks_v1"]["lag"] == 6
+        assert body["followers"]["tasks_v0"]["ready"] is True
+        assert "the inside" not in response.text
+
+
+async def test_a_database_without_tables(database_url: str) -> None:
+    async with opened(database_url) as house:
+        response = await house.client.get("/readyz")
+        assert response.json()["not_ready"] == ["database"]
+        assert "foldwork db upgrade" in response.json()["database"]["detail"]
+
+
+async def test_alive_and_unready_while_nothing_is_there_then_back(fresh_database: Callable[[], str]) -> None:
+    url = fresh_database()
+    name = urlsplit(url).path
+    gone = urlunsplit(urlsplit(url)._replace(path=f"{name}_not_there"))
+    async with opened(gone) as house:
+        response = await house.client.get("/readyz")
+        assert "database" in response.json()["not_ready"]
+        assert (await house.client.get("/livez")).status_code == 200
+        anyone = {"Authorization": "Bearer fw_0123456789abcdef_" + "x" * 43}
+        response = await house.client.get("/v1/tasks", headers=anyone)
+        problem(response, 503, "unavailable")
+        assert response.headers["retry-after"]
+
+
+async def test_connections_that_are_cut_come_back(migrated_url: str) -> None:
+    database = Database(migrated_url, 5.0, lanes=2)
+    database.start()
+    try:
+        assert await database.fetch("SELECT 1") == [(1,)]
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+                " WHERE application_name = 'foldwork-http' AND datname = current_database()"
+            )
+        assert await database.fetch("SELECT 1") == [(1,)]
+    finally:
+        await database.close()
+
+
+async def test_a_question_that_takes_too_long_is_refused(migrated_url: str) -> None:
+    database = Database(migrated_url, 5.0, lanes=1)
+    database.start()
+    try:
+        with pytest.raises(Refused, match="in time"):
+            await database.fetch("SELECT pg_sleep(2)", (), 0.05)
+    finally:
+        await database.close()
+
+
+async def test_figures(house: House) -> None:
+    await house.get("/v1/tasks/secret-id")
+    await house.get("/v1/nowhere")
+    text = (await house.client.get("/metrics")).text
+    assert 'foldwork_http_requests_total{method="GET",route="/v1/tasks/{id}",status="404"} 1.0' in text
+    assert 'route="unmatched"' in text
+    assert 'foldwork_follower_lag_events{follower="tasks_v1"} 0.0' in text
+    assert "foldwork_http_request_seconds_bucket" in text
+    assert "foldwork_http_in_flight" in text
+    assert "secret-id" not in text
+
+
+async def test_the_look_at_a_real_queue(amqp_url: str) -> None:
+    queue = CommandQueue(amqp_url)
+    with pytest.raises((aio_pika.exceptions.AMQPError, OSError, RuntimeError)):
+        await queue.consumers()
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        declared = await channel.declare_queue(COMMAND_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+        assert await queue.consumers() == 0
+
+        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            await message.ack()
+
+        await declared.consume(take)
+        assert await queue.consumers() == 1
+    await queue.close()
+
+
+async def test_the_real_sender_connects_by_itself(migrated_url: str, amqp_url: str) -> None:
+    app = create_app(settings_for(migrated_url, amqp_url=amqp_url))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
+
+            async def connected() -> None:
+                assert (await client.get("/readyz")).json()["sender"]["ready"]
+
+            await eventually_async(connected)
+
+
+async def test_the_probe_of_another_role(migrated_url: str) -> None:
+    own = {"worker": True}
+    app = probe_app(settings_for(migrated_url), lambda: own, broker=Queue())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
+            assert (await client.get("/livez")).json() == {"status": "live"}
+            assert (await client.get("/readyz")).status_code == 200
+            assert "foldwork_up" in (await client.get("/metrics")).text
+
+
+async def test_a_role_that_is_not_ready_itself(migrated_url: str) -> None:
+    app = probe_app(settings_for(migrated_url), lambda: {"worker": False}, broker=Queue())
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client,
+    ):
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()["not_ready"]) == (503, ["worker"])
+
+
+def test_the_probe_serves_on_its_port(migrated_url: str) -> None:
+    with probing(settings_for(migrated_url)) as port:
+        assert port is None
+    with probing(settings_for(migrated_url, probe_port=0)) as port:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+            assert msgspec.json.decode(answer.read()) == {"status": "live"}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+        assert "broker" in msgspec.json.decode(refused.value.read())["not_ready"]
+
+
+async def test_the_documentation(house: House) -> None:
+    document = (await house.client.get("/openapi.json")).json()
+    create = document["paths"]["/api/v3/activity"]["post"]
+    example = create["requestBody"]["content"]["application/json"]["example"]
+    assert example["tasks"][0]["assignee"] == ["driver@example.com"]
+    assert {"201", "202", "400", "401", "403", "404", "409", "413", "415", "422", "429", "500", "503"} <= set(
+        create["responses"]
+    )
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"], path
+            assert operation["tags"], path
+            if operation["tags"] != ["operations"]:
+                assert operation["security"] == [{"apiKey": []}]
+                assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
+            names = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
+            assert names == ({"id"} if "{id}" in path else set())
+    page = await house.client.get("/docs")
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
+
+
+def test_the_sender_of_the_settings_is_the_default(migrated_url: str) -> None:
+    assert isinstance(make_service(settings_for(migrated_url)).sender, CommandSender)
+    sender = InProcess(migrated_url)
+    assert make_service(settings_for(migrated_url), sender).sender is sender

@@ -1,0 +1,179 @@
+"""Native queries: one, many, history, explanation, positions, and what a caller may do with each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.services.http.house import House, problem, with_activity, with_workflow
+
+
+@pytest.fixture
+async def house(house: House) -> House:
+    with_workflow(house)
+    return house
+
+
+async def test_one_activity_and_one_task(house: House) -> None:
+    with_activity(house)
+    activity = (await house.get("/v1/activities/a1")).json()
+    assert (activity["id"], activity["status"], activity["rule"]) == ("a1", "active", "U8")
+    assert activity["allowed_actions"] == ["activity.change", "activity.cancel"]
+    task = (await house.get("/v1/tasks/a1-t2")).json()
+    assert (task["id"], task["status"], task["activity_id"]) == ("a1-t2", "open", "a1")
+    assert task["allowed_actions"] == ["task.assign", "task.claim", "task.process", "task.save", "task.change",
+                                       "task.error", "task.cancel"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/activities/{}", "/v1/tasks/{}", "/v1/activities/{}/history",
+                                  "/v1/activities/{}/explain", "/v1/tasks/{}/history"])  # fmt: skip
+@pytest.mark.parametrize("entity", ["nobody", "x" * 65, "%00", "%F0%9F%8D%8E", "a%20b"])
+async def test_what_is_not_there(house: House, path: str, entity: str) -> None:
+    problem(await house.get(path.format(entity)), 404, "not-found")
+
+
+async def test_actions_are_those_of_the_callers_kind(house: House) -> None:
+    house.command("directory.register", {"kind": "project", "id": "p", "fields": {}})
+    project = {"p": {"is_manager": True}}
+    house.command("directory.register", {"kind": "member", "id": "max", "fields": {"projects": project}})
+    house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"projects": {"p": {}}}})
+    house.command("task.create", {"id": "t", "project": "p", "assignees": ["ann"]})
+
+    async def actions(actor: str) -> list[str]:
+        found: list[str] = (await house.get("/v1/tasks/t", house.key("acme", actor))).json()["allowed_actions"]
+        return found
+
+    assert "task.complete" in await actions("ann")
+    assert "task.cancel" not in await actions("ann")
+    assert "task.cancel" in await actions("max")
+    assert "task.complete" not in await actions("max")
+    assert await actions("eve") == []
+    assert {"task.complete", "task.cancel"} <= set(await actions("system"))
+    house.command("task.reassign", {"id": "t", "assignees": ["max"]})
+    assert {"task.complete", "task.cancel"} <= set(await actions("max"))
+    house.command("task.complete", {"id": "t"})
+    assert await actions("system") == []
+
+
+async def test_pages_follow_one_another_without_gap_or_repetition(house: House) -> None:
+    for number in range(5):
+        with_activity(house, f"a{number}")
+    for path, total in (("/v1/activities?limit=2", 5), ("/v1/tasks?limit=3&sort=title", 10)):
+        seen: list[str] = []
+        follow: str | None = path
+        while follow is not None:
+            body = (await house.get(follow)).json()
+            assert set(body) == {"data", "next"}
+            seen += [found["id"] for found in body["data"]]
+            follow = body["next"]
+        assert len(seen) == len(set(seen)) == total
+
+
+async def test_filters(house: House) -> None:
+    for number in range(3):
+        with_activity(house, f"a{number}")
+    house.command("task.create", {"id": "alone"})
+
+    async def ids(query: str) -> set[str]:
+        return {found["id"] for found in (await house.get(f"/v1/tasks?{query}")).json()["data"]}
+
+    assert await ids("activity_id=a1") == {"a1-t1", "a1-t2"}
+    assert await ids("activity_id=a1&activity_id=a2") == {"a1-t1", "a1-t2", "a2-t1", "a2-t2"}
+    assert await ids("activity_id=") == {"alone"}
+    assert await ids("status=active") == set()
+    assert await ids("search=PICK") == {"a0-t1", "a1-t1", "a2-t1"}
+    assert len(await ids("created_at__gte=2025-10-31T01:50:00Z")) == 7
+    assert await ids("created_at__gte=2025-10-31T01:50:01Z") == set()
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "parameter"),
+    [
+        ("colour=red", "unknown-filter", "colour"),
+        ("sort=colour", "bad-sort", "sort"),
+        ("limit=0", "bad-limit", "limit"),
+        ("limit=501", "bad-limit", "limit"),
+        ("limit=1&limit=2", "bad-filter", "limit"),
+        ("cursor=x", "bad-cursor", "after"),
+        ("status=%00", "bad-filter", "status"),
+        ("overdue=maybe", "bad-filter", "overdue"),
+        ("created_at__gte=now", "bad-filter", "created_at__gte"),
+        ("min_position=x", "bad-position", "min_position"),
+        ("min_position=99999999999999999999", "bad-position", "min_position"),
+        ("&".join(["status=a"] * 101), "bad-filter", None),
+    ],
+)
+async def test_a_question_that_cannot_be_asked(house: House, query: str, code: str, parameter: str | None) -> None:
+    for path in ("/v1/tasks", "/v1/activities"):
+        problem(await house.get(f"{path}?{query}"), 400, code, parameter=parameter)
+
+
+async def test_history_and_explanation(house: House) -> None:
+    with_activity(house)
+    house.command("task.complete", {"id": "a1-t1"})
+    kinds = ["activity.created", "task.created", "task.assigned", "task.created", "task.started", "task.completed"]
+    history = (await house.get("/v1/activities/a1/history")).json()
+    assert [entry["type"] for entry in history["data"]] == kinds
+    first = (await house.get("/v1/activities/a1/history?limit=4")).json()
+    rest = (await house.get(first["next"])).json()
+    assert first["data"] + rest["data"] == history["data"]
+    assert rest["next"] is None
+    task = (await house.get("/v1/tasks/a1-t1/history")).json()
+    assert [entry["type"] for entry in task["data"]] == [
+        "task.created",
+        "task.assigned",
+        "task.started",
+        "task.completed",
+    ]
+    explained = (await house.get("/v1/activities/a1/explain")).json()
+    assert (explained["rule"], [child["decides"] for child in explained["children"]]) == ("U8", [True, False])
+    problem(await house.get("/v1/activities/a1/history?sort=x"), 400, "unknown-parameter")
+    problem(await house.get("/v1/activities/a1/explain?x=1"), 400, "unknown-parameter")
+    problem(await house.get("/v1/tasks/a1-t1?x=1"), 400, "unknown-parameter")
+
+
+QUERIES: list[tuple[str, str]] = [
+    ("/v1/activities", "activities"),
+    ("/v1/activities/a1", "activities"),
+    ("/v1/activities/a1/explain", "activities"),
+    ("/v1/activities/a1/history", "history"),
+    ("/v1/tasks", "tasks"),
+    ("/v1/tasks/a1-t1", "tasks"),
+    ("/v1/tasks/a1-t1/history", "history"),
+]
+
+
+@pytest.mark.parametrize(("path", "model"), QUERIES)
+async def test_a_position_is_waited_for_in_vain_then_reached(house: House, path: str, model: str) -> None:
+    house.sender.late = {model}
+    position = with_activity(house).position
+    response = await house.get(f"{path}?min_position={position}")
+    problem(response, 503, "view-late")
+    assert response.headers["retry-after"] == "1"
+    house.sender.late = set()
+    waiting = asyncio.create_task(house.get(f"{path}?min_position={position}"))
+    await asyncio.to_thread(house.sender.follow)
+    assert (await waiting).status_code == 200
+    assert (await house.get(f"{path}?min_position=0")).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "model"), QUERIES)
+async def test_a_position_beyond_the_log_is_refused(house: House, path: str, model: str) -> None:
+    position = with_activity(house).position
+    assert position is not None
+    assert (await house.get(f"{path}?min_position={position}")).status_code == 200
+    response = await house.get(f"{path}?min_position={position + 1}")
+    problem(response, 400, "position-beyond-head", parameter="min_position")
+
+
+async def test_many_wait_with_one_watcher(house: House) -> None:
+    house.sender.late = {"tasks"}
+    position = with_activity(house).position
+    waiting = [asyncio.create_task(house.get(f"/v1/tasks/a1-t1?min_position={position}")) for _ in range(20)]
+    await asyncio.sleep(0)
+    house.sender.late = set()
+    await asyncio.to_thread(house.sender.follow)
+    answers: list[Any] = await asyncio.gather(*waiting)
+    assert {answer.status_code for answer in answers} == {200}
