@@ -20,9 +20,10 @@ from services.http import commands, events, examples, field, queries
 from services.http.endpoints import Table, install
 from services.http.field_errors import failed
 from services.http.guard import Envelope, Guard
-from services.http.operations import Broker, CommandQueue, Readiness, handlers
+from services.http.operations import Broker, Readiness, handlers
 from services.http.problems import Refused, problem
 from services.http.service import Sender, Service, make_service
+from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 _FIELD = "/api/v3/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.http.examples import ID, KEY, Json, answer, parameter
+from services.http.examples import ID, KEY, MIN_POSITION, Json, answer, parameter
 from services.http.field_errors import FAILURES
 from services.http.field_lists import DEFAULT_LIMIT, MOST_LIMIT
 from services.http.field_shapes import CHILD, MASTER, PLAIN, STATUSES
@@ -126,7 +126,7 @@ GET_TASK: Json = {
     "operationId": "field_get_task",
     "tags": ["field"],
     "summary": "Read one task, a master or a child",
-    "parameters": [ID],
+    "parameters": [ID, MIN_POSITION],
     "responses": {
         "200": answer("The task", {"status": True, "message": "Task found", "task": _TASK}),
         **_failures(400, 404),
@@ -147,6 +147,7 @@ LIST_TASKS: Json = {
         parameter("parentId", "Children of this master"),
         parameter("sortBy", "Order", enum=["createdTime", "updatedTime", "startTime", "endTime", "title"]),
         parameter("sortOrder", "Direction", enum=["asc", "desc"], default="desc"),
+        MIN_POSITION,
         parameter("fields", "Just these keys, with commas between"),
     ],
     "responses": {

@@ -19,7 +19,7 @@ from services.http.field_errors import failed
 from services.http.field_lists import list_tasks
 from services.http.field_shapes import activity_data, child, master, people_of
 from services.http.problems import Refused
-from services.http.queries import ACTIVITIES, TASKS, one_row
+from services.http.queries import ACTIVITIES, TASKS, one_row, settled
 from services.http.service import Service
 from services.http.writes import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
 from services.messages import Reply
@@ -35,7 +35,9 @@ def endpoints(service: Service) -> list[Endpoint]:
         return await _create(service, call)
 
     async def get(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
+        parameters = call.parameters()
+        await settled(service, parameters, ACTIVITIES.name, TASKS.name)
+        nothing_else(parameters, ("min_position",))
         tenant = call.caller.tenant
         try:
             row = await one_row(service, TASKS, tenant, call.id, "task")
@@ -50,7 +52,9 @@ def endpoints(service: Service) -> list[Endpoint]:
         return _json({"status": True, "message": "Task found", "task": shown})
 
     async def page(call: Call) -> Response:
-        return _json(await list_tasks(service, call))
+        parameters = call.parameters()
+        await settled(service, parameters, ACTIVITIES.name, TASKS.name)
+        return _json(await list_tasks(service, call, parameters))
 
     return [
         Endpoint("POST", "/api/v3/activity", "write", create, examples.CREATE_ACTIVITY, failed),

@@ -61,9 +61,9 @@ class _Wanted:
         return (self.page - 1) * self.limit
 
 
-async def list_tasks(service: Service, call: Call) -> dict[str, Any]:
-    """Return the dialect's answer."""
-    wanted = _wanted(call)
+async def list_tasks(service: Service, call: Call, parameters: dict[str, list[str]]) -> dict[str, Any]:
+    """Return the dialect's answer to a query with these parameters."""
+    wanted = _wanted(parameters)
     tenant, now = call.caller.tenant, service.clock()
     total = 0
     for listing, filters in ((_TASKS, wanted.of_tasks), (activities.LISTING, wanted.of_masters)):
@@ -82,8 +82,7 @@ async def list_tasks(service: Service, call: Call) -> dict[str, Any]:
     return {"status": True, "message": "Tasks found", "tasks": _paginator(call, wanted, data, total)}
 
 
-def _wanted(call: Call) -> _Wanted:
-    parameters = call.parameters()
+def _wanted(parameters: dict[str, list[str]]) -> _Wanted:
     link = {name: values for name, values in parameters.items() if name != "page"}
     limit = number(parameters, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
     page = number(parameters, "page", 1, 1, 1_000_000)

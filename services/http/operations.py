@@ -11,18 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import aio_pika
 import msgspec
 import psycopg
-from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import AMQPError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.http.database import Database
 from services.http.metrics import CONTENT_TYPE, Metrics
 from services.http.problems import RETRY_SOON, Refused
-from services.messages import COMMAND_QUEUE
+from services.intake.command_queue import BrokerAway
 
 _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
@@ -44,33 +41,10 @@ class Broker(Protocol):
     """What can tell how many workers listen for commands."""
 
     async def consumers(self) -> int:
-        """Return how many consume; raises when the broker or the queue is not there."""
+        """Return how many consume; raises `BrokerAway`."""
 
     async def close(self) -> None:
         """Let go of the connection."""
-
-
-@dataclass(slots=True)
-class CommandQueue:
-    """Looks at the commands' queue over a connection of its own, and declares nothing."""
-
-    url: str
-    _connection: AbstractConnection | None = None
-
-    async def consumers(self) -> int:
-        """Ask the broker; a failed question closes its channel, so each has a new one."""
-        if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(
-                self.url, timeout=_TIMEOUT, client_properties={"connection_name": "foldwork-readiness"}
-            )
-        async with self._connection.channel() as channel:
-            queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)
-            return queue.declaration_result.consumer_count or 0
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
 
 
 Part = dict[str, Any]
@@ -134,9 +108,8 @@ class Readiness:
     async def _consumers(self) -> Part:
         try:
             count = await self.broker.consumers()
-        except (AMQPError, OSError, RuntimeError) as error:
-            # The error's text may hold the address, so just its kind is told.
-            return {"broker": {"ready": False, "detail": type(error).__name__}, "consumers": {"ready": False}}
+        except BrokerAway as error:
+            return {"broker": {"ready": False, "detail": str(error)}, "consumers": {"ready": False}}
         return {"broker": {"ready": True}, "consumers": {"ready": count > 0, "count": count}}
 
 

@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from services.http.database import Database
 from services.http.metrics import Metrics
-from services.http.operations import Broker, CommandQueue, Readiness, handlers
+from services.http.operations import Broker, Readiness, handlers
+from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 

@@ -77,11 +77,11 @@ def endpoints(service: Service) -> list[Endpoint]:
     ]
 
 
-async def settled(service: Service, parameters: dict[str, list[str]], model: str) -> None:
-    """Wait for `min_position`, when there is one."""
+async def settled(service: Service, parameters: dict[str, list[str]], *models: str) -> None:
+    """Take `min_position`, when there is one, and wait for these read models to get there."""
     if "min_position" in parameters:
         position = number(parameters, "min_position", 0, 0)
-        await service.positions.demand((model,), position, service.settings.view_timeout)
+        await service.positions.demand(models, position, service.settings.view_timeout)
 
 
 async def one_row(service: Service, model: Model, tenant: str, entity_id: str, noun: str) -> tuple[Any, ...]:

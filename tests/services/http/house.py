@@ -24,6 +24,7 @@ from pydantic import SecretStr
 import projections
 from services import keys, messages
 from services.http.app import create_app
+from services.intake.command_queue import BrokerAway
 from services.intake.sender import NotSent, Outgoing
 from services.intake.worker import Worker
 from services.messages import Reply
@@ -128,7 +129,7 @@ class Queue:
 
     async def consumers(self) -> int:
         if self.away:
-            raise ConnectionError("no broker")
+            raise BrokerAway("ConnectionError")
         return self.count
 
     async def close(self) -> None:

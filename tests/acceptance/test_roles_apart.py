@@ -1,0 +1,164 @@
+"""Every role in a process of its own, on the servers that the tests were given; the same job, also without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from services import keys
+from services.dev import seed
+from tests.acceptance.running import FOLDWORK, environment
+from tests.acceptance.test_documentation import blocks
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.timeout(240)
+PAGE = json.loads((Path(__file__).parent / "create_activity.json").read_text("utf-8"))
+
+
+class Place:
+    """A database and a broker, and processes that run on them."""
+
+    def __init__(self, database_url: str, amqp_url: str, folder: Path) -> None:
+        self._folder = folder
+        self._environment = {
+            **environment(),
+            "FOLDWORK_DATABASE_URL": database_url,
+            "FOLDWORK_AMQP_URL": amqp_url,
+            "FOLDWORK_HTTP_PORT": "0",
+            "FOLDWORK_REPLY_TIMEOUT": "2",
+            "FOLDWORK_SHUTDOWN_GRACE": "8",
+        }
+
+    @contextmanager
+    def role(self, name: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a role, and see it end well on SIGTERM."""
+        log = self._folder / f"{name}.log"
+        before = log.read_text("utf-8").count("consuming commands") if log.exists() else 0
+        with log.open("a") as said:
+            process = subprocess.Popen(
+                [*FOLDWORK, name], env={**self._environment, **more}, cwd=self._folder, stderr=said, text=True
+            )
+            try:
+                ready = "consuming commands" if name in ("commands", "all") else '"started"'
+                eventually(lambda: log.read_text("utf-8").count(ready) > before or None, timeout=60)
+                yield process
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0, log.read_text("utf-8")
+            finally:
+                process.kill()
+                process.wait()
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [*FOLDWORK, *arguments], env=self._environment, cwd=self._folder, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def place(migrated_url: str, amqp_url: str, tmp_path: Path) -> Place:
+    return Place(migrated_url, amqp_url, tmp_path)
+
+
+def _port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
+def test_one_key_makes_one_activity_also_with_the_worker_away(place: Place, migrated_url: str, amqp_url: str) -> None:
+    port = _port()
+    with psycopg.connect(migrated_url) as conn:
+        _, token = keys.create(conn, seed.TENANT, seed.ADMIN)
+    with ExitStack() as stack:
+        stack.enter_context(place.role("projections"))
+        stack.enter_context(place.role("http", FOLDWORK_HTTP_PORT=port))
+        http = stack.enter_context(
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=15)
+        )
+        with place.role("commands"):
+            asyncio.run(seed.seed(amqp_url))
+        eventually(lambda: not _consumed(http) or None, timeout=10)
+
+        key = {"Idempotency-Key": "order-1"}
+        late = [http.post("/api/v3/activity", json=PAGE, headers=key) for _ in range(2)]
+        assert [answer.status_code for answer in late] == [202, 202]
+        receipts = [answer.headers["Location"] for answer in late]
+        with place.role("commands"):
+            found = [eventually(lambda at=at: _found(http, at), timeout=20) for at in receipts]
+            assert [receipt["outcome"] for receipt in found] == ["accepted", "accepted"]
+            assert found[0]["events"] == found[1]["events"]
+            again = http.post("/api/v3/activity", json=PAGE, headers=key)
+            assert again.status_code == 201, again.text
+            other = http.post("/api/v3/activity", json={**PAGE, "tasks": PAGE["tasks"][::-1]}, headers=key)
+            assert other.status_code == 409
+            listed = http.get("/v1/activities", params={"min_position": found[1]["position"]})
+            assert [activity["id"] for activity in listed.json()["data"]] == [again.json()["data"]["_id"]]
+
+
+def _ready(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def _consumed(http: httpx.Client) -> bool:
+    return bool(http.get("/readyz").json()["consumers"].get("count"))
+
+
+def _found(http: httpx.Client, address: str) -> dict[str, Any] | None:
+    answer = http.get(address)
+    return answer.json() if answer.status_code == 200 else None
+
+
+def test_all_roles_in_one_process_do_the_job(place: Place, migrated_url: str, amqp_url: str) -> None:
+    port = _port()
+    with psycopg.connect(migrated_url) as conn:
+        _, token = keys.create(conn, seed.TENANT, seed.ADMIN)
+    headers = {"Authorization": f"Bearer {token}"}
+    with (
+        place.role("all", FOLDWORK_HTTP_PORT=port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=15) as http,
+    ):
+        eventually(lambda: _ready(http) or None, timeout=30)
+        asyncio.run(seed.seed(amqp_url))
+        made = http.post("/api/v3/activity", json=PAGE)
+        assert made.status_code == 201, made.text
+        data = made.json()["data"]
+        assert data["assignee"] == ["driver@example.com"]
+        assert data["createdBy"] == "admin@example.com"
+        assert data["status"] == "ONGOING"
+        first, second = data["subId"]
+        send = ["send", "--wait", "--tenant", seed.TENANT, "--activity", data["_id"]]
+        place.run(*send, "task.complete", "--data", json.dumps({"id": first}))
+        place.run(*send, "task.assign", "--data", json.dumps({"id": second, "assignees": ["new@example.com"]}))
+        told = place.run(*send, "--json", "task.complete", "--data", json.dumps({"id": second}))
+        position = json.loads(told)["position"]
+        answer = http.get(f"/api/v3/task/{data['_id']}", params={"min_position": position})
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()["task"]
+        assert shown["status"] == "DONE"
+        why = http.get(f"/v1/activities/{data['_id']}/explain").json()
+        assert why["rule"] == "U2"
+
+        (script,) = blocks("docs/contracts.md", "python")
+        surroundings = {**os.environ, "FOLDWORK_AMQP_URL": amqp_url}
+        pika = subprocess.run(
+            [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, timeout=60
+        )
+        assert pika.stdout.strip() == "accepted", pika.stderr

@@ -1,0 +1,277 @@
+"""Followers of the log: one works at a time, each event counts once, and what cannot be handled halts in sight."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.streams import stream_of
+from domain.task import TaskCreated
+from services.store import codec
+from services.store.connect import conninfo
+from services.store.event_store import NewEvent, append_in
+from services.store.follower import Fenced, Follower, Step
+from services.store.log import LogGap, LogRow
+from tests.eventually import eventually
+from tests.services.harness import TENANT, rows
+
+NAME = "seen"
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        session.execute("CREATE TABLE seen (position bigint, by text)")
+        yield session
+
+
+def add(url: str, count: int) -> None:
+    with psycopg.connect(url) as conn:
+        append_in(conn, [_event() for _ in range(count)])
+
+
+def _event() -> NewEvent:
+    task_id = uuid.uuid4().hex
+    metadata = codec.Metadata(uuid.uuid4().hex, "c", "c", "c", "system", datetime.now(UTC))
+    return NewEvent(stream_of(TENANT, "task", task_id), 1, "task.created", TaskCreated(task_id), metadata)
+
+
+def noting(by: str = "one") -> Callable[[psycopg.Connection[Any], Sequence[LogRow]], None]:
+    def handle(conn: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        for row in batch:
+            conn.execute("INSERT INTO seen VALUES (%s, %s)", (row.position, by))
+
+    return handle
+
+
+def seen(url: str) -> list[int]:
+    return [row[0] for row in rows(url, "SELECT position FROM seen ORDER BY position, by")]
+
+
+def state(url: str, name: str = NAME) -> tuple[Any, ...] | None:
+    found = rows(url, "SELECT position, halted_at, epoch FROM followers WHERE name = %s", name)
+    return found[0] if found else None
+
+
+@contextmanager
+def following(url: str, *followers: Follower) -> Iterator[None]:
+    threads = [threading.Thread(target=follower.run, args=(url,), daemon=True) for follower in followers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for follower in followers:
+            follower.stop()
+        for thread in threads:
+            thread.join(15)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
+    follower.enlist(conn)
+    while (step := follower.step(conn)) is Step.WORKED:
+        pass
+    return step
+
+
+def connections(url: str, follower: str = NAME) -> list[tuple[Any, ...]]:
+    return rows(url, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", f"foldwork-follower-{follower}")
+
+
+def test_batches_are_handled_in_order_and_the_position_is_saved_with_them(
+    conn: psycopg.Connection[Any], migrated_url: str
+) -> None:
+    add(migrated_url, 7)
+    follower = Follower(NAME, noting(), batch=3)
+    assert drain(conn, follower) is Step.IDLE
+    assert (seen(migrated_url), state(migrated_url)) == ([1, 2, 3, 4, 5, 6, 7], (7, None, 0))
+
+    def fail(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        noting()(session, batch)
+        raise psycopg.OperationalError("gone")
+
+    add(migrated_url, 1)
+    with pytest.raises(psycopg.OperationalError):
+        Follower(NAME, fail).step(conn)
+    assert (seen(migrated_url), state(migrated_url)) == ([1, 2, 3, 4, 5, 6, 7], (7, None, 0))
+
+
+def test_just_one_of_a_name_works_and_another_takes_over(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        noting("first")(session, batch)
+        inside.set()
+        go_on.wait(20)
+
+    first, second = Follower(NAME, hold), Follower(NAME, noting("second"), poll=0.05)
+    add(migrated_url, 3)
+    with following(migrated_url, first):
+        assert inside.wait(10)
+        (holder,) = connections(migrated_url)
+        with following(migrated_url, second):
+            eventually(lambda: second.connected)
+            assert second.step(conn) is Step.ELSEWHERE
+            assert seen(migrated_url) == []
+            conn.execute("SELECT pg_terminate_backend(%s)", (holder[0],))
+            eventually(lambda: seen(migrated_url) == [1, 2, 3])
+            first.stop()
+            go_on.set()
+    assert rows(migrated_url, "SELECT DISTINCT by FROM seen") == [("second",)]
+    assert state(migrated_url) == (3, None, 0)
+
+
+def test_two_that_run_at_once_handle_each_event_once(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    with following(migrated_url, *(Follower(NAME, noting(str(number)), batch=2) for number in range(2))):
+        for _ in range(20):
+            add(migrated_url, 3)
+        eventually(lambda: len(seen(migrated_url)) >= 60)
+        for pid in connections(migrated_url):
+            conn.execute("SELECT pg_terminate_backend(%s)", pid)
+        add(migrated_url, 3)
+        eventually(lambda: len(seen(migrated_url)) >= 63)
+    assert seen(migrated_url) == list(range(1, 64))
+
+
+def test_a_poison_event_halts_with_its_position_and_goes_on_when_mended(
+    conn: psycopg.Connection[Any], migrated_url: str
+) -> None:
+    mended = threading.Event()
+
+    def picky(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        noting()(session, batch)
+        if not mended.is_set() and any(row.position == 4 for row in batch):
+            raise ValueError("this one is bad")
+
+    add(migrated_url, 6)
+    bad, good = Follower(NAME, picky, poll=0.05), Follower("good", lambda *_: None)
+    with following(migrated_url, bad, good):
+        eventually(lambda: state(migrated_url) == (3, 4, 0))
+        eventually(lambda: state(migrated_url, "good") == (6, None, 0))
+        assert seen(migrated_url) == [1, 2, 3]
+        assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [
+            ("ValueError: this one is bad",)
+        ]
+        eventually(lambda: bad.connected)
+        mended.set()
+        eventually(lambda: state(migrated_url) == (6, None, 0))
+    assert seen(migrated_url) == [1, 2, 3, 4, 5, 6]
+    assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [(None,)]
+
+
+def test_a_gap_in_the_log_is_never_stepped_over(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    add(migrated_url, 5)
+    conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
+    assert drain(conn, Follower(NAME, noting())) is Step.HALTED
+    assert (seen(migrated_url), state(migrated_url)) == ([1, 2], (2, 3, 0))
+    assert "LogGap" in rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'")[0][0]
+
+
+def test_a_position_beyond_the_log_is_refused(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    add(migrated_url, 2)
+    follower = Follower(NAME, noting())
+    follower.enlist(conn)
+    conn.execute("UPDATE followers SET position = 10")
+    assert follower.step(conn) is Step.HALTED
+    assert state(migrated_url) == (10, 11, 0)
+    with pytest.raises(LogGap, match="older"):
+        follower._demand_same_log(conn, 10)
+    # It does not go on by itself when the log grows past the position: those are other events than it has handled.
+    assert seen(migrated_url) == []
+
+
+def test_a_position_never_goes_back(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    add(migrated_url, 3)
+    follower = Follower(NAME, noting())
+    drain(conn, follower)
+    for position in (1, 3):
+        with pytest.raises(Fenced):
+            follower._save(conn, position)
+    assert state(migrated_url) == (3, None, 0)
+
+
+def test_of_two_that_act_outside_only_the_epochs_owner_saves(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    acted: list[tuple[str, int]] = []
+
+    def acting(by: str) -> Follower:
+        return Follower(
+            NAME, lambda _, batch: acted.extend((by, row.position) for row in batch), batch=2, act_outside=True
+        )
+
+    one, two = acting("one"), acting("two")
+    one.enlist(conn)
+    add(migrated_url, 6)
+    assert one.step(conn) is Step.WORKED
+    assert state(migrated_url) == (2, None, 1)
+    assert two.step(conn) is Step.WORKED
+    assert state(migrated_url) == (4, None, 2)
+    with pytest.raises(Fenced):
+        one._save(conn, 5)
+    # Whoever has the row again raises the epoch before it acts, so that nothing is done twice.
+    assert one.step(conn) is Step.WORKED
+    assert state(migrated_url) == (6, None, 3)
+    assert acted == [("one", 1), ("one", 2), ("two", 3), ("two", 4), ("one", 5), ("one", 6)]
+
+
+def test_an_epoch_that_is_raised_meanwhile_leaves_nothing_saved(
+    conn: psycopg.Connection[Any], migrated_url: str
+) -> None:
+    add(migrated_url, 2)
+
+    def fenced(session: psycopg.Connection[Any], _: Sequence[LogRow]) -> None:
+        session.execute("UPDATE followers SET epoch = epoch + 1")
+
+    follower = Follower(NAME, fenced, act_outside=True)
+    follower.enlist(conn)
+    with pytest.raises(Fenced):
+        follower.step(conn)
+    assert state(migrated_url) == (0, None, 0)
+
+
+def test_a_lost_notification_costs_one_poll(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    follower = Follower(NAME, noting())
+    with following(migrated_url, follower):
+        eventually(lambda: follower.connected)
+        # As when the notification was sent while nobody listened: the row alone.
+        conn.execute(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state, notification_id)"
+            " VALUES ('acme/task-q', 1, 'task.created', %s, 1)",
+            (codec.encode(_event().metadata, TaskCreated("q")),),
+        )
+        started = time.monotonic()
+        eventually(lambda: seen(migrated_url) == [1])
+        assert time.monotonic() - started < 1.5
+
+
+def test_a_notification_wakes_at_once(conn: psycopg.Connection[Any], migrated_url: str) -> None:
+    follower = Follower(NAME, noting(), poll=30.0)
+    thread = threading.Thread(target=follower.run, args=(migrated_url,), daemon=True)
+    thread.start()
+    eventually(lambda: follower.connected)
+    add(migrated_url, 1)
+    eventually(lambda: seen(migrated_url) == [1], 3)
+    follower.stop()
+    add(migrated_url, 1)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_connections_end_half_open_ones_by_themselves(migrated_url: str) -> None:
+    with psycopg.connect(conninfo(migrated_url, "x" * 100, 1.5)) as session:
+        given = session.info.get_parameters()
+        assert {name: given[name] for name in ("tcp_user_timeout", "keepalives_idle", "connect_timeout")} == {
+            "tcp_user_timeout": "10000",
+            "keepalives_idle": "5",
+            "connect_timeout": "5",
+        }
+        shown = [session.execute(f"SHOW {name}").fetchone() for name in ("statement_timeout", "timezone")]
+    assert shown == [("1500ms",), ("UTC",)]

@@ -1,0 +1,322 @@
+"""The group commit: each command as if it were alone, whoever else writes at the same time."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain import DECIDER_OF_COMMAND
+from domain.activity import CancelActivity
+from domain.task import FailTask, RetryTask
+from services import messages
+from services.intake.outcome import Outcome
+from services.intake.worker import Worker
+from services.messages import Incoming, Reply
+from services.store.event_store import EventStore
+from tests import builders
+from tests.given import COMMAND_NAMES
+from tests.services.harness import TENANT, created, rows, stored
+
+_numbers = itertools.count(1)
+
+
+def incoming(command: Any, command_id: str | None = None, **rest: Any) -> Incoming:
+    """Return a command as it comes from the wire; its fingerprint is that of its data."""
+    name = rest.pop("name", None) or COMMAND_NAMES[type(command)]
+    fingerprint = rest.pop("fingerprint", repr(command).encode())
+    return Incoming(TENANT, command_id or f"c{next(_numbers)}", name, command, fingerprint, **rest)
+
+
+def create(task_id: str | None, command_id: str | None = None, **rest: Any) -> Incoming:
+    data = b"{}" if task_id is None else b'{"id": "%s"}' % task_id.encode()
+    command, fingerprint = messages.parse_data("task.create", data)
+    return incoming(command, command_id, fingerprint=fingerprint, **rest)
+
+
+def change(task_id: str, title: str, **rest: Any) -> Incoming:
+    data = f'{{"id": "{task_id}", "title": "{title}"}}'.encode()
+    command, fingerprint = messages.parse_data("task.change", data)
+    return incoming(command, fingerprint=fingerprint, **rest)
+
+
+@contextmanager
+def a_worker(url: str, cache: int = 1000, on_decided: Callable[[], None] = lambda: None) -> Iterator[Worker]:
+    """Give a worker with a connection of its own."""
+    store = EventStore(url)
+    drawn = (f"{threading.get_ident()}-{id(store)}-{number}" for number in itertools.count())
+    numbers = itertools.count(id(store))
+    try:
+        yield Worker(store, lambda: datetime.now(UTC), drawn.__next__, numbers.__next__, cache, on_decided)
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def worker(migrated_url: str) -> Iterator[Worker]:
+    with a_worker(migrated_url) as made:
+        yield made
+
+
+def replies(outcomes: list[Outcome]) -> list[Reply]:
+    found = [outcome.reply for outcome in outcomes]
+    assert all(found)
+    return found  # type: ignore[return-value]
+
+
+def told(reply: Reply) -> tuple[str, bool, str | None]:
+    return reply.outcome, reply.duplicate, reply.error.code if reply.error else None
+
+
+ACCEPTED, AGAIN = ("accepted", False, None), ("accepted", True, None)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_same_command_again_gets_the_first_answer(worker: Worker, migrated_url: str, together: bool) -> None:
+    commands = [create("a", "c"), create("a", "c"), create("b", "c"), create("a", "d")]
+    batches = [commands] if together else [[command] for command in commands]
+    got = [reply for batch in batches for reply in replies(worker.run(batch))]
+    assert [told(reply) for reply in got] == [
+        ACCEPTED,
+        AGAIN,
+        ("rejected", False, "command-id-conflict"),
+        ("rejected", False, "taken"),
+    ]
+    assert got[0].events == got[1].events
+    assert created(migrated_url) == ["a"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_key_takes_effect_once(worker: Worker, migrated_url: str, together: bool) -> None:
+    commands = [create(None, idempotency_key="k"), create(None, idempotency_key="k"), create("b", idempotency_key="k")]
+    batches = [commands] if together else [[command] for command in commands]
+    got = [reply for batch in batches for reply in replies(worker.run(batch))]
+    assert [told(reply) for reply in got] == [ACCEPTED, AGAIN, ("rejected", False, "idempotency-conflict")]
+    assert got[0].events == got[1].events
+    again = replies(worker.run(commands))
+    assert [told(reply)[1] for reply in again] == [True, True, True]
+    assert len(created(migrated_url)) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_refused_create_may_come_again_under_its_key(worker: Worker, migrated_url: str, together: bool) -> None:
+    worker.run([create("taken")])
+    commands = [create("taken", idempotency_key="k"), create("free", idempotency_key="k")]
+    batches = [commands] if together else [[command] for command in commands]
+    got = [reply for batch in batches for reply in replies(worker.run(batch))]
+    assert [told(reply) for reply in got] == [("rejected", False, "taken"), ACCEPTED]
+    assert created(migrated_url) == ["taken", "free"]
+
+
+def test_a_key_outlives_the_ledger(worker: Worker, migrated_url: str) -> None:
+    scene = [create("x"), create(None, idempotency_key="k"), create("y")]
+    first = replies(worker.run(scene))[1]
+    nothing = incoming(builders.member("ann", email="a@b.c"), idempotency_key="same")
+    worker.run([nothing])
+    empty = replies(worker.run([replace(nothing, command_id="other", idempotency_key="none")]))[0]
+    assert empty.events == ()
+    with psycopg.connect(migrated_url) as conn:
+        conn.execute("DELETE FROM ledger")
+    with a_worker(migrated_url) as later:
+        again, conflict, none = replies(
+            later.run(
+                [
+                    create(None, idempotency_key="k"),
+                    create("z", idempotency_key="k"),
+                    replace(nothing, command_id="third", idempotency_key="none"),
+                ]
+            )
+        )
+    assert (told(again), again.events) == (AGAIN, first.events)
+    assert told(conflict) == ("rejected", False, "idempotency-conflict")
+    assert (told(none), none.events) == (AGAIN, ())
+    assert len(created(migrated_url)) == 3
+
+
+def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, migrated_url: str) -> None:
+    got = replies(
+        worker.run(
+            [
+                create("a", expected_version=0),
+                change("a", "one", expected_version=1),
+                change("a", "two", expected_version=1),
+                create("a", expected_version=0),
+                create(None, expected_version=1),
+            ]
+        )
+    )
+    assert [told(reply) for reply in got[:2]] == [ACCEPTED, ACCEPTED]
+    assert [told(reply)[2] for reply in got[2:]] == ["version-conflict"] * 3
+    assert [version for _, version, _ in stored(migrated_url)] == [1, 2]
+
+
+def test_a_refusal_and_a_failure_in_the_middle_change_nothing_for_the_rest(
+    worker: Worker, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decider = DECIDER_OF_COMMAND["task.create"]
+
+    def decide(command: Any, context: Any) -> Any:
+        if command.id == "boom":
+            context.state("task", "boom")
+            raise ZeroDivisionError
+        return decider.decide(command, context)
+
+    monkeypatch.setitem(DECIDER_OF_COMMAND, "task.create", replace(decider, decide=decide))
+    outcomes = worker.run([create("a"), create("boom"), create("a"), change("nobody", "x"), create("b")])
+    assert isinstance(outcomes[1].failure, ZeroDivisionError)
+    assert outcomes[1].reply is None
+    rest = replies([outcomes[0], *outcomes[2:]])
+    assert [told(reply)[2] for reply in rest] == [None, "taken", "not-found", None]
+    assert created(migrated_url) == ["a", "b"]
+    assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 4
+
+
+def test_a_batch_reads_what_its_own_commands_did(worker: Worker, migrated_url: str) -> None:
+    scene = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)])]
+    got = replies(worker.run([incoming(command) for command in scene]))
+    assert [told(reply) for reply in got] == [ACCEPTED] * 3
+    positions = [event.position for reply in got for event in reply.events]
+    assert positions == list(range(1, len(positions) + 1)) == [row[0] for row in _positions(migrated_url)]
+    assert got[-1].position == positions[-1]
+
+
+def _positions(url: str) -> list[tuple[Any, ...]]:
+    return rows(url, "SELECT notification_id FROM stored_events ORDER BY 1")
+
+
+def interrupted(url: str, other: Callable[[], Any]) -> Any:
+    """Give a worker of which another writer gets ahead, once, between its decisions and its commit."""
+    came = threading.Event()
+
+    def get_ahead() -> None:
+        if not came.is_set():
+            came.set()
+            other()
+
+    return a_worker(url, on_decided=get_ahead)
+
+
+def test_two_workers_with_one_command_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
+        first: list[Reply] = []
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([create("a", "c")])))) as loser:
+            got = replies(loser.run([create("x"), create("a", "c"), create("y")]))
+    assert [told(reply) for reply in (*first, *got)] == [ACCEPTED, ACCEPTED, AGAIN, ACCEPTED]
+    assert got[1].events == first[0].events
+    assert created(migrated_url) == ["a", "x", "y"]
+
+
+def test_two_workers_with_one_key_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
+        first: list[Reply] = []
+        ahead = lambda: first.extend(replies(winner.run([create(None, idempotency_key="k")])))  # noqa: E731
+        with interrupted(migrated_url, ahead) as loser:
+            got = replies(loser.run([create(None, idempotency_key="k"), create("b", idempotency_key="k")]))
+    assert [told(reply) for reply in got] == [AGAIN, ("rejected", False, "idempotency-conflict")]
+    assert got[0].events == first[0].events
+    assert len(created(migrated_url)) == 1
+
+
+def test_two_workers_with_one_name_give_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
+        ahead = lambda: winner.run([incoming(builders.workflow(id="w1", name="Visit"))])  # noqa: E731
+        with interrupted(migrated_url, ahead) as loser:
+            got = replies(loser.run([incoming(builders.workflow(id="w2", name="Visit"))]))
+    assert got[0].outcome == "rejected"
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/workflow-w1"]
+
+
+def test_the_rest_of_a_batch_stands_when_one_command_lost(migrated_url: str) -> None:
+    decided: list[str] = []
+    decider = DECIDER_OF_COMMAND["task.change"]
+
+    def decide(command: Any, context: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            decided.append(command.id)
+        return decider.decide(command, context)
+
+    with a_worker(migrated_url) as winner, pytest.MonkeyPatch.context() as patch:
+        winner.run([create(f"t{number}") for number in range(5)])
+        with ThreadPoolExecutor(1) as elsewhere:
+            ahead = lambda: elsewhere.submit(winner.run, [change("t2", "theirs")]).result()  # noqa: E731
+            with interrupted(migrated_url, ahead) as loser:
+                loser.run([change(f"t{number}", "warm") for number in range(5) if number != 2])
+                patch.setitem(DECIDER_OF_COMMAND, "task.change", replace(decider, decide=decide))
+                with interrupted(migrated_url, ahead) as loser:
+                    winner.run([change("t2", "before")])
+                    got = replies(loser.run([change(f"t{number}", "ours") for number in range(5)]))
+    assert [told(reply) for reply in got] == [ACCEPTED] * 5
+    again = [task for task in set(decided) if decided.count(task) > decided.count("t0")]
+    assert again == ["t2"]
+    assert {stream for stream, _, _ in stored(migrated_url)} == {f"acme/task-t{number}" for number in range(5)}
+
+
+@pytest.mark.parametrize("retry_first", [True, False])
+def test_cancel_against_retry_of_a_failed_child(migrated_url: str, retry_first: bool) -> None:
+    """Of the two one comes first, and the other is decided on what that left, whatever it had read before."""
+    scene = [builders.workflow(), builders.activity(), FailTask("t1")]
+    retry, cancel = incoming(RetryTask("t1")), incoming(CancelActivity("a"))
+    ahead, behind = (retry, cancel) if retry_first else (cancel, retry)
+    with a_worker(migrated_url) as winner:
+        assert all(reply.accepted for reply in replies(winner.run([incoming(each) for each in scene])))
+        first: list[Reply] = []
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([ahead])))) as loser:
+            second = replies(loser.run([behind]))[0]
+    names = [name for _, _, name in stored(migrated_url)]
+    assert first[0].accepted
+    if retry_first:
+        # The retried child is open again, so the cancel takes it along.
+        assert second.accepted
+        assert names.index("task.retried") < names.index("activity.canceled")
+        assert ("acme/task-t1", 4, "task.canceled") in stored(migrated_url)
+    else:
+        assert second.error is not None
+        assert "task.retried" not in names
+
+
+def test_fifty_writers_on_one_stream_are_all_answered(migrated_url: str) -> None:
+    each, writers = 4, 50
+    with a_worker(migrated_url) as first:
+        first.run([create("a")])
+    start = threading.Barrier(writers)
+
+    def write(number: int) -> list[Reply]:
+        with a_worker(migrated_url) as own:
+            start.wait(60)
+            return [
+                reply
+                for turn in range(each)
+                for reply in replies(own.run([change("a", f"{number} {turn}", command_id=f"{number}-{turn}")]))
+            ]
+
+    with ThreadPoolExecutor(writers) as threads:
+        answers = [reply for found in threads.map(write, range(writers)) for reply in found]
+    assert [told(reply) for reply in answers] == [ACCEPTED] * (each * writers)
+    assert len(stored(migrated_url)) == each * writers + 1
+    assert sorted(reply.position or 0 for reply in answers) == list(range(2, each * writers + 2))
+
+
+def test_a_small_memory_changes_no_answer(migrated_url: str) -> None:
+    with a_worker(migrated_url, cache=2) as small:
+        for turn in range(3):
+            commands = [create(f"t{number}") for number in range(10)]
+            commands += [change(f"t{number}", f"{turn}") for number in range(10)]
+            got = replies(small.run(commands))
+            assert [reply.accepted for reply in got[:10]] == [turn == 0] * 10
+            assert all(reply.accepted for reply in got[10:])
+    assert len(stored(migrated_url)) == 40
+
+
+def test_tenants_do_not_meet(worker: Worker, migrated_url: str) -> None:
+    ours = create("a", "c", idempotency_key="k")
+    theirs = replace(create("a", "c", idempotency_key="k"), tenant="other")
+    assert [told(reply) for reply in replies(worker.run([ours, theirs]))] == [ACCEPTED, ACCEPTED]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "other/task-a"]
