@@ -2,7 +2,7 @@
 
 PostgreSQL: `FOLDWORK_TEST_DATABASE_URL`, or a container with `FOLDWORK_TEST_DOCKER=1`, or else the embedded one.
 Broker: the development broker always, and with `FOLDWORK_TEST_AMQP_URL` every such test on RabbitMQ as well.
-`FOLDWORK_TEST_REQUIRE_BROKERS=1` fails the run when either of the real servers is missing.
+`FOLDWORK_TEST_REQUIRE_BROKERS=1` fails the run when either of the real servers is missing, or a test is skipped.
 """
 
 from __future__ import annotations
@@ -33,6 +33,25 @@ def pytest_configure() -> None:
         for name in ("FOLDWORK_TEST_DATABASE_URL", "FOLDWORK_TEST_AMQP_URL"):
             if not os.environ.get(name):
                 raise pytest.UsageError(f"FOLDWORK_TEST_REQUIRE_BROKERS=1, but {name} is not set")
+
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped:
+        _skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A case that is left out on one of the servers proves nothing of their being equal.
+    if _skipped and os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1" and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in _skipped:
+        terminalreporter.write_line(f"SKIPPED, which fails a run with both brokers: {name}")
 
 
 def pytest_xdist_auto_num_workers() -> int:
