@@ -248,6 +248,8 @@ def _start(task: Task, runner: str | None, context: Context, new: bool = False) 
 
 
 def _demand_unblocked(task: Task, context: Context) -> None:
+    if not task.created.after:
+        return
     for earlier in context.all_states("task", task.created.after):
         # A cancelled step is one that will not happen; what follows it must not wait for ever.
         if earlier is None or earlier.lifecycle not in (COMPLETED, CANCELED):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -94,12 +95,12 @@ class Settings(BaseSettings):
             raise ValueError("amqp_url: off loopback use amqps://, or set FOLDWORK_ALLOW_PLAINTEXT=1")
         return self
 
-    @property
+    @cached_property
     def broker_is_local(self) -> bool:
         """Tell whether the broker is reached over loopback."""
         return (urlsplit(self.amqp_url.get_secret_value()).hostname or "") in LOOPBACK
 
-    @property
+    @cached_property
     def broker_user(self) -> str:
         """Return the user that Foldwork itself speaks to the broker as."""
         return unquote(urlsplit(self.amqp_url.get_secret_value()).username or "guest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import structlog
 import uuid_utils
 from aio_pika.abc import AbstractRobustChannel
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 from faststream.rabbit import RabbitBroker
 from pamqp.commands import Basic
 
@@ -20,6 +21,7 @@ from services import messages, metrics
 from services.crash import AFTER_COMMIT, AFTER_DECIDE, BEFORE_ACK, CrashPoints
 from services.intake import topology
 from services.intake.dead_letters import DeadLetters
+from services.intake.frames import Message
 from services.intake.outcome import Outcome
 from services.intake.store_thread import StoreThread
 from services.intake.subscriber import subscribe
@@ -41,7 +43,7 @@ class Delivery:
     """
 
     channel: AbstractChannel
-    message: DeliveredMessage
+    message: Message
     command: Incoming | Malformed
     buried: bool = False
     attempts: int | None = None
@@ -49,7 +51,7 @@ class Delivery:
     @property
     def tag(self) -> int:
         """Return the delivery tag, good on this delivery's own channel alone."""
-        return int(self.message.delivery_tag or 0)
+        return self.message.delivery_tag
 
 
 class CommandConsumer:
@@ -151,13 +153,13 @@ class CommandConsumer:
         # Tags of an older channel mean other messages on this one, and the broker hands those commands out again.
         self._buffer.clear()
 
-    def _received(self, channel: AbstractChannel, message: DeliveredMessage) -> None:
+    def _received(self, channel: AbstractChannel, message: Message) -> None:
         self._buffer.append(Delivery(channel, message, self._parse(message)))
         if len(self._buffer) == 1:
             self._arrived.set()
 
-    def _parse(self, message: DeliveredMessage) -> Incoming | Malformed:
-        properties = message.header.properties
+    def _parse(self, message: Message) -> Incoming | Malformed:
+        properties = message.properties
         try:
             command = messages.parse(properties, message.body, self._settings.command_limit, bool(message.redelivered))
         except Malformed as malformed:
@@ -241,11 +243,13 @@ class CommandConsumer:
         else:
             outcomes = await self._run([command for _, command in good])
         self._crash.reach(AFTER_COMMIT)
-        for (delivery, _), outcome in zip(good, outcomes, strict=True):
-            if outcome.reply is not None:
-                settled.add(delivery.tag)
-                metrics.COMMANDS.labels(outcome.reply.outcome).inc()
-                await self._answer(delivery, outcome.reply)
+        answered = [(each, outcome.reply) for (each, _), outcome in zip(good, outcomes, strict=True) if outcome.reply]
+        for delivery, reply in answered:
+            settled.add(delivery.tag)
+            if delivery.message.properties.reply_to is not None:
+                await self._answer(delivery, reply)
+        for said, times in Counter(reply.outcome for _, reply in answered).items():
+            metrics.COMMANDS.labels(said).inc(times)
         return settled
 
     async def _run(self, commands: list[Incoming], attempted: bool = False) -> list[Outcome]:
@@ -294,7 +298,7 @@ class CommandConsumer:
     # Answering.
 
     async def _answer(self, delivery: Delivery, reply: Reply) -> None:
-        properties = delivery.message.header.properties
+        properties = delivery.message.properties
         if self._answers is None or not messages.may_reply_to(properties.reply_to):
             return
         if delivery.channel.is_closed:
@@ -321,7 +325,7 @@ class CommandConsumer:
         if self._dead is None or not await self._dead.bury(delivery.message, malformed):
             return False
         metrics.DEAD_LETTERS.labels(malformed.code).inc()
-        properties = delivery.message.header.properties
+        properties = delivery.message.properties
         self._log.warning("dead letter", code=malformed.code, detail=malformed.detail, pointer=malformed.pointer)
         error = Problem(malformed.code, malformed.detail, malformed.pointer)
         await self._answer(delivery, Reply(str(properties.message_id or ""), "rejected", error=error))

@@ -8,9 +8,9 @@ import hashlib
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, DeliveryMode
-from aiormq.abc import DeliveredMessage
 from pamqp import encode
 
+from services.intake.frames import Message
 from services.messages import DEAD_EXCHANGE, Malformed
 
 # Of a body over the limit the hash and this much are kept, in bytes.
@@ -26,9 +26,9 @@ class DeadLetters:
         self._channel = channel
         self._log = structlog.get_logger("commands")
 
-    async def bury(self, message: DeliveredMessage, reason: Malformed) -> bool:
+    async def bury(self, message: Message, reason: Malformed) -> bool:
         """Publish the message with its reason and return whether the broker confirmed it."""
-        properties, body = message.header.properties, message.body
+        properties, body = message.properties, message.body
         headers = dict(properties.headers or {})
         if len(encode.field_table(headers)) > KEPT_HEADERS:
             headers = {"tenant": str(headers.get("tenant"))[:63]}

@@ -7,13 +7,14 @@ channel object that it came on, since its tag means nothing, or something else, 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiormq
 import structlog
 from aio_pika.abc import AbstractRobustChannel
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream.middlewares import AckPolicy
@@ -22,7 +23,9 @@ from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSu
 from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
-Received = Callable[[AbstractChannel, DeliveredMessage], None]
+from services.intake.frames import TAKERS, Message
+
+Received = Callable[[AbstractChannel, Message], None]
 
 
 class RawSubscriber(RabbitSubscriber):
@@ -60,6 +63,7 @@ class RawSubscriber(RabbitSubscriber):
 
     _consuming: AbstractChannel | None = None
     _tag: str | None = None
+    _taker: bytes | None = None
     _stopping = False
     _again: asyncio.Task[None] | None = None
     _consume_lock: asyncio.Lock
@@ -93,24 +97,21 @@ class RawSubscriber(RabbitSubscriber):
             self.channel_opened()
         received = self.received
 
-        def take(message: DeliveredMessage) -> None:
+        def take(message: Message) -> None:
             received(channel, message)
+
+        def undelivered(_: Any) -> None:
+            raise RuntimeError("a delivery went past its taker")
 
         if isinstance(channel, aiormq.Channel):
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
-            self._deliver_directly(channel, take)
-        confirmed = await channel.basic_consume(self.queue.name, take, timeout=10)  # type: ignore[arg-type]
-        self._consuming, self._tag = channel, confirmed.consumer_tag
-
-    @staticmethod
-    def _deliver_directly(channel: aiormq.Channel, take: Callable[[DeliveredMessage], None]) -> None:
-        """Spare a task for each delivery: they are all this consumer's, and taking one never waits."""
-
-        async def on_deliver(frame: Any) -> None:
-            header: Any = await channel._get_frame()
-            take(await channel._read_content(frame, header))
-
-        channel._on_deliver_frame = on_deliver  # type: ignore[method-assign]
+        tag = f"foldwork-{uuid.uuid4().hex}"
+        if self._taker is not None:
+            TAKERS.pop(self._taker, None)
+        self._taker = tag.encode()
+        TAKERS[self._taker] = take
+        await channel.basic_consume(self.queue.name, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
+        self._consuming, self._tag = channel, tag
 
     def _cancelled(self, _: Any) -> None:
         """The broker took the consumer away, as when its queue is deleted: declare all again, and go on."""

@@ -65,7 +65,12 @@ class Publisher:
     async def _publish(self, publications: Sequence[Publication]) -> None:
         async with asyncio.timeout(CONFIRM_SECONDS):
             robust = await self._open()
+            # A channel that was closed, as when its exchange was deleted, opens again when all is declared again.
+            await robust.ready()
             channel: Any = await robust.get_underlay_channel()
+            if channel.is_closed:
+                # What is published on it is never confirmed.
+                raise OutsideUnavailable("the channel is closed")
             confirms = []
             # One write for all: aiormq's own publish costs a lock, a task and a drain for each message.
             async with channel.lock:

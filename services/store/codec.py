@@ -66,9 +66,13 @@ def decode(name: str, state: bytes) -> Any:
     return _event(name, _split(state).data)
 
 
-def raw(state: bytes) -> StoredState:
-    """Return metadata and the data's own JSON."""
-    return _split(state)
+def raw(state: bytes, name: str | None = None) -> StoredState:
+    """Return metadata and the data's own JSON; with the event's name, the data in today's shape."""
+    stored = _split(state)
+    upcast = UPCASTERS.get(name) if name is not None else None
+    if upcast is None:
+        return stored
+    return StoredState(stored.meta, msgspec.Raw(_encode(upcast(msgspec.json.decode(stored.data)))))
 
 
 def recorded(stream: str, version: int, name: str, state: bytes, position: int, recorded_at: datetime) -> Recorded:

@@ -8,7 +8,7 @@ gaps, and rows travel as plain arrays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from eventsourcing.persistence import EventStore as LibraryStore
 from eventsourcing.persistence import (
     IntegrityError,
     InterfaceError,
+    InternalError,
     JSONTranscoder,
     Mapper,
     OperationalError,
@@ -34,6 +35,8 @@ from services.store.connect import conninfo
 
 # Any constant does, as long as every appender to this database takes the same.
 APPEND_LOCK = 4_012_000
+# The pool's own waits between attempts to connect double for five minutes; whoever asks anew makes it try at once.
+CONNECT_SECONDS = 3.0
 
 ClaimKey = tuple[str, str, str]
 CommandKey = tuple[str, str]
@@ -252,6 +255,11 @@ def _translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise StoreUnavailable(str(error)) from error
+    except InternalError as error:
+        if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+            # A standby, or a server being moved: not the command's doing.
+            raise StoreUnavailable(str(error)) from error
+        raise
 
 
 class EventStore:
@@ -262,13 +270,15 @@ class EventStore:
         given = conninfo_to_dict(conninfo(database_url, role, statement_timeout))
         named = {name: str(given.pop(name, "")) for name in ("dbname", "host", "port", "user", "password")}
         # The datastore is made by hand: its factory would merge the process's whole environment into the settings.
+        # Without pool_open_timeout: it waits for the pool at each use, and when it has waited in vain it closes the
+        # pool for good, so that an outage longer than that was never got over.
         self._datastore = PostgresDatastore(
             **named,  # type: ignore[arg-type]
             pool_size=1,
             originator_id_type="text",
-            pool_open_timeout=10,
-            connect_timeout=10,
+            connect_timeout=CONNECT_SECONDS,
         )
+        self._datastore.pool.reconnect_timeout = CONNECT_SECONDS
         pool_arguments = cast("dict[str, Any]", self._datastore.pool.kwargs)
         pool_arguments.update(given, row_factory=tuple_row)
         for name in [name for name in named if not named[name]]:
@@ -316,6 +326,16 @@ class EventStore:
             recordings = self._events.put(cast("Any", append.events), append=append)
         positions = [recording.notification.id for recording in recordings]
         return (positions[-1] if positions else self.head()), positions
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other appender out while the block reads and appends; the connection's end ends it as well."""
+        self._fetch("SELECT pg_advisory_lock(%s)", (APPEND_LOCK,))
+        try:
+            yield
+        finally:
+            with suppress(StoreUnavailable):
+                self._fetch("SELECT pg_advisory_unlock(%s)", (APPEND_LOCK,))
 
     def count_attempt(self, tenant: str, message_id: str) -> int:
         """Count one more attempt at a redelivered command, durably, and return how many there were."""

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import aio_pika
@@ -76,7 +76,7 @@ class Client:
         self.reply_to = f"reply.{uuid.uuid4().hex}"
         self.replies: dict[str, list[Reply]] = {}
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         self._connection = await aiormq.connect(self._url)
         self._channel = await self._connection.channel(publisher_confirms=True)
         listening = await self._connection.channel()
@@ -121,8 +121,9 @@ class Client:
 
     async def answer(self, key: str, before: int = 0, timeout: float = 15) -> Reply:
         """Return an answer, when it is there."""
-        return await eventually_async(lambda: self.replies.get(key, ())[before : before + 1], timeout) and (
-            self.replies[key][before]
+        return (
+            await eventually_async(lambda: self.replies.get(key, ())[before : before + 1], timeout)
+            and (self.replies[key][before])
         )
 
     async def answers(self, keys: list[str], timeout: float = 30) -> list[Reply]:

@@ -1,0 +1,120 @@
+"""Reading frames in bulk gives what reading them one by one gives, wherever the socket cuts them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pamqp import body, commands, frame, header, heartbeat
+
+from services.intake.frames import TAKERS, BulkFrameReceiver, Message
+
+NAMES = ("content_type", "correlation_id", "headers", "message_id", "message_type", "reply_to", "user_id")
+SHORT = st.none() | st.text(min_size=1, max_size=20)  # pamqp leaves empty ones out
+PROPERTIES = st.fixed_dictionaries(
+    {
+        "content_type": SHORT,
+        "content_encoding": SHORT,
+        "headers": st.none()
+        | st.dictionaries(
+            st.text(min_size=1, max_size=5), st.text(max_size=5) | st.integers(0, 9) | st.booleans(), min_size=1
+        ),
+        "delivery_mode": st.sampled_from([None, 1, 2]),
+        "priority": st.none() | st.integers(0, 9),
+        "correlation_id": SHORT,
+        "reply_to": SHORT,
+        "message_id": SHORT,
+        "timestamp": st.none() | st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+        "message_type": SHORT,
+        "user_id": SHORT,
+        "app_id": SHORT,
+    }
+)
+MESSAGES = st.lists(st.tuples(PROPERTIES, st.lists(st.binary(min_size=1, max_size=9), max_size=3)), max_size=5)
+
+
+class Socket:
+    """What a connection would give, in pieces."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._pieces = [data[at : at + size] for at in range(0, len(data), size)]
+
+    async def read(self, _: int) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+def delivery(
+    number: int, tag: int, properties: dict[str, Any], parts: list[bytes], consumer: str = "ours"
+) -> list[bytes]:
+    """Return the frames of a delivery."""
+    given_properties = commands.Basic.Properties(
+        **{key: value for key, value in properties.items() if value is not None}
+    )
+    return [
+        frame.marshal(commands.Basic.Deliver(consumer, tag, tag % 2 == 0, "an.exchange", "a.key"), number),
+        frame.marshal(header.ContentHeader(0, sum(map(len, parts)), given_properties), number),
+        *(frame.marshal(body.ContentBody(part), number) for part in parts),
+    ]
+
+
+async def received(data: bytes, size: int) -> tuple[list[Message], list[Any]]:
+    """Return the messages that were handed over, and the frames that were left for aiormq."""
+    taken: list[Message] = []
+    TAKERS[b"ours"] = taken.append
+    others = []
+    receiver = BulkFrameReceiver(Socket(data, size))
+    try:
+        while True:
+            _, number, got = await receiver.get_frame()
+            if not isinstance(got, heartbeat.Heartbeat):
+                others.append((number, got))
+    except AMQPConnectionError:
+        return taken, others
+    finally:
+        del TAKERS[b"ours"]
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(messages=MESSAGES, size=st.integers(1, 200), data=st.data())
+def test_deliveries_arrive_whole_wherever_they_are_cut(messages: list[Any], size: int, data: st.DataObject) -> None:
+    one = [piece for tag, (properties, parts) in enumerate(messages) for piece in delivery(1, tag, properties, parts)]
+    # Another channel's frames may stand between those of a delivery.
+    other = [frame.marshal(commands.Basic.Ack(tag, False), 2) for tag in range(data.draw(st.integers(0, 4)))]
+    mixed, left = list(one), list(other)
+    while left:
+        mixed.insert(data.draw(st.integers(0, len(mixed))), left.pop())
+    taken, others = asyncio.run(received(b"".join(mixed), size))
+    assert [(message.delivery_tag, message.redelivered, message.routing_key) for message in taken] == [
+        (tag, tag % 2 == 0, "a.key") for tag in range(len(messages))
+    ]
+    assert [message.body for message in taken] == [b"".join(parts) for _, parts in messages]
+    for message, (properties, _) in zip(taken, messages, strict=True):
+        assert {name: getattr(message.properties, name) for name in NAMES} == {name: properties[name] for name in NAMES}
+    assert [number for number, _ in others] == [2] * len(other)
+
+
+async def test_other_consumers_are_aiormqs_business() -> None:
+    data = b"".join(delivery(3, 7, {"message_id": "m"}, [b"body"], consumer="another"))
+    taken, others = await received(data, 10)
+    assert taken == []
+    assert [type(got) for _, got in others] == [commands.Basic.Deliver, header.ContentHeader, body.ContentBody]
+
+
+async def test_deliveries_alone_keep_the_connection_alive() -> None:
+    TAKERS[b"ours"] = lambda _: None
+    try:
+        receiver = BulkFrameReceiver(Socket(b"".join(delivery(1, 1, {}, [b"x"])), 1000))
+        assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
+    finally:
+        del TAKERS[b"ours"]
+
+
+@pytest.mark.parametrize("data", [b"AMQP\x00\x01\x00\x00", b"\x01\x00\x01\x00\x00\x00\x01xy"])
+async def test_what_is_no_frame_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidFrameError):
+        await BulkFrameReceiver(Socket(data, 100)).get_frame()

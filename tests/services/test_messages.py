@@ -1,0 +1,110 @@
+"""The wire contract as functions: what is a command, where answers may go, and when two commands are the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp.commands import Basic
+
+from services import messages
+from services.messages import Malformed, Reply
+
+LIMIT = 1 << 20
+
+
+def parsed(body: bytes, name: str = "task.create", **properties: Any) -> messages.Incoming:
+    given_properties = {"message_id": "c", "message_type": name, "headers": {"tenant": "acme"}} | properties
+    return messages.parse(Basic.Properties(**given_properties), body, LIMIT)
+
+
+def refusal(body: bytes) -> Malformed | None:
+    try:
+        parsed(body)
+    except Malformed as malformed:
+        return malformed
+    return None
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes_are_a_command_or_malformed(body: bytes) -> None:
+    # Whatever else it raised would take the worker down; what it says of a bad one must fit into a header.
+    said = refusal(body)
+    assert said is None or (said.code and len(said.pointer.encode()) >= 0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_any_json_in_a_field_is_kept_as_it_is_or_malformed(value: Any) -> None:
+    body = json.dumps({"id": "a", "fields": {"x": value}}).encode()
+    said = refusal(body)
+    if said is None:
+        kept = parsed(body).command.fields["x"]
+        assert json.dumps(kept, sort_keys=True) == json.dumps(value, sort_keys=True)
+    else:
+        assert said.pointer.encode() is not None
+
+
+def test_the_fingerprint_is_that_of_type_and_data_not_of_the_bytes() -> None:
+    one = parsed(b'{"id": "a", "title": "T"}').fingerprint
+    assert parsed(b'{ "title":"\\u0054" , "id":"a"}').fingerprint == one
+    assert parsed(b'{"id": "a", "title": "U"}').fingerprint != one
+    assert parsed(b'{"id": "a"}').fingerprint != parsed(b'{"id": "a"}', "task.cancel").fingerprint
+
+
+def test_depth_and_size_end_where_they_are_said_to() -> None:
+    inner = messages.MOST_DEPTH - 2
+    assert parsed(b'{"id": "a", "fields": {"x": ' + b"[" * inner + b"]" * inner + b"}}")
+    with pytest.raises(Malformed, match="too-deep"):
+        parsed(b'{"id": "a", "fields": {"x": ' + b"[" * (inner + 1) + b"]" * (inner + 1) + b"}}")
+    assert parsed(json.dumps({"id": "a", "title": "[{" * 100}).encode())
+    body = b'{"id": "a"}'
+    assert parsed(body + b" " * (LIMIT - len(body)))
+    with pytest.raises(Malformed, match="too-large"):
+        parsed(body + b" " * (LIMIT - len(body) + 1))
+
+
+@pytest.mark.parametrize("queue", ["amq.rabbitmq.reply-to.x", "amq.gen-x", "reply.x"])
+def test_answers_may_go_to_reply_queues(queue: str) -> None:
+    assert messages.may_reply_to(queue)
+
+
+@pytest.mark.parametrize("queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "x.reply.y"])
+def test_answers_may_go_nowhere_else(queue: str | None) -> None:
+    assert not messages.may_reply_to(queue)
+
+
+def test_an_answer_reads_as_it_was_written() -> None:
+    error = messages.Problem("not-found", "there is none", "/id")
+    summary = messages.EventSummary(3, "task.created", "task-a", 1)
+    for reply in (Reply("c", "accepted", True, 3, (summary,)), Reply("c", "rejected", error=error)):
+        assert messages.decode_reply(messages.encode_reply(reply)) == reply
+    assert set(json.loads(messages.encode_reply(Reply("c", "accepted")))) == {
+        "command_id",
+        "outcome",
+        "duplicate",
+        "position",
+        "events",
+        "error",
+    }
+
+
+def test_the_routing_key_keeps_an_activity_and_its_tasks_together() -> None:
+    assert messages.routing_key("task.complete", {"id": "t"}, "a") == "a"
+    assert messages.routing_key("task.complete", {"id": "t"}) == "t"
+    assert messages.routing_key("task.create", {}) == "new"
+
+
+def test_what_a_trace_is_called_is_kept_or_dropped_never_refused() -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    assert parsed(b'{"id": "a"}', headers={"tenant": "acme", "traceparent": trace}).traceparent == trace
+    assert parsed(b'{"id": "a"}', headers={"tenant": "acme", "traceparent": "nonsense"}).traceparent is None
