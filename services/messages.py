@@ -195,11 +195,13 @@ def load_json(body: bytes) -> Any:
         _demand_shallow(text)
     try:
         value = _strict_json(text)
+    except _OutOfRange:
+        _demand_small(json.loads(text), "")
+        raise
     except (ValueError, RecursionError) as error:
         raise Malformed("not-json", f"the body is no JSON: {str(error)[:200]}") from None
     if "\\u" in text or "\\U" in text or "\0" in text:
         _demand_text(value, "")
-    _demand_numbers(value, text)
     return value
 
 
@@ -246,13 +248,27 @@ def _demand_text(value: Any, pointer: str) -> None:
             _demand_text(item, f"{pointer}/{index}")
 
 
-_strict_json = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
-_LONG_NUMBER = re.compile(r"[0-9]{16}|[0-9][eE]")
+class _OutOfRange(Exception):
+    """A number that cannot be stored; where it stands is looked for only then."""
 
 
-def _demand_numbers(value: Any, text: str) -> None:
-    if _LONG_NUMBER.search(text) is not None:
-        _demand_small(value, "")
+def _whole(text: str) -> int:
+    value = int(text)
+    if len(text) > 18 and not -(2**63) <= value < 2**63:
+        raise _OutOfRange
+    return value
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _OutOfRange
+    return value
+
+
+_strict_json = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole, parse_float=_real
+).decode
 
 
 def _demand_small(value: Any, pointer: str) -> None:
@@ -312,10 +328,15 @@ class _CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def cloud_event(row: LogRow) -> bytes:
     """Return a stored event as structured CloudEvents JSON, the same bytes for every reader, in today's shape."""
+    return published(row)[0]
+
+
+def published(row: LogRow) -> tuple[bytes, str]:
+    """Return a stored event as it is published, and its id."""
     tenant, category, entity_id = split_stream(row.stream)
     stored = codec.raw(row.state, row.name)
     meta = stored.meta
-    return _encode(
+    shown = _encode(
         _CloudEvent(
             specversion="1.0",
             id=meta.id,
@@ -336,11 +357,7 @@ def cloud_event(row: LogRow) -> bytes:
             traceparent=meta.traceparent,
         )
     )
-
-
-def event_id(row: LogRow) -> str:
-    """Return the id of a stored event."""
-    return codec.raw(row.state).meta.id
+    return shown, meta.id
 
 
 def event_key(row: LogRow) -> str:

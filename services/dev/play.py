@@ -49,10 +49,8 @@ class _Play:
         why = answer.json()
         done = (await self._http.get(f"/v1/activities/{activity}")).json()["progress"]
         field = (await self._http.get(f"/api/v3/task/{activity}")).json()["task"]["status"]
-        typer.secho(
-            f"  master {field:<10} by rule {why['rule']} ({why['rule_text']}); {done['completed']} of {done['total']} done",
-            fg="green",
-        )
+        reached = f"{done['completed']} of {done['total']} done"
+        typer.secho(f"  master {field:<10} by rule {why['rule']} ({why['rule_text']}); {reached}", fg="green")
         return str(field)
 
 

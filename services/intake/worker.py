@@ -163,6 +163,12 @@ class _Batch:
             for key, holder in self._store.holders(unknown).items():
                 self._hold(key, holder)
 
+    def _remembered(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> bool:
+        """Tell whether all of these are in the worker's memory, so that no query is needed."""
+        return all(self._worker._streams.get(stream) is not None for stream in streams) and all(
+            self._worker._holders.get((tenant, *claim)) is not None for tenant, claim in claims
+        )
+
     def _learn(self, stream: str, found: tuple[int, Any]) -> None:
         self._committed[stream] = found
         self._versions[stream], self._states[stream] = found
@@ -191,7 +197,7 @@ class _Batch:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
                     streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
-                    if not probed:
+                    if not probed and not self._remembered(streams, claims):
                         probed = True
                         more = self._probe(index + 1, before)
                         streams, claims = streams + more[0], claims + more[1]
