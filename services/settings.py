@@ -14,6 +14,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 
 
+def broker_user(amqp_url: str) -> str:
+    """Return the user that a broker's URL names."""
+    return unquote(urlsplit(amqp_url).username or "guest")
+
+
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message lists every problem, a line each."""
 
@@ -103,7 +108,7 @@ class Settings(BaseSettings):
     @cached_property
     def broker_user(self) -> str:
         """Return the user that Foldwork itself speaks to the broker as."""
-        return unquote(urlsplit(self.amqp_url.get_secret_value()).username or "guest")
+        return broker_user(self.amqp_url.get_secret_value())
 
     def may_send(self, user: str | None, tenant: str) -> bool:
         """Tell whether a broker user may speak for a tenant; Foldwork's own user may for all."""

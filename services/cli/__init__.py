@@ -24,6 +24,8 @@ data.register(app)
 
 def main() -> None:
     """Run the command line."""
+    import psycopg
+
     from services.cli.common import UserError
     from services.settings import ConfigurationError
     from services.store.migrate import SchemaMismatch
@@ -32,6 +34,12 @@ def main() -> None:
         app()
     except (UserError, ConfigurationError, SchemaMismatch) as error:
         print(error, file=sys.stderr)
+        sys.exit(1)
+    except psycopg.errors.UndefinedTable:
+        print("the database has not been prepared: run `foldwork db upgrade`", file=sys.stderr)
+        sys.exit(1)
+    except psycopg.OperationalError as error:
+        print(f"the database cannot be reached: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,11 +21,14 @@ class UserError(Exception):
     """Something that the user can mend; its text is all that is shown."""
 
 
-def development() -> dict[str, Any]:
-    """Return what a running `foldwork dev` left in `.foldwork/dev.json`, or nothing."""
+def development(left: Path | None = None) -> dict[str, Any]:
+    """Return what a `foldwork dev` that runs has left in `.foldwork/dev.json`, or nothing."""
     try:
-        found: dict[str, Any] = json.loads(dev_file().read_text("utf-8"))
-    except (OSError, ValueError):
+        found: dict[str, Any] = json.loads((left or dev_file()).read_text("utf-8"))
+        os.kill(int(found["pid"]), 0)
+    except PermissionError:
+        return found
+    except (OSError, ValueError, KeyError):
         return {}
     return found
 

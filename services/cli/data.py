@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
             sender = CommandSender(amqp_url(), "send")
             try:
                 await sender.start()
-                return await sender.send(outgoing, timeout if wait else 0.0)
+                return await sender.send(outgoing, timeout, wait=wait)
             finally:
                 await sender.close()
 

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         from services import logs, roles
         from services.dev import system
         from services.dev.postgres import AlreadyOwned, EmbeddedPostgresError
+        from services.intake.sender import NotSent
 
         logs.configure(log_level, "console")
 
@@ -46,20 +47,23 @@ def register(app: typer.Typer) -> None:
             async with system.running(data, http, amqp, _tell, token) as started:
                 found = dev_file()
                 system.write_description(found, started)
+                system.write_description(data / "running.json", started)
                 try:
                     _welcome(started)
                     await stopping.wait()
                     _tell("stopping")
                 finally:
-                    found.unlink(missing_ok=True)
+                    # Another one may have been started here since, on data of its own.
+                    if development().get("pid") == os.getpid():
+                        found.unlink(missing_ok=True)
 
         try:
             roles.run(main())
         except AlreadyOwned as error:
-            here = development()
+            here = development(data / "running.json")
             where = f": HTTP {here['http_url']}, AMQP {here['amqp_url']}" if here else ""
             raise UserError(f"{error}{where}") from None
-        except (system.PortTaken, EmbeddedPostgresError) as error:
+        except (system.PortTaken, EmbeddedPostgresError, NotSent) as error:
             raise UserError(str(error)) from None
 
     @app.command()

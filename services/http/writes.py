@@ -14,9 +14,9 @@ import uuid_utils
 from domain.recorded import Recorded
 from services.http.auth import Caller
 from services.http.guard import CURRENT, header
-from services.http.problems import Refused, unavailable
+from services.http.problems import RETRY_SOON, Refused, unavailable
 from services.http.service import Service
-from services.intake.sender import NotSent, Outgoing
+from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
 from services.store.log import LogRow
 
@@ -81,6 +81,10 @@ async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     deadline = loop.time() + service.settings.reply_timeout
     try:
         reply = await service.sender.send(command, service.settings.reply_timeout)
+    except Unconfirmed:
+        receipt = {"Location": f"/v1/commands/{command.command_id}"}
+        detail = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key or id"
+        raise Refused("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
     except NotSent:
         raise unavailable("the command was not taken; it may be sent again") from None
     if reply is None:

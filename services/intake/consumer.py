@@ -17,6 +17,8 @@ from aiormq.abc import AbstractChannel
 from faststream.rabbit import RabbitBroker
 from pamqp.commands import Basic
 
+from domain import DECIDER_OF_COMMAND
+from domain.streams import stream_of
 from services import messages, metrics
 from services.crash import AFTER_COMMIT, AFTER_DECIDE, BEFORE_ACK, CrashPoints
 from services.intake import topology
@@ -133,6 +135,8 @@ class CommandConsumer:
                 self._answers = await connection.channel(publisher_confirms=False)
                 self._dead = DeadLetters(await connection.channel(publisher_confirms=True, on_return_raises=True))
                 await self._broker.start()
+                if self._stopping:
+                    await self._subscriber.stop()
                 backoff.reached()
                 self._log.info("consuming commands")
                 return
@@ -326,14 +330,24 @@ class CommandConsumer:
             return False
         metrics.DEAD_LETTERS.labels(malformed.code).inc()
         properties = delivery.message.properties
-        self._log.warning("dead letter", code=malformed.code, detail=malformed.detail, pointer=malformed.pointer)
+        self._log.warning(
+            "dead letter",
+            code=malformed.code,
+            detail=malformed.detail,
+            pointer=malformed.pointer,
+            command=properties.message_id,
+            type=properties.message_type,
+            tenant=(properties.headers or {}).get("tenant"),
+        )
         error = Problem(malformed.code, malformed.detail, malformed.pointer)
         await self._answer(delivery, Reply(str(properties.message_id or ""), "rejected", error=error))
         return True
 
 
 def _context(command: Incoming) -> dict[str, Any]:
+    own = next(iter(DECIDER_OF_COMMAND[command.name].reads(command.command)), None)
     return {
+        "stream": stream_of(command.tenant, *own) if own is not None else None,
         "command": command.command_id,
         "type": command.name,
         "tenant": command.tenant,

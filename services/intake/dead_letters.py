@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import aio_pika
 import structlog
@@ -19,6 +21,25 @@ KEPT_BODY = 4096
 KEPT_HEADERS = 64 * 1024
 
 
+def kept_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers as far as they can be sent again: senders put bytes into them that no client can write."""
+    kept: dict[str, Any] = _texts(headers)
+    try:
+        if len(encode.field_table(kept)) <= KEPT_HEADERS:
+            return kept
+    except Exception as error:
+        structlog.get_logger("commands").debug("headers that cannot be kept", error=repr(error))
+    return {"tenant": str(kept.get("tenant"))[:63]}
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): _texts(item) for key, item in value.items()}
+    return [_texts(item) for item in value] if isinstance(value, list) else value
+
+
 class DeadLetters:
     """Publishes dead letters on a channel with confirms."""
 
@@ -29,9 +50,7 @@ class DeadLetters:
     async def bury(self, message: Message, reason: Malformed) -> bool:
         """Publish the message with its reason and return whether the broker confirmed it."""
         properties, body = message.properties, message.body
-        headers = dict(properties.headers or {})
-        if len(encode.field_table(headers)) > KEPT_HEADERS:
-            headers = {"tenant": str(headers.get("tenant"))[:63]}
+        headers = kept_headers(properties.headers or {})
         headers |= {
             "x-foldwork-code": reason.code,
             "x-foldwork-detail": reason.detail[:1000],

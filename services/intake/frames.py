@@ -193,8 +193,10 @@ def _table(encoded: bytes) -> dict[str, Any]:
     if known is None:
         try:
             known = decode.field_table(encoded)[1]
-        except (ValueError, PAMQPException) as error:
-            raise InvalidFrameError(str(error)) from error
+        except Exception:
+            # The frame is whole, only what the sender wrote into it is not: as a command without a tenant it becomes a
+            # dead letter, while an error here would end the connection, and the message would come again.
+            known = {}
         if len(encoded) <= _LONGEST_TABLE:
             if len(_tables) >= _MOST_TABLES:
                 _tables.clear()

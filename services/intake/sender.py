@@ -15,12 +15,17 @@ from aio_pika.exceptions import AMQPError, DeliveryError
 
 from services import messages
 from services.messages import Reply
+from services.settings import broker_user
 
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
 class NotSent(Exception):
-    """The broker did not confirm the command; it may be sent again under the same id."""
+    """The broker did not take the command."""
+
+
+class Unconfirmed(NotSent):
+    """The broker may have taken the command, but did not say so; send it again only under the same id or key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class CommandSender:
     def __init__(self, amqp_url: str, name: str = "sender") -> None:
         self._url = amqp_url
         self._name = name
+        # The broker vouches for it, and Foldwork's own user may speak for every tenant.
+        self._user = broker_user(amqp_url)
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchange: aio_pika.abc.AbstractExchange | None = None
@@ -87,10 +94,10 @@ class CommandSender:
         connection = self._connection
         return connection is not None and connection.connected.is_set() and not connection.is_closed
 
-    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
-        """Publish, and wait for the answer; None when it did not come within `timeout` seconds.
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.
 
-        Raises `NotSent` when the broker did not take the command in that time.
+        Raises `NotSent` when the broker did not take the command, `Unconfirmed` when it did not say in that time.
         """
         loop = asyncio.get_running_loop()
         correlation = uuid.uuid4().hex
@@ -99,6 +106,8 @@ class CommandSender:
         deadline = loop.time() + timeout
         try:
             await self._publish(outgoing, correlation, deadline)
+            if not wait:
+                return None
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
                     return await future
@@ -118,6 +127,7 @@ class CommandSender:
             content_type="application/json",
             delivery_mode=DeliveryMode.PERSISTENT,
             headers=outgoing.headers(),
+            user_id=self._user,
         )
         try:
             # aio-pika's own time-out is not obeyed while it reconnects.
@@ -126,7 +136,7 @@ class CommandSender:
         except DeliveryError as error:
             raise NotSent("the broker has no queue for commands, or refuses more of them") from error
         except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
-            raise NotSent(f"the broker did not confirm: {error or type(error).__name__}") from error
+            raise Unconfirmed(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _answered(self, message: AbstractIncomingMessage) -> None:
         future = self._waiting.get(message.correlation_id or "")

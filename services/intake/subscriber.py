@@ -37,6 +37,7 @@ class RawSubscriber(RabbitSubscriber):
 
     async def start(self) -> None:
         """Declare queue and bindings as any subscriber does, and consume."""
+        self._stopping = False  # an attempt to start that failed has stopped it
         await self.declare(await self._robust_channel())
         self._consume_lock = asyncio.Lock()
         calls, self.calls = self.calls, CallsCollection[Any]()

@@ -263,6 +263,9 @@ class _Batch:
         known = row.fingerprint if row else first.incoming.fingerprint if first else None
         if known is not None:
             if known == command.fingerprint:
+                if first is not None:
+                    # The first may itself repeat another one's key: its answer is that one's.
+                    row, first = row or first.row, first.first or first
                 return Outcome(command, row=row, first=first, recorded=False)
             refusal = Rejected("command-id-conflict", "another command came under this id")
             return Outcome(command, refusal=refusal, recorded=False)
@@ -289,7 +292,9 @@ class _Batch:
     def _demand_version(self, command: Incoming, context: Context) -> None:
         if command.expected_version is None:
             return
-        own = next(iter(DECIDER_OF_COMMAND[command.name].reads(command.command)), None)
+        # What has no id yet does not exist; the streams that its creation reads are others'.
+        brought = getattr(command.command, "id", None) is not None
+        own = next(iter(DECIDER_OF_COMMAND[command.name].reads(command.command)), None) if brought else None
         actual = 0
         if own is not None:
             context.state(*own)

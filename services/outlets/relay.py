@@ -24,6 +24,7 @@ from services import messages, metrics
 from services.intake.sender import Outgoing
 from services.intake.topology import declare_events
 from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
+from services.settings import broker_user
 from services.store.follower import Handle, OutsideUnavailable
 from services.store.log import LogRow
 
@@ -44,6 +45,8 @@ class _Confirms:
         channel.delivery_tag += count
         self._open = set(range(first, first + count))
         channel._on_confirm_frame = self._confirmed
+        channel._on_return_frame = self._returned
+        self._channel = channel
 
     async def _confirmed(self, frame: Basic.Ack | Basic.Nack) -> None:
         tag = frame.delivery_tag or 0
@@ -55,10 +58,17 @@ class _Confirms:
         elif not self._open:
             self.all.set_result(None)
 
+    async def _returned(self, frame: Basic.Return) -> None:
+        header: Any = await self._channel._get_frame()
+        await self._channel._read_content(frame, header)
+        if not self.all.done():
+            self.all.set_exception(OutsideUnavailable(f"no queue takes what goes to {frame.exchange}"))
+
 
 @lru_cache(maxsize=4096)
 def _method(exchange: str, key: str) -> bytes:
-    return bytes(Basic.Publish(exchange=exchange, routing_key=key).marshal())
+    # An event that nobody subscribed to is no loss; a command that reaches no queue is.
+    return bytes(Basic.Publish(exchange=exchange, routing_key=key, mandatory=exchange == COMMAND_EXCHANGE).marshal())
 
 
 def _header(properties: Basic.Properties, size: int) -> bytes:
@@ -96,6 +106,7 @@ class Publisher:
     def __init__(self, amqp_url: str, name: str) -> None:
         self._url = amqp_url
         self._name = name
+        self.user = broker_user(amqp_url)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
@@ -120,7 +131,7 @@ class Publisher:
             future.result(CONFIRM_SECONDS + 15)
         except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
             future.cancel()
-            raise OutsideUnavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+            raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         async with asyncio.timeout(CONFIRM_SECONDS):
@@ -140,7 +151,7 @@ class Publisher:
                 await confirms.all
             except Exception as error:
                 # Of a channel that closes, confirms end in whatever it closed with, a bare Exception included.
-                raise OutsideUnavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+                raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _open(self) -> AbstractRobustChannel:
         async with self._opening:
@@ -193,6 +204,7 @@ def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]
                             message_id=command.command_id,
                             message_type=command.name,
                             headers=command.headers(),
+                            user_id=publisher.user,
                         ),
                         len(command.body),
                     ),

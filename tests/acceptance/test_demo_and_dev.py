@@ -71,6 +71,11 @@ def test_a_system_for_development(tmp_path: Path) -> None:
         told, _ = tail.communicate(timeout=30)
         assert json.loads(told)["data"]["id"] == "first"
 
+        alone = foldwork(tmp_path, "send", "task.create", "--data", '{"id": "alone"}')
+        assert (alone.returncode, alone.stdout.split()[0]) == (0, "sent"), alone.stderr
+        twice = foldwork(tmp_path, "send", "task.create", "--wait", "--data", '{"id": "alone"}')
+        assert "taken" in twice.stdout
+
         refused = foldwork(tmp_path, "send", "task.complete", "--wait", "--data", '{"id": "nobody"}')
         assert refused.returncode == 1
         assert "not-found" in refused.stdout

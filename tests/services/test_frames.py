@@ -118,3 +118,16 @@ async def test_deliveries_alone_keep_the_connection_alive() -> None:
 async def test_what_is_no_frame_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidFrameError):
         await BulkFrameReceiver(Socket(data, 100)).get_frame()
+
+
+async def test_headers_that_cannot_be_read_do_not_end_the_connection() -> None:
+    properties = commands.Basic.Properties(message_id="m", headers={"ab": "cd"})
+    pieces = [
+        frame.marshal(commands.Basic.Deliver("ours", 1, False, "", "k"), 1),
+        frame.marshal(header.ContentHeader(0, 1, properties), 1).replace(b"\x02ab", b"\x02\xff\xfe"),
+        frame.marshal(body.ContentBody(b"x"), 1),
+    ]
+    taken, _ = await received(b"".join(pieces), 50)
+    assert [(message.properties.message_id, message.properties.headers, message.body) for message in taken] == [
+        ("m", {}, b"x")
+    ]

@@ -16,6 +16,7 @@ import pytest
 
 from services import messages
 from services.intake.consumer import CommandConsumer
+from services.intake.dead_letters import kept_headers
 from services.messages import Incoming
 from services.store.event_store import APPEND_LOCK
 from tests.eventually import eventually_async
@@ -124,6 +125,29 @@ async def test_a_connection_that_closes_while_idle_comes_back(migrated_url: str,
             assert (await client.answer(sent, timeout=5)).accepted
             assert consumer.unready == []
     assert created(migrated_url) == ["a", "b"]
+
+
+async def test_a_broker_that_was_late_at_the_start_may_go_and_come_back(migrated_url: str, amqp_url: str) -> None:
+    with broker_proxy(amqp_url) as (proxy, through):
+        proxy.down()
+        consumer = CommandConsumer(settings(migrated_url, through))
+        task = asyncio.create_task(consumer.run())
+        await eventually_async(lambda: consumer._subscriber._stopping or None, timeout=15)  # an attempt has failed
+        proxy.up()
+        async with Client(amqp_url) as client:
+            await eventually_async(lambda: consumer.unready == [] or None)
+            assert (await client.ask(TASK, {"id": "a"})).accepted
+            proxy.cut()
+            assert (await client.answer(await client.send(TASK, {"id": "b"}), timeout=5)).accepted
+        await consumer.stop()
+        await task
+
+
+def test_headers_that_no_client_can_write_are_kept_as_text() -> None:
+    odd = {"tenant": b"acm\xe9", "list": [b"\xff", 1], "table": {"deep": b"\xfe"}}
+    assert kept_headers(odd) == {"tenant": "acm\\xe9", "list": ["\\xff", 1], "table": {"deep": "\\xfe"}}
+    assert kept_headers({"tenant": "acme", "object": object()}) == {"tenant": "acme"}
+    assert kept_headers({"tenant": "acme", "long": "x" * 70_000}) == {"tenant": "acme"}
 
 
 async def test_a_connection_that_closes_between_commit_and_ack_repeats_nothing(

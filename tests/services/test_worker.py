@@ -320,3 +320,22 @@ def test_tenants_do_not_meet(worker: Worker, migrated_url: str) -> None:
     theirs = replace(create("a", "c", idempotency_key="k"), tenant="other")
     assert [told(reply) for reply in replies(worker.run([ours, theirs]))] == [ACCEPTED, ACCEPTED]
     assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "other/task-a"]
+
+
+def test_a_repetition_of_a_repetition_is_answered_alike(worker: Worker) -> None:
+    batch = [
+        create("t", "a", idempotency_key="k"),
+        create("t", "b", idempotency_key="k"),
+        create("t", "b", idempotency_key="k"),
+    ]
+    first, second, third = replies(worker.run(batch))
+    assert first.events == second.events == third.events != ()
+    assert (second.duplicate, third.duplicate) == (True, True)
+
+
+def test_what_brings_no_id_is_at_version_nought(worker: Worker) -> None:
+    worker.run([incoming(builders.workflow())])
+    data = b'{"workflow_id": "w", "tasks": [{}, {}]}'
+    command, fingerprint = messages.parse_data("activity.create", data)
+    (reply,) = replies(worker.run([incoming(command, fingerprint=fingerprint, expected_version=0)]))
+    assert reply.error is None or reply.error.code != "version-conflict"
