@@ -17,6 +17,7 @@ import psycopg
 
 import projections
 from domain import EVENTS as ALL_EVENTS
+from domain.recorded import Recorded
 from projections import ReadModel, follower_name
 from services.store import log
 from services.store.connect import connect
@@ -28,6 +29,8 @@ BUILD_BATCH = 5000
 _KEPT, _KEPT_BUILDING = 2048, 12_000
 # How long a switch waits for those who read the old tables, in milliseconds; it is tried again.
 _SWITCH_WAIT = 2000
+# Decoded events that followers of one process share, in each of two generations.
+_DECODED = 2000
 
 Progress = Callable[[int, int, float, float], None]
 
@@ -44,10 +47,28 @@ class UnknownReadModel(Exception):
     """There is no read model of this name."""
 
 
+class _Decoded:
+    """The events that were decoded last, for all followers of one log in this process: they read the same ones."""
+
+    def __init__(self) -> None:
+        self._young: dict[int, Recorded] = {}
+        self._old: dict[int, Recorded] = {}
+
+    def of(self, row: LogRow) -> Recorded:
+        """Return a row's event, decoding it if nobody has lately."""
+        found = self._young.get(row.position) or self._old.get(row.position)
+        if found is None:
+            if len(self._young) >= _DECODED:
+                self._old, self._young = self._young, {}
+            found = self._young[row.position] = row.recorded()
+        return found
+
+
 class _Folding:
     """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
 
-    def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:
+    def __init__(self, model: ReadModel, suffix: str, keep: int, decoded: _Decoded | None = None) -> None:
+        self._recorded: Callable[[LogRow], Recorded] = decoded.of if decoded is not None else LogRow.recorded
         self._events = model.EVENTS
         self._projection = model.projection(suffix, keep)
         self._next: int | None = None
@@ -59,7 +80,7 @@ class _Folding:
         self._next = None
         events = self._events
         # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
-        batch = [row.recorded() for row in rows if row.name in events or row.name not in ALL_EVENTS]
+        batch = [self._recorded(row) for row in rows if row.name in events or row.name not in ALL_EVENTS]
         self._projection.project(conn, batch)
         self._next = rows[-1].position + 1
 
@@ -70,9 +91,10 @@ class ServingFollower(Follower):
     Tables of another version than the code's are left alone, since their columns are not the code's.
     """
 
-    def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
+    def __init__(self, model: ReadModel, *, batch: int = 500, decoded: _Decoded | None = None) -> None:
         super().__init__(follower_name(model, projections.suffix(model)), self._fold, batch=batch)
         self._model = model
+        self._decoded = decoded
         self._folding: _Folding | None = None
 
     def _fold(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
@@ -87,7 +109,7 @@ class ServingFollower(Follower):
             self._folding = None
         elif self._folding is None or name != self.name:
             self.name = name
-            self._folding = _Folding(self._model, suffix, _KEPT)
+            self._folding = _Folding(self._model, suffix, _KEPT, self._decoded)
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch; without a row to lock, look whether other tables serve now."""
@@ -165,9 +187,10 @@ class BuildingFollower(Follower):
 def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
     """Return a follower for each read model, and one for each that is being built."""
     found: list[Follower] = []
+    decoded = _Decoded()
     with connect(database_url, "projections", autocommit=True) as conn:
         for model in projections.READ_MODELS:
-            found.append(ServingFollower(model, batch=batch))
+            found.append(ServingFollower(model, batch=batch, decoded=decoded))
             found[-1].enlist(conn)
             _, building = _tables(conn, model)
             if building is not None and projections.version_of(building) == model.VERSION:

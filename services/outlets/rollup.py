@@ -39,7 +39,17 @@ _Key = tuple[str, str]
 # Never change it: ids of events and commands that were recorded are made from it.
 _NAMESPACE = uuid.UUID("5f2f7b1c-6a0e-5c58-9d1b-6d0f7a3f5e21")
 # These can move nothing that a status is made of.
-_QUIET = frozenset({"task.data-saved", "task.fields-changed", "task.rescheduled", "task.attributes-resolved"})
+_QUIET = frozenset(
+    {
+        # A child that is only made is as open as it was before, when the activity told of it.
+        "activity.created",
+        "task.created",
+        "task.data-saved",
+        "task.fields-changed",
+        "task.rescheduled",
+        "task.attributes-resolved",
+    }
+)
 
 _LOAD = """
 SELECT r.tenant, r.activity_id, r.status, r.version, r.state
