@@ -311,7 +311,7 @@ class CommandConsumer:
         # A reply that cannot be delivered is the asker's loss alone; it never holds up the acknowledgement.
         with suppress(Exception):
             async with asyncio.timeout(1.0):
-                channel: Any = await self._answers.get_underlay_channel()
+                channel: Any = await _reopened(self._answers)
                 await channel.basic_publish(
                     messages.encode_reply(reply),
                     routing_key=properties.reply_to,
@@ -342,6 +342,16 @@ class CommandConsumer:
         error = Problem(malformed.code, malformed.detail, malformed.pointer)
         await self._answer(delivery, Reply(str(properties.message_id or ""), "rejected", error=error))
         return True
+
+
+async def _reopened(robust: AbstractRobustChannel) -> AbstractChannel:
+    """Return the channel under a robust one; after a reconnect the consumer's may be open before this one is."""
+    while True:
+        await robust.ready()
+        channel = await robust.get_underlay_channel()
+        if not channel.is_closed:
+            return channel
+        await asyncio.sleep(0.01)
 
 
 def _context(command: Incoming) -> dict[str, Any]:
