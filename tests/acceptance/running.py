@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.dev.postgres import EmbeddedPostgres
 from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -89,3 +90,5 @@ def dev(folder: Path, *arguments: str) -> Iterator[Dev]:
         yield started.until_ready()
     finally:
         started.end()
+        # Under root the cluster lies outside of the folder, where nobody would clear it away.
+        EmbeddedPostgres(folder / ".foldwork" / "postgres").remove()
