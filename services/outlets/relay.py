@@ -13,7 +13,6 @@ from typing import Any
 
 import aio_pika
 import psycopg
-import structlog
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aiormq.abc import ChannelFrame
 from aiormq.exceptions import AMQPError, DeliveryError
@@ -111,7 +110,6 @@ class Publisher:
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._opening = asyncio.Lock()
-        self._log = structlog.get_logger(name)
 
     async def start(self) -> None:
         """Take the running loop for the threads' calls; the connection is made when there is something to publish."""
