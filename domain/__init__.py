@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from domain import activity, directory, task_decide, workflow
+from domain import activity, directory, workflow
 from domain.decider import Decider
 from domain.streams import ENTRY_KINDS
+from domain.task import decide as task
 
-AGGREGATES: tuple[Decider, ...] = (workflow.DECIDER, activity.DECIDER, task_decide.DECIDER, directory.DECIDER)
+AGGREGATES: tuple[Decider, ...] = (workflow.DECIDER, activity.DECIDER, task.DECIDER, directory.DECIDER)
 # Command and event names are the contract of wire and store, and never get a second meaning.
 COMMANDS: dict[str, type] = {name: kind for decider in AGGREGATES for name, kind in decider.commands.items()}
 EVENTS: dict[str, type] = {name: kind for decider in AGGREGATES for name, kind in decider.events.items()}
@@ -17,6 +18,6 @@ STATUS_CATEGORY = "activity_status"
 DECIDER_OF_CATEGORY: dict[str, Decider] = {
     "workflow": workflow.DECIDER,
     "activity": activity.DECIDER,
-    "task": task_decide.DECIDER,
+    "task": task.DECIDER,
     **dict.fromkeys(ENTRY_KINDS, directory.DECIDER),
 }

@@ -13,14 +13,20 @@ from domain.decider import Claim, Context, Decider, Decision, checked_id, checke
 from domain.directory import Eligibility, People, actor_kind, known_hub
 from domain.errors import Rejected
 from domain.lifecycle import FAILED, TERMINAL, permit
-from domain.task import Task, TaskAssigned, TaskCreated
-from domain.task_decide import MOST_ASSIGNEES, canceled, changed_fields, resolved_assignees
+from domain.plan import Attribute, DispatchPlan, Feed
+from domain.task import Task, TaskCreated, sending
+from domain.task.creation import MOST_ASSIGNEES, assignees_of, demand_references, new_task
+from domain.task.decide import changed_fields
+from domain.task.ending import canceled
 from domain.workflow import Step, Workflow
 
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """One step's task. `assignees` left out takes the step's default people; an empty list means nobody, on purpose."""
+    """One step's task. Without `assignees` it goes to the step's default people, else to the member behind `operator`.
+
+    An empty list means nobody, on purpose.
+    """
 
     id: str | None = None
     title: str | None = None
@@ -29,6 +35,11 @@ class NewTask:
     start: str | None = None
     end: str | None = None
     hub: str | None = None
+    commerce: str | None = None
+    route: str | None = None
+    operator: str | None = None
+    attributes: tuple[Attribute, ...] = ()
+    plan: DispatchPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,7 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
     wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
     people.load(reference for references in wanted for reference in references[:MOST_ASSIGNEES])
+    sending.load(command.tasks, context)
     events: list[tuple[str, Any]] = [(context.stream("activity", activity_id), created)]
     for index, (task, step) in enumerate(pairs):
         events += _child(index, task, step, created, people, context)
@@ -191,9 +203,11 @@ def _child(
     checked_schedule(task.start, task.end, pointer)
     if task.hub is not None:
         known_hub(context, task.hub, f"{pointer}/hub")
+    demand_references(task, context, pointer)
     rule = Eligibility(activity.project, step.roles, step.whitelist, step.blacklist)
     wanted = step.assignees if task.assignees is None else task.assignees
-    assignees = resolved_assignees(wanted, people, rule, context, f"{pointer}/assignees")
+    operator = task.operator if task.assignees is None else None
+    assignees = assignees_of(wanted, operator, people, rule, context, pointer)
     child = activity.children[index]
     created = TaskCreated(
         id=child,
@@ -207,15 +221,30 @@ def _child(
         end=task.end,
         hub=task.hub if task.hub is not None else activity.hub,
         project=activity.project,
+        commerce=task.commerce,
+        route=task.route,
+        operator=task.operator,
         roles=step.roles,
         whitelist=step.whitelist,
         blacklist=step.blacklist,
         after=activity.children[:index] if activity.gating == "sequential" else (),
+        workflow_id=activity.workflow_id,
+        feeds=_feeds(index, activity),
+        plan=task.plan,
     )
     stream = context.stream("task", child)
-    yield stream, created
-    if assignees:
-        yield stream, TaskAssigned(child, activity.id, assignees)
+    for event in new_task(created, assignees, task.attributes, context):
+        yield stream, event
+
+
+def _feeds(index: int, activity: ActivityCreated) -> tuple[Feed, ...]:
+    """Return what later steps take over from this one."""
+    return tuple(
+        Feed(activity.children[later], mapping.from_field, mapping.to_field)
+        for later, step in enumerate(activity.steps)
+        for mapping in step.field_mapping
+        if mapping.step == index
+    )
 
 
 def _present(activity_id: str, context: Context) -> Activity:
@@ -275,7 +304,9 @@ def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable
     if not isinstance(command, CreateActivity):
         return (("activity", command.id),)
     own = () if command.id is None else (("activity", command.id),)
-    return (*own, ("workflow", command.workflow_id), *(("task", task.id) for task in command.tasks if task.id))
+    tasks = (("task", task.id) for task in command.tasks if task.id)
+    others = (stream for task in command.tasks for stream in sending.reads(task))
+    return (*own, ("workflow", command.workflow_id), *tasks, *others)
 
 
 DECIDER = Decider(

@@ -157,6 +157,11 @@ def instant(text: str, pointer: str) -> datetime:
     return moment
 
 
+def text_of(moment: datetime) -> str:
+    """Return an instant of the service's own as text: UTC with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
 def checked_schedule(start: str | None, end: str | None, pointer: str) -> None:
     """Refuse times that are no times and an end before its start."""
     first = instant(start, f"{pointer}/start") if start is not None else None

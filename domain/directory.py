@@ -1,4 +1,4 @@
-"""Whatever a command may refer to: hubs, projects, members, commerces, routes, operators, and the tenant's policies.
+"""Whatever a command may refer to: hubs, projects, members, commerces, routes, operators, and what a tenant configures.
 
 An entry is its own stream, `<tenant>/<kind>-<id>`, so what was registered a moment ago is found.
 """
@@ -9,15 +9,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from domain import configuration
 from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, merged, own_id
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, SYSTEM, permit
 from domain.streams import ID
 
-Kind = Literal["hub", "project", "member", "commerce", "route", "operator", "policy"]
-POLICIES: Mapping[str, tuple[str, ...]] = {"late-completion": ("flag", "allow", "reject")}
+Kind = Literal[
+    "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
+]
 # Fields of a member that name one person, and the claim that keeps each unique in the tenant.
 _MEMBER_CLAIMS = {"email": "member-email", "account_id": "member-account", "operator_id": "member-operator"}
+# How a reference names a person by one of these.
+_OTHER_NAMES = {"account:": "member-account", "operator:": "member-operator"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +166,7 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
 
     name = fields.get("name")
     demand("name", isinstance(name, str) and 0 < len(name) <= 200, "a text of 1 to 200 characters")
-    if kind == "policy":
-        if entry_id not in POLICIES:
-            raise Rejected("invalid", f"the policies are {', '.join(POLICIES)}", "/id")
-        if fields.get("value") not in POLICIES[entry_id]:
-            raise Rejected("invalid", f"{entry_id} is one of {', '.join(POLICIES[entry_id])}", "/fields/value")
+    configuration.check(kind, entry_id, fields)
     if kind == "member":
         if entry_id == SYSTEM:
             raise Rejected("invalid", "this id speaks for the system itself", "/id")
@@ -175,7 +175,9 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         demand("email", isinstance(email, str) and is_email(email), "an e-mail address")
         whole = isinstance(account, int) and not isinstance(account, bool) and 0 < account < 2**53
         demand("account_id", whole, "a whole number from 1 to 2^53")
-        demand("operator_id", isinstance(fields.get("operator_id"), str), "a text")
+        operator = fields.get("operator_id")
+        # It is the key of a claim, and an index takes only so much.
+        demand("operator_id", isinstance(operator, str) and 0 < len(operator) <= 200, "a text of 1 to 200 characters")
         demand(
             "actor_roles", isinstance(roles, list) and all(isinstance(role, str) for role in roles), "a list of texts"
         )
@@ -234,6 +236,19 @@ def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
     return entry
 
 
+def known_person(context: Context, reference: str, pointer: str) -> str:
+    """Return the member that a reference names; unlike `People` alone, it registers nobody."""
+    people = People(context)
+    try:
+        (member,) = people.resolve((reference,), pointer)
+    except Rejected as refusal:
+        # The command names one person, not a list of them.
+        raise Rejected(refusal.code, refusal.detail, pointer) from None
+    if people.is_new(member):
+        raise Rejected("not-found", f"no member has the e-mail {reference}", pointer)
+    return member
+
+
 def known_hub(context: Context, hub: str, pointer: str) -> None:
     """Refuse an unknown hub, but only in a tenant that has registered hubs."""
     checked_id(hub, pointer)
@@ -267,6 +282,10 @@ class People:
         references = tuple(references)
         self.context.all_holders("member-email", [text.casefold() for text in references if is_email(text)])
         self.context.all_states("member", [text for text in references if ID.match(text)])
+        for form, claim in _OTHER_NAMES.items():
+            named = [text.removeprefix(form).casefold() for text in references if text.startswith(form)]
+            if named:
+                self.context.all_holders(claim, named)
 
     def resolve(self, references: Iterable[str], pointer: str) -> tuple[str, ...]:
         """Return member ids for ids and e-mails, in order and each once; `places` says where each was named first."""
@@ -277,6 +296,8 @@ class People:
             at = f"{pointer}/{index}"
             if "@" in reference:
                 self.places.setdefault(self._by_email(reference, at), at)
+            elif ":" in reference:
+                self.places.setdefault(self._by_other_name(reference, at), at)
             else:
                 self.places.setdefault(known(self.context, "member", reference, at).id, at)
         return tuple(self.places)
@@ -296,6 +317,16 @@ class People:
         if self.context.holder("registered", "member") is None:
             self.claims[Claim("registered", "member")] = member
         return member
+
+    def _by_other_name(self, reference: str, pointer: str) -> str:
+        form, _, name = reference.partition(":")
+        claim = _OTHER_NAMES.get(f"{form}:")
+        if claim is None:
+            raise Rejected("invalid", "a person is a member id, an e-mail, account:<number> or operator:<id>", pointer)
+        member = self.context.holder(claim, name.casefold())
+        if member is None:
+            raise Rejected("not-found", f"no member has the {form} {name}", pointer)
+        return known(self.context, "member", member, pointer).id
 
     def is_new(self, member: str) -> bool:
         """Tell whether this command itself registers the member."""

@@ -1,8 +1,9 @@
 """The life of a task as one table, state by command; guards, allowed actions, the diagram and the tests read it.
 
-A cell holds the state that the command leads to, or the code of the refusal. Two commands depend on more than the
-state, and say so at their own place: `task.assign` with `start` leads on to ACTIVE, and `task.cancel` reaches a
-FAILED task when its activity was cancelled.
+A cell holds the state that the command leads to, or the code of the refusal. Three commands depend on more than the
+state, and say so at their own place: `task.assign` with `start` leads on to ACTIVE, `task.cancel` reaches a FAILED task
+when its activity was cancelled, and `task.submit-result` ends a task as its result says, one that has ended only by
+a hard override.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _row(
     return {OPEN: opened, ACTIVE: active, PAUSED: paused, COMPLETED: completed, FAILED: failed, CANCELED: canceled}
 
 
-_T = "terminal"
+_T, _R = "terminal", "result-final"
 TABLE: Mapping[str, Mapping[Lifecycle, Cell]] = {
     # command:             OPEN              ACTIVE                PAUSED                COMPLETED, FAILED, CANCELED
     "task.assign": _row(OPEN, "already-processing", "already-processing", _T, _T, _T),
@@ -51,6 +52,10 @@ TABLE: Mapping[str, Mapping[Lifecycle, Cell]] = {
     "task.error": _row(FAILED, FAILED, FAILED, _T, _T, _T),
     "task.cancel": _row(CANCELED, CANCELED, CANCELED, _T, _T, _T),
     "task.retry": _row("not-failed", "not-failed", "not-failed", "not-failed", OPEN, "not-failed"),
+    "task.retry-resolution": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
+    "task.resolve-target": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
+    "task.dispatch": _row(OPEN, "not-ready", "not-ready", "not-ready", "not-ready", "not-ready"),
+    "task.submit-result": _row(COMPLETED, COMPLETED, COMPLETED, _R, _R, _R),
 }
 
 _DETAIL = {
@@ -58,6 +63,8 @@ _DETAIL = {
     "already-processing": "the task is being worked on already",
     "not-processing": "the task is not being worked on",
     "not-failed": "only a failed task is tried again",
+    "not-ready": "only an open task is dispatched",
+    "result-final": "the task has ended; only a hard override gives it another result",
 }
 
 # Who may give a command: the kinds of actor, and the code that anyone else is refused with.
@@ -66,6 +73,7 @@ _ANYONE = frozenset({ASSIGNEE, MANAGER, SYSTEM, OTHER})
 _WORKER = frozenset({ASSIGNEE, SYSTEM})
 _LEAD = frozenset({MANAGER, SYSTEM})
 _INVOLVED = frozenset({ASSIGNEE, MANAGER, SYSTEM})
+_SERVICE = frozenset({SYSTEM})
 RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
     "task.create": (_ANYONE, "forbidden"),
     "task.assign": (_LEAD, "forbidden"),
@@ -80,6 +88,14 @@ RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
     "task.error": (_INVOLVED, "forbidden"),
     "task.cancel": (_LEAD, "forbidden"),
     "task.retry": (_LEAD, "forbidden"),
+    "task.retry-resolution": (_LEAD, "forbidden"),
+    "task.resolve-target": (_LEAD, "forbidden"),
+    "task.dispatch": (_LEAD, "forbidden"),
+    "task.submit-result": (_INVOLVED, "forbidden"),
+    "task.report-dispatch": (_SERVICE, "forbidden"),
+    "task.wake": (_SERVICE, "forbidden"),
+    "tracker.pause": (_ANYONE, "forbidden"),
+    "tracker.resume": (_ANYONE, "forbidden"),
     "activity.create": (_ANYONE, "forbidden"),
     "activity.change": (_LEAD, "forbidden"),
     "activity.cancel": (_LEAD, "forbidden"),
@@ -108,8 +124,14 @@ def permit(command: str, kind: str) -> None:
         raise Rejected(code, detail)
 
 
-def allowed_actions(current: Lifecycle, assigned: bool, kind: str) -> tuple[str, ...]:
-    """Return the commands that this kind of actor can give to a task in this state, in the table's order."""
+def allowed_actions(
+    current: Lifecycle, assigned: bool, kind: str, *, resolution: str = "NONE", dispatchable: bool = False
+) -> tuple[str, ...]:
+    """Return the commands that this kind of actor can give to a task in this state, in the table's order.
+
+    `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way.
+    """
+    unresolved = resolution in ("PENDING", "FAILED")
     return tuple(
         command
         for command, row in TABLE.items()
@@ -118,6 +140,9 @@ def allowed_actions(current: Lifecycle, assigned: bool, kind: str) -> tuple[str,
         and not (assigned and command in ("task.assign", "task.claim"))
         and not (not assigned and command in ("task.reassign", "task.unassign"))
         and not (not assigned and command == "task.complete" and current is OPEN)
+        and not (unresolved and command in ("task.process", "task.dispatch"))
+        and not (not unresolved and command in ("task.retry-resolution", "task.resolve-target"))
+        and not (not dispatchable and command == "task.dispatch")
     )
 
 
@@ -131,4 +156,9 @@ def mermaid() -> str:
     ]
     arrows.append(f"    {OPEN} --> {ACTIVE}: task.assign with start")
     arrows.append(f"    {FAILED} --> {CANCELED}: task.cancel once the activity is cancelled")
+    arrows += [
+        f"    {state} --> {target}: task.submit-result"
+        for state in (OPEN, ACTIVE, PAUSED)
+        for target in (FAILED, CANCELED)
+    ]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {OPEN}: task.create, activity.create", *sorted(arrows)])

@@ -6,7 +6,18 @@ import re
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 TENANT = re.compile(r"[a-z0-9-]{1,63}\Z")
-ENTRY_KINDS = ("hub", "project", "member", "commerce", "route", "operator", "policy")
+ENTRY_KINDS = (
+    "hub",
+    "project",
+    "member",
+    "commerce",
+    "route",
+    "operator",
+    "policy",
+    "attribute",
+    "targeting",
+    "dispatch",
+)
 
 
 def stream_of(tenant: str, category: str, entity_id: str) -> str:

@@ -14,6 +14,16 @@ from domain.lifecycle import permit
 Gating = Literal["none", "sequential"]
 Failure = Literal["wait_all", "fail_fast"]
 MOST_STEPS = 10
+MOST_MAPPINGS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMapping:
+    """A field of an earlier step, counted from 0, that fills this step's `to_field` if it is blank by then."""
+
+    step: int
+    from_field: str
+    to_field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Step:
     roles: tuple[str, ...] = ()
     whitelist: tuple[str, ...] = ()
     blacklist: tuple[str, ...] = ()
+    field_mapping: tuple[FieldMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +207,27 @@ def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
             if step.flow_id in seen:
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
             seen.add(step.flow_id)
+        _check_mapping(step, index)
         members = people.resolve(step.assignees, f"/steps/{index}/assignees")
         checked.append(replace(step, assignees=members))
     return tuple(checked)
+
+
+def _check_mapping(step: Step, index: int) -> None:
+    filled: set[str] = set()
+    if len(step.field_mapping) > MOST_MAPPINGS:
+        detail = f"a step takes at most {MOST_MAPPINGS} fields from earlier ones"
+        raise Rejected("invalid", detail, f"/steps/{index}/field_mapping")
+    for number, mapping in enumerate(step.field_mapping):
+        at = f"/steps/{index}/field_mapping/{number}"
+        if not 0 <= mapping.step < index:
+            raise Rejected("invalid", "a field comes from an earlier step, counted from 0", f"{at}/step")
+        for name in ("from_field", "to_field"):
+            if not 1 <= len(getattr(mapping, name)) <= 100:
+                raise Rejected("invalid", "a field's name has 1 to 100 characters", f"{at}/{name}")
+        if mapping.to_field in filled:
+            raise Rejected("invalid", f"{mapping.to_field} is filled twice", f"{at}/to_field")
+        filled.add(mapping.to_field)
 
 
 def evolve(state: Workflow | None, event: WorkflowDefined | WorkflowChanged | WorkflowRetired) -> Workflow | None:
@@ -227,6 +256,7 @@ def stored_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
 def step_of(stored: dict[str, Any]) -> Step:
     """Return a step from its form in an event's old and new values."""
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    values["field_mapping"] = tuple(FieldMapping(**mapping) for mapping in values.get("field_mapping", ()))
     return Step(**values)
 
 

@@ -16,9 +16,13 @@ from domain.lifecycle import Lifecycle
 from domain.recorded import Recorded
 from domain.task import (
     EVENTS,
+    DispatchFailed,
+    DispatchRequested,
+    DispatchSucceeded,
     ResolutionFailed,
     TargetsResolved,
     TaskAssigned,
+    TaskBecameOverdue,
     TaskCanceled,
     TaskCompleted,
     TaskCreated,
@@ -26,6 +30,7 @@ from domain.task import (
     TaskFieldsChanged,
     TaskPaused,
     TaskReassigned,
+    TaskReopened,
     TaskRescheduled,
     TaskResumed,
     TaskRetried,
@@ -138,6 +143,27 @@ def _retried(facts: TaskFacts, event: TaskRetried, at: str) -> None:
     facts.ended_at = None
 
 
+def _reopened(facts: TaskFacts, event: TaskReopened, at: str) -> None:
+    facts.status = "open"
+    facts.ended_at = None
+
+
+def _overdue(facts: TaskFacts, event: TaskBecameOverdue, at: str) -> None:
+    facts.overdue = True
+
+
+def _requested(facts: TaskFacts, event: DispatchRequested, at: str) -> None:
+    facts.dispatch = "REQUESTED"
+
+
+def _dispatched(facts: TaskFacts, event: DispatchSucceeded, at: str) -> None:
+    facts.dispatch = "DISPATCHED"
+
+
+def _not_dispatched(facts: TaskFacts, event: DispatchFailed, at: str) -> None:
+    facts.dispatch = "GAVE_UP" if event.final else "REQUESTED"
+
+
 def _changed(facts: TaskFacts, event: TaskFieldsChanged, at: str) -> None:
     if "title" in event.new:
         facts.title = event.new["title"]
@@ -145,6 +171,7 @@ def _changed(facts: TaskFacts, event: TaskFieldsChanged, at: str) -> None:
 
 def _rescheduled(facts: TaskFacts, event: TaskRescheduled, at: str) -> None:
     facts.start, facts.end = event.start, event.end
+    facts.overdue = False
 
 
 def _resolved(facts: TaskFacts, event: TargetsResolved, at: str) -> None:
@@ -165,6 +192,7 @@ def _end(facts: TaskFacts, status: str, at: str) -> None:
     _stop(facts, at)
     facts.status = status
     facts.ended_at = at
+    facts.overdue = False
 
 
 _CHANGES: dict[type, Callable[[Any, Any, str], None]] = {
@@ -183,6 +211,11 @@ _CHANGES: dict[type, Callable[[Any, Any, str], None]] = {
     TaskRescheduled: _rescheduled,
     TargetsResolved: _resolved,
     ResolutionFailed: _unresolved,
+    DispatchRequested: _requested,
+    DispatchSucceeded: _dispatched,
+    DispatchFailed: _not_dispatched,
+    TaskReopened: _reopened,
+    TaskBecameOverdue: _overdue,
 }
 
 

@@ -15,9 +15,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from domain import COMMANDS
 from domain.activity import NewTask
 from domain.decider import SYSTEM
+from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.streams import ID, TENANT, split_stream
-from domain.task import Attribute
-from domain.workflow import Step
+from domain.workflow import FieldMapping, Step
 from services.store import codec
 from services.store.log import LogRow
 
@@ -34,7 +34,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
 _REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
 
-for _kind in (*COMMANDS.values(), NewTask, Attribute, Step):
+for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 _VALIDATORS = {name: TypeAdapter(kind).validator for name, kind in COMMANDS.items()}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from domain.activity import CreateActivity, NewTask
 from domain.directory import RegisterEntry
+from domain.plan import DispatchPlan
 from domain.task import CreateTask
 from domain.workflow import DefineWorkflow, Step
 
@@ -49,3 +50,12 @@ def manager(id: str = "max", project: str = "p", **fields: Any) -> RegisterEntry
 def entry(kind: Any, id: str, **fields: Any) -> RegisterEntry:  # noqa: A002
     """Return the registration of anything else that commands refer to."""
     return RegisterEntry(kind, id, fields)
+
+
+def plan(channel: str = "EMAIL", **rest: Any) -> DispatchPlan:
+    """Return a plan by which a task goes out, never by itself unless `scheduled_at` says when."""
+    return DispatchPlan(channel, **rest)
+
+
+# Who takes what goes out by e-mail.
+EMAIL = entry("dispatch", "EMAIL", provider="console")

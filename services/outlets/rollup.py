@@ -48,6 +48,12 @@ _QUIET = frozenset(
         "task.fields-changed",
         "task.rescheduled",
         "task.attributes-resolved",
+        "task.fields-mapped",
+        "task.became-overdue",
+        "task.wake-set",
+        "task.dispatch-requested",
+        "task.dispatch-failed",
+        "task.result-recorded",
     }
 )
 

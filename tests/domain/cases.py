@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from domain.decider import Claim
-from tests.given import Outcome
+from tests.given import Outcome, given
 
 DONE, IGNORED = "done", "ignored"
 
@@ -63,11 +63,48 @@ CONTRACT: dict[str, set[str]] = {
     },
     "task.pause": {DONE, "invalid", "not-found", "not-processing", "not-assignee"},
     "task.save": {DONE, IGNORED, "invalid", "not-found", "not-assignee", "terminal"},
-    "task.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "terminal"},
+    "task.change": {
+        DONE,
+        IGNORED,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "already-processing",
+        "not-eligible",
+        "not-assignee",
+        "blocked",
+        "late",
+        "terminal",
+    },
     "task.complete": {DONE, "invalid", "not-found", "not-assignee", "blocked", "late", "terminal"},
     "task.error": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.retry": {DONE, "invalid", "not-found", "forbidden", "not-failed", "activity-canceled"},
+    "task.retry-resolution": {DONE, "invalid", "not-found", "forbidden", "not-unresolved", "terminal"},
+    "task.resolve-target": {
+        DONE,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "target-locked",
+        "not-unresolved",
+        "terminal",
+    },
+    "task.dispatch": {DONE, "invalid", "not-found", "forbidden", "not-ready"},
+    "task.report-dispatch": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
+    "task.submit-result": {
+        DONE,
+        IGNORED,
+        "invalid",
+        "not-found",
+        "forbidden",
+        "blocked",
+        "result-final",
+        "activity-canceled",
+    },
+    "task.wake": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
+    "tracker.pause": {DONE, "invalid", "not-found", "forbidden", "not-processing"},
+    "tracker.resume": {DONE, "invalid", "not-found", "forbidden", "not-paused", "blocked"},
     "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible"},
     "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled"},
     "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
@@ -138,6 +175,15 @@ def ignored(command: str, why: str, run: Callable[[], Outcome]) -> Case:
 def refused(command: str, code: str, why: str, run: Callable[[], Outcome], pointer: str = "") -> Case:
     """Expect a refusal with this code, at this place of the command's data."""
     return Case(command, code, why, run, pointer=pointer)
+
+
+def ids_and_strangers(kind: type, name: str, *rest: Any) -> list[Case]:
+    """Return the cases that every command on one task shares."""
+    return [
+        refused(name, "invalid", "an id with a slash", lambda: given().when(kind("a/b", *rest)), "/id"),
+        refused(name, "invalid", "an id with a NUL", lambda: given().when(kind("a\0", *rest)), "/id"),
+        refused(name, "not-found", "an unknown task", lambda: given().when(kind("nope", *rest)), "/id"),
+    ]
 
 
 def each(cases: Sequence[Case]) -> pytest.MarkDecorator:

@@ -39,8 +39,8 @@ def running(*more: Any, **rest: Any) -> Given:
 
 
 CREATED = ActivityCreated("a", "Visit", "w", 1, "Visit", steps(2), "none", "wait_all", ("t1", "t2"))
-FIRST = TaskCreated("t1", "Step 1", "a", 0, "flow-1")
-SECOND = TaskCreated("t2", "Step 2", "a", 1, "flow-2")
+FIRST = TaskCreated("t1", "Step 1", "a", 0, "flow-1", workflow_id="w")
+SECOND = TaskCreated("t2", "Step 2", "a", 1, "flow-2", workflow_id="w")
 
 CREATE = [
     done("activity.create", "nobody's tasks", lambda: create(), [CREATED, FIRST, SECOND], {IN_USE: "a"}),
@@ -107,7 +107,7 @@ CREATE = [
             replace(CREATED, steps=steps(3), gating="sequential", children=("t1", "t2", "t3")),
             FIRST,
             replace(SECOND, after=("t1",)),
-            TaskCreated("t3", "Step 3", "a", 2, "flow-3", after=("t1", "t2")),
+            TaskCreated("t3", "Step 3", "a", 2, "flow-3", after=("t1", "t2"), workflow_id="w"),
         ],
     ),
     done(
@@ -146,6 +146,7 @@ CREATE = [
                 roles=("r",),
                 whitelist=("ann",),
                 blacklist=("bob",),
+                workflow_id="w",
             ),
             TaskAssigned("t1", "a", ("ann",)),
         ],

@@ -32,15 +32,21 @@ from domain.task import (
     ChangeTask,
     ClaimTask,
     CompleteTask,
+    Criterion,
+    DispatchTask,
     FailTask,
     PauseTask,
     ProcessTask,
     ReassignTask,
+    ReportDispatch,
+    ResolveTarget,
+    RetryResolution,
     RetryTask,
     SaveTask,
+    SubmitResult,
     UnassignTask,
 )
-from tests.builders import manager, member, task
+from tests.builders import EMAIL, manager, member, plan, task
 from tests.given import Given, Outcome, given_commands
 
 ACTORS = {ASSIGNEE: "ann", MANAGER: "max", SYSTEM: "system", OTHER: "zed"}
@@ -57,6 +63,10 @@ COMMANDS: dict[str, Callable[[str], Any]] = {
     "task.error": lambda actor: FailTask("t"),
     "task.cancel": lambda actor: CancelTask("t"),
     "task.retry": lambda actor: RetryTask("t"),
+    "task.retry-resolution": lambda actor: RetryResolution("t"),
+    "task.resolve-target": lambda actor: ResolveTarget("t", "t1", "u-1"),
+    "task.dispatch": lambda actor: DispatchTask("t"),
+    "task.submit-result": lambda actor: SubmitResult("t", "COMPLETED"),
 }
 ROADS: dict[Lifecycle, tuple[Any, ...]] = {
     OPEN: (),
@@ -66,29 +76,48 @@ ROADS: dict[Lifecycle, tuple[Any, ...]] = {
     FAILED: (FailTask("t"),),
     CANCELED: (CancelTask("t"),),
 }
-# A cancelled task is nobody's, and what is nobody's has no assignee to act.
+# How far a task is on its way out: it has no channel, could go out, waits for its targets, is out.
+PLAIN, READY, UNRESOLVED, SENT = "plain", "ready", "unresolved", "sent"
+WAYS: dict[str, dict[str, Any]] = {
+    PLAIN: {},
+    READY: {"plan": plan()},
+    UNRESOLVED: {"plan": plan(criteria=(Criterion("ANY"),))},
+    SENT: {"plan": plan()},
+}
+# A cancelled task is nobody's, what is nobody's has no assignee to act, and nobody starts what is not resolved.
 SCENES = [
-    (current, assigned, kind)
+    (current, assigned, kind, way)
     for current in Lifecycle
     for assigned in (False, True)
     for kind in ACTORS
-    if not (assigned and current is CANCELED) and not (kind == ASSIGNEE and not assigned)
+    for way in WAYS
+    if not (assigned and current is CANCELED)
+    and not (kind == ASSIGNEE and not assigned)
+    and not (way == UNRESOLVED and current in (ACTIVE, PAUSED))
 ]
 
 
-def scene(current: Lifecycle, assigned: bool) -> Given:
-    people = (member("ann"), member("bob"), member("zed"), manager("max"))
-    start = task(assignees=("ann",) if assigned else ())
-    return given_commands([*people, start, *ROADS[current]])
+def scene(current: Lifecycle, assigned: bool, way: str = PLAIN) -> Given:
+    people = (member("ann"), member("bob"), member("zed"), manager("max"), EMAIL)
+    start = task(assignees=("ann",) if assigned else (), **WAYS[way])
+    sent = (DispatchTask("t"), ReportDispatch("t", 1, succeeded=True)) if way == SENT else ()
+    road = (SubmitResult("t", "COMPLETED"),) if (current, way) == (COMPLETED, UNRESOLVED) else ROADS[current]
+    return given_commands([*people, start, *sent, *road])
 
 
-def give(command: str, current: Lifecycle, assigned: bool, kind: str) -> Outcome:
+def give(command: str, current: Lifecycle, assigned: bool, kind: str, way: str) -> Outcome:
     actor = ACTORS[kind]
-    return scene(current, assigned).when(COMMANDS[command](actor), actor)
+    return scene(current, assigned, way).when(COMMANDS[command](actor), actor)
 
 
-def beyond_the_table(command: str, current: Lifecycle, assigned: bool) -> str | None:
-    """Return the code of a refusal for what the task's people are, which the table of states does not hold."""
+def beyond_the_table(command: str, current: Lifecycle, assigned: bool, way: str) -> str | None:
+    """Return the code of a refusal for what the task's people, targets or dispatch are; the table has just states."""
+    if command in ("task.retry-resolution", "task.resolve-target") and way != UNRESOLVED and current not in TERMINAL:
+        return "not-unresolved" if command == "task.retry-resolution" else "not-found"
+    if command == "task.dispatch" and way != READY and current is OPEN:
+        return "not-ready"
+    if command == "task.process" and way == UNRESOLVED and current is OPEN:
+        return "unresolved"
     if command in ("task.assign", "task.claim") and assigned and current not in TERMINAL:
         return "already-assigned"
     if command in ("task.reassign", "task.unassign") and not assigned and current not in TERMINAL:
@@ -98,15 +127,17 @@ def beyond_the_table(command: str, current: Lifecycle, assigned: bool) -> str | 
     return None
 
 
-@pytest.mark.parametrize(("current", "assigned", "kind"), SCENES)
+@pytest.mark.parametrize(("current", "assigned", "kind", "way"), SCENES)
 @pytest.mark.parametrize("command", TABLE)
-def test_the_decision_agrees_with_both_tables(command: str, current: Lifecycle, assigned: bool, kind: str) -> None:
+def test_the_decision_agrees_with_both_tables(
+    command: str, current: Lifecycle, assigned: bool, kind: str, way: str
+) -> None:
     cell = TABLE[command][current]
     kinds, forbidden = RIGHTS[command]
-    before = scene(current, assigned).state("task", "t")
-    got = give(command, current, assigned, kind)
+    start = scene(current, assigned, way)
+    got = give(command, current, assigned, kind, way)
     after = got.given.state("task", "t")
-    people = beyond_the_table(command, current, assigned)
+    people = beyond_the_table(command, current, assigned, way)
     if kind in kinds and people is not None:
         got.then_rejected(people)
     elif kind in kinds and isinstance(cell, Lifecycle):
@@ -120,14 +151,16 @@ def test_the_decision_agrees_with_both_tables(command: str, current: Lifecycle, 
         assert got.refusal is not None
         assert got.refusal.code in {forbidden, people or str(cell)}
     if got.refusal is not None:
-        assert after == before
-        assert got.given.log == scene(current, assigned).log
+        assert after == start.state("task", "t")
+        assert got.given.log == start.log
 
 
-@pytest.mark.parametrize(("current", "assigned", "kind"), SCENES)
-def test_what_is_allowed_is_what_succeeds(current: Lifecycle, assigned: bool, kind: str) -> None:
-    succeeds = tuple(name for name in TABLE if give(name, current, assigned, kind).refusal is None)
-    assert allowed_actions(current, assigned, kind) == succeeds
+@pytest.mark.parametrize(("current", "assigned", "kind", "way"), SCENES)
+def test_what_is_allowed_is_what_succeeds(current: Lifecycle, assigned: bool, kind: str, way: str) -> None:
+    succeeds = tuple(name for name in TABLE if give(name, current, assigned, kind, way).refusal is None)
+    resolution = scene(current, assigned, way).state("task", "t").resolution
+    dispatchable = way in (READY, UNRESOLVED)
+    assert allowed_actions(current, assigned, kind, resolution=resolution, dispatchable=dispatchable) == succeeds
 
 
 @pytest.mark.parametrize("current", [state for state in Lifecycle if state is not CANCELED])
@@ -143,9 +176,10 @@ def test_a_manager_who_has_the_task_may_do_what_either_may(current: Lifecycle) -
 
 
 def test_the_roads_lead_where_they_say() -> None:
-    for current, assigned, _ in SCENES:
-        state = scene(current, assigned).state("task", "t")
-        assert (state.lifecycle, bool(state.assignees)) == (current, assigned)
+    for current, assigned, _, way in SCENES:
+        state = scene(current, assigned, way).state("task", "t")
+        facts = (state.lifecycle, bool(state.assignees), state.resolution == "FAILED", state.dispatch == "DISPATCHED")
+        assert facts == (current, assigned, way == UNRESOLVED, way == SENT)
 
 
 def test_the_tables_are_whole() -> None:

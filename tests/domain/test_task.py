@@ -30,6 +30,7 @@ from domain.task import (
     ResolutionFailed,
     RetryTask,
     SaveTask,
+    Target,
     TargetsResolved,
     TaskAssigned,
     TaskCanceled,
@@ -48,7 +49,7 @@ from domain.task import (
     UnassignTask,
 )
 from tests.builders import EARLY, LATE, activity, entry, manager, member, task, workflow
-from tests.domain.cases import Case, done, each, ignored, refused
+from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
 from tests.given import NOW, Given, Outcome, given, given_commands
 
 RUNNING_ANN, RUNNING_BOB = Claim("running", "ann"), Claim("running", "bob")
@@ -112,15 +113,6 @@ def made_for(**rest: Any) -> Given:
 def late(value: str | None = None) -> Given:
     scene = anns(end=EARLY)
     return scene.and_commands([entry("policy", "late-completion", value=value)]) if value else scene
-
-
-def ids_and_strangers(kind: type, name: str, *rest: Any) -> list[Case]:
-    """Cases that every command on one task shares."""
-    return [
-        refused(name, "invalid", "an id with a slash", lambda: given().when(kind("a/b", *rest)), "/id"),
-        refused(name, "invalid", "an id with a NUL", lambda: given().when(kind("a\0", *rest)), "/id"),
-        refused(name, "not-found", "an unknown task", lambda: given().when(kind("nope", *rest)), "/id"),
-    ]
 
 
 def ended(name: str, command: Any, code: str = "terminal") -> list[Case]:
@@ -407,6 +399,34 @@ CLAIM = [
         [TaskAssigned("t", None, ("bob",))],
         {},
     ),
+    *(
+        done(
+            "task.claim",
+            f"for oneself, by {reference}",
+            lambda reference=reference: (
+                nobodys()
+                .and_commands([ChangeEntry("member", "bob", {"email": "bob@x.vn", "operator_id": "op-2"})])
+                .when(ClaimTask("t", reference), "bob")
+            ),
+            [TaskAssigned("t", None, ("bob",))],
+            {},
+        )
+        for reference in ("account:2", "operator:OP-2", "Bob@x.vn")
+    ),
+    refused(
+        "task.claim",
+        "forbidden",
+        "another, by account",
+        lambda: nobodys().when(ClaimTask("t", "account:1"), "bob"),
+        "/member",
+    ),
+    refused(
+        "task.claim",
+        "not-found",
+        "an e-mail of nobody's",
+        lambda: nobodys().when(ClaimTask("t", "zoe@x.vn"), "bob"),
+        "/member",
+    ),
     *ids_and_strangers(ClaimTask, "task.claim"),
     *ended("task.claim", ClaimTask("t", "bob")),
     refused("task.claim", "invalid", "the system, for nobody", lambda: nobodys().when(ClaimTask("t")), "/member"),
@@ -567,7 +587,11 @@ PROCESS = [
     done(
         "task.process",
         "targets that were resolved later",
-        lambda: unresolved().and_events([TargetsResolved("t", None, ("x",))]).when(ProcessTask("t")),
+        lambda: (
+            unresolved()
+            .and_events([TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "x"),))])
+            .when(ProcessTask("t"))
+        ),
         [TaskStarted("t", None, None)],
     ),
     done(

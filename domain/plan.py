@@ -1,0 +1,78 @@
+"""The values that commands and events of a task share: how it is sent out, whom it is meant for, what it passes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A value that the caller provides, with one to fall back on."""
+
+    key: str
+    value: Any = None
+    fallback: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """How a user of the commerce is found; the lowest `priority` is tried first. `role` belongs to `ROLE_MATCH`."""
+
+    type: CriterionType
+    priority: int = 0
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchPlan:
+    """Over which channel a task goes out, when and why. Without `criteria` those of the tenant's targeting hold."""
+
+    channel: str
+    reason: str | None = None
+    scheduled_at: str | None = None
+    suggested_at: str | None = None
+    user_status: str | None = None
+    score: int | None = None
+    assignment_reason: str | None = None
+    criteria: tuple[Criterion, ...] | None = None
+    attribute_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A user of the commerce that the task is meant for, or the place of one that was not found.
+
+    `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked.
+    """
+
+    id: str
+    criterion: str
+    status: str
+    user: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who takes a dispatched task, as the tenant had configured it at that moment. `secret` is a name, never a value.
+
+    `timeout` and `backoff` are in seconds; the wait before the third attempt is twice the one before the second.
+    """
+
+    kind: Literal["http", "console"]
+    url: str | None = None
+    secret: str | None = None
+    timeout: float = 5.0
+    backoff: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A field that goes to a later step's task, if it is blank there, when this one is completed."""
+
+    task: str
+    from_field: str
+    to_field: str

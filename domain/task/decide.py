@@ -1,0 +1,227 @@
+"""The decisions on a task: each command against the lifecycle table, the rights table and what else it must respect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from domain import lifecycle
+from domain.decider import (
+    Context,
+    Decider,
+    Decision,
+    changes,
+    checked_id,
+    checked_schedule,
+)
+from domain.directory import known_hub
+from domain.errors import Rejected
+from domain.lifecycle import TERMINAL
+from domain.task import (
+    EVENTS,
+    AssignTask,
+    CancelTask,
+    ChangeTask,
+    ClaimTask,
+    CompleteTask,
+    CreateTask,
+    DispatchTask,
+    FailTask,
+    PauseTask,
+    PauseTracker,
+    ProcessTask,
+    ReassignTask,
+    ReportDispatch,
+    ResolveTarget,
+    ResumeTracker,
+    RetryResolution,
+    RetryTask,
+    SaveTask,
+    SubmitResult,
+    Task,
+    TaskBecameOverdue,
+    TaskDataSaved,
+    TaskFieldsChanged,
+    TaskRescheduled,
+    UnassignTask,
+    WakeTask,
+    evolve,
+    sending,
+)
+from domain.task.assignment import assign, claim, reassign, unassign
+from domain.task.creation import create
+from domain.task.ending import cancel, fail, result, retry
+from domain.task.recording import one, permit
+from domain.task.work import complete, pause, process, save, track
+
+
+def decide(command: Any, context: Context) -> Decision:
+    """Decide a command on a task."""
+    if isinstance(command, CreateTask):
+        return create(command, context)
+    if isinstance(command, (PauseTracker, ResumeTracker)):
+        return track(command, context)
+    task: Task | None = context.state("task", checked_id(command.id, "/id"))
+    if task is None:
+        raise Rejected("not-found", f"there is no task {command.id}", "/id")
+    return _DECISIONS[type(command)](command, task, context)
+
+
+def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
+    permit("task.change", task, context)
+    lifecycle.guard("task.change", task.lifecycle)
+    start = command.start if command.start is not None else task.start
+    end = command.end if command.end is not None else task.end
+    checked_schedule(start, end, "")
+    if command.hub is not None:
+        known_hub(context, command.hub, "/hub")
+    old, new = changed_fields(task.title, task.hub, task.fields, command)
+    events: list[Any] = []
+    if new:
+        events.append(TaskFieldsChanged(task.id, task.activity_id, old, new))
+    # Shown together, a draft's value stands before the field's own: what is written last must show.
+    drafted = {name: value for name, value in command.fields.items() if name in task.data}
+    before, after = changes(task.data, drafted)
+    if after:
+        events.append(TaskDataSaved(task.id, task.activity_id, before, after))
+    if (start, end) != (task.start, task.end):
+        events.append(TaskRescheduled(task.id, task.activity_id, task.start, task.end, start, end))
+    decision = one(task, context, *events)
+    if command.assignees is not None and set(command.assignees) != set(task.assignees):
+        decision = _then(decision, task, context, _people_command(command.id, command.assignees, task))
+    return _then(decision, task, context, CompleteTask(command.id)) if command.complete else decision
+
+
+def _people_command(task_id: str, wanted: tuple[str, ...], task: Task) -> Any:
+    if not wanted:
+        return UnassignTask(task_id)
+    return ReassignTask(task_id, wanted) if task.assignees else AssignTask(task_id, wanted)
+
+
+def _then(decision: Decision, task: Task, context: Context, command: Any) -> Decision:
+    """Add what another command on the same task does once the decision so far has taken effect."""
+    own = context.stream("task", task.id)
+    now: Task | None = task
+    for stream, event in decision.events:
+        if stream == own:
+            now = evolve(now, event)
+    assert now is not None  # noqa: S101
+    try:
+        more = _DECISIONS[type(command)](command, now, context)
+    except Rejected as refusal:
+        if refusal.code == "same-assignee":
+            # Named another way, by e-mail perhaps: nothing is to be changed.
+            return decision
+        raise
+    return Decision((*decision.events, *more.events), {**decision.claims, **more.claims})
+
+
+def changed_fields(
+    title: str | None, hub: str | None, fields: dict[str, Any], command: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (old, new) of title, hub and fields, holding just what the command changes."""
+    wanted = {key: value for key, value in (("title", command.title), ("hub", command.hub)) if value is not None}
+    old, new = changes({"title": title, "hub": hub}, wanted)
+    old_fields, new_fields = changes(fields, command.fields)
+    if new_fields:
+        old["fields"], new["fields"] = old_fields, new_fields
+    return old, new
+
+
+def _retry_resolution(command: RetryResolution, task: Task, context: Context) -> Decision:
+    permit("task.retry-resolution", task, context)
+    lifecycle.guard("task.retry-resolution", task.lifecycle)
+    sending.demand_unresolved(task)
+    return one(task, context, *sending.retry_resolution(task, context))
+
+
+def _resolve_target(command: ResolveTarget, task: Task, context: Context) -> Decision:
+    permit("task.resolve-target", task, context)
+    lifecycle.guard("task.resolve-target", task.lifecycle)
+    return one(task, context, *sending.resolve_target(task, command.target, command.user, context))
+
+
+def _dispatch(command: DispatchTask, task: Task, context: Context) -> Decision:
+    permit("task.dispatch", task, context)
+    return one(task, context, *sending.request_dispatch(task, context))
+
+
+def _report(command: ReportDispatch, task: Task, context: Context) -> Decision:
+    sending.permit_system("task.report-dispatch", context)
+    return sending.report(command, task, context)
+
+
+def _wake(command: WakeTask, task: Task, context: Context) -> Decision:
+    sending.permit_system("task.wake", context)
+    if task.lifecycle in TERMINAL:
+        return Decision()
+    if command.kind == "overdue":
+        current = task.end == command.due and not task.overdue
+        return one(task, context, TaskBecameOverdue(task.id, task.activity_id, command.due)) if current else Decision()
+    if task.wake != (command.kind, command.due):
+        return Decision()
+    if sending.comes_later(command.kind, task, context):
+        return Decision()
+    answer = sending.retry_resolution if command.kind == "resolution" else sending.wake_dispatch
+    return one(task, context, *answer(task, context))
+
+
+_DECISIONS: dict[type, Callable[[Any, Task, Context], Decision]] = {
+    AssignTask: assign,
+    ClaimTask: claim,
+    ReassignTask: reassign,
+    UnassignTask: unassign,
+    ProcessTask: process,
+    PauseTask: pause,
+    SaveTask: save,
+    ChangeTask: _change,
+    CompleteTask: complete,
+    FailTask: fail,
+    CancelTask: cancel,
+    RetryTask: retry,
+    RetryResolution: _retry_resolution,
+    ResolveTarget: _resolve_target,
+    DispatchTask: _dispatch,
+    ReportDispatch: _report,
+    SubmitResult: result,
+    WakeTask: _wake,
+}
+
+
+def reads(command: Any) -> Iterable[tuple[str, str]]:
+    """Name the streams that the command is sure to look at, the task's own first."""
+    task_id = getattr(command, "id", None)
+    own = () if task_id is None else (("task", task_id),)
+    return (*own, *sending.reads(command)) if isinstance(command, CreateTask) else own
+
+
+DECIDER = Decider(
+    category="task",
+    commands={
+        "task.create": CreateTask,
+        "task.assign": AssignTask,
+        "task.claim": ClaimTask,
+        "task.reassign": ReassignTask,
+        "task.unassign": UnassignTask,
+        "task.process": ProcessTask,
+        "task.pause": PauseTask,
+        "task.save": SaveTask,
+        "task.change": ChangeTask,
+        "task.complete": CompleteTask,
+        "task.error": FailTask,
+        "task.cancel": CancelTask,
+        "task.retry": RetryTask,
+        "task.retry-resolution": RetryResolution,
+        "task.resolve-target": ResolveTarget,
+        "task.dispatch": DispatchTask,
+        "task.report-dispatch": ReportDispatch,
+        "task.submit-result": SubmitResult,
+        "task.wake": WakeTask,
+        "tracker.pause": PauseTracker,
+        "tracker.resume": ResumeTracker,
+    },
+    events=EVENTS,
+    decide=decide,
+    evolve=evolve,
+    reads=reads,
+)

@@ -1,0 +1,164 @@
+"""Work on a task: starting, pausing, saving and completing it, and what a completed step hands on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import configuration, lifecycle
+from domain.decider import (
+    Claim,
+    Context,
+    Decision,
+    changes,
+    instant,
+)
+from domain.directory import actor_kind, known_person
+from domain.errors import Rejected
+from domain.lifecycle import ACTIVE, OPEN, PAUSED, TERMINAL
+from domain.task import (
+    CompleteTask,
+    PauseTask,
+    PauseTracker,
+    ProcessTask,
+    Resolution,
+    ResumeTracker,
+    SaveTask,
+    Task,
+    TaskCompleted,
+    TaskDataSaved,
+    TaskFieldsMapped,
+    TaskPaused,
+    TaskResumed,
+    TaskStarted,
+)
+from domain.task.gating import demand_unblocked
+from domain.task.recording import one, pause_of, permit, released, spoken_for
+
+
+def process(command: ProcessTask, task: Task, context: Context) -> Decision:
+    """Start a task, or go on with it."""
+    lifecycle.guard("task.process", task.lifecycle)
+    permit("task.process", task, context)
+    return start(task, _runner(task, context), context)
+
+
+def _runner(task: Task, context: Context) -> str | None:
+    if context.actor in task.assignees:
+        return context.actor
+    return task.assignees[0] if task.assignees else None
+
+
+def start(task: Task, runner: str | None, context: Context, new: bool = False) -> Decision:
+    """Start or resume; a person has one running task, so another one of theirs is paused in the same transaction.
+
+    `new` says that the command itself registers the person, who then has no other task and is not looked up.
+    """
+    if task.resolution in (Resolution.PENDING, Resolution.FAILED):
+        raise Rejected("unresolved", "the task's targets are not resolved")
+    demand_unblocked(task, context)
+    event = TaskResumed if task.lifecycle is PAUSED else TaskStarted
+    own = (context.stream("task", task.id), event(task.id, task.activity_id, runner))
+    if runner is None:
+        return Decision((own,))
+    running = None if new else context.holder("running", runner)
+    events: tuple[tuple[str, Any], ...] = (own,)
+    if running is not None and running != task.id:
+        other: Task | None = context.state("task", running)
+        if other is not None and other.lifecycle is ACTIVE:
+            pause = TaskPaused(other.id, other.activity_id, "other-task-started")
+            events = ((context.stream("task", other.id), pause), own)
+    return Decision(events, {Claim("running", runner): task.id})
+
+
+def pause(command: PauseTask, task: Task, context: Context) -> Decision:
+    """Pause a task."""
+    lifecycle.guard("task.pause", task.lifecycle)
+    permit("task.pause", task, context)
+    return released(task, one(task, context, *pause_of(task, "asked")))
+
+
+def save(command: SaveTask, task: Task, context: Context) -> Decision:
+    """Keep a draft of a task's data."""
+    lifecycle.guard("task.save", task.lifecycle)
+    permit("task.save", task, context)
+    old, new = changes(task.data, command.data)
+    if not new:
+        return Decision()
+    return one(task, context, TaskDataSaved(task.id, task.activity_id, old, new))
+
+
+def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
+    """Complete a task; one that was never started is started first, so that its times stay true."""
+    lifecycle.guard("task.complete", task.lifecycle)
+    permit("task.complete", task, context)
+    demand_unblocked(task, context)
+    rule = lateness(task, context)
+    if rule == "reject":
+        raise Rejected("late", f"the task was due by {task.end}")
+    late = rule == "flag"
+    events: tuple[Any, ...] = (TaskCompleted(task.id, task.activity_id, {**task.data, **command.data}, late),)
+    if task.lifecycle is OPEN:
+        if not task.assignees:
+            raise Rejected("not-assignee", "a task that nobody has cannot be completed; assign or start it first")
+        events = (TaskStarted(task.id, task.activity_id, _runner(task, context)), *events)
+    return fed(task, events[-1].output, released(task, one(task, context, *events)), context)
+
+
+def lateness(task: Task, context: Context) -> str | None:
+    """Return what the tenant says of completing the task now that its end has passed; None when it has not."""
+    if task.end is None or context.now <= instant(task.end, "/end"):
+        return None
+    policy = configuration.entry_fields(context, "policy", "late-completion")
+    return "flag" if policy is None else str(policy["value"])
+
+
+def fed(task: Task, output: dict[str, Any], decision: Decision, context: Context) -> Decision:
+    """Add what later steps take over from a step that is completed: into their blank fields, and nowhere else."""
+    feeds = task.created.feeds
+    if not feeds:
+        return decision
+    values = {**task.fields, **output}
+    names = dict.fromkeys(feed.task for feed in feeds)
+    events = []
+    for later in context.all_states("task", names):
+        if later is None or later.lifecycle in TERMINAL:
+            continue
+        wanted = {
+            feed.to_field: values[feed.from_field]
+            for feed in feeds
+            if feed.task == later.id
+            and not is_blank(values.get(feed.from_field))
+            and is_blank(later.fields.get(feed.to_field))
+        }
+        if wanted:
+            old, new = changes(later.fields, wanted)
+            mapped = TaskFieldsMapped(later.id, later.activity_id, task.id, old, new)
+            events.append((context.stream("task", later.id), mapped))
+    return Decision((*decision.events, *events), decision.claims)
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a field has nothing in it; zero and false are something."""
+    return value is None or value in ("", [], {})
+
+
+def track(command: PauseTracker | ResumeTracker, context: Context) -> Decision:
+    """Pause or resume whatever a person has at hand; the tracker remembers what it paused last."""
+    name = "tracker.pause" if isinstance(command, PauseTracker) else "tracker.resume"
+    lifecycle.permit(name, actor_kind(context, (), None))
+    member = known_person(context, spoken_for(command, context, "a tracker is one's own"), "/member")
+    tracked = Claim("tracker", member)
+    if isinstance(command, PauseTracker):
+        running = context.holder("running", member)
+        task: Task | None = context.state("task", running) if running is not None else None
+        if task is None or task.runner != member:
+            raise Rejected("not-processing", "this person is working on nothing")
+        context.holder(*tracked)
+        paused = released(task, one(task, context, *pause_of(task, "asked")))
+        return Decision(paused.events, {**paused.claims, tracked: task.id})
+    last = context.holder(*tracked)
+    task = context.state("task", last) if last is not None else None
+    if task is None or task.lifecycle is not PAUSED or member not in task.assignees:
+        raise Rejected("not-paused", "the tracker has paused nothing that could go on")
+    started = start(task, member, context)
+    return Decision(started.events, {**started.claims, tracked: None})
