@@ -97,8 +97,8 @@ class Ours(Contender):
     VISIBLE = "SELECT position FROM followers WHERE name LIKE 'activities\\_%'"
     UP_TO = "SELECT count(*) FROM stored_events WHERE notification_id <= %s AND topic <> 'activity.status-changed'"
     _ROLES = ("projections", "relay", "policies", "http")
-    # A connection for each read model, the relay and the policy.
-    _FOLLOWERS = 6
+    # A connection for all read models, one for the relay and one for the policy.
+    _FOLLOWERS = 3
 
     def __init__(self) -> None:
         self.http_port = free_port()

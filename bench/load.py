@@ -87,8 +87,9 @@ def _create(block: int, index: int) -> Command:
                 "customerAddress": f"Jl. Jenderal Sudirman No. {index}, Jakarta Pusat",
                 "createdFrom": "WEB",
             },
-            "start": "2025-10-31T08:55:00.000+07:00",
-            "end": "2025-11-01T08:55:00.000+07:00",
+            # Ahead of every clock: a task that became overdue would have an event more.
+            "start": "2125-10-31T08:55:00.000+07:00",
+            "end": "2125-11-01T08:55:00.000+07:00",
         }
         for number in range(1, TASKS + 1)
     ]

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from domain.recorded import Recorded
-from projections import activities, directory, history, tasks
+from projections import activities, deadlines, directory, history, tasks
 
 
 class Projection(Protocol):
@@ -31,7 +31,8 @@ class ReadModel(Protocol):
     """A module of this package that answers one question.
 
     `TABLES` and `INDEXES` are statements with `{suffix}` in each name; `VIEWS` the stems of the tables' names; `EVENTS`
-    the names of the events that it reads.
+    the names of the events that it reads. One whose rows others mark has `CARRY`, which takes the marks from the tables
+    `{old}` over to those of `{suffix}`. One that only passes events on has `AS_STORED`, and gets their data as JSON.
     """
 
     NAME: str
@@ -45,7 +46,7 @@ class ReadModel(Protocol):
         """Return what folds the log into the tables of a suffix, keeping up to `keep` documents in memory."""
 
 
-READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory)
+READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory, deadlines)
 BY_NAME: dict[str, ReadModel] = {model.NAME: model for model in READ_MODELS}
 
 _SUFFIX = re.compile(r"v[0-9]+(r[0-9]+)?\Z")
@@ -74,6 +75,7 @@ def create_indexes(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> 
 
 def serve(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     """Let the tables of a suffix answer from the end of the caller's transaction on."""
+    row = conn.execute("SELECT serving FROM read_models WHERE name = %s", (model.NAME,)).fetchone()
     for stem in model.VIEWS:
         view, table = sql.Identifier(stem), sql.Identifier(f"{stem}_{of}")
         statement = sql.SQL("VIEW {} AS SELECT * FROM {}").format(view, table)
@@ -84,6 +86,10 @@ def serve(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
             # Another version may have other columns, which a replacement refuses.
             conn.execute(sql.SQL("DROP VIEW {}").format(view))
             conn.execute(sql.SQL("CREATE ") + statement)
+    carry: str | None = getattr(model, "CARRY", None)
+    if carry is not None and row is not None and row[0] != of and version_of(row[0]) == model.VERSION:
+        # Once the views are replaced nobody can be changing the old rows any more.
+        conn.execute(carry.replace("{old}", row[0]).replace("{suffix}", of).encode())
     conn.execute(
         "INSERT INTO read_models (name, serving) VALUES (%s, %s)"
         " ON CONFLICT (name) DO UPDATE SET serving = EXCLUDED.serving, building = NULL",

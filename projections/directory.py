@@ -169,6 +169,18 @@ def member_by_account(tenant: str, account_id: int) -> Query:
     return _ask(tenant, ["account_id = %s", "NOT retired"], [account_id])
 
 
+def of_accounts(tenant: str, account_ids: Iterable[int]) -> Query:
+    """Ask for the members with these account numbers, retired ones too and first; rows of (account_id, id)."""
+    return query.select(
+        "entries",
+        "account_id, id",
+        tenant,
+        ["kind = 'member'", "account_id = ANY(%s::bigint[])"],
+        [list(account_ids)],
+        " ORDER BY NOT retired, id",
+    )
+
+
 def managers(tenant: str, project: str) -> Query:
     """Ask for the members that manage a project."""
     return _ask(tenant, ["kind = 'member'", "manages @> ARRAY[%s::text]", "NOT retired"], [project])

@@ -23,7 +23,11 @@ D = TypeVar("D")
 Key = tuple[str, ...]
 
 
+# The column that holds a row's whole document, as JSON.
+DOCUMENT = "doc"
 _PLAIN = frozenset({"bigint", "boolean"})
+# Documents travel as one text, and no JSON holds this; to quote all their quotes, as an array has it, costs both sides.
+_BETWEEN = "\x1e"
 
 
 class MissingDocument(Exception):
@@ -51,18 +55,27 @@ class Table:
         # An array of arrays must be rectangular, so lists travel as text.
         carried = {name: "text" if kind.endswith("[]") else kind for name, kind in self.columns.items()}
         taken = ", ".join(f"{name}::{kind}" if kind.endswith("[]") else name for name, kind in self.columns.items())
-        arrays = ", ".join(f"%s::{kind}[]" for kind in carried.values())
+        arrays = ", ".join(
+            f"string_to_array(%s, chr({ord(_BETWEEN)}))" if name == DOCUMENT else f"%s::{kind}[]"
+            for name, kind in carried.items()
+        )
         changed = ", ".join(f"{name} = EXCLUDED.{name}" for name in self.columns if name not in self.key)
         names = ", ".join(self.columns)
+        only = " WHERE t.position < EXCLUDED.position" if self.ordered else ""
         return (
-            f"INSERT INTO {self.stem}_{suffix} ({names}) SELECT {taken} FROM unnest({arrays}) AS n ({names})"  # noqa: S608
-            f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changed}"
+            f"INSERT INTO {self.stem}_{suffix} AS t ({names}) SELECT {taken} FROM unnest({arrays}) AS n ({names})"  # noqa: S608
+            f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changed}{only}"
         )
 
-    def arrays(self, rows: Sequence[Sequence[Any]]) -> list[str]:
+    @property
+    def ordered(self) -> bool:
+        """Tell whether rows know how far they are folded, so that none is ever replaced by an older one."""
+        return "position" in self.columns and "position" not in self.key
+
+    def arrays(self, rows: Sequence[Sequence[Any]]) -> list[str | None]:
         """Return the statement's values: one array a column."""
-        columns = zip(self.columns.values(), zip(*rows, strict=True), strict=True)
-        return [plain_array(values) if kind in _PLAIN else array(values) for kind, values in columns]
+        columns = zip(self.columns.items(), zip(*rows, strict=True), strict=True)
+        return [_array_of(name, kind, values) for (name, kind), values in columns]
 
     def load(self, suffix: str) -> str:
         """Return the statement that reads documents by key, one array a column of the key."""
@@ -88,6 +101,15 @@ def listing_indexes(stem: str, *, own: Sequence[str], optional: Sequence[str], m
     parts |= {name.lower().replace(" ", "_"): f"(tenant, created_at, id) WHERE {name}" for name in marked}
     parts["assignees"] = "USING gin (assignees)"
     return ";\n".join(f"CREATE INDEX IF NOT EXISTS {table}_{name}_idx ON {table} {on}" for name, on in parts.items())
+
+
+def _array_of(name: str, kind: str, values: Sequence[Any]) -> str | None:
+    if name == DOCUMENT:
+        return _BETWEEN.join(values)
+    if values[0] is None and values.count(None) == len(values):
+        # What no row has travels as no array at all, which `unnest` fills up with nulls.
+        return None
+    return plain_array(values) if kind in _PLAIN else array(values)
 
 
 def array(values: Iterable[str | None]) -> str:
@@ -151,12 +173,13 @@ class Documents(Generic[D]):
     def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
         """Fold a batch in the caller's transaction; repeating a batch changes nothing."""
         events = [(key, event) for event in batch if (key := self._key_of(event)) is not None]
-        touched: dict[Key, D | None] = dict.fromkeys(key for key, _ in events)
-        if not touched:
+        if not events:
             return
         kept = self._kept
-        for key in touched:
-            touched[key] = kept.pop(key, None)
+        touched: dict[Key, D | None] = {}
+        for key, event in events:
+            if key not in touched:
+                touched[key] = kept.pop(key, None) or self._begun(event)
         self._read(conn, touched)
         fold = self._fold
         for key, event in events:
@@ -167,6 +190,15 @@ class Documents(Generic[D]):
         if len(kept) > self._keep:
             for key in list(islice(kept, len(kept) - self._keep)):
                 del kept[key]
+
+    def _begun(self, event: Recorded) -> D | None:
+        """Return the document that begins with an event, so that nobody looks for it; None when it may be there."""
+        if event.version != 1 or not self._table.ordered:
+            return None
+        try:
+            return self._fold(None, event)
+        except MissingDocument:
+            return None
 
     def _read(self, conn: psycopg.Connection[Any], touched: dict[Key, D | None]) -> None:
         missing = [key for key, document in touched.items() if document is None]

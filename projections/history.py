@@ -23,6 +23,7 @@ NAME = "history"
 VERSION = 1
 VIEWS: tuple[str, ...] = ("history",)
 EVENTS = frozenset(ALL_EVENTS)
+AS_STORED = True
 
 TABLES = """
 CREATE TABLE history_{suffix} (
@@ -62,14 +63,22 @@ class Entry(msgspec.Struct, frozen=True):
     data: Any
 
 
+class _Child(msgspec.Struct):
+    """What an event's own JSON says of the activity that it belongs to."""
+
+    activity_id: str | None = None
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_child = msgspec.json.Decoder(_Child).decode
 
 
 def activity_of(event: Recorded) -> str | None:
     """Return the activity whose history an event belongs to: its own, its children's, and its changes of status."""
     if event.category in ("activity", STATUS_CATEGORY):
         return event.entity_id
-    activity_id: str | None = getattr(event.data, "activity_id", None)
+    data = event.data
+    activity_id: str | None = getattr(_decode_child(data) if type(data) is msgspec.Raw else data, "activity_id", None)
     return activity_id
 
 
@@ -94,7 +103,7 @@ def entry(event: Recorded) -> Entry:
 
 
 class History:
-    """Adds events to one table."""
+    """Adds events to one table. Their data may be decoded, or JSON that is passed on as it is."""
 
     def __init__(self, suffix: str) -> None:
         self._upsert = _TABLE.upsert(suffix)

@@ -180,7 +180,7 @@ class Listing:
                 conditions.append(known.one if _flag(value, name) else f"NOT {known.one}")
             elif known.kind == "time":
                 conditions.append(known.one)
-                values.append(_time(value, name))
+                values.append(time_of(value, name))
             else:
                 _add_text(known, name, value, conditions, values)
         return conditions, values
@@ -240,7 +240,8 @@ def _flag(value: Any, name: str) -> bool:
     return bool(value == "true")
 
 
-def _time(value: Any, name: str) -> datetime:
+def time_of(value: Any, name: str) -> datetime:
+    """Return an instant in UTC; raises `BadQuery`."""
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         if moment.tzinfo is not None:
@@ -255,7 +256,7 @@ def _read_cursor(after: str, sort: str, kind: str) -> tuple[str, str]:
         padded = after.encode("ascii") + b"=" * (-len(after) % 4)
         name, key, last = msgspec.json.decode(urlsafe_b64decode(padded), type=tuple[str, str, str])
         if kind == "timestamptz" and key != "infinity":
-            _time(key, "after")
+            time_of(key, "after")
     except (ValueError, binascii.Error, BadQuery, msgspec.MsgspecError):
         raise BadQuery("bad-cursor", "this is no cursor that was given out here", "after") from None
     if name != sort:

@@ -2,211 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from domain.decider import merged
 from domain.recorded import Recorded
-from domain.task import (
-    AttributesResolved,
-    TargetsResolved,
-    TaskCanceled,
-    TaskCompleted,
-    TaskCreated,
-    TaskDataSaved,
-    TaskFailed,
-    TaskFieldsChanged,
-    TaskResumed,
-    TaskRetried,
-    TaskStarted,
-)
-from projections.documents import Documents, Key, MissingDocument, Table, array, instant, listing_indexes, title_key
-from projections.query import COMMON_SORTS, Listing, common_filters, equal
-from projections.task_facts import TASK_EVENTS, TaskFacts, fold_facts, seconds, stamp
+from domain.task import TaskCreated
+from projections.documents import Documents, Key, Table, array, instant, title_key
+from projections.query import COMMON_SORTS, Filter, Listing, common_filters, equal
+from projections.task_document import Shown as Shown
+from projections.task_document import Task, decode, decode_shown, encode, fold
+from projections.task_facts import TASK_EVENTS, seconds, stamp
 
 NAME = "tasks"
-VERSION = 1
+VERSION = 2
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
+# What few tasks have may be NULL, and the indexes over it leave such rows out, so that they cost nothing. An index of
+# the kind that cannot lead with the tenant has it inside: roles and people are `<tenant>/<name>`, and `data` and
+# `output` stand under the tenant's name.
 TABLES = """
 CREATE TABLE tasks_{suffix} (
-    tenant      text COLLATE "C" NOT NULL,
-    id          text COLLATE "C" NOT NULL,
-    status      text COLLATE "C" NOT NULL,
-    resolution  text COLLATE "C" NOT NULL,
-    dispatch    text COLLATE "C" NOT NULL,
-    activity_id text COLLATE "C",
-    flow        text COLLATE "C",
-    flow_id     text COLLATE "C",
-    hub         text COLLATE "C",
-    project     text COLLATE "C",
-    commerce    text COLLATE "C",
-    route       text COLLATE "C",
-    operator    text COLLATE "C",
-    assignees   text[] NOT NULL,
-    overdue     boolean NOT NULL,
-    title_key   text COLLATE "C" NOT NULL,
-    start_at    timestamptz NOT NULL,
-    end_at      timestamptz NOT NULL,
-    created_at  timestamptz NOT NULL,
-    updated_at  timestamptz NOT NULL,
-    position    bigint NOT NULL,
-    doc         text NOT NULL,
+    tenant       text COLLATE "C" NOT NULL,
+    id           text COLLATE "C" NOT NULL,
+    status       text COLLATE "C" NOT NULL,
+    resolution   text COLLATE "C" NOT NULL,
+    dispatch     text COLLATE "C" NOT NULL,
+    activity_id  text COLLATE "C",
+    flow         text COLLATE "C",
+    flow_id      text COLLATE "C",
+    hub          text COLLATE "C",
+    project      text COLLATE "C",
+    commerce     text COLLATE "C",
+    route        text COLLATE "C",
+    operator     text COLLATE "C",
+    channel      text COLLATE "C",
+    assignees    text[] COLLATE "C" NOT NULL,
+    roles        text[] COLLATE "C",
+    whitelist    text[] COLLATE "C",
+    blacklist    text[] COLLATE "C",
+    overdue      boolean NOT NULL,
+    late         boolean NOT NULL,
+    title_key    text COLLATE "C" NOT NULL,
+    start_at     timestamptz NOT NULL,
+    end_at       timestamptz NOT NULL,
+    scheduled_at timestamptz NOT NULL,
+    started_at   timestamptz,
+    ended_at     timestamptz,
+    wake_at      timestamptz,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    data         jsonb,
+    output       jsonb,
+    position     bigint NOT NULL,
+    doc          text NOT NULL,
     PRIMARY KEY (tenant, id)
 )
 """
-INDEXES = listing_indexes(
-    "tasks",
-    own=(),
-    optional=("flow", "flow_id", "hub", "project", "commerce", "route", "operator", "activity_id"),
-    marked=("overdue", "activity_id IS NULL"),
+_ON: dict[str, str] = {
+    **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end")},
+    **{name: f"(tenant, {name}, created_at, id)" for name in ("status", "title_key")},
+    "assignee": "(tenant, (assignees[1]), created_at, id)",
+    "started": "(tenant, started_at, id) WHERE started_at IS NOT NULL",
+    "completed": "(tenant, ended_at, id) WHERE status = 'completed'",
+    "scheduled": "(tenant, scheduled_at, id) WHERE scheduled_at < 'infinity'",
+    "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
+    **{
+        name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
+        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel")
+    },
+    **{
+        name: f"(tenant, created_at, id) WHERE {condition}"
+        for name, condition in {
+            "overdue": "overdue",
+            "late": "late",
+            "unresolved": "resolution = 'FAILED'",
+            "dispatched": "dispatch = 'DISPATCHED'",
+            "alone": "activity_id IS NULL",
+        }.items()
+    },
+    "assignees": "USING gin (assignees) WHERE assignees <> '{}'",
+    **{name: f"USING gin ({name}) WHERE {name} IS NOT NULL" for name in ("roles", "whitelist", "blacklist")},
+    **{name: f"USING gin ({name} jsonb_path_ops) WHERE {name} IS NOT NULL" for name in ("data", "output")},
+}
+INDEXES = ";\n".join(
+    f"CREATE INDEX IF NOT EXISTS tasks_{{suffix}}_{name}_idx ON tasks_{{suffix}} {on}" for name, on in _ON.items()
 )
 _TABLE = Table.of(TABLES, key=("tenant", "id"))
 # A caller's own text may be longer than an index takes; longer ones are shown but not found by their filter.
 _INDEXED = 500
 
 
-class Task(TaskFacts):
-    """A task's document: what is stored of it, without what has its default."""
-
-    activity_id: str | None = None
-    flow: str | None = None
-    flow_id: str | None = None
-    fields: dict[str, Any] = msgspec.field(default_factory=dict)
-    hub: str | None = None
-    project: str | None = None
-    commerce: str | None = None
-    route: str | None = None
-    operator: str | None = None
-    roles: tuple[str, ...] = ()
-    whitelist: tuple[str, ...] = ()
-    blacklist: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    runner: str | None = None
-    data: dict[str, Any] = msgspec.field(default_factory=dict)
-    output: dict[str, Any] | None = None
-    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
-    targets: tuple[str, ...] = ()
-    late: bool = False
-    comment: str | None = None
-    reason: str | None = None
-    created_by: str = ""
-    updated_at: str = ""
-    version: int = 0
-
-
-class Shown(Task, omit_defaults=False):
-    """The document as it is shown: every key is there, and the three periods at the time of reading."""
-
-    working_seconds: float = 0.0
-    live_seconds: float = 0.0
-    pipeline_seconds: float = 0.0
-
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Task).decode
-_decode_shown = msgspec.json.Decoder(Shown).decode
-
-
-def fold(task: Task | None, event: Recorded) -> Task | None:
-    """Return the task after one more of its events; one that was folded before changes nothing."""
-    if task is not None and event.position <= task.position:
-        return task
-    at = stamp(event.occurred_at)
-    if isinstance(event.data, TaskCreated):
-        task = _new(event.data, event.actor)
-    elif task is None:
-        raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
-    fold_facts(task, event, at)
-    change = _CHANGES.get(type(event.data))
-    if change is not None:
-        change(task, event.data)
-    if task.status != "active":
-        task.runner = None
-    task.version = event.version
-    task.updated_at = at
-    return task
-
-
-def _new(created: TaskCreated, actor: str) -> Task:
-    return Task(
-        id=created.id,
-        activity_id=created.activity_id,
-        flow=created.flow,
-        flow_id=created.flow_id,
-        fields=created.fields,
-        hub=created.hub,
-        project=created.project,
-        commerce=created.commerce,
-        route=created.route,
-        operator=created.operator,
-        roles=created.roles,
-        whitelist=created.whitelist,
-        blacklist=created.blacklist,
-        after=created.after,
-        created_by=actor,
-    )
-
-
-def _runs(task: Task, event: TaskStarted | TaskResumed) -> None:
-    task.runner = event.runner
-
-
-def _saved(task: Task, event: TaskDataSaved) -> None:
-    task.data = {**task.data, **event.new}
-
-
-def _changed(task: Task, event: TaskFieldsChanged) -> None:
-    task.hub = event.new.get("hub", task.hub)
-    task.fields = merged(task.fields, event.new.get("fields", {}))
-
-
-def _completed(task: Task, event: TaskCompleted) -> None:
-    task.data = task.output = event.output
-    task.late = event.late
-
-
-def _failed(task: Task, event: TaskFailed) -> None:
-    task.comment = event.comment
-
-
-def _canceled(task: Task, event: TaskCanceled) -> None:
-    task.reason = event.reason
-
-
-def _retried(task: Task, event: TaskRetried) -> None:
-    task.comment = None
-
-
-def _attributes(task: Task, event: AttributesResolved) -> None:
-    task.attributes = {**task.attributes, **event.attributes}
-
-
-def _targets(task: Task, event: TargetsResolved) -> None:
-    task.targets = event.targets
-
-
-_CHANGES: dict[type, Callable[[Any, Any], None]] = {
-    TaskStarted: _runs,
-    TaskResumed: _runs,
-    TaskDataSaved: _saved,
-    TaskFieldsChanged: _changed,
-    TaskCompleted: _completed,
-    TaskFailed: _failed,
-    TaskCanceled: _canceled,
-    TaskRetried: _retried,
-    AttributesResolved: _attributes,
-    TargetsResolved: _targets,
-}
-
-
 def projection(suffix: str, keep: int = 4096) -> Documents[Task]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=_decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -214,6 +106,8 @@ def _key_of(event: Recorded) -> Key | None:
 
 
 def _row(key: Key, task: Task) -> Sequence[Any]:
+    tenant, plan, fields, data, output = key[0], task.plan, task.fields, task.data, task.output
+    shown = {**fields, **data} if fields and data else fields or data
     return (
         *key,
         task.status,
@@ -227,16 +121,31 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.commerce,
         task.route,
         task.operator,
+        plan.channel[:_INDEXED] if plan is not None else None,
         array(task.assignees),
+        _named(tenant, task.roles),
+        _named(tenant, task.whitelist),
+        _named(tenant, task.blacklist),
         task.overdue,
+        task.late,
         title_key(task.title),
         instant(task.start),
         instant(task.end),
+        instant(plan.scheduled_at if plan is not None else None),
+        task.started_at,
+        task.ended_at,
+        instant(task.wake_at) if task.wake_at is not None else None,
         task.created_at,
         task.updated_at,
+        encode({tenant: shown}).decode() if shown else None,
+        encode({tenant: output}).decode() if output else None,
         task.position,
-        _encode(task).decode(),
+        encode(task).decode(),
     )
+
+
+def _named(tenant: str, names: Sequence[str]) -> str | None:
+    return array([f"{tenant}/{name[:_INDEXED]}" for name in names]) if names else None
 
 
 # Questions. Every one gives rows of (doc, id, key), which `resource` and `cursor` take.
@@ -245,6 +154,12 @@ LISTING = Listing(
     "tasks",
     filters={
         **common_filters(),
+        "assignee": Filter(
+            "text",
+            "(assignees <> '{}' AND assignees @> ARRAY[%s::text])",
+            "(assignees <> '{}' AND assignees && %s::text[])",
+            "assignees[1] IS NULL",
+        ),
         "resolution": equal("resolution"),
         "dispatch": equal("dispatch"),
         "activity_id": equal("activity_id", nullable=True),
@@ -253,8 +168,11 @@ LISTING = Listing(
         "commerce": equal("commerce", nullable=True),
         "route": equal("route", nullable=True),
         "operator": equal("operator", nullable=True),
+        "channel": equal("channel", nullable=True),
+        "scheduled_at__gte": Filter("time", "(scheduled_at >= %s::timestamptz AND scheduled_at < 'infinity')"),
+        "scheduled_at__lte": Filter("time", "(scheduled_at <= %s::timestamptz AND scheduled_at < 'infinity')"),
     },
-    sorts=COMMON_SORTS,
+    sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
 )
 get = LISTING.get
 get_many = LISTING.get_many
@@ -264,7 +182,7 @@ cursor = LISTING.cursor
 
 
 def _shown(row: Sequence[Any], now: datetime) -> Shown:
-    shown = _decode_shown(row[0])
+    shown = decode_shown(row[0])
     work = ((shown.worked_seconds, shown.working_since),)
     shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
     return shown
@@ -272,7 +190,7 @@ def _shown(row: Sequence[Any], now: datetime) -> Shown:
 
 def resource_bytes(row: Sequence[Any], now: datetime) -> bytes:
     """Return a row's resource as JSON; the fast way for lists."""
-    return _encode(_shown(row, now))
+    return encode(_shown(row, now))
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:
@@ -288,10 +206,10 @@ def render_from_events(
 
     None when neither the events nor the row make the task. The events may hold others' too.
     """
-    task = _decode(base) if base is not None else None
+    task = decode(base) if base is not None else None
     for event in events:
         if event.category == "task" and event.entity_id == task_id:
             if task is None and not isinstance(event.data, TaskCreated):
                 return None
             task = fold(task, event)
-    return None if task is None else resource((_encode(task).decode(),), now)
+    return None if task is None else resource((encode(task).decode(),), now)

@@ -11,6 +11,8 @@ AFTER_DECIDE = "after-decide"
 AFTER_COMMIT = "after-commit"
 BEFORE_ACK = "before-ack"
 AFTER_PUBLISH = "after-publish"
+AFTER_WAKE = "after-wake"
+AFTER_CALL = "after-call"
 
 
 class CrashPoints:

@@ -13,12 +13,15 @@ import psycopg
 import structlog
 import uvicorn
 
-from services.crash import AFTER_PUBLISH, CrashPoints
+from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.http.app import create_app
 from services.http.probe import probing
 from services.intake.consumer import CommandConsumer
 from services.outlets import projections as read_models
 from services.outlets import rollup
+from services.outlets.deadlines import Waker
+from services.outlets.dispatcher import Dispatcher
+from services.outlets.providers import Providers
 from services.outlets.relay import Publisher, command_sender, relay_handle
 from services.settings import Settings
 from services.store.connect import Backoff, connect
@@ -85,16 +88,32 @@ class HttpRole:
         return [] if self._server.started else ["http"]
 
 
+class Threaded(Protocol):
+    """What works in a thread with a connection of its own: a follower of the log, or what looks at the clock."""
+
+    name: str
+
+    @property
+    def unready(self) -> list[str]:
+        """Name what should work and has no connection."""
+
+    def run(self, database_url: str, statement_timeout: float) -> None:
+        """Work until `stop`."""
+
+    def stop(self) -> None:
+        """Ask to end after what is at hand."""
+
+
 class FollowerRole:
-    """Followers of the log, each in a thread with a connection of its own."""
+    """Followers of the log and their like, each in a thread with a connection of its own."""
 
     def __init__(
-        self, settings: Settings, make: Callable[[], Sequence[Follower]], publisher: Publisher | None = None
+        self, settings: Settings, make: Callable[[], Sequence[Threaded]], publisher: Publisher | None = None
     ) -> None:
         self._settings = settings
         self._make = make
         self._publisher = publisher
-        self._followers: Sequence[Follower] = ()
+        self._followers: Sequence[Threaded] = ()
         self._stopped = threading.Event()
 
     async def run(self) -> None:
@@ -143,7 +162,7 @@ class FollowerRole:
         """Name the followers that have no connection."""
         if not self._followers:
             return ["followers"]
-        return [each.name for each in self._followers if not each.connected and not each.stopped.is_set()]
+        return [name for each in self._followers for name in each.unready]
 
 
 def make_role(name: str, settings: Settings) -> Role:
@@ -155,7 +174,7 @@ def make_role(name: str, settings: Settings) -> Role:
     if name == "commands":
         return CommandConsumer(settings)
     if name == "projections":
-        return FollowerRole(settings, lambda: read_models.followers(url, batch=batch))
+        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch))
     publisher = Publisher(amqp, name)
     if name == "relay":
         crash = CrashPoints(settings)
@@ -163,9 +182,16 @@ def make_role(name: str, settings: Settings) -> Role:
         relay = Follower(RELAY, handle, batch=batch, poll=poll, act_outside=True)
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
-        policy = rollup.follower(append_in, command_sender(publisher), batch=batch)
-        return FollowerRole(settings, lambda: [policy], publisher)
+        return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)
     raise ValueError(f"there is no role {name}; the roles are {', '.join(ROLES)}")
+
+
+def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
+    """Return all who act by themselves on what is recorded, and on what falls due."""
+    send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
+    dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
+    waker = Waker(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
+    return [rollup.follower(append_in, send, batch=settings.follower_batch), waker, dispatcher]
 
 
 class Roles:

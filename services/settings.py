@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.streams import ID, TENANT
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 
 
@@ -59,6 +61,15 @@ class Settings(BaseSettings):
     follower_poll: float = Field(1.0, gt=0, le=60, description="longest wait of a follower that nobody wakes")
     ready_lag: int = Field(100_000, ge=1, description="events that a follower may lie behind and still be ready")
 
+    dispatch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default_factory=tuple,
+        description="hosts off the open internet that tenants may name as providers, separated by commas",
+    )
+    dispatch_secrets: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        description='what calls of providers are signed with, as {"tenant/name": "secret"}',
+    )
+
     reply_timeout: float = Field(5.0, gt=0, description="how long an HTTP write waits for the answer and the view")
     view_timeout: float = Field(2.0, gt=0, description="how long a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="how long a role may take to stop")
@@ -77,6 +88,35 @@ class Settings(BaseSettings):
                 value = json.loads(value) if value else {}
             except ValueError:
                 raise ValueError('must be JSON such as {"user": ["tenant"]}') from None
+        return value
+
+    @field_validator("dispatch_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("must be hosts separated by commas, or a JSON list of them") from None
+        return tuple(host for part in value.split(",") if (host := part.strip()))
+
+    @field_validator("dispatch_secrets", mode="before")
+    @classmethod
+    def _secrets(cls, value: Any) -> Any:
+        wrong = 'must be JSON such as {"tenant/name": "secret"}'
+        if isinstance(value, str):
+            try:
+                value = json.loads(value) if value else {}
+            except ValueError:
+                raise ValueError(wrong) from None
+        if not isinstance(value, dict):
+            raise ValueError(wrong)
+        for name, secret in value.items():
+            tenant, _, own = str(name).partition("/")
+            if not TENANT.match(tenant) or not ID.match(own) or not secret:
+                raise ValueError(f"{wrong}, without empty ones")
         return value
 
     @field_validator("database_url")

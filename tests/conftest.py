@@ -121,6 +121,14 @@ def migrated_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
+@pytest.fixture
+def lent_url(databases: Databases) -> Iterator[str]:
+    """A database with all tables and no rows, for tests that only fill the tables; others had it before."""
+    url = databases.lend()
+    yield url
+    databases.take_back(url)
+
+
 @pytest.fixture(scope="session", params=["development", "rabbitmq"] if AMQP_URL else ["development"])
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """A broker; tests use `amqp_url`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -17,6 +18,9 @@ class Databases:
         self._prefix = f"foldwork_test_{uuid.uuid4().hex[:12]}"
         self._made: list[str] = []
         self._migrated: str | None = None
+        self._idle: list[str] = []
+        self._fresh: dict[str, list[tuple[Any, ...]]] = {}
+        self._shape: list[tuple[Any, ...]] = []
 
     def create(self, template: str = "template0") -> str:
         """Make a database, empty unless a template is given, and return its URL."""
@@ -36,6 +40,36 @@ class Databases:
             self._migrated = _name(url)
         return self.create(self._migrated)
 
+    def lend(self) -> str:
+        """Give a database with all tables and no rows, which `take_back` makes empty for the next who asks.
+
+        That takes milliseconds where making a database and dropping it costs a second of a disk.
+        """
+        if self._idle:
+            return self._idle.pop()
+        url = self.create_migrated()
+        if not self._fresh:
+            with psycopg.connect(url) as session:
+                self._fresh, self._shape = _rows(session), _shape(session)
+        return url
+
+    def take_back(self, url: str) -> None:
+        """Empty a database that was lent; one whose tables are not what they were is dropped."""
+        with psycopg.connect(url) as session:
+            reusable = _shape(session) == self._shape
+            if reusable:
+                session.execute("SET LOCAL synchronous_commit = off")
+                for table in self._fresh:
+                    name = sql.Identifier(table)
+                    session.execute(sql.SQL("DELETE FROM {}").format(name))
+                    for row in self._fresh[table]:
+                        values = sql.SQL(", ").join(map(sql.Literal, row))
+                        session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, values))
+        if reusable:
+            self._idle.append(url)
+        else:
+            self.drop(url)
+
     def drop(self, url: str) -> None:
         """Drop a database that was made here, even if somebody is still connected to it."""
         name = _name(url)
@@ -51,6 +85,22 @@ class Databases:
     def _execute(self, statement: sql.SQL, *names: str) -> None:
         with psycopg.connect(self._server_url, autocommit=True) as session:
             session.execute(statement.format(*(sql.Identifier(name) for name in names)))
+
+
+def _shape(session: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """Return the tables, views and indexes of a database."""
+    return session.execute(
+        "SELECT relkind, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1, 2"
+    ).fetchall()
+
+
+def _rows(session: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what stands in each table of a database."""
+    names = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    return {
+        table: session.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+        for (table,) in names
+    }
 
 
 def _name(url: str) -> str:

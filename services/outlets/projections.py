@@ -21,7 +21,8 @@ from domain.recorded import Recorded
 from projections import ReadModel, follower_name
 from services.store import log
 from services.store.connect import connect
-from services.store.follower import Follower, Step
+from services.store.convoy import Convoy
+from services.store.follower import Follower, Reader, Step
 from services.store.log import LogRow
 
 BUILD_BATCH = 5000
@@ -29,8 +30,8 @@ BUILD_BATCH = 5000
 _KEPT, _KEPT_BUILDING = 2048, 12_000
 # How long a switch waits for those who read the old tables, in milliseconds; it is tried again.
 _SWITCH_WAIT = 2000
-# Decoded events that followers of one process share, in each of two generations.
-_DECODED = 2000
+# The name of those that go together, for threads and connections.
+_TOGETHER = "read-models"
 
 Progress = Callable[[int, int, float, float], None]
 
@@ -47,28 +48,13 @@ class UnknownReadModel(Exception):
     """There is no read model of this name."""
 
 
-class _Decoded:
-    """The events that were decoded last, for all followers of one log in this process: they read the same ones."""
-
-    def __init__(self) -> None:
-        self._young: dict[int, Recorded] = {}
-        self._old: dict[int, Recorded] = {}
-
-    def of(self, row: LogRow) -> Recorded:
-        """Return a row's event, decoding it if nobody has lately."""
-        found = self._young.get(row.position) or self._old.get(row.position)
-        if found is None:
-            if len(self._young) >= _DECODED:
-                self._old, self._young = self._young, {}
-            found = self._young[row.position] = row.recorded()
-        return found
-
-
 class _Folding:
     """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
 
-    def __init__(self, model: ReadModel, suffix: str, keep: int, decoded: _Decoded | None = None) -> None:
-        self._recorded: Callable[[LogRow], Recorded] = decoded.of if decoded is not None else LogRow.recorded
+    def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:
+        self._event: Callable[[LogRow], Recorded] = (
+            LogRow.passed_on if getattr(model, "AS_STORED", False) else LogRow.recorded
+        )
         self._events = model.EVENTS
         self._projection = model.projection(suffix, keep)
         self._next: int | None = None
@@ -80,7 +66,7 @@ class _Folding:
         self._next = None
         events = self._events
         # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
-        batch = [self._recorded(row) for row in rows if row.name in events or row.name not in ALL_EVENTS]
+        batch = [self._event(row) for row in rows if row.name in events or row.name not in ALL_EVENTS]
         self._projection.project(conn, batch)
         self._next = rows[-1].position + 1
 
@@ -91,15 +77,19 @@ class ServingFollower(Follower):
     Tables of another version than the code's are left alone, since their columns are not the code's.
     """
 
-    def __init__(self, model: ReadModel, *, batch: int = 500, decoded: _Decoded | None = None) -> None:
+    def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
         super().__init__(follower_name(model, projections.suffix(model)), self._fold, batch=batch)
         self._model = model
-        self._decoded = decoded
         self._folding: _Folding | None = None
 
     def _fold(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
         assert self._folding is not None  # noqa: S101
         self._folding(conn, rows)
+
+    @property
+    def able(self) -> bool:
+        """Tell whether the serving tables are of the code's version."""
+        return self._folding is not None
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Find the serving tables; their row is made with them, and one made here would outlive them."""
@@ -109,7 +99,7 @@ class ServingFollower(Follower):
             self._folding = None
         elif self._folding is None or name != self.name:
             self.name = name
-            self._folding = _Folding(self._model, suffix, _KEPT, self._decoded)
+            self._folding = _Folding(self._model, suffix, _KEPT)
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch; without a row to lock, look whether other tables serve now."""
@@ -139,6 +129,8 @@ class BuildingFollower(Follower):
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch, or switch when there is none."""
         step = super().step(conn)
+        # After a short batch too it goes on at once, to the indexes and to the switch.
+        self._more = True
         if step is Step.ELSEWHERE:
             self.enlist(conn)
         if step is not Step.IDLE:
@@ -187,16 +179,22 @@ class BuildingFollower(Follower):
 def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
     """Return a follower for each read model, and one for each that is being built."""
     found: list[Follower] = []
-    decoded = _Decoded()
     with connect(database_url, "projections", autocommit=True) as conn:
         for model in projections.READ_MODELS:
-            found.append(ServingFollower(model, batch=batch, decoded=decoded))
+            found.append(ServingFollower(model, batch=batch))
             found[-1].enlist(conn)
             _, building = _tables(conn, model)
             if building is not None and projections.version_of(building) == model.VERSION:
                 found.append(BuildingFollower(model, building))
             sweep(conn, model)
     return found
+
+
+def readers(database_url: str, *, batch: int = 500) -> list[Reader]:
+    """Return what follows, each in a thread: those that fill serving tables together, one that builds alone."""
+    found = followers(database_url, batch=batch)
+    level = [each for each in found if isinstance(each, ServingFollower)]
+    return [Convoy(_TOGETHER, level, batch=batch), *(each for each in found if each not in level)]
 
 
 def rebuild(

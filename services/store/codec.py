@@ -68,17 +68,40 @@ def decode(name: str, state: bytes) -> Any:
 
 def raw(state: bytes, name: str | None = None) -> StoredState:
     """Return metadata and the data's own JSON; with the event's name, the data in today's shape."""
-    stored = _split(state)
+    return _in_todays_shape(_split(state), name)
+
+
+def _in_todays_shape(stored: StoredState, name: str | None) -> StoredState:
     upcast = UPCASTERS.get(name) if name is not None else None
     if upcast is None:
         return stored
     return StoredState(stored.meta, msgspec.Raw(_encode(upcast(msgspec.json.decode(stored.data)))))
 
 
-def recorded(stream: str, version: int, name: str, state: bytes, position: int, recorded_at: datetime) -> Recorded:
+def split(state: bytes) -> StoredState:
+    """Return metadata and the data's own JSON as they are stored, for `recorded` and `passed_on`."""
+    return _split(state)
+
+
+def recorded(
+    stream: str, version: int, name: str, stored: StoredState, position: int, recorded_at: datetime
+) -> Recorded:
     """Return a stored row as the event that readers meet."""
-    stored = _split(state)
-    meta = stored.meta
+    return _row(stream, version, name, stored.meta, _event(name, stored.data), position, recorded_at)
+
+
+def passed_on(
+    stream: str, version: int, name: str, stored: StoredState, position: int, recorded_at: datetime
+) -> Recorded:
+    """Return a stored row as an event whose data is JSON in today's shape; a name that is not registered is refused."""
+    if name not in EVENTS:
+        raise _unknown(name)
+    return _row(stream, version, name, stored.meta, _in_todays_shape(stored, name).data, position, recorded_at)
+
+
+def _row(
+    stream: str, version: int, name: str, meta: Metadata, data: Any, position: int, recorded_at: datetime
+) -> Recorded:
     tenant, category, entity_id = split_stream(stream)
     return Recorded(
         position,
@@ -88,7 +111,7 @@ def recorded(stream: str, version: int, name: str, state: bytes, position: int, 
         entity_id,
         version,
         name,
-        _event(name, stored.data),
+        data,
         meta.command,
         meta.correlation,
         meta.causation,
@@ -102,8 +125,12 @@ def recorded(stream: str, version: int, name: str, state: bytes, position: int, 
 def _event(name: str, data: msgspec.Raw) -> Any:
     decoder = _decoders.get(name)
     if decoder is None:
-        raise UnknownEvent(f"the log holds an event named {name!r}, which this version does not know")
+        raise _unknown(name)
     upcast = UPCASTERS.get(name)
     if upcast is not None:
         return msgspec.convert(upcast(msgspec.json.decode(data)), EVENTS[name])
     return decoder(data)
+
+
+def _unknown(name: str) -> UnknownEvent:
+    return UnknownEvent(f"the log holds an event named {name!r}, which this version does not know")

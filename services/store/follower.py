@@ -7,8 +7,9 @@ and no lock outlives a process. Nothing is skipped: an event that cannot be hand
 from __future__ import annotations
 
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -42,21 +43,22 @@ class Fenced(Exception):
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable, Fenced)
 
 
-class Follower:
-    """One follower by name. `handle(conn, rows)` runs inside the transaction that saves the position.
+def passes(error: Exception) -> bool:
+    """Tell whether a failure says nothing of the event that was being handled."""
+    # What is too long for PostgreSQL counts as operational too, but stays too long.
+    return isinstance(error, _PASSING) and not (getattr(error, "sqlstate", None) or "").startswith("54")
 
-    `act_outside` says that the handler acts on the outside world: an epoch is raised on takeover, and a position is
-    saved only under the epoch that the work began with.
-    """
 
-    def __init__(self, name: str, handle: Handle, *, batch: int = 500, poll: float = 1.0, act_outside: bool = False):
+class Reader(ABC):
+    """A thread's work on the log: it steps until nothing is left, then waits for a notification or the next poll."""
+
+    def __init__(self, name: str, poll: float) -> None:
         self.name = name
-        self._handle = handle
-        self._batch = batch
         self._poll = poll
-        self._act_outside = act_outside
-        self._epoch: int | None = None
-        self._halted_at: int | None = None
+        # Everything up to here is done with; None when only a step can tell.
+        self._done_to: int | None = None
+        # Whether the last batch was one of many; what comes after a short one is announced.
+        self._more = True
         self._log = structlog.get_logger("follower").bind(follower=name)
         self.stopped = threading.Event()
         self.connected = False
@@ -68,7 +70,7 @@ class Follower:
             try:
                 with connect(database_url, f"follower-{self.name}", statement_timeout, autocommit=True) as conn:
                     conn.execute(f"LISTEN {log.CHANNEL}")
-                    self._epoch = None
+                    self._done_to = None
                     self.enlist(conn)
                     self._follow(conn, backoff)
             except (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable) as error:
@@ -83,30 +85,76 @@ class Follower:
         """Ask the follower to end after the transaction at hand."""
         self.stopped.set()
 
+    @property
+    def unready(self) -> list[str]:
+        """Name the followers that should work and have no connection."""
+        return [self.name] if not self.connected and not self.stopped.is_set() else []
+
+    @abstractmethod
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
-        """Make the follower's row if it has none."""
-        conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
+        """Take up the work, on a connection that is new."""
+
+    @abstractmethod
+    def step(self, conn: psycopg.Connection[Any]) -> Step:
+        """Handle the next batch, or find that there is nothing to do."""
 
     def _follow(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
         while not self.stopped.is_set():
             step = self.step(conn)
             backoff.reached()
             self.connected = True
-            if step is Step.WORKED:
-                continue
-            if step is Step.ELSEWHERE:
-                self._epoch = None
+            if step is not Step.WORKED or not self._more:
+                self._wait(conn)
+
+    def _wait(self, conn: psycopg.Connection[Any]) -> None:
+        until = time.monotonic() + self._poll
+        while not self.stopped.is_set() and (left := until - time.monotonic()) > 0:
             # A notification that came while we worked waits in the connection, so none is lost between step and wait.
-            with suppress(StopIteration):
-                next(conn.notifies(timeout=self._poll, stop_after=1))
+            if next(conn.notifies(timeout=left, stop_after=1), None) is None:
+                return
+            for _ in conn.notifies(timeout=0):
+                pass
+            if self._behind(conn):
+                return
+
+    def _behind(self, conn: psycopg.Connection[Any]) -> bool:
+        # Looking costs a read; a step that finds nothing costs a lock, which PostgreSQL writes down and flushes.
+        return self._done_to is None or log.head(conn) > self._done_to
+
+
+class Follower(Reader):
+    """One follower by name. `handle(conn, rows)` runs inside the transaction that saves the position.
+
+    `act_outside` says that the handler acts on the outside world: an epoch is raised on takeover, and a position is
+    saved only under the epoch that the work began with.
+    """
+
+    def __init__(self, name: str, handle: Handle, *, batch: int = 500, poll: float = 1.0, act_outside: bool = False):
+        super().__init__(name, poll)
+        self.handle = handle
+        self._batch = batch
+        self._act_outside = act_outside
+        self._epoch: int | None = None
+        self._halted_at: int | None = None
+
+    @property
+    def able(self) -> bool:
+        """Tell whether it may work at all."""
+        return True
+
+    def enlist(self, conn: psycopg.Connection[Any]) -> None:
+        """Make the follower's row if it has none."""
+        self._epoch = None
+        conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch, or find that there is nothing to do."""
+        self._done_to = None
         try:
             return self._attempt(conn, self._batch)
-        except _PASSING:
-            raise
         except Exception as error:
+            if passes(error):
+                raise
             if self._halted_at is None:
                 self._log.warning("batch failed, trying event by event", error=str(error))
         return self._event_by_event(conn)
@@ -116,9 +164,10 @@ class Follower:
         for _ in range(self._batch):
             try:
                 step = self._attempt(conn, 1)
-            except _PASSING:
-                raise
             except Exception as error:
+                if passes(error):
+                    raise
+                self._done_to = None
                 self._halt(conn, error)
                 return Step.HALTED
             if step is not Step.WORKED:
@@ -134,6 +183,7 @@ class Follower:
                 prepare=True,
             ).fetchone()
             if row is None:
+                self._epoch = None
                 return Step.ELSEWHERE
             position, epoch, halted_at = row
             if self._act_outside and self._epoch != epoch:
@@ -141,10 +191,13 @@ class Follower:
                 self._take_over(conn, epoch + 1)
             rows = log.read(conn, position, limit)
             if not rows:
-                self._demand_same_log(conn, position)
+                log.demand_reaches(conn, position, self.name)
+                self._done_to = position
                 return Step.IDLE
-            self._handle(conn, rows)
+            self.handle(conn, rows)
             self._save(conn, rows[-1].position)
+        self._done_to = rows[-1].position
+        self._more = len(rows) == limit
         if halted_at is not None:
             self._halted_at = None
             self._log.info("follower goes on", position=rows[-1].position)
@@ -163,11 +216,6 @@ class Follower:
         )
         if saved.rowcount != 1:
             raise Fenced(f"{self.name} was taken over")
-
-    def _demand_same_log(self, conn: psycopg.Connection[Any], position: int) -> None:
-        head = log.head(conn)
-        if position > head:
-            raise log.LogGap(f"{self.name} is at {position}, but the log ends at {head}: the store is an older one")
 
     def _halt(self, conn: psycopg.Connection[Any], error: Exception) -> None:
         row = conn.execute(

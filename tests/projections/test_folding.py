@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,21 +12,25 @@ from hypothesis import strategies as st
 
 import projections
 from domain.activity import CancelActivity, ChangeActivity
+from domain.plan import DispatchPlan
 from domain.recorded import Recorded
 from domain.task import (
     AssignTask,
     CancelTask,
     ChangeTask,
     CompleteTask,
+    DispatchTask,
     FailTask,
     PauseTask,
     ProcessTask,
     ReassignTask,
+    ReportDispatch,
     RetryTask,
     SaveTask,
+    SubmitResult,
     UnassignTask,
 )
-from projections.documents import array, plain_array
+from projections.documents import Table, array, plain_array
 from services.store.migrate import upgrade
 from tests import builders
 from tests.given import Given
@@ -36,6 +41,8 @@ SCENE = [
     builders.member("ann"),
     builders.member("bob"),
     builders.activity(2, assignees=[("ann",)]),
+    builders.entry("dispatch", "SMS", provider="console"),
+    builders.task("t4", plan=DispatchPlan("SMS", scheduled_at=builders.EARLY), roles=("lead",), whitelist=("ann",)),
     builders.task("t3", title='a "title" with \\ and {braces}, NULL', start=builders.EARLY),
 ]
 ON_TASKS = (
@@ -50,10 +57,15 @@ ON_TASKS = (
     lambda i: FailTask(i, "no"),
     CancelTask,
     RetryTask,
+    DispatchTask,
+    lambda i: ReportDispatch(i, 1, succeeded=False),
+    lambda i: ReportDispatch(i, 2, succeeded=True),
+    lambda i: SubmitResult(i, "COMPLETED", hard_override=True, data={"k": 1}),
+    lambda i: SubmitResult(i, "NOT_EXECUTED", hard_override=True),
 )
 commands = st.lists(
     st.one_of(
-        st.builds(lambda make, i: make(i), st.sampled_from(ON_TASKS), st.sampled_from(("t1", "t2", "t3"))),
+        st.builds(lambda make, i: make(i), st.sampled_from(ON_TASKS), st.sampled_from(("t1", "t2", "t3", "t4"))),
         st.just(ChangeActivity("a", title="Else")),
         st.just(CancelActivity("a")),
     ),
@@ -79,13 +91,13 @@ def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]], forget: bool) -> dict[str, list[Any]]:
     rows = {}
     for model in projections.READ_MODELS:
-        projection = model.projection("v1")
+        projection = model.projection(projections.suffix(model))
         for batch in batches:
             projection.project(conn, batch)
             if forget:
                 projection.forget()
         for stem in model.VIEWS:
-            rows[stem] = conn.execute(f"SELECT t::text FROM {stem}_v1 AS t ORDER BY 1").fetchall()
+            rows[stem] = conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall()
     conn.rollback()
     return rows
 
@@ -118,9 +130,63 @@ def test_plain_arrays_arrive_as_they_were(conn: psycopg.Connection[Any]) -> None
 
 
 def test_memory_holds_no_more_documents_than_it_may(conn: psycopg.Connection[Any]) -> None:
-    projection: Any = projections.BY_NAME["tasks"].projection("v1", 2)
+    projection: Any = projections.BY_NAME["tasks"].projection("v2", 2)
     projection.project(conn, log_of([]))
     assert len(projection._kept) == 2
     projection.forget()
     assert not projection._kept
+    conn.rollback()
+
+
+def test_a_row_is_never_replaced_by_an_older_one(conn: psycopg.Connection[Any]) -> None:
+    log = log_of([ProcessTask("t1"), CompleteTask("t1")])
+    for model in projections.READ_MODELS:
+        model.projection(projections.suffix(model)).project(conn, log)
+    rows = {
+        stem: conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall()
+        for model in projections.READ_MODELS
+        for stem in model.VIEWS
+    }
+    for model in projections.READ_MODELS:
+        # As a process would that has read a part of the log for itself, and begins where documents begin.
+        for length in range(1, len(log)):
+            model.projection(projections.suffix(model)).project(conn, log[:length])
+    for stem, before in rows.items():
+        assert conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall() == before
+    conn.rollback()
+
+
+def test_what_begins_in_a_batch_is_not_looked_for_and_what_began_before_is(conn: psycopg.Connection[Any]) -> None:
+    class Watched(psycopg.Cursor[Any]):
+        def execute(self, query: Any, *rest: Any, **options: Any) -> Any:
+            statements.append(str(query).split()[0])
+            return super().execute(query, *rest, **options)
+
+    statements: list[str] = []
+    conn.cursor_factory = Watched
+    try:
+        log = log_of([ProcessTask("t1")])
+        for name in ("activities", "tasks", "directory"):
+            model = projections.BY_NAME[name]
+            projection = model.projection(projections.suffix(model))
+            projection.project(conn, log[:-1])
+            assert statements == ["INSERT"]
+            projection.forget()
+            projection.project(conn, log[-1:])
+            assert statements == (["INSERT"] if name == "directory" else ["INSERT", "SELECT", "INSERT"])
+            statements.clear()
+    finally:
+        conn.cursor_factory = psycopg.Cursor
+        conn.rollback()
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", blacklist_characters="\0")), min_size=1))
+def test_documents_arrive_as_they_were(conn: psycopg.Connection[Any], texts: list[str]) -> None:
+    table = Table.of(
+        'CREATE TABLE odd_{suffix} (\n    id   text COLLATE "C" NOT NULL,\n    doc  text NOT NULL\n)', key=("id",)
+    )
+    conn.execute("CREATE TEMPORARY TABLE odd_v1 (id text PRIMARY KEY, doc text NOT NULL)")
+    documents = [msgspec.json.encode({"\x1e": text, "nothing": None}).decode() for text in texts]
+    conn.execute(table.upsert("v1"), table.arrays([(str(index), doc) for index, doc in enumerate(documents)]))
+    assert [doc for (doc,) in conn.execute("SELECT doc FROM odd_v1 ORDER BY id::int")] == documents
     conn.rollback()

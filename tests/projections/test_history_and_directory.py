@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -12,8 +13,9 @@ from domain.task import ProcessTask
 from domain.workflow import ChangeWorkflow, DefineWorkflow, RetireWorkflow
 from projections import directory, history
 from projections.query import BadQuery
+from services.store import log
 from tests import builders
-from tests.projections.recording import after, recorded
+from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(email="Ann@Example.com"), builders.activity(assignees=[("ann",)])]
 
@@ -46,6 +48,21 @@ def test_history_holds_an_activitys_own_events_its_childrens_and_its_changes_of_
     assert len(conn.execute(*history.of_entity("acme", "workflow", "w")).fetchall()) == 1
     assert conn.execute(*history.of_activity("other", "a")).fetchall() == []
     assert history.render_from_events(log)[rows[0][1] - 1] == history.resource(rows[0])
+
+
+def test_history_passes_on_what_is_stored_as_if_it_had_been_decoded(conn: psycopg.Connection[Any]) -> None:
+    odd = ChangeEntry("member", "ann", {"note": '"quoted" \\ {NULL}, \x1e Zoë'})
+    changed = ActivityStatusChanged("a", "OPEN", "ACTIVE", "U8", {"total": 2})
+    store(conn, recorded(after([*SCENE, ProcessTask("t1"), builders.task("lone"), odd], changed)))
+    rows = log.read(conn, 0, 100)
+    assert all(type(row.passed_on().data) is msgspec.Raw for row in rows)
+    found = []
+    for batch in ([row.recorded() for row in rows], [row.passed_on() for row in rows]):
+        with conn.transaction(force_rollback=True):
+            history.projection("v1").project(conn, batch)
+            found.append(conn.execute("SELECT h::text FROM history AS h ORDER BY position").fetchall())
+    assert len(found[0]) == len(rows)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("newest", [False, True])

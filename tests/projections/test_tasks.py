@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from domain.plan import Criterion, DispatchPlan, Provider, Target
 from domain.task import (
     AttributesResolved,
+    DispatchFailed,
+    DispatchRequested,
+    DispatchSucceeded,
     ResolutionFailed,
+    ResultRecorded,
     TargetsResolved,
     TaskAssigned,
     TaskCanceled,
@@ -16,16 +22,20 @@ from domain.task import (
     TaskDataSaved,
     TaskFailed,
     TaskFieldsChanged,
+    TaskFieldsMapped,
     TaskPaused,
     TaskReassigned,
+    TaskReopened,
     TaskRescheduled,
     TaskResumed,
     TaskRetried,
     TaskStarted,
     TaskUnassigned,
+    TaskWakeSet,
 )
 from projections import tasks
 from projections.documents import MissingDocument
+from projections.task_document import encode
 from tests.builders import EARLY, LATE
 from tests.given import NOW
 from tests.projections.recording import recorded
@@ -33,6 +43,12 @@ from tests.projections.recording import recorded
 MADE = TaskCreated("t", "Visit", "a", 0, "survey", "f1", {"k": 1}, EARLY, None, "north", "p", after=("t0",))
 GIVEN = TaskAssigned("t", "a", ("ann", "bob"))
 RUNS = TaskStarted("t", "a", "ann")
+RETRIED, REOPENED = TaskRetried("t", "a"), TaskReopened("t", "a")
+WAKES = TaskWakeSet("t", "a", "dispatch", LATE)
+REQUESTED = DispatchRequested("t", "a", 1, "SMS", Provider("console"))
+FOUND = Target("t1", "ANY", "RESOLVED", "u1")
+MISSED = Target("t1", "ROLE_MATCH", "FAILED", None, "nobody fits")
+SHOWN_FOUND, SHOWN_MISSED = asdict(FOUND), asdict(MISSED)
 
 
 def shown(*events: Any, seconds: float = 100) -> dict[str, Any]:
@@ -75,13 +91,61 @@ def test_a_new_task_shows_what_it_was_made_with() -> None:
         ([TaskFailed("t", "a", "no"), TaskRetried("t", "a")], {"status": "open", "comment": None, "ended_at": None}),
         ([GIVEN, TaskCanceled("t", "a", "why", ("ann",))], {"status": "canceled", "assignees": (), "reason": "why"}),
         ([AttributesResolved("t", "a", {"tier": "gold"})], {"attributes": {"tier": "gold"}}),
-        ([TargetsResolved("t", "a", ("x", "y"))], {"resolution": "RESOLVED", "targets": ("x", "y")}),
-        ([ResolutionFailed("t", "a", "nobody")], {"resolution": "FAILED"}),
+        ([TargetsResolved("t", "a", (FOUND,))], {"resolution": "RESOLVED", "targets": (SHOWN_FOUND,)}),
+        ([ResolutionFailed("t", "a", "nobody", (MISSED,))], {"resolution": "FAILED", "targets": (SHOWN_MISSED,)}),
+        (
+            [ResolutionFailed("t", "a", "nobody", (MISSED,)), WAKES, TargetsResolved("t", "a", (FOUND,))],
+            {"resolution": "RESOLVED", "targets": (SHOWN_FOUND,), "wake": None, "wake_at": None},
+        ),
+        ([WAKES], {"wake": "dispatch", "wake_at": LATE}),
+        ([WAKES, TaskWakeSet("t", "a", "dispatch", None)], {"wake": None, "wake_at": None}),
+        ([WAKES, REQUESTED], {"dispatch": "REQUESTED", "attempt": 1, "in_flight": True, "wake_at": None}),
+        ([WAKES, TaskFailed("t", "a", "no")], {"wake": None, "wake_at": None}),
+        ([WAKES, TaskCanceled("t", "a", None, ())], {"wake": None, "wake_at": None}),
+        ([WAKES, TaskCompleted("t", "a", {})], {"wake": None, "wake_at": None}),
+        ([REQUESTED, DispatchSucceeded("t", "a", 1)], {"dispatch": "DISPATCHED", "in_flight": False}),
+        (
+            [REQUESTED, DispatchFailed("t", "a", 1, "no", "no", final=True), TaskFailed("t", "a", "no"), RETRIED],
+            {"dispatch": "NONE", "attempt": 1, "in_flight": False, "status": "open"},
+        ),
+        (
+            [ResultRecorded("t", "a", "NOT_EXECUTED"), TaskFailed("t", "a", "no"), RETRIED],
+            {"result": None, "comment": None},
+        ),
+        (
+            [TaskCompleted("t", "a", {"x": 1}, late=True), ResultRecorded("t", "a", "PENDING"), REOPENED],
+            {"result": "PENDING", "status": "open", "output": None, "late": False, "data": {"x": 1}},
+        ),
+        ([TaskCanceled("t", "a", "why", ()), REOPENED], {"reason": None, "ended_at": None}),
+        ([TaskFailed("t", "a", "why"), REOPENED], {"comment": None, "status": "open"}),
+        ([TaskFieldsMapped("t", "a", "t0", {}, {"l": 2})], {"fields": {"k": 1, "l": 2}}),
     ],
 )
 def test_each_event_changes_just_its_facts(events: list[Any], changed: dict[str, Any]) -> None:
     task = shown(MADE, *events)
     assert {name: task[name] for name in changed} == changed
+
+
+def test_a_plan_is_shown_whole_and_says_whether_the_task_can_be_sent_out() -> None:
+    plan = DispatchPlan("SMS", "visit", EARLY, criteria=(Criterion("ROLE_MATCH", 2, "buyer"),), attribute_keys=("k",))
+    made = replace(MADE, plan=plan, workflow_id="w")
+    task = shown(made)
+    assert (task["plan"], task["workflow_id"]) == (asdict(plan), "w")
+
+    def dispatchable(*events: Any) -> bool:
+        folded = None
+        for event in recorded(events):
+            folded = tasks.fold(folded, event)
+        assert folded is not None
+        return folded.dispatchable
+
+    failed = DispatchFailed("t", "a", 1, "no", "no")
+    assert dispatchable(made)
+    assert not dispatchable(MADE)
+    assert not dispatchable(made, REQUESTED)
+    assert dispatchable(made, REQUESTED, failed)
+    assert not dispatchable(made, REQUESTED, replace(failed, final=True))
+    assert not dispatchable(made, REQUESTED, DispatchSucceeded("t", "a", 1))
 
 
 def test_an_open_working_period_counts_when_it_is_read() -> None:
@@ -106,7 +170,7 @@ def test_events_render_on_top_of_a_row_that_is_behind() -> None:
     for event in log[:2]:
         behind = tasks.fold(behind, event)
     assert behind is not None
-    base = tasks._encode(behind).decode()
+    base = encode(behind).decode()
     assert tasks.render_from_events(log[2:], "t", NOW, base) == tasks.render_from_events(log, "t", NOW)
     assert tasks.render_from_events(log[1:], "t", NOW, base) == tasks.render_from_events(log, "t", NOW)
     assert tasks.render_from_events(log[2:], "t", NOW) is None

@@ -4,76 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 
-from domain.streams import stream_of
 from domain.task import TaskCreated
-from services.store import codec
+from services.store import codec, log
 from services.store.connect import conninfo
-from services.store.event_store import NewEvent, append_in
 from services.store.follower import Fenced, Follower, Step
 from services.store.log import LogGap, LogRow
 from tests.eventually import eventually
-from tests.services.harness import TENANT, rows
-
-NAME = "seen"
+from tests.services.following import NAME, SEEN, add, an_event, connections, following, noting, seen, state
+from tests.services.harness import rows
 
 
 @pytest.fixture
 def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute("CREATE TABLE seen (position bigint, by text)")
+        session.execute(SEEN)
         yield session
-
-
-def add(url: str, count: int) -> None:
-    with psycopg.connect(url) as conn:
-        append_in(conn, [_event() for _ in range(count)])
-
-
-def _event() -> NewEvent:
-    task_id = uuid.uuid4().hex
-    metadata = codec.Metadata(uuid.uuid4().hex, "c", "c", "c", "system", datetime.now(UTC))
-    return NewEvent(stream_of(TENANT, "task", task_id), 1, "task.created", TaskCreated(task_id), metadata)
-
-
-def noting(by: str = "one") -> Callable[[psycopg.Connection[Any], Sequence[LogRow]], None]:
-    def handle(conn: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
-        for row in batch:
-            conn.execute("INSERT INTO seen VALUES (%s, %s)", (row.position, by))
-
-    return handle
-
-
-def seen(url: str) -> list[int]:
-    return [row[0] for row in rows(url, "SELECT position FROM seen ORDER BY position, by")]
-
-
-def state(url: str, name: str = NAME) -> tuple[Any, ...] | None:
-    found = rows(url, "SELECT position, halted_at, epoch FROM followers WHERE name = %s", name)
-    return found[0] if found else None
-
-
-@contextmanager
-def following(url: str, *followers: Follower) -> Iterator[None]:
-    threads = [threading.Thread(target=follower.run, args=(url,), daemon=True) for follower in followers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for follower in followers:
-            follower.stop()
-        for thread in threads:
-            thread.join(15)
-        assert not any(thread.is_alive() for thread in threads)
 
 
 def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
@@ -81,10 +32,6 @@ def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
     while (step := follower.step(conn)) is Step.WORKED:
         pass
     return step
-
-
-def connections(url: str, follower: str = NAME) -> list[tuple[Any, ...]]:
-    return rows(url, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", f"foldwork-follower-{follower}")
 
 
 def test_batches_are_handled_in_order_and_the_position_is_saved_with_them(
@@ -168,6 +115,20 @@ def test_a_poison_event_halts_with_its_position_and_goes_on_when_mended(
     assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [(None,)]
 
 
+def test_what_is_too_long_for_the_database_halts_like_any_other_poison(
+    conn: psycopg.Connection[Any], migrated_url: str
+) -> None:
+    conn.execute("CREATE TABLE narrow (text text PRIMARY KEY)")
+
+    def store_all(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        # Random, since what repeats itself is compressed before it is measured.
+        session.execute("INSERT INTO narrow SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) AS n")
+
+    add(migrated_url, 1)
+    assert drain(conn, Follower(NAME, store_all)) is Step.HALTED
+    assert state(migrated_url) == (0, 1, 0)
+
+
 def test_a_gap_in_the_log_is_never_stepped_over(conn: psycopg.Connection[Any], migrated_url: str) -> None:
     add(migrated_url, 5)
     conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
@@ -184,7 +145,7 @@ def test_a_position_beyond_the_log_is_refused(conn: psycopg.Connection[Any], mig
     assert follower.step(conn) is Step.HALTED
     assert state(migrated_url) == (10, 11, 0)
     with pytest.raises(LogGap, match="older"):
-        follower._demand_same_log(conn, 10)
+        log.demand_reaches(conn, 10, NAME)
     # It does not go on by itself when the log grows past the position: those are other events than it has handled.
     assert seen(migrated_url) == []
 
@@ -245,7 +206,7 @@ def test_a_lost_notification_costs_one_poll(conn: psycopg.Connection[Any], migra
         conn.execute(
             "INSERT INTO stored_events (originator_id, originator_version, topic, state, notification_id)"
             " VALUES ('acme/task-q', 1, 'task.created', %s, 1)",
-            (codec.encode(_event().metadata, TaskCreated("q")),),
+            (codec.encode(an_event().metadata, TaskCreated("q")),),
         )
         started = time.monotonic()
         eventually(lambda: seen(migrated_url) == [1])

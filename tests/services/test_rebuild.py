@@ -10,7 +10,7 @@ import pytest
 
 import projections
 from domain.task import TaskCreated, TaskFieldsChanged
-from projections import ReadModel, tasks
+from projections import ReadModel, follower_name, tasks
 from services.outlets import projections as outlet
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower, UnknownReadModel
 from services.store.follower import Follower, Step
@@ -49,7 +49,8 @@ def suffixes(conn: psycopg.Connection[Any], model: ReadModel) -> set[str]:
 def test_each_read_model_gets_a_follower_and_follows_the_log(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     store(conn, recorded(after(SCENE)))
     found = outlet.followers(migrated_url)
-    assert sorted(follower.name for follower in found) == sorted(f"{name}_v1" for name in NAMES)
+    names = [follower_name(model, projections.suffix(model)) for model in projections.READ_MODELS]
+    assert [follower.name for follower in found] == names
     assert [drain(conn, follower) for follower in found] == [Step.IDLE] * len(found)
     assert [len(content(conn, view)) for view in ("activities", "tasks", "entries")] == [1, 3, 2]
     for line in outlet.status(migrated_url):
@@ -69,17 +70,17 @@ def test_a_rebuilt_read_model_is_row_by_row_the_one_that_grew(
     assert outlet.rebuild(migrated_url, name, lambda position, head, rate, eta: seen.append((position, head)))
     assert {view: content(conn, view) for view in model.VIEWS} == before
     assert seen[-1][0] == seen[-1][1] > 0
-    assert suffixes(conn, model) == {"v1r2"}
+    assert suffixes(conn, model) == {f"{projections.suffix(model)}r2"}
     assert outlet.rebuild(migrated_url, name)
-    assert suffixes(conn, model) == {"v1r3"}
+    assert suffixes(conn, model) == {f"{projections.suffix(model)}r3"}
     followers = conn.execute("SELECT name FROM followers WHERE name LIKE %s", (f"{name}%",)).fetchall()
-    assert followers == [(f"{name}_v1r3",)]
+    assert followers == [(f"{name}_{projections.suffix(model)}r3",)]
 
 
 def test_a_rebuilt_table_has_every_index_that_a_new_one_has(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     def indexes() -> set[str]:
         rows = conn.execute("SELECT indexname FROM pg_indexes WHERE tablename LIKE 'tasks%'").fetchall()
-        return {name.replace("v1r2", "v1") for (name,) in rows}
+        return {name.replace("v2r2", "v2") for (name,) in rows}
 
     before = indexes()
     assert outlet.rebuild(migrated_url, "tasks")
@@ -105,19 +106,19 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
     drain(conn, serving)
     assert len(content(conn, "tasks")) == 35
     assert [(line.suffix, line.position) for line in outlet.status(migrated_url) if line.name == "tasks"] == [
-        ("v1", 35),
-        ("v1r2", 20),
+        ("v2", 35),
+        ("v2r2", 20),
     ]
     positions: list[int] = []
     assert outlet.rebuild(migrated_url, "tasks", lambda position, *rest: positions.append(position))
     assert positions[0] == 30
     assert len(content(conn, "tasks")) == 35
     assert drain(conn, serving) is Step.IDLE
-    assert serving.name == "tasks_v1r2"
+    assert serving.name == "tasks_v2r2"
 
 
 def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_url: str) -> None:
-    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == "tasks_v1"]
+    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == "tasks_v2"]
     runner = threading.Thread(target=followers[0].run, args=(migrated_url,))
     done = threading.Event()
     lowest: list[int] = []
@@ -147,6 +148,49 @@ def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_u
         runner.join(10)
 
 
+def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_event(migrated_url: str) -> None:
+    (together,) = outlet.readers(migrated_url, batch=20)
+    runner = threading.Thread(target=together.run, args=(migrated_url,))
+
+    def lines() -> dict[str, tuple[str, int, int | None]]:
+        return {line.name: (line.suffix, line.position, line.halted_at) for line in outlet.status(migrated_url)}
+
+    assert together.unready == [follower_name(model, projections.suffix(model)) for model in projections.READ_MODELS]
+    runner.start()
+    try:
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            for batch in range(3):
+                add(conn, 30, f"b{batch}-")
+                assert outlet.rebuild(migrated_url, NAMES[batch])
+            # A task's, so those who read no tasks, and those who only pass it on, do not mind.
+            conn.execute(
+                "INSERT INTO stored_events SELECT 'acme/task-poison', 1, topic,"
+                " convert_to(replace(convert_from(state, 'UTF8'), '\"title\":', '\"id\":1,\"title\":'), 'UTF8'), 91"
+                " FROM stored_events WHERE notification_id = 1"
+            )
+            add(conn, 9, "c")
+            halted = {model.NAME for model in projections.READ_MODELS if "task.created" in model.EVENTS} - {"history"}
+            eventually(lambda: {name for name, line in lines().items() if line[1:] == (90, 91)} == halted, 15)
+            eventually(lambda: {line[1:] for name, line in lines().items() if name not in halted} == {(100, None)})
+            conn.execute(
+                "UPDATE stored_events SET state = (SELECT state FROM stored_events WHERE notification_id = 1)"
+                " WHERE notification_id = 91"
+            )
+            eventually(lambda: {line[1:] for line in lines().values()} == {(100, None)}, 15)
+            for name in NAMES[:3]:
+                assert lines()[name][0].endswith("r2")
+            # What the history has passed on cannot know that the log was mended afterwards.
+            models = [model for model in projections.READ_MODELS if model.NAME != "history"]
+            grown = {view: content(conn, view) for model in models for view in model.VIEWS}
+            for model in models:
+                assert outlet.rebuild(migrated_url, model.NAME)
+            for view, before in grown.items():
+                assert content(conn, view) == before
+    finally:
+        together.stop()
+        runner.join(10)
+
+
 def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg.Connection[Any]) -> None:
     add(conn, 3)
     drain(conn, ServingFollower(tasks))
@@ -158,7 +202,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
     assert building._switch(conn)
     assert len(content(conn, "tasks")) == 5
     assert conn.execute("SELECT name, position FROM followers WHERE name LIKE 'tasks%'").fetchall() == [
-        ("tasks_v1r2", 5)
+        ("tasks_v2r2", 5)
     ]
 
 
@@ -171,10 +215,10 @@ def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
         reader.execute("SELECT count(*) FROM tasks")
         assert drain(conn, building) is Step.IDLE
         assert not building.stopped.is_set()
-        assert suffixes(conn, tasks) == {"v1", "v1r2"}
+        assert suffixes(conn, tasks) == {"v2", "v2r2"}
     assert drain(conn, building) is Step.IDLE
     assert building.stopped.is_set()
-    assert suffixes(conn, tasks) == {"v1r2"}
+    assert suffixes(conn, tasks) == {"v2r2"}
 
 
 def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
@@ -184,7 +228,7 @@ def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
     conn.execute("INSERT INTO stored_events VALUES ('acme/task-poison', 1, 'task.created', '{\"meta\": 1}', 3)")
     add(conn, 1, "z")
     found = {follower.name: follower for follower in outlet.followers(migrated_url)}
-    assert drain(conn, found["tasks_v1"]) is Step.HALTED
+    assert drain(conn, found["tasks_v2"]) is Step.HALTED
     assert drain(conn, found["directory_v1"]) is Step.IDLE
     lines = {line.name: line for line in outlet.status(migrated_url)}
     assert (lines["tasks"].position, lines["tasks"].halted_at, lines["tasks"].lag) == (2, 3, 2)
@@ -196,7 +240,7 @@ def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
     assert halted.value.position == 3
     conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
     conn.execute("UPDATE stored_events SET notification_id = 3 WHERE notification_id = 4")
-    assert drain(conn, found["tasks_v1"]) is Step.IDLE
+    assert drain(conn, found["tasks_v2"]) is Step.IDLE
     assert outlet.rebuild(migrated_url, "tasks")
     assert len(content(conn, "tasks")) == 3
 
@@ -228,20 +272,20 @@ def test_a_new_version_is_built_by_the_role_and_takes_over(migrated_url: str, co
     add(conn, 4)
     newer: Any = SimpleNamespace(
         **{name: getattr(tasks, name) for name in ("NAME", "TABLES", "INDEXES", "VIEWS", "EVENTS", "projection")},
-        VERSION=2,
+        VERSION=3,
     )
     newer.TABLES = tasks.TABLES.replace("    position ", "    extra integer,\n    position ")
     assert projections.needs_build(conn, newer)
-    assert projections.begin_build(conn, newer) == "v2"
+    assert projections.begin_build(conn, newer) == "v3"
     assert not projections.needs_build(conn, newer)
-    assert projections.begin_build(conn, newer) == "v2"
+    assert projections.begin_build(conn, newer) == "v3"
     assert not projections.needs_build(conn, tasks)
-    building, serving, older = BuildingFollower(newer, "v2"), ServingFollower(newer), ServingFollower(tasks)
+    building, serving, older = BuildingFollower(newer, "v3"), ServingFollower(newer), ServingFollower(tasks)
     assert drain(conn, older) is Step.IDLE
     assert serving.step(conn) is Step.ELSEWHERE
     drain(conn, building)
     assert building.stopped.is_set()
-    assert suffixes(conn, newer) == {"v2"}
+    assert suffixes(conn, newer) == {"v3"}
     add(conn, 1, "y")
     assert older.step(conn) is Step.ELSEWHERE
     assert serving.step(conn) is Step.WORKED
@@ -251,11 +295,11 @@ def test_a_new_version_is_built_by_the_role_and_takes_over(migrated_url: str, co
 def test_a_build_that_was_given_up_ends_its_follower(conn: psycopg.Connection[Any]) -> None:
     building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
     conn.execute("UPDATE read_models SET building = NULL WHERE name = 'tasks'")
-    conn.execute("DELETE FROM followers WHERE name = 'tasks_v1r2'")
+    conn.execute("DELETE FROM followers WHERE name = 'tasks_v2r2'")
     assert building.step(conn) is Step.ELSEWHERE
     assert building.stopped.is_set()
     outlet.sweep(conn, tasks)
-    assert suffixes(conn, tasks) == {"v1"}
+    assert suffixes(conn, tasks) == {"v2"}
 
 
 def test_a_rebuild_can_be_stopped_and_names_are_checked(migrated_url: str) -> None:

@@ -54,12 +54,13 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         "AMQP_URL": URLS["amqp_url"],
         "AMQP_SENDERS": '{"shop": ["acme", "other"], "all": ["*"]}',
         "BATCH_WAIT_MS": "2.5",
+        "DISPATCH_SECRETS": '{"acme/hook": "hooksecret"}',
     }.items():
         monkeypatch.setenv(f"FOLDWORK_{name}", value)
     found = load()
     assert found.amqp_senders == {"shop": ("acme", "other"), "all": ("*",)}
     assert found.batch_wait_ms == 2.5
-    assert "secret" not in repr(found)
+    assert not any(secret in repr(found) for secret in ("dbsecret", "mqsecret", "hooksecret"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""The waker: it sends a command for each deadline that is due, fairly between tenants, until the deadline is gone.
+
+A row is locked, its command is sent, and once the broker has it the row is marked in the same transaction. A crash in
+between sends the same id again, which the ledger knows; what was lost on its way is sent anew after a while.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+import structlog
+
+from projections import deadlines
+from services.intake.sender import Outgoing
+from services.outlets import due
+from services.store.connect import Backoff, connect
+from services.store.follower import OutsideUnavailable
+
+NAME = "waker"
+# A round sends so many of each tenant's, for so many tenants; a short rest leaves the workers to others as well.
+OF_EACH, TENANTS_AT_ONCE = 50, 20
+REST = 0.02
+# A command that changes nothing visible within this time is sent again, each time after twice as long.
+RESEND, LONGEST_RESEND = 30.0, 3600.0
+# Due, and not to be had: another process is at it.
+_ELSEWHERE = 0.2
+
+# Never change it: ids of commands that were recorded are made from it.
+_NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
+_MARK = """
+UPDATE deadlines AS d SET sends = d.sends + 1,
+    wake_at = now() + least(%s, %s * 2.0 ^ least(d.sends, 20)) * interval '1 second'
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)
+WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"""
+
+Send = Callable[[Sequence[Outgoing]], object]
+_encode = msgspec.json.Encoder().encode
+
+
+class DueRow(NamedTuple):
+    """A deadline that is due. `outcome` is the report of an attempt at dispatch, as JSON."""
+
+    tenant: str
+    task_id: str
+    kind: str
+    due: str
+    activity_id: str | None
+    position: int
+    wake_at: datetime
+    outcome: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return the row's key."""
+        return self.tenant, self.task_id, self.kind
+
+
+def command_for(row: DueRow) -> Outgoing:
+    """Return the command for a row that is due; the same id as long as the row is not marked, and then another."""
+    name, body = "task.wake", _encode({"id": row.task_id, "kind": row.kind, "due": row.due})
+    if row.outcome is not None:
+        name, body = "task.report-dispatch", row.outcome.encode()
+    cause = (*row.key, row.position, row.due, row.wake_at.astimezone(UTC).isoformat())
+    return Outgoing(
+        name,
+        body,
+        row.tenant,
+        routing_key=row.activity_id if row.activity_id is not None else row.task_id,
+        command_id=str(uuid.uuid5(_NAMESPACE, "/".join(map(str, cause)))),
+    )
+
+
+class Waker:
+    """Runs in a thread with a connection of its own, beside others of its kind.
+
+    `send` returns when the broker has confirmed the commands; `on_sent` runs before the rows are marked. `on_hint` runs
+    when new deadlines may be there, for whoever else looks at them.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        poll: float = 1.0,
+        on_sent: Callable[[], None] = lambda: None,
+        on_hint: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = NAME
+        self._send = send
+        self._poll = poll
+        self._on_sent = on_sent
+        self._on_hint = on_hint
+        self._after = ""
+        self._log = structlog.get_logger("waker")
+        self.stopped = threading.Event()
+        self.connected = False
+
+    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
+        """Wake until `stop`, reconnecting by itself; one log line per change of state."""
+        backoff = Backoff("connection", self._log)
+        while not self.stopped.is_set():
+            try:
+                with connect(database_url, NAME, statement_timeout, autocommit=True) as conn:
+                    conn.execute(f"LISTEN {deadlines.CHANNEL}")
+                    self._work(conn, backoff)
+            except (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable) as error:
+                self.connected = False
+                backoff.lost(error)
+                self.stopped.wait(backoff.next_wait())
+            except Exception:
+                self._log.exception("waker failed")
+                self.stopped.wait(backoff.next_wait())
+
+    def stop(self) -> None:
+        """Ask the waker to end after the transaction at hand."""
+        self.stopped.set()
+
+    @property
+    def unready(self) -> list[str]:
+        """Name the waker when it should work and has no connection."""
+        return [self.name] if not self.connected and not self.stopped.is_set() else []
+
+    def _work(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
+        while not self.stopped.is_set():
+            wait = self.step(conn)
+            backoff.reached()
+            self.connected = True
+            # A notification that came while we worked waits in the connection, so none is lost between step and wait.
+            with suppress(StopIteration):
+                next(conn.notifies(timeout=wait, stop_after=1))
+                self._on_hint()
+
+    def step(self, conn: psycopg.Connection[Any]) -> float:
+        """Send what is due, a round of it, and return the seconds until it is worth while to look again."""
+        # Not prepared, here and below: plans made for small tables would be kept while the tables grow.
+        row = conn.execute(due.NEXT, (deadlines.SEND,), prepare=False).fetchone()
+        if row is None or row[0] > 0:
+            return self._poll if row is None else min(self._poll, row[0])
+        sent = 0
+        with conn.transaction():
+            found = self._due(conn)
+            if found:
+                self._send([command_for(each) for each in found])
+                self._on_sent()
+                keys = [list(part) for part in zip(*(each.key for each in found), strict=True)]
+                conn.execute(_MARK, (LONGEST_RESEND, RESEND, *keys), prepare=False)
+                sent = len(found)
+        return REST if sent else min(self._poll, _ELSEWHERE)
+
+    def _due(self, conn: psycopg.Connection[Any]) -> list[DueRow]:
+        """Lock some rows of each of the tenants whose turn it is; the next round goes on behind them."""
+        tenants: list[str] = []
+        for after in dict.fromkeys((self._after, "")):
+            given = (deadlines.SEND, after, deadlines.SEND, tenants, TENANTS_AT_ONCE - len(tenants))
+            tenants += [name for (name,) in conn.execute(due.TENANTS, given, prepare=False)]
+            if len(tenants) == TENANTS_AT_ONCE:
+                break
+        self._after = tenants[-1] if len(tenants) == TENANTS_AT_ONCE else ""
+        found = conn.execute(due.OLDEST, (tenants, deadlines.SEND, OF_EACH), prepare=False)
+        return [DueRow(*row) for row in found.fetchall()]

@@ -1,0 +1,181 @@
+"""Every filter of tasks goes through an index: what PostgreSQL did on a large table, read from its own account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from projections import query, task_pages
+from projections.conditions import OPERATORS, Asked, among
+from projections.task_filters import CONDITIONS, Members, where
+from services.store.migrate import upgrade
+
+ROWS = 100_000
+# Rows that are read and not shown: the page's own size is what a scan in the order of the page may come across.
+BOUND = 3 * query.MOST_ROWS
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+# Of each hundred tasks: 60 completed, 30 open, 5 active, 3 failed, 2 canceled. What few tasks have, one in 200 has.
+FILL = f"""
+INSERT INTO tasks_v2 (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project, commerce,
+    channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
+    started_at, ended_at, wake_at, created_at, updated_at, data, output, position, doc)
+SELECT 'acme', 't' || lpad(n::text, 6, '0'), status,
+    CASE WHEN rare THEN 'FAILED' ELSE 'NONE' END, CASE WHEN rare THEN 'DISPATCHED' ELSE 'NONE' END,
+    CASE WHEN n % 200 <> 0 THEN 'a' || n / 3 END, 'f', 'f' || n % 500, NULL,
+    CASE WHEN n % 200 <> 1 THEN 'p' || n % 500 END, NULL, NULL,
+    CASE WHEN n % 200 <> 2 THEN ARRAY['m' || n % 500, 'm' || (n + 1) % 500] ELSE '{{}}' END,
+    CASE WHEN rare THEN ARRAY['acme/r' || n % 7] END, CASE WHEN rare THEN ARRAY['acme/m' || n % 7] END,
+    CASE WHEN rare THEN ARRAY['acme/m' || n % 7] END, rare, rare, 'visit ' || n % 5000, at, at, 'infinity',
+    CASE WHEN status <> 'open' AND n % 200 <> 3 THEN at + interval '1 minute' END,
+    CASE WHEN status IN ('completed', 'failed', 'canceled') THEN at + interval '1 hour' END,
+    CASE WHEN rare THEN at + interval '1 day' END, at, at,
+    jsonb_build_object('acme', jsonb_build_object('customer', 'c' || n % 5000, 'from', 'WEB')),
+    CASE status WHEN 'completed' THEN jsonb_build_object('acme', jsonb_build_object('photo', n, 'signed', true)) END,
+    n, json_build_object('id', 't' || n, 'title', 'Visit ' || n % 5000, 'worked_seconds', n % 100)
+FROM generate_series(1, {ROWS}) AS n,
+    LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at, n % 200 = 4 AS rare,
+        CASE WHEN n % 100 < 60 THEN 'completed' WHEN n % 100 < 90 THEN 'open' WHEN n % 100 < 95 THEN 'active'
+            WHEN n % 100 < 98 THEN 'failed' ELSE 'canceled' END AS status) AS made
+"""
+
+
+@pytest.fixture(scope="module")
+def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    upgrade(database_url)
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute(FILL)
+        session.execute(
+            "INSERT INTO entries_v1 SELECT 'acme', 'member', 'm' || n, '', NULL, n, '{}', false, n, '{}'"
+            " FROM generate_series(0, 499) AS n"
+        )
+        session.execute("VACUUM ANALYZE tasks_v2, entries_v1")
+        yield session
+
+
+WHEN = {"lt": "2026-01-01T01:00:00Z", "lte": "2026-01-01T01:00:00Z", "gt": "2026-03-11T10:00:00Z"}
+WHEN["gte"], ONCE = WHEN["gt"], "2026-02-01T00:00:00Z"
+TEXTS = {
+    "id": ("t000777", "t09"),
+    "name": ("Visit 777", "Visit 77"),
+    "project": ("p77", "p7"),
+    "activity_id": ("a777", "a77"),
+}
+PEOPLE = ("assigned", "whitelist", "blacklist")
+TIMES = ("started_at", "completed_at", "wake_at", "created_at")
+PERIODS = ("working_seconds", "live_seconds", "pipeline_seconds")
+
+
+def asked_of(name: str, operator: str) -> Any:
+    """Return a value that a caller would ask with."""
+    if operator == "exists":
+        return "true"
+    if name in TEXTS:
+        whole, begin = TEXTS[name]
+        # Nothing lies below or above, so that no page is full.
+        texts = {"lt": "a", "lte": "a", "gt": "z", "gte": "z", "prefix": begin, "in": [whole, "t000778", "p8"]}
+        return texts.get(operator, whole)
+    if name in TIMES:
+        return [ONCE, "2026-02-02T00:00:00Z"] if operator == "in" else WHEN.get(operator, ONCE)
+    if name == "assigned" and operator in WHEN:
+        return {"lt": "2", "lte": "1", "gt": "497", "gte": "498"}[operator]
+    if name in PEOPLE:
+        return Members(("m4", "m7")) if operator in ("in", "contains") else Members(("m4",))
+    if name == "roles":
+        return ["r3", "r4"] if operator in ("in", "contains") else "r3"
+    if name == "indicators":
+        off = dict.fromkeys(("overdue", "late", "unresolved", "dispatched"), False)
+        return {"overdue": True} if operator == "contains" else off | {"overdue": True}
+    value = {"customer": "c77"} if operator == "contains" else {"customer": "c77", "from": "WEB"}
+    if name == "output":
+        value = {"photo": 7700} if operator == "contains" else {"photo": 7700, "signed": True}
+    return [value, {"customer": "c78"}] if operator == "in" else value
+
+
+def read_for_nothing(plan: dict[str, Any]) -> int:
+    """Return how many rows were read and left out again, all over a plan."""
+    own = sum(
+        plan.get(key, 0)
+        for key in ("Rows Removed by Filter", "Rows Removed by Index Recheck", "Rows Removed by Join Filter")
+    )
+    return int(own * plan.get("Actual Loops", 1)) + sum(read_for_nothing(part) for part in plan.get("Plans", ()))
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[str]:
+    yield plan["Node Type"]
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def explained(conn: psycopg.Connection[Any], asked: query.Query) -> dict[str, Any]:
+    row = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) {asked.sql}", asked.params).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def page(name: str, operator: str, value: Any, order: tuple[tuple[str, bool], ...] = ()) -> query.Query:
+    condition = where(Asked("acme", name, operator, value, "filter", NOW))
+    return task_pages.page("acme", [condition], order, ["open"], query.MOST_ROWS + 1, 0)
+
+
+SERVED = [
+    (name, operator)
+    for name, (operators, _) in CONDITIONS.items()
+    for operator in ("", *OPERATORS)
+    if operator in (operators | {""}) and operator not in ("match", "suffix") and name not in PERIODS
+]
+
+
+@pytest.mark.parametrize(("name", "operator"), SERVED)
+def test_each_filter_has_its_index(conn: psycopg.Connection[Any], name: str, operator: str) -> None:
+    plan = explained(conn, page(name, operator, asked_of(name, operator)))
+    assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("name", ["activity_id", "assigned", "completed_at", "name"])
+def test_what_few_tasks_lack_is_found_by_an_index_too(conn: psycopg.Connection[Any], name: str) -> None:
+    plan = explained(conn, page(name, "exists", "false"))
+    assert "Seq Scan" not in set(nodes(plan))
+    assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("name", ["id", "name", "created_at"])
+@pytest.mark.parametrize("falling", [True, False])
+def test_a_page_in_an_order_that_has_an_index_reads_no_more_than_its_rows(
+    conn: psycopg.Connection[Any], name: str, falling: bool
+) -> None:
+    plan = explained(conn, task_pages.page("acme", [], [(name, falling)], ["open"], 50, 0))
+    assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) <= BOUND
+
+
+def test_status_is_found_by_its_index(conn: psycopg.Connection[Any]) -> None:
+    for statuses, bound in ((["failed"], 0), (["canceled"], 0), (["failed", "canceled"], ROWS // 4)):
+        asked = task_pages.page("acme", [among("status", "text", statuses)], (), ["open"], query.MOST_ROWS + 1, 0)
+        plan = explained(conn, asked)
+        assert "Seq Scan" not in set(nodes(plan))
+        # Several have no order together, so their page is read in its order, past the others: by far not all of them.
+        assert read_for_nothing(plan) <= bound, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_a_filter_on_a_period_stays_inside_the_project(conn: psycopg.Connection[Any], name: str) -> None:
+    conditions = [
+        where(Asked("acme", key, "", value, "f", NOW)) for key, value in (("project", "p7"), (name, "1000000"))
+    ]
+    plan = explained(conn, task_pages.page("acme", conditions, (), ["open"], query.MOST_ROWS + 1, 0))
+    assert "Seq Scan" not in set(nodes(plan))
+    assert read_for_nothing(plan) <= ROWS // 500
+
+
+def test_another_tenants_rows_are_not_read_for_ones_own(conn: psycopg.Connection[Any]) -> None:
+    for name in ("roles", "data", "indicators", "name", "assigned"):
+        condition = where(Asked("other", name, "", asked_of(name, ""), "f", NOW))
+        plan = explained(conn, task_pages.page("other", [condition], (), ["open"], query.MOST_ROWS + 1, 0))
+        assert read_for_nothing(plan) == 0, json.dumps(plan, indent=1)
