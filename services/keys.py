@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +16,36 @@ import psycopg
 from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
 
-# `read` asks, `write` gives commands, `impersonate` lets a key of `system` name another actor for a command.
-PERMISSIONS = ("read", "write", "impersonate")
+# `read` asks, `write` gives commands, `impersonate` lets a key of `system` name another actor for a command. The others
+# are the dispatch dialect's own: what a key may do there that may do nothing else.
+PERMISSIONS = (
+    "read",
+    "write",
+    "impersonate",
+    "CREATE_ACTIVITY",
+    "VIEW_ACTIVITIES",
+    "CANCEL_ACTIVITY",
+    "DISPATCH_ACTIVITY",
+    "MANAGE_ACTIVITY_CONFIG",
+)
+# What a wide permission grants of the narrow ones.
+_GRANTS: Mapping[str, frozenset[str]] = {
+    "read": frozenset({"VIEW_ACTIVITIES"}),
+    "write": frozenset({"CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY", "MANAGE_ACTIVITY_CONFIG"}),
+}
+# A role is a name for permissions that go together; a key holds the permissions, so a role may change later.
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "viewer": ("VIEW_ACTIVITIES",),
+    "agent": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY"),
+    "dispatcher": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"),
+    "manager": (
+        "VIEW_ACTIVITIES",
+        "CREATE_ACTIVITY",
+        "CANCEL_ACTIVITY",
+        "DISPATCH_ACTIVITY",
+        "MANAGE_ACTIVITY_CONFIG",
+    ),
+}
 COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
 TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
 
@@ -70,6 +98,12 @@ def create(
         ).fetchone()
     assert row is not None  # noqa: S101
     return key_info(row), token
+
+
+def granted_by(permissions: Iterable[str]) -> frozenset[str]:
+    """Return the permissions with all that they grant."""
+    held = frozenset(permissions)
+    return held.union(*(_GRANTS.get(permission, frozenset()) for permission in held))
 
 
 def new_token() -> str:

@@ -1,20 +1,27 @@
-"""The parts of the documentation that are made from the code; run as a module, it writes them anew."""
+"""The parts of the documentation that are made from the code; run as a module, it writes them anew.
+
+What a command records and refuses is taken from the tests of the domain, which hold each answer against a case.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from domain import COMMANDS, EVENT_NAMES, EVENTS
 from domain.lifecycle import mermaid
 from services.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-_PART = re.compile(r"(<!-- (lifecycle|settings): [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- (lifecycle|settings|commands|shapes|events): [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def lifecycle() -> str:
@@ -38,7 +45,74 @@ def settings() -> str:
     return "".join(rows)
 
 
-MADE = {"lifecycle": lifecycle, "settings": settings}
+def commands() -> str:
+    """Return the rows of the table of commands."""
+    # Imported here: the cases and the endpoints are much more than the other parts need.
+    from services.contracts import ENDPOINTS
+    from tests.domain.cases import DONE, REFUSALS
+    from tests.domain.test_contract import CASES
+
+    rows = []
+    for name, kind in COMMANDS.items():
+        recorded = {
+            EVENT_NAMES[type(event)]
+            for case in CASES
+            if case.command == name and case.outcome == DONE
+            for event in case.events
+        }
+        cells = (
+            _code([name]),
+            _code(shape(kind)),
+            _code(event for event in EVENTS if event in recorded),
+            _code(sorted(REFUSALS.get(name, ()))),
+            "<br>".join(_code([endpoint]) for endpoint in ENDPOINTS.get(name, ())),
+        )
+        rows.append(f"| {' | '.join(cells)} |\n")
+    return "".join(rows)
+
+
+def shapes() -> str:
+    """Return the rows of the table of what stands inside a command's data."""
+    found: dict[str, type] = {}
+    for kind in COMMANDS.values():
+        _collect(kind, found)
+    return "".join(f"| {kind.__name__} | {_code(shape(kind))} |\n" for kind in found.values())
+
+
+def events() -> str:
+    """Return the rows of the table of events."""
+    return "".join(f"| {_code([name])} | {_code(shape(kind))} |\n" for name, kind in EVENTS.items())
+
+
+def shape(kind: Any) -> list[str]:
+    """Return the names of a class's fields: those with ? may be left out, those with [] are lists."""
+    hints = get_type_hints(kind)
+    return [f"{field.name}{_many(hints[field.name])}{_optional(field)}" for field in fields(kind)]
+
+
+def _many(hint: Any) -> str:
+    return "[]" if any(getattr(part, "__origin__", None) is tuple for part in (hint, *get_args(hint))) else ""
+
+
+def _optional(field: Field[Any]) -> str:
+    return "" if field.default is MISSING and field.default_factory is MISSING else "?"
+
+
+def _collect(kind: Any, found: dict[str, type]) -> None:
+    for hint in get_type_hints(kind).values():
+        parts = [hint, *get_args(hint)]
+        parts += [inner for part in parts for inner in get_args(part)]
+        for part in parts:
+            if isinstance(part, type) and is_dataclass(part) and part.__name__ not in found:
+                found[part.__name__] = part
+                _collect(part, found)
+
+
+def _code(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`" for word in words)
+
+
+MADE = {"lifecycle": lifecycle, "settings": settings, "commands": commands, "shapes": shapes, "events": events}
 
 
 def made_anew(text: str) -> str:
@@ -49,3 +123,6 @@ def made_anew(text: str) -> str:
 if __name__ == "__main__":
     for document in DOCUMENTS:
         document.write_text(made_anew(document.read_text("utf-8")), "utf-8")
+    from services.contracts import write
+
+    write(ROOT / "docs")

@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
     def create(
         tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
         actor: str = typer.Option("system", help="A member's id, or `system`."),
-        permission: list[str] = typer.Option(["read", "write"], help="read, write or impersonate; may be repeated."),
+        permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
+        role: list[str] = typer.Option([], help="viewer, agent, dispatcher or manager of the dispatch API."),
         name: str | None = typer.Option(None, help="What the key is for."),
         days: int | None = typer.Option(None, min=1, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,
@@ -55,9 +56,13 @@ def register(app: typer.Typer) -> None:
         from services import keys as api_keys
 
         expires = datetime.now(UTC) + timedelta(days=days) if days else None
+        unknown = [name for name in role if name not in api_keys.ROLES]
+        if unknown:
+            raise UserError(f"there is no role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
+        wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
             with psycopg.connect(database_url()) as conn:
-                info, token = api_keys.create(conn, tenant, actor, permission, name, expires)
+                info, token = api_keys.create(conn, tenant, actor, wanted, name, expires)
         except ValueError as error:
             raise UserError(str(error)) from None
         if as_json:

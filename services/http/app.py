@@ -10,28 +10,38 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from services.http import commands, events, examples, field, queries
+from services.http import commands, directory_entries, events, examples, openapi, queries
+from services.http.dispatch import api as dispatch
+from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Table, install
-from services.http.field_errors import failed
+from services.http.field import api as field
+from services.http.field.errors import failed
 from services.http.guard import Envelope, Guard
 from services.http.operations import Broker, Readiness, handlers
 from services.http.problems import Refused, problem
 from services.http.service import Sender, Service, make_service
+from services.http.workflow import api as workflow
+from services.http.workflow import errors as workflow_errors
 from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
-_FIELD = "/api/v3/"
+# Which dialect speaks below a path: the first that fits.
+_DIALECTS: tuple[tuple[tuple[str, ...], Envelope], ...] = (
+    (workflow.PATHS, workflow_errors.failed),
+    (("/api/v3/",), failed),
+    (("/api/",), dispatch_errors.failed),
+)
 
 
 def envelope(path: str) -> Envelope:
     """Return the dialect that errors below a path are said in."""
-    return failed if path.startswith(_FIELD) else problem
+    return next((spoken for starts, spoken in _DIALECTS if path.startswith(starts)), problem)
 
 
 class Application(FastAPI):
@@ -70,8 +80,6 @@ def create_app(
     app = Application(
         title="Foldwork",
         version="1",
-        description=examples.DESCRIPTION,
-        openapi_tags=examples.TAGS,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -80,10 +88,13 @@ def create_app(
     )
     app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
     app.add_exception_handler(HTTPException, _unrouted)
-    native = [*commands.endpoints(service), *queries.endpoints(service), *events.endpoints(service)]
-    app.table = install(app, [*native, *field.endpoints(service)], service.gate, settings.http_body_limit)
+    parts = (commands, queries, events, directory_entries, field, dispatch, workflow)
+    endpoints = [endpoint for part in parts for endpoint in part.endpoints(service)]
+    app.table = install(app, endpoints, service.gate, settings.http_body_limit)
     for path, handler in handlers(readiness, service.metrics).items():
-        app.add_api_route(path, handler, response_class=Response, tags=["operations"], **examples.OPERATIONS[path])
+        about = dict(examples.OPERATIONS[path])
+        responses = {"responses": about.pop("responses")}
+        app.add_api_route(path, handler, response_class=Response, tags=["operations"], openapi_extra=responses, **about)
     _add_documentation(app)
     return app
 
@@ -105,32 +116,33 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     path = request.url.path
     if error.status_code == 405:
-        refused = Refused("method-not-allowed", f"{request.method} is not served here", headers=error.headers)
-    elif path.startswith(_FIELD):
+        allowed = {"Allow": ", ".join(_methods(request))}
+        refused = Refused("method-not-allowed", f"{request.method} is not served here", headers=allowed)
+    elif path.startswith("/api/"):
         refused = Refused("no-endpoint", "there is no such endpoint")
     else:
         refused = Refused("not-found", "there is no such endpoint")
     return envelope(path)(refused)
 
 
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path; the router knows those of the first of its routes alone."""
+    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    own = [route for route in found if route.path == request.url.path]
+    return sorted({method for route in own or found for method in route.methods or ()})
+
+
 def _add_documentation(app: FastAPI) -> None:
-    """Serve the OpenAPI document, with the errors that every operation shares, and a page that shows it."""
+    """Serve the OpenAPI document, and a page that shows it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-            )
-            app.openapi_schema = examples.complete(made)
+            app.openapi_schema = openapi.document(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
-    async def openapi(_: Request) -> Response:
+    async def served(_: Request) -> Response:
         return Response(msgspec.json.encode(app.openapi()), media_type="application/json")
 
     async def page(_: Request) -> Response:
@@ -141,5 +153,5 @@ def _add_documentation(app: FastAPI) -> None:
             swagger_ui_parameters={"supportedSubmitMethods": [], "tryItOutEnabled": False},
         )
 
-    app.add_route("/openapi.json", openapi, include_in_schema=False)
+    app.add_route("/openapi.json", served, include_in_schema=False)
     app.add_route("/docs", page, include_in_schema=False)

@@ -93,7 +93,7 @@ class Gate:
             return _Check(None, 0.0)
         if key.expires_at is not None:
             until = min(until, time.monotonic() + (key.expires_at - now).total_seconds())
-        check = _Check(Caller(key.id, key.tenant, key.actor, frozenset(key.permissions)), until)
+        check = _Check(Caller(key.id, key.tenant, key.actor, keys.granted_by(key.permissions)), until)
         if len(self._checks) >= _MOST_BELIEVED:
             self._checks.clear()
         self._checks[digest] = check

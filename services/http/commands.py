@@ -6,15 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-import psycopg
 from starlette.responses import Response
 
 from domain import COMMANDS
 from domain.decider import SYSTEM
 from domain.streams import ID, split_stream
-from projections import tasks
 from services import messages
 from services.http import examples
+from services.http.actions import route_of
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused, problem
 from services.http.service import Service
@@ -102,21 +101,12 @@ def _actor(call: Call, wanted: Any) -> str:
 
 
 async def _routing_key(service: Service, call: Call, body: dict[str, Any], name: str, data: dict[str, Any]) -> str:
-    """Return the key that keeps an activity and all its tasks together; a wrong one would only be slower."""
     wanted = body.get("routing_key")
-    if wanted is not None:
-        if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= _MOST_ROUTING_KEY:
-            raise Refused("wrong-shape", f"routing_key is a text of 1 to {_MOST_ROUTING_KEY} bytes", "/routing_key")
-        return wanted
-    task_id = data.get("id")
-    if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
-        try:
-            row = await service.loaders[tasks.NAME].row(call.caller.tenant, task_id)
-        except (Refused, psycopg.Error):
-            row = None
-        if row is not None:
-            return messages.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
-    return messages.routing_key(name, data)
+    if wanted is None:
+        return await route_of(service, call.caller.tenant, name, data)
+    if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= _MOST_ROUTING_KEY:
+        raise Refused("wrong-shape", f"routing_key is a text of 1 to {_MOST_ROUTING_KEY} bytes", "/routing_key")
+    return wanted
 
 
 def _demand_headers(command: Outgoing) -> None:

@@ -40,21 +40,23 @@ class Call:
     @property
     def id(self) -> str:
         """Return the id in the path."""
-        found: str = self.scope["path_params"]["id"]
+        return self.part("id")
+
+    def part(self, name: str) -> str:
+        """Return a named part of the path."""
+        found: str = self.scope["path_params"][name]
         return found
 
-    def parameters(self) -> dict[str, list[str]]:
+    def parameters(self, most: int = _MOST_PARAMETERS) -> dict[str, list[str]]:
         """Return the query's parameters, each with all its values."""
         text: bytes = self.scope["query_string"]
         found: dict[str, list[str]] = {}
         if text:
             try:
-                for name, value in parse_qsl(
-                    text.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
-                ):
+                for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=most):
                     found.setdefault(name, []).append(value)
             except ValueError:
-                raise Refused("bad-filter", f"a query has at most {_MOST_PARAMETERS} parameters") from None
+                raise Refused("bad-filter", f"a query has at most {most} parameters") from None
         return found
 
     async def json(self) -> Any:
@@ -177,21 +179,23 @@ class _Documented(APIRoute):
 
 
 class Table:
-    """Finds the endpoints whose path is constant or ends in an id by one look, since routing costs as much as a query.
+    """Finds the endpoints whose path is constant or has one id by one look, since routing costs as much as a query.
 
     What it does not find, FastAPI's own router does; both lead to the same place.
     """
 
     def __init__(self) -> None:
         self._exact: dict[tuple[str, str], _Documented] = {}
-        self._by_id: dict[tuple[str, str], _Documented] = {}
+        self._by_id: dict[tuple[str, str, str], _Documented] = {}
 
     def add(self, route: _Documented, method: str) -> None:
-        """Take a route over, if it is of one of the two kinds."""
-        parent, _, last = route.path.rpartition("/")
-        if last == "{id}":
-            self._by_id[method, parent] = route
-        elif "{" not in route.path:
+        """Take a route over, if it is `…`, `…/{id}` or `…/{id}/…` with one more part."""
+        before, placed, after = route.path.partition("/{id}")
+        if "{" in before or "{" in after or after.count("/") > 1:
+            return
+        if placed:
+            self._by_id[method, before, after] = route
+        else:
             self._exact[method, route.path] = route
 
     def find(self, scope: Scope) -> ASGIApp | None:
@@ -200,7 +204,11 @@ class Table:
         route = self._exact.get((method, path))
         if route is None:
             parent, _, last = path.rpartition("/")
-            route = self._by_id.get((method, parent))
+            route = self._by_id.get((method, parent, ""))
+            if route is None:
+                parent, _, entity_id = parent.rpartition("/")
+                route = self._by_id.get((method, parent, f"/{last}"))
+                last = entity_id
             if route is None or not last:
                 return None
             scope["path_params"] = {"id": last}

@@ -58,7 +58,8 @@ class Positions:
     async def demand(self, models: Iterable[str], position: int, timeout: float) -> None:
         """Wait as `reached` does; refuse a position that the log has not, and a view that is late."""
         models = tuple(models)
-        if position > self._head and not self._has(_Waiter(models, position, asyncio.Future())):
+        # Without a read model it is the log itself that is asked for.
+        if position > self._head and not (models and self._has(_Waiter(models, position, asyncio.Future()))):
             await self.refresh()
             if position > self._head:
                 detail = f"the log ends at position {self._head}"

@@ -49,6 +49,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "name-taken": 409,
     "not-assigned": 409,
     "not-failed": 409,
+    "not-paused": 409,
     "not-processing": 409,
     "not-ready": 409,
     "not-unresolved": 409,

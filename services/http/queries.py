@@ -16,7 +16,7 @@ from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from projections import activities, history, tasks
 from projections.query import Listing, Query
-from services.http import examples
+from services.http import examples_queries as examples
 from services.http.auth import Caller
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
 from services.http.people import Member

@@ -32,15 +32,18 @@ _LONGEST = 4096
 
 # What a reader is to something with these assignees, in this project.
 Kinds = Callable[[Sequence[str], str | None], tuple[str, ...]]
-Actions = Callable[[str, bool, tuple[str, ...]], bytes]
+Actions = Callable[..., bytes]
 
 
 class Prepared(NamedTuple):
-    """A resource but for its actions, and for its periods unless they are over."""
+    """A resource but for its actions, and for its periods unless they are over.
+
+    `facts` are those that its actions follow from, beside what the reader is to it.
+    """
 
     head: bytes
     over: bool
-    status: str
+    facts: tuple[Any, ...]
     assignees: Sequence[str]
     project: str | None
     timed: Timed
@@ -65,10 +68,10 @@ class Renderer:
         # One loop without calls between: fifty rows of a page cost as much as their query.
         for row in rows:
             doc: str = row[0]
-            head, over, status, assignees, project, timed, created_ms, work = (
+            head, over, facts, assignees, project, timed, created_ms, work = (
                 kept(doc) if len(doc) <= _LONGEST else prepare(doc)
             )
-            tail = actions(status, bool(assignees), kinds(assignees, project))
+            tail = actions(kinds(assignees, project), *facts)
             if over:
                 shown.append(head + tail)
             elif timed.started_at is None:
@@ -78,7 +81,9 @@ class Renderer:
         return shown
 
 
-def _prepared(shown: tasks.Shown | activities.Shown, work: Sequence[tuple[float, str | None]]) -> Prepared:
+def _prepared(
+    shown: tasks.Shown | activities.Shown, work: Sequence[tuple[float, str | None]], facts: tuple[Any, ...]
+) -> Prepared:
     whole = encode(shown)
     if not whole.endswith(_NO_PERIODS):
         raise ValueError("a resource does not end with its periods")
@@ -87,7 +92,7 @@ def _prepared(shown: tasks.Shown | activities.Shown, work: Sequence[tuple[float,
     if over:
         head += _periods(seconds(shown, work, shown.ended_at or ""))
     created_ms = _milliseconds(shown.created_at)
-    return Prepared(head, over, shown.status, shown.assignees, shown.project, shown, created_ms, work)
+    return Prepared(head, over, facts, shown.assignees, shown.project, shown, created_ms, work)
 
 
 def _periods(found: Seconds) -> bytes:
@@ -100,27 +105,36 @@ def _milliseconds(at: str) -> int:
 
 def _prepare_task(doc: str) -> Prepared:
     shown = _task(doc)
-    return _prepared(shown, ((shown.worked_seconds, shown.working_since),))
+    facts = (shown.status, bool(shown.assignees), shown.resolution, shown.dispatchable)
+    return _prepared(shown, ((shown.worked_seconds, shown.working_since),), facts)
 
 
 def _prepare_activity(doc: str) -> Prepared:
     shown = _activity(doc)
-    return _prepared(shown, [(child.worked_seconds, child.working_since) for child in shown.children])
+    work = [(child.worked_seconds, child.working_since) for child in shown.children]
+    return _prepared(shown, work, (shown.status,))
 
 
 def _tail(names: Sequence[str]) -> bytes:
     return b',"allowed_actions":' + encode(names) + b"}"
 
 
-@lru_cache(maxsize=256)
-def task_actions(status: str, assigned: bool, kinds: tuple[str, ...]) -> bytes:
+@lru_cache(maxsize=1024)
+def task_actions(
+    kinds: tuple[str, ...], status: str, assigned: bool, resolution: str = "NONE", dispatchable: bool = False
+) -> bytes:
     """Return the end of a task's resource: the commands that an actor of these kinds can give."""
-    possible = {name for kind in kinds for name in allowed_actions(_LIFECYCLE[status], assigned, kind)}
+    state = _LIFECYCLE[status]
+    possible = {
+        name
+        for kind in kinds
+        for name in allowed_actions(state, assigned, kind, resolution=resolution, dispatchable=dispatchable)
+    }
     return _tail([name for name in TABLE if name in possible])
 
 
 @lru_cache(maxsize=256)
-def activity_actions(status: str, assigned: bool, kinds: tuple[str, ...]) -> bytes:
+def activity_actions(kinds: tuple[str, ...], status: str) -> bytes:
     """Return the end of an activity's resource."""
     state = _LIFECYCLE[status]
     names = [] if state is Lifecycle.CANCELED else ["activity.change"]

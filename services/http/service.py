@@ -37,8 +37,8 @@ class Sender(Protocol):
     async def close(self) -> None:
         """Let go of the connection."""
 
-    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
-        """Send, and wait for the answer; raises `NotSent`."""
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        """Send, and wait for the answer, or without `wait` just until the command is taken; raises `NotSent`."""
 
 
 @dataclass(slots=True)

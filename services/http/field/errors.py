@@ -24,14 +24,17 @@ FAILURES: Mapping[str, Failure] = {
     "activity-003": Failure(400, "a value is given that the service derives by itself"),
     "activity-004": Failure(400, "a task ends before it starts"),
     "activity-005": Failure(400, "a value is no time, e-mail or id"),
-    "activity-006": Failure(409, "the idempotency key was used for another activity"),
+    "activity-006": Failure(409, "the idempotency key was used for another request"),
     "activity-007": Failure(409, "the command does not fit what is there"),
     "activity-008": Failure(422, "a text or number cannot be stored"),
     "auth-001": Failure(401, "the token is missing, unknown, expired or revoked"),
-    "auth-002": Failure(403, "the token lacks the permission"),
+    "auth-002": Failure(403, "the token lacks the permission, or its actor the right"),
+    "bulk-001": Failure(400, "a bulk request has from 1 to 2000 tasks"),
+    "bulk-002": Failure(400, "several tasks of the bulk request have this refId"),
     "hub-001": Failure(404, "there is no such hub"),
     "member-001": Failure(404, "there is no such member"),
     "member-002": Failure(422, "a member is not eligible for a task"),
+    "project-001": Failure(404, "there is no such project"),
     "request-001": Failure(404, "there is no such endpoint"),
     "request-002": Failure(405, "the endpoint has no such method"),
     "request-003": Failure(413, "the body is too large"),
@@ -41,31 +44,53 @@ FAILURES: Mapping[str, Failure] = {
     "server-001": Failure(500, "something went wrong"),
     "server-002": Failure(503, "a part of the service is away for the moment; see Retry-After"),
     "task-001": Failure(404, "there is no such task"),
+    "task-002": Failure(409, "the task or its activity has ended"),
+    "task-003": Failure(409, "the task was due earlier, and the organization rejects late completion"),
+    "task-004": Failure(409, "an earlier step of the activity is not done with"),
+    "task-005": Failure(403, "only an assignee completes a task, so one that nobody has is completed by nobody"),
+    "task-006": Failure(409, "a task of an activity is not deleted alone; delete the activity"),
     "workflow-033": Failure(404, "there is no such workflow in the organization"),
+    "workflow-034": Failure(409, "another workflow of the organization has this name"),
+    "workflow-035": Failure(409, "activities were made from the workflow"),
+    "workflow-036": Failure(400, "the number of a workflow's steps and its project never change"),
+    "workflow-037": Failure(400, "a workflow's name, step or mapping breaks a rule"),
 }
 
 _FAILED_CODE: Mapping[str, str] = {
+    "activity-canceled": "task-002",
     "bad-header": "request-005",
+    "blocked": "task-004",
+    "bulk-size": "bulk-001",
+    "child": "task-006",
     "derived": "activity-003",
     "end-before-start": "activity-004",
+    "fixed": "workflow-036",
     "forbidden": "auth-002",
     "idempotency-conflict": "activity-006",
+    "in-use": "workflow-035",
     "internal": "server-001",
     "invalid": "activity-005",
+    "late": "task-003",
     "lone-surrogate": "activity-008",
     "method-not-allowed": "request-002",
+    "name-taken": "workflow-034",
     "no-endpoint": "request-001",
-    "not-assignee": "auth-002",
+    "no-workflow": "workflow-033",
+    "not-assignee": "task-005",
     "not-eligible": "member-002",
     "nul": "activity-008",
     "number-out-of-range": "activity-008",
     "overloaded": "request-006",
+    "ref-twice": "bulk-002",
+    "step-count-fixed": "workflow-036",
+    "terminal": "task-002",
     "too-large": "request-003",
     "unauthorized": "auth-001",
     "unavailable": "server-002",
     "unknown-filter": "request-005",
     "unsupported-media-type": "request-004",
     "view-late": "server-002",
+    "workflow-rule": "workflow-037",
     "wrong-task-count": "activity-002",
 }
 _OF_STATUS = {400: "activity-001", 422: "activity-001", 404: "task-001", 409: "activity-007"}
@@ -78,6 +103,8 @@ def failed_code(refused: Refused) -> str:
     if refused.code == "not-found":
         if refused.pointer.endswith("/hub"):
             return "hub-001"
+        if refused.pointer == "/project":
+            return "project-001"
         return "member-001" if "/assignees" in refused.pointer else "task-001"
     known = _FAILED_CODE.get(refused.code)
     if known is not None:
@@ -88,19 +115,37 @@ def failed_code(refused: Refused) -> str:
 
 
 # Where the command's data has a value, the dialect's request has it under another name.
-_NAMES = {"workflow_id": "workflowId", "assignees": "assignee", "start": "startTime", "end": "endTime", "hub": "hubId"}
+_NAMES = {
+    "assignees": "assignee",
+    "end": "endTime",
+    "field_mapping": "fieldMapping",
+    "flow_id": "flowId",
+    "from_field": "fromField",
+    "hub": "hubId",
+    "project": "projectId",
+    "start": "startTime",
+    "status_mapping": "statusMapping",
+    "to_field": "toField",
+    "workflow_id": "workflowId",
+}
 
 
 def place(pointer: str) -> str:
     """Return a JSON pointer into the command's data as one into the request's body."""
-    parts = [_NAMES.get(part, part) for part in pointer.split("/") if part != "fields"]
-    return "/".join(parts)
+    command, fields, own = pointer.partition("/fields/")
+    renamed = "/".join(_NAMES.get(part, part) for part in command.removesuffix("/fields").split("/"))
+    # Below `fields` every name is the caller's own already.
+    return f"{renamed}/{own}" if fields else renamed
+
+
+def said(refused: Refused) -> tuple[str, str]:
+    """Return the message and the failed code of a refusal."""
+    where = place(refused.pointer) or refused.parameter
+    return f"{refused.detail} ({where})" if where else refused.detail, failed_code(refused)
 
 
 def failed(refused: Refused) -> Response:
     """Render a refusal in the field dialect's envelope."""
-    code = failed_code(refused)
-    where = place(refused.pointer) or refused.parameter
-    message = f"{refused.detail} ({where})" if where else refused.detail
+    message, code = said(refused)
     body = {"status": False, "message": message, "failedCode": code}
     return Response(msgspec.json.encode(body), FAILURES[code].status, refused.headers, "application/json")

@@ -6,15 +6,14 @@ Every filter is one of the read models' own or a constant condition named here; 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
 
 from projections import activities, tasks
 from projections.query import MOST_ROWS, Filter, Listing, Query
 from services.http.endpoints import Call, nothing_else, number, one
-from services.http.field_shapes import CHILD, MASTER, PLAIN, STATUSES, child, master, only, people_of
+from services.http.field.answers import paginator
+from services.http.field.shapes import CHILD, MASTER, PLAIN, STATUSES, child, master, only, people_of
 from services.http.problems import Refused
 from services.http.service import Service
 
@@ -79,7 +78,8 @@ async def list_tasks(service: Service, call: Call, parameters: dict[str, list[st
     data = [shape(found, tenant, emails) for shape, found in resources]
     if wanted.names:
         data = [only(shown, wanted.names) for shown in data]
-    return {"status": True, "message": "Tasks found", "tasks": _paginator(call, wanted, data, total)}
+    page = paginator(call, wanted.link, data, page=wanted.page, limit=wanted.limit, total=total)
+    return {"status": True, "message": "Tasks found", "tasks": page}
 
 
 def _wanted(parameters: dict[str, list[str]]) -> _Wanted:
@@ -160,26 +160,3 @@ def _page(tenant: str, wanted: _Wanted) -> Query:
         f' ORDER BY key COLLATE "C" {way}, id COLLATE "C" {way} LIMIT {wanted.limit:d} OFFSET {wanted.offset:d}'
     )
     return Query(sql, (*ours.params, *theirs.params))
-
-
-def _paginator(call: Call, wanted: _Wanted, data: list[Any], total: int) -> dict[str, Any]:
-    last = max(1, -(-total // wanted.limit))
-
-    def url(page: int) -> str | None:
-        if not 1 <= page <= last:
-            return None
-        parameters: Mapping[str, list[str]] = {**wanted.link, "page": [str(page)]}
-        return f"{call.scope['path']}?{urlencode(parameters, doseq=True)}"
-
-    return {
-        "current_page": wanted.page,
-        "data": data,
-        "from": wanted.offset + 1 if data else None,
-        "last_page": last,
-        "next_page_url": url(wanted.page + 1),
-        "path": call.scope["path"],
-        "per_page": wanted.limit,
-        "prev_page_url": url(wanted.page - 1),
-        "to": wanted.offset + len(data) if data else None,
-        "total": total,
-    }

@@ -1,26 +1,16 @@
-"""The field dialect's shapes: its create request as a command's data, and our resources in its words, both pure.
-
-Nothing that a caller sends is dropped: a key that the dialect does not know is a field of the task's flow.
-"""
+"""The field dialect's shapes: our resources in its words, all pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from domain.decider import instant
-from domain.errors import Rejected
-from services.http.problems import Refused
-
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
 UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
 _ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
-
-_COMMON = ("_id", "taskType", "status", "organizationId", "createdBy", "createdTime", "subId", "parentId")
-# What the service derives, and so nobody can set at creation.
-_DERIVED_OF_MASTER = frozenset({*_COMMON, "assignee", "startTime", "endTime"})
-_TASK_KEYS = {"startTime": "start", "endTime": "end", "hubId": "hub", "title": "title"}
-_DERIVED_OF_TASK = frozenset({*_COMMON, "workflowId", "flow", "flowId"})
+# What a master or a task shows beside what the page shows of it, in this order.
+MORE_OF_MASTER = ("subStatus", "currentStep", "progress", "overdue", "updatedTime")
+MORE_OF_TASK = ("overdue", "late", "updatedTime")
 
 
 def task_status(task: Mapping[str, Any]) -> str:
@@ -45,9 +35,27 @@ def people_of(resource: Mapping[str, Any]) -> list[str]:
     return [*resource["assignees"], resource["created_by"]]
 
 
+def created_master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
+    """Return a new activity as the page shows it, key by key in its order, then the activity's own fields."""
+    return _with_fields(_page_of_master(activity, tenant, emails), activity["fields"])
+
+
 def master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
-    """Return an activity as the page shows it, key by key in its order, then the activity's own fields."""
-    shown = {
+    """Return an activity as the page shows it, with how far it is, then the activity's own fields."""
+    shown = _page_of_master(activity, tenant, emails)
+    # A step's label is its master's sub-status once the step is done.
+    more = (
+        activity["sub_status"],
+        activity["current_step"],
+        activity["progress"],
+        activity["overdue"],
+        activity["updated_at"],
+    )
+    return _with_fields({**shown, **dict(zip(MORE_OF_MASTER, more, strict=True))}, activity["fields"])
+
+
+def _page_of_master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
+    return {
         "_id": activity["id"],
         "taskType": MASTER,
         "title": activity["title"],
@@ -62,7 +70,6 @@ def master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) 
         "createdBy": emails.get(activity["created_by"], activity["created_by"]),
         "createdTime": activity["created_at"],
     }
-    return _with_fields(shown, activity["fields"])
 
 
 def child(task: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
@@ -83,89 +90,15 @@ def child(task: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> di
         "createdBy": emails.get(task["created_by"], task["created_by"]),
         "createdTime": task["created_at"],
     }
-    return _with_fields(shown, {**task["fields"], **task["data"]})
+    # A draft's null is a field that was taken away since.
+    values = {**task["fields"], **{name: value for name, value in task["data"].items() if value is not None}}
+    more = (task["overdue"], task["late"], task["updated_at"])
+    return _with_fields({**shown, **dict(zip(MORE_OF_TASK, more, strict=True))}, values)
 
 
 def _with_fields(shown: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     # A command that came another way may have a field of any name; what the service says of a task wins.
     return {**shown, **{name: value for name, value in fields.items() if name not in shown}}
-
-
-def activity_data(body: Any) -> dict[str, Any]:
-    """Return the data of `activity.create` that a create request means; raises `Refused`."""
-    if not isinstance(body, dict):
-        raise Refused("wrong-shape", "the body is an object")
-    data: dict[str, Any] = {}
-    own: dict[str, Any] = {}
-    for key, value in body.items():
-        if key == "workflowId":
-            data["workflow_id"] = _text(value, f"/{key}")
-        elif key == "hubId":
-            _put(data, "hub", value, f"/{key}")
-        elif key == "title":
-            _put(data, "title", value, f"/{key}")
-        elif key in _DERIVED_OF_MASTER:
-            raise Refused("derived", f"{key} follows from the tasks", f"/{key}")
-        elif key != "tasks":
-            own[key] = value
-    if "workflow_id" not in data:
-        raise Refused("wrong-shape", "workflowId is required", "/workflowId")
-    if not isinstance(body.get("tasks"), list):
-        raise Refused("wrong-shape", "tasks is a list, with a task for each step", "/tasks")
-    data["tasks"] = [_task_data(task, f"/tasks/{index}") for index, task in enumerate(body["tasks"])]
-    if own:
-        data["fields"] = own
-    return data
-
-
-def _task_data(task: Any, pointer: str) -> dict[str, Any]:
-    if not isinstance(task, dict):
-        raise Refused("wrong-shape", "a task is an object", pointer)
-    data: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    for key, value in task.items():
-        at = f"{pointer}/{key}"
-        if key == "assignee":
-            if value is not None:
-                data["assignees"] = _people(value, at)
-        elif key in _TASK_KEYS:
-            _put(data, _TASK_KEYS[key], value, at)
-        elif key in _DERIVED_OF_TASK:
-            raise Refused("derived", f"{key} is given by the service", at)
-        else:
-            # `createdFrom` too: the page knows it, and nothing but showing it again hangs on it.
-            fields[key] = value
-    if fields:
-        data["fields"] = fields
-    _demand_schedule(data, pointer)
-    return data
-
-
-def _demand_schedule(data: Mapping[str, Any], pointer: str) -> None:
-    try:
-        start = instant(data["start"], f"{pointer}/start") if "start" in data else None
-        end = instant(data["end"], f"{pointer}/end") if "end" in data else None
-    except Rejected as refusal:
-        raise Refused(refusal.code, refusal.detail, refusal.pointer) from None
-    if start is not None and end is not None and end < start:
-        raise Refused("end-before-start", "a task cannot end before it starts", f"{pointer}/end")
-
-
-def _people(value: Any, pointer: str) -> list[str]:
-    if not isinstance(value, list):
-        raise Refused("wrong-shape", "assignee is a list of e-mails or member ids", pointer)
-    return [_text(item, f"{pointer}/{index}") for index, item in enumerate(value)]
-
-
-def _put(data: dict[str, Any], name: str, value: Any, pointer: str) -> None:
-    if value is not None:
-        data[name] = _text(value, pointer)
-
-
-def _text(value: Any, pointer: str) -> str:
-    if not isinstance(value, str):
-        raise Refused("wrong-shape", "this is a text", pointer)
-    return value
 
 
 def only(shown: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

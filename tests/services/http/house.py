@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class InProcess:
     """Takes commands as the broker does, and answers as the workers do, or does not.
 
     `stopped`: what is sent waits, unanswered, for `catch_up`. `unreachable`: nothing is taken. `late`: read models that
-    do not follow.
+    do not follow. What is sent at the same time is one batch, as it is for the workers.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -49,6 +50,11 @@ class InProcess:
         self._numbers = itertools.count(1)
         self.sent: list[Outgoing] = []
         self.waiting: list[Outgoing] = []
+        self.batches: list[int] = []
+        self._arrived: list[tuple[Outgoing, asyncio.Future[Reply]]] = []
+        self._working: asyncio.Task[None] | None = None
+        # A batch that nobody waits for must not meet a command that sets a scene.
+        self._one_at_a_time = threading.Lock()
         self.stopped = False
         self.unreachable = False
         self.late: set[str] = set()
@@ -62,18 +68,39 @@ class InProcess:
             raise ConnectionError("no broker")
 
     async def close(self) -> None:
+        if self._working is not None:
+            await self._working
         if self._store is not None:
             self._store.close()
             self._store = None
 
-    async def send(self, outgoing: Outgoing, timeout: float) -> Reply | None:
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         if self.unreachable:
             raise NotSent("no broker")
         self.sent.append(outgoing)
         if self.stopped:
             self.waiting.append(outgoing)
             return None
-        return (await asyncio.to_thread(self.work, [outgoing]))[0]
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._arrived.append((outgoing, answer))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work_off())
+        return await answer if wait else None
+
+    async def _work_off(self) -> None:
+        while self._arrived:
+            batch, self._arrived = self._arrived, []
+            self.batches.append(len(batch))
+            try:
+                replies = await asyncio.to_thread(self.work, [outgoing for outgoing, _ in batch])
+            except Exception as error:
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+            else:
+                for (_, answer), reply in zip(batch, replies, strict=True):
+                    if not answer.done():
+                        answer.set_result(reply)
 
     async def catch_up(self) -> list[Reply]:
         """Start the worker again: it runs all that waits."""
@@ -82,6 +109,10 @@ class InProcess:
 
     def work(self, batch: list[Outgoing]) -> list[Reply]:
         """Decide and record, then let the read models follow."""
+        with self._one_at_a_time:
+            return self._work(batch)
+
+    def _work(self, batch: list[Outgoing]) -> list[Reply]:
         if self._store is None:
             self._store = EventStore(self._url)
         worker = Worker(self._store, lambda: NOW, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers))

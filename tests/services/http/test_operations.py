@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import msgspec
 import psycopg
 import pytest
 
+import projections
 from services.http.app import create_app
 from services.http.database import Database
 from services.http.probe import probe_app, probing
@@ -39,7 +41,8 @@ async def test_ready(house: House) -> None:
     body = response.json()
     assert response.status_code == 200, body
     assert (body["status"], body["not_ready"]) == ("ready", [])
-    assert set(body["followers"]) == {"activities_v1", "tasks_v1", "history_v1", "directory_v1"}
+    models = projections.READ_MODELS
+    assert set(body["followers"]) == {projections.follower_name(model, projections.suffix(model)) for model in models}
     assert body["consumers"] == {"ready": True, "count": 1}
 
 
@@ -71,9 +74,9 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
             conn.execute("INSERT INTO followers (name) VALUES ('tasks_v0')")
         response = await house.client.get("/readyz")
         body = response.json()
-        assert sorted(body["not_ready"]) == ["history_v1", "tasks_v1"]
+        assert sorted(body["not_ready"]) == ["history_v1", "tasks_v2"]
         assert body["followers"]["history_v1"]["halted_at"] == 9
-        assert body["followers"]["tasks_v1"]["lag"] == 6
+        assert body["followers"]["tasks_v2"]["lag"] == 6
         assert body["followers"]["tasks_v0"]["ready"] is True
         assert "the inside" not in response.text
 
@@ -130,7 +133,7 @@ async def test_figures(house: House) -> None:
     text = (await house.client.get("/metrics")).text
     assert 'foldwork_http_requests_total{method="GET",route="/v1/tasks/{id}",status="404"} 1.0' in text
     assert 'route="unmatched"' in text
-    assert 'foldwork_follower_lag_events{follower="tasks_v1"} 0.0' in text
+    assert 'foldwork_follower_lag_events{follower="tasks_v2"} 0.0' in text
     assert "foldwork_http_request_seconds_bucket" in text
     assert "foldwork_http_in_flight" in text
     assert "secret-id" not in text
@@ -222,7 +225,7 @@ async def test_the_documentation(house: House) -> None:
                 assert operation["security"] == [{"apiKey": []}]
                 assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
             names = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
-            assert names == ({"id"} if "{id}" in path else set())
+            assert names == set(re.findall(r"{(\w+)}", path))
     page = await house.client.get("/docs")
     assert page.status_code == 200
     assert "/openapi.json" in page.text

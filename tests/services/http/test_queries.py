@@ -24,7 +24,25 @@ async def test_one_activity_and_one_task(house: House) -> None:
     task = (await house.get("/v1/tasks/a1-t2")).json()
     assert (task["id"], task["status"], task["activity_id"]) == ("a1-t2", "open", "a1")
     assert task["allowed_actions"] == ["task.assign", "task.claim", "task.process", "task.save", "task.change",
-                                       "task.error", "task.cancel"]  # fmt: skip
+                                       "task.error", "task.cancel", "task.submit-result"]  # fmt: skip
+
+
+async def test_a_task_with_a_channel_can_be_sent_out_once_its_targets_are_found(house: House) -> None:
+    house.command("directory.register", {"kind": "commerce", "id": "c1", "fields": {"users": []}})
+    plan = {"channel": "SMS", "reason": "visit"}
+    house.command("task.create", {"id": "open", "commerce": "c1", "plan": plan})
+    criteria = [{"type": "ROLE_MATCH", "role": "buyer"}]
+    house.command("task.create", {"id": "lost", "commerce": "c1", "plan": {**plan, "criteria": criteria}})
+    sent = (await house.get("/v1/tasks/open")).json()
+    assert sent["plan"]["channel"] == "SMS"
+    assert "task.dispatch" in sent["allowed_actions"]
+    assert {"task.retry-resolution", "task.resolve-target"}.isdisjoint(sent["allowed_actions"])
+    lost = (await house.get("/v1/tasks/lost")).json()
+    assert (lost["resolution"], lost["wake"]) == ("FAILED", "resolution")
+    assert {"task.retry-resolution", "task.resolve-target"} <= set(lost["allowed_actions"])
+    assert {"task.dispatch", "task.process"}.isdisjoint(lost["allowed_actions"])
+    found = (await house.get("/v1/tasks?channel=SMS&sort=scheduled_at")).json()["data"]
+    assert [task["id"] for task in found] == ["lost", "open"]
 
 
 @pytest.mark.parametrize("path", ["/v1/activities/{}", "/v1/tasks/{}", "/v1/activities/{}/history",

@@ -1,0 +1,131 @@
+"""The dispatch dialect's list of activities: filtered by its own words and counted in pages.
+
+Every filter is one of the read model's own or a constant condition named here; values are bound, never written in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from projections import tasks
+from projections.query import BadQuery, Filter, Listing
+from services.http.dispatch.shapes import (
+    CANCELED,
+    COMPLETED,
+    DISPATCHED,
+    FAILED,
+    READY,
+    STATUSES,
+    TYPE,
+    UNRESOLVED,
+    activity,
+    people_of,
+)
+from services.http.endpoints import nothing_else, number, one
+from services.http.problems import Refused
+from services.http.service import Service
+
+DEFAULT_LIMIT, MOST_LIMIT, MOST_PAGE = 25, 100, 100_000
+PARAMETERS = (
+    "status",
+    "type",
+    "channel",
+    "commerce_id",
+    "scheduled_from",
+    "scheduled_to",
+    "search",
+    "sort_by",
+    "sort_order",
+    "page",
+    "per_page",
+    "limit",
+    "min_position",
+)
+SORTS: Mapping[str, str] = {"created_at": "created_at", "updated_at": "updated_at", "scheduled_at": "scheduled_at"}
+_FILTERS = {
+    "channel": "channel",
+    "commerce_id": "commerce",
+    "scheduled_from": "scheduled_at__gte",
+    "scheduled_to": "scheduled_at__lte",
+    "search": "search",
+}
+_NAMES = {column: name for name, column in _FILTERS.items()}
+
+_AT_WORK = "status IN ('active', 'paused')"
+_UNRESOLVED = "(status = 'open' AND resolution = 'FAILED')"
+# The dialect's statuses as conditions on the facts; `shapes.status_of` says the same of one task.
+CONDITIONS: Mapping[str, str] = {
+    READY: f"((status = 'open' OR {_AT_WORK}) AND dispatch <> 'DISPATCHED' AND NOT {_UNRESOLVED})",
+    UNRESOLVED: _UNRESOLVED,
+    DISPATCHED: f"((status = 'open' OR {_AT_WORK}) AND dispatch = 'DISPATCHED' AND NOT {_UNRESOLVED})",
+    COMPLETED: "(status = 'completed')",
+    FAILED: "(status = 'failed')",
+    CANCELED: "(status = 'canceled')",
+}
+_ACTIVITIES: Listing = replace(
+    tasks.LISTING,
+    filters={
+        **tasks.LISTING.filters,
+        **{name: Filter("flag", condition) for name, condition in CONDITIONS.items()},
+    },
+)
+
+
+async def list_activities(service: Service, tenant: str, parameters: dict[str, list[str]]) -> dict[str, Any]:
+    """Return the dialect's answer to a query with these parameters; raises `Refused` and `BadQuery`."""
+    page, limit = paging(parameters)
+    filters: dict[str, Any] = {}
+    _choice(parameters, "type", (TYPE,))
+    status = _choice(parameters, "status", STATUSES)
+    if status is not None:
+        filters[status] = True
+    for name, column in _FILTERS.items():
+        value = one(parameters, name)
+        if value is not None:
+            filters[column] = value
+    sort = _choice(parameters, "sort_by", tuple(SORTS)) or "created_at"
+    order = _choice(parameters, "sort_order", ("asc", "desc")) or "desc"
+    nothing_else(parameters, PARAMETERS)
+    sort = ("-" if order == "desc" else "") + SORTS[sort]
+    try:
+        total, rows = await _rows(service, tenant, filters, sort, page, limit)
+    except BadQuery as error:
+        raise Refused(error.code, error.detail, parameter=_NAMES.get(error.parameter, error.parameter)) from None
+    now = service.clock()
+    resources = [tasks.resource(row, now) for row in rows]
+    members = await service.people.members(tenant, [who for task in resources for who in people_of(task)])
+    return {"data": [activity(task, members) for task in resources], "meta": meta(page, limit, total)}
+
+
+async def _rows(
+    service: Service, tenant: str, filters: Mapping[str, Any], sort: str, page: int, limit: int
+) -> tuple[int, list[tuple[Any, ...]]]:
+    total = int((await service.database.fetch(*_ACTIVITIES.count(tenant, filters)))[0][0])
+    offset = (page - 1) * limit
+    if offset >= total:
+        return total, []
+    question = _ACTIVITIES.page(tenant, filters, sort, limit=limit, offset=offset)
+    return total, await service.database.fetch(*question)
+
+
+def paging(parameters: dict[str, list[str]]) -> tuple[int, int]:
+    """Take the page and its size, which has two names."""
+    page = number(parameters, "page", 1, 1, MOST_PAGE)
+    sizes = {number(parameters, name, 0, 1, MOST_LIMIT) for name in ("per_page", "limit") if name in parameters}
+    if len(sizes) > 1:
+        raise Refused("bad-limit", "per_page and limit are two names of one size", parameter="limit")
+    return page, sizes.pop() if sizes else DEFAULT_LIMIT
+
+
+def meta(page: int, limit: int, total: int) -> dict[str, int]:
+    """Return where a page lies among all."""
+    return {"page": page, "limit": limit, "total": total, "totalPages": -(-total // limit)}
+
+
+def _choice(parameters: dict[str, list[str]], name: str, known: tuple[str, ...]) -> str | None:
+    value = one(parameters, name)
+    if value is not None and value not in known:
+        raise Refused("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
+    return value

@@ -1,0 +1,81 @@
+"""What the dialect's requests say, as the data of commands; a value of the wrong shape is refused at its own place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from services import messages
+from services.http.endpoints import Call
+from services.http.guard import header
+from services.http.problems import Refused
+
+# An account number as the directory takes it.
+MOST_ACCOUNT = 2**53 - 1
+
+
+async def body_of(call: Call, known: Iterable[str], required: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a request's body; one that needs nothing said may be empty.
+
+    An `id` may stand in it too, as the page's schemas have it there, if it is the one in the path.
+    """
+    if not tuple(required) and _is_empty():
+        return {}
+    body = await call.json()
+    if not isinstance(body, dict):
+        raise Refused("wrong-shape", "the body is an object")
+    known = ("id", *known)
+    for key, value in body.items():
+        if key not in known:
+            raise Refused("unknown-field", f"the body has {', '.join(known)}", messages.pointer_of((key,)))
+        if key == "id" and value != call.scope["path_params"].get("id"):
+            raise Refused("invalid", "the id is the one in the path", "/id")
+    for name in required:
+        if name not in body:
+            raise Refused("wrong-shape", f"{name} is required", f"/{name}")
+    return body
+
+
+def _is_empty() -> bool:
+    return header(b"transfer-encoding") is None and (header(b"content-length") or "0") == "0"
+
+
+def data_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the data to save or complete with."""
+    data = body["data"]
+    if not isinstance(data, dict):
+        raise Refused("wrong-shape", "data is an object", "/data")
+    return data
+
+
+def comment_of(body: dict[str, Any]) -> str | None:
+    """Return the comment of an error, if there is one."""
+    if "data" not in body:
+        return None
+    data = body["data"]
+    if not isinstance(data, dict) or set(data) != {"comment"}:
+        raise Refused("wrong-shape", "data is an object with a comment", "/data")
+    comment = data["comment"]
+    if not isinstance(comment, str):
+        raise Refused("wrong-shape", "comment is a text", "/data/comment")
+    return comment
+
+
+def account_of(body: dict[str, Any]) -> int | None:
+    """Return the account number, if one is given."""
+    if "account_id" not in body:
+        return None
+    number = body["account_id"]
+    # JSON has one kind of number, so 7.0 is as whole as 7.
+    whole = isinstance(number, (int, float)) and not isinstance(number, bool) and number == int(number)
+    if not whole or not 1 <= number <= MOST_ACCOUNT:
+        raise Refused("wrong-shape", f"account_id is a whole number from 1 to {MOST_ACCOUNT}", "/account_id")
+    return int(number)
+
+
+def flag_of(body: dict[str, Any], name: str) -> bool:
+    """Return a flag, false when it is not given."""
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise Refused("wrong-shape", f"{name} is true or false", f"/{name}")
+    return value

@@ -1,0 +1,262 @@
+"""The dialect's query parameters: pages, sorts, filters and what to include, each checked before anything is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from projections import task_filters
+from projections.conditions import ALL, CONTAINS, EXISTS, IN, NEQ, NONE, OPERATORS, ORDER, Asked, Where, among
+from projections.query import MOST_ROWS
+from projections.task_filters import Members
+from projections.task_pages import MOST_PAGES
+from services import messages
+from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
+
+Parameters = dict[str, list[str]]
+# The page's names of what is filtered and sorted by, and the read model's.
+FILTERS: Mapping[str, str] = {
+    "id": "id",
+    "assigned_account_id": "assigned",
+    "name": "name",
+    "status": "status",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "try_resolve_at": "wake_at",
+    "actor_roles": "roles",
+    "whitelisted_ids": "whitelist",
+    "blacklisted_ids": "blacklist",
+    "working_seconds": "working_seconds",
+    "live_seconds": "live_seconds",
+    "pipeline_seconds": "pipeline_seconds",
+    "project_id": "project",
+    "data": "data",
+    "output": "output",
+    "indicators": "indicators",
+    "created_at": "created_at",
+    "work_unit_id": "activity_id",
+}
+SORTS: Mapping[str, str] = {
+    "id": "id",
+    "name": "name",
+    "status": "status",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "try_resolve_at": "wake_at",
+    "created_at": "created_at",
+    "project_id": "project",
+    "work_unit_id": "activity_id",
+}
+# Our statuses in the order of the dialect's words for them.
+STATUS_ORDER = sorted(STATUSES, key=STATUSES.__getitem__)
+_PEOPLE = frozenset({"assigned_account_id", "whitelisted_ids", "blacklisted_ids"})
+_OBJECTS = frozenset({"data", "output", "indicators"})
+_STATUS_OPERATORS = frozenset({"", *OPERATORS} - {CONTAINS})
+_FILTER = re.compile(r"filter\[([a-z_]+?)(?:__([a-z]+))?\](\[\])?\Z")
+_FIELDS = re.compile(r"fields\[([a-z_/]+)\](\[\])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter as it was asked: the value is None, a text or an object, or several of them."""
+
+    name: str
+    operator: str
+    value: Any
+    parameter: str
+
+
+def taken_filters(parameters: Parameters) -> list[Filter]:
+    """Take the filters out of the parameters."""
+    found: dict[str, Filter] = {}
+    for parameter in [name for name in parameters if name.startswith("filter")]:
+        match = _FILTER.match(parameter)
+        name, operator, listed = match.groups() if match is not None else ("", "", None)
+        if name not in FILTERS or (operator is not None and operator not in OPERATORS):
+            detail = f"filters are {', '.join(FILTERS)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
+            raise Refused("unknown-filter", detail, parameter=parameter)
+        asked = Filter(
+            name,
+            operator or "",
+            _value(name, operator or "", parameters.pop(parameter), bool(listed), parameter),
+            parameter,
+        )
+        if found.setdefault(parameter.removesuffix("[]"), asked) is not asked:
+            raise Refused("bad-filter", "this filter is given in two ways", parameter=parameter)
+    return list(found.values())
+
+
+def _value(name: str, operator: str, values: list[str], listed: bool, parameter: str) -> Any:
+    """Return a filter's value: several when it is a list, None when it is empty, JSON where objects are asked for."""
+    several = listed or len(values) > 1 or operator == IN or (operator == CONTAINS and name not in _OBJECTS)
+    if not several:
+        text = values[0]
+        return None if text == "" else _object(text, parameter) if name in _OBJECTS and operator != EXISTS else text
+    if not listed and len(values) == 1 and name not in _OBJECTS:
+        values = values[0].split(",")
+    if values == [""]:
+        return []
+    return [_object(text, parameter) for text in values] if name in _OBJECTS else values
+
+
+def _object(text: str, parameter: str) -> Any:
+    try:
+        found = messages.load_json(text.encode("utf-8", "surrogatepass"))
+    except messages.Malformed as error:
+        code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
+        raise Refused(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
+    if not isinstance(found, dict):
+        raise Refused("bad-filter", 'the value is a JSON object, such as {"signed":true}', parameter=parameter)
+    return found
+
+
+def accounts_of(filters: list[Filter]) -> set[int]:
+    """Return the account numbers that have to be resolved before anything can be asked."""
+    found: set[int] = set()
+    for one in filters:
+        if _names_people(one):
+            values = one.value if isinstance(one.value, list) else [one.value]
+            found |= {task_filters.account(value, one.parameter) for value in values}
+    return found
+
+
+def _names_people(one: Filter) -> bool:
+    return one.name in _PEOPLE and one.value is not None and one.operator not in (EXISTS, *ORDER)
+
+
+def conditions_of(
+    filters: list[Filter], tenant: str, members: Mapping[int, tuple[str, ...]], now: datetime
+) -> list[Where]:
+    """Return the filters as conditions; `members` are those behind the account numbers."""
+    return [_condition(one, tenant, members, now) for one in filters]
+
+
+def _condition(one: Filter, tenant: str, members: Mapping[int, tuple[str, ...]], now: datetime) -> Where:
+    asked = _asked(one, tenant, now)
+    if one.name == "status":
+        return _status(asked)
+    if not _names_people(one):
+        return task_filters.where(asked)
+    values = one.value if isinstance(one.value, list) else [one.value]
+    numbers = [task_filters.account(value, one.parameter) for value in values]
+    ids = Members(member for number in numbers for member in members.get(number, ()))
+    return task_filters.where(Asked(tenant, asked.name, asked.operator, ids, one.parameter, now))
+
+
+def _asked(one: Filter, tenant: str, now: datetime) -> Asked:
+    return Asked(tenant, FILTERS[one.name], one.operator, one.value, one.parameter, now)
+
+
+def _status(asked: Asked) -> Where:
+    """Return the condition on the dialect's words: there are but six, so it is known beforehand which of them fit."""
+    if asked.operator not in _STATUS_OPERATORS:
+        raise asked.bad("contains is for lists and objects")
+    there = asked.presence()
+    if there is not None:
+        return ALL if there else NONE
+    return among("status", "text", [ours for ours, word in STATUSES.items() if _fits(asked, word)])
+
+
+def _fits(asked: Asked, word: str) -> bool:
+    if asked.operator in ("", IN, NEQ):
+        return (word in asked.several()) is not (asked.operator == NEQ)
+    text = asked.single()
+    tests: Mapping[str, bool] = {
+        "lt": word < text,
+        "lte": word <= text,
+        "gt": word > text,
+        "gte": word >= text,
+        "match": text.casefold() in word,
+        "prefix": word.startswith(text),
+        "suffix": word.endswith(text),
+    }
+    return tests[asked.operator]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which rows of the answer are wanted, and in which order."""
+
+    number: int
+    size: int
+    order: tuple[tuple[str, bool], ...]
+    count: bool
+
+    @property
+    def offset(self) -> int:
+        """Return how many rows come before the page."""
+        return (self.number - 1) * self.size
+
+
+def taken_page(parameters: Parameters) -> Page:
+    """Take what says which page is wanted."""
+    size = _whole(parameters, "page[size]", MOST_ROWS, MOST_ROWS)
+    number = _whole(parameters, "page[number]", 1, MOST_PAGES)
+    count = _single(parameters, "count")
+    if count not in (None, "true", "false"):
+        raise Refused("bad-filter", "count is true or false", parameter="count")
+    return Page(number, size, _order(parameters), count == "true")
+
+
+def _order(parameters: Parameters) -> tuple[tuple[str, bool], ...]:
+    text = _single(parameters, "sort")
+    order: dict[str, bool] = {}
+    for name in text.split(",") if text else ():
+        plain = name.removeprefix("-")
+        if plain not in SORTS:
+            detail = f"sort by {', '.join(SORTS)}, each with - before it or not"
+            raise Refused("bad-sort", detail, parameter="sort")
+        # What is sorted by already has no order left.
+        order.setdefault(SORTS[plain], name.startswith("-"))
+    return tuple(order.items())
+
+
+def _single(parameters: Parameters, name: str) -> str | None:
+    values = parameters.pop(name, None)
+    if values is not None and len(values) > 1:
+        raise Refused("bad-filter", f"{name} is given more than once", parameter=name)
+    return values[0] if values else None
+
+
+def _whole(parameters: Parameters, name: str, default: int, most: int) -> int:
+    text = _single(parameters, name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
+        raise Refused("bad-limit", f"{name} is a whole number from 1 to {most}", parameter=name)
+    return int(text)
+
+
+def _texts(parameters: Parameters, name: str) -> list[str]:
+    """Take a list that is given by commas, by brackets, or by being repeated."""
+    given = [*parameters.pop(name, ()), *parameters.pop(f"{name}[]", ())]
+    return [text for value in given for text in value.split(",") if text]
+
+
+def taken_included(parameters: Parameters) -> set[str]:
+    """Take what is to be included."""
+    wanted = set(_texts(parameters, "included"))
+    if not wanted <= set(RELATED):
+        raise Refused("bad-filter", f"included may name {', '.join(RELATED)}", parameter="included")
+    return wanted
+
+
+def taken_fields(parameters: Parameters) -> dict[str, list[str]]:
+    """Take the attributes that are wanted of each type; those of a type that is not named are all wanted."""
+    fields: dict[str, list[str]] = {}
+    for parameter in [name for name in parameters if name.startswith("fields")]:
+        match = _FIELDS.match(parameter)
+        kind = match[1] if match is not None else ""
+        if kind not in ATTRIBUTES:
+            raise Refused("bad-filter", f"types are {', '.join(ATTRIBUTES)}", parameter=parameter)
+        if parameter in parameters:
+            wanted = _texts(parameters, parameter.removesuffix("[]"))
+            if not set(wanted) <= set(ATTRIBUTES[kind]):
+                detail = f"{kind} has {', '.join(ATTRIBUTES[kind])}"
+                raise Refused("bad-filter", detail, parameter=parameter)
+            fields[kind] = wanted
+    return fields

@@ -1,0 +1,263 @@
+"""JSON Schemas of commands, events and answers, made from the types that are parsed and encoded, so they cannot drift.
+
+A constraint that only the domain checks is added where it is the same for every caller.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import msgspec
+from pydantic import TypeAdapter
+
+from domain import COMMANDS, EVENTS
+from domain.task.creation import MOST_ASSIGNEES
+from domain.task.sending import MOST_KEYS
+from domain.workflow import MOST_MAPPINGS, MOST_STEPS
+from services import messages
+
+Json = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ID: Json = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
+TENANT: Json = {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}
+MOMENT: Json = {"format": "date-time"}
+_NAME: Json = {"minLength": 1, "maxLength": 100}
+
+# What each command is for, in one sentence.
+SUMMARIES: Mapping[str, str] = {
+    "workflow.define": "Define a workflow: a name and its ordered steps.",
+    "workflow.change": "Change a workflow; activities that were made from it keep what they were made from.",
+    "workflow.retire": "Retire a workflow that no activity was made from.",
+    "activity.create": "Create an activity with a task for each step of its workflow.",
+    "activity.change": "Change an activity's title, hub and own fields.",
+    "activity.cancel": "Cancel an activity and those of its tasks that are open or failed.",
+    "task.create": "Create a task that stands alone.",
+    "task.assign": "Give a task that nobody has to members, and start it if asked.",
+    "task.claim": "Take a task that nobody has.",
+    "task.reassign": "Give a task to other members.",
+    "task.unassign": "Take a task from its members.",
+    "task.process": "Start a task, or go on with it.",
+    "task.pause": "Pause a task that is being worked on.",
+    "task.save": "Keep a draft of a task's data.",
+    "task.change": "Change a task's title, fields, times, hub and people, and complete it if asked.",
+    "task.complete": "Complete a task with its output.",
+    "task.error": "Say that a task failed.",
+    "task.cancel": "Cancel a task.",
+    "task.retry": "Open a failed task again.",
+    "tracker.pause": "Pause whatever a person is working on.",
+    "tracker.resume": "Go on with what the tracker paused last.",
+    "task.dispatch": "Send a task out over its channel now.",
+    "task.report-dispatch": "Say what came of an attempt to send a task out.",
+    "task.submit-result": "Say how a task ended where it was sent to.",
+    "task.retry-resolution": "Look for a task's targets again.",
+    "task.resolve-target": "Say which user one of a task's targets is.",
+    "task.wake": "Say that a task's deadline came due.",
+    "directory.register": "Register an entry of the directory; registering the same again changes nothing.",
+    "directory.change": "Change fields of an entry.",
+    "directory.retire": "Retire an entry.",
+}
+
+# What the domain demands of a value beyond its type: of a field of one class, or of every field of a name.
+_OF_CLASS: Mapping[str, Mapping[str, Json]] = {
+    "DefineWorkflow": {
+        "name": {"minLength": 2, "maxLength": 100},
+        "steps": {"minItems": 1, "maxItems": MOST_STEPS},
+    },
+    "ChangeWorkflow": {
+        "name": {"minLength": 2, "maxLength": 100},
+        "steps": {"minItems": 1, "maxItems": MOST_STEPS},
+    },
+    "Step": {"name": _NAME, "field_mapping": {"maxItems": MOST_MAPPINGS}},
+    "FieldMapping": {"step": {"minimum": 0, "maximum": MOST_STEPS - 2}, "from_field": _NAME, "to_field": _NAME},
+    "CreateActivity": {"tasks": {"minItems": 1, "maxItems": MOST_STEPS}},
+    "DispatchPlan": {"criteria": {"maxItems": MOST_KEYS}, "attribute_keys": {"maxItems": MOST_KEYS}},
+    "CreateTask": {"assignees": {"maxItems": MOST_ASSIGNEES}, "attributes": {"maxItems": MOST_KEYS}},
+    "NewTask": {"assignees": {"maxItems": MOST_ASSIGNEES}, "attributes": {"maxItems": MOST_KEYS}},
+    "AssignTask": {"assignees": {"minItems": 1, "maxItems": MOST_ASSIGNEES}},
+    "ReassignTask": {"assignees": {"minItems": 1, "maxItems": MOST_ASSIGNEES}},
+    "ChangeTask": {"assignees": {"maxItems": MOST_ASSIGNEES}},
+    "ResolveTarget": {"user": ID},
+}
+_OF_NAME: Mapping[str, Json] = {
+    "id": ID,
+    "workflow_id": ID,
+    "hub": ID,
+    "project": ID,
+    "commerce": ID,
+    "route": ID,
+    "operator": ID,
+    "start": MOMENT,
+    "end": MOMENT,
+    "scheduled_at": MOMENT,
+    "suggested_at": MOMENT,
+}
+
+
+def tidy(schema: Any, constrain: Callable[[str, str], Json] = lambda owner, name: {}) -> Any:
+    """Return a made schema without its noise: titles of fields, unions that only add null, indented descriptions.
+
+    `constrain` says what else holds for a field of a class.
+    """
+    if isinstance(schema, list):
+        return [tidy(item, constrain) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: value for key, value in schema.items() if key not in ("properties", "title")}
+    made = {
+        key: value if key in ("default", "enum", "const") else tidy(value, constrain) for key, value in made.items()
+    }
+    if "description" in made:
+        made["description"] = inspect.cleandoc(made["description"])
+    if "properties" in schema:
+        owner = schema.get("title", "")
+        made = {"title": owner, **made, "properties": {}} if owner else {**made, "properties": {}}
+        for name, field in schema["properties"].items():
+            made["properties"][name] = _constrained(tidy(field, constrain), constrain(owner, name))
+    return _flat(made)
+
+
+def _flat(schema: Json) -> Json:
+    """Return `anyOf` of a plain type and null as one schema."""
+    choices = schema.get("anyOf", [])
+    if len(choices) == 2 and choices[1] == {"type": "null"} and isinstance(choices[0].get("type"), str):
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        made = {**choices[0], "type": [choices[0]["type"], "null"], **rest}
+        if "enum" in made:
+            made["enum"] = [*made["enum"], None]
+        return made
+    return schema
+
+
+def _constrained(field: Json, constraint: Json) -> Json:
+    kinds = field.get("type", [])
+    wanted = "array" if any(key.endswith("Items") for key in constraint) else "string"
+    wanted = "integer" if "minimum" in constraint else wanted
+    if constraint and wanted in ([kinds] if isinstance(kinds, str) else kinds):
+        return {**field, **constraint}
+    return field
+
+
+def _demanded(owner: str, name: str) -> Json:
+    found = _OF_CLASS.get(owner, {}).get(name)
+    return found if found is not None else _OF_NAME.get(name, {})
+
+
+@cache
+def _command(name: str) -> Json:
+    made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema(), _demanded)
+    said = made.get("description")
+    made["description"] = f"{SUMMARIES[name]}\n\n{said}" if said else SUMMARIES[name]
+    return {"$schema": DIALECT, "$id": f"urn:foldwork:command:{name}", **made}
+
+
+def command(name: str) -> Json:
+    """Return the schema of a command's data."""
+    return deepcopy(_command(name))
+
+
+@cache
+def _event(name: str) -> Json:
+    made: Json = tidy(TypeAdapter(EVENTS[name]).json_schema())
+    # New fields may come, so a reader must let pass what it does not know.
+    for part in (made, *made.get("$defs", {}).values()):
+        part.pop("additionalProperties", None)
+    return {"$schema": DIALECT, "$id": f"urn:foldwork:event:{name}", **made}
+
+
+def event(name: str) -> Json:
+    """Return the schema of an event's data."""
+    return deepcopy(_event(name))
+
+
+def inlined(schema: Json, prefix: str, shared: Json, namespace: str = "") -> Json:
+    """Return a schema as part of a larger document; its definitions go to `shared`, as `<namespace><name>`."""
+    prefix = f"{prefix}{namespace}"
+    plain = {key: value for key, value in deepcopy(schema).items() if key not in ("$schema", "$id", "$defs")}
+    for name, definition in schema.get("$defs", {}).items():
+        shared.setdefault(f"{namespace}{name}", _moved(definition, prefix))
+    moved: Json = _moved(plain, prefix)
+    return moved
+
+
+def _moved(schema: Any, prefix: str) -> Any:
+    if isinstance(schema, list):
+        return [_moved(item, prefix) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value.replace("#/$defs/", prefix) if key == "$ref" else _moved(value, prefix)
+        for key, value in schema.items()
+    }
+
+
+def shapes(prefix: str, *kinds: type[msgspec.Struct]) -> Json:
+    """Return the schemas of what is encoded, by class name; every key is there, and no other."""
+    _, found = msgspec.json.schema_components(kinds, ref_template=prefix + "{name}")
+    return {name: _complete(tidy(schema)) for name, schema in found.items()}
+
+
+def _complete(schema: Json) -> Json:
+    if "properties" not in schema:
+        return schema
+    for field in schema["properties"].values():
+        field.pop("default", None)
+    return {**schema, "required": list(schema["properties"]), "additionalProperties": False}
+
+
+def reply() -> Json:
+    """Return the schema of an answer."""
+    found = shapes("#/$defs/", messages.Reply)
+    whole, refusal = found.pop("Reply"), found.pop("Problem")
+    whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
+    whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}
+    return {"$schema": DIALECT, "$id": "urn:foldwork:reply", **whole, "$defs": {**found, "Refusal": refusal}}
+
+
+def cloud_event(name: str | None = None, data: str = "") -> Json:
+    """Return the schema of an event as it is published: of one type, whose `data` is referred to, or of any."""
+    text: Json = {"type": "string"}
+    moment: Json = {"type": "string", **MOMENT}
+    count: Json = {"type": "integer", "minimum": 1}
+    shown = {
+        "specversion": {"const": "1.0"},
+        "id": {**text, "description": "the same at every repetition"},
+        "source": {**text, "pattern": "^/foldwork/[a-z0-9-]{1,63}$"},
+        "type": {"type": "string", "enum": list(EVENTS)} if name is None else {"type": "string", "const": name},
+        "subject": {**text, "pattern": "^[a-z_]+/[A-Za-z0-9_-]{1,64}$"},
+        "time": {**moment, "description": "when the worker decided"},
+        "datacontenttype": {"const": "application/json"},
+        "tenant": TENANT,
+        "position": {**count, "description": "in the log of all tenants"},
+        "streamversion": {**count, "description": "in the stream that `subject` names"},
+        "recordedat": moment,
+        "commandid": text,
+        "correlationid": text,
+        "causationid": text,
+        "actor": text,
+        "data": {"type": "object"} if name is None else {"$ref": data},
+        "traceparent": {**text, "description": "W3C trace context, if the command had one"},
+    }
+    return {
+        "title": "CloudEvent" if name is None else f"CloudEvent {name}",
+        "type": "object",
+        "required": [key for key in shown if key != "traceparent"],
+        "properties": shown,
+    }
+
+
+def references(schema: Any) -> Iterator[str]:
+    """Yield every `$ref` of a schema."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from references(item)
+    elif isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref" and isinstance(value, str):
+                yield value
+            else:
+                yield from references(value)

@@ -1,0 +1,261 @@
+"""What the OpenAPI document says is what the service does: requests made from it, good ones and bad ones, find nothing.
+
+`FOLDWORK_TEST_EXAMPLES` (5) says how many requests are made up for each operation beside the ones that follow from its
+schema, for a longer run; the seed is fixed, and `FOLDWORK_TEST_SEED` makes another run of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import schemathesis
+from schemathesis import config, engine
+from schemathesis.core.transport import Response
+from schemathesis.engine import events
+from schemathesis.generation.case import Case
+
+from domain.streams import ENTRY_KINDS
+from services import keys
+from services.dev import seed
+from tests.services.http.house import House, opened
+from tests.services.http.served import Served, served
+
+EXAMPLES = int(os.environ.get("FOLDWORK_TEST_EXAMPLES", "5"))
+SEED = int(os.environ.get("FOLDWORK_TEST_SEED", "20251031"))
+# By system, so that several can run at once. The commands have more schemas than all others together, so what follows
+# from each of these is left to the longer run.
+GROUPS = ("field", "dispatch", "workflow", "directory", "commands", "activities", "tasks", "events", "operations")
+# Here what is made up, and what earlier answers tell, is enough for every operation to be done once; in the dialects
+# more must come together for a request to be a good one.
+NATIVE = ("directory", "commands", "activities", "tasks", "events", "operations")
+# Nothing leads from one of their answers to another request.
+UNLINKED = ("events", "operations")
+# What a rule of the domain, another request or the caller's rights may say to a request that fits its schema.
+MAY_BE_REFUSED = ["2xx", "400", "403", "404", "409", "422"]
+# But a request that fits its schema is never of the wrong shape: that would be a schema that says too little.
+WRONG_SHAPE = {
+    "wrong-shape",
+    "unknown-field",
+    "unknown-parameter",
+    "bad-filter",
+    "bad-limit",
+    "bad-sort",
+    "not-json",
+    "duplicate-key",
+    "unsupported-media-type",
+    "activity-001",
+    "request-004",
+}
+# Longer requests are answered by the server below, which knows no dialect.
+LONGEST = 60_000
+CANARY = "canary-4711"
+
+
+@pytest.fixture
+def service(lent_url: str) -> Iterator[Served]:
+    with served(lent_url, http_body_limit=1 << 20) as running:
+        furnish(running.house)
+        yield running
+
+
+@pytest.fixture
+async def house(lent_url: str) -> AsyncIterator[House]:
+    async with opened(lent_url) as running:
+        yield running
+
+
+def furnish(house: House) -> list[dict[str, str]]:
+    """Set the scene that the pages' examples play in, and return what can stand in a path to mean a part of it."""
+    for name, data in seed.COMMANDS:
+        house.command(name, data)
+    # The examples define a workflow of the name, and give tasks to these two.
+    house.command("workflow.change", {"id": seed.WORKFLOW, "name": CANARY})
+    for account in (42, 43):
+        house.command("directory.register", {"kind": "member", "id": f"m{account}", "fields": {"account_id": account}})
+    tasks = [{"id": "t1", "title": CANARY, "assignees": [seed.DRIVER]}, {"id": "t2", "fields": {"note": CANARY}}]
+    house.command("activity.create", {"id": "a1", "workflow_id": seed.WORKFLOW, "title": CANARY, "tasks": tasks})
+    plan = {"channel": "SALESMAN", "reason": CANARY}
+    house.command("task.create", {"id": "t3", "title": CANARY, "commerce": seed.COMMERCE, "plan": plan})
+    house.command("task.create", {"id": "t4", "title": CANARY, "project": seed.PROJECT})
+    house.command("task.process", {"id": "t1"})
+    entries = {data["kind"]: data["id"] for name, data in seed.COMMANDS if name == "directory.register"}
+    owned = [{"id": entity_id, "target_id": "t1"} for entity_id in ("a1", "t1", "t3", seed.WORKFLOW, seed.DRIVER)]
+    return [*owned, *({"kind": kind, "id": entry_id} for kind, entry_id in entries.items())]
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run of the engine met."""
+
+    findings: list[str] = field(default_factory=list)
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+
+    def take(self, event: events.EngineEvent) -> None:
+        """Take what an event of the engine says."""
+        if isinstance(event, events.ScenarioFinished):
+            for case_id, interaction in event.recorder.interactions.items():
+                case = event.recorder.cases[case_id].value
+                if interaction.response is None or len(interaction.request.uri) > LONGEST:
+                    continue
+                label = case.operation.label
+                self.statuses.setdefault(label, Counter())[interaction.response.status_code] += 1
+                if _is_good(case, interaction.request.body) and _code(interaction.response) in WRONG_SHAPE:
+                    body = interaction.response.text[:300]
+                    self.findings.append(f"{label}: fits the schema, yet: {body}\n{case.as_curl_command()[:1500]}")
+                for check in event.recorder.checks.get(case_id, ()):
+                    if check.failure_info is not None:
+                        found = check.failure_info
+                        what = f"{found.failure.title}: {found.failure.message[:600]}"
+                        self.findings.append(f"{label}: {what}\n{found.code_sample[:1500]}")
+        elif isinstance(event, events.NonFatalError):
+            self.findings.append(f"{event.label}: {event.info}")
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+
+
+def _is_good(case: Case, sent: bytes | None) -> bool:
+    # To JSON Schema 3.0 is a whole number, here it is not.
+    odd = re.search(rb"[0-9]\.0+[^0-9]", sent or b"") is not None
+    return case.meta is not None and case.meta.generation.mode.is_positive and not odd
+
+
+def _code(response: Response) -> str | None:
+    if response.status_code not in (400, 415, 422):
+        return None
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        return None
+    return body.get("code") or body.get("failedCode") if isinstance(body, dict) else None
+
+
+def configuration(token: str, group: str) -> config.SchemathesisConfig:
+    """Return what a run does: every check, in every phase, the same requests at every run."""
+    phases = config.PhasesConfig(
+        stateful=config.StatefulPhaseConfig(enabled=group not in UNLINKED, generation=_generation(EXAMPLES)),
+        coverage=config.CoveragePhaseConfig(enabled=group != "commands" or EXAMPLES > 5),
+    )
+    checks = config.ChecksConfig(
+        positive_data_acceptance=config.PositiveDataAcceptanceConfig(expected_statuses=MAY_BE_REFUSED),
+        # To delete a task is to cancel it there, and what is cancelled can still be read.
+        use_after_free=config.SimpleCheckConfig(enabled=group != "field"),
+    )
+    project = config.ProjectConfig(
+        headers={"Authorization": f"Bearer {token}"},
+        checks=checks,
+        generation=_generation(EXAMPLES * 20 if group == "commands" else EXAMPLES),
+        phases=phases,
+        continue_on_failure=True,
+    )
+    return config.SchemathesisConfig(seed=SEED, projects=config.ProjectsConfig(default=project))
+
+
+def _generation(examples: int) -> config.GenerationConfig:
+    return config.GenerationConfig(max_examples=examples, database="none")
+
+
+@pytest.mark.timeout(60 + 30 * EXAMPLES)
+@pytest.mark.parametrize("group", GROUPS)
+def test_nothing_is_found(service: Served, group: str) -> None:
+    token = service.house.key("acme", "system", *keys.PERMISSIONS)
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json", config=configuration(token, group))
+    run = Run()
+    for event in engine.from_schema(schema.include(tag=group)).execute():
+        run.take(event)
+    assert "\n\n".join(run.findings) == ""
+    operations = {f"{method.upper()} {path}" for method, path, _ in operations_of(service.house, group)}
+    assert set(run.statuses) == operations
+    if group in NATIVE:
+        never = {label for label, found in run.statuses.items() if not any(status < 300 for status in found)}
+        assert never == set(), "no request of these was ever a good one"
+
+
+def test_every_system_is_run(service: Served) -> None:
+    tags = {tag for _, _, operation in operations_of(service.house) for tag in operation["tags"]}
+    assert tags == set(GROUPS)
+
+
+def operations_of(house: House, tag: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every operation of the document, or those of a tag: method, path and what is said of it."""
+    return [
+        (method, path, operation)
+        for path, found in house.app.openapi()["paths"].items()
+        for method, operation in found.items()
+        if tag is None or tag in operation["tags"]
+    ]
+
+
+# Two tenants.
+
+
+async def test_ids_of_another_tenant_read_like_ids_that_nobody_has(house: House) -> None:
+    places = furnish(house)
+    theirs = {"Authorization": f"Bearer {house.key('other', 'system', *keys.PERMISSIONS)}"}
+    before = _log(house, "acme")
+    asked = 0
+    for method, path, operation in operations_of(house):
+        names = set(re.findall(r"{(\w+)}", path))
+        for foreign in places:
+            if "id" not in names or not names <= set(foreign) or ("kind" in names) != ("kind" in foreign):
+                continue
+            unknown = {**foreign, "id": "nobodys"}
+            found, missing = [
+                await house.client.request(method, path.format(**each), **_request(operation, theirs))
+                for each in (foreign, unknown)
+            ]
+            asked += 1
+            assert 400 <= found.status_code < 500, f"{method} {found.url}: {found.text}"
+            assert found.status_code == missing.status_code, f"{method} {found.url}: {found.text} / {missing.text}"
+            assert _told(found, foreign["id"]) == _told(missing, unknown["id"])
+    assert asked > 100
+    assert _log(house, "acme") == before
+
+
+async def test_lists_show_nothing_of_another_tenant(house: House) -> None:
+    furnish(house)
+    asked = 0
+    for by, seen in (("other", False), ("acme", True)):
+        headers = {"Authorization": f"Bearer {house.key(by, 'system', *keys.PERMISSIONS)}"}
+        texts = []
+        for method, path, operation in operations_of(house):
+            if method == "get" and operation["security"] and "{id}" not in path:
+                for kind in ENTRY_KINDS if "{kind}" in path else ("",):
+                    response = await house.client.get(path.format(kind=kind), headers=headers)
+                    assert response.status_code == 200, response.text
+                    asked += 1
+                    texts.append(response.text)
+        assert any(CANARY in text for text in texts) is seen
+        assert any(seed.WORKFLOW in text for text in texts) is seen
+        assert any("driver@example.com" in text for text in texts) is seen
+    assert asked > 20
+
+
+def _request(operation: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    """The operation's own example, by this caller."""
+    for media, said in operation.get("requestBody", {}).get("content", {}).items():
+        named = [example["value"] for example in said.get("examples", {}).values()]
+        example = said.get("example", named[0] if named else {})
+        return {"content": json.dumps(example).encode(), "headers": {**headers, "Content-Type": media}}
+    return {"headers": headers}
+
+
+def _told(response: httpx.Response, entity_id: str) -> str:
+    return response.text.replace(entity_id, "*")
+
+
+def _log(house: House, tenant: str) -> int:
+    with psycopg.connect(house.url) as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM stored_events WHERE originator_id LIKE %s", (f"{tenant}/%",)
+        ).fetchone()
+    assert row is not None
+    return int(row[0])

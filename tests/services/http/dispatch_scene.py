@@ -1,0 +1,70 @@
+"""What the tests of the dispatch dialect play in: a shop with people, a route, an operator, activities of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from tests.services.http.house import House
+
+BODY: dict[str, Any] = {
+    "reason": "Monthly visit",
+    "channel": "SALESMAN",
+    "commerce_id": "shop",
+    "idempotency_key": "k-1",
+    "assigned_route_id": "north",
+    "assigned_operator_id": "op-1",
+    "scheduled_at": "2025-01-16T09:00:00.000Z",
+}
+CLERK = {"type": "ROLE_MATCH", "priority": 1, "role": "CLERK"}
+OWNER = {"type": "ROLE_MATCH", "priority": 2, "role": "OWNER"}
+# A page of each part of the dialect's configuration, with the id that it has.
+POLICY = {"key": "shop_name", "strategy": "UPFRONT", "source": "commerce.name", "fallback": "a shop"}
+TARGETING = {"channel": "EMAIL", "criteria": [{"type": "ANY"}], "fallbacks": [OWNER]}
+PROVIDER = {"channel": "SALESMAN", "provider": "console", "backoff_seconds": 10}
+
+
+def furnish(house: House, tenant: str = "acme") -> None:
+    """Register what an activity refers to, and a provider for its channel."""
+    users = [
+        {"id": "u-owner", "role": "OWNER"},
+        {"id": "u-cook", "role": "COOK", "locked": "asked not to be called"},
+    ]
+    for kind, entry_id, fields in (
+        ("commerce", "shop", {"name": "Corner shop", "users": users}),
+        ("route", "north", {"name": "North"}),
+        ("operator", "op-1", {"name": "Op One"}),
+        ("dispatch", "SALESMAN", {"provider": "console"}),
+    ):
+        house.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, tenant)
+
+
+def planned(house: House, task_id: str, tenant: str = "acme", **plan: Any) -> None:
+    """Create a task that goes out over a channel."""
+    data = {"id": task_id, "title": "Visit", "commerce": "shop", "route": "north", "operator": "op-1"}
+    house.command("task.create", {**data, "plan": {"channel": "SALESMAN", "reason": "Visit", **plan}}, tenant)
+
+
+def unresolved(house: House, task_id: str, tenant: str = "acme") -> None:
+    """Create a task whose targets are not found: one criterion fits nobody, the other somebody who is locked."""
+    cook = {"type": "ROLE_MATCH", "priority": 2, "role": "COOK"}
+    planned(house, task_id, tenant, criteria=[CLERK, cook])
+
+
+def report(house: House, task_id: str, attempt: int, succeeded: bool, **rest: Any) -> None:
+    """Say what came of an attempt, as the service does."""
+    house.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest})
+
+
+def failure(response: httpx.Response, status: int, **extra: Any) -> str:
+    """Expect the dispatch dialect's envelope, and return its message."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert list(body) == ["statusCode", "message", "error", *extra]
+    assert body["statusCode"] == status
+    assert body["error"] == response.reason_phrase
+    assert {name: body[name] for name in extra} == extra
+    message: str = body["message"]
+    assert message
+    return message

@@ -1,0 +1,366 @@
+"""The directory over HTTP: registered, changed, retired and read, alone and in lists, and every way to be refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.streams import ENTRY_KINDS
+from services.http import examples_directory
+from services.http.directory_entries import MOST_ENTRIES
+from tests.services.http.house import House, opened, problem
+
+HUBS = "/v1/directory/hub"
+ENDPOINTS = [("POST", HUBS), ("GET", HUBS), ("GET", f"{HUBS}/h1"), ("PATCH", f"{HUBS}/h1"), ("DELETE", f"{HUBS}/h1")]
+WRITES = [(method, path) for method, path in ENDPOINTS if method in ("POST", "PATCH")]
+NORTH = {"id": "h1", "fields": {"name": "North", "size": 3}}
+# What each kind cannot do without.
+FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "policy": ("late-completion", {"value": "reject"}),
+    "attribute": ("name", {"strategy": "UPFRONT", "source": "commerce.name"}),
+    "targeting": ("default", {"criteria": [{"type": "ANY"}]}),
+    "dispatch": ("SMS", {"provider": "console"}),
+}
+
+
+def _events(house: House) -> list[str]:
+    with psycopg.connect(house.url) as conn:
+        return [str(row[0]) for row in conn.execute("SELECT topic FROM stored_events ORDER BY notification_id")]
+
+
+async def _send(house: House, method: str, path: str, token: str | None = None, **rest: Any) -> Any:
+    headers = {**house.by(token), **rest.pop("headers", {})}
+    return await house.client.request(method, path, headers=headers, **rest)
+
+
+@pytest.mark.parametrize("kind", ENTRY_KINDS)
+async def test_an_entry_of_every_kind_is_registered_and_read(house: House, kind: str) -> None:
+    entry_id, fields = FIELDS.get(kind, ("e1", {"name": "One", "anything": [1, None, {"deep": True}]}))
+    response = await house.post(f"/v1/directory/{kind}", {"id": entry_id, "fields": fields})
+    assert response.status_code == 201
+    assert response.headers["location"] == f"/v1/directory/{kind}/{entry_id}"
+    entry = response.json()
+    assert {name: entry[name] for name in ("kind", "id", "retired", "version")} == {
+        "kind": kind,
+        "id": entry_id,
+        "retired": False,
+        "version": 1,
+    }
+    assert entry["fields"].items() >= fields.items()
+    assert (await house.get(response.headers["location"])).json() == entry
+    assert (await house.get(f"/v1/directory/{kind}")).json() == {"data": [entry], "next": None}
+
+
+async def test_an_id_is_given_out_if_there_is_none(house: House) -> None:
+    first, second = [(await house.post(HUBS, body)).json() for body in ({"fields": {"name": "North"}}, {"id": None})]
+    assert first["id"] != second["id"]
+    assert first["fields"] == {"name": "North"}
+    assert second["fields"] == {}
+
+
+async def test_registering_the_same_again_changes_nothing(house: House) -> None:
+    first = await house.post(HUBS, NORTH)
+    again = await house.post(HUBS, NORTH)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    problem(await house.post(HUBS, {"id": "h1", "fields": {"name": "South"}}), 409, "taken", pointer="/id")
+    assert _events(house) == ["directory.entry-registered"]
+
+
+async def test_under_one_key_an_entry_without_an_id_is_registered_once(house: House) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    first, again = [await house.post(HUBS, {"fields": {"name": "North"}}, headers=headers) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    problem(await house.post(HUBS, {"fields": {"name": "South"}}, headers=headers), 409, "idempotency-conflict")
+
+
+async def test_what_was_registered_a_moment_ago_is_found_by_the_next_command(house: House) -> None:
+    house.sender.late.add("directory")
+    created = await house.post(HUBS, NORTH)
+    assert created.status_code == 201
+    assert created.json()["fields"] == NORTH["fields"]
+    problem(await house.get(f"{HUBS}/h1"), 404, "not-found")
+    task = {"type": "task.create", "data": {"hub": "h1"}}
+    assert (await house.post("/v1/commands", task)).status_code == 200
+    task["data"] = {"hub": "h2"}
+    problem(await house.post("/v1/commands", task), 404, "not-found", pointer="/data/hub")
+    changed = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"size": 4}})
+    assert changed.status_code == 202  # nobody can show it: the view has not even the entry
+
+
+async def test_a_change_keeps_what_it_leaves_out_and_null_takes_away(house: House) -> None:
+    await house.post(HUBS, NORTH)
+    changed = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"size": None, "open": True}})
+    assert changed.status_code == 200
+    assert changed.json()["fields"] == {"name": "North", "open": True}
+    assert changed.json()["version"] == 2
+    same = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"open": True}})
+    assert same.json() == changed.json()
+    response = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"name": ""}})
+    problem(response, 422, "invalid", pointer="/fields/name")
+
+
+async def test_a_retired_entry_is_shown_only_when_asked_for_and_may_come_back(house: House) -> None:
+    await house.post(HUBS, NORTH)
+    retired = await _send(house, "DELETE", f"{HUBS}/h1")
+    assert retired.status_code == 200
+    assert retired.json()["retired"] is True
+    problem(await house.get(f"{HUBS}/h1"), 404, "not-found")
+    assert (await house.get(f"{HUBS}/h1?retired=true")).json() == retired.json()
+    assert (await house.get(HUBS)).json()["data"] == []
+    assert (await house.get(f"{HUBS}?retired=true")).json()["data"] == [retired.json()]
+    for method, rest in (("DELETE", {}), ("PATCH", {"json": {"fields": {"size": 1}}})):
+        problem(await _send(house, method, f"{HUBS}/h1", **rest), 404, "not-found", pointer="/id")
+    back = await house.post(HUBS, {"id": "h1", "fields": {"name": "North again"}})
+    assert back.status_code == 201
+    assert back.json()["fields"] == {"name": "North again"}
+
+
+async def test_pages_follow_one_another_by_id(house: House) -> None:
+    entries = [{"id": f"h{number}"} for number in range(5)]
+    assert (await house.post(HUBS, {"entries": entries})).json()["registered"] == 5
+    await house.post("/v1/directory/route", {"id": "r1"})
+    await _send(house, "DELETE", f"{HUBS}/h2")
+    for retired, expected in (("false", ["h0", "h1", "h3", "h4"]), ("true", ["h0", "h1", "h2", "h3", "h4"])):
+        seen, path = [], f"{HUBS}?limit=2&retired={retired}&min_position=1"
+        while path is not None:
+            page = (await house.get(path)).json()
+            assert len(page["data"]) <= 2
+            seen += [entry["id"] for entry in page["data"]]
+            path = page["next"]
+        assert seen == expected
+
+
+async def test_a_list_registers_each_entry_by_itself(house: House) -> None:
+    await house.post(HUBS, NORTH)
+    entries = [
+        {"id": "h2", "fields": {"name": "South"}},
+        NORTH,
+        {"id": "h1", "fields": {"name": "Other"}},
+        {"id": "h3", "fields": {"name": 7}},
+        {"id": "h3"},
+        [],
+        {"id": "no id"},
+        {"id": 7},
+        {"kind": "route"},
+        {"fields": {"name": "West"}},
+    ]
+    response = await house.post(HUBS, {"entries": entries})
+    assert response.status_code == 200
+    found = response.json()
+    assert {name: found[name] for name in examples_directory.OUTCOMES} == {
+        "registered": 2,
+        "unchanged": 1,
+        "refused": 7,
+        "undecided": 0,
+    }
+    shown = [
+        (item["status"], item.get("error", {}).get("code"), item.get("error", {}).get("pointer"))
+        for item in found["entries"]
+    ]
+    assert shown == [
+        ("registered", None, None),
+        ("unchanged", None, None),
+        ("refused", "invalid", "/entries/2/id"),
+        ("refused", "invalid", "/entries/3/fields/name"),
+        ("refused", "invalid", "/entries/4/id"),
+        ("refused", "wrong-shape", "/entries/5"),
+        ("refused", "invalid", "/entries/6/id"),
+        ("refused", "wrong-shape", "/entries/7/id"),
+        ("refused", "unknown-field", "/entries/8/kind"),
+        ("registered", None, None),
+    ]
+    listed = (await house.get(f"{HUBS}?min_position={found['position']}")).json()["data"]
+    assert {entry["id"] for entry in listed} == {"h1", "h2", found["entries"][9]["id"]}
+
+
+async def test_a_list_under_one_key_takes_effect_once(house: House) -> None:
+    body = {"entries": [{"fields": {"name": "North"}}, {"fields": {"name": "South"}}]}
+    first, again = [(await house.post(HUBS, body, headers={"Idempotency-Key": "k1"})).json() for _ in range(2)]
+    assert [entry["id"] for entry in first["entries"]] == [entry["id"] for entry in again["entries"]]
+    assert _events(house) == ["directory.entry-registered"] * 2
+
+
+async def test_a_list_as_long_as_may_be_is_registered(house: House) -> None:
+    entries = [{"id": f"h{number}"} for number in range(MOST_ENTRIES)]
+    assert (await house.post(HUBS, {"entries": entries})).json()["registered"] == MOST_ENTRIES
+    problem(await house.post(HUBS, {"entries": [*entries, {}]}), 422, "wrong-shape", pointer="/entries")
+
+
+async def test_without_an_answer_the_receipt_tells_later(house: House) -> None:
+    await house.post(HUBS, NORTH)
+    house.sender.stopped = True
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", HUBS, {"json": {"id": "h2"}}),
+        ("PATCH", f"{HUBS}/h1", {"json": {"fields": {"size": 4}}}),
+        ("DELETE", f"{HUBS}/h1", {}),
+    ]
+    receipts = []
+    for method, path, rest in requests:
+        response = await _send(house, method, path, **rest)
+        assert response.status_code == 202
+        assert response.json()["outcome"] == "undecided"
+        assert response.headers["location"] == response.json()["receipt"]
+        receipts.append(response.json()["receipt"])
+    found = (await house.post(HUBS, {"entries": [{"id": "h3"}]})).json()
+    assert found["undecided"] == 1
+    receipts.append(found["entries"][0]["receipt"])
+    await house.sender.catch_up()
+    for receipt in receipts:
+        assert (await house.get(receipt)).json()["outcome"] == "accepted"
+    assert (await house.get(f"{HUBS}/h3")).status_code == 200
+
+
+async def test_a_broker_that_is_away_takes_nothing(house: House) -> None:
+    house.sender.unreachable = True
+    for body in (NORTH, {"entries": [NORTH, {"id": "h2"}]}):
+        response = await house.post(HUBS, body)
+        problem(response, 503, "unavailable")
+        assert response.headers["retry-after"] == "1"
+
+
+async def test_only_managers_and_the_system_write(house: House) -> None:
+    await house.post("/v1/directory/member", {"id": "bob", "fields": {"projects": {"p1": {"is_manager": True}}}})
+    manager, somebody = house.key("acme", "bob"), house.key("acme", "ann")
+    assert (await house.post(HUBS, NORTH, manager)).status_code == 201
+    problem(await house.post(HUBS, {"id": "h2"}, somebody), 403, "forbidden")
+    for method, rest in (("PATCH", {"json": {"fields": {"size": 1}}}), ("DELETE", {})):
+        problem(await _send(house, method, f"{HUBS}/h1", somebody, **rest), 403, "forbidden")
+    found = (await house.post(HUBS, {"entries": [{"id": "h2"}]}, somebody)).json()
+    assert found["entries"][0]["error"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+async def test_who_may_not_ask_is_refused_everywhere(house: House, method: str, path: str) -> None:
+    rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
+    problem(await house.client.request(method, path, **rest), 401, "unauthorized")
+    problem(await _send(house, method, path, "fw_0000000000000000_" + "x" * 43, **rest), 401, "unauthorized")
+    lacking = house.key("acme", "system", "write" if method == "GET" else "read")
+    problem(await _send(house, method, path, lacking, **rest), 403, "forbidden")
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+async def test_another_tenants_entries_leave_no_trace(house: House, method: str, path: str) -> None:
+    await house.post(HUBS, NORTH)
+    before = (await house.get(f"{HUBS}/h1")).json()
+    theirs = house.key("other")
+    rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
+    response = await _send(house, method, path, theirs, **rest)
+    if path == HUBS:
+        assert "North" not in response.text
+        assert response.status_code == (201 if method == "POST" else 200)
+    else:
+        unknown = await _send(house, method, f"{HUBS}/h9", theirs, **rest)
+        assert response.json()["detail"].replace("h1", "h9") == unknown.json()["detail"]
+        problem(response, 404, "not-found")
+    assert (await house.get(f"{HUBS}/h1")).json() == before
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+async def test_an_unknown_kind_or_parameter_is_refused_everywhere(house: House, method: str, path: str) -> None:
+    rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
+    for kind in ("workflow", "Hub", "%00"):
+        problem(await _send(house, method, path.replace("hub", kind), **rest), 404, "not-found")
+    response = await _send(house, method, f"{path}?dry_run=1", **rest)
+    problem(response, 400, "unknown-parameter", parameter="dry_run")
+    assert _events(house) == []
+
+
+@pytest.mark.parametrize("entry_id", ["no%20id", "%00", "a.b", "x" * 65, "é"])
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_what_is_no_id_is_not_there(house: House, method: str, entry_id: str) -> None:
+    rest: dict[str, Any] = {"json": {"fields": {}}} if method == "PATCH" else {}
+    problem(await _send(house, method, f"{HUBS}/{entry_id}", **rest), 404, "not-found")
+    assert house.sender.sent == []
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
+        (b"", 400, "not-json", None),
+        (b"{", 400, "not-json", None),
+        (b'{"fields":{},"fields":{}}', 400, "duplicate-key", "/fields"),
+        (b'{"fields":' + b'{"a":' * 40 + b"1" + b"}" * 41, 400, "too-deep", None),
+        (b'{"fields":{"n":NaN}}', 400, "not-json", None),
+        (b'{"fields":{"n":"\xff"}}', 400, "not-utf-8", None),
+        (b'{"fields":{"n":"a\\u0000"}}', 422, "nul", "/fields/n"),
+        (b'{"fields":{"n":"\\ud800"}}', 422, "lone-surrogate", "/fields/n"),
+        (b'{"fields":{"n":1e999}}', 422, "number-out-of-range", "/fields/n"),
+        (b'{"fields":{"n":9223372036854775808}}', 422, "number-out-of-range", "/fields/n"),
+        (b"[]", 422, "wrong-shape", None),
+        (b"null", 422, "wrong-shape", None),
+        (b'{"fields":[]}', 422, "wrong-shape", "/fields"),
+        (b'{"fields":null}', 422, "wrong-shape", "/fields"),
+        (b'{"fields":{},"kind":"route"}', 422, "unknown-field", "/kind"),
+        (b'{"fields":{},"a/b":1}', 422, "unknown-field", "/a~1b"),
+    ],
+)
+async def test_what_is_no_entry_is_refused_before_it_is_sent(
+    house: House, method: str, path: str, body: bytes, status: int, code: str, pointer: str | None
+) -> None:
+    response = await _send(house, method, path, content=body, headers={"Content-Type": "application/json"})
+    problem(response, status, code, pointer=pointer)
+    assert house.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"id": 7}, "/id"),
+        ({"id": []}, "/id"),
+        ({"entries": {}}, "/entries"),
+        ({"entries": []}, "/entries"),
+        ({"entries": None}, "/entries"),
+    ],
+)
+async def test_a_registration_of_the_wrong_shape_is_refused(house: House, body: Any, pointer: str) -> None:
+    problem(await house.post(HUBS, body), 422, "wrong-shape", pointer=pointer)
+
+
+async def test_a_registration_that_means_two_things_is_refused(house: House) -> None:
+    problem(await house.post(HUBS, {"entries": [{}], "id": "h1"}), 422, "unknown-field", pointer="/id")
+
+
+async def test_a_change_without_fields_is_refused(house: House) -> None:
+    problem(await _send(house, "PATCH", f"{HUBS}/h1", json={}), 422, "wrong-shape", pointer="/fields")
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_a_body_that_is_too_large_or_no_json_is_refused(house: House, method: str, path: str) -> None:
+    large = {"fields": {"note": "x" * (64 << 10)}}
+    problem(await _send(house, method, path, json=large), 413, "too-large")
+    response = await _send(house, method, path, content=b"{}", headers={"Content-Type": "text/plain"})
+    problem(response, 415, "unsupported-media-type")
+    response = await _send(house, method, path, json={"fields": {}}, headers={"Idempotency-Key": "x" * 256})
+    problem(response, 400, "bad-header", parameter="Idempotency-Key")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("limit=0", "bad-limit"),
+        ("limit=501", "bad-limit"),
+        ("limit=1&limit=2", "bad-filter"),
+        ("cursor=", "bad-cursor"),
+        ("cursor=a%00", "bad-cursor"),
+        ("retired=1", "bad-filter"),
+        ("min_position=-1", "bad-position"),
+        ("min_position=99", "position-beyond-head"),
+    ],
+)
+async def test_a_question_that_cannot_be_asked_is_refused(house: House, query: str, code: str) -> None:
+    problem(await house.get(f"{HUBS}?{query}"), 400, code)
+
+
+async def test_a_page_waits_for_the_position_that_is_asked_for(lent_url: str) -> None:
+    async with opened(lent_url, view_timeout=0.05) as house:
+        house.sender.late.add("directory")
+        position = house.command("directory.register", {"kind": "hub", "id": "h1"}).position
+        problem(await house.get(f"{HUBS}?min_position={position}"), 503, "view-late")
+        house.sender.late.clear()
+        house.sender.follow()
+        assert len((await house.get(f"{HUBS}?min_position={position}")).json()["data"]) == 1

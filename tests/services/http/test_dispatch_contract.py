@@ -1,0 +1,324 @@
+"""What every endpoint of the dispatch dialect has in common, and that the documents say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from services.http.dispatch import api
+from services.http.dispatch.errors import place, status_of
+from services.http.endpoints import Endpoint
+from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.service import make_service
+from services.keys import PERMISSIONS
+from tests.services.http.dispatch_scene import BODY, POLICY, PROVIDER, TARGETING, failure, furnish, planned, unresolved
+from tests.services.http.house import House, settings_for
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "dispatch.md"
+RESULT = {"activity_id": "a", "result": "COMPLETED"}
+A, CONFIG = "/api/activities", "MANAGE_ACTIVITY_CONFIG"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An endpoint with a request that succeeds in the scene, and the permission that it needs."""
+
+    method: str
+    path: str
+    permission: str
+    entity: str = ""
+    body: Any = None
+    status: int = 200
+
+    def at(self, entity: str | None = None) -> str:
+        """Return the path of an entity, by default of the one that is there."""
+        path = self.path.replace("{id}", self.entity if entity is None else entity)
+        return path.replace("{target_id}", "t1")
+
+
+CASES = [
+    Case("POST", f"{A}/tasks", "CREATE_ACTIVITY", body=BODY, status=201),
+    Case("GET", A, "VIEW_ACTIVITIES"),
+    Case("GET", f"{A}/{{id}}", "VIEW_ACTIVITIES", "a"),
+    Case("GET", f"{A}/{{id}}/attributes", "VIEW_ACTIVITIES", "a"),
+    Case("GET", f"{A}/{{id}}/target-users", "VIEW_ACTIVITIES", "lost"),
+    Case("GET", f"{A}/{{id}}/status-events", "VIEW_ACTIVITIES", "lost"),
+    Case("PATCH", f"{A}/{{id}}/cancel", "CANCEL_ACTIVITY", "a", {"reason": "closed"}),
+    Case("PATCH", f"{A}/{{id}}/retry-resolution", "DISPATCH_ACTIVITY", "lost"),
+    Case("PATCH", f"{A}/{{id}}/target-users/{{target_id}}/resolve", "DISPATCH_ACTIVITY", "lost", {"user_id": "u"}),
+    Case("POST", f"{A}/tasks/{{id}}/dispatch", "DISPATCH_ACTIVITY", "a", status=204),
+    Case("POST", "/api/activity-results/tasks", "CREATE_ACTIVITY", body=RESULT, status=201),
+    *(
+        case
+        for path, body, entity, change in (
+            ("/api/attribute-policies", POLICY, "name", {"fallback": 7}),
+            ("/api/target-resolution-policies", TARGETING, "default", {"fallbacks": []}),
+            ("/api/dispatch-configurations", {**PROVIDER, "channel": "SMS"}, "SALESMAN", {"timeout_seconds": 3}),
+        )
+        for case in (
+            Case("POST", path, CONFIG, body=body, status=201),
+            Case("GET", path, CONFIG),
+            Case("GET", f"{path}/{{id}}", CONFIG, entity),
+            Case("PATCH", f"{path}/{{id}}", CONFIG, entity, change),
+            Case("DELETE", f"{path}/{{id}}", CONFIG, entity, status=204),
+        )
+    ),
+]
+
+
+def _name(case: Any) -> str:
+    return f"{case.method} {case.path}"
+
+
+EVERY = pytest.mark.parametrize("case", CASES, ids=_name)
+WRITES = [case for case in CASES if case.method != "GET"]
+WITH_BODY = [case for case in CASES if case.body is not None]
+WITH_ID = [case for case in CASES if case.entity]
+
+
+@pytest.fixture
+async def house(house: House) -> House:
+    furnish(house)
+    furnish(house, "other")
+    fields: dict[str, Any] = {"strategy": "UPFRONT", "source": "commerce.name"}
+    house.command("directory.register", {"kind": "attribute", "id": "name", "fields": fields})
+    fields = {"criteria": [{"type": "ANY"}]}
+    house.command("directory.register", {"kind": "targeting", "id": "default", "fields": fields})
+    planned(house, "a", attribute_keys=["name"])
+    unresolved(house, "lost")
+    return house
+
+
+async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
+    headers = {**house.by(), **rest.pop("headers", {})}
+    content = {"json": case.body} if case.body is not None and "content" not in rest else rest
+    return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
+
+
+def _endpoints() -> list[Endpoint]:
+    return api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
+
+
+def _operation(case: Case) -> dict[str, Any]:
+    (found,) = (one for one in _endpoints() if (one.method, one.path) == (case.method, case.path))
+    return found.about
+
+
+def _documented(case: Case, response: Any) -> None:
+    documented = _operation(case)["responses"][str(response.status_code)]
+    if response.status_code == 204:
+        assert (response.content, "content" in documented) == (b"", False)
+        return
+    assert response.headers["content-type"] == "application/json"
+    schema = documented["content"]["application/json"]["schema"]
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
+
+
+def test_every_endpoint_has_a_case() -> None:
+    endpoints = {(one.method, one.path, one.permission) for one in _endpoints()}
+    assert {(case.method, case.path, case.permission) for case in CASES} == endpoints
+
+
+@EVERY
+async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: Case) -> None:
+    response = await _send(house, case, headers={"x-tenant-id": "acme"})
+    assert response.status_code == case.status, response.text
+    _documented(case, response)
+    if case.body is not None:
+        schema = _operation(case)["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(case.body)
+
+
+@EVERY
+async def test_who_asks_must_be_known_and_allowed(house: House, case: Case) -> None:
+    missing = await house.client.request(case.method, case.at(), json=case.body)
+    failure(missing, 401)
+    assert missing.headers["www-authenticate"].startswith("Bearer")
+    failure(await _send(house, case, headers={"Authorization": "Bearer wrong"}), 401)
+    narrow = {"read", "write", case.permission}
+    refused = await _send(
+        house,
+        case,
+        headers=house.by(house.key("acme", "system", *[name for name in PERMISSIONS if name not in narrow])),
+    )
+    assert case.permission in failure(refused, 403)
+    for response in (missing, refused):
+        _documented(case, response)
+    assert house.sender.sent == []
+    allowed = await _send(house, case, headers=house.by(house.key("acme", "system", case.permission)))
+    assert allowed.status_code == case.status
+
+
+@EVERY
+async def test_a_request_is_for_the_tokens_own_tenant(house: House, case: Case) -> None:
+    for tenant in ("other", "nobody", "", "ACME"):
+        refused = await _send(house, case, headers={"x-tenant-id": tenant})
+        assert failure(refused, 403).endswith("(x-tenant-id)")
+        _documented(case, refused)
+    twice = [*house.by().items(), ("x-tenant-id", "other"), ("x-tenant-id", "acme")]
+    failure(await house.client.request(case.method, case.at(), json=case.body, headers=twice), 403)
+    assert house.sender.sent == []
+
+
+@pytest.mark.parametrize("case", WITH_ID, ids=_name)
+async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, case: Case) -> None:
+    headers = house.by(house.key("stranger"))
+    theirs = await _send(house, case, headers=headers)
+    failure(theirs, 404)
+    _documented(case, theirs)
+    unknown = await _send(house, case, "nobody", headers=headers)
+    assert unknown.text == re.sub(rf"\b{case.entity}\b", "nobody", theirs.text)
+    for entity in ("no%20id", "x" * 65, "%C3%A4", "%ff", "%00"):
+        failure(await _send(house, case, entity), 404)
+
+
+async def test_a_result_for_another_tenants_activity(house: House) -> None:
+    token = house.key("other")
+    answers = [
+        await house.post("/api/activity-results/tasks", {**RESULT, "activity_id": name}, token) for name in ("a", "b")
+    ]
+    for answer in answers:
+        failure(answer, 404)
+    assert answers[0].text.replace("task a", "task b") == answers[1].text
+
+
+async def test_lists_hold_nothing_of_another_tenant(house: House) -> None:
+    token = house.key("stranger")
+    for case in CASES:
+        if case.method == "GET" and not case.entity:
+            page = (await house.get(case.path, token)).json()
+            assert (page["data"], page["meta"]["total"]) == ([], 0), case.path
+
+
+@EVERY
+async def test_a_parameter_or_header_that_is_wrong_is_refused(house: House, case: Case) -> None:
+    failure(await _send(house, case, query="?colour=red"), 400)
+    if case.method != "GET":
+        wrong = await _send(house, case, headers={"Idempotency-Key": "x" * 256})
+        assert failure(wrong, 400).endswith("(Idempotency-Key)")
+        assert house.sender.sent == []
+        return
+    failure(await _send(house, case, query="?min_position=x"), 400)
+    failure(await _send(house, case, query="?min_position=999999"), 400)
+    assert (await _send(house, case, query="?min_position=1")).status_code == 200
+
+
+@pytest.mark.parametrize("case", WITH_BODY, ids=_name)
+async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -> None:
+    as_json = {"Content-Type": "application/json"}
+    for content, status in (
+        (" ", 400),
+        ("{", 400),
+        ("[]", 400),
+        ("null", 400),
+        ('"text"', 400),
+        ('{"a":1,"a":2}', 400),
+        ('{"a":NaN}', 400),
+        ('{"a":' * 40 + "1" + "}" * 40, 400),
+        (b'{"a":"\xff"}', 400),
+        ('{"a":1e999}', 400),
+        ('{"a":' + "9" * 30 + "}", 400),
+        ('{"a":"\\u0000"}', 400),
+        ('{"\\ud800":1}', 400),
+        ('{"a":"' + "x" * 70_000 + '"}', 413),
+    ):
+        response = await _send(house, case, content=content, headers=as_json)
+        failure(response, status)
+        _documented(case, response)
+    text = json.dumps(case.body)
+    response = await _send(house, case, content=text, headers={"Content-Type": "text/plain"})
+    failure(response, 415)
+    _documented(case, response)
+    assert house.sender.sent == []
+
+
+@pytest.mark.parametrize("case", WRITES, ids=_name)
+async def test_a_broker_that_is_away_and_an_answer_that_is_late(house: House, case: Case) -> None:
+    house.sender.unreachable = True
+    away = await _send(house, case)
+    failure(away, 503)
+    assert away.headers["retry-after"] == "1"
+    house.sender.unreachable, house.sender.stopped = False, True
+    late = await _send(house, case)
+    assert late.status_code == 202, late.text
+    assert late.headers["location"] == late.json()["receipt"]
+    for response in (away, late):
+        _documented(case, response)
+
+
+async def test_what_is_not_served(house: House) -> None:
+    for method, path, status in (
+        ("GET", "/api/nothing", 404),
+        ("DELETE", f"{A}/a", 405),
+        ("PUT", "/api/attribute-policies/name", 405),
+        ("GET", f"{A}/a/b/c", 404),
+        ("POST", f"{A}/tasks/dispatch", 404),
+        ("GET", f"{A}/", 404),
+        ("GET", f"{A}/tasks", 404),
+    ):
+        response = await house.client.request(method, path, headers=house.by())
+        assert response.status_code in (status, 405), path
+        failure(response, response.status_code)
+
+
+# The documents.
+
+
+@pytest.mark.parametrize("endpoint", _endpoints(), ids=_name)
+def test_examples_are_as_the_schemas_say(endpoint: Endpoint) -> None:
+    about = endpoint.about
+    assert about["summary"]
+    assert about["tags"] == ["dispatch"]
+    shown = [response["content"] for response in about["responses"].values() if "content" in response]
+    if "requestBody" in about:
+        shown.append(about["requestBody"]["content"])
+    for content in shown:
+        (media,) = content.values()
+        jsonschema_rs.meta.validate(media["schema"])
+        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
+    wanted = {"400", "401", "403", "500", "503", *({"413", "415"} if "requestBody" in about else ())}
+    wanted |= {"404"} if "{id}" in endpoint.path else set()
+    wanted |= {"202", "409"} if endpoint.method != "GET" else set()
+    assert wanted <= set(about["responses"])
+    assert {"x-tenant-id"} <= {parameter["name"] for parameter in about["parameters"]}
+
+
+def test_the_document_names_every_endpoint_and_its_permission() -> None:
+    rows = re.findall(r"^\| `([A-Z]+ [^`]+)` \| `([A-Z_]+)` \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    assert rows == [(f"{one.method} {one.path}", one.permission) for one in _endpoints()]
+
+
+def test_the_document_names_every_status_that_a_refusal_has() -> None:
+    rows = re.findall(r"^\| ([0-9]{3}(?:, [0-9]{3})*) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    named = {int(status) for row in rows for status in row.split(", ")}
+    assert named == {status_of(Refused(code, "")) for code in STATUS_OF_CODE}
+    for code in ("not-ready", "not-unresolved", "target-locked", "terminal"):
+        assert status_of(Refused(code, "")) == 400
+    for code in ("idempotency-conflict", "result-final", "taken", "activity-canceled"):
+        assert status_of(Refused(code, "")) == 409
+
+
+@pytest.mark.parametrize(
+    ("pointer", "told"),
+    [
+        ("", ""),
+        ("/commerce", "/commerce_id"),
+        ("/plan", ""),
+        ("/plan/criteria/0/type", "/target_criteria/0/type"),
+        ("/plan/suggested_at", "/suggested_execution_time"),
+        ("/plan/score", "/score"),
+        ("/fields/criteria/1", "/criteria/1"),
+        ("/fields", ""),
+        ("/target", ""),
+        ("/user", "/user_id"),
+        ("/attributes/0/key", "/attributes/0/key"),
+    ],
+)
+def test_places_are_told_in_the_dialects_own_names(pointer: str, told: str) -> None:
+    assert place(pointer) == told

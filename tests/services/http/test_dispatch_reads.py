@@ -1,0 +1,287 @@
+"""The dispatch dialect's reads: statuses as a function of the facts, the list, and the events of one activity."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.lifecycle import Lifecycle
+from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
+from services.http.dispatch import status_events
+from services.http.dispatch.lists import CONDITIONS
+from services.http.dispatch.shapes import STATUSES, status_of
+from tests.services.http.dispatch_scene import failure, furnish, planned, report, unresolved
+from tests.services.http.house import House, with_activity, with_workflow
+
+FACTS = list(itertools.product(Lifecycle, Resolution, Dispatch))
+
+
+@pytest.fixture
+async def house(house: House) -> House:
+    furnish(house)
+    return house
+
+
+async def _ids(house: House, query: str, token: str | None = None) -> list[str]:
+    response = await house.get(f"/api/activities?{query}", token)
+    assert response.status_code == 200, response.text
+    return [shown["id"] for shown in response.json()["data"]]
+
+
+# Statuses.
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "resolution", "dispatch", "status"),
+    [
+        ("canceled", "FAILED", "DISPATCHED", "CANCELED"),
+        ("failed", "FAILED", "GAVE_UP", "FAILED"),
+        ("completed", "NONE", "NONE", "COMPLETED"),
+        ("paused", "NONE", "NONE", "READY"),
+        ("paused", "NONE", "DISPATCHED", "DISPATCHED"),
+        ("active", "FAILED", "NONE", "READY"),
+        ("active", "RESOLVED", "DISPATCHED", "DISPATCHED"),
+        ("open", "FAILED", "NONE", "UNRESOLVED"),
+        ("open", "FAILED", "DISPATCHED", "UNRESOLVED"),
+        ("open", "RESOLVED", "DISPATCHED", "DISPATCHED"),
+        ("open", "RESOLVED", "REQUESTED", "READY"),
+        ("open", "NONE", "GAVE_UP", "READY"),
+        ("open", "PENDING", "NONE", "READY"),
+        ("open", "NONE", "NONE", "READY"),
+    ],
+)
+def test_a_status_is_a_function_of_the_facts(lifecycle: str, resolution: str, dispatch: str, status: str) -> None:
+    assert status_of(lifecycle, resolution, dispatch) == status
+
+
+def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(lent_url: str) -> None:
+    facts = [(state.value.lower(), resolution.value, dispatch.value) for state, resolution, dispatch in FACTS]
+    with psycopg.connect(lent_url) as conn:
+        found = {
+            status: conn.execute(
+                "SELECT status, resolution, dispatch FROM unnest(%s::text[], %s::text[], %s::text[])"
+                f" AS facts(status, resolution, dispatch) WHERE {condition}",
+                [list(column) for column in zip(*facts, strict=True)],
+            ).fetchall()
+            for status, condition in CONDITIONS.items()
+        }
+    assert tuple(found) == STATUSES
+    for each in facts:
+        assert [status for status, rows in found.items() if each in rows] == [status_of(*each)]
+
+
+# The list.
+
+
+async def test_filters(house: House) -> None:
+    planned(house, "early", scheduled_at="2025-01-16T09:00:00+07:00", reason="Early visit")
+    planned(house, "late", scheduled_at="2025-01-17T09:00:00Z", channel="EMAIL")
+    unresolved(house, "lost")
+    planned(house, "sent")
+    house.command("task.dispatch", {"id": "sent"})
+    report(house, "sent", 1, True)
+    house.command("directory.register", {"kind": "commerce", "id": "kiosk"})
+    house.command("task.create", {"id": "plain", "title": "Plain", "commerce": "kiosk"})
+    house.command("task.cancel", {"id": "plain"})
+    for status, expected in (
+        ("READY", {"early", "late"}),
+        ("UNRESOLVED", {"lost"}),
+        ("DISPATCHED", {"sent"}),
+        ("CANCELED", {"plain"}),
+        ("COMPLETED", set()),
+        ("FAILED", set()),
+    ):
+        assert set(await _ids(house, f"status={status}")) == expected
+    every = {"early", "late", "lost", "sent", "plain"}
+    assert set(await _ids(house, "")) == set(await _ids(house, "type=TASK")) == every
+    assert await _ids(house, "channel=EMAIL") == ["late"]
+    assert await _ids(house, "channel=SMS") == []
+    assert await _ids(house, "commerce_id=kiosk") == ["plain"]
+    assert await _ids(house, "status=READY&channel=SALESMAN&commerce_id=shop") == ["early"]
+    assert await _ids(house, "scheduled_from=2025-01-16T02:00:00Z&scheduled_to=2025-01-16T02:00:00Z") == ["early"]
+    assert await _ids(house, "scheduled_from=2025-01-16T02:00:00.001Z") == ["late"]
+    assert await _ids(house, "scheduled_to=2025-01-17T08:59:59Z") == ["early"]
+    house.command("task.change", {"id": "early", "title": "Early VISIT"})
+    assert await _ids(house, "search=eArly%20vis") == ["early"]
+    assert await _ids(house, "search=%25") == []
+    assert (await _ids(house, "sort_by=scheduled_at&sort_order=asc"))[:2] == ["early", "late"]
+    assert await _ids(house, "sort_order=asc") == (await _ids(house, "sort_by=created_at"))[::-1]
+
+
+async def test_pages(house: House) -> None:
+    for number in range(5):
+        planned(house, f"a{number}")
+    pages = [(await house.get(f"/api/activities?per_page=2&page={page}")).json() for page in (1, 2, 3, 4)]
+    assert [[shown["id"] for shown in page["data"]] for page in pages] == [["a4", "a3"], ["a2", "a1"], ["a0"], []]
+    assert [page["meta"] for page in pages] == [
+        {"page": page, "limit": 2, "total": 5, "totalPages": 3} for page in (1, 2, 3, 4)
+    ]
+    whole = (await house.get("/api/activities")).json()
+    assert whole["meta"] == {"page": 1, "limit": 25, "total": 5, "totalPages": 1}
+    assert (await house.get("/api/activities?limit=2&per_page=2")).json() == pages[0]
+    empty = (await house.get("/api/activities?channel=SMS&limit=100&page=100000")).json()
+    assert empty == {"data": [], "meta": {"page": 100000, "limit": 100, "total": 0, "totalPages": 0}}
+
+
+async def test_the_list_shows_what_the_activity_shows(house: House) -> None:
+    with_workflow(house)
+    with_activity(house)
+    house.command("directory.register", {"kind": "member", "id": "bob", "fields": {"operator_id": "op-2"}})
+    planned(house, "a", score=3, criteria=[])
+    house.command("task.assign", {"id": "a", "assignees": ["bob"]})
+    listed = (await house.get("/api/activities")).json()["data"]
+    assert len(listed) == 3
+    for shown in listed:
+        assert (await house.get(f"/api/activities/{shown['id']}")).json() == shown
+    assert {shown["taskDetails"]["assignedOperatorId"] for shown in listed} == {"op-2", None}
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("status=OPEN", "status"),
+        ("status=ready", "status"),
+        ("status=READY&status=FAILED", "status"),
+        ("type=MESSAGE", "type"),
+        ("channel=%00", "channel"),
+        ("channel=" + "x" * 1001, "channel"),
+        ("commerce_id=a&commerce_id=b", "commerce_id"),
+        ("scheduled_from=tomorrow", "scheduled_from"),
+        ("scheduled_from=2025-01-16T09:00:00", "scheduled_from"),
+        ("scheduled_to=", "scheduled_to"),
+        ("scheduled_to=0001-01-01T00:00:00%2B14:00", "scheduled_to"),
+        ("search=%ED%A0%80%00", "search"),
+        ("sort_by=title", "sort_by"),
+        ("sort_order=up", "sort_order"),
+        ("page=0", "page"),
+        ("page=x", "page"),
+        ("page=100001", "page"),
+        ("limit=101", "limit"),
+        ("per_page=0", "per_page"),
+        ("per_page=1&limit=2", "limit"),
+        ("colour=red", "colour"),
+    ],
+)
+async def test_a_question_that_cannot_be_asked(house: House, query: str, place: str) -> None:
+    assert failure(await house.get(f"/api/activities?{query}"), 400).endswith(f"({place})")
+
+
+# What happened to one.
+
+
+async def _events(house: House, task_id: str) -> list[tuple[Any, ...]]:
+    response = await house.get(f"/api/activities/{task_id}/status-events")
+    assert response.status_code == 200, response.text
+    for event in response.json():
+        assert event["occurredAt"] == "2025-10-31T01:50:00.000Z"
+    assert len({event["id"] for event in response.json()}) == len(response.json())
+    names = ("eventType", "fromStatus", "toStatus", "errorCode", "errorMessage")
+    return [tuple(event[name] for name in names) for event in response.json()]
+
+
+async def test_every_attempt_is_told_with_what_went_wrong(house: House) -> None:
+    planned(house, "a")
+    for attempt in (1, 2, 3):
+        house.command("task.dispatch", {"id": "a"})
+        report(house, "a", attempt, False, code=f"http-50{attempt}", message="busy")
+    house.command("task.retry", {"id": "a"})
+    house.command("task.dispatch", {"id": "a"})
+    report(house, "a", 4, True)
+    requested = ("DISPATCH_REQUESTED", "READY", "READY", None, None)
+    assert await _events(house, "a") == [
+        ("CREATED", None, "READY", None, None),
+        requested,
+        ("DISPATCH_FAILED", "READY", "READY", "http-501", "busy"),
+        requested,
+        ("DISPATCH_FAILED", "READY", "READY", "http-502", "busy"),
+        requested,
+        ("DISPATCH_FAILED", "READY", "READY", "http-503", "busy"),
+        ("FAILED", "READY", "FAILED", "dispatch-failed", "dispatch failed: busy"),
+        ("RETRIED", "FAILED", "READY", None, None),
+        requested,
+        ("DISPATCH_SUCCEEDED", "READY", "DISPATCHED", None, None),
+    ]
+
+
+async def test_resolutions_and_results_are_told(house: House) -> None:
+    unresolved(house, "a")
+    house.command("task.resolve-target", {"id": "a", "target": "t1", "user": "u"})
+    house.command("task.submit-result", {"id": "a", "result": "COMPLETED"})
+    house.command(
+        "task.submit-result", {"id": "a", "result": "NOT_EXECUTED", "hard_override": True, "comment": "closed"}
+    )
+    house.command("task.retry", {"id": "a"})
+    house.command("task.error", {"id": "a", "comment": "lost"})
+    assert await _events(house, "a") == [
+        ("CREATED", None, "READY", None, None),
+        ("RESOLUTION_FAILED", "READY", "UNRESOLVED", "resolution-failed", "everybody who fits is locked"),
+        ("TARGETS_RESOLVED", "UNRESOLVED", "READY", None, None),
+        ("RESULT_RECORDED", "READY", "READY", None, None),
+        ("COMPLETED", "READY", "COMPLETED", None, None),
+        ("RESULT_RECORDED", "COMPLETED", "COMPLETED", None, None),
+        ("REOPENED", "COMPLETED", "READY", None, None),
+        ("FAILED", "READY", "FAILED", "not-executed", "closed"),
+        ("RETRIED", "FAILED", "READY", None, None),
+        ("FAILED", "READY", "FAILED", "failed", "lost"),
+    ]
+
+
+async def test_work_is_no_step_on_the_way_out(house: House) -> None:
+    house.command("directory.register", {"kind": "member", "id": "ann"})
+    planned(house, "a", scheduled_at="2030-01-01T00:00:00Z")
+    for name, rest in (
+        ("task.assign", {"assignees": ["ann"]}),
+        ("task.process", {}),
+        ("task.save", {"data": {"note": 1}}),
+        ("task.pause", {}),
+        ("task.process", {}),
+        ("task.change", {"title": "New"}),
+        ("task.cancel", {}),
+    ):
+        house.command(name, {"id": "a", **rest})
+    assert [event[0] for event in await _events(house, "a")] == ["CREATED", "CANCELED"]
+
+
+async def test_events_are_never_late(house: House) -> None:
+    house.sender.late = {"tasks", "activities", "history"}
+    planned(house, "a")
+    assert [event[0] for event in await _events(house, "a")] == ["CREATED"]
+    failure(await house.get("/api/activities/a"), 404)
+
+
+def _states() -> list[Task]:
+    first = evolve(None, TaskCreated("t"))
+    assert first is not None
+    return [replace(first, lifecycle=state, resolution=found, dispatch=sent) for state, found, sent in FACTS]
+
+
+def test_no_event_that_is_left_unread_could_change_a_status() -> None:
+    unread = sorted(set(EVENTS) - set(status_events.NAMES))
+    assert len(unread) == 7
+    values: dict[str, Any] = {"id": "t", "activity_id": None, "source": "s", "kind": "dispatch"}
+    for name in unread:
+        fields = EVENTS[name].__dataclass_fields__
+        event = EVENTS[name](**{field: values.get(field, {}) for field in fields})
+        for task in _states():
+            after = evolve(task, event)
+            assert status_events.status_of_task(after) == status_events.status_of_task(task), name
+
+
+async def test_ids_and_positions(house: House) -> None:
+    planned(house, "a")
+    for part in ("", "/attributes", "/target-users", "/status-events"):
+        path = f"/api/activities/a{part}"
+        assert (await house.get(f"{path}?min_position=1")).status_code == 200
+        failure(await house.get(f"{path}?min_position=999999"), 400)
+        failure(await house.get(f"{path}?page=1"), 400)
+    house.sender.late = {"tasks"}
+    position = house.command("task.cancel", {"id": "a"}).position
+    for path in ("/api/activities", "/api/activities/a", "/api/activities/a/attributes"):
+        late = await house.get(f"{path}?min_position={position}")
+        failure(late, 503)
+        assert late.headers["retry-after"] == "1"
+    assert (await house.get(f"/api/activities/a/status-events?min_position={position}")).status_code == 200

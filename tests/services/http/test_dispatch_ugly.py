@@ -1,0 +1,84 @@
+"""Every endpoint of the dispatch dialect under odd values, repetitions and views that are late."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from services.http.dispatch import api
+from services.http.service import make_service
+from tests.services.http.dispatch_scene import BODY, failure
+from tests.services.http.house import House, settings_for
+from tests.services.http.test_dispatch_contract import CASES, WITH_BODY, WRITES, Case, house
+
+__all__ = ["house"]
+
+# One value of each kind, at its edges, and lists and objects that are nearly what some field takes.
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 2**63 - 1, 1.5, "", " ", "\u0007", "\u00e4" * 300, "\U0001f600", [], [None], [[]], {}),
+    *({"a": 1}, {"key": 1}, {"type": "ANY", "x": 1}, ["a", 1], [{"type": "ROLE_MATCH"}], [{"type": "ANY", "role": 1}]),
+)
+
+
+def _name(case: Case) -> str:
+    return f"{case.method} {case.path}"
+
+
+async def _send(house: House, case: Case, body: Any, **headers: str) -> httpx.Response:
+    content = None if body is None else json.dumps(body).encode()
+    headers = {**house.by(), "Content-Type": "application/json", **headers}
+    return await house.client.request(case.method, case.at(), content=content, headers=headers)
+
+
+def _about(case: Case) -> dict[str, Any]:
+    endpoints = api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
+    (found,) = (one for one in endpoints if (one.method, one.path) == (case.method, case.path))
+    return found.about
+
+
+def _documented(about: dict[str, Any], response: httpx.Response) -> None:
+    said = about["responses"][str(response.status_code)]
+    if "content" in said:
+        schema = said["content"]["application/json"]["schema"]
+        jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
+
+
+@pytest.mark.parametrize("case", WITH_BODY, ids=_name)
+async def test_what_the_schema_forbids_is_refused_and_nothing_fails(house: House, case: Case) -> None:
+    about = _about(case)
+    schema = about["requestBody"]["content"]["application/json"]["schema"]
+    allowed = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    for name in schema["properties"]:
+        for value in ODD:
+            body = {**case.body, name: value}
+            response = await _send(house, case, body)
+            assert response.status_code < 500, f"{body}: {response.text}"
+            _documented(about, response)
+            if not allowed.is_valid(body):
+                assert response.status_code >= 400, f"{body}: {response.text}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+async def test_a_write_answers_the_same_while_the_views_are_late(house: House, case: Case) -> None:
+    house.sender.late = {"activities", "tasks", "directory"}
+    response = await _send(house, case, case.body)
+    assert response.status_code == case.status, response.text
+    _documented(_about(case), response)
+
+
+@pytest.mark.parametrize("case", WRITES, ids=_name)
+async def test_a_repetition_under_one_key_takes_effect_once(house: House, case: Case) -> None:
+    key = {"Idempotency-Key": BODY["idempotency_key"]}
+    first = await _send(house, case, case.body, **key)
+    assert first.status_code == case.status, first.text
+    position = house.command("task.create", {}).position
+    again = await _send(house, case, case.body, **key)
+    if case.path == "/api/activities/tasks":
+        failure(again, 409, existingId=first.json()["id"], samePayload=True)
+    else:
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert house.command("task.create", {}).position == (position or 0) + 1

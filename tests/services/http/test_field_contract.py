@@ -1,0 +1,232 @@
+"""What every endpoint of the field dialect has in common, and that the documents say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from services.http.endpoints import Endpoint
+from services.http.field import api
+from services.http.field.errors import FAILURES, failed_code
+from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.service import make_service
+from tests.services.http.house import House, field_failure, settings_for, with_activity, with_workflow
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "field.md"
+DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An endpoint with a request that succeeds in the scene, and what another tenant's id is refused with."""
+
+    method: str
+    path: str
+    entity: str = ""
+    body: Any = None
+    status: int = 200
+    unknown: str = "task-001"
+
+    def at(self, entity: str | None = None) -> str:
+        """Return the path of an entity, by default of the one that is there."""
+        return self.path.replace("{id}", self.entity if entity is None else entity)
+
+
+CASES = [
+    Case("POST", "/api/v3/activity", body={"workflowId": "w1", "tasks": [{}, {}]}, status=201),
+    Case("POST", "/api/v3/task", body={"flow": "Visit", **DAY}, status=201),
+    Case("POST", "/api/v3/tasks/bulk", body={"tasks": [{"refId": "r", "flow": "Visit"}]}),
+    Case("GET", "/api/v3/tasks"),
+    Case("GET", "/api/v3/task/{id}", "a1"),
+    Case("GET", "/api/v3/task/{id}", "a1-t1"),
+    Case("PUT", "/api/v3/task/{id}", "a1-t1", {"status": "DONE"}),
+    Case("PUT", "/api/v3/task/{id}", "a1", {"title": "Order 7"}),
+    Case("DELETE", "/api/v3/task/{id}", "a1"),
+    Case("DELETE", "/api/v3/task/{id}", "alone"),
+    Case("GET", "/api/v3/internal/workflows"),
+    Case("POST", "/api/v3/internal/workflows", body={"name": "Visit", "steps": [{"name": "Arrive"}]}, status=201),
+    Case("GET", "/api/v3/workflow/{id}", "w1", unknown="workflow-033"),
+    Case("PUT", "/api/v3/workflow/{id}", "w1", {"name": "Door to Door"}, unknown="workflow-033"),
+    Case("DELETE", "/api/v3/workflow/{id}", "w2", unknown="workflow-033"),
+]
+EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method} {case.at()}")
+WRITES = [case for case in CASES if case.body is not None]
+WITH_ID = [case for case in CASES if case.entity]
+
+
+@pytest.fixture
+async def house(house: House) -> House:
+    with_workflow(house)
+    with_workflow(house, id="w2", name="Unused")
+    with_activity(house)
+    house.command("task.create", {"id": "alone"})
+    return house
+
+
+async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
+    headers = {**house.by(), **rest.pop("headers", {})}
+    content = {"json": case.body} if case.body is not None and "content" not in rest else rest
+    return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
+
+
+def _endpoints() -> list[Endpoint]:
+    return api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
+
+
+def test_every_endpoint_has_a_case() -> None:
+    assert {(case.method, case.path) for case in CASES} == {(one.method, one.path) for one in _endpoints()}
+
+
+@EVERY
+async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: Case) -> None:
+    response = await _send(house, case)
+    assert response.status_code == case.status, response.text
+    assert response.headers["content-type"] == "application/json"
+    _validate(_operation(case)["responses"][str(case.status)], response.json())
+    if case.body is not None:
+        schema = _operation(case)["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema_rs.Draft202012Validator(schema).validate(case.body)
+
+
+@EVERY
+async def test_no_answer_in_time_is_documented(house: House, case: Case) -> None:
+    house.sender.stopped = True
+    response = await _send(house, case)
+    if case.method == "GET":
+        assert response.status_code == 200
+    else:
+        assert response.status_code == 202
+        _validate(_operation(case)["responses"]["202"], response.json())
+
+
+@EVERY
+async def test_who_asks_must_be_known_and_allowed(house: House, case: Case) -> None:
+    missing = await house.client.request(case.method, case.at(), json=case.body)
+    field_failure(missing, 401, "auth-001")
+    field_failure(await _send(house, case, headers={"Authorization": "Bearer wrong"}), 401, "auth-001")
+    token = house.key("acme", "system", "write" if case.method == "GET" else "read")
+    refused = await _send(house, case, headers=house.by(token))
+    assert ("read" if case.method == "GET" else "write") in field_failure(refused, 403, "auth-002")
+    for response in (missing, refused):
+        _validate(_operation(case)["responses"][str(response.status_code)], response.json())
+
+
+@pytest.mark.parametrize("case", WITH_ID, ids=lambda case: f"{case.method} {case.at()}")
+async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, case: Case) -> None:
+    headers = house.by(house.key("other"))
+    theirs = await _send(house, case, headers=headers)
+    field_failure(theirs, 404, case.unknown)
+    unknown = await _send(house, case, "nobody", headers=headers)
+    assert unknown.text == theirs.text.replace(case.entity, "nobody")
+    for entity in ("%00", "no%20id", "x" * 65, "%C3%A4"):
+        field_failure(await _send(house, case, entity), 404, case.unknown)
+
+
+async def test_lists_hold_nothing_of_another_tenant(house: House) -> None:
+    token = house.key("other")
+    for path, name in (("tasks", "tasks"), ("internal/workflows", "workflows"), ("tasks?parentId=a1", "tasks")):
+        page = (await house.get(f"/api/v3/{path}", token)).json()[name]
+        assert (page["total"], page["data"]) == (0, []), path
+
+
+@EVERY
+async def test_a_parameter_that_nobody_knows_is_refused(house: House, case: Case) -> None:
+    field_failure(await _send(house, case, query="?colour=red"), 400, "request-005")
+    bad = await _send(house, case, headers={"Idempotency-Key": "x" * 256})
+    if case.method == "GET":
+        assert bad.status_code == 200
+        field_failure(await _send(house, case, query="?min_position=x"), 400, "request-005")
+        field_failure(await _send(house, case, query="?min_position=999999"), 400, "request-005")
+        assert (await _send(house, case, query="?min_position=1")).status_code == 200
+        house.sender.late = {"activities", "tasks", "directory"}
+        position = house.command("task.create", {}).position
+        field_failure(await _send(house, case, query=f"?min_position={position}"), 503, "server-002")
+    else:
+        field_failure(bad, 400, "request-005")
+
+
+@pytest.mark.parametrize("case", WRITES, ids=lambda case: f"{case.method} {case.at()}")
+async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -> None:
+    as_json = {"Content-Type": "application/json"}
+    for content, status, code in (
+        ("", 400, "activity-001"),
+        ("{", 400, "activity-001"),
+        ("[]", 400, "activity-001"),
+        ("null", 400, "activity-001"),
+        ('"text"', 400, "activity-001"),
+        ('{"a":1,"a":2}', 400, "activity-001"),
+        ('{"a":NaN}', 400, "activity-001"),
+        ('{"a":' * 40 + "1" + "}" * 40, 400, "activity-001"),
+        (b'{"a":"\xff"}', 400, "activity-001"),
+        ('{"a":1e999}', 422, "activity-008"),
+        ('{"a":' + "9" * 30 + "}", 422, "activity-008"),
+        ('{"a":"\\u0000"}', 422, "activity-008"),
+        ('{"\\ud800":1}', 422, "activity-008"),
+        ('{"a":"' + "x" * 70_000 + '"}', 413, "request-003"),
+    ):
+        response = await _send(house, case, content=content, headers=as_json)
+        field_failure(response, status, code)
+        _validate(_operation(case)["responses"][str(status)], response.json())
+    text = json.dumps(case.body)
+    field_failure(await _send(house, case, content=text, headers={"Content-Type": "text/plain"}), 415, "request-004")
+    assert house.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.method != "GET"], ids=lambda case: f"{case.method} {case.at()}"
+)
+async def test_a_broker_that_is_away_is_said(house: House, case: Case) -> None:
+    house.sender.unreachable = True
+    response = await _send(house, case)
+    field_failure(response, 503, "server-002")
+    _validate(_operation(case)["responses"]["503"], response.json())
+
+
+def _operation(case: Case) -> dict[str, Any]:
+    (found,) = (one for one in _endpoints() if (one.method, one.path) == (case.method, case.path))
+    return found.about
+
+
+def _validate(documented: dict[str, Any], body: Any) -> None:
+    schema = documented["content"]["application/json"]["schema"]
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(body)
+
+
+@pytest.mark.parametrize("endpoint", _endpoints(), ids=lambda one: f"{one.method} {one.path}")
+def test_examples_are_as_the_schemas_say(endpoint: Endpoint) -> None:
+    about = endpoint.about
+    assert about["summary"]
+    for response in about["responses"].values():
+        (media,) = response["content"].values()
+        jsonschema_rs.meta.validate(media["schema"])
+        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
+    if endpoint.method in ("POST", "PUT"):
+        media = about["requestBody"]["content"]["application/json"]
+        jsonschema_rs.meta.validate(media["schema"])
+        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
+    else:
+        assert "requestBody" not in about
+    wanted = {"401", "403", "429", "500", "503", *({"413", "415", "422"} if "requestBody" in about else ())}
+    assert wanted <= set(about["responses"])
+
+
+def test_the_document_names_every_endpoint_and_every_failed_code_as_the_code_does() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    for endpoint in _endpoints():
+        assert f"`{endpoint.method} {endpoint.path}`" in text
+    rows = re.findall(r"^\| `([a-z]+-[0-9]{3})` \| ([0-9]{3}) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(code, str(failure.status), failure.meaning) for code, failure in FAILURES.items()]
+
+
+def test_every_refusal_has_a_failed_code_of_the_right_kind() -> None:
+    for code, status in STATUS_OF_CODE.items():
+        found = FAILURES[failed_code(Refused(code, "detail"))]
+        # In this dialect shapes are 400, and a process with too many requests says so.
+        kind = {"overloaded": 4}.get(code, status // 100)
+        assert found.status // 100 == kind, code
