@@ -1,4 +1,4 @@
-"""The demonstration: real commands over AMQP, each event as a subscriber gets it, the master's status and its rule."""
+"""The demonstration: commands over AMQP with their events and the master's status, then one task through three APIs."""
 
 from __future__ import annotations
 
@@ -53,6 +53,30 @@ class _Play:
         typer.secho(f"  master {field:<10} by rule {why['rule']} ({why['rule_text']}); {reached}", fg="green")
         return str(field)
 
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        typer.secho(f"\n→ {method} {path}  {_short(body or {})}", bold=True)
+        answer = await self._http.request(method, path, json=body)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    async def one_task(self, task: str) -> tuple[str, str, str]:
+        """Show how the three APIs say where the task stands."""
+        field = (await self._http.get(f"/api/v3/task/{task}")).raise_for_status().json()["task"]["status"]
+        dispatch = (await self._http.get(f"/api/activities/{task}")).raise_for_status().json()["status"]
+        found = (await self._http.get(f"/api/v3/workflow/activities/{task}")).raise_for_status().json()
+        workflow = found["data"]["attributes"]["status"]
+        typer.secho(f"  field {field:<9} dispatch {dispatch:<11} workflow {workflow}", fg="green")
+        return field, dispatch, workflow
+
+    async def until(self, name: str, task: str) -> None:
+        """Wait for an event of a task that happens by itself, and show what comes until then."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while True:
+                event = await self._events.get()
+                typer.echo(f"  event  {event['position']:>3}  {event['type']:<24} {_short(event['data'])}")
+                if event["type"] == name and event["data"]["id"] == task:
+                    return
+
 
 def _short(data: Mapping[str, Any]) -> str:
     shown = {
@@ -63,7 +87,7 @@ def _short(data: Mapping[str, Any]) -> str:
 
 
 async def play(amqp_url: str, http_url: str, token: str) -> bool:
-    """Play the main job, print it, and return whether the activity is DONE at its end."""
+    """Play both acts, print them, and return whether all is DONE at the end of each."""
     events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     sender = CommandSender(amqp_url, "demo")
     await sender.start()
@@ -80,7 +104,8 @@ async def play(amqp_url: str, http_url: str, token: str) -> bool:
 
             listening = asyncio.create_task(listen())
             try:
-                return await _job(_Play(sender, http, events))
+                play = _Play(sender, http, events)
+                return await _job(play) and await _across(play)
             finally:
                 listening.cancel()
                 with suppress(asyncio.CancelledError):
@@ -127,3 +152,33 @@ async def _job(play: _Play) -> bool:
         status = await play.status(activity, reply.position or 0)
     typer.secho(f"\n{status}", bold=True, fg="green")
     return status == "DONE"
+
+
+async def _across(play: _Play) -> bool:
+    """Drive one task: the dispatch API makes it, it goes out by itself, and the other two take it to its end."""
+    typer.secho("\nOne task through all three APIs", bold=True)
+    made = await play.call(
+        "POST",
+        "/api/activities/tasks",
+        {
+            "reason": "Monthly visit",
+            "channel": "SALESMAN",
+            "commerce_id": seed.COMMERCE,
+            "idempotency_key": f"demo-{uuid.uuid4().hex[:8]}",
+            "assigned_route_id": seed.ROUTE,
+            "assigned_operator_id": seed.OPERATOR,
+            "scheduled_at": "2025-01-16T09:00:00.000Z",
+            "attribute_keys": ["commerce_info", "promotions"],
+        },
+    )
+    task = made["id"]
+    await play.one_task(task)
+    await play.until("task.dispatch-succeeded", task)
+    await play.one_task(task)
+    await play.call("PATCH", f"/api/v3/workflow/activities/{task}/reassign", {"account_id": 1})
+    await play.call("PATCH", f"/api/v3/workflow/activities/{task}/process")
+    await play.one_task(task)
+    await play.call("PUT", f"/api/v3/task/{task}", {"status": "DONE", "signature": "JS"})
+    said = await play.one_task(task)
+    typer.secho(f"\n{said[0]}", bold=True, fg="green")
+    return said == ("DONE", "COMPLETED", "completed")

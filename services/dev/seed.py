@@ -49,9 +49,30 @@ COMMANDS: tuple[tuple[str, Mapping[str, Any]], ...] = (
             },
         },
     ),
-    ("directory.register", {"kind": "commerce", "id": COMMERCE, "fields": {"name": "Corner shop"}}),
+    (
+        "directory.register",
+        {
+            "kind": "commerce",
+            "id": COMMERCE,
+            "fields": {"name": "Corner shop", "users": [{"id": "shopkeeper-1", "role": "OWNER"}]},
+        },
+    ),
     ("directory.register", {"kind": "route", "id": ROUTE, "fields": {"name": "Route 1"}}),
     ("directory.register", {"kind": "operator", "id": OPERATOR, "fields": {"name": "Operator 1"}}),
+    # Whoever is dispatched to here is told on the console.
+    ("directory.register", {"kind": "dispatch", "id": "SALESMAN", "fields": {"provider": "console"}}),
+    (
+        "directory.register",
+        {"kind": "targeting", "id": "default", "fields": {"criteria": [{"type": "ROLE_MATCH", "role": "OWNER"}]}},
+    ),
+    (
+        "directory.register",
+        {"kind": "attribute", "id": "commerce_info", "fields": {"strategy": "UPFRONT", "source": "commerce"}},
+    ),
+    (
+        "directory.register",
+        {"kind": "attribute", "id": "promotions", "fields": {"strategy": "CALLER_PROVIDED", "fallback": []}},
+    ),
     (
         "workflow.define",
         {

@@ -33,9 +33,14 @@ def test_the_demonstration_ends_done(tmp_path: Path) -> None:
         "task.assign",
         "task.process",
         "task.complete",
+        "POST",
+        "PATCH",
+        "PATCH",
+        "PUT",
     ]
     published = [line.split()[2] for line in lines if line.startswith("  event")]
     assert published.count("task.completed") == 2
+    assert published.count("task.dispatch-succeeded") == 1
     assert {"workflow.defined", "activity.created", "task.created", "task.assigned", "task.started"} <= set(published)
     statuses = [line for line in lines if line.startswith("  master")]
     assert len(statuses) == 6
@@ -43,6 +48,14 @@ def test_the_demonstration_ends_done(tmp_path: Path) -> None:
     assert "rule U8" in statuses[0]
     assert "DONE" in statuses[-1]
     assert "rule U2" in statuses[-1]
+    said = [tuple(line.split()[1::2]) for line in lines if line.startswith("  field")]
+    # It goes out by itself, so at the first look it may have gone.
+    assert said[0] in [("ONGOING", "READY", "pending"), ("ONGOING", "DISPATCHED", "pending")]
+    assert said[1:] == [
+        ("ONGOING", "DISPATCHED", "pending"),
+        ("ONGOING", "DISPATCHED", "in-progress"),
+        ("DONE", "COMPLETED", "completed"),
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

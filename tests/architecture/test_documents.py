@@ -40,7 +40,7 @@ def test_the_contract_names_every_command_and_event() -> None:
 def test_every_refusal_of_the_domain_is_documented() -> None:
     raised = {
         code
-        for file in (ROOT / "domain").glob("*.py")
+        for file in (ROOT / "domain").rglob("*.py")
         for code in re.findall(r'Rejected\(\s*"([a-z-]+)"', file.read_text("utf-8"))
     }
     documented = (ROOT / "docs/domain.md").read_text("utf-8")
