@@ -215,6 +215,8 @@ def _add_text(known: Filter, name: str, value: Any, conditions: list[str], value
         return
     if known.many is None or not isinstance(value, Sequence) or len(value) > _MOST_VALUES:
         raise BadQuery("bad-filter", "this filter takes one text", name)
+    if known.null is None and "" in value:
+        raise BadQuery("bad-filter", "this filter needs a value", name)
     several = [demand_text(item, name) for item in value]
     # One value has an index in the order of the sort; several have not.
     conditions.append(known.one if len(several) == 1 else known.many)

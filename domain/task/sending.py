@@ -32,6 +32,8 @@ from domain.task.state import Dispatch, Resolution, Task
 MOST_ATTEMPTS = 3
 # Seconds until a failed resolution is tried again by itself; after the last one only when it is asked for.
 RESOLUTION_WAITS = (60, 300, 1800, 7200, 43200)
+# Seconds until a dispatch that is due looks again whether its channel has a provider.
+PROVIDER_WAIT = 300
 MOST_KEYS = 100
 LAST_CONTACTED = frozenset({"LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL"})
 _PLACE = "t{}"
@@ -361,7 +363,9 @@ def wake_dispatch(task: Task, context: Context) -> list[Any]:
     try:
         return request_dispatch(task, context)
     except Rejected:
-        return [TaskWakeSet(task.id, task.activity_id, "dispatch", None)]
+        # All that a task that is ready can lack is a provider, which may be on its way.
+        again = text_of(context.now + timedelta(seconds=PROVIDER_WAIT)) if is_ready(task) else None
+        return [TaskWakeSet(task.id, task.activity_id, "dispatch", again)]
 
 
 def retried(task: Task, context: Context) -> list[Any]:

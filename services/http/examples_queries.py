@@ -27,8 +27,11 @@ def _filter(name: str, known: Filter) -> Json:
         return parameter(name, f"{way}; RFC 3339 with an offset", format="date-time")
     if known.many is None:
         return parameter(name, "Part of the title, in any case of letters", **{**_TEXTS, "minLength": 1})
-    items: Json = {"type": "string", "enum": _CHOICES[name]} if name in _CHOICES else dict(_TEXTS)
-    if known.null is None and "enum" not in items:
+    # Several values may hold one that nothing has; a choice is only told of.
+    items: Json = dict(_TEXTS)
+    if name in _CHOICES:
+        items["examples"] = _CHOICES[name]
+    if known.null is None:
         items["minLength"] = 1
     none = ", leave it empty for none" if known.null is not None else ""
     found = parameter(name, f"Filter; repeat it for several values{none}", "array", items=items)

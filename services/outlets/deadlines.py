@@ -29,6 +29,8 @@ OF_EACH, TENANTS_AT_ONCE = 50, 20
 REST = 0.02
 # A command that changes nothing visible within this time is sent again, each time after twice as long.
 RESEND, LONGEST_RESEND = 30.0, 3600.0
+# A dispatch may only wait for an earlier step, so it is asked for again before long.
+LONGEST_OF_DISPATCH = 60.0
 # Due, and not to be had: another process is at it.
 _ELSEWHERE = 0.2
 
@@ -36,7 +38,8 @@ _ELSEWHERE = 0.2
 _NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
 _MARK = """
 UPDATE deadlines AS d SET sends = d.sends + 1,
-    wake_at = now() + least(%s, %s * 2.0 ^ least(d.sends, 20)) * interval '1 second'
+    wake_at = now() + interval '1 second'
+        * least(CASE d.kind WHEN 'dispatch' THEN %s ELSE %s END, %s * 2.0 ^ least(d.sends, 20))
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)
 WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"""
 
@@ -150,7 +153,7 @@ class Waker:
                 self._send([command_for(each) for each in found])
                 self._on_sent()
                 keys = [list(part) for part in zip(*(each.key for each in found), strict=True)]
-                conn.execute(_MARK, (LONGEST_RESEND, RESEND, *keys), prepare=False)
+                conn.execute(_MARK, (LONGEST_OF_DISPATCH, LONGEST_RESEND, RESEND, *keys), prepare=False)
                 sent = len(found)
         return REST if sent else min(self._poll, _ELSEWHERE)
 

@@ -30,6 +30,7 @@ MOST_SAID = 200
 # A name may stand for many addresses; a call has time for a few.
 _MOST_ADDRESSES = 4
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_RELAYS = ipaddress.ip_network("192.88.99.0/24")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,13 @@ def is_public(address: str) -> bool:
         inner = found.ipv4_mapped or found.sixtofour
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if found.teredo is not None:
+        # Python takes site-local addresses, which were private once, for global ones.
+        if found.teredo is not None or found.is_site_local:
             return False
         if inner is not None:
             found = inner
+    if found in _RELAYS:
+        return False
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 

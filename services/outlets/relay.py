@@ -100,7 +100,7 @@ def _frames(number: int, most: int, exchange: str, key: str, body: bytes, header
 
 
 class Publisher:
-    """One connection with confirms, which the threads of followers use through its event loop; it reconnects itself."""
+    """One connection with confirms, which one thread uses through an event loop; it reconnects by itself."""
 
     def __init__(self, amqp_url: str, name: str) -> None:
         self._url = amqp_url

@@ -107,6 +107,7 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             "tasks",
             "history",
             "directory",
+            "deadlines",
         }
         rebuilt = foldwork(tmp_path, "projections", "rebuild", "activities", "--json")
         assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True}, rebuilt.stderr

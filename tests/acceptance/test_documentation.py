@@ -71,13 +71,14 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
         check=True,
     )
     assert [line.split("/")[-1].strip() for line in made.stdout.splitlines()] == ["foldwork demo", "foldwork dev"]
-    assert len(rest) == 2
+    assert len(rest) == 3
     with dev(tmp_path):
         done = run(tmp_path, "".join(rest))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "task.completed" in done.stdout
     assert '"rule":"U8"' in done.stdout
     assert '"status":"ONGOING"' in done.stdout.replace(" ", "")
+    assert [word in done.stdout for word in ('"UNASSIGNED"', '"READY"', '"pending"')] == [True] * 3
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from domain.decider import text_of
 from domain.directory import RetireEntry
 from domain.plan import Criterion, Provider, Target
 from domain.task import (
@@ -29,9 +31,10 @@ from domain.task import (
     UnassignTask,
     WakeTask,
 )
+from domain.task.sending import PROVIDER_WAIT
 from tests.builders import EARLY, EMAIL, LATE, entry, manager, member, plan, task
 from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
-from tests.given import Given, given_commands
+from tests.given import NOW, Given, given_commands
 
 PAST = "2025-10-30T08:55:00.000+07:00"
 FIRST_TRY, SECOND_TRY = "2025-10-31T01:01:00.000Z", "2025-10-31T01:05:00.000Z"
@@ -100,8 +103,13 @@ CASES: list[Case] = [
         for why, more in (
             ("somebody is at it", (ProcessTask("t"),)),
             ("it is paused", (ProcessTask("t"), PauseTask("t"))),
-            ("the provider was retired", (RetireEntry("dispatch", "EMAIL"),)),
         )
+    ),
+    done(
+        "task.wake",
+        "its dispatch is due, and its channel has no provider just now: it looks again before long",
+        lambda: scheduled(RetireEntry("dispatch", "EMAIL")).when(due("dispatch", PAST)),
+        [TaskWakeSet("t", None, "dispatch", text_of(NOW + timedelta(seconds=PROVIDER_WAIT)))],
     ),
     done(
         "task.wake",

@@ -247,6 +247,8 @@ async def test_a_name_that_takes_for_ever_to_resolve_is_a_time_out(monkeypatch: 
         ("::ffff:93.184.215.14", True),
         ("64:ff9b::5db8:d70e", True),
         ("127.0.0.1", False),
+        ("fec0::1", False),
+        ("192.88.99.1", False),
         ("10.1.2.3", False),
         ("172.16.0.1", False),
         ("169.254.169.254", False),

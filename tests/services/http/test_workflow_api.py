@@ -582,3 +582,16 @@ async def test_the_seconds_run_while_it_is_worked_on(lent_url: str) -> None:
         )
         found = (await house.get(f"{LIST}?filter[working_seconds__gte]=29.5&filter[live_seconds]=30")).json()
         assert [task["id"] for task in found["data"]] == ["t"]
+
+
+async def test_two_who_claim_under_one_key_are_told_apart(house: House) -> None:
+    """What is for oneself is another command for each person, whatever key both have thought of."""
+
+    async def claim(actor: str) -> httpx.Response:
+        headers = {**house.by(house.tokens[actor]), "Idempotency-Key": "claim-t"}
+        body = {"start_working": False, "self_assigning": True}
+        return await house.client.patch(f"{LIST}/t/assign", json=body, headers=headers)
+
+    assert shown(await claim("ann"))["assigned_account_id"] == 42
+    assert shown(await claim("ann"))["assigned_account_id"] == 42
+    assert (await claim("bob")).status_code == 409
