@@ -232,6 +232,13 @@ class Dialects(RuleBasedStateMachine):
             step, actor = data.draw(st.sampled_from(possible[kind]))
             self.take(step, actor)
 
+    @rule(name=st.sampled_from(TASKS), who=st.sampled_from(sorted(PEOPLE)))
+    def somebody_has_a_break(self, name: str, who: str) -> None:
+        """A person begins something, and the tracker pauses it and goes on with it."""
+        self.take(Move("PATCH", f"{WORKFLOW}/{name}/process", {}, ProcessTask(name)), who)
+        for step in TRACKER:
+            self.take(step, who)
+
     @rule(step=st.sampled_from(RARE), actor=st.sampled_from(ACTORS), often=st.integers(0, 5))
     def something_rare(self, step: Move, actor: str, often: int) -> None:
         if often == 0:
