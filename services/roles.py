@@ -108,18 +108,18 @@ class FollowerRole:
     """Followers of the log and their like, each in a thread with a connection of its own."""
 
     def __init__(
-        self, settings: Settings, make: Callable[[], Sequence[Threaded]], publishers: Sequence[Publisher] = ()
+        self, settings: Settings, make: Callable[[], Sequence[Threaded]], publisher: Publisher | None = None
     ) -> None:
         self._settings = settings
         self._make = make
-        self._publishers = publishers
+        self._publisher = publisher
         self._followers: Sequence[Threaded] = ()
         self._stopped = threading.Event()
 
     async def run(self) -> None:
         """Follow until `stop`."""
-        for publisher in self._publishers:
-            await publisher.start()
+        if self._publisher is not None:
+            await self._publisher.start()
         await asyncio.to_thread(self._enlist)
         url, timeout = self._settings.database_url.get_secret_value(), self._settings.statement_timeout
         threads = [
@@ -132,8 +132,8 @@ class FollowerRole:
             while any(thread.is_alive() for thread in threads):
                 await asyncio.sleep(0.05)
         finally:
-            for publisher in self._publishers:
-                await publisher.close()
+            if self._publisher is not None:
+                await self._publisher.close()
 
     def _enlist(self) -> None:
         backoff = Backoff("database", structlog.get_logger("followers"))
@@ -175,25 +175,23 @@ def make_role(name: str, settings: Settings) -> Role:
         return CommandConsumer(settings)
     if name == "projections":
         return FollowerRole(settings, lambda: read_models.readers(url, batch=batch))
+    publisher = Publisher(amqp, name)
     if name == "relay":
-        publisher = Publisher(amqp, name)
         crash = CrashPoints(settings)
         handle = relay_handle(publisher, lambda: crash.reach(AFTER_PUBLISH))
         relay = Follower(RELAY, handle, batch=batch, poll=poll, act_outside=True)
-        return FollowerRole(settings, lambda: [relay], [publisher])
+        return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
-        # One each: two threads on one channel would take each other's confirms.
-        publishers = [Publisher(amqp, name), Publisher(amqp, "waker")]
-        return FollowerRole(settings, lambda: _policies(settings, *publishers), publishers)
+        return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)
     raise ValueError(f"there is no role {name}; the roles are {', '.join(ROLES)}")
 
 
-def _policies(settings: Settings, of_policy: Publisher, of_waker: Publisher) -> Sequence[Threaded]:
+def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
     """Return all who act by themselves on what is recorded, and on what falls due."""
-    crash, poll = CrashPoints(settings), settings.follower_poll
+    send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
-    waker = Waker(command_sender(of_waker), poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [rollup.follower(append_in, command_sender(of_policy), batch=settings.follower_batch), waker, dispatcher]
+    waker = Waker(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
+    return [rollup.follower(append_in, send, batch=settings.follower_batch), waker, dispatcher]
 
 
 class Roles:

@@ -100,7 +100,7 @@ def _frames(number: int, most: int, exchange: str, key: str, body: bytes, header
 
 
 class Publisher:
-    """One connection with confirms, which one thread uses through an event loop; it reconnects by itself."""
+    """One connection with confirms, which threads use in turn through its event loop; it reconnects by itself."""
 
     def __init__(self, amqp_url: str, name: str) -> None:
         self._url = amqp_url
@@ -109,7 +109,8 @@ class Publisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
-        self._opening = asyncio.Lock()
+        # One write and its confirms at a time: the channel tells whoever listens to it, and counts without a gap.
+        self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Take the running loop for the threads' calls; the connection is made when there is something to publish."""
@@ -132,7 +133,7 @@ class Publisher:
             raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
-        async with asyncio.timeout(CONFIRM_SECONDS):
+        async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
             robust = await self._open()
             # A channel that was closed, as when its exchange was deleted, opens again when all is declared again.
             await robust.ready()
@@ -140,9 +141,10 @@ class Publisher:
             if channel.is_closed:
                 # What is published on it is never confirmed.
                 raise OutsideUnavailable("the channel is closed")
-            confirms = _Confirms(channel, len(publications))
             # One write for all: aiormq's own publish costs a lock, a task and a drain for each message.
             async with channel.lock:
+                # Counted only now: who gives up while waiting must not leave the count ahead of the broker's.
+                confirms = _Confirms(channel, len(publications))
                 payload = b"".join([_frames(channel.number, channel.max_content_size, *each) for each in publications])
                 await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
             try:
@@ -152,19 +154,18 @@ class Publisher:
                 raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _open(self) -> AbstractRobustChannel:
-        async with self._opening:
-            if self._connection is None:
-                self._connection = await aio_pika.connect_robust(
-                    self._url,
-                    client_properties={"connection_name": f"foldwork-{self._name}"},
-                    timeout=10,
-                    reconnect_interval=1,
-                )
-            if self._channel is None:
-                channel = await self._connection.channel(publisher_confirms=True)
-                await declare_events(channel)
-                self._channel = channel
-            return self._channel
+        if self._connection is None:
+            self._connection = await aio_pika.connect_robust(
+                self._url,
+                client_properties={"connection_name": f"foldwork-{self._name}"},
+                timeout=10,
+                reconnect_interval=1,
+            )
+        if self._channel is None:
+            channel = await self._connection.channel(publisher_confirms=True)
+            await declare_events(channel)
+            self._channel = channel
+        return self._channel
 
 
 def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda: None) -> Handle:

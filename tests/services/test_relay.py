@@ -22,6 +22,7 @@ from services.intake.sender import Outgoing
 from services.intake.tail import subscription
 from services.intake.topology import declare_events
 from services.messages import EVENT_EXCHANGE
+from services.outlets import relay
 from services.outlets.relay import Publisher, command_sender, relay_handle
 from services.roles import make_role
 from services.store import codec, log
@@ -247,6 +248,26 @@ async def test_a_follower_sends_commands_that_a_worker_takes(migrated_url: str, 
         again = await client.ask("task.create", {"id": "a"}, "from-policy")
         assert (again.outcome, again.duplicate) == ("accepted", True)
     await publisher.close()
+
+
+async def test_threads_that_share_a_publisher_do_not_take_each_others_confirms(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "CONFIRM_SECONDS", 10.0)
+    await declare(amqp_url)
+    publisher = Publisher(amqp_url, "policies")
+    await publisher.start()
+    send = command_sender(publisher)
+
+    def often(name: str) -> None:
+        for number in range(20):
+            send([Outgoing("task.create", b"{}", "acme", name, command_id=f"{name}-{number}-{each}") for each in "ab"])
+
+    try:
+        # Who lost a confirm would wait for it until its time-out, and fail.
+        await asyncio.gather(*(asyncio.to_thread(often, name) for name in ("waker", "policy", "third")))
+    finally:
+        await publisher.close()
 
 
 async def test_a_subscription_gives_what_fits_its_pattern(migrated_url: str, amqp_url: str) -> None:
