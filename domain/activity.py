@@ -9,10 +9,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from domain.decider import Claim, Context, Decider, Decision, checked_id, checked_schedule, merged, own_id
-from domain.directory import Eligibility, People, actor_kind, known_hub
+from domain.decider import (
+    Claim,
+    Context,
+    Decider,
+    Decision,
+    checked_id,
+    checked_schedule,
+    given,
+    left_out,
+    merged,
+    own_id,
+)
+from domain.directory import Eligibility, actor_kind, known_hub
 from domain.errors import Rejected
 from domain.lifecycle import FAILED, TERMINAL, permit
+from domain.people import People
 from domain.plan import Attribute, DispatchPlan, Feed
 from domain.task import Task, TaskCreated, sending
 from domain.task.creation import MOST_ASSIGNEES, assignees_of, demand_references, new_task
@@ -54,11 +66,11 @@ class CreateActivity:
 
 @dataclass(frozen=True, slots=True)
 class ChangeActivity:
-    """What is left out stays as it is; a field set to null goes away."""
+    """What is left out stays as it is, what is null goes away; an activity always has a title."""
 
     id: str
-    title: str | None = None
-    hub: str | None = None
+    title: str = left_out()
+    hub: str | None = left_out()
     fields: dict[str, Any] = field(default_factory=dict)
 
 
@@ -259,9 +271,10 @@ def _change(command: ChangeActivity, context: Context) -> Decision:
     permit("activity.change", actor_kind(context, (), activity.project))
     if activity.canceled:
         raise Rejected("activity-canceled", "the activity was cancelled")
-    if command.hub is not None:
-        known_hub(context, command.hub, "/hub")
-    old, new = changed_fields(activity.title, activity.hub, activity.fields, command)
+    wanted = given(command, "title", "hub")
+    if wanted.get("hub") is not None:
+        known_hub(context, wanted["hub"], "/hub")
+    old, new = changed_fields(activity, wanted, command.fields)
     if not new:
         return Decision()
     event = ActivityFieldsChanged(activity.id, old, new)

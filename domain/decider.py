@@ -5,13 +5,14 @@ What a decision read must still hold when it is recorded, so a decision never lo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, NamedTuple
 
+from domain.compare import same_json
 from domain.errors import Rejected
 from domain.streams import ID, stream_of
 
@@ -20,6 +21,26 @@ SYSTEM = "system"
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+
+
+class _LeftOut(Enum):
+    LEFT_OUT = "left out"
+
+
+# The value of a field that a change leaves out, which stays as it is; null takes it away.
+LEFT_OUT: Any = _LeftOut.LEFT_OUT
+
+
+def left_out() -> Any:
+    """Give a field of a change the default `LEFT_OUT`; it is optional, and null is for its type to allow."""
+    # By a factory, so that no JSON Schema shows it as a value that could be sent.
+    return field(default_factory=lambda: LEFT_OUT)
+
+
+def given(command: Any, *names: str) -> dict[str, Any]:
+    """Return those of a change's fields that it does not leave out."""
+    values = {name: getattr(command, name) for name in names}
+    return {name: value for name, value in values.items() if value is not LEFT_OUT}
 
 
 class Claim(NamedTuple):
@@ -172,13 +193,8 @@ def checked_schedule(start: str | None, end: str | None, pointer: str) -> None:
 
 def changes(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (old, new) of just the keys whose value differs; a wanted None takes a key away."""
-    # As JSON, because to Python 1, 1.0 and True are the same value.
-    keys = [key for key, value in wanted.items() if _as_json(before.get(key)) != _as_json(value)]
+    keys = [key for key, value in wanted.items() if not same_json(before.get(key), value)]
     return {key: before.get(key) for key in keys}, {key: wanted[key] for key in keys}
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

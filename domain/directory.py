@@ -10,18 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from domain import configuration
+from domain.compare import same_json, text_key
 from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, merged, own_id
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, SYSTEM, permit
-from domain.streams import ID
+from domain.references import FIELDS, MAX_OPERATOR, claim_of, is_account, is_email, is_operator
 
 Kind = Literal[
     "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
 ]
-# Fields of a member that name one person, and the claim that keeps each unique in the tenant.
-_MEMBER_CLAIMS = {"email": "member-email", "account_id": "member-account", "operator_id": "member-operator"}
-# How a reference names a person by one of these.
-_OTHER_NAMES = {"account:": "member-account", "operator:": "member-operator"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ def _register(command: RegisterEntry, context: Context) -> Decision:
     fields = merged({}, command.fields)
     if present is not None and not present.retired:
         known = {key: value for key, value in present.fields.items() if key != "account_id" or key in fields}
-        if known == fields:
+        if same_json(known, fields):
             return Decision()
         raise Rejected("taken", f"{command.kind} {entry_id} is registered with other fields", "/id")
     claims = _claims(command.kind, entry_id, {}, fields, context)
@@ -141,22 +138,18 @@ def _claims(
     claims: dict[Claim, str | None] = {}
     if kind != "member":
         return claims
-    for name, claim in _MEMBER_CLAIMS.items():
+    for form, (name, _) in FIELDS.items():
         old, new = before.get(name), after.get(name)
-        if old == new:
+        if same_json(old, new):
             continue
+        if old is not None:
+            claims[claim_of(form, old)] = None
         if new is not None:
-            key = _person_key(new)
-            if context.holder(claim, key) not in (None, entry_id):
+            claim = claim_of(form, new)
+            if context.holder(*claim) not in (None, entry_id):
                 raise Rejected("taken", f"another member has this {name}", f"/fields/{name}")
-            claims[Claim(claim, key)] = entry_id
-        if old is not None and (new is None or _person_key(old) != _person_key(new)):
-            claims[Claim(claim, _person_key(old))] = None
+            claims[claim] = entry_id
     return claims
-
-
-def _person_key(value: Any) -> str:
-    return str(value).casefold()
 
 
 def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
@@ -170,14 +163,10 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
     if kind == "member":
         if entry_id == SYSTEM:
             raise Rejected("invalid", "this id speaks for the system itself", "/id")
-        email, account = fields.get("email"), fields.get("account_id")
         roles, projects = fields.get("actor_roles"), fields.get("projects")
-        demand("email", isinstance(email, str) and is_email(email), "an e-mail address")
-        whole = isinstance(account, int) and not isinstance(account, bool) and 0 < account < 2**53
-        demand("account_id", whole, "a whole number from 1 to 2^53")
-        operator = fields.get("operator_id")
-        # It is the key of a claim, and an index takes only so much.
-        demand("operator_id", isinstance(operator, str) and 0 < len(operator) <= 200, "a text of 1 to 200 characters")
+        demand("email", is_email(fields.get("email")), "an e-mail address")
+        demand("account_id", is_account(fields.get("account_id")), "a whole number from 1 to 2^53 - 1")
+        demand("operator_id", is_operator(fields.get("operator_id")), f"a text of 1 to {MAX_OPERATOR} characters")
         demand(
             "actor_roles", isinstance(roles, list) and all(isinstance(role, str) for role in roles), "a list of texts"
         )
@@ -186,13 +175,6 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
             for membership in projects.values()
         )
         demand("projects", fits, "an object of project id to {is_manager}")
-
-
-def is_email(text: str) -> bool:
-    """Tell whether a reference to a person is an e-mail; ids never hold an at sign."""
-    local, _, host = text.partition("@")
-    fits = bool(local) and bool(host) and "@" not in host and len(text) <= 254
-    return fits and text.isprintable() and not any(mark in text for mark in " <>,;")
 
 
 def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRetired) -> Entry | None:
@@ -236,19 +218,6 @@ def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
     return entry
 
 
-def known_person(context: Context, reference: str, pointer: str) -> str:
-    """Return the member that a reference names; unlike `People` alone, it registers nobody."""
-    people = People(context)
-    try:
-        (member,) = people.resolve((reference,), pointer)
-    except Rejected as refusal:
-        # The command names one person, not a list of them.
-        raise Rejected(refusal.code, refusal.detail, pointer) from None
-    if people.is_new(member):
-        raise Rejected("not-found", f"no member has the e-mail {reference}", pointer)
-    return member
-
-
 def known_hub(context: Context, hub: str, pointer: str) -> None:
     """Refuse an unknown hub, but only in a tenant that has registered hubs."""
     checked_id(hub, pointer)
@@ -267,72 +236,6 @@ def fresh_number(context: Context) -> int:
     return number
 
 
-@dataclass(slots=True)
-class People:
-    """The members that one command refers to; e-mails not known yet become members in the same transaction."""
-
-    context: Context
-    events: list[tuple[str, Any]] = field(default_factory=list)
-    claims: dict[Claim, str | None] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    _new: dict[str, str] = field(default_factory=dict)
-
-    def load(self, references: Iterable[str]) -> None:
-        """Look at all that the references need at once, so that a long list costs as few rounds as a short one."""
-        references = tuple(references)
-        self.context.all_holders("member-email", [text.casefold() for text in references if is_email(text)])
-        self.context.all_states("member", [text for text in references if ID.match(text)])
-        for form, claim in _OTHER_NAMES.items():
-            named = [text.removeprefix(form).casefold() for text in references if text.startswith(form)]
-            if named:
-                self.context.all_holders(claim, named)
-
-    def resolve(self, references: Iterable[str], pointer: str) -> tuple[str, ...]:
-        """Return member ids for ids and e-mails, in order and each once; `places` says where each was named first."""
-        references = tuple(references)
-        self.load(references)
-        self.places = {}
-        for index, reference in enumerate(references):
-            at = f"{pointer}/{index}"
-            if "@" in reference:
-                self.places.setdefault(self._by_email(reference, at), at)
-            elif ":" in reference:
-                self.places.setdefault(self._by_other_name(reference, at), at)
-            else:
-                self.places.setdefault(known(self.context, "member", reference, at).id, at)
-        return tuple(self.places)
-
-    def _by_email(self, email: str, pointer: str) -> str:
-        if not is_email(email):
-            raise Rejected("invalid", "this is no e-mail address", pointer)
-        key = email.casefold()
-        member = self.context.holder("member-email", key) or self._new.get(key)
-        if member is not None:
-            return member
-        member, account = self.context.new_id(), fresh_number(self.context)
-        self._new[key] = member
-        event = EntryRegistered("member", member, {"email": email, "account_id": account})
-        self.events.append((self.context.stream("member", member), event))
-        self.claims |= {Claim("member-email", key): member, Claim("member-account", str(account)): member}
-        if self.context.holder("registered", "member") is None:
-            self.claims[Claim("registered", "member")] = member
-        return member
-
-    def _by_other_name(self, reference: str, pointer: str) -> str:
-        form, _, name = reference.partition(":")
-        claim = _OTHER_NAMES.get(f"{form}:")
-        if claim is None:
-            raise Rejected("invalid", "a person is a member id, an e-mail, account:<number> or operator:<id>", pointer)
-        member = self.context.holder(claim, name.casefold())
-        if member is None:
-            raise Rejected("not-found", f"no member has the {form} {name}", pointer)
-        return known(self.context, "member", member, pointer).id
-
-    def is_new(self, member: str) -> bool:
-        """Tell whether this command itself registers the member."""
-        return member in self._new.values()
-
-
 @dataclass(frozen=True, slots=True)
 class Eligibility:
     """Who may have a task: members of its project, with a role, on the whitelist, and never on the blacklist."""
@@ -349,21 +252,11 @@ class Eligibility:
             return "is on the blacklist"
         if self.whitelist and member not in self.whitelist:
             return "is not on the whitelist"
-        if self.roles and not set(self.roles) & set(fields.get("actor_roles") or ()):
+        if self.roles and not set(map(text_key, self.roles)) & set(map(text_key, fields.get("actor_roles") or ())):
             return f"has none of the roles {', '.join(self.roles)}"
         if self.project is not None and self.project not in (fields.get("projects") or {}):
             return f"is no member of project {self.project}"
         return None
-
-
-def demand_eligible(context: Context, people: People, members: Iterable[str], rule: Eligibility, pointer: str) -> None:
-    """Refuse `not-eligible` for the first member that the rule excludes."""
-    if rule == Eligibility():
-        return
-    for member in members:
-        reason = rule.refuses(member, None if people.is_new(member) else context.state("member", member))
-        if reason is not None:
-            raise Rejected("not-eligible", f"member {member} {reason}", people.places.get(member, pointer))
 
 
 def is_manager(fields: Mapping[str, Any], project: str | None) -> bool:

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, own_id
-from domain.directory import People, actor_kind, known
+from domain.compare import name_key, text_key
+from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, given, left_out, own_id
+from domain.directory import actor_kind, known
 from domain.errors import Rejected
 from domain.lifecycle import permit
+from domain.people import People
 
 Gating = Literal["none", "sequential"]
 Failure = Literal["wait_all", "fail_fast"]
@@ -30,7 +32,7 @@ class FieldMapping:
 class Step:
     """One step. `status_mapping` gives the master's sub-status once the step is done, under the key `DONE`.
 
-    `assignees` are the step's default people: member ids or e-mails in a command, member ids once recorded.
+    `assignees` are the step's default people. People are references in a command, and member ids once recorded.
     """
 
     name: str
@@ -56,13 +58,13 @@ class DefineWorkflow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeWorkflow:
-    """What is left out stays as it is."""
+    """What is left out stays as it is; nothing of a workflow can be taken away."""
 
     id: str
-    name: str | None = None
-    steps: tuple[Step, ...] | None = None
-    gating: Gating | None = None
-    failure: Failure | None = None
+    name: str = left_out()
+    steps: tuple[Step, ...] = left_out()
+    gating: Gating = left_out()
+    failure: Failure = left_out()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,29 +127,25 @@ def _define(command: DefineWorkflow, context: Context) -> Decision:
         raise Rejected("taken", f"workflow {workflow_id} is defined already", "/id")
     if command.project is not None:
         known(context, "project", command.project, "/project")
-    name = _free_name(command.name, workflow_id, context)
+    _demand_free_name(command.name, workflow_id, context)
     people = People(context)
     steps = _checked_steps(command.steps, people)
-    event = WorkflowDefined(workflow_id, name, steps, command.gating, command.failure, command.project)
+    event = WorkflowDefined(workflow_id, command.name, steps, command.gating, command.failure, command.project)
     events = (*people.events, (context.stream("workflow", workflow_id), event))
-    return Decision(events, {**people.claims, _name_claim(name): workflow_id})
+    return Decision(events, {**people.claims, _name_claim(command.name): workflow_id})
 
 
 def _change(command: ChangeWorkflow, context: Context) -> Decision:
     present = _present(command.id, context)
     permit("workflow.change", actor_kind(context, (), present.project))
     people = People(context)
-    wanted: dict[str, Any] = {}
-    if command.name is not None:
-        wanted["name"] = _free_name(command.name, present.id, context)
-    if command.steps is not None:
+    wanted = given(command, "name", "steps", "gating", "failure")
+    if "name" in wanted:
+        _demand_free_name(command.name, present.id, context)
+    if "steps" in wanted:
         if len(command.steps) != len(present.steps):
             raise Rejected("step-count-fixed", f"the workflow has {len(present.steps)} steps for good", "/steps")
         wanted["steps"] = stored_steps(_checked_steps(command.steps, people))
-    if command.gating is not None:
-        wanted["gating"] = command.gating
-    if command.failure is not None:
-        wanted["failure"] = command.failure
     before = {
         "name": present.name,
         "steps": stored_steps(present.steps),
@@ -183,15 +181,14 @@ def _present(workflow_id: str, context: Context) -> Workflow:
 
 
 def _name_claim(name: str) -> Claim:
-    return Claim("workflow-name", name.casefold())
+    return Claim("workflow-name", name_key(name))
 
 
-def _free_name(name: str, workflow_id: str, context: Context) -> str:
+def _demand_free_name(name: str, workflow_id: str, context: Context) -> None:
     if not 2 <= len(name) <= 100 or name != name.strip():
         raise Rejected("invalid", "a name has 2 to 100 characters and no space at its ends", "/name")
     if context.holder(*_name_claim(name)) not in (None, workflow_id):
         raise Rejected("name-taken", f"another workflow is named {name}", "/name")
-    return name
 
 
 def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
@@ -199,18 +196,27 @@ def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
         raise Rejected("invalid", f"a workflow has 1 to {MOST_STEPS} steps", "/steps")
     seen: set[str] = set()
     checked = []
-    people.load(reference for step in steps for reference in step.assignees)
+    people.load(who for step in steps for who in (*step.assignees, *step.whitelist, *step.blacklist))
     for index, step in enumerate(steps):
         if not 1 <= len(step.name) <= 100:
             raise Rejected("invalid", "a step's name has 1 to 100 characters", f"/steps/{index}/name")
         if step.flow_id is not None:
-            if step.flow_id in seen:
+            if text_key(step.flow_id) in seen:
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
-            seen.add(step.flow_id)
+            seen.add(text_key(step.flow_id))
         _check_mapping(step, index)
-        members = people.resolve(step.assignees, f"/steps/{index}/assignees")
-        checked.append(replace(step, assignees=members))
+        checked.append(_with_members(step, people, f"/steps/{index}"))
     return tuple(checked)
+
+
+def _with_members(step: Step, people: People, pointer: str) -> Step:
+    """Return the step with member ids in place of references; its default people may be new, those it lists not."""
+    return replace(
+        step,
+        assignees=people.resolve(step.assignees, f"{pointer}/assignees"),
+        whitelist=people.listed(step.whitelist, f"{pointer}/whitelist"),
+        blacklist=people.listed(step.blacklist, f"{pointer}/blacklist"),
+    )
 
 
 def _check_mapping(step: Step, index: int) -> None:

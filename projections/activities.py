@@ -30,7 +30,7 @@ from projections.task_facts import (
 )
 
 NAME = "activities"
-VERSION = 1
+VERSION = 2
 VIEWS: tuple[str, ...] = ("activities",)
 EVENTS = TASK_EVENTS | {"activity.created", "activity.fields-changed", "activity.canceled"}
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from projections.query import BadQuery, demand_text
+from domain.compare import name_key
+from projections.query import MOST_VALUES, BadQuery, demand_text
 
 OPERATORS = ("neq", "lt", "lte", "gt", "gte", "in", "match", "prefix", "suffix", "contains", "exists")
 EQUAL, NEQ, IN, MATCH, PREFIX, SUFFIX, CONTAINS, EXISTS = (
@@ -18,7 +19,6 @@ ORDER: Mapping[str, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 SCALAR = frozenset({EQUAL, NEQ, IN, EXISTS, *ORDER})
 TEXT = SCALAR | {MATCH, PREFIX, SUFFIX}
 SET = frozenset({EQUAL, NEQ, IN, CONTAINS, EXISTS})
-_MOST_VALUES = 1000
 
 
 class Where(NamedTuple):
@@ -52,8 +52,8 @@ class Asked:
     def several(self) -> list[Any]:
         """Return the values, when the question is for any of several; one is several too."""
         values = self.value if isinstance(self.value, list) else [self.value]
-        if len(values) > _MOST_VALUES:
-            raise self.bad(f"a filter has at most {_MOST_VALUES} values")
+        if len(values) > MOST_VALUES:
+            raise self.bad(f"a filter has at most {MOST_VALUES} values")
         return values
 
     def single(self) -> Any:
@@ -153,7 +153,7 @@ def texts(column: str, null: str) -> Condition:
             return whole(asked)
         text = text_of(asked, asked.single())
         if asked.operator == MATCH:
-            return Where(f"strpos(lower({column}), %s) > 0", (text.lower(),))
+            return Where(f"strpos(lower({column}), %s) > 0", (name_key(text),))
         if asked.operator == SUFFIX:
             return Where(f"right({column}, length(%s)) = %s", (text, text))
         return between(column, text)

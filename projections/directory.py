@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from domain.compare import address_key, name_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
 from domain.recorded import Recorded
+from domain.references import Reference
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired, stored_steps
 from projections import query
@@ -18,7 +20,7 @@ from projections.query import BadQuery, Query
 from projections.task_facts import stamp
 
 NAME = "directory"
-VERSION = 1
+VERSION = 2
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -41,6 +43,7 @@ CREATE TABLE entries_{suffix} (
     name       text COLLATE "C" NOT NULL,
     email      text COLLATE "C",
     account_id bigint,
+    operator   text COLLATE "C",
     manages    text[] NOT NULL,
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
@@ -52,6 +55,8 @@ INDEXES = """
 CREATE INDEX IF NOT EXISTS entries_{suffix}_email_idx ON entries_{suffix} (tenant, email) WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (tenant, account_id)
     WHERE account_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
+    WHERE operator IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_manages_idx ON entries_{suffix} USING gin (manages)
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
@@ -121,18 +126,22 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, entry: Entry) -> Sequence[Any]:
     fields = entry.fields if entry.kind == "member" else {}
-    email, account = fields.get("email"), fields.get("account_id")
-    name = entry.fields.get("name")
+    account, name = fields.get("account_id"), entry.fields.get("name")
     return (
         *key,
-        name.casefold()[:_INDEXED] if isinstance(name, str) else "",
-        email.casefold()[:_INDEXED] if isinstance(email, str) else None,
+        name_key(name)[:_INDEXED] if isinstance(name, str) else "",
+        _address(fields.get("email")),
         account if type(account) is int else None,
+        _address(fields.get("operator_id")),
         _manages(fields),
         entry.retired,
         entry.position,
         _encode(entry).decode(),
     )
+
+
+def _address(value: Any) -> str | None:
+    return address_key(value)[:_INDEXED] if isinstance(value, str) else None
 
 
 def _manages(fields: dict[str, Any]) -> str:
@@ -159,25 +168,37 @@ def members(tenant: str, ids: Iterable[str]) -> Query:
     return get_many(tenant, "member", ids)
 
 
-def member_by_email(tenant: str, email: str) -> Query:
-    """Ask for the member with an e-mail address, in any case of letters."""
-    return _ask(tenant, ["email = %s", "NOT retired"], [email.casefold()])
+# The forms of a reference that are looked up here, each with its column and that column's type.
+_NAMED_BY: Mapping[str, tuple[str, str]] = {
+    "email": ("email", "text"),
+    "account": ("account_id", "bigint"),
+    "operator": ("operator", "text"),
+}
 
 
-def member_by_account(tenant: str, account_id: int) -> Query:
-    """Ask for the member with an account number."""
-    return _ask(tenant, ["account_id = %s", "NOT retired"], [account_id])
+def named(tenant: str, references: Iterable[Reference]) -> Query | None:
+    """Ask for the members that references name, retired ones too; rows of (form, key, id).
 
-
-def of_accounts(tenant: str, account_ids: Iterable[int]) -> Query:
-    """Ask for the members with these account numbers, retired ones too and first; rows of (account_id, id)."""
-    return query.select(
-        "entries",
-        "account_id, id",
-        tenant,
-        ["kind = 'member'", "account_id = ANY(%s::bigint[])"],
-        [list(account_ids)],
-        " ORDER BY NOT retired, id",
+    None when nothing is to be asked: an id names its member by itself.
+    """
+    keys: dict[str, list[str]] = {}
+    for one in references:
+        if one.form in _NAMED_BY:
+            keys.setdefault(one.form, []).append(one.key)
+    if not keys:
+        return None
+    parts = [
+        query.select(
+            "entries",
+            f"'{form}', {_NAMED_BY[form][0]}::text, id",
+            tenant,
+            ["kind = 'member'", f"{_NAMED_BY[form][0]} = ANY(%s::{_NAMED_BY[form][1]}[])"],
+            [wanted],
+        )
+        for form, wanted in keys.items()
+    ]
+    return Query(
+        " UNION ALL ".join(part.sql for part in parts), tuple(value for part in parts for value in part.params)
     )
 
 

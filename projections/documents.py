@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
+from domain.compare import name_key, text_key
 from domain.recorded import Recorded
 from projections.task_facts import stamp
 
@@ -28,6 +29,8 @@ DOCUMENT = "doc"
 _PLAIN = frozenset({"bigint", "boolean"})
 # Documents travel as one text, and no JSON holds this; to quote all their quotes, as an array has it, costs both sides.
 _BETWEEN = "\x1e"
+# A caller's own text may be longer than an index takes; longer ones are shown but not found by their filter.
+INDEXED = 500
 
 
 class MissingDocument(Exception):
@@ -136,7 +139,12 @@ def instant(text: str | None) -> str:
 
 def title_key(title: str | None) -> str:
     """Return what titles are sorted and searched by; its length keeps cursors short."""
-    return title.casefold()[:500] if title is not None else ""
+    return name_key(title)[:INDEXED] if title is not None else ""
+
+
+def held(tenant: str, name: str) -> str:
+    """Return a role or a member as the index over a list of them holds it."""
+    return f"{tenant}/{text_key(name)[:INDEXED]}"
 
 
 class Documents(Generic[D]):

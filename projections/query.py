@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from domain.compare import name_key
 from domain.streams import ID
 
 MOST_ROWS = 1000
 MOST_OFFSET = 10_000_000
-_MOST_VALUES = 1000
+MOST_VALUES = 1000
 _MOST_TEXT = 1000
 
 
@@ -41,12 +42,16 @@ class BadQuery(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a caller may ask of one column. `many` is the form for several values, `null` the one for none at all."""
+    """What a caller may ask of one column. `many` is the form for several values, `null` the one for none at all.
+
+    `read` gives a text the form that the column has.
+    """
 
     kind: Literal["text", "flag", "time"]
     one: str
     many: str | None = None
     null: str | None = None
+    read: Callable[[str], str] = str
 
 
 class Row(NamedTuple):
@@ -57,9 +62,10 @@ class Row(NamedTuple):
     key: str
 
 
-def equal(column: str, nullable: bool = False) -> Filter:
+def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str) -> Filter:
     """Return the filter for a text column: one value, several, or none."""
-    return Filter("text", f"{column} = %s", f"{column} = ANY(%s::text[])", f"{column} IS NULL" if nullable else None)
+    null = f"{column} IS NULL" if nullable else None
+    return Filter("text", f"{column} = %s", f"{column} = ANY(%s::text[])", null, read)
 
 
 def flag(column: str) -> Filter:
@@ -81,7 +87,7 @@ def common_filters() -> dict[str, Filter]:
         "status": equal("status"),
         "hub": equal("hub", nullable=True),
         "project": equal("project", nullable=True),
-        "assignee": ASSIGNEE,
+        PERSON: ASSIGNEE,
         "overdue": flag("overdue"),
         "search": SEARCH,
         **time_range("created_at", "created_at"),
@@ -99,8 +105,10 @@ COMMON_SORTS: Mapping[str, tuple[str, str]] = {
     "end": ("end_at", "timestamptz"),
     "title": ("title_key", "text"),
 }
+# The filter that names people.
+PERSON = "assignee"
 ASSIGNEE = Filter("text", "assignees @> ARRAY[%s::text]", "assignees && %s::text[]", "assignees = '{}'")
-SEARCH = Filter("text", "strpos(title_key, %s) > 0")
+SEARCH = Filter("text", "strpos(title_key, %s) > 0", read=name_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +219,13 @@ def _add_text(known: Filter, name: str, value: Any, conditions: list[str], value
         return
     if isinstance(value, str):
         conditions.append(known.one)
-        values.append(demand_text(value.casefold() if known is SEARCH else value, name))
+        values.append(known.read(demand_text(value, name)))
         return
-    if known.many is None or not isinstance(value, Sequence) or len(value) > _MOST_VALUES:
+    if known.many is None or not isinstance(value, Sequence) or len(value) > MOST_VALUES:
         raise BadQuery("bad-filter", "this filter takes one text", name)
     if known.null is None and "" in value:
         raise BadQuery("bad-filter", "this filter needs a value", name)
-    several = [demand_text(item, name) for item in value]
+    several = [known.read(demand_text(item, name)) for item in value]
     # One value has an index in the order of the sort; several have not.
     conditions.append(known.one if len(several) == 1 else known.many)
     values.append(several[0] if len(several) == 1 else several)

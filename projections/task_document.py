@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -88,6 +88,16 @@ class Shown(Task, omit_defaults=False):
     pipeline_seconds: float = 0.0
 
 
+def shown_values(fields: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a task with what was saved or completed over them; a null there is what was taken away."""
+    if not data:
+        return fields
+    values = {**fields, **data}
+    if None in data.values():
+        return {name: value for name, value in values.items() if value is not None or name not in data}
+    return values
+
+
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Task).decode
 decode_shown = msgspec.json.Decoder(Shown).decode
@@ -140,7 +150,7 @@ def _runs(task: Task, event: TaskStarted | TaskResumed) -> None:
 
 
 def _saved(task: Task, event: TaskDataSaved) -> None:
-    task.data = {**task.data, **event.new}
+    task.data = merged(task.data, event.new)
 
 
 def _changed(task: Task, event: TaskFieldsChanged) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from domain.compare import name_key, text_key
 from projections.conditions import (
     ALL,
     CONTAINS,
@@ -36,7 +37,7 @@ from projections.conditions import (
     text_of,
     texts,
 )
-from projections.documents import title_key
+from projections.documents import held, title_key
 from projections.query import BadQuery, time_of
 from projections.task_facts import stamp
 
@@ -56,8 +57,12 @@ def where(asked: Asked) -> Where:
     return condition(asked)
 
 
-# Titles are found by their key, which has no case and an end, and then compared as they are written.
-_TITLE = "doc::jsonb ->> 'title'"
+# Titles are found by their key, which has no case and an end, and then compared as texts, in the same normal form.
+_TITLE = "normalize(doc::jsonb ->> 'title')"
+
+
+def _text(asked: Asked, value: Any) -> str:
+    return text_key(text_of(asked, value))
 
 
 def _name(asked: Asked) -> Where:
@@ -68,8 +73,8 @@ def _name(asked: Asked) -> Where:
         key = title_key(text_of(asked, asked.single()))
         return Where(f"(title_key {ORDER[operator]} %s AND title_key > '')", (key,))
     if operator in (MATCH, PREFIX, SUFFIX):
-        return _part_of_name(operator, text_of(asked, asked.single()))
-    wanted = [text_of(asked, item) for item in asked.several()]
+        return _part_of_name(operator, _text(asked, asked.single()))
+    wanted = [_text(asked, item) for item in asked.several()]
     keys = sorted({title_key(text) for text in wanted})
     if operator != NEQ:
         found = among("title_key", "text", keys)
@@ -83,7 +88,7 @@ def _name(asked: Asked) -> Where:
 
 def _part_of_name(operator: str, text: str) -> Where:
     if operator == MATCH:
-        return Where("strpos(title_key, %s) > 0", (text.casefold(),))
+        return Where("strpos(title_key, %s) > 0", (name_key(text),))
     if operator == SUFFIX:
         return Where(f"right({_TITLE}, length(%s)) = %s", (text, text))
     found = between("title_key", title_key(text))
@@ -134,7 +139,7 @@ _LIVE = f"(CASE WHEN started_at IS NULL THEN 0 ELSE {_since('started_at', f'coal
 _PIPELINE = _since("created_at", f"coalesce(ended_at, {_NOW})")
 
 
-# People, by their account numbers: `accounts` resolves them, so that what is asked for is known when it is planned.
+# People: references to them are resolved before, so that what is asked for is known when it is planned.
 
 
 def account(value: Any, parameter: str) -> int:
@@ -146,12 +151,12 @@ def account(value: Any, parameter: str) -> int:
 
 
 class Members(tuple[str, ...]):
-    """The ids of the members that account numbers stand for, in place of the numbers."""
+    """The ids of the members that references name, in place of the references."""
 
 
 def _members(asked: Asked) -> list[str]:
     if not isinstance(asked.value, Members):
-        raise TypeError("account numbers are resolved before they are asked for")
+        raise TypeError("references are resolved before they are asked for")
     return list(asked.value)
 
 
@@ -176,10 +181,10 @@ def _list(column: str, *, people: bool = False) -> Condition:
         if there is not None:
             return Where(f"{column} IS NOT NULL" if there else f"{column} IS NULL")
         names = _members(asked) if people else [text_of(asked, item) for item in asked.several()]
-        held = [f"{asked.tenant}/{name[:500]}" for name in names]
+        wanted = [held(asked.tenant, name) for name in names]
         if asked.operator == NEQ:
-            return Where(f"({column} IS NULL OR NOT {column} && %s::text[])", (held,))
-        return Where(f"{column} && %s::text[]", (held,)) if held else NONE
+            return Where(f"({column} IS NULL OR NOT {column} && %s::text[])", (wanted,))
+        return Where(f"{column} && %s::text[]", (wanted,)) if wanted else NONE
 
     return condition
 

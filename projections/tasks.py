@@ -8,16 +8,17 @@ from typing import Any
 
 import msgspec
 
+from domain.compare import text_key
 from domain.recorded import Recorded
 from domain.task import TaskCreated
-from projections.documents import Documents, Key, Table, array, instant, title_key
-from projections.query import COMMON_SORTS, Filter, Listing, common_filters, equal
+from projections.documents import INDEXED, Documents, Key, Table, array, held, instant, title_key
+from projections.query import COMMON_SORTS, PERSON, Filter, Listing, common_filters, equal
 from projections.task_document import Shown as Shown
-from projections.task_document import Task, decode, decode_shown, encode, fold
+from projections.task_document import Task, decode, decode_shown, encode, fold, shown_values
 from projections.task_facts import TASK_EVENTS, seconds, stamp
 
 NAME = "tasks"
-VERSION = 2
+VERSION = 3
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -92,8 +93,6 @@ INDEXES = ";\n".join(
     f"CREATE INDEX IF NOT EXISTS tasks_{{suffix}}_{name}_idx ON tasks_{{suffix}} {on}" for name, on in _ON.items()
 )
 _TABLE = Table.of(TABLES, key=("tenant", "id"))
-# A caller's own text may be longer than an index takes; longer ones are shown but not found by their filter.
-_INDEXED = 500
 
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Task]:
@@ -107,21 +106,21 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, task: Task) -> Sequence[Any]:
     tenant, plan, fields, data, output = key[0], task.plan, task.fields, task.data, task.output
-    shown = {**fields, **data} if fields and data else fields or data
+    shown = shown_values(fields, data)
     return (
         *key,
         task.status,
         task.resolution,
         task.dispatch,
         task.activity_id,
-        task.flow[:_INDEXED] if task.flow is not None else None,
-        task.flow_id[:_INDEXED] if task.flow_id is not None else None,
+        text_key(task.flow)[:INDEXED] if task.flow is not None else None,
+        text_key(task.flow_id)[:INDEXED] if task.flow_id is not None else None,
         task.hub,
         task.project,
         task.commerce,
         task.route,
         task.operator,
-        plan.channel[:_INDEXED] if plan is not None else None,
+        plan.channel[:INDEXED] if plan is not None else None,
         array(task.assignees),
         _named(tenant, task.roles),
         _named(tenant, task.whitelist),
@@ -145,7 +144,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
 
 
 def _named(tenant: str, names: Sequence[str]) -> str | None:
-    return array([f"{tenant}/{name[:_INDEXED]}" for name in names]) if names else None
+    return array([held(tenant, name) for name in names]) if names else None
 
 
 # Questions. Every one gives rows of (doc, id, key), which `resource` and `cursor` take.
@@ -154,7 +153,7 @@ LISTING = Listing(
     "tasks",
     filters={
         **common_filters(),
-        "assignee": Filter(
+        PERSON: Filter(
             "text",
             "(assignees <> '{}' AND assignees @> ARRAY[%s::text])",
             "(assignees <> '{}' AND assignees && %s::text[])",
@@ -163,8 +162,8 @@ LISTING = Listing(
         "resolution": equal("resolution"),
         "dispatch": equal("dispatch"),
         "activity_id": equal("activity_id", nullable=True),
-        "flow": equal("flow", nullable=True),
-        "flow_id": equal("flow_id", nullable=True),
+        "flow": equal("flow", nullable=True, read=text_key),
+        "flow_id": equal("flow_id", nullable=True, read=text_key),
         "commerce": equal("commerce", nullable=True),
         "route": equal("route", nullable=True),
         "operator": equal("operator", nullable=True),

@@ -9,9 +9,9 @@ from domain.decider import (
     Context,
     Decision,
 )
-from domain.directory import People
 from domain.errors import Rejected
 from domain.lifecycle import TERMINAL
+from domain.people import People
 from domain.task import (
     AssignTask,
     ClaimTask,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from domain.decider import left_out
 from domain.plan import Attribute, DispatchPlan
 
 Result = Literal["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED"]
@@ -79,7 +80,7 @@ class PauseTask:
 
 @dataclass(frozen=True, slots=True)
 class SaveTask:
-    """Keep a draft of the task's data without completing it."""
+    """What is left out stays as it is, what is null goes away; the task is not completed."""
 
     id: str
     data: dict[str, Any]
@@ -87,18 +88,18 @@ class SaveTask:
 
 @dataclass(frozen=True, slots=True)
 class ChangeTask:
-    """What is left out stays as it is; a field set to null goes away, an empty list takes the task from its people.
+    """What is left out stays as it is, what is null goes away; no people, as null or a list, takes the task from them.
 
     `complete` completes the task with all else that the command changes, or nothing of it is done.
     """
 
     id: str
-    title: str | None = None
+    title: str | None = left_out()
     fields: dict[str, Any] = field(default_factory=dict)
-    start: str | None = None
-    end: str | None = None
-    hub: str | None = None
-    assignees: tuple[str, ...] | None = None
+    start: str | None = left_out()
+    end: str | None = left_out()
+    hub: str | None = left_out()
+    assignees: tuple[str, ...] | None = left_out()
     complete: bool = False
 
 

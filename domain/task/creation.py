@@ -12,9 +12,11 @@ from domain.decider import (
     checked_schedule,
     own_id,
 )
-from domain.directory import Eligibility, People, actor_kind, demand_eligible, known, known_hub
+from domain.directory import Eligibility, actor_kind, known, known_hub
 from domain.errors import Rejected
+from domain.people import People, demand_eligible
 from domain.plan import Attribute
+from domain.references import claim_of
 from domain.task import (
     CreateTask,
     TaskAssigned,
@@ -38,7 +40,7 @@ def create(command: CreateTask, context: Context) -> Decision:
         known(context, "project", command.project, "/project")
     demand_references(command, context, "")
     people = People(context)
-    rule = Eligibility(command.project, command.roles, command.whitelist, command.blacklist)
+    rule = _eligibility(command, people)
     assignees = assignees_of(command.assignees, command.operator, people, rule, context, "")
     created = TaskCreated(
         id=task_id,
@@ -54,13 +56,23 @@ def create(command: CreateTask, context: Context) -> Decision:
         route=command.route,
         operator=command.operator,
         roles=command.roles,
-        whitelist=command.whitelist,
-        blacklist=command.blacklist,
+        whitelist=rule.whitelist,
+        blacklist=rule.blacklist,
         plan=command.plan,
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context)]
     return Decision((*people.events, *events), people.claims)
+
+
+def _eligibility(command: CreateTask, people: People) -> Eligibility:
+    assignees = command.assignees[:MOST_ASSIGNEES]
+    if command.whitelist or command.blacklist:
+        people.load((*assignees, *command.whitelist, *command.blacklist))
+        # First, so that somebody whom the command itself registers may stand in its lists.
+        people.resolve(assignees, "/assignees")
+    whitelist = people.listed(command.whitelist, "/whitelist")
+    return Eligibility(command.project, command.roles, whitelist, people.listed(command.blacklist, "/blacklist"))
 
 
 def demand_references(task: Any, context: Context, pointer: str) -> None:
@@ -79,7 +91,7 @@ def assignees_of(
     """Return the people of a new task: those that it names, else the member behind its operator, if there is one."""
     if wanted or operator is None:
         return resolved_assignees(wanted, people, rule, context, f"{pointer}/assignees")
-    member = context.holder("member-operator", operator.casefold())
+    member = context.holder(*claim_of("operator", operator))
     try:
         return resolved_assignees(() if member is None else (member,), people, rule, context, pointer)
     except Rejected as refusal:

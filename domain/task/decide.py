@@ -7,12 +7,14 @@ from typing import Any
 
 from domain import lifecycle
 from domain.decider import (
+    LEFT_OUT,
     Context,
     Decider,
     Decision,
     changes,
     checked_id,
     checked_schedule,
+    given,
 )
 from domain.directory import known_hub
 from domain.errors import Rejected
@@ -70,12 +72,13 @@ def decide(command: Any, context: Context) -> Decision:
 def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     permit("task.change", task, context)
     lifecycle.guard("task.change", task.lifecycle)
-    start = command.start if command.start is not None else task.start
-    end = command.end if command.end is not None else task.end
+    schedule = {"start": task.start, "end": task.end, **given(command, "start", "end")}
+    start, end = schedule["start"], schedule["end"]
     checked_schedule(start, end, "")
-    if command.hub is not None:
-        known_hub(context, command.hub, "/hub")
-    old, new = changed_fields(task.title, task.hub, task.fields, command)
+    wanted = given(command, "title", "hub")
+    if wanted.get("hub") is not None:
+        known_hub(context, wanted["hub"], "/hub")
+    old, new = changed_fields(task, wanted, command.fields)
     events: list[Any] = []
     if new:
         events.append(TaskFieldsChanged(task.id, task.activity_id, old, new))
@@ -87,8 +90,9 @@ def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     if (start, end) != (task.start, task.end):
         events.append(TaskRescheduled(task.id, task.activity_id, task.start, task.end, start, end))
     decision = one(task, context, *events)
-    if command.assignees is not None and set(command.assignees) != set(task.assignees):
-        decision = _then(decision, task, context, _people_command(command.id, command.assignees, task))
+    assignees = task.assignees if command.assignees is LEFT_OUT else command.assignees or ()
+    if set(assignees) != set(task.assignees):
+        decision = _then(decision, task, context, _people_command(command.id, assignees, task))
     return _then(decision, task, context, CompleteTask(command.id)) if command.complete else decision
 
 
@@ -117,12 +121,11 @@ def _then(decision: Decision, task: Task, context: Context, command: Any) -> Dec
 
 
 def changed_fields(
-    title: str | None, hub: str | None, fields: dict[str, Any], command: Any
+    before: Any, wanted: dict[str, Any], fields: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (old, new) of title, hub and fields, holding just what the command changes."""
-    wanted = {key: value for key, value in (("title", command.title), ("hub", command.hub)) if value is not None}
-    old, new = changes({"title": title, "hub": hub}, wanted)
-    old_fields, new_fields = changes(fields, command.fields)
+    """Return (old, new) of title, hub and fields of a task or an activity, holding just what differs."""
+    old, new = changes({"title": before.title, "hub": before.hub}, wanted)
+    old_fields, new_fields = changes(before.fields, fields)
     if new_fields:
         old["fields"], new["fields"] = old_fields, new_fields
     return old, new

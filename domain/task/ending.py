@@ -28,7 +28,7 @@ from domain.task import (
 )
 from domain.task.gating import demand_unblocked
 from domain.task.recording import one, permit, released
-from domain.task.work import fed, lateness
+from domain.task.work import fed, lateness, taken_away
 
 DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
 
@@ -85,7 +85,7 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
         command.data,
         command.comment,
     )
-    events: list[Any] = [recorded]
+    events: list[Any] = [recorded, *taken_away(task, command.data if done else {})]
     if ended:
         events.append(TaskReopened(task.id, task.activity_id))
     assignees = task.assignees or task.released

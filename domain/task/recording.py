@@ -10,9 +10,10 @@ from domain.decider import (
     Context,
     Decision,
 )
-from domain.directory import actor_kind, known_person
+from domain.directory import actor_kind
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, ASSIGNEE
+from domain.people import known_person
 from domain.task import (
     ClaimTask,
     PauseTracker,

@@ -9,11 +9,13 @@ from itertools import chain
 from typing import Any
 
 from domain import configuration, lifecycle
+from domain.compare import same_json, text_key
 from domain.configuration import CALLER_PROVIDED, ON_DISPATCH
 from domain.decider import Claim, Context, Decision, NotLoaded, instant, text_of
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.plan import Attribute, Criterion, DispatchPlan, Target
+from domain.references import claim_of
 from domain.streams import ID
 from domain.task.events import (
     AttributesResolved,
@@ -61,7 +63,7 @@ def load(tasks: Iterable[Any], context: Context) -> None:
     claims: dict[Claim, None] = {}
     for task in tasks:
         if task.operator is not None:
-            claims[Claim("member-operator", task.operator.casefold())] = None
+            claims[claim_of("operator", task.operator)] = None
         if task.plan is not None and task.commerce is not None:
             wanted = (*(task.plan.criteria or ()), *chain(*configuration.targeting_of(context, task.plan.channel)))
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
@@ -151,10 +153,10 @@ def _resolved(created: TaskCreated, tries: int, context: Context) -> TargetsReso
     missed: list[Criterion] = []
     for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
         fitting = _fitting(criterion, users, created, plan.channel, context)
-        open_users = [user for user in fitting if user.get("locked") is None]
+        open_users = [user for user in fitting if _lock_of(user) is None]
         for user in fitting:
-            if user.get("locked") is not None:
-                why = user["locked"] or "locked"
+            why = _lock_of(user)
+            if why is not None:
                 locked.setdefault(user["id"], Target("", criterion.type, "LOCKED", user["id"], why))
         if open_users:
             found = [Target("", criterion.type, "RESOLVED", user["id"]) for user in open_users]
@@ -180,7 +182,8 @@ def _fitting(
     if criterion.type == "ANY":
         return users
     if criterion.type == "ROLE_MATCH":
-        return [user for user in users if user.get("role") == criterion.role]
+        role = text_key(criterion.role or "")
+        return [user for user in users if text_key(user.get("role") or "") == role]
     if created.commerce is None:
         return ()
     last = context.holder("contacted", _contact_key(created.commerce, channel, criterion.type))
@@ -229,14 +232,30 @@ def resolve_target(task: Task, target_id: str, user: str, context: Context) -> l
     demand_unresolved(task)
     if not ID.match(user):
         raise Rejected("invalid", "a user's id is 1 to 64 characters of A-Z a-z 0-9 _ -", "/user")
-    locked = next((each for each in task.targets if each.status == "LOCKED" and each.user == user), None)
-    if locked is not None:
-        raise Rejected("target-locked", f"user {user} is locked: {locked.reason}", "/user")
+    _demand_callable(user, task, context)
     named = replace(target, status="RESOLVED", user=user, reason=None)
     targets = tuple(named if each.id == target_id else each for each in task.targets)
     wake = _dispatch_wake(task.created, context)
     resolved = TargetsResolved(task.id, task.activity_id, targets)
     return [resolved] if wake is None else [resolved, wake]
+
+
+def _demand_callable(user: str, task: Task, context: Context) -> None:
+    """Refuse a user whom the task's commerce does not have now, or who is locked, now or when targets were found."""
+    commerce = task.created.commerce
+    found = next((each for each in configuration.users_of(context, commerce) if each["id"] == user), None)
+    if found is None:
+        whose = f"commerce {commerce} has no user {user}" if commerce is not None else "the task has no commerce"
+        raise Rejected("not-found", whose, "/user")
+    locked = next((each for each in task.targets if each.status == "LOCKED" and each.user == user), None)
+    reason = _lock_of(found) if locked is None else locked.reason
+    if reason is not None:
+        raise Rejected("target-locked", f"user {user} is locked: {reason}", "/user")
+
+
+def _lock_of(user: Mapping[str, Any]) -> str | None:
+    """Return why a user may not be called, or None."""
+    return None if user.get("locked") is None else user["locked"] or "locked"
 
 
 # Attributes.
@@ -310,7 +329,7 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
     provided = {key: Attribute(key, fallback=task.attributes.get(key)) for key in late}
     found = _attributes(late, provided, task.created, context, upfront=False)
     events: list[Any] = []
-    if any(task.attributes.get(key) != value for key, value in found.items()):
+    if any(not same_json(task.attributes.get(key), value) for key, value in found.items()):
         events.append(AttributesResolved(task.id, task.activity_id, found))
     requested = DispatchRequested(task.id, task.activity_id, task.attempt + 1, plan.channel, provider)
     return [*events, requested]

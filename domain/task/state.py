@@ -127,7 +127,7 @@ def _evolved(state: Task, event: Any) -> Task:
         case TaskUnassigned():
             return replace(state, lifecycle=OPEN, runner=None, assignees=())
         case TaskDataSaved():
-            return replace(state, data={**state.data, **event.new})
+            return replace(state, data=merged(state.data, event.new))
         case TaskFieldsChanged():
             new = dict(event.new)
             title, hub = new.pop("title", state.title), new.pop("hub", state.hub)

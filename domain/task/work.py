@@ -12,9 +12,10 @@ from domain.decider import (
     changes,
     instant,
 )
-from domain.directory import actor_kind, known_person
+from domain.directory import actor_kind
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, OPEN, PAUSED, TERMINAL
+from domain.people import known_person
 from domain.task import (
     CompleteTask,
     PauseTask,
@@ -26,6 +27,7 @@ from domain.task import (
     Task,
     TaskCompleted,
     TaskDataSaved,
+    TaskFieldsChanged,
     TaskFieldsMapped,
     TaskPaused,
     TaskResumed,
@@ -82,9 +84,17 @@ def save(command: SaveTask, task: Task, context: Context) -> Decision:
     lifecycle.guard("task.save", task.lifecycle)
     permit("task.save", task, context)
     old, new = changes(task.data, command.data)
-    if not new:
-        return Decision()
-    return one(task, context, TaskDataSaved(task.id, task.activity_id, old, new))
+    saved = [TaskDataSaved(task.id, task.activity_id, old, new)] if new else []
+    return one(task, context, *saved, *taken_away(task, command.data))
+
+
+def taken_away(task: Task, data: dict[str, Any]) -> list[TaskFieldsChanged]:
+    """Return what nulls in a draft or an output do to the task's own fields of these names: they go away as well.
+
+    What is shown is the fields with the draft over them, so a field that stayed would show again.
+    """
+    old, new = changes(task.fields, {name: None for name, value in data.items() if value is None})
+    return [TaskFieldsChanged(task.id, task.activity_id, {"fields": old}, {"fields": new})] if new else []
 
 
 def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
@@ -96,12 +106,14 @@ def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
     if rule == "reject":
         raise Rejected("late", f"the task was due by {task.end}")
     late = rule == "flag"
-    events: tuple[Any, ...] = (TaskCompleted(task.id, task.activity_id, {**task.data, **command.data}, late),)
+    output = {**task.data, **command.data}
+    events: list[Any] = taken_away(task, command.data)
     if task.lifecycle is OPEN:
         if not task.assignees:
             raise Rejected("not-assignee", "a task that nobody has cannot be completed; assign or start it first")
-        events = (TaskStarted(task.id, task.activity_id, _runner(task, context)), *events)
-    return fed(task, events[-1].output, released(task, one(task, context, *events)), context)
+        events.append(TaskStarted(task.id, task.activity_id, _runner(task, context)))
+    events.append(TaskCompleted(task.id, task.activity_id, output, late))
+    return fed(task, output, released(task, one(task, context, *events)), context)
 
 
 def lateness(task: Task, context: Context) -> str | None:

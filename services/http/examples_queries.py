@@ -7,10 +7,21 @@ from typing import Any
 from domain.lifecycle import Lifecycle
 from domain.rollup import RULES
 from projections import activities, tasks
-from projections.query import Filter, Listing
+from projections.query import PERSON, Filter, Listing
 from services.http import components
 from services.http.components import MOST_POSITION, page_of, ref
-from services.http.examples import CURSOR, ID, LIMIT, MIN_POSITION, answer, link, parameter, problems
+from services.http.examples import (
+    CURSOR,
+    ID,
+    LIMIT,
+    MIN_POSITION,
+    REFERENCE,
+    REFERENCES,
+    answer,
+    link,
+    parameter,
+    problems,
+)
 
 Json = dict[str, Any]
 
@@ -28,13 +39,14 @@ def _filter(name: str, known: Filter) -> Json:
     if known.many is None:
         return parameter(name, "Part of the title, in any case of letters", **{**_TEXTS, "minLength": 1})
     # Several values may hold one that nothing has; a choice is only told of.
-    items: Json = dict(_TEXTS)
+    items: Json = dict(_TEXTS) if name != PERSON else {"type": "string", **REFERENCE}
     if name in _CHOICES:
         items["examples"] = _CHOICES[name]
     if known.null is None:
         items["minLength"] = 1
     none = ", leave it empty for none" if known.null is not None else ""
-    found = parameter(name, f"Filter; repeat it for several values{none}", "array", items=items)
+    what = f"Filter: {REFERENCES}" if name == PERSON else "Filter"
+    found = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
     return {**found, "style": "form", "explode": True}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,11 @@ import msgspec
 
 from domain.decider import SYSTEM
 from domain.directory import EntryRegistered, is_manager
+from domain.errors import Rejected
 from domain.recorded import Recorded
+from domain.references import Reference, reference
 from projections import directory
+from projections.query import MOST_VALUES, BadQuery, demand_text
 from services.http.database import Database
 
 _BELIEVED = 5.0
@@ -83,9 +86,38 @@ class People:
                 self._known[tenant, document.id] = (now + _BELIEVED, member)
         return found
 
+    async def named(self, tenant: str, texts: Iterable[Any], parameter: str) -> dict[str, tuple[str, ...]]:
+        """Return for each reference the members that it names, or named before they were retired, which may be none.
+
+        Raises `BadQuery` for what can name nobody, or for too many of them.
+        """
+        wanted = references(texts, parameter)
+        question = directory.named(tenant, wanted.values())
+        return resolved(wanted, await self.database.fetch(*question) if question is not None else ())
+
     async def member(self, tenant: str, member_id: str) -> Member | None:
         """Return one member, or None."""
         return (await self.members(tenant, (member_id,))).get(member_id)
+
+
+def references(texts: Iterable[Any], parameter: str) -> dict[str, Reference]:
+    """Return a filter's values as references, by the same rule as in a command; raises `BadQuery`."""
+    try:
+        wanted = {text: reference(demand_text(text, parameter), "") for text in texts}
+    except Rejected as refusal:
+        raise BadQuery("bad-filter", refusal.detail, parameter) from None
+    if len(wanted) > MOST_VALUES:
+        raise BadQuery("bad-filter", f"a filter has at most {MOST_VALUES} values", parameter)
+    return wanted
+
+
+def resolved(wanted: Mapping[str, Reference], rows: Iterable[Sequence[Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the members that references name; `rows` are what `directory.named` found."""
+    found: dict[Reference, tuple[str, ...]] = {one: (one.key,) for one in wanted.values() if one.form == "id"}
+    for form, key, member_id in rows:
+        one = Reference(form, key)
+        found[one] = (*found.get(one, ()), member_id)
+    return {text: found.get(one, ()) for text, one in wanted.items()}
 
 
 def _member(fields: _Fields, retired: bool) -> Member:

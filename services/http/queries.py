@@ -15,7 +15,7 @@ from starlette.responses import Response
 from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from projections import activities, history, tasks
-from projections.query import Listing, Query
+from projections.query import PERSON, Listing, Query
 from services.http import examples_queries as examples
 from services.http.auth import Caller
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
@@ -120,6 +120,8 @@ def _of_model(service: Service, model: Model, about: dict[str, Any]) -> list[End
         limit = number(parameters, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
         sort, cursor = one(parameters, "sort"), one(parameters, "cursor")
         filters = {name: _value(values) for name, values in parameters.items()}
+        if filters.get(PERSON) is not None:
+            filters[PERSON] = await _members(service, call.caller.tenant, parameters[PERSON])
         # One row more than is shown tells whether another page follows.
         query = model.listing.page(call.caller.tenant, filters, sort, cursor, limit + 1)
         rows = await service.database.fetch(*query)
@@ -134,6 +136,12 @@ def _of_model(service: Service, model: Model, about: dict[str, Any]) -> list[End
         Endpoint("GET", about["path"], "read", page, about["page"]),
         Endpoint("GET", f"{about['path']}/{{id}}", "read", get, about["get"]),
     ]
+
+
+async def _members(service: Service, tenant: str, references: list[str]) -> list[str]:
+    """Return the ids of the members that a filter names; nobody, when it names nobody."""
+    found = await service.people.named(tenant, references, PERSON)
+    return [member for members in found.values() for member in members]
 
 
 def _next(call: Call, cursor: str) -> str:

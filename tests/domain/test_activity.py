@@ -126,6 +126,7 @@ CREATE = [
             [
                 entry("project", "p"),
                 member("ann", actor_roles=["r"], projects={"p": {}}),
+                member("bob"),
                 workflow(1, project="p", steps=(Step("S", None, "f", ("ann",), {}, ("r",), ("ann",), ("bob",)),)),
             ]
         ).when(activity(tasks=(NewTask("t1"),)), "nobody"),
@@ -389,7 +390,7 @@ def test_cancelling_frees_everybody_at_work() -> None:
 def test_ten_tasks_of_people_need_no_more_rounds_than_one() -> None:
     names = [f"m{number}" for number in range(30)]
     crowd = [(*names[3 * n : 3 * n + 3], f"n{n}@x.vn", f"o{n}@x.vn") for n in range(10)]
-    scene = given_commands([member(name) for name in names])
+    scene = given_commands([member(name) for name in (*names, "zoe")])
     rule = steps(10, blacklist=("zoe",))
     scene.and_commands([workflow(10, steps=rule), workflow(1, "one", "Other", steps=rule[:1])])
     narrow = scene.ask(activity(1, workflow_id="one", assignees=crowd)).rounds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.decider import text_of
-from domain.directory import RetireEntry
+from domain.directory import ChangeEntry, RetireEntry
 from domain.plan import Criterion, Provider, Target
 from domain.task import (
     AttributesResolved,
@@ -56,6 +56,9 @@ def ending(*more: Any, end: str = EARLY) -> Given:
 
 def scheduled(*more: Any, **rest: Any) -> Given:
     return people(task(assignees=("ann",), plan=plan(scheduled_at=PAST, **rest)), *more)
+
+
+ANYBODY = ChangeEntry("commerce", "c", {"users": [{"id": "u"}]})
 
 
 def unresolved(*more: Any) -> Given:
@@ -158,7 +161,7 @@ CASES: list[Case] = [
             ),
             (
                 "a try, resolved by hand since",
-                lambda: unresolved(ResolveTarget("t", "t1", "u")),
+                lambda: unresolved(ANYBODY, ResolveTarget("t", "t1", "u")),
                 due("resolution", FIRST_TRY),
             ),
             ("a try, tried since", lambda: unresolved(due("resolution", FIRST_TRY)), due("resolution", FIRST_TRY)),
@@ -195,7 +198,7 @@ def test_a_task_with_another_end_is_judged_anew() -> None:
 def test_a_task_scheduled_before_its_targets_are_found_goes_out_once_they_are() -> None:
     scene = unresolved()
     scene.when(due("dispatch", PAST)).then_nothing()
-    scene.and_commands([ResolveTarget("t", "t1", "u")])
+    scene.and_commands([ANYBODY, ResolveTarget("t", "t1", "u")])
     scene.when(due("dispatch", PAST)).then([REQUESTED])
 
 

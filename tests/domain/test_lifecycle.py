@@ -9,6 +9,7 @@ import pytest
 
 import domain
 from domain import lifecycle
+from domain.directory import ChangeEntry
 from domain.lifecycle import (
     ACTIVE,
     ASSIGNEE,
@@ -46,7 +47,7 @@ from domain.task import (
     SubmitResult,
     UnassignTask,
 )
-from tests.builders import EMAIL, manager, member, plan, task
+from tests.builders import EMAIL, entry, manager, member, plan, task
 from tests.given import Given, Outcome, given_commands
 
 ACTORS = {ASSIGNEE: "ann", MANAGER: "max", SYSTEM: "system", OTHER: "zed"}
@@ -81,7 +82,7 @@ PLAIN, READY, UNRESOLVED, SENT = "plain", "ready", "unresolved", "sent"
 WAYS: dict[str, dict[str, Any]] = {
     PLAIN: {},
     READY: {"plan": plan()},
-    UNRESOLVED: {"plan": plan(criteria=(Criterion("ANY"),))},
+    UNRESOLVED: {"plan": plan(criteria=(Criterion("ANY"),)), "commerce": "c"},
     SENT: {"plan": plan()},
 }
 # A cancelled task is nobody's, what is nobody's has no assignee to act, and nobody starts what is not resolved.
@@ -98,11 +99,13 @@ SCENES = [
 
 
 def scene(current: Lifecycle, assigned: bool, way: str = PLAIN) -> Given:
-    people = (member("ann"), member("bob"), member("zed"), manager("max"), EMAIL)
+    people = (member("ann"), member("bob"), member("zed"), manager("max"), EMAIL, entry("commerce", "c"))
     start = task(assignees=("ann",) if assigned else (), **WAYS[way])
     sent = (DispatchTask("t"), ReportDispatch("t", 1, succeeded=True)) if way == SENT else ()
     road = (SubmitResult("t", "COMPLETED"),) if (current, way) == (COMPLETED, UNRESOLVED) else ROADS[current]
-    return given_commands([*people, start, *sent, *road])
+    # Somebody who could be called came too late for the task to find.
+    user = ChangeEntry("commerce", "c", {"users": [{"id": "u-1"}]})
+    return given_commands([*people, start, *sent, *road, user])
 
 
 def give(command: str, current: Lifecycle, assigned: bool, kind: str, way: str) -> Outcome:

@@ -50,6 +50,12 @@ NOW_TEXT = text_of(NOW)
 PAST = "2025-10-30T08:55:00.000+07:00"
 CONSOLE = Provider("console", None, None, 5.0, 30.0)
 SHOP = entry("commerce", "c", segment="gold", address={"city": "Huế"}, users=[{"id": "u-1"}])
+# What can name nobody: another kind of name, numbers that are not written as ours are, spaces, an empty text.
+ODD = (
+    *("phone:112", "account:", "account:01", "account:0", "account:-1", "account:+1", "account:1.0", "account: 1"),
+    *("account:٣", "account:9007199254740992", "account:1@x.vn", "operator:", f"operator:{'o' * 201}"),
+    *("", " ", " ann", "ann@x.vn ", "\u00a0ann@x.vn", "ann\u200b@x.vn", "mailto:ann@x.vn", "a@b@c", "a/b"),
+)
 ALL, SAME = Claim("contacted", "c"), Claim("contacted", "c/EMAIL")
 
 
@@ -214,14 +220,17 @@ CASES: list[Case] = [
             lambda reference=reference: people().when(task(assignees=("ann", reference))),
             "/assignees/1",
         )
-        for reference in ("account:99", "account:", "account:01", "operator:x", "operator:a:b")
+        for reference in ("account:99", "operator:x", "operator:a:b", "operator:ann@x.vn", "zoe", "system", "7")
     ),
-    refused(
-        "task.create",
-        "invalid",
-        "a person by another kind of name",
-        lambda: people().when(task(assignees=("phone:112",))),
-        "/assignees/0",
+    *(
+        refused(
+            "task.create",
+            "invalid",
+            f"no name of a person: {reference!r}",
+            lambda reference=reference: people().when(task(assignees=("ann", reference))),
+            "/assignees/1",
+        )
+        for reference in ODD
     ),
     refused("task.create", "invalid", "no channel", lambda: people().when(task(plan=plan("FAX"))), "/plan/channel"),
     refused(

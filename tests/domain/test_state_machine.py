@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import domain
 from domain.activity import CancelActivity, ChangeActivity, NewTask
+from domain.decider import LEFT_OUT
 from domain.directory import ChangeEntry, RetireEntry
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
 from domain.plan import Criterion
@@ -61,6 +62,7 @@ CRITERIA = (Criterion("LAST_CONTACTED_ALL_CHANNELS"), Criterion("ROLE_MATCH", 1,
 ACTORS = st.sampled_from(("system", "max", "zed", *PEOPLE))
 SOME = st.lists(st.sampled_from((*PEOPLE, "max", "nobody")), min_size=1, max_size=3).map(tuple)
 TASK = st.sampled_from(TASKS)
+LEFT = st.just(LEFT_OUT)
 FIELDS = st.dictionaries(
     st.sampled_from(["a", "b"]), st.sampled_from([None, 0, 1, True, "x", [1], {"c": 1}]), max_size=2
 )
@@ -78,10 +80,12 @@ COMMANDS: st.SearchStrategy[Any] = st.one_of(
     st.builds(
         ChangeTask,
         TASK,
-        st.none() | st.just("New"),
+        LEFT | st.none() | st.just("New"),
         FIELDS,
-        st.none() | st.just("2025-10-31T08:00:00Z"),
-        assignees=st.none() | st.just(()) | SOME,
+        LEFT | st.none() | st.just("2025-10-31T08:00:00Z"),
+        LEFT | st.none() | st.just("2025-10-31T09:00:00Z"),
+        LEFT | st.none() | st.just("h"),
+        assignees=LEFT | st.none() | st.just(()) | SOME,
         complete=st.booleans(),
     ),
     st.builds(FailTask, TASK),
@@ -101,7 +105,7 @@ SENDING: st.SearchStrategy[Any] = st.one_of(
 )
 RARE: st.SearchStrategy[Any] = st.one_of(
     st.builds(CancelActivity, st.just("a")),
-    st.builds(ChangeActivity, st.just("a"), st.none() | st.just("New"), st.none(), FIELDS),
+    st.builds(ChangeActivity, st.just("a"), LEFT | st.just("New"), LEFT | st.none() | st.just("h"), FIELDS),
     st.builds(RetireEntry, st.just("member"), st.sampled_from((*PEOPLE, "max"))),
     st.builds(ChangeEntry, st.just("member"), st.just("max"), st.sampled_from([{"projects": None}, {"name": "Max"}])),
     st.builds(RetireWorkflow, st.just("w")),

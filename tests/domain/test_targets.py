@@ -34,6 +34,8 @@ OWNER, BUYER = {"id": "u-owner", "role": "owner"}, {"id": "u-buyer", "role": "bu
 BARRED = {"id": "u-barred", "role": "owner", "locked": "no calls"}
 ROLE, ANY = Criterion("ROLE_MATCH", role="owner"), Criterion("ANY")
 NOBODY = "nobody fits the criteria"
+STRANGER, NOBODYS = (ChangeEntry("commerce", "c", {"users": users}) for users in ([BARRED, BUYER], None))
+CLOSED = RetireEntry("commerce", "c")
 # The places that a task has which asks for an owner, when the only one is locked.
 FAILED_PLACE = Target("t1", "ROLE_MATCH", "FAILED", None, "nobody fits")
 LOCKED_PLACE = Target("t2", "ROLE_MATCH", "LOCKED", "u-barred", "no calls")
@@ -54,9 +56,9 @@ def unresolved(*more: Any, **rest: Any) -> Given:
     return made(ROLE, users=(BARRED,), **rest).and_commands(more)
 
 
-def hired(scene: Given) -> Given:
-    """From now on the commerce has an owner who may be called."""
-    return scene.and_commands([ChangeEntry("commerce", "c", {"users": [BARRED, OWNER]})])
+def hired(scene: Given, owner: dict[str, str] = OWNER) -> Given:
+    """From now on the commerce has an owner, who may be called unless it is said otherwise."""
+    return scene.and_commands([ChangeEntry("commerce", "c", {"users": [BARRED, owner]})])
 
 
 def wake(seconds: float | None = None, kind: str = "resolution", at: str | None = None) -> TaskWakeSet:
@@ -145,15 +147,38 @@ CASES: list[Case] = [
     done(
         "task.resolve-target",
         "the place of nobody gets a user; others stay as they are",
-        lambda: unresolved().when(ResolveTarget("t", "t1", "u-new"), "max"),
-        [TargetsResolved("t", None, (Target("t1", "ROLE_MATCH", "RESOLVED", "u-new"), LOCKED_PLACE))],
+        lambda: hired(unresolved()).when(ResolveTarget("t", "t1", "u-owner"), "max"),
+        [TargetsResolved("t", None, (Target("t1", "ROLE_MATCH", "RESOLVED", "u-owner"), LOCKED_PLACE))],
         {},
     ),
     done(
         "task.resolve-target",
         "and the task goes out as scheduled",
-        lambda: made(ANY, scheduled_at=PAST).when(ResolveTarget("t", "t1", "u-new")),
-        [TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "u-new"),)), wake(kind="dispatch", at=PAST)],
+        lambda: hired(made(ANY, scheduled_at=PAST)).when(ResolveTarget("t", "t1", "u-owner")),
+        [TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "u-owner"),)), wake(kind="dispatch", at=PAST)],
+    ),
+    *(
+        refused(
+            "task.resolve-target",
+            "not-found",
+            why,
+            lambda scene=scene: scene().when(ResolveTarget("t", "t1", "u-owner")),
+            "/user",
+        )
+        for why, scene in (
+            ("a user whom the commerce does not have", unresolved),
+            ("a user whom the commerce has no more", lambda: hired(unresolved()).and_commands([STRANGER])),
+            ("a user of a commerce that is retired", lambda: hired(unresolved()).and_commands([CLOSED])),
+            ("a user of a commerce that has a list of none", lambda: unresolved(NOBODYS)),
+            ("a user, of a task without a commerce", lambda: people(task(plan=plan(criteria=(ANY,))))),
+        )
+    ),
+    refused(
+        "task.resolve-target",
+        "target-locked",
+        "a user who was locked since",
+        lambda: hired(unresolved(), OWNER | {"locked": ""}).when(ResolveTarget("t", "t1", "u-owner")),
+        "/user",
     ),
     *ids_and_strangers(ResolveTarget, "task.resolve-target", "t1", "u"),
     *ended("task.resolve-target", ResolveTarget("t", "t1", "u")),
@@ -323,6 +348,7 @@ def test_a_failed_resolution_is_tried_again_by_itself_until_it_gives_up() -> Non
 
 
 def test_the_user_that_somebody_named_is_whom_the_dispatch_contacts() -> None:
-    scene = unresolved(ResolveTarget("t", "t1", "u-new"), DispatchTask("t"), ReportDispatch("t", 1, succeeded=True))
+    sent = (ResolveTarget("t", "t1", "u-owner"), DispatchTask("t"), ReportDispatch("t", 1, succeeded=True))
+    scene = hired(unresolved()).and_commands(sent)
     holders = {claim.key: user for claim, user in scene.holders.items() if claim.kind == "contacted"}
-    assert holders == {"c": "u-new", "c/EMAIL": "u-new"}
+    assert holders == {"c": "u-owner", "c/EMAIL": "u-owner"}

@@ -288,7 +288,8 @@ def test_a_refused_change_gives_no_version() -> None:
 
 def test_steps_come_back_from_a_change_as_they_went_in() -> None:
     full = Step("A", "flow", "flow-id", (), {"DONE": "met"}, ("field",), ("m1",), ("m2",))
-    scene = defined().and_commands([ChangeWorkflow("w", steps=(full, replace(full, flow_id=None)))])
+    people = (member("m1"), member("m2"))
+    scene = defined().and_commands([*people, ChangeWorkflow("w", steps=(full, replace(full, flow_id=None)))])
     assert scene.state("workflow", "w").steps == (full, replace(full, flow_id=None))
 
 

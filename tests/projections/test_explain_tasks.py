@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import query, task_pages
+from projections import directory, query, suffix, task_pages, tasks
 from projections.conditions import OPERATORS, Asked, among
 from projections.task_filters import CONDITIONS, Members, where
 from services.store.migrate import upgrade
@@ -19,9 +19,10 @@ ROWS = 100_000
 # Rows that are read and not shown: the page's own size is what a scan in the order of the page may come across.
 BOUND = 3 * query.MOST_ROWS
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+TASKS, ENTRIES = f"tasks_{suffix(tasks)}", f"entries_{suffix(directory)}"
 # Of each hundred tasks: 60 completed, 30 open, 5 active, 3 failed, 2 canceled. What few tasks have, one in 200 has.
 FILL = f"""
-INSERT INTO tasks_v2 (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project, commerce,
+INSERT INTO {TASKS} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project, commerce,
     channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
     started_at, ended_at, wake_at, created_at, updated_at, data, output, position, doc)
 SELECT 'acme', 't' || lpad(n::text, 6, '0'), status,
@@ -50,10 +51,11 @@ def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database_url, autocommit=True) as session:
         session.execute(FILL)
         session.execute(
-            "INSERT INTO entries_v1 SELECT 'acme', 'member', 'm' || n, '', NULL, n, '{}', false, n, '{}'"
+            f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, '', 'm' || n || '@x.vn', n, 'op-' || n, '{{}}',"
+            " false, n, '{}'"
             " FROM generate_series(0, 499) AS n"
         )
-        session.execute("VACUUM ANALYZE tasks_v2, entries_v1")
+        session.execute(f"VACUUM ANALYZE {TASKS}, {ENTRIES}")
         yield session
 
 

@@ -30,6 +30,7 @@ from domain.task import (
     SubmitResult,
     UnassignTask,
 )
+from projections import tasks
 from projections.documents import Table, array, plain_array
 from services.store.migrate import upgrade
 from tests import builders
@@ -130,7 +131,7 @@ def test_plain_arrays_arrive_as_they_were(conn: psycopg.Connection[Any]) -> None
 
 
 def test_memory_holds_no_more_documents_than_it_may(conn: psycopg.Connection[Any]) -> None:
-    projection: Any = projections.BY_NAME["tasks"].projection("v2", 2)
+    projection: Any = tasks.projection(projections.suffix(tasks), 2)
     projection.project(conn, log_of([]))
     assert len(projection._kept) == 2
     projection.forget()

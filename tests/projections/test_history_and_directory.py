@@ -9,15 +9,20 @@ import pytest
 
 from domain.activity import ActivityStatusChanged
 from domain.directory import ChangeEntry, RetireEntry
+from domain.references import Reference
 from domain.task import ProcessTask
 from domain.workflow import ChangeWorkflow, DefineWorkflow, RetireWorkflow
-from projections import directory, history
+from projections import directory, history, suffix
 from projections.query import BadQuery
 from services.store import log
 from tests import builders
 from tests.projections.recording import after, recorded, store
 
-SCENE = [builders.workflow(), builders.member(email="Ann@Example.com"), builders.activity(assignees=[("ann",)])]
+SCENE = [
+    builders.workflow(),
+    builders.member(email="Ann@Example.com", operator_id="OP-1"),
+    builders.activity(assignees=[("ann",)]),
+]
 
 
 @pytest.fixture
@@ -88,16 +93,19 @@ def test_a_history_query_refuses_what_is_out_of_range() -> None:
 
 def test_directory_finds_members_by_id_email_and_account(conn: psycopg.Connection[Any]) -> None:
     log = recorded(after([*SCENE, builders.manager("max", "p"), builders.manager("eve", "q")]))
-    directory.projection("v1").project(conn, log)
+    directory.projection(suffix(directory)).project(conn, log)
 
     def ids(query: Any) -> list[str]:
         return sorted(row[1] for row in conn.execute(*query))
 
     assert ids(directory.members("acme", ["ann", "max", "nobody"])) == ["ann", "max"]
-    assert ids(directory.member_by_email("acme", "ann@example.COM")) == ["ann"]
     ann = directory.resource(conn.execute(*directory.get("acme", "member", "ann")).fetchall()[0])
     assert ann["fields"]["email"] == "Ann@Example.com"
-    assert ids(directory.member_by_account("acme", ann["fields"]["account_id"])) == ["ann"]
+    account = str(ann["fields"]["account_id"])
+    names = [Reference("email", "ann@example.com"), Reference("account", account), Reference("operator", "op-1")]
+    assert conn.execute(*directory.named("acme", names)).fetchall() == [(*one, "ann") for one in names]
+    assert conn.execute(*directory.named("other", names)).fetchall() == []
+    assert directory.named("acme", [Reference("id", "ann")]) is None
     assert ids(directory.managers("acme", "p")) == ["max"]
     assert ids(directory.members("other", ["ann"])) == []
     assert ids(directory.page("acme", "member", after="ann", limit=1)) == ["eve"]
@@ -113,10 +121,11 @@ def test_directory_follows_changes_and_keeps_the_retired(conn: psycopg.Connectio
         RetireWorkflow("o"),
     ]
     log = recorded(after([builders.member(email="x@example.com"), *changes]))
-    directory.projection("v1").project(conn, log)
+    directory.projection(suffix(directory)).project(conn, log)
     ann = directory.resource(conn.execute(*directory.get("acme", "member", "ann")).fetchall()[0])
     assert (ann["fields"]["email"], ann["retired"], ann["version"]) == ("a@example.com", True, 3)
-    assert conn.execute(*directory.member_by_email("acme", "a@example.com")).fetchall() == []
+    names = [Reference("email", "a@example.com"), Reference("email", "x@example.com")]
+    assert conn.execute(*directory.named("acme", names)).fetchall() == [("email", "a@example.com", "ann")]
     assert conn.execute(*directory.page("acme", "member")).fetchall() == []
     other = directory.resource(conn.execute(*directory.get("acme", "workflow", "o")).fetchall()[0])
     assert (other["fields"]["gating"], other["fields"]["version"], other["retired"]) == ("sequential", 2, True)

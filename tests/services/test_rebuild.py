@@ -10,7 +10,7 @@ import pytest
 
 import projections
 from domain.task import TaskCreated, TaskFieldsChanged
-from projections import ReadModel, follower_name, tasks
+from projections import ReadModel, directory, follower_name, tasks
 from services.outlets import projections as outlet
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower, UnknownReadModel
 from services.store.follower import Follower, Step
@@ -19,6 +19,8 @@ from tests.eventually import eventually
 from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)]), builders.task("n0")]
+# The suffixes of the first tables of this version and of the next.
+FIRST, NEXT = f"v{tasks.VERSION}", f"v{tasks.VERSION + 1}"
 NAMES = [model.NAME for model in projections.READ_MODELS]
 
 
@@ -80,7 +82,7 @@ def test_a_rebuilt_read_model_is_row_by_row_the_one_that_grew(
 def test_a_rebuilt_table_has_every_index_that_a_new_one_has(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     def indexes() -> set[str]:
         rows = conn.execute("SELECT indexname FROM pg_indexes WHERE tablename LIKE 'tasks%'").fetchall()
-        return {name.replace("v2r2", "v2") for (name,) in rows}
+        return {name.replace(f"{FIRST}r2", FIRST) for (name,) in rows}
 
     before = indexes()
     assert outlet.rebuild(migrated_url, "tasks")
@@ -106,19 +108,19 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
     drain(conn, serving)
     assert len(content(conn, "tasks")) == 35
     assert [(line.suffix, line.position) for line in outlet.status(migrated_url) if line.name == "tasks"] == [
-        ("v2", 35),
-        ("v2r2", 20),
+        (FIRST, 35),
+        (f"{FIRST}r2", 20),
     ]
     positions: list[int] = []
     assert outlet.rebuild(migrated_url, "tasks", lambda position, *rest: positions.append(position))
     assert positions[0] == 30
     assert len(content(conn, "tasks")) == 35
     assert drain(conn, serving) is Step.IDLE
-    assert serving.name == "tasks_v2r2"
+    assert serving.name == f"tasks_{FIRST}r2"
 
 
 def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_url: str) -> None:
-    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == "tasks_v2"]
+    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == f"tasks_{FIRST}"]
     runner = threading.Thread(target=followers[0].run, args=(migrated_url,))
     done = threading.Event()
     lowest: list[int] = []
@@ -202,7 +204,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
     assert building._switch(conn)
     assert len(content(conn, "tasks")) == 5
     assert conn.execute("SELECT name, position FROM followers WHERE name LIKE 'tasks%'").fetchall() == [
-        ("tasks_v2r2", 5)
+        (f"tasks_{FIRST}r2", 5)
     ]
 
 
@@ -215,10 +217,10 @@ def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
         reader.execute("SELECT count(*) FROM tasks")
         assert drain(conn, building) is Step.IDLE
         assert not building.stopped.is_set()
-        assert suffixes(conn, tasks) == {"v2", "v2r2"}
+        assert suffixes(conn, tasks) == {FIRST, f"{FIRST}r2"}
     assert drain(conn, building) is Step.IDLE
     assert building.stopped.is_set()
-    assert suffixes(conn, tasks) == {"v2r2"}
+    assert suffixes(conn, tasks) == {f"{FIRST}r2"}
 
 
 def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
@@ -228,8 +230,8 @@ def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
     conn.execute("INSERT INTO stored_events VALUES ('acme/task-poison', 1, 'task.created', '{\"meta\": 1}', 3)")
     add(conn, 1, "z")
     found = {follower.name: follower for follower in outlet.followers(migrated_url)}
-    assert drain(conn, found["tasks_v2"]) is Step.HALTED
-    assert drain(conn, found["directory_v1"]) is Step.IDLE
+    assert drain(conn, found[f"tasks_{FIRST}"]) is Step.HALTED
+    assert drain(conn, found[f"directory_{projections.suffix(directory)}"]) is Step.IDLE
     lines = {line.name: line for line in outlet.status(migrated_url)}
     assert (lines["tasks"].position, lines["tasks"].halted_at, lines["tasks"].lag) == (2, 3, 2)
     assert lines["tasks"].error
@@ -240,7 +242,7 @@ def test_an_event_that_cannot_be_folded_halts_its_follower_and_no_other(
     assert halted.value.position == 3
     conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
     conn.execute("UPDATE stored_events SET notification_id = 3 WHERE notification_id = 4")
-    assert drain(conn, found["tasks_v2"]) is Step.IDLE
+    assert drain(conn, found[f"tasks_{FIRST}"]) is Step.IDLE
     assert outlet.rebuild(migrated_url, "tasks")
     assert len(content(conn, "tasks")) == 3
 
@@ -272,20 +274,20 @@ def test_a_new_version_is_built_by_the_role_and_takes_over(migrated_url: str, co
     add(conn, 4)
     newer: Any = SimpleNamespace(
         **{name: getattr(tasks, name) for name in ("NAME", "TABLES", "INDEXES", "VIEWS", "EVENTS", "projection")},
-        VERSION=3,
+        VERSION=tasks.VERSION + 1,
     )
     newer.TABLES = tasks.TABLES.replace("    position ", "    extra integer,\n    position ")
     assert projections.needs_build(conn, newer)
-    assert projections.begin_build(conn, newer) == "v3"
+    assert projections.begin_build(conn, newer) == NEXT
     assert not projections.needs_build(conn, newer)
-    assert projections.begin_build(conn, newer) == "v3"
+    assert projections.begin_build(conn, newer) == NEXT
     assert not projections.needs_build(conn, tasks)
-    building, serving, older = BuildingFollower(newer, "v3"), ServingFollower(newer), ServingFollower(tasks)
+    building, serving, older = BuildingFollower(newer, NEXT), ServingFollower(newer), ServingFollower(tasks)
     assert drain(conn, older) is Step.IDLE
     assert serving.step(conn) is Step.ELSEWHERE
     drain(conn, building)
     assert building.stopped.is_set()
-    assert suffixes(conn, newer) == {"v3"}
+    assert suffixes(conn, newer) == {NEXT}
     add(conn, 1, "y")
     assert older.step(conn) is Step.ELSEWHERE
     assert serving.step(conn) is Step.WORKED
@@ -295,11 +297,11 @@ def test_a_new_version_is_built_by_the_role_and_takes_over(migrated_url: str, co
 def test_a_build_that_was_given_up_ends_its_follower(conn: psycopg.Connection[Any]) -> None:
     building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
     conn.execute("UPDATE read_models SET building = NULL WHERE name = 'tasks'")
-    conn.execute("DELETE FROM followers WHERE name = 'tasks_v2r2'")
+    conn.execute(f"DELETE FROM followers WHERE name = 'tasks_{FIRST}r2'")
     assert building.step(conn) is Step.ELSEWHERE
     assert building.stopped.is_set()
     outlet.sweep(conn, tasks)
-    assert suffixes(conn, tasks) == {"v2"}
+    assert suffixes(conn, tasks) == {FIRST}
 
 
 def test_a_rebuild_can_be_stopped_and_names_are_checked(migrated_url: str) -> None:

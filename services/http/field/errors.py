@@ -23,7 +23,7 @@ FAILURES: Mapping[str, Failure] = {
     "activity-002": Failure(400, "not as many tasks as the workflow has steps"),
     "activity-003": Failure(400, "a value is given that the service derives by itself"),
     "activity-004": Failure(400, "a task ends before it starts"),
-    "activity-005": Failure(400, "a value is no time, e-mail or id"),
+    "activity-005": Failure(400, "a value is no time, e-mail or id, or cannot be taken away"),
     "activity-006": Failure(409, "the idempotency key was used for another request"),
     "activity-007": Failure(409, "the command does not fit what is there"),
     "activity-008": Failure(422, "a text or number cannot be stored"),
@@ -96,6 +96,11 @@ _FAILED_CODE: Mapping[str, str] = {
 _OF_STATUS = {400: "activity-001", 422: "activity-001", 404: "task-001", 409: "activity-007"}
 
 
+def is_of_person(pointer: str) -> bool:
+    """Tell whether a place in a command's data is that of people."""
+    return any(f"/{name}" in pointer for name in ("assignees", "whitelist", "blacklist"))
+
+
 def failed_code(refused: Refused) -> str:
     """Return the dialect's code of a refusal."""
     if refused.pointer == "/workflow_id" and refused.code in ("not-found", "invalid"):
@@ -105,7 +110,7 @@ def failed_code(refused: Refused) -> str:
             return "hub-001"
         if refused.pointer == "/project":
             return "project-001"
-        return "member-001" if "/assignees" in refused.pointer else "task-001"
+        return "member-001" if is_of_person(refused.pointer) else "task-001"
     known = _FAILED_CODE.get(refused.code)
     if known is not None:
         return known

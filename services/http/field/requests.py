@@ -85,7 +85,7 @@ def _new_task(task: dict[str, Any], pointer: str) -> dict[str, Any]:
 
 
 def changed_task(body: Any) -> dict[str, Any]:
-    """Return the data of `task.change`, but for the id, that a request means; null takes a field of the flow away."""
+    """Return the data of `task.change`, but for the id, that a request means; null takes away what it stands for."""
     data: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for key, value in _object(body).items():
@@ -95,9 +95,9 @@ def changed_task(body: Any) -> dict[str, Any]:
                 raise Refused("derived", f"a status follows from what is done; only {DONE} is given, to complete", at)
             data["complete"] = True
         elif key == "assignee":
-            data["assignees"] = _people(value, at)
+            data["assignees"] = None if value is None else _people(value, at)
         elif key in _TASK_KEYS:
-            data[_TASK_KEYS[key]] = _text(value, at)
+            data[_TASK_KEYS[key]] = None if value is None else _text(value, at)
         elif key in DERIVED_OF_TASK or key in _FLOW_KEYS:
             raise Refused("derived", f"{key} is given by the service", at)
         else:
@@ -107,13 +107,15 @@ def changed_task(body: Any) -> dict[str, Any]:
 
 
 def changed_activity(body: Any) -> dict[str, Any]:
-    """Return the data of `activity.change`, but for the id, that a request means; null takes an own field away."""
+    """Return the data of `activity.change`, but for the id, that a request means; null takes away a hub or a field."""
     data: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for key, value in _object(body).items():
         at = pointer_of((key,))
+        if key == "title" and value is None:
+            raise Refused("invalid", "an activity always has a title", at)
         if key in _MASTER_KEYS:
-            data[_MASTER_KEYS[key]] = _text(value, at)
+            data[_MASTER_KEYS[key]] = None if value is None else _text(value, at)
         elif key in DERIVED_OF_MASTER or key in ("workflowId", "tasks"):
             raise Refused("derived", f"{key} of an activity follows from its workflow and its tasks", at)
         else:
@@ -128,8 +130,8 @@ def _with_fields(data: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]
 def _demand_schedule(data: Mapping[str, Any], pointer: str) -> None:
     """Refuse what is no time here, so that the domain's refusal of an end can only mean one before its start."""
     try:
-        start = instant(data["start"], f"{pointer}/start") if "start" in data else None
-        end = instant(data["end"], f"{pointer}/end") if "end" in data else None
+        given = [(data.get(name), f"{pointer}/{name}") for name in ("start", "end")]
+        start, end = (instant(text, at) if text is not None else None for text, at in given)
     except Rejected as refusal:
         raise Refused(refusal.code, refusal.detail, refusal.pointer) from None
     if start is not None and end is not None and end < start:
@@ -144,7 +146,9 @@ def _object(value: Any, pointer: str = "") -> dict[str, Any]:
 
 def _people(value: Any, pointer: str) -> list[str]:
     if not isinstance(value, list):
-        raise Refused("wrong-shape", "assignee is a list of e-mails or member ids", pointer)
+        raise Refused(
+            "wrong-shape", "assignee is a list of e-mails, member ids, account:<number> or operator:<id>", pointer
+        )
     return [_text(item, f"{pointer}/{index}") for index, item in enumerate(value)]
 
 

@@ -20,7 +20,8 @@ ID_OR_NULL: Json = {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}
 TIME: Json = {"type": "string", "format": "date-time"}
 TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
 _TRUE: Json = {"type": "boolean", "const": True}
-PEOPLE = "E-mails or member ids; an e-mail not known yet becomes a member"
+REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
+PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
 
 
 def made(required: Iterable[str] = (), /, **properties: Json) -> Json:
@@ -73,13 +74,17 @@ NEW_TASK = _with_fields(made(("flow",), **_FLOW, **_NEW), DERIVED_OF_TASK, "Any 
 CHANGED_TASK: Json = {
     "type": "object",
     "description": "What is left out stays as it is. Any other key is a field, of a task's flow or of an activity's"
-    " own; null takes it away. An activity has no assignee, startTime, endTime and status of its own to change.",
+    " own. Null takes away what it stands for. An activity has no assignee, startTime, endTime and status of its own"
+    " to change.",
     "properties": {
-        "title": TEXT,
-        "hubId": ID,
-        "startTime": TIME,
-        "endTime": TIME,
-        "assignee": {**TEXTS, "maxItems": 50, "description": f"{PEOPLE}. An empty list takes the task from its people"},
+        "title": {**TEXT_OR_NULL, "description": "An activity always has one"},
+        "hubId": ID_OR_NULL,
+        "startTime": TIME_OR_NULL,
+        "endTime": TIME_OR_NULL,
+        "assignee": {
+            **_PEOPLE_OR_NULL,
+            "description": f"{PEOPLE}. Null or an empty list takes the task from its people",
+        },
         "status": {"type": "string", "enum": ["DONE"], "description": "Completes the task"},
     },
     "additionalProperties": True,
@@ -223,8 +228,8 @@ _STEP: Json = {
         "description": "Fields of earlier steps that fill fields of this one, if they are blank by then",
     },
     "roles": {**TEXTS, "description": "Who has none of these roles may not have the step's task"},
-    "whitelist": {**TEXTS, "description": "Members; nobody else may have the step's task"},
-    "blacklist": {**TEXTS, "description": "Members that may not have the step's task"},
+    "whitelist": {**TEXTS, "description": f"{REFERENCES}; nobody else may have the step's task"},
+    "blacklist": {**TEXTS, "description": f"{REFERENCES}; they may not have the step's task"},
 }
 _STEPS: Json = {"type": "array", "minItems": 1, "maxItems": 10, "items": made(("name",), **_STEP)}
 _RULES: Json = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from projections.task_document import shown_values
+
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
 UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
 _ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
@@ -90,8 +92,7 @@ def child(task: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> di
         "createdBy": emails.get(task["created_by"], task["created_by"]),
         "createdTime": task["created_at"],
     }
-    # A draft's null is a field that was taken away since.
-    values = {**task["fields"], **{name: value for name, value in task["data"].items() if value is not None}}
+    values = shown_values(task["fields"], task["data"])
     more = (task["overdue"], task["late"], task["updated_at"])
     return _with_fields({**shown, **dict(zip(MORE_OF_TASK, more, strict=True))}, values)
 

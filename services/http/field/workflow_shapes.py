@@ -76,8 +76,9 @@ def _with_our_names(given: Any, names: Mapping[str, str], what: str, pointer: st
 
 def people_of(entry: Mapping[str, Any]) -> list[str]:
     """Return the members that a workflow shows."""
-    assignees = [member for step in entry["fields"]["steps"] for member in step.get("assignees", ())]
-    return [*assignees, entry["created_by"]]
+    names = ("assignees", "whitelist", "blacklist")
+    members = [who for step in entry["fields"]["steps"] for name in names for who in step.get(name, ())]
+    return [*members, entry["created_by"]]
 
 
 def workflow(entry: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
@@ -100,15 +101,19 @@ def workflow(entry: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -
 
 def _shown_step(step: Mapping[str, Any], emails: Mapping[str, str]) -> dict[str, Any]:
     mappings = [{key: mapping[name] for key, name in _MAPPING.items()} for mapping in step.get("field_mapping", ())]
+
+    def people(name: str) -> list[str]:
+        return [emails.get(member, member) for member in step.get(name, ())]
+
     # A step that was recorded before steps had one of these is shown without.
     return {
         "name": step["name"],
         "flow": step.get("flow"),
         "flowId": step.get("flow_id"),
-        "assignee": [emails.get(member, member) for member in step.get("assignees", ())],
+        "assignee": people("assignees"),
         "statusMapping": step.get("status_mapping", {}),
         "fieldMapping": mappings,
         "roles": list(step.get("roles", ())),
-        "whitelist": list(step.get("whitelist", ())),
-        "blacklist": list(step.get("blacklist", ())),
+        "whitelist": people("whitelist"),
+        "blacklist": people("blacklist"),
     }

@@ -14,7 +14,7 @@ from services.http.actions import command
 from services.http.endpoints import Call, Endpoint, nothing_else, number
 from services.http.field import examples_workflows as examples
 from services.http.field.answers import accepted, answer, emails, paginator
-from services.http.field.errors import failed
+from services.http.field.errors import failed, is_of_person
 from services.http.field.lists import DEFAULT_LIMIT, MOST_LIMIT
 from services.http.field.workflow_shapes import changed_definition, definition, people_of, workflow
 from services.http.problems import Refused
@@ -110,7 +110,7 @@ async def _give(service: Service, call: Call, name: str, data: dict[str, Any], r
     except Refused as refused:
         if refused.code in ("not-found", "retired") and refused.pointer == "/id":
             raise _unknown() from None
-        if refused.code == "invalid" and "/assignees/" not in refused.pointer:
+        if refused.code == "invalid" and not is_of_person(refused.pointer):
             raise Refused("workflow-rule", refused.detail, refused.pointer) from None
         raise
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from projections.query import MOST_ROWS
 from projections.task_pages import MOST_PAGES
-from services.http.examples import ID, KEY, LOCATION, MIN_POSITION, Json, answer, link, parameter
+from services.http.examples import ID, KEY, LOCATION, MIN_POSITION, REFERENCE, REFERENCES, Json, answer, link, parameter
 from services.http.workflow.bodies import MOST_ACCOUNT
 from services.http.workflow.errors import JSON_API, codes_of
 from services.http.workflow.questions import FILTERS, SORTS
@@ -86,13 +86,14 @@ def _several(name: str, description: str, **items: Any) -> Json:
     return {**listed, "style": "form", "explode": False}
 
 
-_WHOLE, _NUMBER = "^[0-9]{0,18}$", r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?)?$"
+_NUMBER = r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?)?$"
+_PEOPLE = ("assigned_account_id", "whitelisted_ids", "blacklisted_ids")
 _TIMES = ("started_at", "completed_at", "try_resolve_at", "created_at")
 # A text that the database can be asked for.
 _TEXT: Json = {"pattern": r"^[^\x00]*$", "maxLength": 1000}
 _SCHEMAS: dict[str, Json] = {
     **dict.fromkeys(("id", "name", "project_id", "work_unit_id", "actor_roles"), _TEXT),
-    **{key: {"pattern": _WHOLE} for key in ("assigned_account_id", "whitelisted_ids", "blacklisted_ids")},
+    **{key: {"pattern": f"{REFERENCE['pattern']}|^$"} for key in _PEOPLE},
     **{key: {"pattern": _NUMBER} for key in ("working_seconds", "live_seconds", "pipeline_seconds")},
     **{key: {"anyOf": [{"maxLength": 0}, {"format": "date-time"}]} for key in _TIMES},
 }
@@ -107,7 +108,8 @@ def _filter(name: str) -> Json:
             "description": f"`{name}` is this object; empty: there is none",
             "content": content,
         }
-    return parameter(f"filter[{name}]", f"`{name}` is this; empty: there is none", **_SCHEMAS.get(name, {}))
+    who = f" (an account number, or {REFERENCES})" if name in _PEOPLE else ""
+    return parameter(f"filter[{name}]", f"`{name}` is this{who}; empty: there is none", **_SCHEMAS.get(name, {}))
 
 
 _OPERATORS = (
@@ -135,7 +137,7 @@ LIST: Json = {
             for name in ("name__in", "actor_roles__contains", "id__in")
         ),
         _several("filter[status__in]", "Has one of these"),
-        _several("filter[assigned_account_id__in]", "Has one of these", pattern="^[0-9]{1,18}$"),
+        _several("filter[assigned_account_id__in]", "Has one of these", **REFERENCE),
         parameter("filter[completed_at__gte]", "Completed at this time or later", format="date-time"),
         parameter("filter[completed_at__lte]", "Completed at this time or earlier", format="date-time"),
         _INCLUDED,

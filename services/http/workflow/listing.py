@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import Response
@@ -15,8 +14,8 @@ from services.http.workflow.answers import document, resources
 from services.http.workflow.questions import (
     STATUS_ORDER,
     Page,
-    accounts_of,
     conditions_of,
+    references_of,
     taken_fields,
     taken_filters,
     taken_included,
@@ -45,7 +44,9 @@ async def list_activities(service: Service, call: Call) -> Response:
     included, fields = taken_included(parameters), taken_fields(parameters)
     nothing_else(parameters, _KNOWN)
     tenant, now = call.caller.tenant, service.clock()
-    members = await numbers_of(service, tenant, accounts_of(filters))
+    members: dict[str, tuple[str, ...]] = {}
+    for parameter, texts in references_of(filters).items():
+        members |= await service.people.named(tenant, texts, parameter)
     conditions = conditions_of(filters, tenant, members, now)
     # One row more than is shown tells whether another page follows.
     asked = task_pages.page(tenant, conditions, wanted.order, STATUS_ORDER, wanted.size + 1, wanted.offset)
@@ -60,16 +61,6 @@ async def list_activities(service: Service, call: Call) -> Response:
     if wanted.count:
         ((meta["count"],),) = await service.database.fetch(*task_pages.count(tenant, conditions))
     return document({**body, "meta": meta, "links": _links(call, wanted, more)})
-
-
-async def numbers_of(service: Service, tenant: str, numbers: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """Return the members that have, or had, these account numbers; the one who has it now comes last."""
-    wanted = sorted(numbers)
-    found: dict[int, tuple[str, ...]] = {}
-    if wanted:
-        for number, member in await service.database.fetch(*directory.of_accounts(tenant, wanted)):
-            found[number] = (*found.get(number, ()), member)
-    return found
 
 
 def _links(call: Call, wanted: Page, more: bool) -> dict[str, str | None]:

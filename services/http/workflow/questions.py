@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from domain.compare import name_key
+from domain.references import is_account
 from projections import task_filters
 from projections.conditions import ALL, CONTAINS, EXISTS, IN, NEQ, NONE, OPERATORS, ORDER, Asked, Where, among
 from projections.query import MOST_ROWS
@@ -114,14 +116,22 @@ def _object(text: str, parameter: str) -> Any:
     return found
 
 
-def accounts_of(filters: list[Filter]) -> set[int]:
-    """Return the account numbers that have to be resolved before anything can be asked."""
-    found: set[int] = set()
-    for one in filters:
-        if _names_people(one):
-            values = one.value if isinstance(one.value, list) else [one.value]
-            found |= {task_filters.account(value, one.parameter) for value in values}
-    return found
+def references_of(filters: Iterable[Filter]) -> dict[str, list[str]]:
+    """Return the references that have to be resolved before anything can be asked, by the parameter they stand in."""
+    return {one.parameter: _references(one) for one in filters if _names_people(one)}
+
+
+def _references(one: Filter) -> list[str]:
+    """Return the people that a filter names, each as a command would."""
+    values = one.value if isinstance(one.value, list) else [one.value]
+    return [_reference(value) for value in values]
+
+
+def _reference(value: str) -> str:
+    """Return the reference in a value; an account number is the dialect's own form."""
+    number = int(value) if value.isascii() and value.isdigit() and len(value) <= 18 else None
+    # A number that no account can have names nobody, as does an id that no member has.
+    return f"account:{number}" if is_account(number) else value
 
 
 def _names_people(one: Filter) -> bool:
@@ -129,21 +139,19 @@ def _names_people(one: Filter) -> bool:
 
 
 def conditions_of(
-    filters: list[Filter], tenant: str, members: Mapping[int, tuple[str, ...]], now: datetime
+    filters: list[Filter], tenant: str, members: Mapping[str, tuple[str, ...]], now: datetime
 ) -> list[Where]:
-    """Return the filters as conditions; `members` are those behind the account numbers."""
+    """Return the filters as conditions; `members` are those behind the references."""
     return [_condition(one, tenant, members, now) for one in filters]
 
 
-def _condition(one: Filter, tenant: str, members: Mapping[int, tuple[str, ...]], now: datetime) -> Where:
+def _condition(one: Filter, tenant: str, members: Mapping[str, tuple[str, ...]], now: datetime) -> Where:
     asked = _asked(one, tenant, now)
     if one.name == "status":
         return _status(asked)
     if not _names_people(one):
         return task_filters.where(asked)
-    values = one.value if isinstance(one.value, list) else [one.value]
-    numbers = [task_filters.account(value, one.parameter) for value in values]
-    ids = Members(member for number in numbers for member in members.get(number, ()))
+    ids = Members(member for text in _references(one) for member in members.get(text, ()))
     return task_filters.where(Asked(tenant, asked.name, asked.operator, ids, one.parameter, now))
 
 
@@ -170,7 +178,7 @@ def _fits(asked: Asked, word: str) -> bool:
         "lte": word <= text,
         "gt": word > text,
         "gte": word >= text,
-        "match": text.casefold() in word,
+        "match": name_key(text) in word,
         "prefix": word.startswith(text),
         "suffix": word.endswith(text),
     }

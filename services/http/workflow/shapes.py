@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from projections.documents import instant
+from projections.task_document import shown_values
 from services.http.people import Member
 
 ACTIVITY, PROJECT, WORK_UNIT, NODE = TYPES = (
@@ -87,7 +88,7 @@ def activity(task: Mapping[str, Any], people: Mapping[str, Member], fields: Fiel
         "working_seconds": task["working_seconds"],
         "live_seconds": task["live_seconds"],
         "pipeline_seconds": task["pipeline_seconds"],
-        "data": {**task["fields"], **task["data"]},
+        "data": shown_values(task["fields"], task["data"]),
         "output": task["output"],
         "indicators": {
             "overdue": task["overdue"],

@@ -137,10 +137,10 @@ async def test_what_is_left_out_stays_and_null_takes_a_field_away(house: House) 
     ("body", "status", "code"),
     [
         ([], 400, "activity-001"),
-        ({"title": None}, 400, "activity-001"),
-        ({"endTime": None}, 400, "activity-001"),
+        ({"title": 7}, 400, "activity-001"),
+        ({"endTime": 7}, 400, "activity-001"),
         ({"hubId": 7}, 400, "activity-001"),
-        ({"assignee": None}, 400, "activity-001"),
+        ({"assignee": [None]}, 400, "activity-001"),
         ({"assignee": "ann@example.com"}, 400, "activity-001"),
         ({"status": "ONGOING"}, 400, "activity-003"),
         ({"status": None}, 400, "activity-003"),
@@ -164,6 +164,30 @@ async def test_a_change_that_cannot_be_made_changes_nothing(house: House, body: 
     response = await house.client.put("/api/v3/task/a1-t1", content=content, headers=headers)
     field_failure(response, status, code)
     assert await shown(house, "a1-t1") == before
+
+
+async def test_null_takes_away_what_it_stands_for(house: House) -> None:
+    given = {
+        "title": "T",
+        "hubId": "h",
+        "startTime": START,
+        "endTime": END,
+        "assignee": ["ann@example.com"],
+        "note": "n",
+    }
+    task = await changed(house, "a1-t1", given)
+    assert {name: task[name] for name in given} == given
+    task = await changed(house, "a1-t1", dict.fromkeys(given))
+    gone = {"title": None, "hubId": None, "startTime": None, "endTime": None, "assignee": []}
+    assert {name: task[name] for name in gone} == gone
+    assert "note" not in task
+    master = await changed(house, "a1", {"hubId": "h", "note": "n"})
+    assert (master["hubId"], master["note"], master["startTime"]) == ("h", "n", None)
+    master = await changed(house, "a1", {"hubId": None, "note": None})
+    assert (master["hubId"], "note" in master) == (None, False)
+    response = await house.client.put("/api/v3/task/a1", json={"title": None}, headers=house.by())
+    field_failure(response, 400, "activity-005")
+    assert (await shown(house, "a1"))["title"] == master["title"]
 
 
 async def test_a_task_is_completed_with_its_last_fields(house: House) -> None:

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 import projections
+from projections import tasks
 from services.http.app import create_app
 from services.http.database import Database
 from services.http.probe import probe_app, probing
@@ -34,6 +35,8 @@ from tests.services.http.house import (
     with_activity,
     with_workflow,
 )
+
+TASKS = projections.follower_name(tasks, projections.suffix(tasks))
 
 
 async def test_ready(house: House) -> None:
@@ -74,9 +77,9 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
             conn.execute("INSERT INTO followers (name) VALUES ('tasks_v0')")
         response = await house.client.get("/readyz")
         body = response.json()
-        assert sorted(body["not_ready"]) == ["history_v1", "tasks_v2"]
+        assert sorted(body["not_ready"]) == ["history_v1", TASKS]
         assert body["followers"]["history_v1"]["halted_at"] == 9
-        assert body["followers"]["tasks_v2"]["lag"] == 6
+        assert body["followers"][TASKS]["lag"] == 6
         assert body["followers"]["tasks_v0"]["ready"] is True
         assert "the inside" not in response.text
 
@@ -133,7 +136,7 @@ async def test_figures(house: House) -> None:
     text = (await house.client.get("/metrics")).text
     assert 'foldwork_http_requests_total{method="GET",route="/v1/tasks/{id}",status="404"} 1.0' in text
     assert 'route="unmatched"' in text
-    assert 'foldwork_follower_lag_events{follower="tasks_v2"} 0.0' in text
+    assert f'foldwork_follower_lag_events{{follower="{TASKS}"}} 0.0' in text
     assert "foldwork_http_request_seconds_bucket" in text
     assert "foldwork_http_in_flight" in text
     assert "secret-id" not in text

@@ -30,9 +30,9 @@ from domain.task import (
 )
 from projections import directory, query, task_pages, tasks
 from projections.conditions import OPERATORS
-from services.http.people import Member
+from services.http.people import Member, references, resolved
 from services.http.problems import Refused
-from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, accounts_of, conditions_of, taken_filters
+from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
 from services.store.migrate import upgrade
 from tests.given import NOW
@@ -185,9 +185,11 @@ def ordered(name: str, value: Any) -> Any:
 def ask(conn: psycopg.Connection[Any], parameters: dict[str, list[str]]) -> list[str]:
     filters = taken_filters(parameters)
     assert not parameters
-    members: dict[int, tuple[str, ...]] = {}
-    for number, member in conn.execute(*directory.of_accounts("acme", accounts_of(filters))):
-        members[number] = (*members.get(number, ()), member)
+    members: dict[str, tuple[str, ...]] = {}
+    for parameter, texts in references_of(filters).items():
+        wanted = references(texts, parameter)
+        question = directory.named("acme", wanted.values())
+        members |= resolved(wanted, conn.execute(*question) if question is not None else ())
     conditions = conditions_of(filters, "acme", members, LATER)
     found = [row[1] for row in conn.execute(*task_pages.page("acme", conditions, (), STATUS_ORDER, 1000, 0))]
     assert conn.execute(*task_pages.count("acme", conditions)).fetchall() == [(len(found),)]

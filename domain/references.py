@@ -1,0 +1,83 @@
+"""How a command, or a filter, names a person: by member id, e-mail, `account:<number>` or `operator:<id>`.
+
+A reference is resolved to a member id when it is decided upon, so events and read models hold member ids alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, NamedTuple
+from unicodedata import category
+
+from domain.compare import address_key
+from domain.decider import Claim
+from domain.errors import Rejected
+from domain.streams import ID
+
+Form = Literal["id", "email", "account", "operator"]
+# The form, the field of a member that it names one by, and the claim that keeps that field unique in the tenant.
+FIELDS: dict[Form, tuple[str, str]] = {
+    "email": ("email", "member-email"),
+    "account": ("account_id", "member-account"),
+    "operator": ("operator_id", "member-operator"),
+}
+MAX_EMAIL = 254
+MAX_OPERATOR = 200
+MAX_ACCOUNT = 2**53 - 1
+# Without leading zeros and in ASCII, so that each person has one number.
+_ACCOUNT = re.compile(r"[1-9][0-9]{0,15}\Z")
+# Controls, invisible marks, halves of pairs and spaces. What a Python does not know yet is none of them in any.
+_UNFIT = frozenset({"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"})
+_FORMS = "a person is a member id, an e-mail, account:<number> or operator:<id>"
+
+
+class Reference(NamedTuple):
+    """A person's name by its form; `key` is what it is compared by."""
+
+    form: Form
+    key: str
+
+
+def reference(text: str, pointer: str) -> Reference:
+    """Return what a text names, or refuse one that can name nobody; the prefix decides before the at sign does."""
+    if text.startswith("account:"):
+        number = text.removeprefix("account:")
+        if not _ACCOUNT.match(number) or int(number) > MAX_ACCOUNT:
+            raise Rejected("invalid", "an account is a whole number from 1 to 2^53 - 1", pointer)
+        return Reference("account", number)
+    if text.startswith("operator:"):
+        operator = text.removeprefix("operator:")
+        if not is_operator(operator):
+            raise Rejected("invalid", f"an operator is a text of 1 to {MAX_OPERATOR} characters", pointer)
+        return Reference("operator", address_key(operator))
+    if "@" in text:
+        if not is_email(text):
+            raise Rejected("invalid", "this is no e-mail address", pointer)
+        return Reference("email", address_key(text))
+    if not ID.match(text):
+        raise Rejected("invalid", _FORMS, pointer)
+    return Reference("id", text)
+
+
+def is_email(value: Any) -> bool:
+    """Tell whether a value is an e-mail address; neither an id nor a form with a prefix is one."""
+    if not isinstance(value, str) or len(value) > MAX_EMAIL or len(address_key(value)) > MAX_EMAIL:
+        return False
+    local, _, host = value.partition("@")
+    fits = bool(local) and bool(host) and "@" not in host and not any(mark in value for mark in "<>,;:")
+    return fits and not any(category(mark) in _UNFIT for mark in value)
+
+
+def is_operator(value: Any) -> bool:
+    """Tell whether a value can be a member's operator id; it is the key of a claim, and an index takes only so much."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_OPERATOR and len(address_key(value)) <= MAX_OPERATOR
+
+
+def is_account(value: Any) -> bool:
+    """Tell whether a value can be a member's account number."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ACCOUNT
+
+
+def claim_of(form: Form, value: Any) -> Claim:
+    """Return the claim that a member has by the field of this form; a reference to the member has the same key."""
+    return Claim(FIELDS[form][1], str(value) if form == "account" else address_key(value))
