@@ -26,7 +26,8 @@ MAX_OPERATOR = 200
 MAX_ACCOUNT = 2**53 - 1
 # Without leading zeros and in ASCII, so that each person has one number.
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,15}\Z")
-# Controls, invisible marks, halves of pairs and spaces. What a Python does not know yet is none of them in any.
+_ADDRESS = re.compile(r"[^@<>,;:\x00-\x20\x7f]+@[^@<>,;:\x00-\x20\x7f]+\Z")
+# Beyond ASCII: controls, invisible marks, halves of pairs, spaces. What a Python does not know yet is allowed in all.
 _UNFIT = frozenset({"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"})
 _FORMS = "a person is a member id, an e-mail, account:<number> or operator:<id>"
 
@@ -61,11 +62,11 @@ def reference(text: str, pointer: str) -> Reference:
 
 def is_email(value: Any) -> bool:
     """Tell whether a value is an e-mail address; neither an id nor a form with a prefix is one."""
-    if not isinstance(value, str) or len(value) > MAX_EMAIL or len(address_key(value)) > MAX_EMAIL:
+    if not isinstance(value, str) or len(value) > MAX_EMAIL or not _ADDRESS.match(value):
         return False
-    local, _, host = value.partition("@")
-    fits = bool(local) and bool(host) and "@" not in host and not any(mark in value for mark in "<>,;:")
-    return fits and not any(category(mark) in _UNFIT for mark in value)
+    if value.isascii():
+        return True
+    return len(address_key(value)) <= MAX_EMAIL and not any(category(mark) in _UNFIT for mark in value)
 
 
 def is_operator(value: Any) -> bool:
