@@ -54,6 +54,7 @@ from domain.task.assignment import assign, claim, reassign, unassign
 from domain.task.creation import create
 from domain.task.ending import cancel, fail, result, retry
 from domain.task.recording import one, permit
+from domain.task.targets import demand_unresolved
 from domain.task.work import complete, pause, process, save, track
 
 
@@ -134,7 +135,7 @@ def changed_fields(
 def _retry_resolution(command: RetryResolution, task: Task, context: Context) -> Decision:
     permit("task.retry-resolution", task, context)
     lifecycle.guard("task.retry-resolution", task.lifecycle)
-    sending.demand_unresolved(task)
+    demand_unresolved(task)
     return one(task, context, *sending.retry_resolution(task, context))
 
 

@@ -1,20 +1,19 @@
-"""How a task goes out: whom it is meant for, what it carries, the attempts at dispatch, and when it wakes."""
+"""How a task goes out: what it carries, the attempts at dispatch, and when it wakes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
 from domain import configuration, lifecycle
-from domain.compare import same_json, text_key
+from domain.compare import same_json
 from domain.configuration import CALLER_PROVIDED, ON_DISPATCH
 from domain.decider import Claim, Context, Decision, NotLoaded, instant, text_of
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
-from domain.plan import Attribute, Criterion, DispatchPlan, Target
+from domain.plan import Attribute, DispatchPlan
 from domain.references import claim_of
 from domain.streams import ID
 from domain.task.events import (
@@ -29,7 +28,15 @@ from domain.task.events import (
     TaskWakeSet,
 )
 from domain.task.gating import is_blocked
-from domain.task.state import Dispatch, Resolution, Task
+from domain.task.state import Dispatch, Task
+from domain.task.targets import (
+    LAST_CONTACTED,
+    contacted,
+    is_unresolved,
+    last_contacted,
+    looked_for,
+    named,
+)
 
 MOST_ATTEMPTS = 3
 # Seconds until a failed resolution is tried again by itself; after the last one only when it is asked for.
@@ -37,8 +44,6 @@ RESOLUTION_WAITS = (60, 300, 1800, 7200, 43200)
 # Seconds until a dispatch that is due looks again whether its channel has a provider.
 PROVIDER_WAIT = 300
 MOST_KEYS = 100
-LAST_CONTACTED = frozenset({"LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL"})
-_PLACE = "t{}"
 
 
 def reads(task: Any) -> Iterable[tuple[str, str]]:
@@ -67,7 +72,7 @@ def load(tasks: Iterable[Any], context: Context) -> None:
         if task.plan is not None and task.commerce is not None:
             wanted = (*(task.plan.criteria or ()), *chain(*configuration.targeting_of(context, task.plan.channel)))
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
-                claims[Claim("contacted", _contact_key(task.commerce, task.plan.channel, kind))] = None
+                claims[last_contacted(task.commerce, task.plan.channel, kind)] = None
     missing = [claim for claim in claims if claim not in context.holders]
     if missing:
         raise NotLoaded(claims=missing)
@@ -100,7 +105,7 @@ def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Cont
         events.append(AttributesResolved(created.id, created.activity_id, found))
     if created.plan is None:
         return events
-    resolved = _resolved(created, 0, context)
+    resolved = looked_for(created, 0, context)
     if resolved is not None:
         events.append(resolved)
     if isinstance(resolved, ResolutionFailed):
@@ -135,79 +140,10 @@ def _resolution_wake(failed: ResolutionFailed, context: Context) -> TaskWakeSet 
     return TaskWakeSet(failed.id, failed.activity_id, "resolution", text_of(at))
 
 
-# Targets.
-
-
-def _resolved(created: TaskCreated, tries: int, context: Context) -> TargetsResolved | ResolutionFailed | None:
-    """Look for the users that the task is meant for; None when neither the caller nor the tenant asks for any."""
-    plan = created.plan
-    if plan is None:
-        return None
-    criteria, fallbacks = configuration.targeting_of(context, plan.channel)
-    if plan.criteria is not None:
-        criteria = plan.criteria
-    if not criteria:
-        return None
-    users = configuration.users_of(context, created.commerce)
-    locked: dict[str, Target] = {}
-    missed: list[Criterion] = []
-    for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
-        fitting = _fitting(criterion, users, created, plan.channel, context)
-        open_users = [user for user in fitting if _lock_of(user) is None]
-        for user in fitting:
-            why = _lock_of(user)
-            if why is not None:
-                locked.setdefault(user["id"], Target("", criterion.type, "LOCKED", user["id"], why))
-        if open_users:
-            found = [Target("", criterion.type, "RESOLVED", user["id"]) for user in open_users]
-            return TargetsResolved(created.id, created.activity_id, _placed([*found, *locked.values()]))
-        missed.append(criterion)
-    failed = [Target("", criterion.type, "FAILED", None, "nobody fits") for criterion in missed]
-    reason = "everybody who fits is locked" if locked else "nobody fits the criteria"
-    targets = _placed([*failed, *locked.values()])
-    return ResolutionFailed(created.id, created.activity_id, reason, targets, tries + 1)
-
-
-def _priority(criterion: Criterion) -> int:
-    return criterion.priority
-
-
-def _placed(targets: Iterable[Target]) -> tuple[Target, ...]:
-    return tuple(replace(target, id=_PLACE.format(number)) for number, target in enumerate(targets, start=1))
-
-
-def _fitting(
-    criterion: Criterion, users: Sequence[Mapping[str, Any]], created: TaskCreated, channel: str, context: Context
-) -> Sequence[Mapping[str, Any]]:
-    if criterion.type == "ANY":
-        return users
-    if criterion.type == "ROLE_MATCH":
-        role = text_key(criterion.role or "")
-        return [user for user in users if text_key(user.get("role") or "") == role]
-    if created.commerce is None:
-        return ()
-    last = context.holder("contacted", _contact_key(created.commerce, channel, criterion.type))
-    return [user for user in users if user["id"] == last]
-
-
-def _contact_key(commerce: str, channel: str, kind: str) -> str:
-    return commerce if kind == "LAST_CONTACTED_ALL_CHANNELS" else f"{commerce}/{channel}"
-
-
-def _contacted(task: Task) -> dict[Claim, str | None]:
-    """Return the claims that say who of the commerce was contacted last, over any channel and over this one."""
-    plan, commerce = task.created.plan, task.created.commerce
-    users = [target.user for target in task.targets if target.status == "RESOLVED"]
-    if plan is None or commerce is None or not users:
-        return {}
-    kinds = sorted(LAST_CONTACTED)
-    return {Claim("contacted", _contact_key(commerce, plan.channel, kind)): users[0] for kind in kinds}
-
-
 def retry_resolution(task: Task, context: Context) -> list[Any]:
     """Return what looking for the targets again gives."""
     # Asked for once more, a criterion that was taken away since leaves nothing to look for.
-    found = _resolved(task.created, task.tries, context)
+    found = looked_for(task.created, task.tries, context)
     if isinstance(found, ResolutionFailed):
         wake = _resolution_wake(found, context)
         return [found] if wake is None else [found, wake]
@@ -216,46 +152,11 @@ def retry_resolution(task: Task, context: Context) -> list[Any]:
     return [resolved] if wake is None else [resolved, wake]
 
 
-def demand_unresolved(task: Task) -> None:
-    """Refuse unless the task's targets wait to be resolved."""
-    if not is_unresolved(task):
-        raise Rejected("not-unresolved", "the task's targets are not unresolved")
-
-
 def resolve_target(task: Task, target_id: str, user: str, context: Context) -> list[Any]:
-    """Return what naming one target's user gives; with it the task is resolved."""
-    target = next((each for each in task.targets if each.id == target_id), None)
-    if target is None:
-        raise Rejected("not-found", f"the task has no target {target_id}", "/target")
-    if target.status == "LOCKED":
-        raise Rejected("target-locked", f"target {target_id} is locked: {target.reason}", "/target")
-    demand_unresolved(task)
-    if not ID.match(user):
-        raise Rejected("invalid", "a user's id is 1 to 64 characters of A-Z a-z 0-9 _ -", "/user")
-    _demand_callable(user, task, context)
-    named = replace(target, status="RESOLVED", user=user, reason=None)
-    targets = tuple(named if each.id == target_id else each for each in task.targets)
+    """Return what naming one target's user gives."""
+    resolved = named(task, target_id, user, context)
     wake = _dispatch_wake(task.created, context)
-    resolved = TargetsResolved(task.id, task.activity_id, targets)
     return [resolved] if wake is None else [resolved, wake]
-
-
-def _demand_callable(user: str, task: Task, context: Context) -> None:
-    """Refuse a user whom the task's commerce does not have now, or who is locked, now or when targets were found."""
-    commerce = task.created.commerce
-    found = next((each for each in configuration.users_of(context, commerce) if each["id"] == user), None)
-    if found is None:
-        whose = f"commerce {commerce} has no user {user}" if commerce is not None else "the task has no commerce"
-        raise Rejected("not-found", whose, "/user")
-    locked = next((each for each in task.targets if each.status == "LOCKED" and each.user == user), None)
-    reason = _lock_of(found) if locked is None else locked.reason
-    if reason is not None:
-        raise Rejected("target-locked", f"user {user} is locked: {reason}", "/user")
-
-
-def _lock_of(user: Mapping[str, Any]) -> str | None:
-    """Return why a user may not be called, or None."""
-    return None if user.get("locked") is None else user["locked"] or "locked"
 
 
 # Attributes.
@@ -308,11 +209,6 @@ def is_ready(task: Task) -> bool:
     return task.lifecycle is OPEN and task.created.plan is not None and waits and not is_unresolved(task)
 
 
-def is_unresolved(task: Task) -> bool:
-    """Tell whether the task's targets wait to be resolved."""
-    return task.resolution in (Resolution.PENDING, Resolution.FAILED)
-
-
 def request_dispatch(task: Task, context: Context) -> list[Any]:
     """Return what asking for a dispatch gives, or refuse `not-ready`."""
     plan = task.created.plan
@@ -352,7 +248,7 @@ def report(command: Any, task: Task, context: Context) -> Decision:
     stream = context.stream("task", task.id)
     if command.succeeded:
         done = DispatchSucceeded(task.id, task.activity_id, task.attempt, command.reference)
-        claims = {claim: user for claim, user in _contacted(task).items() if context.holder(*claim) != user}
+        claims = {claim: user for claim, user in contacted(task).items() if context.holder(*claim) != user}
         return Decision(((stream, done),), claims)
     final = task.attempt - task.first_attempt >= MOST_ATTEMPTS
     code, message = command.code or "failed", command.message or "the provider did not take the task"

@@ -1,0 +1,131 @@
+"""Whom a task is meant for: users of its commerce, found by criteria or named by somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from domain import configuration
+from domain.compare import text_key
+from domain.decider import Claim, Context
+from domain.errors import Rejected
+from domain.plan import Criterion, Target
+from domain.streams import ID
+from domain.task.events import ResolutionFailed, TargetsResolved, TaskCreated
+from domain.task.state import Resolution, Task
+
+LAST_CONTACTED = frozenset({"LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL"})
+_PLACE = "t{}"
+
+
+def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsResolved | ResolutionFailed | None:
+    """Look for the users that the task is meant for; None when neither the caller nor the tenant asks for any."""
+    plan = created.plan
+    if plan is None:
+        return None
+    criteria, fallbacks = configuration.targeting_of(context, plan.channel)
+    if plan.criteria is not None:
+        criteria = plan.criteria
+    if not criteria:
+        return None
+    users = configuration.users_of(context, created.commerce)
+    locked: dict[str, Target] = {}
+    missed: list[Criterion] = []
+    for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
+        fitting = _fitting(criterion, users, created, plan.channel, context)
+        open_users = [user for user in fitting if _lock_of(user) is None]
+        for user in fitting:
+            why = _lock_of(user)
+            if why is not None:
+                locked.setdefault(user["id"], Target("", criterion.type, "LOCKED", user["id"], why))
+        if open_users:
+            found = [Target("", criterion.type, "RESOLVED", user["id"]) for user in open_users]
+            return TargetsResolved(created.id, created.activity_id, _placed([*found, *locked.values()]))
+        missed.append(criterion)
+    failed = [Target("", criterion.type, "FAILED", None, "nobody fits") for criterion in missed]
+    reason = "everybody who fits is locked" if locked else "nobody fits the criteria"
+    targets = _placed([*failed, *locked.values()])
+    return ResolutionFailed(created.id, created.activity_id, reason, targets, tries + 1)
+
+
+def _priority(criterion: Criterion) -> int:
+    return criterion.priority
+
+
+def _placed(targets: Iterable[Target]) -> tuple[Target, ...]:
+    return tuple(replace(target, id=_PLACE.format(number)) for number, target in enumerate(targets, start=1))
+
+
+def _fitting(
+    criterion: Criterion, users: Sequence[Mapping[str, Any]], created: TaskCreated, channel: str, context: Context
+) -> Sequence[Mapping[str, Any]]:
+    if criterion.type == "ANY":
+        return users
+    if criterion.type == "ROLE_MATCH":
+        role = text_key(criterion.role or "")
+        return [user for user in users if text_key(user.get("role") or "") == role]
+    if created.commerce is None:
+        return ()
+    last = context.holder(*last_contacted(created.commerce, channel, criterion.type))
+    return [user for user in users if user["id"] == last]
+
+
+def last_contacted(commerce: str, channel: str, kind: str) -> Claim:
+    """Return the claim that says whom of a commerce a dispatch reached last, by the criterion that asks for it."""
+    return Claim("contacted", commerce if kind == "LAST_CONTACTED_ALL_CHANNELS" else f"{commerce}/{channel}")
+
+
+def contacted(task: Task) -> dict[Claim, str | None]:
+    """Return the claims that say who of the commerce was contacted last, over any channel and over this one."""
+    plan, commerce = task.created.plan, task.created.commerce
+    users = [target.user for target in task.targets if target.status == "RESOLVED"]
+    if plan is None or commerce is None or not users:
+        return {}
+    kinds = sorted(LAST_CONTACTED)
+    return {last_contacted(commerce, plan.channel, kind): users[0] for kind in kinds}
+
+
+def is_unresolved(task: Task) -> bool:
+    """Tell whether the task's targets wait to be resolved."""
+    return task.resolution in (Resolution.PENDING, Resolution.FAILED)
+
+
+def demand_unresolved(task: Task) -> None:
+    """Refuse unless the task's targets wait to be resolved."""
+    if not is_unresolved(task):
+        raise Rejected("not-unresolved", "the task's targets are not unresolved")
+
+
+def named(task: Task, target_id: str, user: str, context: Context) -> TargetsResolved:
+    """Return the targets when one's user is named; with it the task is resolved."""
+    target = next((each for each in task.targets if each.id == target_id), None)
+    if target is None:
+        raise Rejected("not-found", f"the task has no target {target_id}", "/target")
+    if target.status == "LOCKED":
+        raise Rejected("target-locked", f"target {target_id} is locked: {target.reason}", "/target")
+    demand_unresolved(task)
+    if not ID.match(user):
+        raise Rejected("invalid", "a user's id is 1 to 64 characters of A-Z a-z 0-9 _ -", "/user")
+    _demand_callable(user, task, context)
+    found = replace(target, status="RESOLVED", user=user, reason=None)
+    targets = tuple(found if each.id == target_id else each for each in task.targets)
+    return TargetsResolved(task.id, task.activity_id, targets)
+
+
+def _demand_callable(user: str, task: Task, context: Context) -> None:
+    """Refuse a user whom the task's commerce does not have now, or who is locked, now or when targets were found."""
+    commerce = task.created.commerce
+    found = next((each for each in configuration.users_of(context, commerce) if each["id"] == user), None)
+    if found is None:
+        whose = f"commerce {commerce} has no user {user}" if commerce is not None else "the task has no commerce"
+        raise Rejected("not-found", whose, "/user")
+    locked = next((each for each in task.targets if each.status == "LOCKED" and each.user == user), None)
+    reason = _lock_of(found) if locked is None else locked.reason
+    if reason is not None:
+        raise Rejected("target-locked", f"user {user} is locked: {reason}", "/user")
+
+
+def _lock_of(user: Mapping[str, Any]) -> str | None:
+    """Return why a user may not be called, or None."""
+    return None if user.get("locked") is None else user["locked"] or "locked"
