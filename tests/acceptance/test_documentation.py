@@ -100,7 +100,7 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
-    (script,) = blocks("docs/contracts.md", "python")
+    script, _ = blocks("docs/contracts.md", "python")
     assert len([line for line in script.splitlines() if line.strip()]) <= 13
     with dev(tmp_path) as system:
         surroundings = {**environment(), "FOLDWORK_AMQP_URL": system.where["amqp_url"]}

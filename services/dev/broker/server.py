@@ -160,10 +160,11 @@ class Connection(asyncio.Protocol):
         elif isinstance(frame, Methods.StartOk):
             able: Any = (frame.client_properties or {}).get("capabilities") or {}
             self.told_of_cancels = bool(able.get("consumer_cancel_notify"))
-            if login(frame) != self.broker.credentials:
+            user, password = login(frame)
+            if self.broker.users.get(user) != password:
                 code = 403 if able.get("authentication_failure_close") else 503
                 raise Fault(code, f"Login was refused using authentication mechanism {frame.mechanism}")
-            self.user, self._expected = self.broker.credentials[0], Methods.TuneOk
+            self.user, self._expected = user, Methods.TuneOk
             self.send(TUNE)
         elif isinstance(frame, Methods.TuneOk):
             if not (4096 <= frame.frame_max <= TUNE.frame_max and 1 <= frame.channel_max <= TUNE.channel_max):
@@ -231,8 +232,7 @@ class DevelopmentBroker:
     ) -> None:  # fmt: skip
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"the development broker listens on loopback addresses only, not on {host}")
-        self.host, self.port, self.credentials = host, port, [user, password]
-        self.max_message_size = max_message_size
+        self.host, self.port, self.users, self.max_message_size = host, port, {user: password}, max_message_size
         able = dict.fromkeys(CAPABILITIES, True)
         about = "For development and tests only: in memory, on loopback, and all is lost when it stops."
         self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
@@ -243,7 +243,7 @@ class DevelopmentBroker:
 
     @property
     def url(self) -> str:
-        user, password = (quote(part, safe="") for part in self.credentials)
+        user, password = (quote(part, safe="") for part in next(iter(self.users.items())))
         return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self) -> None:
