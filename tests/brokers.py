@@ -23,6 +23,9 @@ class Broker(Protocol):
     def virtual_host(self) -> str:
         """Return the URL of a virtual host that nobody has used."""
 
+    def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
+        """Make a user with these permissions in a virtual host, and return its URL."""
+
     def close(self) -> None:
         """Remove all that was made."""
 
@@ -30,6 +33,13 @@ class Broker(Protocol):
 def with_virtual_host(url: str, name: str) -> str:
     """Return the URL with another virtual host."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{quote(name, safe='')}"))
+
+
+def with_user(url: str, name: str, password: str) -> str:
+    """Return the URL with another user."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(name, safe='')}:{quote(password, safe='')}@{host}"))
 
 
 class BrokerInThread:
@@ -46,6 +56,11 @@ class BrokerInThread:
     def virtual_host(self) -> str:
         """Return the URL of a new virtual host; this broker makes one when it is first named."""
         return with_virtual_host(self._broker.url, f"test-{next(self._numbers)}")
+
+    def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
+        """Make a user; this broker has no permissions."""
+        self._broker.users[name] = password = uuid.uuid4().hex
+        return with_user(url, name, password)
 
     def close(self) -> None:
         """Stop the broker and its thread."""
@@ -74,6 +89,7 @@ class RabbitMQ:
         given = unquote(parts.path.removeprefix("/")).strip("/")
         self._prefix = f"{given or 'foldwork-test'}-{uuid.uuid4().hex[:12]}"
         self._made: list[str] = []
+        self._users: list[str] = []
         self._unused: list[str] = []
         self._can_make = self._api is not None or _rabbitmqctl_works()
 
@@ -88,8 +104,29 @@ class RabbitMQ:
             self._make(self._unused)
         return with_virtual_host(self._url, self._unused.pop(0))
 
+    def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
+        """Make a user, of a name that nobody else uses; without the means to, the URL stays as it is."""
+        if not self._can_make:
+            return url
+        name, password = f"{name}-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+        vhost = unquote(urlsplit(url).path[1:])
+        self._users.append(name)
+        if self._api is not None:
+            self._call("PUT", f"/users/{name}", {"password": password, "tags": ""})
+            where = f"/permissions/{quote(vhost, safe='')}/{name}"
+            self._call("PUT", where, {"configure": configure, "write": write, "read": read})
+        else:
+            _rabbitmqctl("add_user", name, password)
+            _rabbitmqctl("set_permissions", "-p", vhost, name, configure, write, read)
+        return with_user(url, name, password)
+
     def close(self) -> None:
-        """Remove every virtual host that was made."""
+        """Remove every user and virtual host that was made."""
+        for name in self._users:
+            if self._api is not None:
+                self._call("DELETE", f"/users/{name}", None)
+            else:
+                _rabbitmqctl("delete_user", name)
         if self._made and self._api is not None:
             for name in self._made:
                 self._call("DELETE", f"/vhosts/{quote(name, safe='')}", None)

@@ -17,7 +17,8 @@ from services.intake.sender import CommandSender, Outgoing
 from services.intake.tail import subscription
 from services.messages import Reply
 
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 60.0
+_RETRY_SECONDS = 0.2
 
 
 class _Play:
@@ -37,45 +38,56 @@ class _Play:
         seen = 0
         async with asyncio.timeout(ANSWER_SECONDS):
             while seen < len(reply.events):
-                event = await self._events.get()
+                event = await self._event()
                 seen += event["commandid"] == reply.command_id
-                typer.echo(f"  event  {event['position']:>3}  {event['type']:<24} {_short(event['data'])}")
         return reply
 
+    async def _event(self) -> dict[str, Any]:
+        """Show the next event."""
+        event = await self._events.get()
+        typer.echo(f"  event  {event['position']:>3}  {event['type']:<24} {_short(event['data'])}")
+        return event
+
+    async def until(self, name: str, task: str | None = None) -> dict[str, Any]:
+        """Show events up to one of this name, of this task if one is given, and return it."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while True:
+                event = await self._event()
+                if event["type"] == name and task in (None, event["data"]["id"]):
+                    return event
+
+    async def _read(self, path: str, position: int) -> Any:
+        """Ask for what the read models show once they have reached the position."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while True:
+                answer = await self._http.get(path, params={"min_position": position})
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return answer.raise_for_status().json()
+                await asyncio.sleep(_RETRY_SECONDS)
+
     async def status(self, activity: str, position: int) -> str:
-        params = {"min_position": position}
-        answer = await self._http.get(f"/v1/activities/{activity}/explain", params=params)
-        answer.raise_for_status()
-        why = answer.json()
-        done = (await self._http.get(f"/v1/activities/{activity}")).json()["progress"]
-        field = (await self._http.get(f"/api/v3/task/{activity}")).json()["task"]["status"]
+        why = await self._read(f"/v1/activities/{activity}/explain", position)
+        done = (await self._read(f"/v1/activities/{activity}", position))["progress"]
+        field = (await self._read(f"/api/v3/task/{activity}", position))["task"]["status"]
         reached = f"{done['completed']} of {done['total']} done"
         typer.secho(f"  master {field:<10} by rule {why['rule']} ({why['rule_text']}); {reached}", fg="green")
         return str(field)
 
-    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None, records: str) -> dict[str, Any]:
+        """Send a request, and return the last event that it records, whose position later reads wait for."""
         typer.secho(f"\n→ {method} {path}  {_short(body or {})}", bold=True)
-        answer = await self._http.request(method, path, json=body)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        (await self._http.request(method, path, json=body)).raise_for_status()
+        return await self.until(records)
 
-    async def one_task(self, task: str) -> tuple[str, str, str]:
-        """Show how the three APIs say where the task stands."""
-        field = (await self._http.get(f"/api/v3/task/{task}")).raise_for_status().json()["task"]["status"]
-        dispatch = (await self._http.get(f"/api/activities/{task}")).raise_for_status().json()["status"]
-        found = (await self._http.get(f"/api/v3/workflow/activities/{task}")).raise_for_status().json()
+    async def one_task(self, event: Mapping[str, Any]) -> tuple[str, str, str]:
+        """Show how the three APIs say where the task of an event stands after it."""
+        task, position = event["data"]["id"], event["position"]
+        field = (await self._read(f"/api/v3/task/{task}", position))["task"]["status"]
+        dispatch = (await self._read(f"/api/activities/{task}", position))["status"]
+        found = await self._read(f"/api/v3/workflow/activities/{task}", position)
         workflow = found["data"]["attributes"]["status"]
         typer.secho(f"  field {field:<9} dispatch {dispatch:<11} workflow {workflow}", fg="green")
         return field, dispatch, workflow
-
-    async def until(self, name: str, task: str) -> None:
-        """Wait for an event of a task that happens by itself, and show what comes until then."""
-        async with asyncio.timeout(ANSWER_SECONDS):
-            while True:
-                event = await self._events.get()
-                typer.echo(f"  event  {event['position']:>3}  {event['type']:<24} {_short(event['data'])}")
-                if event["type"] == name and event["data"]["id"] == task:
-                    return
 
 
 def _short(data: Mapping[str, Any]) -> str:
@@ -170,15 +182,14 @@ async def _across(play: _Play) -> bool:
             "scheduled_at": "2025-01-16T09:00:00.000Z",
             "attribute_keys": ["commerce_info", "promotions"],
         },
+        "task.wake-set",
     )
-    task = made["id"]
-    await play.one_task(task)
-    await play.until("task.dispatch-succeeded", task)
-    await play.one_task(task)
-    await play.call("PATCH", f"/api/v3/workflow/activities/{task}/reassign", {"account_id": 1})
-    await play.call("PATCH", f"/api/v3/workflow/activities/{task}/process")
-    await play.one_task(task)
-    await play.call("PUT", f"/api/v3/task/{task}", {"status": "DONE", "signature": "JS"})
-    said = await play.one_task(task)
+    task = made["data"]["id"]
+    await play.one_task(made)
+    await play.one_task(await play.until("task.dispatch-succeeded", task))
+    await play.call("PATCH", f"/api/v3/workflow/activities/{task}/reassign", {"account_id": 1}, "task.reassigned")
+    await play.one_task(await play.call("PATCH", f"/api/v3/workflow/activities/{task}/process", None, "task.started"))
+    done = {"status": "DONE", "signature": "JS"}
+    said = await play.one_task(await play.call("PUT", f"/api/v3/task/{task}", done, "task.completed"))
     typer.secho(f"\n{said[0]}", bold=True, fg="green")
     return said == ("DONE", "COMPLETED", "completed")

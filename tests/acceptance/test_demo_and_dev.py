@@ -39,7 +39,7 @@ def test_the_demonstration_ends_done(tmp_path: Path) -> None:
         "PUT",
     ]
     published = [line.split()[2] for line in lines if line.startswith("  event")]
-    assert published.count("task.completed") == 2
+    assert published.count("task.completed") == 3
     assert published.count("task.dispatch-succeeded") == 1
     assert {"workflow.defined", "activity.created", "task.created", "task.assigned", "task.started"} <= set(published)
     statuses = [line for line in lines if line.startswith("  master")]

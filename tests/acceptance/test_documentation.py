@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def without_make(surroundings: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what `make test` adds: a make in it would take itself for a part of that one."""
+    given = {"MFLAGS", *re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)}
+    return {name: value for name, value in surroundings.items() if not name.startswith("MAKE") and name not in given}
+
+
+def test_what_make_test_was_given_is_not_passed_on() -> None:
+    given = {
+        "ARGS": "-k nothing",
+        "WORKERS": "2",
+        "MAKEFLAGS": " -- ARGS=x",
+        "MAKELEVEL": "1",
+        "MFLAGS": "",
+        "PATH": "/",
+    }
+    assert without_make(given) == {"PATH": "/"}
+
+
 def test_the_readme_is_true(tmp_path: Path) -> None:
     first, second, *rest = blocks("README.md", "sh")
     assert first.strip() == "make demo"
@@ -63,8 +82,7 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     made = subprocess.run(
         ["make", "-n", "-o", "venv", "demo", "dev"],
         cwd=ROOT,
-        # Under `make test` this make would take itself for a part of that one, and say where it is.
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"},
+        env=without_make(os.environ),
         capture_output=True,
         text=True,
         timeout=30,
@@ -82,7 +100,7 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
-    (script,) = blocks("docs/contracts.md", "python")
+    script, _ = blocks("docs/contracts.md", "python")
     assert len([line for line in script.splitlines() if line.strip()]) <= 13
     with dev(tmp_path) as system:
         surroundings = {**environment(), "FOLDWORK_AMQP_URL": system.where["amqp_url"]}

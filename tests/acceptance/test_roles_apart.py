@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import aiormq
 import httpx
 import psycopg
 import pytest
 
 from services import keys
 from services.dev import seed
-from tests.acceptance.running import FOLDWORK, environment
+from tests.acceptance.running import FOLDWORK, ROOT, environment
 from tests.acceptance.test_documentation import blocks
-from tests.eventually import eventually
+from tests.brokers import Broker
+from tests.eventually import PATIENCE, eventually
+from tests.services.harness import Client
 
 pytestmark = pytest.mark.timeout(240)
 PAGE = json.loads((Path(__file__).parent / "create_activity.json").read_text("utf-8"))
@@ -64,6 +70,35 @@ class Place:
             finally:
                 process.kill()
                 process.wait()
+
+    def script(self, text: str, amqp_url: str) -> str:
+        """Run a Python script to its end, and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-c", text],
+            env={**os.environ, "FOLDWORK_AMQP_URL": amqp_url},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    @contextmanager
+    def script_at_work(self, text: str, amqp_url: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a Python script that goes on until SIGTERM, and see it end well."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", text],
+            env={**os.environ, "FOLDWORK_AMQP_URL": amqp_url},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            process.communicate()
 
     def run(self, *arguments: str) -> str:
         """Run a command to its end."""
@@ -162,9 +197,62 @@ def test_all_roles_in_one_process_do_the_job(place: Place, migrated_url: str, am
         why = http.get(f"/v1/activities/{data['_id']}/explain").json()
         assert why["rule"] == "U2"
 
-        (script,) = blocks("docs/contracts.md", "python")
-        surroundings = {**os.environ, "FOLDWORK_AMQP_URL": amqp_url}
-        pika = subprocess.run(
-            [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, timeout=60
-        )
-        assert pika.stdout.strip() == "accepted", pika.stderr
+
+@pytest.fixture
+def as_documented(broker: Broker, amqp_url: str) -> Callable[..., str]:
+    """A function that makes a broker user with the permissions of some rows of the documentation, and gives its URL."""
+    page = (ROOT / "docs/contracts.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]*) \|([^|]*)\|([^|]*)\|([^|]*)\|$", page, re.MULTILINE)
+    permissions = {to: [re.findall("`([^`]*)`", cell) for cell in cells] for to, *cells in rows}
+
+    def made(user: str, *wanted: str) -> str:
+        columns = zip(*(permissions[to] for to in wanted), strict=True)
+        return broker.user(amqp_url, user, *(f"^({'|'.join(chain(*column))})$" for column in columns))
+
+    return made
+
+
+def test_a_user_of_its_own_sends_as_documented(place: Place, amqp_url: str, as_documented: Callable[..., str]) -> None:
+    script, _ = blocks("docs/contracts.md", "python")
+    url = as_documented("upstream", "send commands, with direct replies", "take answers from a queue of its own")
+    user = urlsplit(url).username
+    place.set("FOLDWORK_AMQP_SENDERS", json.dumps({user: ["demo"]}))
+
+    async def asked(**properties: Any) -> str:
+        async with Client(url) as client:
+            reply = await client.ask("task.create", {}, tenant="demo", properties=properties)
+            return reply.outcome if reply.error is None else reply.error.code
+
+    with place.role("commands"):
+        asyncio.run(seed.seed(amqp_url))
+        assert place.script(script, url) == "accepted"
+        assert asyncio.run(asked(user_id=user)) == "accepted"
+        assert asyncio.run(asked()) == "forbidden"
+
+
+def test_a_subscriber_takes_events_as_documented(
+    place: Place, amqp_url: str, as_documented: Callable[..., str]
+) -> None:
+    _, script = blocks("docs/contracts.md", "python")
+    url = as_documented("billing", "subscribe to events with a queue `billing`")
+    with place.role("all", FOLDWORK_HTTP_PORT="0"):
+        asyncio.run(seed.seed(amqp_url))
+        with place.script_at_work(script, url) as subscriber:
+            eventually(lambda: asyncio.run(_consumers(amqp_url, "billing")) or None)
+            send = ["send", "--wait", "--tenant", seed.TENANT]
+            place.run(*send, "task.create", "--data", '{"id": "alone", "assignees": ["driver@example.com"]}')
+            place.run(*send, "task.complete", "--data", '{"id": "alone"}')
+            assert subscriber.stdout is not None
+            # FastStream logs to the same place.
+            assert "demo alone\n" in subscriber.stdout
+
+
+async def _consumers(amqp_url: str, queue: str) -> int:
+    connection = await aiormq.connect(amqp_url)
+    try:
+        declared = await (await connection.channel()).queue_declare(queue, passive=True)
+        return int(declared.consumer_count or 0)
+    except aiormq.exceptions.ChannelNotFoundEntity:
+        return 0
+    finally:
+        await connection.close()

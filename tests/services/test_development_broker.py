@@ -7,12 +7,14 @@ from typing import Any
 import aio_pika
 import aiormq
 import pytest
+from pamqp import commands
 from pamqp.commands import Basic
 
 import services.dev.broker
 from services.dev.broker import DevelopmentBroker
+from tests.contracts.amqp.wire import Wire, content
 
-LIMIT, LIMIT_OF_A_FILE = 900, 300
+LIMIT, LIMIT_OF_A_FILE = 1000, 300
 QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -58,12 +60,9 @@ REFUSED = {
     "alternate exchange": lambda channel: channel.exchange_declare("x", arguments={"alternate-exchange": "y"}),
     "unknown queue argument": lambda channel: channel.queue_declare("q", arguments={"x-max-priority": 3}),
     "length limit": lambda channel: channel.queue_declare("q", arguments={"x-max-length": 3}),
-    "time to live": lambda channel: channel.queue_declare("q", arguments={"x-message-ttl": 3}),
-    "lease": lambda channel: channel.queue_declare("q", arguments={"x-expires": 3}),
     "stream": lambda channel: channel.queue_declare("q", durable=True, arguments={"x-queue-type": "stream"}),
     "prefetch for the channel": lambda channel: channel.basic_qos(prefetch_count=1, global_=True),
     "consumer priority": lambda channel: channel.basic_consume("", print, arguments={"x-priority": 1}),
-    "expiration": lambda channel: channel.basic_publish(b"", properties=Basic.Properties(expiration="1")),
     "carbon copies": lambda channel: channel.basic_publish(b"", properties=Basic.Properties(headers={"CC": ["a"]})),
 }  # fmt: skip
 
@@ -74,6 +73,39 @@ async def test_refuses_what_it_does_not_implement(broker: DevelopmentBroker, cas
     channel: Any = await connection.channel()
     with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
         await REFUSED[case](channel)
+
+
+async def test_the_size_of_messages_has_a_limit_of_choice() -> None:
+    broker = DevelopmentBroker(max_message_size=1000)
+    await broker.start()
+    connection = await aiormq.connect(broker.url)
+    await (await connection.channel()).basic_publish(bytes(1000), routing_key="nobody")
+    with pytest.raises(aiormq.exceptions.ChannelPreconditionFailed, match="larger than configured max size 1000"):
+        await (await connection.channel()).basic_publish(bytes(1001), routing_key="nobody")
+    await connection.close()
+    await broker.close()
+
+
+async def test_what_was_published_is_confirmed_before_its_channel_closes(broker: DevelopmentBroker) -> None:
+    async with Wire(broker.url) as wire:
+        await wire.open(channels=(1,))
+        wire.send(commands.Confirm.Select(), channel=1)
+        await wire.expect(commands.Confirm.SelectOk)
+        message = [Basic.Publish(routing_key="nobody"), *content(None, b"x")]
+        wire.send(*message * 3, commands.Channel.Close(200, "", 0, 0), channel=1)
+        ack = await wire.expect(Basic.Ack)
+        assert (ack.delivery_tag, ack.multiple) == (3, True)
+        await wire.expect(commands.Channel.CloseOk)
+
+
+async def test_what_expires_in_a_circle_ends(broker: DevelopmentBroker) -> None:
+    connection = await aiormq.connect(broker.url)
+    channel = await connection.channel()
+    arguments: Any = {"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+    await channel.queue_declare("q", arguments=arguments)
+    await channel.basic_publish(b"1", routing_key="q")
+    assert (await channel.queue_declare("q", passive=True)).message_count == 0
+    await connection.close()
 
 
 async def test_virtual_hosts_know_nothing_of_each_other(broker: DevelopmentBroker) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from struct import Struct
 from typing import Any
 
@@ -15,6 +16,10 @@ HEAD, CONTENT, END = Struct(">BHI"), Struct(">HHQ"), constants.FRAME_END_CHAR
 OVERHEAD = HEAD.size + len(END)
 Properties = commands.Basic.Properties
 MALFORMED = (ValueError, LookupError, OverflowError, OSError)  # what the codec raises
+# The methods without the codec's checks, which allow fewer characters in names than RabbitMQ does.
+METHODS: dict[int, Any] = {
+    index: type(kind.__name__, (kind,), {"validate": lambda _: None}) for index, kind in commands.INDEX_MAPPING.items()
+}
 
 
 class Fault(Exception):
@@ -44,10 +49,16 @@ def split(buffer: bytearray, frame_max: int) -> Iterator[tuple[int, int, bytes]]
         del buffer[:position]
 
 
+def made(kind: type[base.Frame], *values: Any) -> base.Frame:
+    """A method whose arguments are names that a client has chosen."""
+    frame: base.Frame = METHODS[kind.index](*values)
+    return frame
+
+
 def decode(payload: bytes) -> base.Frame:
-    if len(payload) < 4 or (kind := commands.INDEX_MAPPING.get(int.from_bytes(payload[:4]))) is None:
+    if len(payload) < 4 or (kind := METHODS.get(int.from_bytes(payload[:4]))) is None:
         raise Fault(501, "unknown method")
-    frame: base.Frame = object.__new__(kind)  # its __init__ would ask for valid arguments
+    frame: base.Frame = object.__new__(kind)  # its __init__ would ask for all arguments
     try:
         frame.unmarshal(payload[4:])
     except MALFORMED as error:
@@ -70,11 +81,18 @@ class Message:
     properties: Properties
     encoded: bytes  # the properties as they came: the codec narrows the types of numbers in the headers
     body: bytes
+    deaths: tuple[dict[str, Any], ...] = ()  # the newest first
 
-    def changed(self, headers: dict[str, Any], reply_to: str | None = None) -> "Message":
+    @property
+    def ttl(self) -> int | None:
+        """How long it may wait in a queue, in milliseconds."""
+        return int(self.properties.expiration) if self.properties.expiration else None
+
+    def changed(self, headers: dict[str, Any], **others: str | None) -> "Message":
         properties = copy(self.properties)
         properties.headers = (properties.headers or {}) | headers
-        properties.reply_to = reply_to or properties.reply_to
+        for name, value in others.items():
+            setattr(properties, name, value)
         return replace(self, properties=properties, encoded=properties.marshal())
 
     def frames(self, number: int, frame_max: int) -> bytes:
@@ -84,19 +102,21 @@ class Message:
         return b"".join([encode(HEADER, number, head), *(encode(BODY, number, chunk) for chunk in chunks)])
 
     def died(self, queue: str, reason: str, exchange: str, key: str) -> "Message":
-        """The message as it goes on to a dead-letter exchange; its newest death comes first in x-death."""
-        first = {"reason": reason, "queue": queue, "exchange": self.exchange}
-        newest: dict[str, Any] = first | {"count": 0, "time": datetime.now(UTC), "routing-keys": [self.key]}
-        others, headers = [], self.properties.headers or {}
-        for death in deaths if isinstance(deaths := headers.get("x-death"), list) else ():
-            if isinstance(death, dict) and (death.get("queue"), death.get("reason")) == (queue, reason):
-                newest |= death  # which keeps the time at which it died so for the first time
-            else:
-                others.append(death)
-        added: dict[str, Any] = {"x-death": [newest | {"count": int(newest["count"]) + 1}, *others]}
-        if "x-first-death-queue" not in headers:
-            added |= {f"x-first-death-{name}": value for name, value in first.items()}
-        return replace(self.changed(added), exchange=exchange, key=key)
+        """The message as it goes on to a dead-letter exchange; as in RabbitMQ 4, a client cannot make deaths up."""
+        last: dict[str, Any] = {"reason": reason, "queue": queue, "exchange": self.exchange}
+        same = next((one for one in self.deaths if (one["queue"], one["reason"]) == (queue, reason)), None)
+        newest = same or last | {"count": 0, "time": datetime.now(UTC), "routing-keys": [self.key]}
+        if same is None and self.properties.expiration:
+            newest["original-expiration"] = self.properties.expiration
+        deaths = (newest | {"count": newest["count"] + 1}, *(one for one in self.deaths if one is not same))
+        headers = {f"x-last-death-{name}": value for name, value in last.items()} | {"x-death": list(deaths)}
+        if not self.deaths:
+            headers |= {f"x-first-death-{name}": value for name, value in last.items()}
+        return replace(self.changed(headers, expiration=None), exchange=exchange, key=key, deaths=deaths)
+
+    def cycles(self, queue: str) -> bool:
+        """Whether it would die in that queue again and again without anybody who rejects it."""
+        return any(one["queue"] == queue for one in takewhile(lambda one: one["reason"] != "rejected", self.deaths))
 
 
 def parse(raw: bytes) -> Properties:

@@ -2,14 +2,16 @@
 
 import asyncio
 import ipaddress
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote
 
 import structlog
 from pamqp import base, commands, header
+from pamqp import decode as codec
 
 from services.dev.broker.channel import Channel
-from services.dev.broker.frames import BODY, HEARTBEAT, METHOD, Fault, decode, encode, method, split
+from services.dev.broker.frames import BODY, HEARTBEAT, MALFORMED, METHOD, Fault, decode, encode, method, split
 from services.dev.broker.vhost import VirtualHost, dispatch
 
 Methods = commands.Connection
@@ -21,10 +23,22 @@ BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to conn
 log = structlog.get_logger(__name__)
 
 
+def login(frame: Methods.StartOk) -> list[Any]:
+    """The user and the password that a client gives."""
+    said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
+    if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
+        return [part.decode(errors="replace") for part in parts[1:]]
+    with suppress(*MALFORMED):
+        table = codec.field_table(len(said).to_bytes(4) + said)[1]
+        if frame.mechanism == "AMQPLAIN" and table.keys() >= {"LOGIN", "PASSWORD"}:
+            return [table["LOGIN"], table["PASSWORD"]]
+    raise Fault(503, f"this is no login by {frame.mechanism}")
+
+
 class Connection(asyncio.Protocol):
     user, told_of_cancels, writable, _size = "", False, True, 0
     frame_max, channel_max = TUNE.frame_max, TUNE.channel_max
-    _open = _closing = False
+    _open = _closing = _hung_up = False
     _expected: type[base.Frame] | None = None  # as long as the handshake waits for the protocol header
     _timer: asyncio.TimerHandle | None = None
 
@@ -53,6 +67,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, frame: base.Frame, number: int = 0, content: bytes = b"") -> None:
         """Gathers what is sent at one go, up to a size at which the transport must get to say that it is full."""
+        if self._hung_up:
+            return
         data = method(frame, number) + content
         if not self._out:
             self.loop.call_soon(self.flush)
@@ -69,12 +85,14 @@ class Connection(asyncio.Protocol):
             self._out, self._size = [], 0
 
     def data_received(self, data: bytes) -> None:
+        if self._hung_up:
+            return
         self._heard = self.loop.time()
         self._in += data
         if self._expected is None and len(self._in) >= len(GREETING):
             self._expected = Methods.StartOk
             if self._in.startswith(GREETING):
-                self.send(Methods.Start(0, 9, self.broker.properties, "PLAIN", "en_US"))
+                self.send(Methods.Start(0, 9, self.broker.properties, "PLAIN AMQPLAIN", "en_US"))
             else:
                 self.transport.write(GREETING)
                 self._hang_up()
@@ -118,6 +136,7 @@ class Connection(asyncio.Protocol):
             self.channels[number] = Channel(self, number)
             self.send(commands.Channel.OpenOk(), number)
         elif index == commands.Channel.Close.index:
+            channel.confirm()
             if not channel.closing:
                 dispatch(self.channels.pop(number).release())
             self.send(commands.Channel.CloseOk(), number)
@@ -128,20 +147,24 @@ class Connection(asyncio.Protocol):
 
     def _on_connection(self, frame: base.Frame, number: int) -> None:
         if self._open:
+            if isinstance(frame, Methods.UpdateSecret):
+                self.send(Methods.UpdateSecretOk())  # any will do, as for the users that RabbitMQ keeps itself
+                return
             if not isinstance(frame, Methods.Close):
-                known = isinstance(frame, Methods.UpdateSecret)
-                raise Fault(540 if known else 504, "unexpected method in connection state running")
+                raise Fault(504, "unexpected method in connection state running")
             self.release()
             self.send(Methods.CloseOk())
             self._hang_up()
-        elif type(frame) is not self._expected or number:
+        elif self._expected is None or not isinstance(frame, self._expected) or number:
             raise Fault(503, "unexpected method in the handshake")
         elif isinstance(frame, Methods.StartOk):
             able: Any = (frame.client_properties or {}).get("capabilities") or {}
             self.told_of_cancels = bool(able.get("consumer_cancel_notify"))
-            if frame.mechanism != "PLAIN" or str(frame.response).split("\0")[1:] != self.broker.credentials:
-                raise Fault(403 if able.get("authentication_failure_close") else 503, "Login was refused using PLAIN")
-            self.user, self._expected = self.broker.credentials[0], Methods.TuneOk
+            user, password = login(frame)
+            if self.broker.users.get(user) != password:
+                code = 403 if able.get("authentication_failure_close") else 503
+                raise Fault(code, f"Login was refused using authentication mechanism {frame.mechanism}")
+            self.user, self._expected = user, Methods.TuneOk
             self.send(TUNE)
         elif isinstance(frame, Methods.TuneOk):
             if not (4096 <= frame.frame_max <= TUNE.frame_max and 1 <= frame.channel_max <= TUNE.channel_max):
@@ -155,9 +178,17 @@ class Connection(asyncio.Protocol):
             self.send(Methods.OpenOk())
 
     def _hang_up(self) -> None:
+        """Sends no more, and reads on until the client ends: closing a socket with data unread drops what was sent."""
         self.flush()
-        self._closing = True
-        self.transport.close()
+        self._closing = self._hung_up = True
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+        self._abort_in_time()
+
+    def _abort_in_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(PATIENCE, self.transport.abort)
 
     def _beat(self, interval: int) -> None:
         if self.loop.time() - self._heard > 2 * interval:
@@ -178,7 +209,7 @@ class Connection(asyncio.Protocol):
         elif not self._closing:
             self.release()
             self.send(Methods.Close(*told))
-            self._timer = self.loop.call_later(PATIENCE, self.transport.abort)
+            self._abort_in_time()
 
     def release(self) -> None:
         self._closing, self.writable = True, False
@@ -193,10 +224,15 @@ class Connection(asyncio.Protocol):
 
 
 class DevelopmentBroker:
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest") -> None:  # noqa: S107
+    """`max_message_size` is that of RabbitMQ 4: a longer body ends its channel."""
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest",  # noqa: S107
+        max_message_size: int = 16 * 1024 * 1024,
+    ) -> None:  # fmt: skip
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"the development broker listens on loopback addresses only, not on {host}")
-        self.host, self.port, self.credentials = host, port, [user, password]
+        self.host, self.port, self.users, self.max_message_size = host, port, {user: password}, max_message_size
         able = dict.fromkeys(CAPABILITIES, True)
         about = "For development and tests only: in memory, on loopback, and all is lost when it stops."
         self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
@@ -207,7 +243,7 @@ class DevelopmentBroker:
 
     @property
     def url(self) -> str:
-        user, password = (quote(part, safe="") for part in self.credentials)
+        user, password = (quote(part, safe="") for part in next(iter(self.users.items())))
         return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self) -> None:

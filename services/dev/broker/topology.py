@@ -6,7 +6,7 @@ from typing import Any
 
 from pamqp import base, commands
 
-from services.dev.broker.frames import Fault
+from services.dev.broker.frames import Fault, made
 from services.dev.broker.vhost import KINDS, Binding, Exchange, Queue, VirtualHost, checked
 
 DIRECT_REPLIES = "amq.rabbitmq.reply-to"
@@ -36,7 +36,7 @@ class Topology:
             return
         if frame.arguments or kind not in KINDS:
             known = frame.arguments or kind == "headers"
-            raise Fault(540 if known else 503, f"invalid exchange type '{kind}' with arguments {frame.arguments}")
+            raise Fault(540 if known else 406, f"invalid exchange type '{kind}' with arguments {frame.arguments}")
         if name not in exchanges and name.startswith("amq."):
             raise Fault(403, f"exchange name '{name}' contains reserved prefix 'amq.*'")
         wanted = Exchange(kind, frame.durable, frame.auto_delete, frame.internal)
@@ -57,8 +57,8 @@ class Topology:
         if name == DIRECT_REPLIES:
             return commands.Queue.DeclareOk(name, 0, 1)  # as if there were one: clients look for it before they consume
         if not frame.passive:
-            owner = self.connection if frame.exclusive else None
-            wanted = Queue(name, frame.durable, frame.auto_delete, owner, checked(frame.arguments or {}, where))
+            owner, arguments = self.connection if frame.exclusive else None, checked(frame.arguments or {}, where)
+            wanted = Queue(self.vhost, name, frame.durable, frame.auto_delete, owner, arguments)
             if wanted.quorum and (owner or frame.auto_delete or not (frame.durable and name)):
                 raise Fault(406, f"invalid property for {where}: quorum queues have a name, are durable and shared")
             if name in queues:
@@ -72,7 +72,8 @@ class Topology:
                 queues[name] = wanted
         queue = self.vhost.queue(name, self.connection)
         self.last_queue = name
-        return commands.Queue.DeclareOk(name, len(queue.ready), len(queue.consumers))
+        queue.use()
+        return made(commands.Queue.DeclareOk, name, len(queue.ready), len(queue.consumers))
 
     def queue_delete(self, frame: commands.Queue.Delete) -> base.Frame:
         if frame.queue and frame.queue not in self.vhost.queues:

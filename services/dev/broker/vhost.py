@@ -1,9 +1,12 @@
 """Queues, exchanges and the virtual host they are in; a message that comes back takes the place it had before."""
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.dev.broker.frames import Fault, Message
@@ -13,12 +16,15 @@ if TYPE_CHECKING:
 
 KINDS = ("direct", "topic", "fanout")
 POSITION = attrgetter("position")
+LEAST = {"x-expires": 1, "x-message-ttl": 0}
 QUORUM_ONLY = ("x-dead-letter-strategy", "x-delivery-limit")
 ARGUMENTS: dict[str, type | tuple[str, ...]] = {
     "x-queue-type": ("classic", "quorum"),
     "x-dead-letter-exchange": str,
     "x-dead-letter-routing-key": str,
     "x-delivery-limit": int,
+    "x-expires": int,
+    "x-message-ttl": int,
     "x-single-active-consumer": bool,
     # The choices of these two make no difference in memory and without a limit on the length of a queue.
     "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
@@ -33,6 +39,7 @@ def checked(arguments: dict[str, Any], where: str) -> dict[str, Any]:
         if (allowed := ARGUMENTS.get(name)) is None or value == "stream":
             raise Fault(540, f"{name}={value} for {where}")
         valid = value in allowed if isinstance(allowed, tuple) else type(value) is allowed
+        valid = valid and value >= LEAST.get(name, value)
         if not valid or (name in QUORUM_ONLY and arguments["x-queue-type"] == "classic"):
             raise Fault(406, f"invalid arg '{name}' for {where}: {value}")
     if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
@@ -51,6 +58,7 @@ class Item:
     position: int
     message: Message
     returns: int = 0
+    expires: float = inf
     consumer: "Consumer | None" = None
 
 
@@ -72,6 +80,7 @@ class Consumer:
 
 @dataclass(eq=False)
 class Queue:
+    vhost: "VirtualHost"
     name: str
     durable: bool
     auto_delete: bool
@@ -83,16 +92,47 @@ class Queue:
         self.consumers, self.ready, self._enqueued = list[Consumer](), deque[Item](), 0
         self.quorum = self.arguments.get("x-queue-type") == "quorum"
         self.single_active = self.arguments.get("x-single-active-consumer", False)
+        self._timer: asyncio.TimerHandle | None = None
+        self._lease: asyncio.TimerHandle | None = None
 
     def enqueue(self, message: Message) -> None:
         self._enqueued += 1
-        self.ready.append(Item(self, self._enqueued, message))
+        item = Item(self, self._enqueued, message)
+        self.ready.append(item)
         self.dispatch()
+        # Only now: without any time to live, a message still reaches a consumer that is ready for it.
+        if ttl := [ms for ms in (message.ttl, self.arguments.get("x-message-ttl")) if ms is not None]:
+            item.expires = monotonic() + min(ttl) / 1000
+            self.expire()
 
     def dispatch(self) -> None:
         """Hands out what is ready, to the consumers in turn, as far as they take it."""
+        self.expire()
         while self.ready and (consumer := self._next()) is not None:
             consumer.channel.deliver(self.ready.popleft(), consumer, no_ack=consumer.no_ack)
+            self.expire()
+
+    def expire(self) -> None:
+        """Drops what is too old, from the front only: as in RabbitMQ, a message waits for the one before it."""
+        while self.ready and self.ready[0].expires <= monotonic():
+            self.vhost.dead_letter(self, self.ready.popleft().message, "expired")
+        if self._timer is None and self.ready and (until := self.ready[0].expires) < inf:
+            self._timer = asyncio.get_running_loop().call_later(until - monotonic(), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.dispatch()
+
+    def use(self) -> None:
+        """Starts the time anew after which an unused queue is deleted."""
+        if self._lease is not None:
+            self._lease.cancel()
+        if (lease := self.arguments.get("x-expires")) is not None:
+            self._lease = asyncio.get_running_loop().call_later(lease / 1000, self._lapse)
+
+    def _lapse(self) -> None:
+        if not self.deleted and not self.consumers:
+            self.vhost.delete_queue(self)
 
     def _next(self) -> Consumer | None:
         candidates = self.consumers[:1] if self.single_active else self.consumers
@@ -208,4 +248,5 @@ class VirtualHost:
             key = queue.arguments.get("x-dead-letter-routing-key", message.key)
             dead = message.died(queue.name, reason, exchange, key)
             for target in self.route(exchange, key):
-                target.enqueue(dead)
+                if not dead.cycles(target.name):
+                    target.enqueue(dead)

@@ -11,11 +11,12 @@ import aiormq
 import pytest
 
 from services.dev.broker import DevelopmentBroker
+from tests.eventually import PATIENCE
 
 RABBITMQ = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 REQUIRED = os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1"
 BROKERS = ["development", "rabbitmq"] if RABBITMQ or REQUIRED else ["development"]
-PATIENCE = 10.0
+NEWEST = 4
 
 
 class Background:
@@ -52,6 +53,19 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield RABBITMQ
     else:
         pytest.fail("FOLDWORK_TEST_REQUIRE_BROKERS is set, but FOLDWORK_TEST_AMQP_URL does not name a RabbitMQ")
+
+
+@pytest.fixture(scope="session")
+def generation(amqp_url: str) -> int:
+    """The major version of the RabbitMQ; the development broker does as the newest."""
+
+    async def asked() -> int:
+        connection = await aiormq.connect(amqp_url)
+        about = connection.server_properties
+        await connection.close()
+        return int(str(about["version"]).partition(".")[0]) if about["product"] == "RabbitMQ" else NEWEST
+
+    return asyncio.run(asked())
 
 
 @pytest.fixture

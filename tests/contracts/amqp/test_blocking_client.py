@@ -6,6 +6,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from tests.eventually import PATIENCE
+
 Fresh = Callable[[], str]
 
 
@@ -25,7 +27,7 @@ def test_publishes_with_confirms_and_consumes(blocking: BlockingChannel, fresh: 
         blocking.basic_publish("", queue, b"%d" % number, pika.BasicProperties(delivery_mode=2), mandatory=True)
     blocking.basic_qos(prefetch_count=3)
     seen = []
-    for method, _, body in blocking.consume(queue, inactivity_timeout=10):
+    for method, _, body in blocking.consume(queue, inactivity_timeout=PATIENCE):
         assert method is not None
         blocking.basic_ack(method.delivery_tag)
         seen.append(int(body))
@@ -55,6 +57,23 @@ def test_gets_in_batches_and_gives_back(blocking: BlockingChannel, fresh: Fresh)
     blocking.basic_nack(0, multiple=True, requeue=True)
     left = [blocking.basic_get(queue, auto_ack=True) for _ in range(2)]
     assert [(method.redelivered, body) for method, _, body in left] == [(True, b"2"), (True, b"3")]
+
+
+def test_names_may_hold_any_character(blocking: BlockingChannel, fresh: Fresh) -> None:
+    odd = "+ /=!?<>(ü)"
+    queue, exchange = f"{fresh()}{odd}", f"{fresh()}{odd}"
+    blocking.confirm_delivery()
+    blocking.exchange_declare(exchange, auto_delete=True)
+    assert blocking.queue_declare(queue, exclusive=True).method.queue == queue
+    blocking.queue_bind(queue, exchange, odd)
+    blocking.basic_publish(exchange, odd, b"1", pika.BasicProperties(reply_to=queue), mandatory=True)
+    method, properties, body = blocking.basic_get(queue, auto_ack=True)
+    assert (method.exchange, method.routing_key, properties.reply_to, body) == (exchange, odd, queue, b"1")
+    with pytest.raises(pika.exceptions.UnroutableError):
+        blocking.basic_publish(exchange, "other", b"2", mandatory=True)
+    consumed = blocking.consume(queue, auto_ack=True, inactivity_timeout=PATIENCE)
+    blocking.basic_publish(exchange, odd, b"3")
+    assert next(consumed)[2] == b"3"
 
 
 def test_large_bodies_pass_in_frames(blocking: BlockingChannel, fresh: Fresh) -> None:

@@ -10,7 +10,9 @@ import pytest
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from pamqp.commands import Basic
 
-from .conftest import PATIENCE, eventually
+from tests.eventually import PATIENCE
+
+from .conftest import eventually
 
 Fresh = Callable[[], str]
 QUORUM = {"x-queue-type": "quorum"}
@@ -319,7 +321,7 @@ async def test_an_auto_delete_queue_goes_with_its_last_consumer(channel: Abstrac
         await channel.queue_declare(queue, passive=True)
 
 
-async def test_dead_letters_say_where_they_come_from(channel: AbstractChannel, fresh: Fresh) -> None:
+async def test_dead_letters_say_where_they_come_from(channel: AbstractChannel, fresh: Fresh, generation: int) -> None:
     exchange, queue, grave = fresh(), fresh(), fresh()
     await channel.exchange_declare(exchange, exchange_type="topic")
     await channel.queue_declare(grave, exclusive=True)
@@ -337,7 +339,9 @@ async def test_dead_letters_say_where_they_come_from(channel: AbstractChannel, f
         assert (dead.body, dead.exchange, dead.routing_key, dead.redelivered) == (b"1", exchange, "dead.letter", False)
         assert (headers["mine"], dead.header.properties.message_id) == (1, "m")
         (death,) = headers["x-death"]
-        expected = {"count": round_, "reason": "rejected", "queue": queue, "exchange": exchange}
+        # Since RabbitMQ 4 a client that publishes a dead letter again makes a new message of it.
+        count = round_ if generation < 4 else 1
+        expected = {"count": count, "reason": "rejected", "queue": queue, "exchange": exchange}
         assert death == expected | {"routing-keys": ["alive"], "time": death["time"]}
         first = [headers[f"x-first-death-{name}"] for name in ("exchange", "queue", "reason")]
         assert first == [exchange, queue, "rejected"]

@@ -45,6 +45,13 @@ ON_THE_CHANNEL = {
     "publish to no exchange": (lambda q: publish(q), 404),
     "publish to an internal exchange": (
         lambda q: [Exchange.Declare(exchange=q, internal=True), *publish(q)], 403),
+    "expiration that is no number": (lambda q: publish("amq.fanout", Basic.Properties(expiration="soon")), 406),
+    "expiration below nothing": (lambda q: publish("amq.fanout", Basic.Properties(expiration="-1")), 406),
+    "expiration with a fraction": (lambda q: publish("amq.fanout", Basic.Properties(expiration="1.5")), 406),
+    "queue that expires at once": (lambda q: [Queue.Declare(queue=q, arguments={"x-expires": 0})], 406),
+    "queue that expires by a text": (lambda q: [Queue.Declare(queue=q, arguments={"x-expires": "1"})], 406),
+    "time to live below nothing": (lambda q: [Queue.Declare(queue=q, arguments={"x-message-ttl": -1})], 406),
+    "time to live that is true": (lambda q: [Queue.Declare(queue=q, arguments={"x-message-ttl": True})], 406),
     "publish for someone else": (lambda q: publish("amq.fanout", Basic.Properties(user_id="nobody")), 406),
     "ask for direct replies without a consumer": (
         lambda q: publish("amq.fanout", Basic.Properties(reply_to="amq.rabbitmq.reply-to")), 406),
@@ -113,7 +120,6 @@ ON_THE_CONNECTION = {
     "flow off": (1, lambda q: [Channel.Flow(False)], 540),
     "prefetch size": (1, lambda q: [Basic.Qos(prefetch_size=1)], 540),
     "recover without requeue": (1, lambda q: [Basic.Recover(False)], 540),
-    "unknown exchange type": (1, lambda q: [Exchange.Declare(exchange=q, exchange_type="none")], 503),
     "consumer tag used twice": (
         1, lambda q: [Queue.Declare(queue=q, exclusive=True), *[Basic.Consume(queue=q, consumer_tag="t")] * 2], 530),
     "delete a quorum queue if unused": (
@@ -150,6 +156,31 @@ async def test_ends_the_connection(amqp_url: str, fresh: Callable[[], str], case
         while not isinstance((received := (await wire.receive())[1]), commands.Connection.Close):
             assert not isinstance(received, Channel.Close)
         assert received.reply_code == code
+
+
+async def test_refuses_an_exchange_of_an_unknown_type(amqp_url: str, fresh: Callable[[], str], generation: int) -> None:
+    async with Wire(amqp_url) as wire:
+        await wire.open(channels=(1,))
+        wire.send(Exchange.Declare(exchange=fresh(), exchange_type="none"), channel=1)
+        kind, code = (commands.Connection.Close, 503) if generation < 4 else (Channel.Close, 406)
+        assert (await wire.expect(kind)).reply_code == code
+
+
+async def test_limits_the_size_of_a_message(amqp_url: str, generation: int) -> None:
+    async with Wire(amqp_url) as wire:
+        await wire.open(channels=(1, 2))
+        wire.send(commands.Confirm.Select(), channel=1)
+        await wire.expect(commands.Confirm.SelectOk)
+        most, step = 16 << 20, 131072 - 8
+        wire.send(Basic.Publish(routing_key="nobody"), *content(None, bytes(most), step), channel=1)
+        await wire.expect(Basic.Ack)
+        wire.send(Basic.Publish(routing_key="nobody"), *content(None, bytes(most + 1), step), channel=1)
+        if generation < 4:
+            await wire.expect(Basic.Ack)
+        else:
+            assert (await wire.expect(Channel.Close)).reply_code == 406
+        wire.send(Basic.Qos(prefetch_count=1), channel=2)
+        await wire.expect(Basic.QosOk)
 
 
 async def test_names_the_method_that_ended_the_connection(amqp_url: str) -> None:

@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from pamqp import base, body, commands, frame, header, heartbeat
 
+from tests.eventually import PATIENCE
+
 EVERY_CAPABILITY = {"authentication_failure_close": True, "consumer_cancel_notify": True, "basic.nack": True}
 
 
@@ -43,7 +45,7 @@ class Wire:
         """The next frame and its channel, heartbeats left out; EOFError when the server hung up."""
         while True:
             try:
-                head = await asyncio.wait_for(self.reader.readexactly(7), 10)
+                head = await asyncio.wait_for(self.reader.readexactly(7), PATIENCE)
                 rest = await self.reader.readexactly(struct.unpack(">I", head[3:])[0] + 1)
             except (asyncio.IncompleteReadError, ConnectionError) as error:
                 raise EOFError from error
