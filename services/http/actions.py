@@ -94,11 +94,7 @@ async def command(
     models: Iterable[str] = MODELS,
 ) -> Answered:
     """Give a command and wait for its answer and these read models; raises `Refused` with the command's refusal."""
-    body = msgspec.json.encode(data)
-    # What a worker would dead-letter without an answer is refused here.
-    messages.parse_data(name, body)
-    limit = service.settings.command_limit
-    answered = await give(service, outgoing(caller, name, body, limit, idempotency_key=key, routing_key=route), models)
+    answered = await give(service, outgoing(service, caller, name, data, route, idempotency_key=key), models)
     reply = answered.reply
     if reply is not None and reply.error is not None:
         raise Refused(reply.error.code, reply.error.detail, reply.error.pointer)

@@ -22,7 +22,7 @@ from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Table, install
 from services.http.field import api as field
 from services.http.field.errors import failed
-from services.http.guard import Envelope, Guard
+from services.http.guard import Envelope, Guard, failure
 from services.http.operations import Broker, Readiness, handlers
 from services.http.problems import Refused, problem
 from services.http.service import Sender, Service, make_service
@@ -88,6 +88,7 @@ def create_app(
     )
     app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
     app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Exception, _failed)
     parts = (commands, queries, events, directory_entries, field, dispatch, workflow)
     endpoints = [endpoint for part in parts for endpoint in part.endpoints(service)]
     app.table = install(app, endpoints, service.gate, settings.http_body_limit)
@@ -109,6 +110,11 @@ def _lifespan(service: Service, queue: Broker) -> Lifespan[FastAPI]:
                 await queue.close()
 
     return lifespan
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer what failed below FastAPI's own stack, which would say it in plain text; the guard logs it."""
+    return envelope(request.url.path)(failure())
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

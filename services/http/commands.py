@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,12 +16,11 @@ from services.http.actions import route_of
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused, problem
 from services.http.service import Service
-from services.http.writes import Answered, give, idempotency_key, outgoing, receipt_path
+from services.http.writes import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
 from services.intake.sender import Outgoing
 from services.messages import Malformed
 
 _KEYS = ("type", "data", "id", "actor", "expected_version", "routing_key")
-_MOST_ROUTING_KEY = 255
 _RECEIPT = (
     "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"
     " WHERE tenant = %s AND command_id = %s"
@@ -63,29 +61,29 @@ async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoi
         raise Refused("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
     if not isinstance(data, dict):
         raise Refused("wrong-shape", "data is an object", "/data")
-    encoded = msgspec.json.encode(data)
-    try:
-        messages.parse_data(name, encoded)
-    except Malformed as error:
-        raise Refused(error.code, error.detail, f"/data{error.pointer}") from None
-    rest: dict[str, Any] = {"actor": _actor(call, body.get("actor"))}
-    if body.get("id") is not None:
-        rest["command_id"] = body["id"]
-    expected = body.get("expected_version")
+    command_id, expected = body.get("id"), body.get("expected_version")
+    if command_id is not None and not isinstance(command_id, str):
+        raise Refused("wrong-shape", "an id is a text", "/id")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
         raise Refused("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
-    command = outgoing(
-        call.caller,
-        name,
-        encoded,
-        service.settings.command_limit,
-        expected_version=expected,
-        idempotency_key=idempotency_key(),
-        routing_key=await _routing_key(service, call, body, name, data),
-        **rest,
-    )
-    _demand_headers(command)
-    return command
+    try:
+        return outgoing(
+            service,
+            call.caller,
+            name,
+            data,
+            await _routing_key(service, call, body, name, data),
+            actor=_actor(call, body.get("actor")),
+            expected_version=expected,
+            idempotency_key=idempotency_key(),
+            **({} if command_id is None else {"command_id": command_id}),
+        )
+    except Malformed as error:
+        if error.code == "bad-message-id":
+            raise Refused("wrong-shape", error.detail, "/id") from None
+        if error.code == "bad-header":
+            raise
+        raise Refused(error.code, error.detail, f"/data{error.pointer}") from None
 
 
 def _actor(call: Call, wanted: Any) -> str:
@@ -104,28 +102,9 @@ async def _routing_key(service: Service, call: Call, body: dict[str, Any], name:
     wanted = body.get("routing_key")
     if wanted is None:
         return await route_of(service, call.caller.tenant, name, data)
-    if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= _MOST_ROUTING_KEY:
-        raise Refused("wrong-shape", f"routing_key is a text of 1 to {_MOST_ROUTING_KEY} bytes", "/routing_key")
+    if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= MAX_ROUTING_KEY:
+        raise Refused("wrong-shape", f"routing_key is a text of 1 to {MAX_ROUTING_KEY} bytes", "/routing_key")
     return wanted
-
-
-def _demand_headers(command: Outgoing) -> None:
-    """Let the wire contract itself say what a worker would not take."""
-    properties = SimpleNamespace(
-        message_id=command.command_id,
-        message_type=command.name,
-        headers=command.headers(),
-        reply_to=None,
-        correlation_id=None,
-    )
-    try:
-        if not isinstance(command.command_id, str):
-            raise Malformed("bad-message-id", "an id is a text")
-        messages.parse_headers(properties)
-    except Malformed as error:
-        pointer = "/id" if error.code == "bad-message-id" else error.pointer
-        code = "wrong-shape" if error.code == "bad-message-id" else error.code
-        raise Refused(code, error.detail, pointer) from None
 
 
 def _answer(answered: Answered) -> Response:

@@ -26,6 +26,8 @@ JSON = "application/json"
 _MOST_PARAMETERS = 100
 # Positions are 64-bit numbers.
 _MOST = 2**63 - 1
+# What a parameter that is no number of its range is refused with; any other is a limit.
+_CODES = {"min_position": "bad-position", "after": "bad-position", "cursor": "bad-cursor"}
 
 
 @dataclass(slots=True)
@@ -68,8 +70,8 @@ class Call:
         kind = (header(b"content-type") or "").partition(";")[0].strip().lower()
         if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
             raise Refused("unsupported-media-type", "send the body as application/json", parameter="Content-Type")
-        length = header(b"content-length") or ""
-        if length.isascii() and length.isdigit() and int(length) > self.body_limit:
+        length = (header(b"content-length") or "").lstrip("0")
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self.body_limit):
             raise self._too_large()
         chunks, size = [], 0
         while True:
@@ -118,7 +120,7 @@ def number(parameters: dict[str, list[str]], name: str, default: int, least: int
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
-        code = {"min_position": "bad-position", "after": "bad-position"}.get(name, "bad-limit")
+        code = _CODES.get(name, "bad-limit")
         raise Refused(code, f"{name} is a whole number from {least} to {most}", parameter=name)
     return int(text)
 

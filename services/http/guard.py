@@ -63,13 +63,15 @@ class Guard:
         CURRENT.set(exchange)
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id, traceparent=exchange.traceparent)
         tagged = (b"x-request-id", exchange.request_id.encode())
-        status = 0
+        status, over = 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, over
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), tagged]
+            else:
+                over = not message.get("more_body", False)
             await send(message)
 
         path: str = scope["path"]
@@ -86,9 +88,11 @@ class Guard:
             # What went wrong is for the log alone, and as text: a renderer might show local values, such as a token.
             self._log.error("a request failed", method=scope["method"], path=path, trace=traceback.format_exc())
             if status:
-                raise
-            refused = Refused("internal", f"something went wrong; its request id is {exchange.request_id}")
-            await self._envelope(path)(refused)(scope, receive, answer)
+                # Who answered with the failure and raised it all the same left nothing to be done.
+                if not over:
+                    raise
+            else:
+                await self._envelope(path)(failure())(scope, receive, answer)
         finally:
             self._now -= counted
             self._metrics.served(scope, status, time.perf_counter() - began)
@@ -100,6 +104,11 @@ def _exchange(headers: dict[bytes, bytes]) -> Exchange:
     trace = headers.get(b"traceparent")
     traceparent = trace.decode() if trace is not None and _TRACEPARENT.match(trace) else None
     return Exchange(request_id, traceparent, headers)
+
+
+def failure() -> Refused:
+    """Return what a caller is told of a request that failed unexpectedly."""
+    return Refused("internal", f"something went wrong; its request id is {CURRENT.get().request_id}")
 
 
 def current() -> Exchange:

@@ -26,6 +26,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "bad-filter": 400,
     "bad-sort": 400,
     "bad-limit": 400,
+    "bad-offset": 400,
     "bad-cursor": 400,
     "bad-position": 400,
     "position-beyond-head": 400,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 import uuid_utils
 
 from domain.recorded import Recorded
+from services import messages
 from services.http.auth import Caller
 from services.http.guard import CURRENT, header
 from services.http.problems import RETRY_SOON, Refused, unavailable
@@ -20,7 +22,8 @@ from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
 from services.store.log import LogRow
 
-_MOST_KEY = 255
+MAX_ROUTING_KEY = 255
+_MAX_KEY = 255
 _EVENTS = (
     "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
     " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
@@ -56,8 +59,8 @@ def idempotency_key() -> str | None:
     key = header(b"idempotency-key")
     if key is None:
         return None
-    if not 1 <= len(key) <= _MOST_KEY or not all(" " <= mark <= "~" for mark in key):
-        detail = f"a key is 1 to {_MOST_KEY} printable ASCII characters"
+    if not 1 <= len(key) <= _MAX_KEY or not all(" " <= mark <= "~" for mark in key):
+        detail = f"a key is 1 to {_MAX_KEY} printable ASCII characters"
         raise Refused("bad-header", detail, parameter="Idempotency-Key")
     return key
 
@@ -67,12 +70,35 @@ def key_route(key: str) -> str:
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-def outgoing(caller: Caller, name: str, body: bytes, limit: int, **rest: Any) -> Outgoing:
-    """Return a command of this caller; refuses one that the workers would not take for its size."""
+def outgoing(
+    service: Service, caller: Caller, name: str, data: Mapping[str, Any], routing_key: str, **rest: Any
+) -> Outgoing:
+    """Return a command of this caller, as good as taken: whatever a worker would dead-letter is refused here.
+
+    Raises `Refused` for its size, and `Malformed` as the wire contract does. What cannot be a routing key is left out,
+    since a wrong one only makes a command slower.
+    """
+    body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:
         raise Refused("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
+    messages.parse_data(name, body)
+    if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
+        routing_key = "new"
     rest.setdefault("actor", caller.actor)
-    return Outgoing(name, body, caller.tenant, traceparent=CURRENT.get().traceparent, **rest)
+    traceparent = CURRENT.get().traceparent
+    command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
+    messages.parse_headers(_Properties(command.command_id, name, command.headers()))
+    return command
+
+
+class _Properties(NamedTuple):
+    """The AMQP properties of a command that is still to be sent, as the wire contract reads them."""
+
+    message_id: str
+    message_type: str
+    headers: Mapping[str, Any]
+    reply_to: str | None = None
+    correlation_id: str | None = None
 
 
 async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) -> Answered:
@@ -82,7 +108,7 @@ async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     try:
         reply = await service.sender.send(command, service.settings.reply_timeout)
     except Unconfirmed:
-        receipt = {"Location": f"/v1/commands/{command.command_id}"}
+        receipt = {"Location": receipt_path(command.command_id)}
         detail = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key or id"
         raise Refused("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
     except NotSent:

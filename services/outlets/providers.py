@@ -25,8 +25,8 @@ import structlog
 from domain.plan import Provider
 from services.settings import Settings
 
-MOST_ANSWER = 64 * 1024
-MOST_SAID = 200
+MAX_ANSWER = 64 * 1024
+MAX_SAID = 200
 # A name may stand for many addresses; a call has time for a few.
 _MOST_ADDRESSES = 4
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -124,9 +124,10 @@ class Providers:
             async with asyncio.timeout_at(deadline):
                 response = await self._answered(call)
             try:
-                return await _outcome(response, deadline)
+                return _outcome(response.status_code, await _told(response, deadline))
             finally:
-                await response.aclose()
+                with suppress(httpx.HTTPError, OSError):
+                    await response.aclose()
         except _Refused as refused:
             return Outcome(False, None, refused.code, str(refused))
         except (TimeoutError, httpx.TimeoutException):
@@ -230,36 +231,36 @@ async def _resolved(host: str, port: int) -> list[str]:
     return addresses
 
 
-async def _outcome(response: httpx.Response, deadline: float) -> Outcome:
-    answer: Mapping[str, Any] = {}
-    # The status says what became of the task; what the body would add is not worth calling again.
-    with suppress(httpx.TransportError, TimeoutError):
+def _outcome(status: int, told: Mapping[str, Any]) -> Outcome:
+    if 200 <= status <= 299:
+        return Outcome(True, next((text for name in ("id", "reference") if (text := _reference(told.get(name)))), None))
+    message = f"the provider answered {status}"
+    more = next((text for name in ("message", "error", "detail") if (text := _text(told.get(name)))), None)
+    return Outcome(False, None, f"http-{status}", message if more is None else f"{message}: {more}")
+
+
+async def _told(response: httpx.Response, deadline: float) -> Mapping[str, Any]:
+    """Return the JSON object in an answer's body; an empty one when it holds nothing of use, whatever the reason."""
+    # The status alone says what became of the task, so nothing in the body, nor the way it ends, may raise.
+    try:
         async with asyncio.timeout_at(deadline):
-            answer = _object(await _body(response))
-    if response.is_success:
-        reference = next((text for name in ("id", "reference") if (text := _text(answer.get(name)))), None)
-        return Outcome(True, reference)
-    told = next((text for name in ("message", "error", "detail") if (text := _text(answer.get(name)))), None)
-    message = f"the provider answered {response.status_code}"
-    return Outcome(False, None, f"http-{response.status_code}", message if told is None else f"{message}: {told}")
+            value = msgspec.json.decode(await _body(response))
+    except (httpx.HTTPError, TimeoutError, OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """Return the answer's body, nothing of one that is too long."""
-    body = b""
-    async for part in response.aiter_raw(MOST_ANSWER):
+    """Return the answer's body as it was sent, nothing of one that is too long.
+
+    It is not decompressed: no encoding was asked for, and a few bytes could become gigabytes.
+    """
+    body = bytearray()
+    async for part in response.aiter_raw(MAX_ANSWER):
         body += part
-        if len(body) > MOST_ANSWER:
+        if len(body) > MAX_ANSWER:
             return b""
-    return body
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return bytes(body)
 
 
 def _text(value: Any) -> str | None:
@@ -268,6 +269,12 @@ def _text(value: Any) -> str | None:
     return said(str(value)) or None
 
 
+def _reference(value: Any) -> str | None:
+    """Return the provider's own name of the task; a part of a longer one would name nothing."""
+    text = _text(value)
+    return text if text is not None and text == str(value).strip() else None
+
+
 def said(text: str) -> str:
     """Return another's words as they can be recorded: printable, and not too many."""
-    return "".join(mark if mark.isprintable() else " " for mark in text[:MOST_SAID]).strip()
+    return "".join(mark if mark.isprintable() else " " for mark in text[:MAX_SAID]).strip()

@@ -193,7 +193,7 @@ def token(*parts: Any) -> str:
 def test_a_garbled_cursor_or_one_of_another_sort_is_refused(garbled: str) -> None:
     with pytest.raises(BadQuery) as refused:
         tasks.page("acme", {}, after=garbled)
-    assert (refused.value.code, refused.value.parameter) == ("bad-cursor", "after")
+    assert (refused.value.code, refused.value.parameter) == ("bad-cursor", "cursor")
 
 
 @pytest.mark.parametrize(

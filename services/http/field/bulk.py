@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
 from services import messages
@@ -142,11 +141,8 @@ def _prepare(service: Service, call: Call, item: _Item, task: dict[str, Any], ke
         mark = hashlib.sha256(f"{call.caller.tenant}\0{key}\0{item.ref}".encode()).hexdigest()
         item.id = mark[:32]
         rest["idempotency_key"] = f"bulk-{mark}"
-    body = msgspec.json.encode({"id": item.id, **new_task(task)})
-    # What a worker would dead-letter without an answer is refused here.
-    messages.parse_data("task.create", body)
-    limit = service.settings.command_limit
-    item.command = outgoing(call.caller, "task.create", body, limit, routing_key=item.id, **rest)
+    data = {"id": item.id, **new_task(task)}
+    item.command = outgoing(service, call.caller, "task.create", data, item.id, **rest)
 
 
 async def _send(service: Service, items: list[_Item], deadline: float, *, wait: bool) -> None:

@@ -116,7 +116,7 @@ class InProcess:
         if self._store is None:
             self._store = EventStore(self._url)
         worker = Worker(self._store, lambda: NOW, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers))
-        outcomes = worker.run([_incoming(outgoing) for outgoing in batch])
+        outcomes = worker.run([incoming(outgoing) for outgoing in batch])
         for outcome in outcomes:
             if outcome.failure is not None:
                 raise outcome.failure
@@ -140,7 +140,8 @@ class InProcess:
                     conn.execute("UPDATE followers SET position = %s WHERE name = %s", (rows[-1].position, name))
 
 
-def _incoming(outgoing: Outgoing) -> messages.Incoming:
+def incoming(outgoing: Outgoing) -> messages.Incoming:
+    """Return a command as a worker reads it; raises `Malformed` for what it would dead-letter."""
     properties = SimpleNamespace(
         message_id=outgoing.command_id,
         message_type=outgoing.name,

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from services.intake.sender import Outgoing, Unconfirmed
+from services.messages import Reply
 from tests.services.http.house import House, problem, with_activity, with_workflow
 
 DEFINE: dict[str, Any] = {
@@ -161,3 +163,27 @@ async def test_what_is_no_command_is_refused_before_it_is_sent(
 async def test_a_question_with_unknown_parameters_is_refused(house: House) -> None:
     problem(await house.post("/v1/commands?dry_run=1", DEFINE), 400, "unknown-parameter", parameter="dry_run")
     problem(await house.get("/v1/commands/c1?wait=1"), 400, "unknown-parameter", parameter="wait")
+
+
+async def test_an_id_of_any_length_goes_to_a_queue(house: House) -> None:
+    """AMQP takes routing keys of up to 255 bytes; what cannot be one must not break the publishing."""
+    for entry_id in ("x" * 300, "\u00e9" * 200, ""):
+        response = await house.post("/v1/commands", {"type": "task.create", "data": {"id": entry_id}})
+        assert 400 <= response.status_code < 500, response.text
+    assert [
+        command.routing_key for command in house.sender.sent if not 1 <= len(command.routing_key.encode()) <= 255
+    ] == []
+
+
+async def test_a_command_that_may_have_been_taken_says_where_its_receipt_lies(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unconfirmed(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        raise Unconfirmed("who knows")
+
+    monkeypatch.setattr(house.sender, "send", unconfirmed)
+    response = await house.post("/v1/commands", {"type": "task.create", "data": {}, "id": "a/b?c#d%20e"})
+    problem(response, 503, "unavailable")
+    location = response.headers["location"]
+    assert location == "/v1/commands/a%2Fb%3Fc%23d%2520e"
+    problem(await house.get(location), 404, "unknown-or-undecided")

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.http.database import Database, Rows
 from services.intake.sender import Outgoing
 from services.messages import Reply
 from tests.services.http.house import House, field_failure, opened, problem
+from tests.services.http.ugly import demand_envelope
 
 COMMAND = {"type": "task.create", "data": {}}
 
@@ -119,3 +121,22 @@ async def test_what_fails_inside_stays_inside(house: House, capsys: pytest.Captu
     assert "secret" not in field_failure(await house.post("/api/v3/activity", body), 500, "server-001")
     said = capsys.readouterr()
     assert "the secret of the inside" in said.out + said.err
+
+
+@pytest.mark.parametrize("path", ["/v1/directory/hub", "/v1/directory/hub/h1", "/api/v3/task/t1", "/api/activities/a1"])
+async def test_what_fails_is_said_in_the_dialect_however_the_path_was_found(
+    house: House, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of two parts go through FastAPI's own stack, which would answer in plain text."""
+
+    async def fetch(self: Database, *_: object) -> Rows:
+        raise ZeroDivisionError("the secret of the inside")
+
+    headers = house.by()
+    assert (await house.client.get("/v1/events", headers=headers)).status_code == 200
+    monkeypatch.setattr(Database, "fetch", fetch)
+    response = await house.client.get(path, headers=headers)
+    assert response.status_code == 500
+    demand_envelope(path, response)
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] in response.text

@@ -114,7 +114,7 @@ async def test_filters(house: House) -> None:
         ("limit=0", "bad-limit", "limit"),
         ("limit=501", "bad-limit", "limit"),
         ("limit=1&limit=2", "bad-filter", "limit"),
-        ("cursor=x", "bad-cursor", "after"),
+        ("cursor=x", "bad-cursor", "cursor"),
         ("status=%00", "bad-filter", "status"),
         ("overdue=maybe", "bad-filter", "overdue"),
         ("created_at__gte=now", "bad-filter", "created_at__gte"),

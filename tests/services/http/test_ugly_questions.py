@@ -1,0 +1,127 @@
+"""Every question with every ugly value: an answer or a refusal in the dialect's own words, never a failure."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from projections.conditions import OPERATORS
+from services.http.workflow.questions import FILTERS
+from tests.services.http.house import House, problem, with_activity, with_workflow
+from tests.services.http.ugly import RAW, TEXTS, Json, demand_envelope, operations
+
+QUESTIONS = operations("get")
+LISTS = [path for _, path, said in QUESTIONS if any(one["name"] == "cursor" for one in said.get("parameters", ()))]
+SORTED = ("/v1/activities", "/v1/tasks")
+HERE = {"{kind}": "hub", "{id}": "a1"}
+SORTS = ("-created_at", "created_at", "-updated_at", "start", "-end", "title", "x", "\ud800", "\0" * 500)
+# What could stand in a cursor where the value of the sort belongs.
+KEYS = (
+    *("2025-10-31 01:50:00+00", "infinity", "-infinity", "now", "epoch", "", "x", "a\0b", "\ud800", "x" * 1001),
+    *("2025-W01-1T00:00:00+00:00", "20251031T010000Z", "2025-10-31T24:00:00Z", "2025-10-31T01:00:00,5Z"),
+    *("2025-10-31T01:00:00+23:59", "2025-10-31T01:00:00+23:59:59.999999", "2025-10-31T01:00:00"),
+    *("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "10000-01-01T00:00:00Z"),
+)
+
+
+def _cursor(*values: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def _raw(body: bytes) -> str:
+    return base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+
+CURSORS = (
+    *(_cursor(sort, key, "a1") for sort in SORTS for key in KEYS),
+    *(_cursor("-created_at", "infinity", last) for last in ("no id", "\0", "", "x" * 65, "\ud800")),
+    *(_cursor(), _cursor(1, 2, 3), _cursor("-created_at", None, "a1"), _cursor("-created_at", "infinity", "a1", "b")),
+    *(_raw(b"\xff\xfe"), _raw(b"{}"), _raw(b"null"), _raw(b"[" * 30_000), _raw(b'["a","b","c",' + b"[" * 30_000)),
+    *("!!!", "=", "====", "a", "\u00e9", "\0", "9" * 20, "9" * 5000, "-1", "no id", ",", "null"),
+)
+
+
+def _address(path: str) -> str:
+    for part, value in HERE.items():
+        path = path.replace(part, value)
+    return path
+
+
+async def _demand_answer(house: House, path: str, address: str) -> None:
+    response = await house.get(address)
+    assert response.status_code < 500, f"{address[:300]}: {response.text}"
+    if response.status_code >= 400:
+        demand_envelope(path, response)
+
+
+@pytest.fixture
+def scene(house: House) -> House:
+    """A house with something of each kind, so that every question has rows to look at."""
+    house.command("directory.register", {"kind": "hub", "id": "a1"})
+    with_workflow(house)
+    with_activity(house)
+    house.command("task.save", {"id": "a1-t1", "data": {"a": 1.5, "b": "\U0001f600", "c": [None, {"d": 2**62}]}})
+    house.command("task.create", {"id": "a1", "title": "\u00c4", "start": "0001-01-01T00:00:00Z"})
+    return house
+
+
+@pytest.mark.parametrize(("path", "said"), [each[1:] for each in QUESTIONS], ids=[each[1] for each in QUESTIONS])
+async def test_no_value_of_a_parameter_makes_a_question_fail(scene: House, path: str, said: Json) -> None:
+    names = [
+        one["name"] for one in said.get("parameters", ()) if one["in"] == "query" and "[\u2026]" not in one["name"]
+    ]
+    for name in (*names, "no such parameter", "\0"):
+        for value in (*map(quote, TEXTS), *RAW):
+            await _demand_answer(scene, path, f"{_address(path)}?{quote(name, safe='')}={value}")
+
+
+@pytest.mark.parametrize("path", [path for _, path, _ in QUESTIONS if "{" in path])
+async def test_no_part_of_a_path_makes_a_question_fail(scene: House, path: str) -> None:
+    for part in HERE:
+        for value in (*(quote(text, safe="")[:20_000] for text in TEXTS), *RAW, "..%2f"):
+            await _demand_answer(scene, path, _address(path.replace(part, value)))
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_a_cursor_made_by_hand_is_refused_or_goes_on_from_there(scene: House, path: str) -> None:
+    sorts = ("", "&sort=created_at", "&sort=title", "&sort=-end", "&sort=start") if path in SORTED else ("",)
+    for cursor in CURSORS:
+        for sort in sorts:
+            address = f"{_address(path)}?cursor={quote(cursor)}{sort}"
+            response = await scene.get(address)
+            assert response.status_code in (200, 400), f"{cursor[:100]}{sort}: {response.text}"
+            if response.status_code == 400:
+                problem(response, 400, "bad-cursor", parameter="cursor")
+
+
+@pytest.mark.parametrize("path", SORTED)
+@pytest.mark.parametrize("sort", ["created_at", "-updated_at", "start", "-end", "title", "-title"])
+async def test_a_cursor_that_was_given_out_goes_on_where_the_page_ended(house: House, path: str, sort: str) -> None:
+    with_workflow(house)
+    times = ("0001-01-01T00:00:00Z", "2025-10-31T01:00:00.123456+07:00", "9999-12-31T23:59:59.999999Z", None)
+    for number, end in enumerate(times):
+        ends = {} if end is None else {"end": end, "start": end}
+        tasks = [{"id": f"a{number}-t1", "title": f"\U0001f600{number}", **ends}, {"id": f"a{number}-t2"}]
+        new = {"id": f"a{number}", "workflow_id": "w1", "tasks": tasks, "title": f"'\\{number}"}
+        house.command("activity.create", new)
+    whole = [one["id"] for one in (await house.get(f"{path}?sort={sort}")).json()["data"]]
+    seen: list[str] = []
+    follow = f"{path}?sort={sort}&limit=1"
+    while follow is not None:
+        page = (await house.get(follow)).json()
+        seen += [one["id"] for one in page["data"]]
+        follow = page["next"]
+    assert seen == whole
+
+
+@pytest.mark.parametrize("name", FILTERS)
+async def test_every_filter_of_the_workflow_dialect_can_be_answered(scene: House, name: str) -> None:
+    path = "/api/v3/workflow/activities"
+    for operator in ("", *(f"__{operator}" for operator in OPERATORS)):
+        parameter = quote(f"filter[{name}{operator}]", safe="")
+        for value in (*map(quote, TEXTS), *RAW):
+            await _demand_answer(scene, path, f"{path}?{parameter}={value}")
