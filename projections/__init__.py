@@ -33,6 +33,7 @@ class ReadModel(Protocol):
     `TABLES` and `INDEXES` are statements with `{suffix}` in each name; `VIEWS` the stems of the tables' names; `EVENTS`
     the names of the events that it reads. One whose rows others mark has `CARRY`, which takes the marks from the tables
     `{old}` over to those of `{suffix}`. One that only passes events on has `AS_STORED`, and gets their data as JSON.
+    One whose documents are made of an activity's and its tasks' events together has `BY_ACTIVITY`.
     """
 
     NAME: str
@@ -122,6 +123,17 @@ def begin_build(conn: psycopg.Connection[Any], model: ReadModel, of: str | None 
     conn.execute("DELETE FROM followers WHERE name = %s", (follower_name(model, new),))
     _enlist(conn, model, new)
     return new
+
+
+def begin_again(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Empty the tables that are being built, and let them have their indexes while they are filled from the start."""
+    name = follower_name(model, of)
+    conn.execute("SELECT FROM followers WHERE name = %s FOR UPDATE", (name,))
+    for stem in model.VIEWS:
+        conn.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(f"{stem}_{of}")))
+    create_indexes(conn, model, of)
+    conn.execute("DELETE FROM held_entities WHERE follower = %s", (name,))
+    conn.execute("UPDATE followers SET position = 0, held = held + 1 WHERE name = %s", (name,))
 
 
 def needs_build(conn: psycopg.Connection[Any], model: ReadModel) -> bool:

@@ -33,6 +33,7 @@ NAME = "activities"
 VERSION = 2
 VIEWS: tuple[str, ...] = ("activities",)
 EVENTS = TASK_EVENTS | {"activity.created", "activity.fields-changed", "activity.canceled"}
+BY_ACTIVITY = True
 
 TABLES = """
 CREATE TABLE activities_{suffix} (

@@ -26,6 +26,12 @@ class Metrics:
         self.halted = Gauge(
             "foldwork_follower_halted", "1 while a follower is halted by an event", ["follower"], registry=self.registry
         )
+        self.held = Gauge(
+            "foldwork_follower_held_back",
+            "Entities that a follower holds back, each by an event that it cannot take",
+            ["follower"],
+            registry=self.registry,
+        )
         self.up = Gauge(
             "foldwork_up", "1 while a part that this process needs is there", ["part"], registry=self.registry
         )
@@ -56,11 +62,12 @@ class Metrics:
         known[0].inc()
         known[1].observe(seconds)
 
-    def followers(self, head: int, followers: Mapping[str, tuple[int, int | None]]) -> None:
-        """Take over every follower's position and where it is halted."""
-        for name, (position, halted_at) in followers.items():
+    def followers(self, head: int, followers: Mapping[str, tuple[int, int | None, int]]) -> None:
+        """Take over every follower's position, where it is halted, and how many entities it holds back."""
+        for name, (position, halted_at, held) in followers.items():
             self.lag.labels(name).set(max(0, head - position))
             self.halted.labels(name).set(halted_at is not None)
+            self.held.labels(name).set(held)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text form, those of the other roles of this process included."""

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -28,8 +29,13 @@ _FRESH = 0.5
 _FOLLOWERS = (
     "SELECT f.name, f.position, f.halted_at,"
     " NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> r.name || '_' ||"
-    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events)"
+    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events), f.held"
     " FROM followers AS f"
+)
+# Nobody asks unless a follower has held something back at some time. The error's text may hold a tenant's data.
+_HELD = (
+    "SELECT e.follower, count(*), min(e.since), min(e.position),"
+    " (array_agg(split_part(e.error, ':', 1) ORDER BY e.since, e.position))[1] FROM held_entities AS e GROUP BY 1"
 )
 _UNFOLLOWED = (
     "SELECT r.name || '_' || r.serving FROM read_models AS r"
@@ -78,15 +84,18 @@ class Readiness:
         followers: dict[str, Part] = parts.get("followers", {})
         missing = [name for name, part in parts.items() if name != "followers" and not part["ready"]]
         missing += [name for name, part in followers.items() if not part["ready"]]
+        degraded = [name for name, part in followers.items() if "held_back" in part]
         for name, part in parts.items():
             if name != "followers":
                 self.metrics.up.labels(name).set(part["ready"])
-        return not missing, {"status": "not ready" if missing else "ready", "not_ready": missing, **parts}
+        status = "not ready" if missing else "degraded" if degraded else "ready"
+        return not missing, {"status": status, "not_ready": missing, "degraded": degraded, **parts}
 
     async def _stored(self) -> Part:
         try:
             rows = await self.database.fetch(_FOLLOWERS, (), _TIMEOUT)
             unfollowed = await self.database.fetch(_UNFOLLOWED, (), _TIMEOUT)
+            held = await self.database.fetch(_HELD, (), _TIMEOUT) if any(row[5] for row in rows) else []
         except Refused as refused:
             return {"database": {"ready": False, "detail": refused.detail}}
         except psycopg.Error:
@@ -94,12 +103,15 @@ class Readiness:
         followers: dict[str, Part] = {
             name: {"ready": False, "detail": "nothing fills this read model"} for (name,) in unfollowed
         }
+        waiting = {name: _held_back(*rest) for name, *rest in held}
         figures = {}
-        for name, position, halted_at, counts, head in rows:
+        for name, position, halted_at, counts, head, _ in rows:
             lag = max(0, head - position)
-            figures[name] = (position, halted_at)
+            figures[name] = (position, halted_at, waiting[name]["entities"] if name in waiting else 0)
             fine = not counts or (halted_at is None and lag <= self.ready_lag)
             followers[name] = {"ready": fine, "position": position, "lag": lag, "halted_at": halted_at}
+            if name in waiting:
+                followers[name]["held_back"] = waiting[name]
             if not counts:
                 followers[name]["serving"] = False
         self.metrics.followers(rows[0][4] if rows else 0, figures)
@@ -111,6 +123,10 @@ class Readiness:
         except BrokerAway as error:
             return {"broker": {"ready": False, "detail": str(error)}, "consumers": {"ready": False}}
         return {"broker": {"ready": True}, "consumers": {"ready": count > 0, "count": count}}
+
+
+def _held_back(entities: int, since: datetime, position: int, error: str) -> Part:
+    return {"entities": entities, "since": since, "position": position, "error": error}
 
 
 async def _in_time(name: str, asked: Awaitable[Part]) -> Part:

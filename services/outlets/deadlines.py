@@ -1,7 +1,8 @@
 """The waker: it sends a command for each deadline that is due, fairly between tenants, until the deadline is gone.
 
 A row is locked, its command is sent, and once the broker has it the row is marked in the same transaction. A crash in
-between sends the same id again, which the ledger knows; what was lost on its way is sent anew after a while.
+between sends the same id again, which the ledger knows; what was lost on its way is sent anew after a while. A command
+that cannot be sent for what it is keeps no other from being sent.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from projections import deadlines
 from services.intake.sender import Outgoing
 from services.outlets import due
 from services.store.connect import Backoff, connect
-from services.store.follower import OutsideUnavailable
+from services.store.failures import UNAVAILABLE, passes, told
 
 NAME = "waker"
 # A round sends so many of each tenant's, for so many tenants; a short rest leaves the workers to others as well.
@@ -36,12 +37,15 @@ _ELSEWHERE = 0.2
 
 # Never change it: ids of commands that were recorded are made from it.
 _NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
-_MARK = """
-UPDATE deadlines AS d SET sends = d.sends + 1,
-    wake_at = now() + interval '1 second'
-        * least(CASE d.kind WHEN 'dispatch' THEN %s ELSE %s END, %s * 2.0 ^ least(d.sends, 20))
+_UPDATE = """
+UPDATE deadlines AS d SET sends = d.sends + 1, wake_at = now() + interval '1 second' * {seconds}
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)
 WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"""
+_MARK = _UPDATE.format(
+    seconds=f"least(CASE d.kind WHEN 'dispatch' THEN {LONGEST_OF_DISPATCH} ELSE {LONGEST_RESEND} END,"
+    f" {RESEND} * 2.0 ^ least(d.sends, 20))"
+)
+_PUT_OFF = _UPDATE.format(seconds=LONGEST_RESEND)
 
 Send = Callable[[Sequence[Outgoing]], object]
 _encode = msgspec.json.Encoder().encode
@@ -113,7 +117,7 @@ class Waker:
                 with connect(database_url, NAME, statement_timeout, autocommit=True) as conn:
                     conn.execute(f"LISTEN {deadlines.CHANNEL}")
                     self._work(conn, backoff)
-            except (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable) as error:
+            except UNAVAILABLE as error:
                 self.connected = False
                 backoff.lost(error)
                 self.stopped.wait(backoff.next_wait())
@@ -150,12 +154,30 @@ class Waker:
         with conn.transaction():
             found = self._due(conn)
             if found:
-                self._send([command_for(each) for each in found])
+                refused = self._send_all(found)
                 self._on_sent()
-                keys = [list(part) for part in zip(*(each.key for each in found), strict=True)]
-                conn.execute(_MARK, (LONGEST_OF_DISPATCH, LONGEST_RESEND, RESEND, *keys), prepare=False)
+                for statement, rows in ((_MARK, [row for row in found if row not in refused]), (_PUT_OFF, refused)):
+                    if rows:
+                        conn.execute(statement, [list(part) for part in zip(*(each.key for each in rows), strict=True)])
                 sent = len(found)
         return REST if sent else min(self._poll, _ELSEWHERE)
+
+    def _send_all(self, rows: Sequence[DueRow]) -> list[DueRow]:
+        """Send the commands of these rows, and return the rows whose command cannot be sent for what it is."""
+        try:
+            self._send([command_for(each) for each in rows])
+        except Exception as error:
+            if passes(error):
+                raise
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return self._send_all(rows[:half]) + self._send_all(rows[half:])
+            row = rows[0]
+            self._log.error(
+                "command cannot be sent", tenant=row.tenant, task=row.task_id, kind=row.kind, error=told(error)
+            )
+            return [row]
+        return []
 
     def _due(self, conn: psycopg.Connection[Any]) -> list[DueRow]:
         """Lock some rows of each of the tenants whose turn it is; the next round goes on behind them."""

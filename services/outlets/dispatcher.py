@@ -206,14 +206,16 @@ class Dispatcher:
         providers: dict[str, Provider] = {}
         found = await conn.execute(_STREAMS, (list(streams),), prepare=False, binary=True)
         for stream, name, state in await found.fetchall():
+            if stream not in streams:
+                continue
             try:
                 event = codec.decode(name, state)
-            except (codec.UnknownEvent, msgspec.MsgspecError) as error:
+                tasks[stream] = evolve(tasks.get(stream), event)
+            except Exception as error:
                 # No reason to hold up the others; it is looked at again when its lease has run out.
                 self._log.warning("a task that cannot be read", stream=stream, error=str(error))
                 streams.pop(stream, None)
                 continue
-            tasks[stream] = evolve(tasks.get(stream), event)
             if isinstance(event, DispatchRequested):
                 providers[stream] = event.provider
         current = []
@@ -238,15 +240,14 @@ class Dispatcher:
     async def _write_down(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Hand outcomes over to the waker; a row that is gone was of a task that has ended."""
         for attempt, outcome in list(self._outcomes.items()):
-            report = ReportDispatch(
-                attempt.task_id,
-                int(attempt.number),
-                outcome.succeeded,
-                outcome.reference,
-                outcome.code,
-                outcome.message,
-            )
             place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)
-            await conn.execute(_DONE, (deadlines.SEND, _encode(report).decode(), *place), prepare=False)
+            await conn.execute(_DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)
             await conn.execute(f"NOTIFY {deadlines.CHANNEL}")
             del self._outcomes[attempt], self._running[attempt]
+
+
+def _report(attempt: Attempt, outcome: Outcome) -> str:
+    """Return the command that reports an outcome, as JSON; of texts that no JSON can hold, what can be kept of them."""
+    texts = (outcome.reference, outcome.code, outcome.message)
+    kept = [None if text is None else text.encode("utf-8", "replace").decode() for text in texts]
+    return _encode(ReportDispatch(attempt.task_id, int(attempt.number), outcome.succeeded, *kept)).decode()

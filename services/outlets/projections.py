@@ -10,19 +10,19 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 import projections
-from domain import EVENTS as ALL_EVENTS
-from domain.recorded import Recorded
 from projections import ReadModel, follower_name
-from services.store import log
+from services.outlets.folding import Folding
+from services.store import held, log
 from services.store.connect import connect
 from services.store.convoy import Convoy
+from services.store.failures import passes, systemic, told
 from services.store.follower import Follower, Reader, Step
+from services.store.held import Held, HeldEntity
 from services.store.log import LogRow
 
 BUILD_BATCH = 5000
@@ -37,7 +37,7 @@ Progress = Callable[[int, int, float, float], None]
 
 
 class RebuildHalted(Exception):
-    """An event could not be folded into the new tables; the old ones go on serving."""
+    """The new tables cannot be filled, or would hold back more than the old ones do, which go on serving."""
 
     def __init__(self, name: str, position: int | None, error: str | None) -> None:
         super().__init__(f"{name} halted at position {position}: {error}")
@@ -46,29 +46,6 @@ class RebuildHalted(Exception):
 
 class UnknownReadModel(Exception):
     """There is no read model of this name."""
-
-
-class _Folding:
-    """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
-
-    def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:
-        self._event: Callable[[LogRow], Recorded] = (
-            LogRow.passed_on if getattr(model, "AS_STORED", False) else LogRow.recorded
-        )
-        self._events = model.EVENTS
-        self._projection = model.projection(suffix, keep)
-        self._next: int | None = None
-
-    def __call__(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        # Any other position means that a transaction was rolled back, or that another process worked in between.
-        if rows[0].position != self._next:
-            self._projection.forget()
-        self._next = None
-        events = self._events
-        # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
-        batch = [self._event(row) for row in rows if row.name in events or row.name not in ALL_EVENTS]
-        self._projection.project(conn, batch)
-        self._next = rows[-1].position + 1
 
 
 class ServingFollower(Follower):
@@ -80,11 +57,16 @@ class ServingFollower(Follower):
     def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
         super().__init__(follower_name(model, projections.suffix(model)), self._fold, batch=batch)
         self._model = model
-        self._folding: _Folding | None = None
+        self._folding: Folding | None = None
 
     def _fold(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
         assert self._folding is not None  # noqa: S101
         self._folding(conn, rows)
+
+    def forget(self) -> None:
+        """Drop the documents that are kept in memory."""
+        if self._folding is not None:
+            self._folding.forget()
 
     @property
     def able(self) -> bool:
@@ -99,7 +81,8 @@ class ServingFollower(Follower):
             self._folding = None
         elif self._folding is None or name != self.name:
             self.name = name
-            self._folding = _Folding(self._model, suffix, _KEPT)
+            self._folding = Folding(self._model, suffix, _KEPT)
+            self.held = Held(name, self._folding.entity_of)
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch; without a row to lock, look whether other tables serve now."""
@@ -112,40 +95,62 @@ class ServingFollower(Follower):
 
 
 class BuildingFollower(Follower):
-    """Fills new tables and lets them serve when they have caught up; then it ends."""
+    """Fills new tables and lets them serve when they have caught up; then it ends.
+
+    `refused` says why they may not serve yet: they would hold back what the tables that serve have.
+    """
 
     def __init__(self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH) -> None:
-        self._folding = _Folding(model, suffix, _KEPT_BUILDING)
-        super().__init__(follower_name(model, suffix), self._folding, batch=batch)
+        self._folding = Folding(model, suffix, _KEPT_BUILDING)
+        super().__init__(follower_name(model, suffix), self._folding, batch=batch, entity_of=self._folding.entity_of)
         self._model = model
         self._suffix = suffix
         self._indexed = False
+        self.refused: HeldEntity | None = None
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """End when the tables are not being built any more; their row was made with them."""
         if _tables(conn, self._model)[1] != self._suffix:
             self.stop()
 
+    def forget(self) -> None:
+        """Drop the documents that are kept in memory."""
+        self._folding.forget()
+
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch, or switch when there is none."""
         step = super().step(conn)
         # After a short batch too it goes on at once, to the indexes and to the switch.
-        self._more = True
+        self._more = self.refused is None
         if step is Step.ELSEWHERE:
             self.enlist(conn)
         if step is not Step.IDLE:
             return step
         if not self._indexed:
-            _index(conn, self._model, self._suffix)
-            self._indexed = True
+            self._index(conn)
             return Step.WORKED
+        if self.refused is not None and self._loses(conn, _tables(conn, self._model)[0]):
+            return step
         if self._switch(conn):
             self.stop()
             sweep(conn, self._model)
         return step
 
+    def _index(self, conn: psycopg.Connection[Any]) -> None:
+        try:
+            _index(conn, self._model, self._suffix)
+        except Exception as error:
+            if passes(error) or systemic(error):
+                raise
+            # With its indexes there, a table refuses the rows that cannot be in them, and only they are held back.
+            self._log.warning("filling the tables again, under their indexes", error=told(error))
+            with conn.transaction():
+                projections.begin_again(conn, self._model, self._suffix)
+            self.forget()
+        self._indexed = True
+
     def _switch(self, conn: psycopg.Connection[Any]) -> bool:
-        """Let the new tables serve, not one event behind the old ones; False when readers delay it too long."""
+        """Let the new tables serve, not one event behind the old ones; False when that has to wait."""
         try:
             with conn.transaction():
                 conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_WAIT}")
@@ -157,23 +162,51 @@ class BuildingFollower(Follower):
                 old = follower_name(self._model, row[0])
                 # Both rows are locked, so neither set of tables moves while the new one takes the last steps.
                 rows = conn.execute(
-                    "SELECT name, position FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE",
+                    "SELECT name, position, held FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE",
                     ([old, self.name],),
                 ).fetchall()
-                positions: dict[str, int] = dict(rows)
-                self._follow_to(conn, positions[self.name], positions.get(old, 0))
+                found = {name: (position, generation) for name, position, generation in rows}
+                position, generation = found[self.name]
+                self.held.look(conn, generation)
+                self._follow_to(conn, position, found.get(old, (0, 0))[0])
+                if self._loses(conn, row[0]):
+                    return False
                 conn.execute("DELETE FROM followers WHERE name = %s", (old,))
                 projections.serve(conn, self._model, self._suffix)
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, _NotTaken):
             return False
         return True
 
     def _follow_to(self, conn: psycopg.Connection[Any], position: int, last: int) -> None:
         while position < last:
             rows = log.read(conn, position, min(BUILD_BATCH, last - position))
-            self._folding(conn, rows)
+            try:
+                self.take(conn, rows)
+            except Exception as error:
+                self.forget()
+                if passes(error):
+                    raise
+                # The next step comes upon the same event, and finds it.
+                raise _NotTaken from error
             position = rows[-1].position
             conn.execute("UPDATE followers SET position = %s WHERE name = %s", (position, self.name))
+
+    def _loses(self, conn: psycopg.Connection[Any], serving: str) -> bool:
+        """Tell whether the new tables hold back an entity that those which serve do not."""
+        # Tables of another version are filled by nobody any more, so that whatever replaces them is better.
+        if projections.version_of(serving) != self._model.VERSION:
+            return False
+        status = held.status(conn)
+        kept = {each.entity for each in status.get(follower_name(self._model, serving), ())}
+        refused = next((each for each in status.get(self.name, ()) if each.entity not in kept), None)
+        if refused is not None and self.refused is None:
+            self._log.error("new tables may not serve", entity=refused.entity, position=refused.position)
+        self.refused = refused
+        return refused is not None
+
+
+class _NotTaken(Exception):
+    """An event of the last steps before a switch could not be handled."""
 
 
 def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
@@ -219,6 +252,10 @@ def rebuild(
             step = follower.step(conn)
             if step is Step.HALTED:
                 raise RebuildHalted(follower.name, *_halted(conn, follower.name))
+            if follower.refused is not None:
+                refused = follower.refused
+                error = f"{refused.entity} would be held back: {refused.error}"
+                raise RebuildHalted(follower.name, refused.position, error)
             if follower.stopped.is_set():
                 break
             if progress is not None:
@@ -270,40 +307,6 @@ def _index(conn: psycopg.Connection[Any], model: ReadModel, suffix: str) -> None
     # The planner knows nothing of tables that were filled a moment ago, and would meet its first readers unprepared.
     for stem in model.VIEWS:
         conn.execute(f"ANALYZE {stem}_{suffix}")
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How one set of tables stands. `lag` is the number of events behind the head."""
-
-    name: str
-    suffix: str
-    serving: bool
-    position: int
-    head: int
-    halted_at: int | None
-    error: str | None
-
-    @property
-    def lag(self) -> int:
-        """Return the number of events still to be read."""
-        return self.head - self.position
-
-
-def status(database_url: str) -> list[Status]:
-    """Return how each read model stands, a line for the serving tables and one for those being built."""
-    with connect(database_url, "projections", autocommit=True) as conn:
-        head = log.head(conn)
-        rows = conn.execute(
-            "SELECT r.name, s.suffix, s.suffix = r.serving, coalesce(f.position, 0), f.halted_at, f.error"
-            " FROM read_models AS r CROSS JOIN LATERAL (VALUES (r.serving), (r.building)) AS s (suffix)"
-            " LEFT JOIN followers AS f ON f.name = r.name || '_' || s.suffix"
-            " WHERE s.suffix IS NOT NULL ORDER BY r.name, s.suffix"
-        ).fetchall()
-    return [
-        Status(name, suffix, serving, position, max(head, position), *rest)
-        for name, suffix, serving, position, *rest in rows
-    ]
 
 
 def _tables(conn: psycopg.Connection[Any], model: ReadModel) -> tuple[str, str | None]:

@@ -1,6 +1,7 @@
 """The relay: every event to the events exchange, in order; its position is saved only after the broker's confirms.
 
-The event table is the outbox. A crash between publishing and saving publishes again, under the same event id.
+The event table is the outbox. A crash between publishing and saving publishes again, under the same event id. An event
+that the broker refuses for itself is no outage: it is held back with those behind it in its stream.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import aio_pika
 import psycopg
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aiormq.abc import ChannelFrame
-from aiormq.exceptions import AMQPError, DeliveryError
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelAccessRefused,
+    ChannelClosed,
+    ChannelPreconditionFailed,
+    ConnectionFrameError,
+    ConnectionSyntaxError,
+    DeliveryError,
+)
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
@@ -24,7 +33,8 @@ from services.intake.sender import Outgoing
 from services.intake.topology import declare_events
 from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
 from services.settings import broker_user
-from services.store.follower import Handle, OutsideUnavailable
+from services.store.failures import OutsideUnavailable
+from services.store.held import Handle
 from services.store.log import LogRow
 
 _PERSISTENT = 2
@@ -35,6 +45,25 @@ _PUBLISH = Basic.Publish.index.to_bytes(4)
 Publication = tuple[str, str, bytes, bytes]
 
 
+class MessageRefused(Exception):
+    """The broker is there and does not take a message of this write, for what it is or for where it goes."""
+
+
+# Codes by which a broker closes a channel, or a connection, over a message: content too large, no consumers,
+# precondition failed; frame error and syntax error. Others say that the broker, or something on it, is not there.
+_REFUSING_CODES = frozenset({311, 313, 406, 501, 502})
+_REFUSALS = (ChannelPreconditionFailed, ConnectionFrameError, ConnectionSyntaxError)
+
+
+def _refuses(error: BaseException | None) -> bool:
+    """Tell whether an error is the broker's word on what was published, and not on itself."""
+    if isinstance(error, ChannelAccessRefused):
+        # A user may be kept from some routing keys and not from others.
+        return "to topic" in str(error)
+    code = error.args[0] if isinstance(error, ChannelClosed) and len(error.args) == 2 else None
+    return isinstance(error, (MessageRefused, *_REFUSALS)) or code in _REFUSING_CODES
+
+
 class _Confirms:
     """Waits for the confirms of one write as a whole; aiormq's own way is a future for each message."""
 
@@ -43,18 +72,23 @@ class _Confirms:
         first = channel.delivery_tag + 1
         channel.delivery_tag += count
         self._open = set(range(first, first + count))
+        self._refused = 0
         channel._on_confirm_frame = self._confirmed
         channel._on_return_frame = self._returned
         self._channel = channel
 
     async def _confirmed(self, frame: Basic.Ack | Basic.Nack) -> None:
         tag = frame.delivery_tag or 0
-        self._open -= {each for each in self._open if each <= tag} if frame.multiple else {tag}
-        if self.all.done():
-            return
+        settled = {each for each in self._open if each <= tag} if frame.multiple else self._open & {tag}
+        self._open -= settled
         if isinstance(frame, Basic.Nack):
-            self.all.set_exception(DeliveryError(None, frame))
-        elif not self._open:
+            self._refused += len(settled)
+        if self.all.done() or self._open:
+            return
+        if self._refused:
+            # As of a queue that is full and refuses what comes: the others were taken.
+            self.all.set_exception(MessageRefused(f"the broker refused {self._refused} messages of a write"))
+        else:
             self.all.set_result(None)
 
     async def _returned(self, frame: Basic.Return) -> None:
@@ -122,7 +156,10 @@ class Publisher:
             await self._connection.close()
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        """Publish in order and wait for every confirm; raises `OutsideUnavailable`. For threads, never for the loop."""
+        """Publish in order and wait for every confirm; for threads, never for the loop.
+
+        Raises `OutsideUnavailable`, or `MessageRefused` when it is one of the messages that is at fault.
+        """
         if self._loop is None:
             raise OutsideUnavailable("the publisher has not started")
         future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
@@ -142,15 +179,18 @@ class Publisher:
                 # What is published on it is never confirmed.
                 raise OutsideUnavailable("the channel is closed")
             # One write for all: aiormq's own publish costs a lock, a task and a drain for each message.
+            payload = b"".join([_frames(channel.number, channel.max_content_size, *each) for each in publications])
             async with channel.lock:
                 # Counted only now: who gives up while waiting must not leave the count ahead of the broker's.
                 confirms = _Confirms(channel, len(publications))
-                payload = b"".join([_frames(channel.number, channel.max_content_size, *each) for each in publications])
                 await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
             try:
                 await confirms.all
             except Exception as error:
                 # Of a channel that closes, confirms end in whatever it closed with, a bare Exception included.
+                for each in (error, channel._close_exception):
+                    if _refuses(each):
+                        raise MessageRefused(str(each)) from error
                 raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _open(self) -> AbstractRobustChannel:

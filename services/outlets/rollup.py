@@ -25,6 +25,7 @@ from projections.documents import MissingDocument
 from projections.task_facts import LIFECYCLES, TASK_EVENTS, Child, as_rollup, fold_facts, placeholders, stamp
 from services.intake.sender import Outgoing
 from services.store import codec
+from services.store.entities import of_activity
 from services.store.event_store import NewEvent
 from services.store.follower import Follower
 from services.store.log import LogRow
@@ -97,7 +98,16 @@ def follower(append: Append, send: Send, *, batch: int = 500) -> Follower:
 
     `append` records events in the open transaction; `send` returns when the broker has confirmed the commands.
     """
-    return Follower(NAME, Policy(append, send), batch=batch)
+    return Follower(NAME, Policy(append, send), batch=batch, entity_of=_entity_of)
+
+
+def _reads(row: LogRow) -> bool:
+    # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
+    return row.name in EVENTS or row.name not in ALL_EVENTS
+
+
+def _entity_of(conn: psycopg.Connection[Any], row: LogRow) -> str | None:
+    return of_activity(conn, row) if _reads(row) else None
 
 
 class Policy:
@@ -109,8 +119,7 @@ class Policy:
 
     def __call__(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
         """Handle a batch in the transaction that saves its position."""
-        # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
-        events = [row.recorded() for row in rows if row.name in EVENTS or row.name not in ALL_EVENTS]
+        events = [row.recorded() for row in rows if _reads(row)]
         keyed = [(key, event) for event in events if (key := _key_of(event)) is not None]
         if not keyed:
             return

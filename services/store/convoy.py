@@ -6,17 +6,18 @@ Each keeps its own row, so any may halt, fall behind or be taken over by itself;
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
 from services.store import log
-from services.store.follower import Follower, Reader, Step, passes
+from services.store.failures import passes, told
+from services.store.follower import Follower, Reader, Step
 from services.store.log import LogRow
 
-_LOCK = "SELECT name, position, halted_at FROM followers WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
+_LOCK = "SELECT name, position, halted_at, held FROM followers WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
 _SAVE = (
     "UPDATE followers SET position = %s, halted_at = NULL, error = NULL, updated_at = now()"
     " WHERE name = ANY(%s) AND position < %s"
@@ -30,7 +31,8 @@ class Convoy(Reader):
     """Several followers of which none acts outside.
 
     Those that stand level are handled in one transaction. One that is behind has every other turn until it is level;
-    one that is halted is tried by itself once in each poll, and a batch that fails is tried by one after another.
+    one that is halted is tried by itself once in each poll, and a batch that fails is tried by one after another, who
+    hold back what they cannot take.
     """
 
     def __init__(self, name: str, members: Sequence[Follower], *, batch: int = 500, poll: float = 1.0) -> None:
@@ -59,14 +61,16 @@ class Convoy(Reader):
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch of those that stand level, or of one that has to catch up."""
         self._done_to = None
+        step: Step | None = None
         try:
             step = self._together(conn)
         except Exception as error:
             # An aborted pipeline is said of what came after the statement that failed.
             if passes(error) and not isinstance(error, (psycopg.errors.PipelineAborted, *_LOCKED_OUT)):
                 raise
-            self._log.warning("batch failed, trying one follower at a time", error=str(error))
+            self._log.warning("batch failed, trying one follower at a time", error=told(error))
             self._more = True
+        if step is None:
             step = self._apart(conn)
         return Step.WORKED if self._rejoined(conn) else step
 
@@ -77,7 +81,8 @@ class Convoy(Reader):
             asked = self._expected, log.ask(conn, self._expected, self._batch)
             standing: dict[Follower, int] = {}
             self._halted = []
-            for name, position, halted_at in locks:
+            for name, position, halted_at, generation in locks:
+                able[name].held.look(conn, generation)
                 if halted_at is None:
                     standing[able[name]] = position
                 else:
@@ -121,7 +126,7 @@ class Convoy(Reader):
 
     def _handle(self, conn: psycopg.Connection[Any], level: Sequence[Follower], rows: Sequence[LogRow]) -> None:
         for member in level:
-            member.handle(conn, rows)
+            member.take(conn, rows)
         position = rows[-1].position
         # The rows are locked and were behind a moment ago, so every one of them is saved; asking would cost a wait.
         conn.execute(_SAVE, (position, [member.name for member in level], position), prepare=True)
@@ -133,8 +138,15 @@ class Convoy(Reader):
         return next((step for step in (Step.WORKED, Step.HALTED, Step.IDLE) if step in steps), Step.ELSEWHERE)
 
     def _alone(self, conn: psycopg.Connection[Any], member: Follower) -> Step:
+        return self._unless_locked_out(member, lambda: member.step(conn))
+
+    def _retried(self, conn: psycopg.Connection[Any], member: Follower) -> bool:
+        retried = self._unless_locked_out(member, lambda: Step.WORKED if member.retry(conn) else Step.ELSEWHERE)
+        return retried is Step.WORKED
+
+    def _unless_locked_out(self, member: Follower, work: Callable[[], Step]) -> Step:
         try:
-            return member.step(conn)
+            return work()
         except _LOCKED_OUT as error:
             self._log.warning("left behind", member=member.name, error=str(error).strip())
             self._left_behind[member] = time.monotonic() + _LEFT_BEHIND
@@ -147,7 +159,7 @@ class Convoy(Reader):
         return [each for each in self._members if each.able and each not in self._left_behind]
 
     def _rejoined(self, conn: psycopg.Connection[Any]) -> bool:
-        """Look after those that did not take part; True when one of them goes on."""
+        """Look after those that did not take part, and what is held back and due; True when one of them goes on."""
         due = time.monotonic() >= self._look_again
         gone_on = False
         for member in self._absent:
@@ -160,6 +172,9 @@ class Convoy(Reader):
             for member in self._halted:
                 gone_on |= self._alone(conn, member) is Step.WORKED
             self._look_again = time.monotonic() + self._poll
+        for member in self._present():
+            if member.held.due:
+                gone_on |= self._retried(conn, member)
         if gone_on:
             self._done_to, self._more = None, True
         return gone_on

@@ -1,7 +1,8 @@
 """A follower of the log: it handles every event once in effect, in order, and saves its position in that transaction.
 
 The lock on its row is its licence to work, so just one works at a time, another takes over when its connection ends,
-and no lock outlives a process. Nothing is skipped: an event that cannot be handled halts the follower, visibly.
+and no lock outlives a process. Nothing is skipped: an event that cannot be handled is held back with the later events
+of its entity, and a fault that is not the event's halts the follower; both visibly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,9 +19,13 @@ import structlog
 
 from services.store import log
 from services.store.connect import Backoff, connect
+from services.store.entities import EntityOf, of_stream
+from services.store.failures import UNAVAILABLE, Fenced, passes, told, where
+from services.store.held import Handle, Held, take_or_hold
 from services.store.log import LogRow
 
-Handle = Callable[[psycopg.Connection[Any], Sequence[LogRow]], None]
+# Seconds until what is held back is tried again after something was away while it was tried.
+_RETRY_LATER = 5.0
 
 
 class Step(Enum):
@@ -30,23 +35,6 @@ class Step(Enum):
     IDLE = "idle"
     ELSEWHERE = "elsewhere"
     HALTED = "halted"
-
-
-class OutsideUnavailable(Exception):
-    """What a follower acts on cannot be reached; its events are as good as before, so it waits and does not halt."""
-
-
-class Fenced(Exception):
-    """Another process took this follower over; what was done since is not saved."""
-
-
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable, Fenced)
-
-
-def passes(error: Exception) -> bool:
-    """Tell whether a failure says nothing of the event that was being handled."""
-    # What is too long for PostgreSQL counts as operational too, but stays too long.
-    return isinstance(error, _PASSING) and not (getattr(error, "sqlstate", None) or "").startswith("54")
 
 
 class Reader(ABC):
@@ -73,7 +61,7 @@ class Reader(ABC):
                     self._done_to = None
                     self.enlist(conn)
                     self._follow(conn, backoff)
-            except (psycopg.OperationalError, psycopg.InterfaceError, OutsideUnavailable) as error:
+            except UNAVAILABLE as error:
                 self.connected = False
                 backoff.lost(error)
                 self.stopped.wait(backoff.next_wait())
@@ -125,14 +113,29 @@ class Reader(ABC):
 class Follower(Reader):
     """One follower by name. `handle(conn, rows)` runs inside the transaction that saves the position.
 
-    `act_outside` says that the handler acts on the outside world: an epoch is raised on takeover, and a position is
-    saved only under the epoch that the work began with.
+    `entity_of` names what is kept in order and held back together, a stream by default. `act_outside` says that the
+    handler acts on the outside world: an epoch is raised on takeover, and a position is saved only under the epoch that
+    the work began with.
     """
 
-    def __init__(self, name: str, handle: Handle, *, batch: int = 500, poll: float = 1.0, act_outside: bool = False):
+    def __init__(
+        self,
+        name: str,
+        handle: Handle,
+        *,
+        batch: int = 500,
+        poll: float = 1.0,
+        act_outside: bool = False,
+        entity_of: EntityOf = of_stream,
+    ):
         super().__init__(name, poll)
         self.handle = handle
+        self.held = Held(name, entity_of)
         self._batch = batch
+        # Events at once: one after a failure, then ever more.
+        self._limit = batch
+        # How many events the last attempt was about.
+        self._tried = batch
         self._act_outside = act_outside
         self._epoch: int | None = None
         self._halted_at: int | None = None
@@ -147,54 +150,103 @@ class Follower(Reader):
         self._epoch = None
         conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
 
-    def step(self, conn: psycopg.Connection[Any]) -> Step:
-        """Handle the next batch, or find that there is nothing to do."""
-        self._done_to = None
-        try:
-            return self._attempt(conn, self._batch)
-        except Exception as error:
-            if passes(error):
-                raise
-            if self._halted_at is None:
-                self._log.warning("batch failed, trying event by event", error=str(error))
-        return self._event_by_event(conn)
+    def forget(self) -> None:
+        """Drop what the handler keeps in memory, since what it was made from may have been taken back."""
 
-    def _event_by_event(self, conn: psycopg.Connection[Any]) -> Step:
-        worked = Step.IDLE
-        for _ in range(self._batch):
+    def step(self, conn: psycopg.Connection[Any]) -> Step:
+        """Handle the next batch, or find that there is nothing to do; after that, what was held back and is due."""
+        self._done_to = None
+        step = self._next(conn)
+        if step in (Step.WORKED, Step.IDLE) and self.held.due and self.retry(conn):
+            self._more = True
+            return Step.WORKED
+        return step
+
+    def take(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        """Handle the events that need not wait for what is held back."""
+        free = self.held.set_aside(conn, rows)
+        if free:
+            self.handle(conn, free)
+
+    def retry(self, conn: psycopg.Connection[Any]) -> bool:
+        """Try an entity again that is held back and due; False when another process has the follower."""
+        self.forget()
+        try:
+            with conn.transaction():
+                row = self._lock(conn)
+                if row is None:
+                    self.held.later(_RETRY_LATER)
+                    return False
+                self.held.look(conn, row[3])
+                if self.held.due:
+                    self.held.retry(conn, self.handle)
+        except Exception:
+            # Whatever is away must not keep the others waiting.
+            self.held.later(_RETRY_LATER)
+            raise
+        finally:
+            self.forget()
+        return True
+
+    def _next(self, conn: psycopg.Connection[Any]) -> Step:
+        self._tried = self._limit
+        if self._limit > 1:
             try:
-                step = self._attempt(conn, 1)
+                step = self._attempt(conn, self._limit)
             except Exception as error:
                 if passes(error):
                     raise
-                self._done_to = None
-                self._halt(conn, error)
-                return Step.HALTED
-            if step is not Step.WORKED:
+                self.forget()
+                self._log.warning("batch failed, looking for the event", error=told(error))
+            else:
+                self._limit = min(self._batch, 2 * self._limit)
                 return step
-            worked = Step.WORKED
-        return worked
+        return self._narrow(conn)
 
-    def _attempt(self, conn: psycopg.Connection[Any], limit: int) -> Step:
+    def _narrow(self, conn: psycopg.Connection[Any]) -> Step:
+        """Halve what failed until one event is left; its entity is held back, or if that is no help it halts all."""
+        left = self._tried
+        while left > 1:
+            half = left // 2
+            try:
+                step = self._attempt(conn, half)
+            except Exception as error:
+                if passes(error):
+                    raise
+                self.forget()
+                left = half
+            else:
+                if step is not Step.WORKED:
+                    return step
+                left -= half
+        self._limit = 1
+        try:
+            return self._attempt(conn, 1, hold=True)
+        except Exception as error:
+            self.forget()
+            if passes(error):
+                raise
+            self._done_to = None
+            self._halt(conn, error)
+            return Step.HALTED
+
+    def _attempt(self, conn: psycopg.Connection[Any], limit: int, *, hold: bool = False) -> Step:
         with conn.transaction():
-            row = conn.execute(
-                "SELECT position, epoch, halted_at FROM followers WHERE name = %s FOR UPDATE SKIP LOCKED",
-                (self.name,),
-                prepare=True,
-            ).fetchone()
+            row = self._lock(conn)
             if row is None:
-                self._epoch = None
                 return Step.ELSEWHERE
-            position, epoch, halted_at = row
-            if self._act_outside and self._epoch != epoch:
-                # Under another's epoch nothing may be done outside: it could not be saved, and would be done twice.
-                self._take_over(conn, epoch + 1)
+            position, _, halted_at, generation = row
+            self.held.look(conn, generation)
             rows = log.read(conn, position, limit)
             if not rows:
                 log.demand_reaches(conn, position, self.name)
                 self._done_to = position
                 return Step.IDLE
-            self.handle(conn, rows)
+            self._tried = len(rows)
+            if hold:
+                self._take_or_hold(conn, rows[0])
+            else:
+                self.take(conn, rows)
             self._save(conn, rows[-1].position)
         self._done_to = rows[-1].position
         self._more = len(rows) == limit
@@ -202,6 +254,27 @@ class Follower(Reader):
             self._halted_at = None
             self._log.info("follower goes on", position=rows[-1].position)
         return Step.WORKED
+
+    def _take_or_hold(self, conn: psycopg.Connection[Any], row: LogRow) -> None:
+        if self.held.set_aside(conn, [row]):
+            self.forget()
+            if not take_or_hold(conn, self.held, row, self.handle):
+                return
+        self._limit = min(self._batch, 2)
+
+    def _lock(self, conn: psycopg.Connection[Any]) -> tuple[int, int, int | None, int] | None:
+        """Lock the follower's row and return position, epoch, where it is halted and the generation of what is held."""
+        found: Any = conn.execute(
+            "SELECT position, epoch, halted_at, held FROM followers WHERE name = %s FOR UPDATE SKIP LOCKED",
+            (self.name,),
+            prepare=True,
+        ).fetchone()
+        if found is None:
+            self._epoch = None
+        elif self._act_outside and self._epoch != found[1]:
+            # Under another's epoch nothing may be done outside: it could not be saved, and would be done twice.
+            self._take_over(conn, found[1] + 1)
+        return found  # type: ignore[no-any-return]
 
     def _take_over(self, conn: psycopg.Connection[Any], epoch: int) -> None:
         conn.execute("UPDATE followers SET epoch = %s WHERE name = %s", (epoch, self.name))
@@ -221,9 +294,9 @@ class Follower(Reader):
         row = conn.execute(
             "UPDATE followers SET halted_at = position + 1, error = %s, updated_at = now()"
             " WHERE name = %s RETURNING halted_at",
-            (f"{type(error).__name__}: {error}"[:1000], self.name),
+            (told(error), self.name),
         ).fetchone()
         position = int(row[0]) if row is not None else None
         if position != self._halted_at:
             self._halted_at = position
-            self._log.error("follower halted", position=position, error=str(error), exc_info=error)
+            self._log.error("follower halted", position=position, error=told(error), at=where(error))

@@ -15,9 +15,9 @@ from services.store import codec
 # Sent with every append; a hint to look, never the only reason to.
 CHANNEL = "foldwork_log"
 
-_COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
-_READ = f"SELECT {_COLUMNS} FROM stored_events WHERE notification_id > %s ORDER BY notification_id LIMIT %s"  # noqa: S608
-_RANGE = f"SELECT {_COLUMNS} FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"  # noqa: S608
+COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
+_READ = f"SELECT {COLUMNS} FROM stored_events WHERE notification_id > %s ORDER BY notification_id LIMIT %s"  # noqa: S608
+_RANGE = f"SELECT {COLUMNS} FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"  # noqa: S608
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 

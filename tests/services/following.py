@@ -15,7 +15,8 @@ from domain.streams import stream_of
 from domain.task import TaskCreated
 from services.store import codec
 from services.store.event_store import NewEvent, append_in
-from services.store.follower import Handle, Reader
+from services.store.follower import Reader
+from services.store.held import Handle
 from services.store.log import LogRow
 from tests.services.harness import TENANT, rows
 

@@ -20,7 +20,7 @@ from services.outlets import due
 from services.outlets.deadlines import Waker
 from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
-from services.store.follower import OutsideUnavailable
+from services.store.failures import OutsideUnavailable
 from tests.eventually import eventually, eventually_async
 from tests.services.harness import Client, database_proxy, declare, nursery, rows, settings, stored
 

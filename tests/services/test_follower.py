@@ -13,7 +13,8 @@ import pytest
 from domain.task import TaskCreated
 from services.store import codec, log
 from services.store.connect import conninfo
-from services.store.follower import Fenced, Follower, Step
+from services.store.failures import Fenced
+from services.store.follower import Follower, Step
 from services.store.log import LogGap, LogRow
 from tests.eventually import eventually
 from tests.services.following import NAME, SEEN, add, an_event, connections, following, noting, seen, state
@@ -89,44 +90,28 @@ def test_two_that_run_at_once_handle_each_event_once(conn: psycopg.Connection[An
     assert seen(migrated_url) == list(range(1, 64))
 
 
-def test_a_poison_event_halts_with_its_position_and_goes_on_when_mended(
+def test_a_failure_of_the_database_halts_with_its_position_and_goes_on_when_mended(
     conn: psycopg.Connection[Any], migrated_url: str
 ) -> None:
-    mended = threading.Event()
-
-    def picky(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+    def into_nowhere(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
         noting()(session, batch)
-        if not mended.is_set() and any(row.position == 4 for row in batch):
-            raise ValueError("this one is bad")
+        if any(row.position == 4 for row in batch):
+            session.execute("INSERT INTO missing VALUES (1)")
 
     add(migrated_url, 6)
-    bad, good = Follower(NAME, picky, poll=0.05), Follower("good", lambda *_: None)
+    bad, good = Follower(NAME, into_nowhere, poll=0.05), Follower("good", lambda *_: None)
     with following(migrated_url, bad, good):
         eventually(lambda: state(migrated_url) == (3, 4, 0))
         eventually(lambda: state(migrated_url, "good") == (6, None, 0))
         assert seen(migrated_url) == [1, 2, 3]
-        assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [
-            ("ValueError: this one is bad",)
-        ]
+        ((error,),) = rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'")
+        assert error.startswith("UndefinedTable")
         eventually(lambda: bad.connected)
-        mended.set()
+        conn.execute("CREATE TABLE missing (id int)")
         eventually(lambda: state(migrated_url) == (6, None, 0))
     assert seen(migrated_url) == [1, 2, 3, 4, 5, 6]
     assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [(None,)]
-
-
-def test_what_is_too_long_for_the_database_halts_like_any_other_poison(
-    conn: psycopg.Connection[Any], migrated_url: str
-) -> None:
-    conn.execute("CREATE TABLE narrow (text text PRIMARY KEY)")
-
-    def store_all(session: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
-        # Random, since what repeats itself is compressed before it is measured.
-        session.execute("INSERT INTO narrow SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) AS n")
-
-    add(migrated_url, 1)
-    assert drain(conn, Follower(NAME, store_all)) is Step.HALTED
-    assert state(migrated_url) == (0, 1, 0)
+    assert rows(migrated_url, "SELECT * FROM held_entities") == []
 
 
 def test_a_gap_in_the_log_is_never_stepped_over(conn: psycopg.Connection[Any], migrated_url: str) -> None:

@@ -22,7 +22,8 @@ from services.intake.sender import Outgoing
 from services.outlets import rollup
 from services.store import log
 from services.store.event_store import append_in
-from services.store.follower import Follower, OutsideUnavailable, Step
+from services.store.failures import OutsideUnavailable
+from services.store.follower import Follower, Step
 from tests import builders
 from tests.projections.recording import after, recorded, store
 
@@ -154,10 +155,3 @@ def test_two_tenants_with_the_same_ids_are_two_activities(conn: psycopg.Connecti
     drain(conn, rollup.follower(append_in, quiet))
     assert [event.tenant for event in changes(conn)] == ["acme", "other"]
     assert len({event.event_id for event in changes(conn)}) == 2
-
-
-def test_a_childs_event_without_its_activity_halts_the_policy(conn: psycopg.Connection[Any]) -> None:
-    store(conn, recorded([TaskAssigned("t1", "a", ("ann",))]))
-    assert drain(conn, rollup.follower(append_in, quiet)) is Step.HALTED
-    halted = conn.execute("SELECT halted_at FROM followers WHERE name = 'rollup-policy'").fetchall()
-    assert halted == [(1,)]

@@ -1,0 +1,242 @@
+"""What a follower holds back: an entity whose event it cannot take, and the later events of that entity behind it.
+
+Nothing else waits for them, and they are handled in their order once that event can be taken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import structlog
+
+from services.store.entities import EntityOf
+from services.store.failures import passes, systemic, told, where
+from services.store.log import COLUMNS, LogRow
+
+# Beyond this many entities of a tenant the rest of that tenant waits too, so that no tenant can fill a follower alone.
+MAX_HELD_OF_TENANT = 100
+# Beyond this many it is the follower that is at fault, or its database, and it halts.
+MAX_HELD = 1000
+# Seconds until an entity is tried again by itself: twice as long after each time, up to the longest.
+RETRY, LONGEST_RETRY = 60.0, 3600.0
+# Events of an entity that one transaction tries again; they may be large.
+_RETRIED_AT_ONCE = 100
+
+_LOAD = "SELECT entity, extract(epoch FROM retry_at - now())::float8 FROM held_entities WHERE follower = %s"
+_RETRY_ALL = "UPDATE held_entities SET retry_at = now() WHERE follower = %s AND retry_at > now()"
+_CHANGED = "UPDATE followers SET held = held + 1 WHERE name = %s"
+_HOLD = """
+INSERT INTO held_entities (follower, entity, position, error, retry_at)
+VALUES (%s, %s, %s, %s, now() + %s * interval '1 second')"""
+_WAIT = """
+INSERT INTO held_events (follower, entity, position) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])
+ON CONFLICT DO NOTHING"""
+_WAITING = f"""
+SELECT {COLUMNS} FROM held_events AS h JOIN stored_events ON notification_id = h.position
+WHERE h.follower = %s AND h.entity = %s ORDER BY h.position LIMIT %s"""  # noqa: S608
+_DONE = "DELETE FROM held_events WHERE follower = %s AND entity = %s AND position = ANY(%s)"
+_POSTPONE = """
+UPDATE held_entities SET position = %s, error = %s, attempts = attempts + 1,
+    retry_at = now() + least(%s, %s * 2.0 ^ least(attempts, 20)) * interval '1 second'
+WHERE follower = %s AND entity = %s"""
+_GO_ON = "UPDATE held_entities SET retry_at = now() WHERE follower = %s AND entity = %s"
+_RELEASE = """
+DELETE FROM held_entities AS e WHERE follower = %s AND entity = %s
+AND NOT EXISTS (SELECT FROM held_events AS h WHERE h.follower = e.follower AND h.entity = e.entity)"""
+_STATUS = """
+SELECT e.follower, e.entity, e.position, e.error, e.since, e.attempts, e.retry_at,
+    (SELECT count(*) FROM held_events AS h WHERE h.follower = e.follower AND h.entity = e.entity)
+FROM held_entities AS e ORDER BY e.follower, e.since, e.entity"""
+
+
+class TooMuchHeld(Exception):
+    """So many entities are held back that no single event can be the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEntity:
+    """An entity that a follower holds back from `position` on; `waiting` counts that event and those behind it."""
+
+    entity: str
+    position: int
+    error: str
+    since: datetime
+    attempts: int
+    retry_at: datetime
+    waiting: int
+
+
+Handle = Callable[[psycopg.Connection[Any], Sequence[LogRow]], None]
+
+
+class Held:
+    """What one follower holds back. Every call that takes a connection runs in a transaction that has its row locked.
+
+    The set is kept in memory and read again only when `followers.held` says that it has changed, so that a follower
+    that holds nothing back asks nothing.
+    """
+
+    def __init__(self, follower: str, entity_of: EntityOf) -> None:
+        self._follower = follower
+        self._entity_of = entity_of
+        self._generation: int | None = None
+        # When each is to be tried again, by the monotonic clock.
+        self._retry: dict[str, float] = {}
+        self._next = float("inf")
+        self._log = structlog.get_logger("follower").bind(follower=follower)
+
+    @property
+    def due(self) -> bool:
+        """Tell whether an entity is to be tried again now."""
+        return self._next <= time.monotonic()
+
+    def look(self, conn: psycopg.Connection[Any], generation: int) -> None:
+        """Take note of what the follower's row says; whoever has just started tries everything again."""
+        if generation == self._generation:
+            return
+        if self._generation is None and generation > 0:
+            conn.execute(_RETRY_ALL, (self._follower,))
+        now = time.monotonic()
+        found = conn.execute(_LOAD, (self._follower,)).fetchall() if generation > 0 else []
+        self._retry = {entity: now + max(0.0, wait) for entity, wait in found}
+        self._next = min(self._retry.values(), default=float("inf"))
+        self._generation = generation
+
+    def later(self, seconds: float) -> None:
+        """Put off all that is due; another process has the follower, or something is away."""
+        self._next = time.monotonic() + seconds
+
+    def set_aside(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> Sequence[LogRow]:
+        """Return the events that may be handled; the others wait behind what is held back of their entity."""
+        if not self._retry:
+            return rows
+        waiting = [(holder, row) for row in rows if (holder := self._holder(conn, row)) is not None]
+        if not waiting:
+            return rows
+        self._wait(conn, waiting)
+        aside = {row.position for _, row in waiting}
+        return [row for row in rows if row.position not in aside]
+
+    def hold(self, conn: psycopg.Connection[Any], row: LogRow, error: Exception) -> None:
+        """Hold back the entity of an event that cannot be taken; raises `TooMuchHeld`."""
+        tenant = row.stream.partition("/")[0]
+        entity = self._entity_of(conn, row) or row.stream
+        if sum(held.startswith(f"{tenant}/") for held in self._retry) >= MAX_HELD_OF_TENANT:
+            entity = _whole(tenant)
+        if len(self._retry) >= MAX_HELD:
+            raise TooMuchHeld(f"{MAX_HELD} entities are held back already, and the next fails too: {told(error)}")
+        conn.execute(_HOLD, (self._follower, entity, row.position, told(error), RETRY))
+        self._wait(conn, [(entity, row)])
+        self._changed(conn)
+        self._log.error("entity held back", entity=entity, position=row.position, error=told(error), at=where(error))
+
+    def retry(self, conn: psycopg.Connection[Any], handle: Handle) -> None:
+        """Handle what waits for an entity that is due, in order, as far as it can be taken."""
+        entity = min(self._retry, key=self._retry.__getitem__, default=None)
+        if entity is None:
+            return
+        rows = self._sorted_out(conn, entity, self._waiting(conn, entity))
+        done, failure = _one_after_another(conn, rows, handle)
+        conn.execute(_DONE, (self._follower, entity, done))
+        if failure is not None:
+            position, error = failure
+            waits = (position, told(error), LONGEST_RETRY, RETRY)
+            conn.execute(_POSTPONE, (*waits, self._follower, entity))
+            self._log.warning("entity still held back", entity=entity, position=position, error=told(error))
+        elif conn.execute(_RELEASE, (self._follower, entity)).rowcount:
+            self._log.info("entity goes on", entity=entity, events=len(done))
+        else:
+            conn.execute(_GO_ON, (self._follower, entity))
+        self._changed(conn)
+
+    def _holder(self, conn: psycopg.Connection[Any], row: LogRow) -> str | None:
+        entity = self._entity_of(conn, row)
+        if entity is None or entity in self._retry:
+            return entity
+        whole = _whole(row.stream.partition("/")[0])
+        return whole if whole in self._retry else None
+
+    def _waiting(self, conn: psycopg.Connection[Any], entity: str) -> list[LogRow]:
+        found = conn.execute(_WAITING, (self._follower, entity, _RETRIED_AT_ONCE), prepare=False, binary=True)
+        return [LogRow(*row) for row in found.fetchall()]
+
+    def _sorted_out(self, conn: psycopg.Connection[Any], entity: str, rows: list[LogRow]) -> list[LogRow]:
+        """Move those that wait with their whole tenant behind what is held back of their own entity."""
+        others = [(holder, row) for row in rows if (holder := self._holder(conn, row)) not in (None, entity)]
+        if not others:
+            return rows
+        self._wait(conn, [(str(holder), row) for holder, row in others])
+        aside = [row.position for _, row in others]
+        conn.execute(_DONE, (self._follower, entity, aside))
+        return [row for row in rows if row.position not in aside]
+
+    def _wait(self, conn: psycopg.Connection[Any], waiting: Sequence[tuple[str, LogRow]]) -> None:
+        entities, positions = [entity for entity, _ in waiting], [row.position for _, row in waiting]
+        conn.execute(_WAIT, (self._follower, entities, positions), prepare=False)
+
+    def _changed(self, conn: psycopg.Connection[Any]) -> None:
+        conn.execute(_CHANGED, (self._follower,))
+
+
+def _whole(tenant: str) -> str:
+    """Return the name under which the whole rest of a tenant waits."""
+    return f"{tenant}/*"
+
+
+def _one_after_another(
+    conn: psycopg.Connection[Any], rows: Sequence[LogRow], handle: Handle
+) -> tuple[list[int], tuple[int, Exception] | None]:
+    """Handle events until one cannot be taken: ever more at once while that goes well, one by one where it does not."""
+    done: list[int] = []
+    size = 1
+    while part := rows[len(done) : len(done) + size]:
+        try:
+            with conn.transaction():
+                handle(conn, part)
+                # What is checked at the commit must be checked while the failure can still be told apart.
+                conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except Exception as error:
+            if passes(error):
+                raise
+            if size == 1:
+                return done, (part[0].position, error)
+            size = 1
+        else:
+            done += [row.position for row in part]
+            size *= 2
+    return done, None
+
+
+def take_or_hold(conn: psycopg.Connection[Any], held: Held, row: LogRow, handle: Handle) -> bool:
+    """Handle one event, or else hold its entity back and return False; what is no fault of the event is raised."""
+    try:
+        with conn.transaction():
+            handle(conn, [row])
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except Exception as error:
+        if passes(error) or systemic(error):
+            raise
+        held.hold(conn, row, error)
+        return False
+    return True
+
+
+def retry_now(conn: psycopg.Connection[Any], follower: str) -> int:
+    """Let the follower try again, at its next step, all that it holds back; return how many entities those are."""
+    count = conn.execute("UPDATE held_entities SET retry_at = now() WHERE follower = %s", (follower,)).rowcount
+    if count:
+        conn.execute(_CHANGED, (follower,))
+    return count
+
+
+def status(conn: psycopg.Connection[Any]) -> Mapping[str, list[HeldEntity]]:
+    """Return what each follower holds back, the oldest first."""
+    found: dict[str, list[HeldEntity]] = {}
+    for follower, *rest in conn.execute(_STATUS):
+        found.setdefault(follower, []).append(HeldEntity(*rest))
+    return found
