@@ -77,6 +77,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "wrong-task-count": 422,
     # not the caller's fault
     "internal": 500,
+    "newer-version": 503,
     "overloaded": 503,
     "unavailable": 503,
     "view-late": 503,

@@ -14,6 +14,7 @@ from domain import DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND
 from domain.decider import Claim, Context, Decision, NotLoaded
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
+from services.intake.memory import Memory
 from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
 from services.messages import Incoming
 from services.store import codec
@@ -24,36 +25,7 @@ from services.store.event_store import Append, ClaimKey, CommandKey, EventStore,
 PATIENT_ROUNDS = 3
 # So this many in a row means that something is broken.
 MOST_ROUNDS = 20
-
-
-class _Memory:
-    """States, versions and claim holders by name, in two generations so that the oldest go without bookkeeping."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._young: dict[Any, Any] = {}
-        self._old: dict[Any, Any] = {}
-
-    def get(self, key: Any) -> Any:
-        found = self._young.get(key)
-        if found is None and self._old:
-            found = self._old.get(key)
-            if found is not None:
-                self.put(key, found)
-        return found
-
-    def put(self, key: Any, value: Any) -> None:
-        if len(self._young) >= self._size:
-            self._old, self._young = self._young, {}
-        self._young[key] = value
-
-    def drop(self, keys: Iterable[Any]) -> None:
-        for key in keys:
-            self._young.pop(key, None)
-            self._old.pop(key, None)
-
-    def clear(self) -> None:
-        self._young, self._old = {}, {}
+_NOTHING: tuple[int, Any] = (0, None)
 
 
 class Worker:
@@ -73,8 +45,8 @@ class Worker:
         self._new_id = new_id
         self._new_number = new_number
         self._on_decided = on_decided
-        self._streams = _Memory(cache)
-        self._holders = _Memory(cache)
+        self._streams = Memory(cache)
+        self._holders = Memory(cache)
 
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record a batch, and return an outcome a command, in order.
@@ -102,6 +74,8 @@ class _Batch:
         self._now = worker._clock()
         self._committed: dict[str, tuple[int, Any]] = {}
         self._held: dict[ClaimKey, str | None] = {}
+        # Streams that this version cannot read: commands on them are refused, and decided when they come again.
+        self._newer: dict[str, codec.NewerStream] = {}
         self._ledger: dict[CommandKey, LedgerRow] = {}
         # The view of the batch so far: committed, then changed by the commands before.
         self._states: dict[str, Any] = {}
@@ -141,7 +115,7 @@ class _Batch:
     def _load(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> None:
         missing = []
         for stream in streams:
-            if stream not in self._committed:
+            if stream not in self._committed and stream not in self._newer:
                 found = self._worker._streams.get(stream)
                 if found is None:
                     missing.append(stream)
@@ -149,7 +123,10 @@ class _Batch:
                     self._learn(stream, found)
         if missing:
             for stream, found in self._store.load(missing).items():
-                self._learn(stream, found)
+                if isinstance(found[1], codec.NewerStream):
+                    self._newer[stream] = found[1]
+                else:
+                    self._learn(stream, found)
         unknown = []
         for tenant, claim in claims:
             key = (tenant, *claim)
@@ -197,6 +174,10 @@ class _Batch:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
                     streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
+                    newer = [stream for stream in streams if stream in self._newer]
+                    if newer:
+                        outcome = self._newer_version(command, newer[0])
+                        break
                     if not probed and not self._remembered(streams, claims):
                         probed = True
                         more = self._probe(index + 1, before)
@@ -256,6 +237,13 @@ class _Batch:
             streams_read=context.streams_read,
             claims_read=context.claims_read,
         )
+
+    def _newer_version(self, command: Incoming, stream: str) -> Outcome:
+        """Refuse a command without a record, so that it is decided when it comes again after the upgrade."""
+        found = self._newer[stream]
+        where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
+        refusal = Rejected("newer-version", f"{where}, which this version of the service cannot read")
+        return Outcome(command, refusal=refusal, recorded=False)
 
     def _repeated(self, command: Incoming) -> Outcome | None:
         key = (command.tenant, command.command_id)
@@ -341,12 +329,18 @@ class _Batch:
         for outcome in outcomes:
             command, tenant = outcome.incoming, outcome.incoming.tenant
             for stream in outcome.streams_read:
-                append.streams_read[stream] = self._committed[stream][0]
+                # One that was never loaded was made by a command before: nothing of it is committed.
+                append.streams_read[stream] = self._committed.get(stream, _NOTHING)[0]
             for claim in outcome.claims_read:
                 key = (tenant, *claim)
-                append.claims_read[key] = self._held[key]
+                # One that was never loaded is as a command before has left it, and what that one read is compared.
+                if key in self._held:
+                    append.claims_read[key] = self._held[key]
             for claim, holder in outcome.claims.items():
-                append.claims[tenant, claim.kind, claim.key] = holder
+                key = (tenant, *claim)
+                if holder is None and key not in append.claims:
+                    append.given_up.add(key)
+                append.claims[key] = holder
             outcome.offset = len(append.events)
             append.events += outcome.events
             if outcome.recorded:
@@ -363,7 +357,7 @@ class _Batch:
         self._worker._streams.drop(moved.streams)
         self._worker._holders.drop(moved.claims)
         for stream in moved.streams:
-            del self._committed[stream]
+            self._committed.pop(stream, None)
         for key in moved.claims:
             self._held.pop(key, None)
         self._states.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,13 @@ from domain.streams import split_stream
 
 class UnknownEvent(Exception):
     """A stored row names an event that this version does not know; nothing is guessed of it."""
+
+
+class NewerStream(NamedTuple):
+    """What stands for the state of a stream with an event that this version cannot read."""
+
+    event: str
+    version: int
 
 
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):

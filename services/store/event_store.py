@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psycopg
+import structlog
 from eventsourcing.persistence import EventStore as LibraryStore
 from eventsourcing.persistence import (
     IntegrityError,
@@ -37,6 +38,8 @@ from services.store.connect import conninfo
 APPEND_LOCK = 4_012_000
 # The pool's own waits between attempts to connect double for five minutes; whoever asks anew makes it try at once.
 CONNECT_SECONDS = 3.0
+
+_log = structlog.get_logger("store")
 
 ClaimKey = tuple[str, str, str]
 CommandKey = tuple[str, str]
@@ -72,13 +75,16 @@ class Append:
     """One transaction: the events, what the decisions read, the claims that they take or give up, and the ledger.
 
     Positions are not known before the lock is held, so a ledger row counts the batch's own events as -1, -2 and on,
-    and `@head` in a claim's holder stands for the log's end before them.
+    and `@head` in a claim's holder stands for the log's end before them. `given_up` are claims that a decision gave up
+    without a look at them, since a stream that it read says whose they are: whoever takes one of them in the same
+    transaction need not find it free.
     """
 
     events: list[NewEvent] = field(default_factory=list)
     streams_read: dict[str, int] = field(default_factory=dict)
     claims_read: dict[ClaimKey, str | None] = field(default_factory=dict)
     claims: dict[ClaimKey, str | None] = field(default_factory=dict)
+    given_up: set[ClaimKey] = field(default_factory=set)
     ledger: list[LedgerRow] = field(default_factory=list)
     attempts_done: list[CommandKey] = field(default_factory=list)
 
@@ -207,7 +213,9 @@ def _demand_unmoved(conn: psycopg.Connection[Any], append: Append) -> int:
     lost = {key for key, holder in append.claims_read.items() if holders.get(key) != holder}
     # A claim that is taken unread (an id just made) must be free.
     lost |= {
-        key for key, holder in append.claims.items() if holder and key not in append.claims_read and key in holders
+        key
+        for key, holder in append.claims.items()
+        if holder and key in holders and key not in append.claims_read and key not in append.given_up
     }
     if moved or lost or decided:
         raise Moved(moved, lost, decided)
@@ -296,11 +304,22 @@ class EventStore:
         self._datastore.close()
 
     def load(self, streams: Iterable[str]) -> dict[str, tuple[int, Any]]:
-        """Return (version, state) of many streams by one query; (0, None) of an empty one."""
+        """Return (version, state) of many streams by one query; (0, None) of an empty one.
+
+        The state of a stream with an event that cannot be read, of a newer version or damaged, is a `NewerStream`.
+        """
         found: dict[str, tuple[int, Any]] = dict.fromkeys(streams, (0, None))
         for stream, version, name, state in self._fetch(_SELECT_STREAMS, (list(found),)):
-            decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
-            found[stream] = (version, decider.evolve(found[stream][1], codec.decode(name, state)))
+            before = found[stream][1]
+            if isinstance(before, codec.NewerStream):
+                continue
+            try:
+                decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
+                after = decider.evolve(before, codec.decode(name, state))
+            except Exception as error:
+                _log.warning("an event cannot be read", stream=stream, version=version, type=name, error=str(error))
+                after = codec.NewerStream(name, version)
+            found[stream] = (version, after)
         return found
 
     def holders(self, claims: Iterable[tuple[str, Claim]]) -> dict[ClaimKey, str | None]:

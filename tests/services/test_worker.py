@@ -339,3 +339,31 @@ def test_what_brings_no_id_is_at_version_nought(worker: Worker) -> None:
     command, fingerprint = messages.parse_data("activity.create", data)
     (reply,) = replies(worker.run([incoming(command, fingerprint=fingerprint, expected_version=0)]))
     assert reply.error is None or reply.error.code != "version-conflict"
+
+
+# What a version that is to come may have written: an event that is not known, and one of another shape.
+LATER = {
+    "unknown": "topic = 'task.invented-later'",
+    "shape": "state = convert_to(replace(convert_from(state, 'UTF8'), '\"data\":', '\"data\":[1],\"was\":'), 'UTF8')",
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_a_stream_of_a_newer_version_keeps_its_commands_until_the_upgrade(lent_url: str, later: str) -> None:
+    refused = ("rejected", False, "newer-version")
+    with a_worker(lent_url) as older:
+        older.run([create("a"), create("b")])
+    (kept,) = rows(lent_url, "SELECT topic, state FROM stored_events WHERE originator_id = 'acme/task-a'")
+    with psycopg.connect(lent_url) as conn:
+        conn.execute(f"UPDATE stored_events SET {later} WHERE originator_id = 'acme/task-a'")
+    command = change("a", "T", command_id="c1")
+    with a_worker(lent_url) as worker:
+        got = replies(worker.run([command, change("b", "T"), create("d"), command, create("a", "c2")]))
+    assert [told(reply) for reply in got] == [refused, ACCEPTED, ACCEPTED, refused, refused]
+    assert got[0].error is not None
+    assert "task-a" in got[0].error.detail
+    assert rows(lent_url, "SELECT 1 FROM ledger WHERE command_id IN ('c1', 'c2')") == []
+    with psycopg.connect(lent_url) as conn:
+        conn.execute("UPDATE stored_events SET topic = %s, state = %s WHERE originator_id = 'acme/task-a'", kept)
+    with a_worker(lent_url) as newer:
+        assert told(replies(newer.run([command]))[0]) == ACCEPTED

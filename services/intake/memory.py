@@ -1,0 +1,40 @@
+"""What a worker remembers between batches, so that it need not be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Memory:
+    """States, versions and claim holders by name, in two generations so that the oldest go without bookkeeping."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[Any, Any] = {}
+        self._old: dict[Any, Any] = {}
+
+    def get(self, key: Any) -> Any:
+        """Return what is remembered, or None."""
+        found = self._young.get(key)
+        if found is None and self._old:
+            found = self._old.get(key)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: Any, value: Any) -> None:
+        """Remember it."""
+        if len(self._young) >= self._size:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
+
+    def drop(self, keys: Iterable[Any]) -> None:
+        """Forget these."""
+        for key in keys:
+            self._young.pop(key, None)
+            self._old.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._young, self._old = {}, {}
