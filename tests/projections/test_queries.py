@@ -276,10 +276,11 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
         (activities, one)
         for one in ({}, {"status": "active"}, {"workflow_id": "w7"}, {"assignee": "m7"}, {"attention": True})
     ]
+    of_tasks, of_activities = (f"{model.NAME}_{suffix(model)}" for model in (tasks, activities))
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         conn.execute(
-            "INSERT INTO tasks_v2 (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project,"
-            " channel, assignees, overdue, late, title_key, start_at, end_at, scheduled_at, created_at, updated_at,"
+            f"INSERT INTO {of_tasks} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub,"
+            " project, channel, assignees, overdue, late, title_key, start_at, end_at, scheduled_at, created_at, updated_at,"
             " position, doc) SELECT 'acme', 't' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END, 'NONE',"
             " 'NONE', CASE WHEN n % 50 > 0 THEN 'a' || n / 3 END, 'f' || n % 500, 'f' || n % 500, 'h' || n % 500,"
             " 'p' || n % 500, CASE n % 200 WHEN 0 THEN 'SMS' END, ARRAY['m' || n % 500], n % 500 = 0, false, '', at,"
@@ -288,12 +289,12 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
             " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS made"
         )
         conn.execute(
-            "INSERT INTO activities_v1 SELECT 'acme', 'a' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END,"
+            f"INSERT INTO {of_activities} SELECT 'acme', 'a' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END,"
             " 'U8', 'w' || n % 500, NULL, NULL, ARRAY['m' || n % 500], false, n % 500 = 0, '', at, at, at, at, n, '{}'"
             " FROM generate_series(1, 20000) AS n,"
             " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS made"
         )
-        conn.execute("ANALYZE tasks_v2, activities_v1")
+        conn.execute(f"ANALYZE {of_tasks}, {of_activities}")
         for model, one in filters:
             for asked in (model.page("acme", one), model.get("acme", "t7")):
                 plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN {asked.sql}", asked.params))
