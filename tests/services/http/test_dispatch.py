@@ -200,6 +200,12 @@ async def test_the_answer_is_what_the_command_itself_did(house: House, late: set
 # One key, one activity.
 
 
+async def test_the_same_payload_under_the_same_key_of_another_actor_is_another_payload(house: House) -> None:
+    first = (await house.post(CREATE, BODY)).json()
+    agent = house.key("acme", "m1", "CREATE_ACTIVITY")
+    failure(await house.post(CREATE, BODY, agent), 409, existingId=first["id"], samePayload=False)
+
+
 async def test_a_key_used_twice(house: House) -> None:
     first = (await house.post(CREATE, BODY)).json()
     failure(await house.post(CREATE, BODY), 409, existingId=first["id"], samePayload=True)
