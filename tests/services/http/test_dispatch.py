@@ -431,7 +431,9 @@ async def test_rights_are_the_domains(house: House) -> None:
         failure(await house.post("/api/activities/tasks/a/dispatch", None, token), 403)
     result = {"activity_id": "a", "result": "COMPLETED"}
     failure(await house.post(RESULTS, result, bob), 403)
+    failure(await house.post(RESULTS, {**result, "result": "CANCELED"}, ann), 403)
     assert (await house.post(RESULTS, result, ann)).status_code == 201
+    failure(await house.post(RESULTS, {**result, "result": "NOT_EXECUTED", "hard_override": True}, ann), 403)
 
 
 async def test_a_key_makes_any_write_take_effect_once(house: House) -> None:
