@@ -16,10 +16,12 @@ from domain.decider import (
     Decision,
     checked_id,
     checked_schedule,
+    demand_free,
     given,
     left_out,
     merged,
     own_id,
+    streams_of_id,
 )
 from domain.directory import Eligibility, actor_kind, known_hub
 from domain.errors import Rejected
@@ -157,9 +159,9 @@ def _create(command: CreateActivity, context: Context) -> Decision:
         detail = f"the workflow has {len(workflow.steps)} steps, the command {len(command.tasks)} tasks"
         raise Rejected("wrong-task-count", detail, "/tasks")
     activity_id = own_id(command.id, context)
-    if command.id is not None and context.state("activity", activity_id) is not None:
-        raise Rejected("taken", f"there is an activity {activity_id} already", "/id")
-    children = _child_ids(command.tasks, context)
+    brought = {} if command.id is None else {activity_id: "/id"}
+    children = _child_ids(command.tasks, brought, context)
+    demand_free(brought, context)
     if command.hub is not None:
         known_hub(context, command.hub, "/hub")
     title = command.title if command.title is not None else workflow.name
@@ -191,20 +193,17 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     return Decision((*people.events, *events), claims)
 
 
-def _child_ids(tasks: Iterable[NewTask], context: Context) -> tuple[str, ...]:
-    brought: dict[str, int] = {}
+def _child_ids(tasks: Iterable[NewTask], brought: dict[str, str], context: Context) -> tuple[str, ...]:
+    """Return the tasks' ids; those that the command brings are added to `brought`, with where they stand."""
     children = []
     for index, task in enumerate(tasks):
         pointer = f"/tasks/{index}/id"
         child = own_id(task.id, context, pointer)
         if child in brought:
-            raise Rejected("taken", f"two tasks have the id {child}", pointer)
+            raise Rejected("taken", f"the command gives the id {child} twice", pointer)
         if task.id is not None:
-            brought[child] = index
+            brought[child] = pointer
         children.append(child)
-    for child, state in zip(brought, context.all_states("task", brought), strict=True):
-        if state is not None:
-            raise Rejected("taken", f"there is a task {child} already", f"/tasks/{brought[child]}/id")
     return tuple(children)
 
 
@@ -316,8 +315,8 @@ def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable
     """Name the streams that the command is sure to look at, the activity's own first."""
     if not isinstance(command, CreateActivity):
         return (("activity", command.id),)
-    own = () if command.id is None else (("activity", command.id),)
-    tasks = (("task", task.id) for task in command.tasks if task.id)
+    own = streams_of_id(command.id, "activity")
+    tasks = (stream for task in command.tasks for stream in streams_of_id(task.id, "task"))
     others = (stream for task in command.tasks for stream in sending.reads(task))
     return (*own, ("workflow", command.workflow_id), *tasks, *others)
 

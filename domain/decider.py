@@ -138,9 +138,10 @@ class Context:
 class Decider:
     """One aggregate: its commands and events by their names on the wire, and the pure functions over them.
 
-    `decide(command, context) -> Decision` may raise `Rejected` or `NotLoaded`; `evolve(state, event) -> state`;
-    `reads(command) -> ids` names the aggregate's own streams that the command is sure to look at, so that a batch
-    loads them in one query.
+    `decide(command, context) -> Decision` may raise `Rejected` or `NotLoaded`; whatever it is given, a member who was
+    retired is refused before it is asked. `evolve(state, event) -> state`;
+    `reads(command) -> ids` names the streams that the command is sure to look at, the aggregate's own first, so that a
+    batch loads them in one query.
     """
 
     category: str
@@ -150,12 +151,51 @@ class Decider:
     evolve: Callable[[Any, Any], Any]
     reads: Callable[[Any], Iterable[tuple[str, str]]]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decide", _not_for_retired(self.decide))
+
+
+def _not_for_retired(decide: Callable[[Any, Context], Decision]) -> Callable[[Any, Context], Decision]:
+    def decided(command: Any, context: Context) -> Decision:
+        for stream in actor_stream(context.actor):
+            member = context.state(*stream)
+            if member is not None and member.retired:
+                raise Rejected("forbidden", f"member {context.actor} was retired")
+        return decide(command, context)
+
+    return decided
+
+
+def actor_stream(actor: str) -> tuple[tuple[str, str], ...]:
+    """Name the stream that every decision for this actor looks at; the system has none."""
+    return () if actor == SYSTEM else (("member", actor),)
+
 
 def own_id(given: str | None, context: Context, pointer: str = "/id") -> str:
     """Return the id that the command brought, checked, or a fresh one."""
     if given is None:
         return context.new_id()
     return checked_id(given, pointer)
+
+
+# An activity and a task are found by their ids alone, so both draw from one space of ids in a tenant.
+_WORK = ("activity", "task")
+
+
+def demand_free(brought: Mapping[str, str], context: Context) -> None:
+    """Refuse `taken` when an id that a creation brings is an activity's or a task's; `brought` has their pointers."""
+    states = {category: context.all_states(category, brought) for category in _WORK}
+    for index, (entity_id, pointer) in enumerate(brought.items()):
+        for category in _WORK:
+            if states[category][index] is not None:
+                raise Rejected("taken", f"the id {entity_id} is that of another {category}", pointer)
+
+
+def streams_of_id(given: str | None, category: str) -> Iterable[tuple[str, str]]:
+    """Name the streams that `demand_free` looks at for an id that a command may bring, the one of `category` first."""
+    if given is None:
+        return ()
+    return ((category, given), *((other, given) for other in _WORK if other != category))
 
 
 def checked_id(given: str, pointer: str) -> str:

@@ -13,7 +13,7 @@ from domain import configuration
 from domain.compare import same_json, text_key
 from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, merged, own_id
 from domain.errors import Rejected
-from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, SYSTEM, permit
+from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
 from domain.references import FIELDS, MAX_OPERATOR, claim_of, is_account, is_email, is_operator
 
 Kind = Literal[
@@ -96,6 +96,7 @@ def _register(command: RegisterEntry, context: Context) -> Decision:
         if same_json(known, fields):
             return Decision()
         raise Rejected("taken", f"{command.kind} {entry_id} is registered with other fields", "/id")
+    _permit_entry(command.kind, entry_id, present.fields if present is not None else {}, fields, context)
     claims = _claims(command.kind, entry_id, {}, fields, context)
     if command.kind == "member" and "account_id" not in fields:
         fields["account_id"] = fresh_number(context)
@@ -112,17 +113,39 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
     if command.kind == "member" and command.fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
     old, new = changes(present.fields, command.fields)
+    after = merged(present.fields, new)
+    _permit_entry(command.kind, command.id, present.fields, after, context)
     if not new:
         return Decision()
-    claims = _claims(command.kind, command.id, present.fields, merged(present.fields, new), context)
+    claims = _claims(command.kind, command.id, present.fields, after, context)
     event = EntryChanged(command.kind, command.id, old, new)
     return Decision(((context.stream(command.kind, command.id), event),), claims)
 
 
 def _retire(command: RetireEntry, context: Context) -> Decision:
     present = _present(command.kind, command.id, context)
+    _permit_entry(command.kind, command.id, present.fields, {}, context)
     claims = _claims(command.kind, command.id, present.fields, {}, context)
     return Decision(((context.stream(command.kind, command.id), EntryRetired(command.kind, command.id)),), claims)
+
+
+def _permit_entry(
+    kind: str, entry_id: str, before: Mapping[str, Any], after: Mapping[str, Any], context: Context
+) -> None:
+    """Refuse an actor who may not make this of an entry; `before` and `after` are its fields, empty ones for none."""
+    asked: dict[str | None, str] = {}
+    if kind == "project":
+        asked[entry_id] = "/id"
+    if kind == "member":
+        old, new = before.get("projects") or {}, after.get("projects") or {}
+        of_person = changes(before, {**dict.fromkeys(before), **after})[1].keys() - {"projects"}
+        moved = changes(old, {**dict.fromkeys(old), **new})[1]
+        # Who changes, retires or brings back a person needs all projects that the person is in.
+        asked = {**dict.fromkeys(moved, "/fields/projects"), **dict.fromkeys(old if of_person else (), "/id")}
+    for project, pointer in (asked or {None: ""}).items():
+        if actor_kind(context, (), project) not in ENTRY_RIGHTS[kind]:
+            whose = "the system" if MANAGER not in ENTRY_RIGHTS[kind] else f"a manager of project {project}"
+            raise Rejected("forbidden", f"only {whose} may do this", pointer)
 
 
 def _present(kind: str, entry_id: str, context: Context) -> Entry:

@@ -106,6 +106,27 @@ RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
     "directory.change": (_LEAD, "forbidden"),
     "directory.retire": (_LEAD, "forbidden"),
 }
+# What a command may hold that needs a right of its own beside the command's: a result needs the right of the command
+# that does the same, and only who leads may undo how a task ended or pass over the steps before it.
+PARTS: Mapping[str, tuple[frozenset[str], str]] = {
+    "task.submit-result CANCELED": RIGHTS["task.cancel"],
+    "task.submit-result NOT_EXECUTED": RIGHTS["task.error"],
+    "task.submit-result hard_override": (_LEAD, "forbidden"),
+}
+# Who may register, change and retire an entry of each kind; what the whole tenant works by is for the system alone.
+# For a project its own manager counts, for a member the managers of the projects that are touched, else any project's.
+ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
+    "hub": _LEAD,
+    "project": _LEAD,
+    "member": _LEAD,
+    "commerce": _LEAD,
+    "route": _LEAD,
+    "operator": _LEAD,
+    "policy": _SERVICE,
+    "attribute": _SERVICE,
+    "targeting": _SERVICE,
+    "dispatch": _SERVICE,
+}
 
 
 def guard(command: str, current: Lifecycle) -> Lifecycle:
@@ -116,9 +137,14 @@ def guard(command: str, current: Lifecycle) -> Lifecycle:
     raise Rejected(cell, _DETAIL[cell])
 
 
+def rights(command: str) -> tuple[frozenset[str], str]:
+    """Return who may give a command, or one with this part, and the code that anyone else is refused with."""
+    return RIGHTS[command] if command in RIGHTS else PARTS[command]
+
+
 def permit(command: str, kind: str) -> None:
-    """Refuse an actor whose kind may not give this command."""
-    allowed, code = RIGHTS[command]
+    """Refuse an actor whose kind may not give this command, or one with this part."""
+    allowed, code = rights(command)
     if kind not in allowed:
         detail = "only an assignee may do this" if code == "not-assignee" else f"{command} is not for this actor"
         raise Rejected(code, detail)

@@ -1,6 +1,7 @@
 """The roll-up: children to master, by the first of rules U1 to U10 that fits, as one pure function.
 
 It recomputes from all children and never counts up or down, so neither order nor repetition of events can matter.
+A cancelled child counts in U1, U3 and U6 alone; every other rule reads the children that are not cancelled.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ RULES: Mapping[str, str] = {
     "U5": "every task has ended, and some failed",
     "U6": "every task has ended, some completed and some cancelled",
     "U7": "a task failed while others go on",
-    "U8": "a task is assigned, dispatched, started, paused or completed",
-    "U9": "a task's targets could not be resolved",
-    "U10": "nothing has happened yet",
+    "U8": "a task that is not cancelled is assigned, dispatched, started, paused or completed",
+    "U9": "the targets of a task that is not cancelled could not be resolved",
+    "U10": "nothing has happened yet on any task that is not cancelled",
 }
 
 
 _NAMES: Mapping[Lifecycle, str] = {state: state.value.lower() for state in Lifecycle}
+_MOVING = frozenset({ACTIVE, PAUSED, COMPLETED})
 _NONE: Mapping[str, int] = dict.fromkeys(_NAMES.values(), 0)
 
 
@@ -81,7 +83,7 @@ def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = 
         rule=rule,
         partial=rule == "U6",
         attention=rule == "U7",
-        unresolved=rule == "U9" or any(task.unresolved for task in tasks if task.lifecycle not in TERMINAL),
+        unresolved=any(task.unresolved for task in tasks if task.lifecycle not in TERMINAL),
         overdue=any(task.overdue for task in tasks if task.lifecycle not in TERMINAL),
         assignees=tuple(dict.fromkeys(member for task in tasks for member in task.assignees)),
         start=min(begins)[2] if begins else None,
@@ -109,9 +111,35 @@ def _status(states: list[Lifecycle], tasks: list[Child], canceled: bool, fail_fa
         return (FAILED, "U5") if FAILED in seen else (COMPLETED, "U6")
     if FAILED in seen:
         return ACTIVE, "U7"
-    if seen & {ACTIVE, PAUSED, COMPLETED} or any(task.assignees or task.dispatched for task in tasks):
+    if any(map(_begun, tasks)):
         return (PAUSED if seen - TERMINAL == {PAUSED} else ACTIVE), "U8"
-    return OPEN, ("U9" if any(task.unresolved for task in tasks) else "U10")
+    return OPEN, ("U9" if any(map(_unresolved, tasks)) else "U10")
+
+
+def _begun(child: Child) -> bool:
+    if child.lifecycle is CANCELED:
+        return False
+    return child.lifecycle in _MOVING or child.dispatched or bool(child.assignees)
+
+
+def _unresolved(child: Child) -> bool:
+    return child.unresolved and child.lifecycle is not CANCELED
+
+
+def decides(rule: str, child: Child) -> bool:
+    """Tell whether a child is one of those that make a rule fit."""
+    match rule:
+        case "U1":
+            return False
+        case "U4" | "U5" | "U7":
+            return child.lifecycle is FAILED
+        case "U8":
+            return _begun(child)
+        case "U9":
+            return _unresolved(child)
+        case "U10":
+            return child.lifecycle is not CANCELED
+    return True
 
 
 def _progress(states: Iterable[Lifecycle]) -> dict[str, int]:

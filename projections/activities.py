@@ -14,7 +14,7 @@ import msgspec
 from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsChanged
 from domain.decider import merged
 from domain.recorded import Recorded
-from domain.rollup import RULES, rollup
+from domain.rollup import RULES, decides, rollup
 from projections.documents import Documents, Key, MissingDocument, Table, array, instant, listing_indexes, title_key
 from projections.query import COMMON_SORTS, Listing, common_filters, equal, flag
 from projections.task_facts import (
@@ -22,7 +22,6 @@ from projections.task_facts import (
     Child,
     ShownChild,
     as_rollup,
-    decides,
     fold_facts,
     placeholders,
     seconds,
@@ -288,7 +287,7 @@ def explain(row: Sequence[Any]) -> dict[str, Any]:
         **{name: getattr(activity, name) for name in own},
         "rule_text": RULES[activity.rule],
         "children": [
-            {**{name: getattr(child, name) for name in parts}, "decides": decides(activity.rule, child)}
+            {**{name: getattr(child, name) for name in parts}, "decides": decides(activity.rule, as_rollup(child))}
             for child in activity.children
         ],
     }

@@ -243,18 +243,6 @@ def as_rollup(child: Child) -> rollup.Child:
     )
 
 
-def decides(rule: str, child: Child) -> bool:
-    """Tell whether a child is one of those that make a rule of the roll-up fit."""
-    if rule in ("U4", "U5", "U7"):
-        return child.status == "failed"
-    if rule == "U8":
-        moving = child.status in ("active", "paused", "completed")
-        return moving or bool(child.assignees) or child.dispatch == "DISPATCHED"
-    if rule == "U9":
-        return child.resolution == "FAILED"
-    return rule != "U1"
-
-
 class Timed(Protocol):
     """What has a life in time."""
 

@@ -52,7 +52,11 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A well-formed command with what came around it. `fingerprint` is the SHA-256 of its type and canonical data."""
+    """A well-formed command with what came around it.
+
+    `fingerprint` is the SHA-256 of its type, its actor and its canonical data: an answer is for its asker, so what
+    another actor sends under the same id or idempotency key is another command.
+    """
 
     tenant: str
     command_id: str
@@ -171,18 +175,18 @@ def parse(properties: Any, body: bytes, limit: int, redelivered: bool = False) -
     fields = parse_headers(properties)
     if len(body) > limit:
         raise Malformed("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
-    command, fingerprint = parse_data(fields["name"], body)
+    command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, **fields)
 
 
-def parse_data(name: str, body: bytes) -> tuple[Any, bytes]:
-    """Return a command and its fingerprint from the JSON of its data; raises `Malformed`."""
+def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:
+    """Return a command, and its fingerprint when this actor gives it, from the JSON of its data; raises `Malformed`."""
     value = load_json(body)
     try:
         command = _VALIDATORS[name].validate_json(body, strict=True)
     except ValidationError as error:
         raise _malformed(error) from None
-    return command, hashlib.sha256(name.encode() + b"\0" + _canonical(value)).digest()
+    return command, hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
 
 
 def load_json(body: bytes) -> Any:

@@ -16,17 +16,42 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from domain import COMMANDS, EVENT_NAMES, EVENTS
-from domain.lifecycle import mermaid
+from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, PARTS, RIGHTS, SYSTEM, mermaid
 from services.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-_PART = re.compile(r"(<!-- (lifecycle|settings|commands|shapes|events): [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- ([a-z-]+): [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def lifecycle() -> str:
     """Return the lifecycle's diagram."""
     return f"```mermaid\n{mermaid()}\n```\n"
+
+
+def rights() -> str:
+    """Return the table of who may give which command."""
+    rows: dict[tuple[frozenset[str], str], list[str]] = {}
+    for name, row in (*RIGHTS.items(), *PARTS.items()):
+        rows.setdefault(row, []).append(name)
+    return _who((_code(names), allowed, code) for (allowed, code), names in rows.items())
+
+
+def entry_rights() -> str:
+    """Return the table of who may do what to an entry of the directory."""
+    rows: dict[frozenset[str], list[str]] = {}
+    for kind, allowed in ENTRY_RIGHTS.items():
+        rows.setdefault(allowed, []).append(kind)
+    return _who((_code(kinds), allowed, "forbidden") for allowed, kinds in rows.items())
+
+
+def _who(rows: Iterable[tuple[str, frozenset[str], str]]) -> str:
+    kinds = (ASSIGNEE, MANAGER, SYSTEM, OTHER)
+    lines = ["| | assignee | manager | system | anybody else |", "|---|---|---|---|---|"]
+    for what, allowed, code in rows:
+        cells = (what, *("yes" if kind in allowed else _code([code]) for kind in kinds))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def settings() -> str:
@@ -112,7 +137,15 @@ def _code(words: Iterable[str]) -> str:
     return " ".join(f"`{word}`" for word in words)
 
 
-MADE = {"lifecycle": lifecycle, "settings": settings, "commands": commands, "shapes": shapes, "events": events}
+MADE = {
+    "lifecycle": lifecycle,
+    "rights": rights,
+    "entry-rights": entry_rights,
+    "settings": settings,
+    "commands": commands,
+    "shapes": shapes,
+    "events": events,
+}
 
 
 def made_anew(text: str) -> str:

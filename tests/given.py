@@ -12,7 +12,7 @@ from typing import Any
 
 from domain import COMMANDS, DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND, EVENT_NAMES, STATUS_CATEGORY
 from domain.activity import ActivityStatusChanged
-from domain.decider import Claim, Context, Decision, NotLoaded
+from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
 
@@ -77,7 +77,7 @@ class Given:
         decider = DECIDER_OF_COMMAND[COMMAND_NAMES[type(command)]]
         states: dict[str, Any] = {}
         holders: dict[Claim, str | None] = {}
-        for category, entity_id in decider.reads(command):
+        for category, entity_id in (*decider.reads(command), *actor_stream(actor)):
             stream = stream_of(TENANT, category, entity_id)
             states[stream] = self.states.get(stream)
         for rounds in range(1, MOST_ROUNDS + 1):

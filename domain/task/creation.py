@@ -10,6 +10,7 @@ from domain.decider import (
     Context,
     Decision,
     checked_schedule,
+    demand_free,
     own_id,
 )
 from domain.directory import Eligibility, actor_kind, known, known_hub
@@ -31,8 +32,7 @@ def create(command: CreateTask, context: Context) -> Decision:
     """Decide the creation of a task that stands alone."""
     lifecycle.permit("task.create", actor_kind(context, (), command.project))
     task_id = own_id(command.id, context)
-    if command.id is not None and context.state("task", task_id) is not None:
-        raise Rejected("taken", f"there is a task {task_id} already", "/id")
+    demand_free({} if command.id is None else {task_id: "/id"}, context)
     checked_schedule(command.start, command.end, "")
     if command.hub is not None:
         known_hub(context, command.hub, "/hub")

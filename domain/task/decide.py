@@ -15,6 +15,7 @@ from domain.decider import (
     checked_id,
     checked_schedule,
     given,
+    streams_of_id,
 )
 from domain.directory import known_hub
 from domain.errors import Rejected
@@ -194,9 +195,10 @@ _DECISIONS: dict[type, Callable[[Any, Task, Context], Decision]] = {
 
 def reads(command: Any) -> Iterable[tuple[str, str]]:
     """Name the streams that the command is sure to look at, the task's own first."""
+    if isinstance(command, CreateTask):
+        return (*streams_of_id(command.id, "task"), *sending.reads(command))
     task_id = getattr(command, "id", None)
-    own = () if task_id is None else (("task", task_id),)
-    return (*own, *sending.reads(command)) if isinstance(command, CreateTask) else own
+    return () if task_id is None else (("task", task_id),)
 
 
 DECIDER = Decider(

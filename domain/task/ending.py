@@ -66,6 +66,9 @@ def retry(command: RetryTask, task: Task, context: Context) -> Decision:
 def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     """Record how a task ended where it was sent to."""
     permit("task.submit-result", task, context)
+    for part in (command.result, "hard_override" if command.hard_override else ""):
+        if f"task.submit-result {part}" in lifecycle.PARTS:
+            permit(f"task.submit-result {part}", task, context)
     ended = task.lifecycle in TERMINAL
     if ended and not command.hard_override:
         lifecycle.guard("task.submit-result", task.lifecycle)

@@ -24,9 +24,9 @@ from domain.task import (
 
 
 def permit(command: str, task: Task, context: Context) -> None:
-    """Refuse an actor who may not give this command to this task."""
+    """Refuse an actor who may not give this command, or one with this part, to this task."""
     kind = actor_kind(context, task.assignees, task.created.project)
-    if kind == ASSIGNEE and ASSIGNEE not in lifecycle.RIGHTS[command][0]:
+    if kind == ASSIGNEE and ASSIGNEE not in lifecycle.rights(command)[0]:
         # A manager who took the task still manages it.
         kind = actor_kind(context, (), task.created.project)
     lifecycle.permit(command, kind)

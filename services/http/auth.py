@@ -7,13 +7,20 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from domain import EVENT_NAMES
+from domain.decider import actor_stream
+from domain.directory import EntryRetired
+from domain.streams import stream_of
 from services import keys
 from services.http.database import Database
 from services.http.problems import Refused
 
-# How long a check is believed, so a revocation takes effect within this time.
+# How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
 BELIEVED = 5.0
 _MOST_BELIEVED = 10_000
+# From the log, so that neither a late read model nor one that is being built lets anybody in.
+_LAST_EVENT = "SELECT topic FROM stored_events WHERE originator_id = %s ORDER BY originator_version DESC LIMIT 1"
+_RETIRED = EVENT_NAMES[EntryRetired]
 _LONGEST = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
 _WRONG_TOKEN = {"WWW-Authenticate": 'Bearer realm="foldwork", error="invalid_token"'}
@@ -89,7 +96,7 @@ class Gate:
             # Not kept: whoever tries tokens must not fill the memory.
             return _Check(None, 0.0)
         key = keys.key_info(columns)
-        if not key.usable(now):
+        if not key.usable(now) or await self._is_retired(key.tenant, key.actor):
             return _Check(None, 0.0)
         if key.expires_at is not None:
             until = min(until, time.monotonic() + (key.expires_at - now).total_seconds())
@@ -99,6 +106,23 @@ class Gate:
         self._checks[digest] = check
         return check
 
+    async def _is_retired(self, tenant: str, actor: str) -> bool:
+        for stream in actor_stream(actor):
+            rows = await self.database.fetch(_LAST_EVENT, (stream_of(tenant, *stream),))
+            return bool(rows) and rows[0][0] == _RETIRED
+        return False
+
+    def forget(self, tenant: str, actor: str) -> None:
+        """Ask anew for every token that speaks for this actor."""
+        mine = [
+            digest
+            for digest, check in self._checks.items()
+            if check.caller is not None and (check.caller.tenant, check.caller.actor) == (tenant, actor)
+        ]
+        for digest in mine:
+            del self._checks[digest]
+
 
 def _wrong_token() -> Refused:
-    return Refused("unauthorized", "this API key is unknown, expired or revoked", headers=_WRONG_TOKEN)
+    detail = "this API key is unknown, expired or revoked, or its member was retired"
+    return Refused("unauthorized", detail, headers=_WRONG_TOKEN)

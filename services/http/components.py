@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 PREFIX = "#/components/schemas/"
 MOST_POSITION = 2**63 - 1
+# The ids of tasks in the answer to a member's retirement.
+MAX_HELD = 100
 ENTITY_ID: Json = {"type": "string", **schemas.ID}
 _TEXT: Json = {"type": "string"}
 _STATUS: Json = {"type": "string", "enum": [state.value.lower() for state in Lifecycle]}
@@ -59,6 +61,7 @@ def shared() -> Json:
     found["Entry"] = schemas.shapes(PREFIX, directory.Entry)["Entry"]
     found["Entry"]["description"] = "An entry of the directory; `fields` are its caller's own."
     found["Entry"]["properties"] |= {"kind": ref("Kind"), "created_at": _MOMENT, "updated_at": _MOMENT}
+    found["RetiredEntry"] = _retired_entry(found["Entry"])
     entry = schemas.shapes(PREFIX, history.Entry)["Entry"]
     entry["properties"] |= {"data": {**_OPEN, "description": "as the event's type says"}, "type": _event_type()}
     found["HistoryEntry"] = {**entry, "title": "HistoryEntry"}
@@ -85,6 +88,20 @@ def shared() -> Json:
         "discriminator": {"propertyName": "type", "mapping": mapping},
     }
     return found
+
+
+def _retired_entry(entry: Json) -> Json:
+    held: Json = {
+        "type": ["object", "null"],
+        "description": "a member's open tasks, the oldest first; null while the read model is behind",
+        "required": ["total", "ids"],
+        "properties": {
+            "total": {"type": "integer", "minimum": 0},
+            "ids": {"type": "array", "maxItems": MAX_HELD, "items": _TEXT},
+        },
+    }
+    properties = {**entry["properties"], "open_tasks": held}
+    return {**entry, "title": "RetiredEntry", "properties": properties}
 
 
 def _event_type() -> Json:

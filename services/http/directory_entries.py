@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +15,14 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
+from domain.lifecycle import TERMINAL, Lifecycle
 from domain.streams import ENTRY_KINDS, ID
-from projections import directory
+from projections import directory, tasks
 from services import messages
 from services.http import examples_directory as examples
 from services.http.actions import command
 from services.http.auth import Caller
+from services.http.components import MAX_HELD
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one, refusal
 from services.http.problems import Refused, unavailable
 from services.http.queries import DEFAULT_LIMIT, MOST_LIMIT, settled
@@ -29,6 +31,7 @@ from services.http.writes import Answered, events_of, idempotency_key, key_route
 from services.messages import Malformed
 
 MOST_ENTRIES = 1000
+_OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
 _MODELS = (directory.NAME,)
 _encode = msgspec.json.Encoder().encode
 
@@ -87,8 +90,10 @@ def endpoints(service: Service) -> list[Endpoint]:
         nothing_else(call.parameters(), ())
         kind = _kind(call)
         data = {"kind": kind, "id": _id(call, kind)}
-        answered = await command(service, call.caller, "directory.retire", data, data["id"], idempotency_key(), _MODELS)
-        return await _shown(service, call.caller, answered, kind, data["id"])
+        models = (*_MODELS, tasks.NAME) if kind == "member" else _MODELS
+        answered = await command(service, call.caller, "directory.retire", data, data["id"], idempotency_key(), models)
+        more = {"open_tasks": await _open_tasks(service, call, answered)} if kind == "member" else {}
+        return await _shown(service, call.caller, answered, kind, data["id"], more=more)
 
     return [
         Endpoint("POST", "/v1/directory/{kind}", "write", register, examples.REGISTER),
@@ -97,6 +102,23 @@ def endpoints(service: Service) -> list[Endpoint]:
         Endpoint("PATCH", "/v1/directory/{kind}/{id}", "write", change, examples.CHANGE),
         Endpoint("DELETE", "/v1/directory/{kind}/{id}", "write", retire, examples.RETIRE),
     ]
+
+
+async def _open_tasks(service: Service, call: Call, answered: Answered) -> dict[str, Any] | None:
+    """Return which tasks a retired member still has, the oldest first; None while the read model is behind.
+
+    No command assigns a task to a retired member, so what is read at the retirement's position or later is all of it.
+    """
+    if not answered.visible:
+        return None
+    held = {"assignee": call.id, "status": _OPEN}
+    try:
+        rows = await service.database.fetch(*tasks.page(call.caller.tenant, held, "created_at", limit=MAX_HELD))
+        total = (await service.database.fetch(*tasks.count(call.caller.tenant, held)))[0][0]
+    except Refused:
+        # The command took effect; that the database went away since makes no failure of it.
+        return None
+    return {"total": total, "ids": [row[1] for row in rows]}
 
 
 def _kind(call: Call) -> str:
@@ -167,15 +189,24 @@ async def _register(
 
 
 async def _shown(
-    service: Service, caller: Caller, answered: Answered, kind: str, entry_id: str | None, status: int = 200
+    service: Service,
+    caller: Caller,
+    answered: Answered,
+    kind: str,
+    entry_id: str | None,
+    status: int = 200,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Answer with the entry: the read model's, or when that is late, as the command's own events leave it."""
+    """Answer with the entry: the read model's, or when that is late, as the command's own events leave it.
+
+    `more` is what the answer says beside the entry.
+    """
     if answered.reply is not None and entry_id is not None:
         tenant = caller.tenant
         headers = {"Location": f"/v1/directory/{kind}/{quote(entry_id)}"} if status == 201 else None
         try:
             row = await _row(service, tenant, kind, entry_id)
-            if answered.visible and row is not None:
+            if answered.visible and row is not None and not more:
                 return Response(directory.resource_bytes(row), status, headers, JSON)
             events = await events_of(service, answered.reply)
         except Refused as refused:
@@ -185,7 +216,7 @@ async def _shown(
         else:
             shown = directory.render_from_events(events, kind, entry_id, row[0] if row is not None else None)
             if shown is not None:
-                return Response(_encode(shown), status, headers, JSON)
+                return Response(_encode({**shown, **(more or {})}), status, headers, JSON)
     body = {"command_id": answered.command_id, "outcome": "undecided", "receipt": answered.receipt}
     if answered.reply is not None:
         body["outcome"] = answered.reply.outcome

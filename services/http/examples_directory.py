@@ -206,10 +206,15 @@ RETIRE: Json = {
     "operationId": "retire_directory_entry",
     "tags": ["directory"],
     "summary": "Retire an entry",
-    "description": "No command may refer to it any more; what refers to it keeps its id. It may be registered again.",
+    "description": "No command may refer to it any more; what refers to it keeps its id. It may be registered again. "
+    "A member who is retired can do nothing, and its API keys let nobody in; the answer says which open tasks it has.",
     "parameters": [_KIND, ID, KEY],
     "responses": {
-        "200": answer("The entry as it was left", {**_ENTRY, "retired": True, "version": 2}, schema=ref("Entry")),
+        "200": answer(
+            "The entry as it was left",
+            {**_ENTRY, "retired": True, "version": 2, "open_tasks": {"total": 1, "ids": ["t1"]}},
+            schema=ref("RetiredEntry"),
+        ),
         "202": UNDECIDED,
         **problems(400, 404, 409, 422),
     },

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import msgspec
 import uuid_utils
 
+from domain import EVENT_NAMES
+from domain.directory import EntryRetired
 from domain.recorded import Recorded
 from services import messages
 from services.http.auth import Caller
@@ -24,6 +26,7 @@ from services.store.log import LogRow
 
 MAX_ROUTING_KEY = 255
 _MAX_KEY = 255
+_RETIRED = EVENT_NAMES[EntryRetired]
 _EVENTS = (
     "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
     " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
@@ -115,6 +118,10 @@ async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) 
         raise unavailable("the command was not taken; it may be sent again") from None
     if reply is None:
         return Answered(command.command_id, None)
+    for event in reply.events:
+        # Other processes notice when they ask anew; this one need not wait for that.
+        if event.type == _RETIRED and event.stream.startswith("member-"):
+            service.gate.forget(command.tenant, event.stream.removeprefix("member-"))
     visible = False
     if reply.accepted and models:
         try:

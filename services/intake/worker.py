@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from domain import DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND
-from domain.decider import Claim, Context, Decision, NotLoaded
+from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
 from services.intake.memory import Memory
@@ -63,6 +63,11 @@ class Worker:
             raise
 
 
+def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
+    yield from DECIDER_OF_COMMAND[command.name].reads(command.command)
+    yield from actor_stream(command.actor)
+
+
 class _Batch:
     """One batch on its way; the worker's memory is changed only when it is recorded."""
 
@@ -86,7 +91,7 @@ class _Batch:
 
     def run(self) -> list[Outcome]:
         self._load(
-            (stream_of(c.tenant, *own) for c in self._commands for own in DECIDER_OF_COMMAND[c.name].reads(c.command)),
+            (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
             ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
         self._ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})

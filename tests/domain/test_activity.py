@@ -235,6 +235,21 @@ CREATE = [
         "/id",
     ),
     refused("activity.create", "taken", "a task's id", lambda: create(more=(task("t2"),)), "/tasks/1/id"),
+    refused("activity.create", "taken", "its own id is a task's", lambda: create(more=(task("a"),)), "/id"),
+    refused(
+        "activity.create",
+        "taken",
+        "a task's id is an activity's",
+        lambda: running().when(activity(id="b", tasks=(NewTask(), NewTask("a")))),
+        "/tasks/1/id",
+    ),
+    refused(
+        "activity.create",
+        "taken",
+        "one id for itself and a task",
+        lambda: create(NewTask("t1"), NewTask("a")),
+        "/tasks/1/id",
+    ),
     refused(
         "activity.create",
         "taken",

@@ -15,10 +15,12 @@ from domain.lifecycle import (
     ASSIGNEE,
     CANCELED,
     COMPLETED,
+    ENTRY_RIGHTS,
     FAILED,
     MANAGER,
     OPEN,
     OTHER,
+    PARTS,
     PAUSED,
     RIGHTS,
     SYSTEM,
@@ -27,6 +29,7 @@ from domain.lifecycle import (
     Lifecycle,
     allowed_actions,
 )
+from domain.streams import ENTRY_KINDS
 from domain.task import (
     AssignTask,
     CancelTask,
@@ -185,7 +188,28 @@ def test_the_roads_lead_where_they_say() -> None:
         assert facts == (current, assigned, way == UNRESOLVED, way == SENT)
 
 
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("kind", ACTORS)
+@pytest.mark.parametrize("current", Lifecycle)
+def test_a_result_does_nothing_that_the_plain_command_is_refused(current: Lifecycle, kind: str, taken: bool) -> None:
+    plain = {"CANCELED": "task.cancel", "NOT_EXECUTED": "task.error"}
+    for result, command in plain.items():
+        start = scene(current, assigned=current is not CANCELED)
+        may = kind in RIGHTS[command][0] and kind in RIGHTS["task.submit-result"][0]
+        if kind == ASSIGNEE and current is CANCELED:
+            continue
+        got = start.when(SubmitResult("t", result, hard_override=taken), ACTORS[kind])
+        if not may or (taken and kind not in PARTS["task.submit-result hard_override"][0]):
+            got.then_rejected("forbidden")
+        elif current in TERMINAL and not taken:
+            got.then_rejected("result-final")
+        else:
+            assert got.given.state("task", "t").lifecycle is (CANCELED if result == "CANCELED" else FAILED)
+
+
 def test_the_tables_are_whole() -> None:
+    assert set(ENTRY_RIGHTS) == set(ENTRY_KINDS)
+    assert {part.partition(" ")[0] for part in PARTS} <= set(RIGHTS)
     assert set(COMMANDS) == set(TABLE)
     assert all(set(row) == set(Lifecycle) for row in TABLE.values())
     assert set(RIGHTS) == set(domain.COMMANDS)

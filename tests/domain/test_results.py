@@ -78,18 +78,36 @@ CASES: list[Case] = [
     *(
         done(
             "task.submit-result",
-            f"{result}, while somebody is at it: the person is free",
-            lambda result=result, override=override: submit(
-                anns(ProcessTask("t")), result, "ann", hard_override=override
+            f"{result} by {actor}, while somebody is at it: the person is free",
+            lambda result=result, actor=actor, override=override: submit(
+                anns(ProcessTask("t")), result, actor, hard_override=override
             ),
             [recorded(result, None, override), event],
             {RUNNING: None},
         )
-        for result, override, event in (
-            ("COMPLETED", False, TaskCompleted("t", None, {}, False)),
-            ("NOT_EXECUTED", True, TaskFailed("t", None, None)),
-            ("CANCELED", True, TaskCanceled("t", None, None, ("ann",))),
+        for result, actor, override, event in (
+            ("COMPLETED", "ann", False, TaskCompleted("t", None, {}, False)),
+            ("NOT_EXECUTED", "ann", False, TaskFailed("t", None, None)),
+            ("NOT_EXECUTED", "max", True, TaskFailed("t", None, None)),
+            ("CANCELED", "max", True, TaskCanceled("t", None, None, ("ann",))),
         )
+    ),
+    *(
+        refused(
+            "task.submit-result",
+            "forbidden",
+            f"who has the task cannot end it as {result}, hard override {override}",
+            lambda result=result, override=override: submit(
+                anns(ProcessTask("t")), result, "ann", hard_override=override
+            ),
+        )
+        for result, override in (("CANCELED", False), ("CANCELED", True), ("COMPLETED", True), ("PENDING", True))
+    ),
+    refused(
+        "task.submit-result",
+        "forbidden",
+        "who had the task cannot override how it ended",
+        lambda: submit(anns(CompleteTask("t")), "NOT_EXECUTED", "ann", hard_override=True),
     ),
     done(
         "task.submit-result",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL, Lifecycle
-from domain.rollup import RULES, Child, Rollup, rollup
+from domain.rollup import RULES, Child, Rollup, decides, rollup
 
 
 def of(*lifecycles: Lifecycle, canceled: bool = False, fail_fast: bool = False) -> Rollup:
@@ -54,6 +54,11 @@ def at(hour: int) -> datetime:
         (rollup([Child(0, unresolved=True), Child(1)]), "U9", OPEN),
         (of(OPEN, OPEN), "U10", OPEN),
         (of(OPEN, CANCELED), "U10", OPEN),
+        (rollup([Child(0, CANCELED, dispatched=True), Child(1)]), "U10", OPEN),
+        (rollup([Child(0, CANCELED, unresolved=True), Child(1)]), "U10", OPEN),
+        (rollup([Child(0, CANCELED, ("ann",)), Child(1)]), "U10", OPEN),
+        (rollup([Child(0, CANCELED, dispatched=True), Child(1, unresolved=True)]), "U9", OPEN),
+        (rollup([Child(0, CANCELED, dispatched=True), Child(1, PAUSED)]), "U8", PAUSED),
         (of(), "U10", OPEN),
     ],
 )
@@ -157,9 +162,9 @@ def test_overdue_and_unresolved_are_of_tasks_that_go_on() -> None:
     assert (rollup([done]).overdue, rollup([done]).unresolved) == (False, False)
 
 
-def test_whatever_stands_by_the_ninth_rule_is_shown_as_unresolved() -> None:
-    got = rollup([Child(0, CANCELED, unresolved=True), Child(1)])
-    assert (got.rule, got.unresolved) == ("U9", True)
+def test_a_cancelled_task_leaves_no_mark_of_what_it_was() -> None:
+    got = rollup([Child(0, CANCELED, dispatched=True, unresolved=True), Child(1)])
+    assert (got.rule, got.unresolved) == ("U10", False)
 
 
 # Against the table, for all of up to three tasks.
@@ -177,8 +182,11 @@ class Scene(NamedTuple):
         return any(task.lifecycle in states for task in self.tasks)
 
     def begun(self) -> bool:
-        touched = any(task.assignees or task.dispatched for task in self.tasks)
+        touched = any(task.assignees or task.dispatched for task in self.left())
         return touched or self.some_are(ACTIVE, PAUSED, COMPLETED)
+
+    def left(self) -> list[Child]:
+        return [task for task in self.tasks if task.lifecycle != CANCELED]
 
     def at_rest(self) -> bool:
         going_on = [task.lifecycle for task in self.tasks if task.lifecycle not in TERMINAL]
@@ -198,7 +206,7 @@ SPECIFIED: list[tuple[str, Callable[[Scene], bool], Callable[[Scene], Lifecycle]
     ),
     ("U7", lambda s: s.some_are(FAILED) and not s.all_are(*TERMINAL), lambda s: ACTIVE),
     ("U8", Scene.begun, lambda s: PAUSED if s.at_rest() else ACTIVE),
-    ("U9", lambda s: any(task.unresolved for task in s.tasks), lambda s: OPEN),
+    ("U9", lambda s: any(task.unresolved for task in s.left()), lambda s: OPEN),
     ("U10", lambda s: True, lambda s: OPEN),
 ]
 VARIANTS = (
@@ -206,6 +214,8 @@ VARIANTS = (
     Child(0, assignees=("ann",)),
     Child(0, dispatched=True),
     Child(0, unresolved=True),
+    Child(0, CANCELED, dispatched=True),
+    Child(0, CANCELED, unresolved=True),
 )
 
 
@@ -219,6 +229,8 @@ def test_the_first_rule_of_the_table_that_fits_is_the_one(count: int) -> None:
             rule, master = next((rule, master(scene)) for rule, fits, master in SPECIFIED if fits(scene))
             got = rollup(tasks, canceled, fail_fast)
             assert (got.rule, got.lifecycle) == (rule, master), scene
+            deciding = [task for task in tasks if decides(rule, task)]
+            assert rule in ("U1", "U3", "U6") or all(task.lifecycle != CANCELED for task in deciding)
             assert got.unresolved or rule != "U9"
             seen.add(rule)
     assert count < 2 or seen == set(RULES)
@@ -253,8 +265,9 @@ def reference(tasks: dict[int, Child], canceled: bool, fail_fast: bool) -> dict[
         going_on = state in ("OPEN", "ACTIVE", "PAUSED")
         counts[state] += 1
         people += [name for name in task.assignees if name not in people]
-        touched = touched or bool(task.assignees) or task.dispatched
-        unresolved = unresolved or task.unresolved
+        if state != "CANCELED":
+            touched = touched or bool(task.assignees) or task.dispatched
+            unresolved = unresolved or task.unresolved
         open_unresolved = open_unresolved or (task.unresolved and going_on)
         overdue = overdue or (task.overdue and going_on)
         if state != "CANCELED" or everything_canceled:

@@ -239,7 +239,10 @@ class Team(RuleBasedStateMachine):
         self.overridden |= getattr(command, "hard_override", False)
         before = (dict(self.scene.states), dict(self.scene.holders), list(self.scene.log))
         got = self.scene.when(command, actor)
-        if got.refusal is not None:
+        actor_state = before[0].get(f"acme/member-{actor}")
+        if actor_state is not None and actor_state.retired:
+            got.then_rejected("forbidden")
+        elif got.refusal is not None:
             assert got.refusal.code in REFUSALS[got.name], f"{got.name} may not be refused as {got.refusal.code}"
         elif not got.events:
             assert IGNORED in CONTRACT[got.name]

@@ -262,6 +262,13 @@ CREATE = [
     refused("task.create", "taken", "the id is in use", lambda: nobodys().when(task()), "/id"),
     refused(
         "task.create",
+        "taken",
+        "the id is an activity's",
+        lambda: given_commands([workflow(), activity()]).when(task("a")),
+        "/id",
+    ),
+    refused(
+        "task.create",
         "not-eligible",
         "on both lists: the blacklist wins",
         lambda: create(assignees=("ann",), whitelist=("ann",), blacklist=("ann",)),

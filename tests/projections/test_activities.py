@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityFieldsChanged
-from domain.task import CompleteTask, FailTask, ProcessTask, ResolutionFailed, TaskCompleted, TaskFailed
+from domain.task import (
+    CompleteTask,
+    DispatchRequested,
+    DispatchSucceeded,
+    FailTask,
+    ProcessTask,
+    Provider,
+    ResolutionFailed,
+    TaskCanceled,
+    TaskCompleted,
+    TaskFailed,
+)
 from projections import activities
 from projections.documents import MissingDocument
 from tests import builders
@@ -79,6 +90,22 @@ def test_the_explanation_names_the_rule_and_who_decides(more: list[Any], rule: s
 def test_an_unresolved_child_decides_rule_nine() -> None:
     events = after([builders.workflow(), builders.activity()], ResolutionFailed("t2", "a", "nobody"))
     assert [child["decides"] for child in explanation(events)["children"]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        [DispatchRequested("t1", "a", 1, "SMS", Provider("console")), DispatchSucceeded("t1", "a", 1)],
+        [ResolutionFailed("t1", "a", "nobody")],
+    ],
+)
+def test_a_cancelled_child_no_longer_speaks_for_its_activity(trouble: list[Any]) -> None:
+    scene = after([builders.workflow(), builders.activity()], *trouble)
+    assert [child["decides"] for child in explanation(scene)["children"]] == [True, False]
+    gone = [*scene, TaskCanceled("t1", "a", None, ())]
+    activity, explained = shown(gone), explanation(gone)
+    assert (activity["status"], activity["rule"], activity["unresolved"]) == ("open", "U10", False)
+    assert (explained["rule"], [child["decides"] for child in explained["children"]]) == ("U10", [False, True])
 
 
 def explanation(events: list[Any]) -> dict[str, Any]:

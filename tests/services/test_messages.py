@@ -61,6 +61,16 @@ def test_the_fingerprint_is_that_of_type_and_data_not_of_the_bytes() -> None:
     assert parsed(b'{"id": "a"}').fingerprint != parsed(b'{"id": "a"}', "task.cancel").fingerprint
 
 
+def test_the_fingerprint_is_that_of_the_actor_too() -> None:
+    by = [parsed(b"{}", "tracker.pause", headers={"tenant": "acme", **actor}).fingerprint for actor in ACTORS]
+    assert by[0] == by[1]
+    assert len(set(by)) == 3
+
+
+# Without one the system acts.
+ACTORS: list[dict[str, str]] = [{}, {"actor": "system"}, {"actor": "m1"}, {"actor": "m2"}]
+
+
 def test_depth_and_size_end_where_they_are_said_to() -> None:
     inner = messages.MOST_DEPTH - 2
     assert parsed(b'{"id": "a", "fields": {"x": ' + b"[" * inner + b"]" * inner + b"}}")

@@ -11,9 +11,13 @@ from domain.activity import ActivityCanceled, ActivityStatusChanged
 from domain.recorded import Recorded
 from domain.task import (
     CompleteTask,
+    DispatchRequested,
+    DispatchSucceeded,
     FailTask,
     ProcessTask,
+    Provider,
     TaskAssigned,
+    TaskCanceled,
     TaskDataSaved,
     TaskFailed,
     TaskUnassigned,
@@ -62,6 +66,13 @@ def test_there_and_back_inside_a_batch_are_two_changes_in_order(conn: psycopg.Co
     store(conn, recorded(after(SCENE, TaskAssigned("t1", "a", ("ann",)), back, TaskAssigned("t2", "a", ("ann",)))))
     assert drain(conn, rollup.follower(append_in, quiet, batch=batch)) is Step.IDLE
     assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "OPEN", "U10"), ("OPEN", "ACTIVE", "U8")]
+
+
+def test_a_cancelled_task_takes_back_what_it_had_made_of_its_activity(conn: psycopg.Connection[Any]) -> None:
+    sent = DispatchRequested("t1", "a", 1, "SMS", Provider("console")), DispatchSucceeded("t1", "a", 1)
+    store(conn, recorded(after(SCENE, *sent, TaskCanceled("t1", "a", None, ()))))
+    drain(conn, rollup.follower(append_in, quiet))
+    assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "OPEN", "U10")]
 
 
 def test_a_change_names_its_cause_and_stands_on_a_stream_of_its_own(conn: psycopg.Connection[Any]) -> None:

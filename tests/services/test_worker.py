@@ -16,7 +16,8 @@ import pytest
 
 from domain import DECIDER_OF_COMMAND
 from domain.activity import CancelActivity
-from domain.task import FailTask, RetryTask
+from domain.directory import RetireEntry
+from domain.task import FailTask, ProcessTask, RetryTask
 from services import messages
 from services.intake.outcome import Outcome
 from services.intake.worker import Worker
@@ -104,6 +105,54 @@ def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool
     again = replies(worker.run(commands))
     assert [told(reply)[1] for reply in again] == [True, True, True]
     assert len(created(lent_url)) == 1
+
+
+def given_by(actor: str, name: str, data: bytes, command_id: str, **rest: Any) -> Incoming:
+    command, fingerprint = messages.parse_data(name, data, actor)
+    return incoming(command, command_id, name=name, fingerprint=fingerprint, actor=actor, **rest)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("name", "data"), [("task.process", b'{"id": "t"}'), ("tracker.pause", b"{}")])
+def test_an_answer_is_for_its_asker(worker: Worker, together: bool, name: str, data: bytes) -> None:
+    scene = [builders.member("m1"), builders.member("m2"), builders.task("t", assignees=("m1",))]
+    start = [incoming(ProcessTask("t"), actor="m1")] if name == "tracker.pause" else []
+    worker.run([incoming(command) for command in scene] + start)
+    commands = [
+        given_by("m1", name, data, "c1", idempotency_key="k"),
+        given_by("m2", name, data, "c1"),
+        given_by("m2", name, data, "c2", idempotency_key="k"),
+        given_by("m1", name, data, "c1"),
+        given_by("m1", name, data, "c3", idempotency_key="k"),
+    ]
+    batches = [commands] if together else [[command] for command in commands]
+    assert [told(reply) for batch in batches for reply in replies(worker.run(batch))] == [
+        ACCEPTED,
+        ("rejected", False, "command-id-conflict"),
+        ("rejected", False, "idempotency-conflict"),
+        AGAIN,
+        AGAIN,
+    ]
+
+
+def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(lent_url: str) -> None:
+    with a_worker(lent_url) as first:
+        first.run([incoming(builders.member("m1")), incoming(builders.task("t", assignees=("m1",)))])
+        left = [incoming(RetireEntry("member", "m1"))]
+        with a_worker(lent_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
+            (reply,) = replies(second.run([incoming(ProcessTask("t"), actor="m1")]))
+    assert told(reply) == ("rejected", False, "forbidden")
+
+
+@pytest.mark.parametrize("first", ["task", "activity"])
+def test_of_an_activity_and_a_task_with_one_id_at_once_one_is_made(lent_url: str, first: str) -> None:
+    made = {"task": builders.task("x"), "activity": builders.activity(id="x")}
+    with a_worker(lent_url) as other:
+        other.run([incoming(builders.workflow())])
+        left = [incoming(made.pop(first))]
+        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+            (reply,) = replies(late.run([incoming(*made.values())]))
+    assert told(reply) == ("rejected", False, "taken")
 
 
 @pytest.mark.parametrize("together", [True, False])

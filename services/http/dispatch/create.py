@@ -51,7 +51,7 @@ async def create(service: Service, caller: Caller, data: dict[str, Any], key: st
 def _used(existing: str | None, same: bool) -> Refused:
     return Refused(
         "idempotency-conflict",
-        f"the idempotency key was used before, with {'the same' if same else 'another'} payload",
+        f"the idempotency key was used before, {'with the same payload' if same else 'with another payload or actor'}",
         "/idempotency_key",
         extra={"existingId": existing, "samePayload": same},
     )

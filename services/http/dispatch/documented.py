@@ -18,7 +18,7 @@ TENANT = parameter(
 )
 _MEANINGS: Mapping[int, str] = {
     400: "The request is wrong in itself, or does not fit the state of the activity",
-    401: "The token is missing, unknown, expired or revoked",
+    401: "The token is missing, unknown, expired or revoked, or its member was retired",
     403: "The token lacks the permission, its actor the right, or it is of another tenant",
     404: "There is nothing of this id in the tenant",
     409: "It is taken, or final: an idempotency key, an id, a result",

@@ -27,7 +27,7 @@ FAILURES: Mapping[str, Failure] = {
     "activity-006": Failure(409, "the idempotency key was used for another request"),
     "activity-007": Failure(409, "the command does not fit what is there"),
     "activity-008": Failure(422, "a text or number cannot be stored"),
-    "auth-001": Failure(401, "the token is missing, unknown, expired or revoked"),
+    "auth-001": Failure(401, "the token is missing, unknown, expired or revoked, or its member was retired"),
     "auth-002": Failure(403, "the token lacks the permission, or its actor the right"),
     "bulk-001": Failure(400, "a bulk request has from 1 to 2000 tasks"),
     "bulk-002": Failure(400, "several tasks of the bulk request have this refId"),

@@ -7,10 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from domain.decider import SYSTEM
 from projections import activities, directory, tasks
 from services.http.actions import Done, change, command, shown
-from services.http.auth import Caller
 from services.http.endpoints import Call, Endpoint, nothing_else
 from services.http.problems import Refused
 from services.http.queries import TASKS, one_row, settled
@@ -119,7 +117,7 @@ async def _assign(call: Call) -> Meant:
     account, start = account_of(body), flag_of(body, "start_working")
     if flag_of(body, "self_assigning"):
         # Who one is need not be said; who says it is held to it.
-        member = _of(call.caller) if account is None else {"member": f"account:{account}"}
+        member = {} if account is None else {"member": f"account:{account}"}
         return "task.claim", {**member, "start": start}
     if account is None:
         raise Refused("wrong-shape", "name an account_id, unless you are self_assigning", "/account_id")
@@ -131,18 +129,13 @@ async def _reassign(call: Call) -> Meant:
     return "task.reassign", {"assignees": [f"account:{account}"]}
 
 
-def _of(caller: Caller) -> dict[str, Any]:
-    """Name the caller: what is for oneself is another command for each, also under the same key."""
-    return {} if caller.actor == SYSTEM else {"member": caller.actor}
-
-
 def _track(service: Service, way: str) -> Callable[[Call], Awaitable[Response]]:
     """Pause or resume what a person works on, and answer with that activity."""
 
     async def track(call: Call) -> Response:
         nothing_else(call.parameters(), ())
         caller, account = call.caller, account_of(await body_of(call, ("account_id",)))
-        data = _of(caller) if account is None else {"member": f"account:{account}"}
+        data = {} if account is None else {"member": f"account:{account}"}
         # Whoever's tracker it is, his commands stay in their order.
         route = data.get("member", caller.actor)
         answered = await command(service, caller, f"tracker.{way}", data, route, idempotency_key())

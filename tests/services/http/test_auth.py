@@ -133,6 +133,32 @@ async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_
         await doubting.caller(header)
 
 
+async def test_the_key_of_a_retired_member_lets_nobody_in(house: House) -> None:
+    house.command("directory.register", {"kind": "member", "id": "ann"})
+    token = house.key("acme", "ann")
+    assert (await house.get("/v1/tasks", token)).status_code == 200
+    gone = await house.client.delete("/v1/directory/member/ann", headers=house.by())
+    assert gone.status_code == 200
+    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
+    field_failure(await house.get("/api/v3/tasks", token), 401, "auth-001")
+    # Another process, which has seen nothing of the retirement and whose directory is behind, asks the log.
+    database = Database(house.url, 5.0, lanes=1)
+    database.start()
+    with pytest.raises(Refused, match="unauthorized"):
+        await Gate(database).caller(house.by(token)["Authorization"].encode())
+    await database.close()
+    house.command("directory.register", {"kind": "member", "id": "ann"})
+    assert (await house.get("/v1/tasks", token)).status_code == 200
+
+
+async def test_the_key_of_another_tenants_member_of_that_id_stays(house: House) -> None:
+    for tenant in ("acme", "other"):
+        house.command("directory.register", {"kind": "member", "id": "ann"}, tenant)
+    house.command("directory.retire", {"kind": "member", "id": "ann"}, "other")
+    assert (await house.get("/v1/tasks", house.key("acme", "ann"))).status_code == 200
+    assert (await house.get("/v1/tasks", house.key("other", "ann"))).status_code == 401
+
+
 async def test_a_key_ends_when_it_expires_even_while_it_is_believed(lent_url: str, database: Database) -> None:
     with psycopg.connect(lent_url) as conn:
         info, token = keys.create(conn, "acme", expires_at=datetime.now(UTC) + timedelta(hours=1))

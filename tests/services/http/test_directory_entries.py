@@ -10,6 +10,7 @@ import pytest
 from domain.streams import ENTRY_KINDS
 from services.http import examples_directory
 from services.http.directory_entries import MOST_ENTRIES
+from services.intake.sender import Outgoing
 from tests.services.http.house import House, opened, problem
 
 HUBS = "/v1/directory/hub"
@@ -33,6 +34,28 @@ def _events(house: House) -> list[str]:
 async def _send(house: House, method: str, path: str, token: str | None = None, **rest: Any) -> Any:
     headers = {**house.by(token), **rest.pop("headers", {})}
     return await house.client.request(method, path, headers=headers, **rest)
+
+
+async def test_retiring_a_member_says_which_open_tasks_are_held(house: House) -> None:
+    house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"email": "ann@x.vn"}})
+    house.command("directory.register", {"kind": "member", "id": "bob"})
+    for number, who in enumerate((["ann"], ["ann@x.vn", "bob"], ["bob"], ["ann"], [])):
+        house.command("task.create", {"id": f"t{number}", "assignees": who})
+    house.command("task.process", {"id": "t1"})
+    house.command("task.complete", {"id": "t3"})
+    retired = (await _send(house, "DELETE", "/v1/directory/member/ann")).json()
+    assert retired["open_tasks"] == {"total": 2, "ids": ["t0", "t1"]}
+    house.sender.late.add("tasks")
+    late = (await _send(house, "DELETE", "/v1/directory/member/bob")).json()
+    assert (late["retired"], late["open_tasks"]) == (True, None)
+
+
+async def test_retiring_a_member_lists_at_most_a_hundred_tasks_and_counts_all(house: House) -> None:
+    house.command("directory.register", {"kind": "member", "id": "ann"})
+    tasks = [Outgoing("task.create", b'{"id": "t%03d", "assignees": ["ann"]}' % n, "acme") for n in range(101)]
+    house.sender.work(tasks)
+    held = (await _send(house, "DELETE", "/v1/directory/member/ann")).json()["open_tasks"]
+    assert (held["total"], held["ids"]) == (101, [f"t{n:03d}" for n in range(100)])
 
 
 @pytest.mark.parametrize("kind", ENTRY_KINDS)

@@ -200,6 +200,12 @@ async def test_the_answer_is_what_the_command_itself_did(house: House, late: set
 # One key, one activity.
 
 
+async def test_the_same_payload_under_the_same_key_of_another_actor_is_another_payload(house: House) -> None:
+    first = (await house.post(CREATE, BODY)).json()
+    agent = house.key("acme", "m1", "CREATE_ACTIVITY")
+    failure(await house.post(CREATE, BODY, agent), 409, existingId=first["id"], samePayload=False)
+
+
 async def test_a_key_used_twice(house: House) -> None:
     first = (await house.post(CREATE, BODY)).json()
     failure(await house.post(CREATE, BODY), 409, existingId=first["id"], samePayload=True)
@@ -425,7 +431,9 @@ async def test_rights_are_the_domains(house: House) -> None:
         failure(await house.post("/api/activities/tasks/a/dispatch", None, token), 403)
     result = {"activity_id": "a", "result": "COMPLETED"}
     failure(await house.post(RESULTS, result, bob), 403)
+    failure(await house.post(RESULTS, {**result, "result": "CANCELED"}, ann), 403)
     assert (await house.post(RESULTS, result, ann)).status_code == 201
+    failure(await house.post(RESULTS, {**result, "result": "NOT_EXECUTED", "hard_override": True}, ann), 403)
 
 
 async def test_a_key_makes_any_write_take_effect_once(house: House) -> None:

@@ -144,3 +144,15 @@ async def test_an_entry_of_the_directory_api_is_the_same_entry(house: House) -> 
     await house.client.patch(f"{PROVIDERS}/PUSH", json={"timeout_seconds": 1}, headers=house.by())
     entry = (await house.get("/v1/directory/dispatch/PUSH")).json()
     assert entry["fields"] == {"provider": "console", "owner": "team-7", "timeout_seconds": 1}
+
+
+async def test_a_projects_manager_changes_nothing_of_what_holds_for_the_tenant(house: House) -> None:
+    fields = {"projects": {"p": {"is_manager": True}}}
+    house.command("directory.register", {"kind": "member", "id": "max", "fields": fields})
+    manager = house.key("acme", "max", "MANAGE_ACTIVITY_CONFIG", "read", "write")
+    new = {"channel": "SMS", "provider": "http", "url": "https://elsewhere.example/take"}
+    failure(await house.post(PROVIDERS, new, manager), 403)
+    own = {"fields": {"projects": {**fields["projects"], "q": {"is_manager": True}}}}
+    for path, status in (("/v1/directory/member/max", 403), ("/v1/directory/member/zed", 404)):
+        changed = await house.client.patch(path, json=own, headers=house.by(manager))
+        assert changed.status_code == status

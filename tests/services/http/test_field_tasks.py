@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from tests.services.http.house import House, field_failure, with_activity, with_workflow
@@ -377,10 +376,12 @@ async def test_no_answer_in_time_leads_to_the_receipt(house: House) -> None:
         assert (await house.get(response.headers["location"])).json()["outcome"] == "accepted"
 
 
-async def test_an_id_that_names_both_means_the_task(house: House) -> None:
-    house.command("task.create", {"id": "a1", "title": "Same id"})
-    assert (await changed(house, "a1", {"note": 1}))["taskType"] == "task"
-    assert (await delete(house, "a1")).json()["task"]["title"] == "Same id"
-    with psycopg.connect(house.url) as conn:
-        topics = [row[0] for row in conn.execute("SELECT topic FROM stored_events WHERE topic LIKE 'activity.%'")]
-    assert topics == ["activity.created"]
+async def test_an_id_names_an_activity_or_a_task_and_never_both(house: House) -> None:
+    for name, data in (
+        ("task.create", {"id": "a1"}),
+        ("activity.create", {"id": "a1-t1", "workflow_id": "w1", "tasks": [{}, {}]}),
+        ("activity.create", {"workflow_id": "w1", "tasks": [{"id": "a1"}, {}]}),
+    ):
+        refused = (await house.post("/v1/commands", {"type": name, "data": data})).json()
+        assert refused["code"] == "taken", name
+    assert (await changed(house, "a1", {"note": 1}))["taskType"] == "activityMaster"
