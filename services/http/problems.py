@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_SOON = {"Retry-After": "1"}
+# What Python 3.13 calls otherwise than 3.11.
+_PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
 # The status of every code that a command, its data or a question can be refused with.
 STATUS_OF_CODE: Mapping[str, int] = {
@@ -125,11 +127,16 @@ def unavailable(detail: str, code: str = "unavailable") -> Refused:
     return Refused(code, detail, headers=RETRY_SOON)
 
 
+def phrase(status: int) -> str:
+    """Return the name of a status, the same under every Python."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 def problem(refused: Refused) -> Response:
     """Render a refusal as problem details."""
     body: dict[str, Any] = {
         "type": f"urn:foldwork:problem:{refused.code}",
-        "title": HTTPStatus(refused.status).phrase,
+        "title": phrase(refused.status),
         "status": refused.status,
         "detail": refused.detail,
         "code": refused.code,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from services.http.components import Json, shape
 from services.http.dispatch import schemas
 from services.http.examples import KEY, LOCATION, parameter
+from services.http.problems import phrase
 
 TENANT = parameter(
     "x-tenant-id",
@@ -49,9 +49,8 @@ def failures(*statuses: int, used: bool = False) -> Json:
     """Return the refusals of an operation; `used` says that a 409 may name what a key was used for."""
     found: Json = {}
     for status in (*statuses, 401, 403, 500, 503):
-        phrase = HTTPStatus(status).phrase
         schema = shape(statusCode={"type": "integer", "const": status}, **_FIELDS)
-        example = {"statusCode": status, "message": _MEANINGS[status].lower(), "error": phrase}
+        example = {"statusCode": status, "message": _MEANINGS[status].lower(), "error": phrase(status)}
         if used and status == 409:
             schema["properties"] = {**schema["properties"], **_USED}
             message = "the idempotency key was used before, with the same payload (/idempotency_key)"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import msgspec
 from starlette.responses import Response
 
-from services.http.problems import Refused
+from services.http.problems import Refused, phrase
 
 # Refusals that are conflicts elsewhere: the dialect keeps 409 for what is taken and for what is final.
 _STATUS: Mapping[str, int] = {
@@ -56,5 +55,5 @@ def failed(refused: Refused) -> Response:
     status = status_of(refused)
     where = place(refused.pointer) or refused.parameter
     message = f"{refused.detail} ({where})" if where else refused.detail
-    body = {"statusCode": status, "message": message, "error": HTTPStatus(status).phrase, **refused.extra}
+    body = {"statusCode": status, "message": message, "error": phrase(status), **refused.extra}
     return Response(msgspec.json.encode(body), status, refused.headers, "application/json")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from projections.query import MOST_ROWS
 from projections.task_pages import MOST_PAGES
 from services.http.examples import ID, KEY, LOCATION, MIN_POSITION, REFERENCE, REFERENCES, Json, answer, link, parameter
+from services.http.problems import phrase
 from services.http.workflow.bodies import MOST_ACCOUNT
 from services.http.workflow.errors import JSON_API, codes_of
 from services.http.workflow.questions import FILTERS, SORTS
@@ -73,7 +73,7 @@ def _errors(*statuses: int) -> Json:
         error = {
             "status": str(status),
             "title": title,
-            "detail": HTTPStatus(status).phrase,
+            "detail": phrase(status),
             "source": {"pointer": ""},
         }
         description = f"One of {', '.join(f'`{code}`' for code in codes)}"

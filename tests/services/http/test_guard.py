@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from services.http.database import Database, Rows
+from services.http.problems import STATUS_OF_CODE, phrase
 from services.intake.sender import Outgoing
 from services.messages import Reply
 from tests.services.http.house import House, field_failure, opened, problem
@@ -63,6 +65,12 @@ async def test_a_body_beyond_the_limit(house: House) -> None:
     )
     fits = {"type": "task.create", "data": {"fields": {"x": "y" * 60_000}}}
     assert (await house.post("/v1/commands", fits)).status_code == 200
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUS_OF_CODE.values())))
+def test_a_status_has_one_name_under_every_python(status: int) -> None:
+    # httpx has names of its own; http.HTTPStatus changed two of them in Python 3.13.
+    assert phrase(status) == httpx.codes.get_reason_phrase(status)
 
 
 async def test_a_command_beyond_the_workers_limit(migrated_url: str) -> None:
