@@ -16,7 +16,7 @@ from tests.eventually import PATIENCE
 RABBITMQ = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 REQUIRED = os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1"
 BROKERS = ["development", "rabbitmq"] if RABBITMQ or REQUIRED else ["development"]
-NEWEST = 4
+DEVELOPMENT_BROKER_IS_LIKE = (4, 0)
 
 
 class Background:
@@ -56,14 +56,17 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def generation(amqp_url: str) -> int:
-    """The major version of the RabbitMQ; the development broker does as the newest."""
+def version(amqp_url: str) -> tuple[int, int]:
+    """Which RabbitMQ it is, or does as: versions 3.10, 4.0 and 4.3 answer otherwise here and there."""
 
-    async def asked() -> int:
+    async def asked() -> tuple[int, int]:
         connection = await aiormq.connect(amqp_url)
         about = connection.server_properties
         await connection.close()
-        return int(str(about["version"]).partition(".")[0]) if about["product"] == "RabbitMQ" else NEWEST
+        if about["product"] != "RabbitMQ":
+            return DEVELOPMENT_BROKER_IS_LIKE
+        major, minor, *_ = str(about["version"]).split(".")
+        return int(major), int(minor)
 
     return asyncio.run(asked())
 
