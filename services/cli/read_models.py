@@ -62,8 +62,10 @@ def register(app: typer.Typer) -> None:
         """Build a read model anew beside the one that serves, and switch when it has caught up."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from services import logs
         from services.outlets import projections, standing
 
+        logs.configure("error", "console")
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
