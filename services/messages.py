@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,10 @@ from domain.streams import ID, TENANT, split_stream
 from domain.workflow import FieldMapping, Step
 from services.store import codec
 from services.store.log import LogRow
+from services.strict_json import MOST_DEPTH as MOST_DEPTH
+from services.strict_json import Malformed as Malformed
+from services.strict_json import load_json as load_json
+from services.strict_json import pointer_of as pointer_of
 
 COMMAND_EXCHANGE = "foldwork.commands"
 COMMAND_QUEUE = "foldwork.commands"
@@ -28,26 +31,15 @@ DEAD_QUEUE = "foldwork.dead"
 EVENT_EXCHANGE = "foldwork.events"
 CLOUD_EVENT = "application/cloudevents+json"
 
-MOST_DEPTH = 32
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
-_REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
+# Names of queues that a client gets from the broker, or from aio-pika (`amq_`), and those that are named for it.
+REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "amq_", "reply.")
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 _VALIDATORS = {name: TypeAdapter(kind).validator for name, kind in COMMANDS.items()}
-
-
-class Malformed(Exception):
-    """A message that is no command: it is dead-lettered with this code, and nothing is recorded."""
-
-    def __init__(self, code: str, detail: str, pointer: str = "") -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        # It names keys as the sender wrote them, and half of a surrogate pair fits into no header and no answer.
-        self.pointer = pointer.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +114,7 @@ def decode_reply(body: bytes) -> Reply:
 
 def may_reply_to(queue: str | None) -> bool:
     """Tell whether a queue is one that answers may go to: a reply queue by its name, never one of ours."""
-    return queue is not None and queue.startswith(_REPLY_QUEUES)
+    return queue is not None and queue.startswith(REPLY_QUEUES)
 
 
 def parse_headers(properties: Any) -> dict[str, Any]:
@@ -130,16 +122,13 @@ def parse_headers(properties: Any) -> dict[str, Any]:
 
     `properties` are AMQP basic properties: message_id, headers, reply_to, correlation_id, message_type.
     """
-    headers: Mapping[str, Any] = properties.headers or {}
-    message_id, tenant, name = properties.message_id, headers.get("tenant"), properties.message_type
+    tenant = _tenant(properties)
+    headers: Mapping[str, Any] = properties.headers
+    message_id, name = properties.message_id, properties.message_type
     if message_id is None:
         raise Malformed("missing-message-id", "a command carries its id as message_id")
     if not _MESSAGE_ID.match(message_id):
         raise Malformed("bad-message-id", "a message_id is 1 to 128 printable ASCII characters without space")
-    if tenant is None:
-        raise Malformed("missing-tenant", "a command names its tenant in the header `tenant`")
-    if not isinstance(tenant, str) or not TENANT.match(tenant):
-        raise Malformed("bad-tenant", "a tenant is 1 to 63 characters of a-z 0-9 -")
     if name not in COMMANDS:
         raise Malformed("unknown-type", f"there is no command {str(name)[:100]!r}")
     actor = headers.get("actor", SYSTEM)
@@ -170,11 +159,42 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     }
 
 
-def parse(properties: Any, body: bytes, limit: int, redelivered: bool = False) -> Incoming:
-    """Return the command that a delivery holds; raises `Malformed` with a code and a JSON pointer."""
+def _tenant(properties: Any) -> str:
+    tenant = (properties.headers or {}).get("tenant")
+    if tenant is None:
+        raise Malformed("missing-tenant", "a command names its tenant in the header `tenant`")
+    if not isinstance(tenant, str) or not TENANT.match(tenant):
+        raise Malformed("bad-tenant", "a tenant is 1 to 63 characters of a-z 0-9 -")
+    return tenant
+
+
+def parse(
+    properties: Any,
+    body: bytes,
+    limit: int,
+    redelivered: bool = False,
+    size: int | None = None,
+    may_send: Callable[[str | None, str], bool] = lambda _user, _tenant: True,
+) -> Incoming:
+    """Return the command that a delivery holds; raises `Malformed` with a code and a JSON pointer.
+
+    The sender is looked at first (`may_send(user, tenant)`), then the size (`size` bytes, where `body` is only the
+    beginning), then the body; of what somebody may not send nothing is parsed.
+    """
+    unreadable = getattr(properties, "unreadable", None)
+    if unreadable and properties.headers is None:
+        # Whose it is cannot be told.
+        raise Malformed("unreadable", unreadable)
+    tenant = _tenant(properties)
+    if not may_send(properties.user_id, tenant):
+        raise Malformed("forbidden", f"this broker user does not speak for tenant {tenant}")
+    if size is None:
+        size = len(body)
+    if size > limit:
+        raise Malformed("too-large", f"a command has at most {limit} bytes, this one {size}")
+    if unreadable:
+        raise Malformed("unreadable", unreadable)
     fields = parse_headers(properties)
-    if len(body) > limit:
-        raise Malformed("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, **fields)
 
@@ -187,114 +207,6 @@ def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]
     except ValidationError as error:
         raise _malformed(error) from None
     return command, hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
-
-
-def load_json(body: bytes) -> Any:
-    """Return JSON that is safe to store; raises `Malformed` for what PostgreSQL, or another reader, would choke on."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed("not-utf-8", f"byte {error.start} is no UTF-8") from None
-    if body.count(b"[") + body.count(b"{") > MOST_DEPTH:
-        _demand_shallow(text)
-    try:
-        value = _strict_json(text)
-    except _OutOfRange:
-        _demand_small(json.loads(text), "")
-        raise
-    except (ValueError, RecursionError) as error:
-        raise Malformed("not-json", f"the body is no JSON: {str(error)[:200]}") from None
-    if "\\u" in text or "\\U" in text or "\0" in text:
-        _demand_text(value, "")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise Malformed(
-                    "duplicate-key", f"the key {key[:100]!r} stands twice in one object", f"/{_escape(key)}"
-                )
-            seen.add(key)
-    return fields
-
-
-def _no_constant(name: str) -> Any:
-    raise Malformed("not-json", f"{name} is no JSON number")
-
-
-def _demand_shallow(text: str) -> None:
-    depth = 0
-    for mark in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
-        if mark[0] in "[{":
-            depth += 1
-            if depth > MOST_DEPTH:
-                raise Malformed("too-deep", f"a body nests at most {MOST_DEPTH} levels")
-        elif mark[0] in "]}":
-            depth -= 1
-
-
-def _demand_text(value: Any, pointer: str) -> None:
-    if isinstance(value, str):
-        if "\0" in value:
-            raise Malformed("nul", "a text cannot hold NUL", pointer)
-        if not value.isascii() and any("\ud800" <= mark <= "\udfff" for mark in value):
-            raise Malformed("lone-surrogate", "a text holds half of a surrogate pair", pointer)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _demand_text(key, pointer)
-            _demand_text(item, f"{pointer}/{_escape(key)}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _demand_text(item, f"{pointer}/{index}")
-
-
-class _OutOfRange(Exception):
-    """A number that cannot be stored; where it stands is looked for only then."""
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if len(text) > 18 and not -(2**63) <= value < 2**63:
-        raise _OutOfRange
-    return value
-
-
-def _real(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise _OutOfRange
-    return value
-
-
-_strict_json = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole, parse_float=_real
-).decode
-
-
-def _demand_small(value: Any, pointer: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _demand_small(item, f"{pointer}/{_escape(key)}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _demand_small(item, f"{pointer}/{index}")
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise Malformed("number-out-of-range", "a whole number fits into 64 bits", pointer)
-    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
-        raise Malformed("number-out-of-range", "a number fits into a double", pointer)
-
-
-def _escape(part: Any) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
-
-
-def pointer_of(location: Iterable[Any]) -> str:
-    """Return the JSON pointer (RFC 6901) of a validation error's place."""
-    return "".join(f"/{_escape(part)}" for part in location)
 
 
 def _malformed(error: ValidationError) -> Malformed:

@@ -17,6 +17,7 @@ from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.http.app import create_app
 from services.http.probe import probing
 from services.intake.consumer import CommandConsumer
+from services.intake.watchdog import NotConsuming
 from services.outlets import projections as read_models
 from services.outlets import rollup
 from services.outlets.deadlines import Waker
@@ -31,6 +32,10 @@ from services.store.migrate import demand_current
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
+
+
+class RoleEnded(Exception):
+    """A role ended that nobody has stopped."""
 
 
 class Role(Protocol):
@@ -131,6 +136,9 @@ class FollowerRole:
         try:
             while any(thread.is_alive() for thread in threads):
                 await asyncio.sleep(0.05)
+                ended = [thread.name for thread in threads if not thread.is_alive()]
+                if ended and not self._stopped.is_set():
+                    raise RoleEnded(f"{', '.join(ended)} ended by itself")
         finally:
             if self._publisher is not None:
                 await self._publisher.close()
@@ -217,12 +225,15 @@ class Roles:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Run until `stop`, SIGTERM or SIGINT; a role that fails ends the process, for whoever restarts it."""
+        """Run until `stop`, SIGTERM or SIGINT; a role that ends by itself ends the process, for whoever restarts it."""
         tasks = {asyncio.create_task(role.run(), name=name): role for name, role in self.roles.items()}
         stop = asyncio.create_task(self._stopping.wait())
         self._log.info("started", roles=list(self.roles))
         await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         self._log.info("stopping")
+        ended = [task for task in tasks if task.done()] if not self._stopping.is_set() else []
+        for task in ended:
+            self._log.error("a role ended by itself", role=task.get_name(), error=repr(task.exception()))
         stop.cancel()
         await asyncio.gather(*(role.stop() for role in tasks.values()), return_exceptions=True)
         done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
@@ -232,7 +243,12 @@ class Roles:
         await asyncio.gather(*late, return_exceptions=True)
         self._log.info("stopped")
         for task in done:
-            task.result()
+            try:
+                task.result()
+            except NotConsuming as error:
+                raise RoleEnded(str(error)) from None
+        if ended:
+            raise RoleEnded(f"{', '.join(task.get_name() for task in ended)} ended by itself")
 
 
 def until_migrated(settings: Settings) -> None:

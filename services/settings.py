@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     probe_host: str = Field("127.0.0.1", description="address that the probes listen on")
 
     prefetch: int = Field(2000, ge=1, le=65535, description="commands that the broker hands out unacknowledged")
+    prefetch_bytes: int = Field(
+        32 << 20, ge=1 << 20, description="bytes of command bodies held at once; with more, nothing is read for a while"
+    )
+    consumer_timeout: float = Field(
+        60.0, gt=0, description="how long the broker may be there without commands being consumed; then the role ends"
+    )
     batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
     batch_wait_ms: float = Field(5.0, ge=0, le=1000, description="how long a batch may wait to fill, only under load")
     command_limit: int = Field(1 << 20, ge=1024, description="largest command body, in bytes")

@@ -17,6 +17,9 @@ def run_roles(*names: str) -> None:
         roles.serve(chosen, names)
     except OSError as error:
         raise typer.Exit(_told(error)) from None
+    except roles.RoleEnded:
+        # The log says why.
+        raise typer.Exit(1) from None
 
 
 def _told(error: OSError) -> int:

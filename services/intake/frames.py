@@ -6,7 +6,10 @@ gave is taken apart at one go, and the frames of a consumer that has registered 
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
@@ -40,12 +43,16 @@ _PROPERTIES = (
     ("cluster_id", _SHORT),
 )
 _MOST_TABLES, _LONGEST_TABLE = 4096, 512
+# Of a body over the consumer's limit this much is kept, in bytes.
+KEPT_BODY = 4096
+# While nothing is read, aiormq is told so often that the connection lives.
+_ALIVE_SECONDS = 5.0
 
 
 class Properties:
-    """A message's properties; those that it does not have are None."""
+    """A message's properties; those that it does not have are None. `unreadable` says what of them is malformed."""
 
-    __slots__ = tuple(name for name, _ in _PROPERTIES)
+    __slots__ = (*(name for name, _ in _PROPERTIES), "unreadable")
 
     content_type: str | None
     correlation_id: str | None
@@ -53,6 +60,7 @@ class Properties:
     message_id: str | None
     message_type: str | None
     reply_to: str | None
+    unreadable: str | None
     user_id: str | None
 
     def __init__(self) -> None:
@@ -61,9 +69,9 @@ class Properties:
 
 
 class Message:
-    """A delivery, whole."""
+    """A delivery, whole; of a body over the limit `body` is the beginning, and `sha256` that of all `size` bytes."""
 
-    __slots__ = ("body", "delivery_tag", "properties", "redelivered", "routing_key", "size")
+    __slots__ = ("body", "delivery_tag", "properties", "redelivered", "routing_key", "sha256", "size")
 
     def __init__(self, delivery_tag: int, redelivered: bool, routing_key: str) -> None:
         self.delivery_tag = delivery_tag
@@ -71,13 +79,61 @@ class Message:
         self.routing_key = routing_key
         self.properties = Properties()
         self.body = b""
+        self.sha256: str | None = None
         self.size = 0
 
 
-Take = Callable[[Message], None]
+@dataclass(slots=True, eq=False)
+class Taker:
+    """What takes a consumer's messages; `take` must not raise, since that would end the connection.
+
+    Of a body over `limit` bytes only the beginning and the hash are kept. While `room` is not set nothing more is read
+    from a connection that has delivered to this consumer.
+    """
+
+    take: Callable[[Message], None]
+    limit: int
+    room: asyncio.Event
+
+
+class _Arriving:
+    """A message of which frames are missing."""
+
+    __slots__ = ("digest", "left", "message", "parts", "taker")
+
+    def __init__(self, taker: Taker, message: Message) -> None:
+        self.taker = taker
+        self.message = message
+        self.parts: list[bytes] = []
+        self.left = 0
+        self.digest: Any = None
+
+    def header(self, payload: bytes) -> None:
+        self.message.size = self.left = _content(payload, self.message.properties)
+        if self.left > self.taker.limit:
+            self.digest = hashlib.sha256()
+
+    def body(self, part: bytes) -> None:
+        self.left -= len(part)
+        message = self.message
+        if self.digest is not None:
+            self.digest.update(part)
+            if len(message.body) < KEPT_BODY:
+                message.body = (message.body + part)[:KEPT_BODY]
+            if self.left <= 0:
+                message.sha256 = self.digest.hexdigest()
+        elif self.left <= 0 and not self.parts:
+            message.body = part
+        else:
+            self.parts.append(part)
+            if self.left <= 0:
+                message.body = b"".join(self.parts)
+
+
 # By consumer tag, which no two consumers share; a tag that is not here is aiormq's own business.
-TAKERS: dict[bytes, Take] = {}
-_tables: dict[bytes, dict[str, Any]] = {}
+TAKERS: dict[bytes, Taker] = {}
+# None stands for a table that cannot be read.
+_tables: dict[bytes, dict[str, Any] | None] = {}
 
 
 class BulkFrameReceiver(aiormq.connection.FrameReceiver):
@@ -87,8 +143,9 @@ class BulkFrameReceiver(aiormq.connection.FrameReceiver):
         super().__init__(reader)
         self._data = b""
         self._at = 0
-        self._arriving: dict[int, tuple[Take, Message, list[bytes]]] = {}
+        self._arriving: dict[int, _Arriving] = {}
         self._handed_over = False
+        self._taker: Taker | None = None
 
     async def get_frame(self) -> Any:
         """Return the next frame that is aiormq's own; a heartbeat stands for deliveries that were handed over."""
@@ -99,6 +156,8 @@ class BulkFrameReceiver(aiormq.connection.FrameReceiver):
             if self._handed_over:
                 # aiormq takes a connection on which it sees nothing for a dead one.
                 self._handed_over = False
+                return 0, 0, Heartbeat()
+            if self._taker is not None and not self._taker.room.is_set() and not await _within(self._taker.room):
                 return 0, 0, Heartbeat()
             try:
                 more = await self.reader.read(_CHUNK)
@@ -137,71 +196,94 @@ class BulkFrameReceiver(aiormq.connection.FrameReceiver):
             if data[start : start + 4] != _BASIC_DELIVER:
                 return False
             tag_end = start + 5 + data[start + 4]
-            take = TAKERS.get(data[start + 5 : tag_end])
-            if take is None:
+            taker = TAKERS.get(data[start + 5 : tag_end])
+            if taker is None:
                 return False
             delivery_tag, bits = _DELIVER.unpack_from(data, tag_end)
             key = tag_end + 10 + data[tag_end + 9]
-            message = Message(delivery_tag, bool(bits & 1), data[key + 1 : end].decode("utf-8", "replace"))
-            self._arriving[number] = (take, message, [])
+            message = Message(delivery_tag, bool(bits & 1), data[key + 1 : end].decode("utf-8", "backslashreplace"))
+            self._arriving[number] = _Arriving(taker, message)
             return True
         arriving = self._arriving.get(number)
         if arriving is None or kind not in (_HEADER, _BODY):
             return False
-        take, message, parts = arriving
         if kind == _HEADER:
-            message.size = _content(data[start:end], message.properties)
-        elif len(parts) == 0 and end - start == message.size:
-            message.body = data[start:end]
-            message.size = 0
+            arriving.header(data[start:end])
         else:
-            parts.append(data[start:end])
-            message.size -= end - start
-            if message.size == 0:
-                message.body = b"".join(parts)
-        if message.size == 0:
+            arriving.body(data[start:end])
+        if arriving.left <= 0:
             del self._arriving[number]
             self._handed_over = True
-            take(message)
+            self._taker = arriving.taker
+            arriving.taker.take(arriving.message)
         return True
 
 
+async def _within(room: asyncio.Event) -> bool:
+    """Wait for room, and tell whether it came before aiormq must be told that the connection lives."""
+    try:
+        async with asyncio.timeout(_ALIVE_SECONDS):
+            return await room.wait()
+    except TimeoutError:
+        return False
+
+
 def _content(payload: bytes, properties: Properties) -> int:
-    """Read a content header into properties and return the body's size."""
+    """Read a content header into properties and return the body's size.
+
+    The frame is whole, only what the sender wrote into it may not be: that is noted in the properties, while an error
+    here would end the connection, and the message would come again.
+    """
     size: int
     _, _, size, flags = _CONTENT.unpack_from(payload)
+    try:
+        _properties(payload, flags, properties)
+    except Exception as error:
+        properties.unreadable = f"the properties cannot be read: {error!r}"[:200]
+    return size
+
+
+def _properties(payload: bytes, flags: int, properties: Properties) -> None:
     at, bit = _CONTENT.size, 0x8000
     if flags & 1:
-        raise InvalidFrameError("more property flags than AMQP 0-9-1 has")
+        raise ValueError("more property flags than AMQP 0-9-1 has")
     for name, kind in _PROPERTIES:
         if flags & bit:
             if kind == _SHORT:
                 start, at = at + 1, at + 1 + payload[at]
-                setattr(properties, name, payload[start:at].decode("utf-8", "replace"))
+                try:
+                    text = payload[start:at].decode()
+                except UnicodeDecodeError:
+                    text = payload[start:at].decode("utf-8", "backslashreplace")
+                    properties.unreadable = f"the property {name} is not UTF-8"
+                setattr(properties, name, text)
             elif kind == _TABLE:
                 start, at = at, at + 4 + int.from_bytes(payload[at : at + 4])
                 properties.headers = _table(payload[start:at])
+                if properties.headers is None:
+                    properties.unreadable = "the headers cannot be read"
             else:
                 at += 1 if kind == _BYTE else 8
         bit >>= 1
-    return size
+    if at > len(payload):
+        raise ValueError("the properties are longer than their frame")
 
 
-def _table(encoded: bytes) -> dict[str, Any]:
-    """Return a table of headers; senders repeat the same few, and a reader never changes one."""
-    known = _tables.get(encoded)
-    if known is None:
-        try:
-            known = decode.field_table(encoded)[1]
-        except Exception:
-            # The frame is whole, only what the sender wrote into it is not: as a command without a tenant it becomes a
-            # dead letter, while an error here would end the connection, and the message would come again.
-            known = {}
-        if len(encoded) <= _LONGEST_TABLE:
-            if len(_tables) >= _MOST_TABLES:
-                _tables.clear()
-            _tables[encoded] = known
-    return known
+def _table(encoded: bytes) -> dict[str, Any] | None:
+    """Return a table of headers, None if it cannot be read; senders repeat the same few, and a reader changes none."""
+    try:
+        return _tables[encoded]
+    except KeyError:
+        pass
+    try:
+        table: dict[str, Any] | None = decode.field_table(encoded)[1]
+    except Exception:
+        table = None
+    if len(encoded) <= _LONGEST_TABLE:
+        if len(_tables) >= _MOST_TABLES:
+            _tables.clear()
+        _tables[encoded] = table
+    return table
 
 
 aiormq.connection.FrameReceiver = BulkFrameReceiver  # type: ignore[misc]

@@ -14,6 +14,8 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from aio_pika.exceptions import AMQPError, DeliveryError
 
 from services import messages
+from services.intake import topology
+from services.intake.connected import connected
 from services.messages import Reply
 from services.settings import broker_user
 
@@ -79,6 +81,8 @@ class CommandSender:
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         queue = await self._channel.get_queue(_DIRECT_REPLY, ensure=False)
         await queue.consume(self._answered, no_ack=True)
+        # On this channel, so that what is deleted is declared again when the broker closes the channel for that.
+        await topology.declare(self._channel)
         self._exchange = await self._channel.get_exchange(messages.COMMAND_EXCHANGE, ensure=False)
 
     async def close(self) -> None:
@@ -91,8 +95,7 @@ class CommandSender:
     @property
     def ready(self) -> bool:
         """Tell whether the broker can be reached now."""
-        connection = self._connection
-        return connection is not None and connection.connected.is_set() and not connection.is_closed
+        return connected(self._connection)
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.

@@ -23,7 +23,7 @@ from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSu
 from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
-from services.intake.frames import TAKERS, Message
+from services.intake.frames import TAKERS, Message, Taker
 
 Received = Callable[[AbstractChannel, Message], None]
 
@@ -33,12 +33,15 @@ class RawSubscriber(RabbitSubscriber):
 
     received: Received
     channel_opened: Callable[[], None]
-    declare: Callable[[AbstractRobustChannel], Awaitable[None]]
+    declare: Callable[[], Awaitable[None]]
+    # Of a body over the limit only the beginning is kept; without room nothing more is read.
+    limit: int
+    room: asyncio.Event
 
     async def start(self) -> None:
         """Declare queue and bindings as any subscriber does, and consume."""
         self._stopping = False  # an attempt to start that failed has stopped it
-        await self.declare(await self._robust_channel())
+        await self.declare()
         self._consume_lock = asyncio.Lock()
         calls, self.calls = self.calls, CallsCollection[Any]()
         try:
@@ -110,7 +113,7 @@ class RawSubscriber(RabbitSubscriber):
         if self._taker is not None:
             TAKERS.pop(self._taker, None)
         self._taker = tag.encode()
-        TAKERS[self._taker] = take
+        TAKERS[self._taker] = Taker(take, self.limit, self.room)
         await channel.basic_consume(self.queue.name, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
         self._consuming, self._tag = channel, tag
 
@@ -123,14 +126,15 @@ class RawSubscriber(RabbitSubscriber):
 
     def _go_on(self) -> None:
         if self._again is None or self._again.done():
-            self._again = asyncio.get_running_loop().create_task(self._start_again())
+            self._again = asyncio.get_running_loop().create_task(self._start_again(), name="consume-again")
+            self._again.add_done_callback(_told)
 
     async def _start_again(self) -> None:
         log = structlog.get_logger("intake")
         while not self._stopping and self._tag is None:
             try:
                 robust = await self._robust_channel()
-                await self.declare(robust)
+                await self.declare()
                 if self._queue_obj is not None:
                     await self._queue_obj.declare(timeout=10)
                     await self._queue_obj.bind(self.exchange.name, self.queue.routing(), timeout=10)
@@ -141,8 +145,19 @@ class RawSubscriber(RabbitSubscriber):
                 await asyncio.sleep(0.5)
 
 
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        structlog.get_logger("intake").error("consuming again failed", exc_info=task.exception())
+
+
 def subscribe(
-    broker: RabbitBroker, queue: RabbitQueue, exchange: RabbitExchange, prefetch: int, handler: Callable[..., Any]
+    broker: RabbitBroker,
+    queue: RabbitQueue,
+    exchange: RabbitExchange,
+    prefetch: int,
+    limit: int,
+    handler: Callable[..., Any],
+    room: asyncio.Event,
 ) -> RawSubscriber:
     """Register a raw subscriber; `handler` is never called, its signature and docstring are the AsyncAPI's."""
     config: Any = broker.config
@@ -165,6 +180,8 @@ def subscribe(
         ),
         calls=calls,
     )
+    subscriber.limit = limit
+    subscriber.room = room
     Registrator.subscriber(broker, subscriber)
     subscriber.add_call(parser_=None, decoder_=None, codec_=None, dependencies_=())(handler)
     return subscriber

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import aio_pika
 
-from services.intake.topology import declare_events
+from services.intake.topology import declare
 from services.messages import EVENT_EXCHANGE
 
 
@@ -18,7 +18,7 @@ async def subscription(amqp_url: str, pattern: str = "#") -> AsyncIterator[Async
     try:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=100)
-        await declare_events(channel)
+        await declare(channel)
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(EVENT_EXCHANGE, pattern)
 

@@ -30,13 +30,19 @@ QUEUE = RabbitQueue(
 )
 
 
-async def declare_dead_letters(channel: AbstractChannel) -> None:
-    """Declare where dead letters go; before the commands' queue, so that none of them can get lost."""
+async def declare(channel: AbstractChannel) -> None:
+    """Declare everything, whichever role comes first: nobody's subscribers have to wait for somebody else's start."""
+    # Before the commands' queue, so that none of them can get lost.
+    await _declare_dead_letters(channel)
+    await channel.declare_exchange(EVENT_EXCHANGE, PikaExchangeType.TOPIC, durable=True)
+    commands = await channel.declare_exchange(COMMAND_EXCHANGE, PikaExchangeType.TOPIC, durable=True)
+    queue = await channel.declare_queue(
+        COMMAND_QUEUE, durable=True, arguments={**_QUEUE_ARGUMENTS, "x-queue-type": "quorum"}
+    )
+    await queue.bind(commands, "#")
+
+
+async def _declare_dead_letters(channel: AbstractChannel) -> None:
     exchange = await channel.declare_exchange(DEAD_EXCHANGE, PikaExchangeType.FANOUT, durable=True)
     queue = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
     await queue.bind(exchange)
-
-
-async def declare_events(channel: AbstractChannel) -> None:
-    """Declare the exchange that events are published to."""
-    await channel.declare_exchange(EVENT_EXCHANGE, PikaExchangeType.TOPIC, durable=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import aio_pika
 import psycopg
+import structlog
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aiormq.abc import ChannelFrame
 from aiormq.exceptions import (
@@ -30,9 +31,10 @@ from pamqp.header import ContentHeader
 
 from services import messages, metrics
 from services.intake.sender import Outgoing
-from services.intake.topology import declare_events
+from services.intake.topology import declare
 from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
 from services.settings import broker_user
+from services.store.connect import Backoff
 from services.store.failures import OutsideUnavailable
 from services.store.held import Handle
 from services.store.log import LogRow
@@ -145,13 +147,29 @@ class Publisher:
         self._channel: AbstractRobustChannel | None = None
         # One write and its confirms at a time: the channel tells whoever listens to it, and counts without a gap.
         self._turn = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take the running loop for the threads' calls; the connection is made when there is something to publish."""
+        """Take the running loop for the threads' calls, and connect without waiting for it, so that all is declared."""
         self._loop = asyncio.get_running_loop()
+        self._opening = asyncio.create_task(self._open_early(), name=f"open-{self._name}")
+
+    async def _open_early(self) -> None:
+        backoff = Backoff("broker", structlog.get_logger(self._name))
+        while self._channel is None:
+            try:
+                async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
+                    await self._open()
+            except Exception as error:
+                backoff.lost(error)
+                await asyncio.sleep(backoff.next_wait())
+        backoff.reached()
 
     async def close(self) -> None:
         """Close the connection."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         if self._connection is not None:
             await self._connection.close()
 
@@ -203,7 +221,11 @@ class Publisher:
             )
         if self._channel is None:
             channel = await self._connection.channel(publisher_confirms=True)
-            await declare_events(channel)
+            try:
+                await declare(channel)
+            except BaseException:
+                await channel.close()
+                raise
             self._channel = channel
         return self._channel
 

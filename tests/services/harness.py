@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import aio_pika
@@ -59,13 +59,7 @@ async def declare(amqp_url: str) -> None:
     """Declare what a worker declares, for commands that are sent before there is one."""
     connection = await aio_pika.connect(amqp_url)
     async with connection:
-        channel = await connection.channel()
-        await topology.declare_dead_letters(channel)
-        exchange = await channel.declare_exchange(messages.COMMAND_EXCHANGE, "topic", durable=True)
-        queue = await channel.declare_queue(
-            messages.COMMAND_QUEUE, durable=True, arguments={**topology.QUEUE.arguments, "x-queue-type": "quorum"}
-        )
-        await queue.bind(exchange, "#")
+        await topology.declare(await connection.channel())
 
 
 class Client:
@@ -278,6 +272,9 @@ class Proxy:
         self._loop.close()
 
 
+P = TypeVar("P", bound=Proxy)
+
+
 @contextmanager
 def database_proxy(database_url: str) -> Iterator[tuple[Proxy, str]]:
     """Give a proxy before PostgreSQL, and the URL that leads through it."""
@@ -299,10 +296,10 @@ def database_proxy(database_url: str) -> Iterator[tuple[Proxy, str]]:
 
 
 @contextmanager
-def broker_proxy(amqp_url: str) -> Iterator[tuple[Proxy, str]]:
+def broker_proxy(amqp_url: str, kind: type[P] = Proxy) -> Iterator[tuple[P, str]]:  # type: ignore[assignment]
     """Give a proxy before the broker, and the URL that leads through it."""
     parts = urlsplit(amqp_url)
-    proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 5672))
+    proxy = kind((parts.hostname or "127.0.0.1", parts.port or 5672))
     login, at, _ = parts.netloc.rpartition("@")
     try:
         yield proxy, urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{proxy.port}"))

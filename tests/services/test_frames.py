@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header, heartbeat
 
-from services.intake.frames import TAKERS, BulkFrameReceiver, Message
+from services.intake import frames
+from services.intake.frames import KEPT_BODY, TAKERS, BulkFrameReceiver, Message, Taker
 
 NAMES = ("content_type", "correlation_id", "headers", "message_id", "message_type", "reply_to", "user_id")
 SHORT = st.none() | st.text(min_size=1, max_size=20)  # pamqp leaves empty ones out
@@ -62,10 +66,16 @@ def delivery(
     ]
 
 
-async def received(data: bytes, size: int) -> tuple[list[Message], list[Any]]:
+def taker(take: Callable[[Message], None], limit: int = 1 << 30) -> Taker:
+    room = asyncio.Event()
+    room.set()
+    return Taker(take, limit, room)
+
+
+async def received(data: bytes, size: int, limit: int = 1 << 30) -> tuple[list[Message], list[Any]]:
     """Return the messages that were handed over, and the frames that were left for aiormq."""
     taken: list[Message] = []
-    TAKERS[b"ours"] = taken.append
+    TAKERS[b"ours"] = taker(taken.append, limit)
     others = []
     receiver = BulkFrameReceiver(Socket(data, size))
     try:
@@ -106,7 +116,7 @@ async def test_other_consumers_are_aiormqs_business() -> None:
 
 
 async def test_deliveries_alone_keep_the_connection_alive() -> None:
-    TAKERS[b"ours"] = lambda _: None
+    TAKERS[b"ours"] = taker(lambda _: None)
     try:
         receiver = BulkFrameReceiver(Socket(b"".join(delivery(1, 1, {}, [b"x"])), 1000))
         assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
@@ -129,5 +139,83 @@ async def test_headers_that_cannot_be_read_do_not_end_the_connection() -> None:
     ]
     taken, _ = await received(b"".join(pieces), 50)
     assert [(message.properties.message_id, message.properties.headers, message.body) for message in taken] == [
-        ("m", {}, b"x")
+        ("m", None, b"x")
     ]
+    assert taken[0].properties.unreadable
+
+
+def content(size: int, flags: int, payload: bytes, number: int = 1) -> bytes:
+    """Return a content header's frame with any bytes as its properties."""
+    head = struct.pack(">HHQH", 60, 0, size, flags) + payload
+    return struct.pack(">BHI", 2, number, len(head)) + head + b"\xce"
+
+
+DELIVER = frame.marshal(commands.Basic.Deliver("ours", 1, False, "", "k"), 1)
+BODY = frame.marshal(body.ContentBody(b"x"), 1)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(flags=st.integers(0, 0xFFFF), payload=st.binary(max_size=60))
+def test_whatever_the_properties_are_the_message_is_handed_over(flags: int, payload: bytes) -> None:
+    after = b"".join(delivery(1, 2, {"message_id": "next"}, [b"y"]))
+    taken, _ = asyncio.run(received(DELIVER + content(1, flags, payload) + BODY + after, 1000))
+    assert [(message.delivery_tag, message.body) for message in taken] == [(1, b"x"), (2, b"y")]
+    assert taken[1].properties.message_id == "next"
+
+
+def nested(depth: int) -> bytes:
+    """Return a table in a table in a table …"""
+    table = b""
+    for _ in range(depth):
+        table = b"\x01aF" + len(table).to_bytes(4) + table
+    return len(table).to_bytes(4) + table
+
+
+@pytest.mark.parametrize(
+    ("flags", "payload", "said"),
+    [
+        (1, b"", "flags"),
+        (0x80, b"\x03\xff\xfe\xfd", "message_id is not UTF-8"),
+        (0x80, b"\x09short", "longer"),
+        (0x400, b"\x02\xc3\x28", "correlation_id is not UTF-8"),
+        (0x2000, b"\x00\x00\x00\x04\x02\xff\xfeV", "headers"),
+        (0x2000, b"\x00\x00\x00\x0b\x01aT" + b"\xff" * 8, "headers"),
+        (0x2000, nested(3000), "headers"),
+    ],
+)
+async def test_what_cannot_be_read_is_noted(flags: int, payload: bytes, said: str) -> None:
+    taken, _ = await received(DELIVER + content(1, flags, payload) + BODY, 1000)
+    assert said in (taken[0].properties.unreadable or "")
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+async def test_of_a_body_over_the_limit_the_beginning_is_kept_and_the_hash(size: int) -> None:
+    parts = [bytes([number]) * 3000 for number in range(5)]
+    data = b"".join([*delivery(1, 1, {}, parts), *delivery(1, 2, {}, [b"y" * 101]), *delivery(1, 3, {}, [b"y" * 100])])
+    taken, _ = await received(data, size, limit=100)
+    large, over, fits = taken
+    whole = b"".join(parts)
+    assert (large.body, large.size, large.sha256) == (whole[:KEPT_BODY], 15_000, hashlib.sha256(whole).hexdigest())
+    assert (over.size, over.sha256) == (101, hashlib.sha256(b"y" * 101).hexdigest())
+    assert (fits.body, fits.size, fits.sha256) == (b"y" * 100, 100, None)
+
+
+async def test_nothing_is_read_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection lives meanwhile: aiormq is told of it, and closes none that has nothing to read."""
+    monkeypatch.setattr(frames, "_ALIVE_SECONDS", 0.01)
+    taken: list[Message] = []
+    ours = taker(taken.append)
+    TAKERS[b"ours"] = ours
+    try:
+        one = b"".join(delivery(1, 1, {}, [b"x"]))
+        receiver = BulkFrameReceiver(Socket(one * 3, len(one)))
+        ours.room.clear()
+        for _ in range(5):
+            assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
+        assert len(taken) == 1
+        ours.room.set()
+        for _ in range(2):
+            await receiver.get_frame()
+        assert len(taken) == 3
+    finally:
+        del TAKERS[b"ours"]

@@ -306,7 +306,15 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "half a pair as a key, twice": (b'{"id": "x", "\\ud800": 1, "\\ud800": 2}', "duplicate-key", "/\\ud800"),
     "NaN": (b'{"id": "x", "fields": {"n": NaN}}', "not-json", ""),
     "infinite": (b'{"id": "x", "fields": {"n": 1e999}}', "number-out-of-range", "/fields/n"),
-    "huge": (b'{"id": "x", "fields": {"n": 1' + b"0" * 5000 + b"}}", "not-json", ""),
+    "huge": (b'{"id": "x", "fields": {"n": 1' + b"0" * 5000 + b"}}", "number-out-of-range", "/fields/n"),
+    "infinite, then the key again": (b'{"fields": {"a": 1e999, "a": 1}}', "duplicate-key", "/a"),
+    "the key, then infinite": (b'{"fields": {"a": 1, "b": {"a": 1e999}}}', "number-out-of-range", "/fields/b/a"),
+    "20 digits beside 5,000": (
+        b'{"fields": {"a": ' + b"9" * 20 + b', "b": ' + b"9" * 5000 + b"}}",
+        "number-out-of-range",
+        "/fields/a",
+    ),
+    "infinite, then no JSON": (b'{"fields": [1e999, ', "not-json", ""),
     "over 64 bits": (b'{"id": "x", "fields": {"n": 18446744073709551616}}', "number-out-of-range", "/fields/n"),
 }
 
@@ -409,7 +417,7 @@ async def test_a_sender_speaks_for_the_tenants_of_its_user(migrated_url: str, am
     # The test's own user stands for a foreign one: Foldwork connects as somebody else as far as the settings know.
     own = aiormq.abc.URL(amqp_url).user or "guest"
     async with working(migrated_url, amqp_url, amqp_senders={own: ("acme",)}) as consumer, Client(amqp_url) as client:
-        object.__setattr__(consumer, "_settings", _Foreign(consumer._settings))
+        consumer._buffer._settings = _Foreign(consumer._settings)  # type: ignore[assignment]
         assert (await client.ask(TASK, {"id": "a"}, properties={"user_id": own})).accepted
         other = await client.ask(TASK, {"id": "b"}, properties={"user_id": own}, tenant="other")
         assert other.error is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from services import messages
+from services.intake.frames import Properties
 from services.messages import Malformed, Reply
 
 LIMIT = 1 << 20
@@ -83,12 +85,14 @@ def test_depth_and_size_end_where_they_are_said_to() -> None:
         parsed(body + b" " * (LIMIT - len(body) + 1))
 
 
-@pytest.mark.parametrize("queue", ["amq.rabbitmq.reply-to.x", "amq.gen-x", "reply.x"])
+@pytest.mark.parametrize("queue", ["amq.rabbitmq.reply-to.x", "amq.gen-x", "amq_0123456789abcdef", "reply.x"])
 def test_answers_may_go_to_reply_queues(queue: str) -> None:
     assert messages.may_reply_to(queue)
 
 
-@pytest.mark.parametrize("queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "x.reply.y"])
+@pytest.mark.parametrize(
+    "queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "amq.direct", "x.reply.y"]
+)
 def test_answers_may_go_nowhere_else(queue: str | None) -> None:
     assert not messages.may_reply_to(queue)
 
@@ -118,3 +122,67 @@ def test_what_a_trace_is_called_is_kept_or_dropped_never_refused() -> None:
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     assert parsed(b'{"id": "a"}', headers={"tenant": "acme", "traceparent": trace}).traceparent == trace
     assert parsed(b'{"id": "a"}', headers={"tenant": "acme", "traceparent": "nonsense"}).traceparent is None
+
+
+def why(body: bytes, properties: Any, **given: Any) -> str:
+    with pytest.raises(Malformed) as found:
+        messages.parse(properties, body, LIMIT, **given)
+    return found.value.code
+
+
+def test_the_sender_is_looked_at_first_then_the_size_then_the_body() -> None:
+    properties = Properties()
+    properties.message_type, properties.user_id = "task.create", "stranger"
+    nobody: Any = {"may_send": lambda user, tenant: (user, tenant) == ("friend", "acme")}
+    assert why(b"{", properties, **nobody) == "missing-tenant"
+    properties.headers, properties.unreadable = {"tenant": "acme"}, "the property app_id is not UTF-8"
+    # Neither what is around it, nor the size, nor the body is looked at.
+    assert why(b"{", properties, size=LIMIT + 1, **nobody) == "forbidden"
+    properties.user_id = "friend"
+    assert why(b"{", properties, size=LIMIT + 1, **nobody) == "too-large"
+    assert why(b"{", properties, **nobody) == "unreadable"
+    properties.unreadable = None
+    assert why(b"{", properties, **nobody) == "missing-message-id"
+    properties.message_id = "c"
+    assert why(b"{", properties, **nobody) == "not-json"
+    properties.headers, properties.unreadable = None, "the headers cannot be read"
+    assert why(b"{", properties, **nobody) == "unreadable"
+
+
+NUMBERS = st.one_of(
+    st.integers(10**17, 10**20).map(str),
+    st.integers(1, 6000).map(lambda digits: "9" * digits),
+    st.integers(290, 400).map(lambda power: f"1e{power}"),
+    st.sampled_from(["0", "-1", "1.5", "-1e999", "9223372036854775807", "9223372036854775808", "-9223372036854775809"]),
+)
+NESTED = st.recursive(
+    NUMBERS,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(st.tuples(st.sampled_from("ab"), inner), max_size=3).map(
+            lambda pairs: "{" + ",".join(f'"{key}":{item}' for key, item in pairs) + "}"
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(NESTED)
+def test_numbers_and_keys_in_any_order_are_json_that_can_be_stored_or_malformed(text: str) -> None:
+    found: list[Any] = []
+    try:
+        found.append(messages.load_json(text.encode()))
+    except Malformed as malformed:
+        found.append(malformed.code)
+    said = json.dumps(found[0])
+    assert said in ('"duplicate-key"', '"number-out-of-range"') or "inf" not in said.lower()
+
+
+def test_a_long_text_costs_little_more_than_itself_to_look_at() -> None:
+    body = b'{"id": "x", "title": "' + b"a" * 900_000 + b'", "fields": {"x": "' + b"[" * 40 + b'"}}'
+    tracemalloc.start()
+    try:
+        messages.load_json(body)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+    finally:
+        tracemalloc.stop()

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import aio_pika
 import aiormq
 import psycopg
 import pytest
@@ -20,7 +19,6 @@ from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
 from services.intake.sender import Outgoing
 from services.intake.tail import subscription
-from services.intake.topology import declare_events
 from services.messages import EVENT_EXCHANGE
 from services.outlets import relay
 from services.outlets.relay import Publisher, command_sender, relay_handle
@@ -73,9 +71,7 @@ class Subscriber:
 
 @asynccontextmanager
 async def subscribed(amqp_url: str) -> AsyncIterator[Subscriber]:
-    connection = await aio_pika.connect(amqp_url)
-    await declare_events(await connection.channel())
-    await connection.close()
+    await declare(amqp_url)
     plain = await aiormq.connect(amqp_url)
     channel = await plain.channel()
     queue = (await channel.queue_declare(exclusive=True)).queue

@@ -148,6 +148,7 @@ def incoming(outgoing: Outgoing) -> messages.Incoming:
         headers=outgoing.headers(),
         reply_to=None,
         correlation_id=None,
+        user_id=None,
     )
     return messages.parse(properties, outgoing.body, LIMIT)
 

@@ -1,0 +1,165 @@
+"""JSON from outside: read by rules under which every reader sees the same value, and PostgreSQL can store it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+MOST_DEPTH = 32
+
+
+class Malformed(Exception):
+    """A message that is no command: it is dead-lettered with this code, and nothing is recorded."""
+
+    def __init__(self, code: str, detail: str, pointer: str = "") -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        # They name keys as the sender wrote them, and half of a surrogate pair fits into no header and no answer.
+        self.detail = _writable(detail)
+        self.pointer = _writable(pointer)
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def load_json(body: bytes) -> Any:
+    """Return JSON that is safe to store; raises `Malformed` for what PostgreSQL, or another reader, would choke on."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("not-utf-8", f"byte {error.start} is no UTF-8") from None
+    if body.count(b"[") + body.count(b"{") > MOST_DEPTH:
+        _demand_shallow(text)
+    try:
+        try:
+            value = _strict_json(text)
+        except _OutOfRange:
+            # Read once more by the same rules, with a mark at each such number, so that it can be told where one is.
+            raise _out_of_range(_marking_json(text)) from None
+    except (ValueError, RecursionError) as error:
+        raise Malformed("not-json", f"the body is no JSON: {str(error)[:200]}") from None
+    if "\\u" in text or "\\U" in text or "\0" in text:
+        _demand_text(value, "")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise Malformed(
+                    "duplicate-key", f"the key {key[:100]!r} stands twice in one object", f"/{_escape(key)}"
+                )
+            seen.add(key)
+    return fields
+
+
+def _no_constant(name: str) -> Any:
+    raise Malformed("not-json", f"{name} is no JSON number")
+
+
+def _demand_shallow(text: str) -> None:
+    depth = 0
+    # Possessive, so that nothing is kept for a way back through a long text.
+    for mark in re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):
+        if mark[0] in "[{":
+            depth += 1
+            if depth > MOST_DEPTH:
+                raise Malformed("too-deep", f"a body nests at most {MOST_DEPTH} levels")
+        elif mark[0] in "]}":
+            depth -= 1
+
+
+def _demand_text(value: Any, pointer: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Malformed("nul", "a text cannot hold NUL", pointer)
+        if not value.isascii() and any("\ud800" <= mark <= "\udfff" for mark in value):
+            raise Malformed("lone-surrogate", "a text holds half of a surrogate pair", pointer)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _demand_text(key, pointer)
+            _demand_text(item, f"{pointer}/{_escape(key)}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _demand_text(item, f"{pointer}/{index}")
+
+
+class _OutOfRange(Exception):
+    """A number that cannot be stored; where it stands is looked for only then."""
+
+
+class _Mark:
+    """What stands for a number that cannot be stored."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+
+
+_NO_WHOLE, _NO_REAL = _Mark("a whole number fits into 64 bits"), _Mark("a number fits into a double")
+# A longer one does not fit into 64 bits; Python refuses to read one of thousands of digits.
+_MAX_WHOLE = len(str(-(2**63)))
+
+
+def _marked_whole(text: str) -> int | _Mark:
+    if len(text) > _MAX_WHOLE or not -(2**63) <= (value := int(text)) < 2**63:
+        return _NO_WHOLE
+    return value
+
+
+def _marked_real(text: str) -> float | _Mark:
+    value = float(text)
+    return _NO_REAL if value in (float("inf"), float("-inf")) else value
+
+
+def _whole(text: str) -> int:
+    value = int(text) if len(text) <= 18 else _marked_whole(text)
+    if isinstance(value, _Mark):
+        raise _OutOfRange
+    return value
+
+
+def _real(text: str) -> float:
+    value = _marked_real(text)
+    if isinstance(value, _Mark):
+        raise _OutOfRange
+    return value
+
+
+def _decoder(whole: Callable[[str], Any], real: Callable[[str], Any]) -> Callable[[str], Any]:
+    return json.JSONDecoder(
+        object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=whole, parse_float=real
+    ).decode
+
+
+_strict_json, _marking_json = _decoder(_whole, _real), _decoder(_marked_whole, _marked_real)
+
+
+def _out_of_range(value: Any) -> Malformed:
+    pointer, mark = next(_marks(value, ""))
+    return Malformed("number-out-of-range", mark.detail, pointer)
+
+
+def _marks(value: Any, pointer: str) -> Iterator[tuple[str, _Mark]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _marks(item, f"{pointer}/{_escape(key)}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _marks(item, f"{pointer}/{index}")
+    elif isinstance(value, _Mark):
+        yield pointer, value
+
+
+def _escape(part: Any) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def pointer_of(location: Iterable[Any]) -> str:
+    """Return the JSON pointer (RFC 6901) of a validation error's place."""
+    return "".join(f"/{_escape(part)}" for part in location)
