@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     )
 
     reply_timeout: float = Field(5.0, gt=0, description="how long an HTTP write waits for the answer and the view")
+    bulk_item_ms: float = Field(
+        25.0, ge=0, description="how much longer a bulk request may wait for each of its commands, in milliseconds"
+    )
     view_timeout: float = Field(2.0, gt=0, description="how long a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="how long a role may take to stop")
     statement_timeout: float = Field(30.0, gt=0, description="longest database statement")

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from services.http import commands, directory_entries, events, examples, openapi, queries
+from services.http import bulk_receipts, commands, directory_entries, events, examples, openapi, queries
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Table, install
@@ -89,7 +89,7 @@ def create_app(
     app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(Exception, _failed)
-    parts = (commands, queries, events, directory_entries, field, dispatch, workflow)
+    parts = (commands, bulk_receipts, queries, events, directory_entries, field, dispatch, workflow)
     endpoints = [endpoint for part in parts for endpoint in part.endpoints(service)]
     app.table = install(app, endpoints, service.gate, settings.http_body_limit)
     for path, handler in handlers(readiness, service.metrics).items():

@@ -69,6 +69,7 @@ def shared() -> Json:
     found["Reply"] = schemas.inlined(reply, PREFIX, found)
     found["Receipt"] = _receipt()
     found["Undecided"] = _undecided()
+    found["Bulk"] = _bulk()
     found["CloudEvent"] = schemas.cloud_event()
     found["Explanation"] = _explanation()
     found["Readiness"] = {
@@ -166,6 +167,31 @@ def _receipt() -> Json:
     )
     known["properties"]["error"] = {**ref("Refusal"), "description": "there when it was rejected"}
     return known
+
+
+def _bulk() -> Json:
+    count: Json = {"type": "integer", "minimum": 0}
+    item = shape(
+        ref={**_MAYBE, "description": "the request's own name for the part, where it has one"},
+        id={**_MAYBE, "description": "of what the part is about"},
+        outcome={"type": "string", "enum": ["accepted", "rejected", "undecided"]},
+        receipt={**_TEXT, "description": "of its command; not there when the part never became one"},
+        position={"type": ["integer", "null"], "description": "there when it was accepted"},
+        error={**ref("Refusal"), "description": "there when it was rejected"},
+    )
+    return shape(
+        id=_TEXT,
+        command={"type": "string", "enum": list(COMMANDS)},
+        state={"type": "string", "enum": ["running", "done"]},
+        created_at=_MOMENT,
+        total={**count, "description": "the parts of the request"},
+        sent={**count, "description": "the commands that the broker has taken"},
+        accepted=count,
+        rejected=count,
+        undecided=count,
+        position={"type": ["integer", "null"], "description": "the highest one, for `min_position`"},
+        items={"type": "array", "items": {**item, "required": ["ref", "id", "outcome"]}},
+    )
 
 
 def _undecided() -> Json:

@@ -1,13 +1,14 @@
-"""Reads for the HTTP process over a few connections of its own; a question never waits for a database that is gone.
+"""The HTTP process's own few connections; a question never waits for a database that is gone.
 
-Each connection is a lane that takes the next question when it is done with one, so there is no pool to go through.
+All questions are reads, or writes that may be repeated: one whose connection broke is asked again. Each connection is a
+lane that takes the next question when it is done with one, so there is no pool to go through.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +20,13 @@ from services.http.problems import unavailable
 from services.store.connect import Backoff, conninfo
 
 Rows = list[tuple[Any, ...]]
+Params = Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class _Question:
     sql: str
-    params: Sequence[Any]
+    params: Params
     answer: asyncio.Future[Rows]
     attempts: int = 0
 
@@ -60,7 +62,7 @@ class Database:
         """Tell whether a connection is there, as far as is known without asking."""
         return self._connected > 0
 
-    async def fetch(self, sql: str, params: Sequence[Any] = (), timeout: float | None = None) -> Rows:
+    async def fetch(self, sql: str, params: Params = (), timeout: float | None = None) -> Rows:
         """Return all rows; raises `Refused` when the database does not answer in time."""
         if self._failed and not self._connected:
             raise unavailable("the database cannot be reached")
@@ -134,8 +136,7 @@ class Database:
 
     def _failure(self, connection: psycopg.AsyncConnection[Any], question: _Question, error: psycopg.Error) -> None:
         lost = connection.closed
-        # All questions are reads, so one that a dead connection took with it is asked again; when a server went away,
-        # every lane holds a dead connection, so it may meet all of them.
+        # When a server went away, every lane holds a dead connection, so a question may meet all of them.
         if lost and question.attempts <= self.lanes:
             self._waiting.appendleft(question)
             self._wake()

@@ -5,10 +5,8 @@ Nothing is checked here that a command checks: what an entry may hold is the dom
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -22,13 +20,13 @@ from services import messages
 from services.http import examples_directory as examples
 from services.http.actions import command
 from services.http.auth import Caller
+from services.http.bulks import Bulk, Item, decide, hand_over, prepared
 from services.http.components import MAX_HELD
-from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one, refusal
-from services.http.problems import Refused, unavailable
+from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
+from services.http.problems import Refused
 from services.http.queries import DEFAULT_LIMIT, MOST_LIMIT, settled
 from services.http.service import Service
 from services.http.writes import Answered, events_of, idempotency_key, key_route, new_id
-from services.messages import Malformed
 
 MOST_ENTRIES = 1000
 _OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
@@ -167,7 +165,7 @@ async def _row(service: Service, tenant: str, kind: str, entry_id: str) -> tuple
 
 
 async def _register(
-    service: Service, caller: Caller, data: dict[str, Any], key: str | None, wait: bool = True
+    service: Service, caller: Caller, data: dict[str, Any], key: str | None
 ) -> tuple[Answered, str | None]:
     """Register one entry, and return its id with the answer.
 
@@ -180,8 +178,7 @@ async def _register(
     route = data.get("id") or key_route(key or "")
     if not isinstance(route, str) or not ID.match(route):
         route = "new"  # no id, so the command is refused; any route will do
-    models = _MODELS if wait else ()
-    answered = await command(service, caller, "directory.register", data, route, key, models)
+    answered = await command(service, caller, "directory.register", data, route, key, _MODELS)
     entry_id = data.get("id")
     for event in answered.reply.events if answered.reply is not None else ():
         entry_id = event.stream.partition("-")[2]
@@ -225,41 +222,55 @@ async def _shown(
 
 async def _register_many(service: Service, caller: Caller, kind: str, body: dict[str, Any]) -> Response:
     """Register many entries, each by itself: one that is refused does not stop the others."""
-    _known(body, ("entries",), "")
-    entries, key = body["entries"], idempotency_key()
+    _known(body, ("entries", "background"), "")
+    entries, background, key = body["entries"], body.get("background", False), idempotency_key()
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_ENTRIES:
         raise Refused("wrong-shape", f"entries is a list of 1 to {MOST_ENTRIES} entries", "/entries")
-    deadline = asyncio.get_running_loop().time() + service.settings.reply_timeout
+    if not isinstance(background, bool):
+        raise Refused("wrong-shape", "background is true or false", "/background")
     first = _first_with_id(entries)
 
-    async def done(index: int, entry: Any) -> dict[str, Any]:
-        at = f"/entries/{index}"
-        own_key = None if key is None else f"{hashlib.sha256(key.encode()).hexdigest()}-{index}"
-        try:
-            data = {"kind": kind, **_known(_object(entry, "an entry is an object", at), ("id", "fields"), at)}
-            if first.get(_text(data.get("id")), index) != index:
-                raise Refused("invalid", f"entry {first[data['id']]} has this id, too", "/id")
-            answered, entry_id = await _register(service, caller, data, own_key, wait=False)
-        except (Refused, Malformed) as error:
-            return _refused(refusal(error), at)
-        reply = answered.reply
-        if reply is None:
-            return {"status": "undecided", "id": entry_id, "receipt": answered.receipt}
-        outcome = "registered" if reply.events else "unchanged"
-        return {"status": outcome, "id": entry_id, "position": reply.position}
+    def prepare(bulk: Bulk, item: Item, entry: Any) -> None:
+        index = len(bulk.items)
+        given = _known(_object(entry, "an entry is an object"), ("id", "fields"), "")
+        if first.get(_text(given.get("id")), index) != index:
+            raise Refused("invalid", f"entry {first[given['id']]} has this id, too", "/id")
+        # The id follows from the key, so a repetition is the same command.
+        mark = None if key is None else hashlib.sha256(f"{caller.tenant}\0{key}\0{index}".encode()).hexdigest()
+        own = given.get("id")
+        if own is None:
+            own = new_id() if mark is None else mark[:32]
+        data = {"kind": kind, **given, "id": own}
+        bulk.give(service, caller, item, data, None if mark is None else f"bulk-{mark}")
 
-    # All at once, so that the workers take them in groups.
-    found = await asyncio.gather(*(done(index, entry) for index, entry in enumerate(entries)))
-    if all(item.get("error", {}).get("code") == "unavailable" for item in found):
-        raise unavailable("no entry was taken; they may be sent again")
-    position = max((item["position"] for item in found if item.get("position")), default=None)
-    if position is not None:
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
-        # The commands took effect; that the views cannot be asked since makes no failure of them.
-        with suppress(Refused):
-            await service.positions.reached(_MODELS, position, left)
-    counts = {name: sum(item["status"] == name for item in found) for name in examples.OUTCOMES}
-    return Response(_encode({**counts, "position": position, "entries": found}), 200, media_type=JSON)
+    bulk = await prepared("directory.register", entries, lambda _: None, prepare)
+    if not background:
+        return _answer_many(bulk, await decide(service, bulk, _MODELS))
+    if not any(item.undecided for item in bulk.items):
+        return _answer_many(bulk, None)
+    await hand_over(service, caller, bulk)
+    return _answer_many(bulk, None, {"receipt": bulk.receipt})
+
+
+def _answer_many(bulk: Bulk, position: int | None, more: dict[str, str] | None = None) -> Response:
+    found = [_shown_part(item, index) for index, item in enumerate(bulk.items)]
+    counts = {name: sum(part["status"] == name for part in found) for name in examples.OUTCOMES}
+    body = {**counts, "position": position, **(more or {}), "entries": found}
+    headers = {"Location": more["receipt"]} if more else None
+    return Response(_encode(body), 202 if counts["undecided"] else 200, headers, JSON)
+
+
+def _shown_part(item: Item, index: int) -> dict[str, Any]:
+    """Return an entry's part of the answer."""
+    if item.undecided or item.unsure:
+        return {"status": "undecided", "id": item.id, "receipt": item.receipt}
+    if item.refused is not None:
+        refused = item.refused
+        place = f"/entries/{index}{refused.pointer}"
+        return {"status": "refused", "error": {"code": refused.code, "detail": refused.detail, "pointer": place}}
+    assert item.reply is not None  # noqa: S101
+    outcome = "registered" if item.reply.events else "unchanged"
+    return {"status": outcome, "id": item.id, "position": item.reply.position}
 
 
 def _text(value: Any) -> str:
@@ -274,10 +285,3 @@ def _first_with_id(entries: Sequence[Any]) -> dict[str, int]:
         if entry_id:
             first.setdefault(entry_id, index)
     return first
-
-
-def _refused(refused: Refused, at: str) -> dict[str, Any]:
-    if "Location" in refused.headers:  # it may have been taken
-        return {"status": "undecided", "id": None, "receipt": refused.headers["Location"]}
-    place = refused.pointer if refused.pointer.startswith(at) else f"{at}{refused.pointer}"
-    return {"status": "refused", "error": {"code": refused.code, "detail": refused.detail, "pointer": place}}

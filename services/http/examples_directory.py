@@ -17,6 +17,7 @@ from services.http.examples import (
     parameter,
     problems,
 )
+from services.http.examples_bulks import BULK_ID
 
 # What can become of an entry of a list.
 OUTCOMES = ("registered", "unchanged", "refused", "undecided")
@@ -67,7 +68,8 @@ _MANY: Json = {
             "minItems": 1,
             "maxItems": 1000,
             "items": {"description": "an entry; one of another shape is refused by itself, and stops no other"},
-        }
+        },
+        "background": {"type": "boolean", "default": False, "description": "answer before the entries are sent"},
     },
 }
 _COUNT: Json = {"type": "integer", "minimum": 0}
@@ -88,6 +90,29 @@ _RESULTS = shape(
     position={"type": ["integer", "null"], "description": "the highest one, for `min_position`"},
     entries={"type": "array", "items": _OUTCOME, "description": "in the order of the request"},
 )
+_RESULTS["properties"]["receipt"] = {"type": "string", "description": "of a list that is registered in the background"}
+_UNKNOWN_YET: Json = {
+    **UNDECIDED,
+    "description": "The outcome of the entry, or of some entries of a list, is not known yet; look at the receipts",
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [ref("Undecided"), _RESULTS]},
+            "examples": {
+                "one": {"value": UNDECIDED["content"]["application/json"]["example"]},
+                "many": {
+                    "summary": "A list in the background",
+                    "value": {
+                        **dict.fromkeys(OUTCOMES, 0),
+                        "undecided": 1,
+                        "position": None,
+                        "receipt": f"/v1/bulks/{BULK_ID}",
+                        "entries": [{"status": "undecided", "id": "h1", "receipt": f"/v1/commands/{BULK_ID}-0"}],
+                    },
+                },
+            },
+        }
+    },
+}
 _LINKS = {
     name: link(operation, text, kind="$request.path.kind", id="$response.body#/id")
     for name, operation, text in (
@@ -104,8 +129,9 @@ REGISTER: Json = {
     "description": "Whatever is registered may be referred to by the next command at once. Registering the same again "
     "is accepted and changes nothing. A list is no transaction: each entry is registered or refused by itself; with "
     "an `Idempotency-Key` each has a key of its own by its place in the list. Two entries of one id in a list: the "
-    "second is refused.\n\nWhat a kind demands of its fields (a member's `email`, a `policy`'s `value`, …) is said in "
-    "the documentation of the domain.",
+    "second is refused. A list is waited for as its length demands; with `background` it is answered at once, and its "
+    "`receipt` says how far it is.\n\nWhat a kind demands of its fields (a member's `email`, a `policy`'s `value`, …) "
+    "is said in the documentation of the domain.",
     "parameters": [_KIND, KEY],
     "requestBody": {
         "required": True,
@@ -155,7 +181,7 @@ REGISTER: Json = {
             },
         },
         "201": answer("Registered", _ENTRY, schema=ref("Entry"), headers=LOCATION, links=_LINKS),
-        "202": UNDECIDED,
+        "202": _UNKNOWN_YET,
         **problems(400, 404, 409, 413, 415, 422),
     },
 }

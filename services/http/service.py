@@ -13,6 +13,7 @@ import structlog
 
 from projections import activities, tasks
 from services.http.auth import Gate
+from services.http.bulk_sender import BulkSender
 from services.http.database import Database
 from services.http.loader import Loader
 from services.http.metrics import Metrics
@@ -52,6 +53,7 @@ class Service:
     positions: Positions
     people: People
     loaders: Mapping[str, Loader]
+    bulks: BulkSender
     metrics: Metrics
     clock: Callable[[], datetime]
     _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
@@ -60,12 +62,14 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Open everything without waiting for it, since the process must start while a server is down, and close it."""
         self.database.start()
+        self.bulks.start()
         connecting = asyncio.create_task(self._connect(), name="connect-sender")
         try:
             yield
         finally:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
+            await self.bulks.close()
             await self.positions.close()
             await self.sender.close()
             await self.database.close()
@@ -92,14 +96,17 @@ def make_service(
 ) -> Service:
     """Put the parts together; nothing is opened yet."""
     database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes)
+    if sender is None:
+        sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
     return Service(
         settings=settings,
         database=database,
-        sender=sender if sender is not None else CommandSender(settings.amqp_url.get_secret_value(), "http"),
+        sender=sender,
         gate=Gate(database),
         positions=Positions(database),
         people=People(database),
         loaders={model.NAME: Loader(database, model.LISTING) for model in (activities, tasks)},
+        bulks=BulkSender(database, sender),
         metrics=Metrics(),
         clock=clock if clock is not None else _now,
     )

@@ -26,6 +26,9 @@ from schemathesis.generation.case import Case
 from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
+from services.http.bulk_sender import StoredItem, encode
+from services.http.examples_bulks import BULK_ID
+from services.messages import Problem
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 
@@ -87,8 +90,14 @@ def furnish(house: House) -> list[dict[str, str]]:
     house.command("task.create", {"id": "t3", "title": CANARY, "commerce": seed.COMMERCE, "plan": plan})
     house.command("task.create", {"id": "t4", "title": CANARY, "project": seed.PROJECT})
     house.command("task.process", {"id": "t1"})
+    with psycopg.connect(house.url) as conn:
+        conn.execute(
+            "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
+            (BULK_ID, encode([StoredItem(CANARY, None, Problem("wrong-shape", "a task is an object"))])),
+        )
     entries = {data["kind"]: data["id"] for name, data in seed.COMMANDS if name == "directory.register"}
-    owned = [{"id": entity_id, "target_id": "t1"} for entity_id in ("a1", "t1", "t3", seed.WORKFLOW, seed.DRIVER)]
+    ids = ("a1", "t1", "t3", seed.WORKFLOW, seed.DRIVER, BULK_ID)
+    owned = [{"id": entity_id, "target_id": "t1"} for entity_id in ids]
     return [*owned, *({"kind": kind, "id": entry_id} for kind, entry_id in entries.items())]
 
 

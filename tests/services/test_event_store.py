@@ -353,6 +353,18 @@ def test_attempts_are_counted_and_forgotten_and_old_receipts_go(store: EventStor
     assert [store.prune(1, most=5) for _ in range(3)] == [5, 2, 0]
 
 
+def test_bulks_go_with_the_receipts_once_they_are_sent(migrated_url: str, store: EventStore) -> None:
+    with psycopg.connect(migrated_url) as conn:
+        for name, commands, days in (("sent", None, 2), ("waits", b"[]", 2), ("new", None, 0)):
+            conn.execute(
+                "INSERT INTO bulks (tenant, id, command, actor, items, commands, created_at)"
+                " VALUES (%s, %s, 'task.create', 'system', '[]', %s, now() - make_interval(days => %s))",
+                (TENANT, name, commands, days),
+            )
+    store.prune(1)
+    assert rows(migrated_url, "SELECT id FROM bulks ORDER BY id") == [("new",), ("waits",)]
+
+
 def test_migrations_run_once_however_often_and_at_once(fresh_database: Callable[[], str]) -> None:
     url = fresh_database()
     names = [migration.name for migration in migrate.migrations()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.http.examples import ID, KEY, MIN_POSITION, parameter
+from services.http.examples_bulks import BULK_ID
 from services.http.field import schemas
 from services.http.field.documented import Json, answer, body, failures, link, page_of_one, undecided
 from services.http.field.lists import DEFAULT_LIMIT, MOST_LIMIT
@@ -212,18 +213,19 @@ BULK_TASKS: Json = {
     "responses": {
         "200": answer("All outcomes are known", schemas.BULK_ANSWER, _BULK_ANSWER),
         "202": answer(
-            "Some outcomes are not known yet; these tasks have a receipt",
+            "Some outcomes are not known yet; these tasks have a receipt, and in the background so has the bulk",
             schemas.BULK_ANSWER,
             {
                 "success": 1,
                 "failed": 0,
+                "receipt": f"/v1/bulks/{BULK_ID}",
                 "tasks": [
                     {
                         "status": True,
                         "message": "Task accepted, its outcome is not known yet",
                         "_id": "019a3d5e-3c1f-7a64-8d2b-5d2d4c1a9e70",
                         "refId": "order-1",
-                        "receipt": "/v1/commands/0199…",
+                        "receipt": f"/v1/commands/{BULK_ID}-0",
                     }
                 ],
             },

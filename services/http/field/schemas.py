@@ -92,7 +92,7 @@ CHANGED_TASK: Json = {
 }
 BULK: Json = made(
     ("tasks",),
-    background={**FLAG, "default": False, "description": "Answer as soon as the commands are taken"},
+    background={**FLAG, "default": False, "description": "Answer at once, with a receipt that tells of the rest"},
     tasks={
         "type": "array",
         "minItems": 1,
@@ -160,7 +160,7 @@ LISTED_TASK: Json = {
     "additionalProperties": True,
     "description": "A master or a task; with `fields` just what was asked for",
 }
-BULK_ANSWER = whole(
+BULK_ANSWER: Json = whole(
     success=WHOLE,
     failed=WHOLE,
     tasks={
@@ -176,6 +176,7 @@ BULK_ANSWER = whole(
         ),
     },
 )
+BULK_ANSWER["properties"]["receipt"] = {**TEXT, "description": "Of a bulk that is carried out in the background"}
 
 
 def answer_with(name: str, schema: Json, coded: bool = False) -> Json:

@@ -142,22 +142,30 @@ async def test_a_key_of_one_tenant_is_nothing_to_another(house: House) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-async def test_in_the_background_the_answer_comes_once_the_commands_are_taken(house: House, key: str | None) -> None:
+async def test_in_the_background_each_task_that_can_be_sent_has_a_receipt(house: House, key: str | None) -> None:
     house.sender.stopped = True
     headers = {} if key is None else {"Idempotency-Key": key}
     tasks = [task("a"), task("b", status="DONE"), task("c", hubId="h1")]
     response = await house.post(PATH, {"background": True, "tasks": tasks}, headers=headers)
     assert response.status_code == 202
     body = response.json()
+    assert list(body) == ["success", "failed", "receipt", "tasks"]
+    assert response.headers["location"] == body["receipt"]
     assert (body["success"], body["failed"]) == (2, 1)
     assert [item.get("failedCode") for item in body["tasks"]] == [None, "activity-003", None]
     taken = [item for item in body["tasks"] if item["status"]]
     for item in taken:
         assert (await house.get(item["receipt"])).status_code == 404
+    await eventually_async(lambda: len(house.sender.waiting) == 2)
     await house.sender.catch_up()
     for item in taken:
         assert (await house.get(item["receipt"])).json()["outcome"] == "accepted"
         assert (await house.get(f"/api/v3/task/{item['_id']}")).json()["task"]["refId"] == item["refId"]
+
+
+async def test_in_the_background_what_can_be_no_task_at_all_is_answered_now(house: House) -> None:
+    response = await house.post(PATH, {"background": True, "tasks": [task("a", status="DONE"), 7]})
+    assert (response.status_code, list(response.json())) == (200, ["success", "failed", "tasks"])
 
 
 async def test_in_the_background_nobody_waits_for_the_workers(house: House) -> None:
@@ -264,6 +272,8 @@ async def test_over_a_broker_with_workers_behind_it(lent_url: str, amqp_url: str
             await eventually_async(all_there, 20)
             receipts = [(await client.get(item["receipt"])).json()["outcome"] for item in taken.json()["tasks"][:3]]
             assert receipts == ["accepted"] * 3
+            receipt = (await client.get(taken.json()["receipt"])).json()
+            assert (receipt["state"], receipt["accepted"], receipt["sent"]) == ("done", 100, 100)
     finally:
         behind.stop()
         await work

@@ -1,0 +1,73 @@
+"""What became of a bulk that is carried out in the background: how far it is, and each part's outcome.
+
+Nothing is kept of the outcomes but what the ledger has of the parts' commands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from domain.streams import ID
+from services.http import examples_bulks as examples
+from services.http.bulk_sender import StoredItem, decode_items
+from services.http.endpoints import JSON, Call, Endpoint, nothing_else
+from services.http.problems import Refused
+from services.http.service import Service
+from services.http.writes import receipt_path
+from services.messages import Problem
+
+_BULK = "SELECT command, items, commands IS NULL, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
+_DECIDED = (
+    "SELECT command_id, code, detail, pointer, last_position FROM ledger"
+    " WHERE tenant = %s AND command_id = ANY(%s::text[])"
+)
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """Return the endpoint of receipts of bulks."""
+
+    async def receipt(call: Call) -> Response:
+        nothing_else(call.parameters(), ())
+        return Response(msgspec.json.encode(await _receipt(service, call.caller.tenant, call.id)), media_type=JSON)
+
+    return [Endpoint("GET", "/v1/bulks/{id}", "read", receipt, examples.GET_BULK)]
+
+
+async def _receipt(service: Service, tenant: str, bulk_id: str) -> dict[str, Any]:
+    rows = await service.database.fetch(_BULK, (tenant, bulk_id)) if ID.match(bulk_id) else []
+    if not rows:
+        raise Refused("not-found", "there is no bulk of this id, or no longer")
+    command, stored, all_sent, sent, created_at = rows[0]
+    items = decode_items(stored)
+    ids = {index: f"{bulk_id}-{index}" for index, item in enumerate(items) if item.error is None}
+    decided = {row[0]: row[1:] for row in await service.database.fetch(_DECIDED, (tenant, list(ids.values())))}
+    shown = [_item(item, ids.get(index), decided) for index, item in enumerate(items)]
+    outcomes = [item["outcome"] for item in shown]
+    counts = {outcome: outcomes.count(outcome) for outcome in examples.OUTCOMES}
+    return {
+        "id": bulk_id,
+        "command": command,
+        "state": "running" if counts["undecided"] else "done",
+        "created_at": created_at,
+        "total": len(items),
+        "sent": len(ids) if all_sent else sent,
+        **counts,
+        "position": max((item["position"] for item in shown if item.get("position")), default=None),
+        "items": shown,
+    }
+
+
+def _item(item: StoredItem, command_id: str | None, decided: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    own: dict[str, Any] = {"ref": item.ref, "id": item.id}
+    if command_id is None:
+        return {**own, "outcome": "rejected", "error": item.error}
+    own["receipt"] = receipt_path(command_id)
+    if command_id not in decided:
+        return {**own, "outcome": "undecided"}
+    code, detail, pointer, position = decided[command_id]
+    if code is not None:
+        return {**own, "outcome": "rejected", "error": Problem(code, detail or "", pointer or "")}
+    return {**own, "outcome": "accepted", "position": position}

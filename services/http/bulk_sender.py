@@ -1,0 +1,233 @@
+"""What carries out bulks in the background: they are stored first, so a process that ends leaves them to the others.
+
+A bulk is sent under a lease, a few commands at a time, and each command has an id of its own: who goes on where another
+stopped may send some twice, and the ledger answers the second of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import msgspec
+import psycopg
+import structlog
+
+from services.http.database import Database
+from services.http.guard import CURRENT
+from services.http.problems import Refused, unavailable
+from services.intake.sender import NotSent, Outgoing
+from services.messages import Problem, Reply
+
+# Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
+AT_ONCE, UNDER_WAY = 4, 100
+# Bulks that may wait for being sent: of one tenant, and of all.
+MAX_OF_TENANT, MAX_WAITING = 20, 200
+# In seconds: how long a lease lasts, how often a process looks for what nobody sends, what a broker has for a command,
+# the pause after it did not take one, and what a stop leaves for what is under way.
+LEASE, POLL, CONFIRM, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
+
+_STORE = """
+INSERT INTO bulks (tenant, id, command, actor, traceparent, items, commands)
+SELECT %(tenant)s, %(id)s, %(command)s, %(actor)s, %(traceparent)s, %(items)s, %(commands)s
+FROM (SELECT count(*) AS every, count(*) FILTER (WHERE tenant = %(tenant)s) AS own FROM bulks
+      WHERE commands IS NOT NULL AND NOT (tenant = %(tenant)s AND id = %(id)s)) AS waiting
+WHERE every < %(every)s AND own < %(own)s
+ON CONFLICT (tenant, id) DO UPDATE SET id = excluded.id RETURNING id"""
+_TAKE = """
+UPDATE bulks SET leased_until = now() + %s * interval '1 second'
+WHERE (tenant, id) = (
+    SELECT tenant, id FROM bulks WHERE commands IS NOT NULL AND leased_until < now() AND tenant <> ALL (%s::text[])
+    ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING tenant, id, command, actor, traceparent, commands, sent"""
+# `sent` only grows, so two who send the same bulk cannot take back what the other did.
+_PROGRESS = """
+UPDATE bulks SET sent = greatest(sent, %s), leased_until = now() + %s * interval '1 second'
+WHERE tenant = %s AND id = %s RETURNING id"""
+_SENT = """
+UPDATE bulks SET sent = greatest(sent, %s), commands = NULL WHERE tenant = %s AND id = %s RETURNING id"""
+
+
+class StoredItem(msgspec.Struct, array_like=True):
+    """A part of a bulk as it is stored: the request's own name for it, its id, and why it never became a command."""
+
+    ref: str | None
+    id: str | None
+    error: Problem | None
+
+
+class Command(msgspec.Struct, array_like=True):
+    """A command of a bulk as it is stored; `index` is the place of its part."""
+
+    index: int
+    routing_key: str
+    key: str | None
+    data: msgspec.Raw
+
+    @classmethod
+    def of(cls, index: int, outgoing: Outgoing) -> Self:
+        """Return what is stored of a command."""
+        return cls(index, outgoing.routing_key, outgoing.idempotency_key, msgspec.Raw(outgoing.body))
+
+
+encode = msgspec.json.Encoder().encode
+decode_items = msgspec.json.Decoder(list[StoredItem]).decode
+_decode_commands = msgspec.json.Decoder(list[Command]).decode
+
+
+class Sends(Protocol):
+    """What takes commands to the workers."""
+
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        """Send a command; raises `NotSent`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A bulk that this process sends; `sent` of its commands were taken before."""
+
+    tenant: str
+    id: str
+    command: str
+    actor: str
+    traceparent: str | None
+    commands: bytes
+    sent: int
+
+    def outgoing(self) -> list[Outgoing]:
+        """Return its commands."""
+        return [
+            Outgoing(
+                self.command,
+                bytes(command.data),
+                self.tenant,
+                command.routing_key,
+                self.actor,
+                f"{self.id}-{command.index}",
+                command.key,
+                traceparent=self.traceparent,
+            )
+            for command in _decode_commands(self.commands)
+        ]
+
+
+@dataclass(slots=True)
+class BulkSender:
+    """Stores bulks, and sends those that are stored until `close`."""
+
+    database: Database
+    sender: Sends
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+    _log: Any = field(default_factory=lambda: structlog.get_logger("bulks"))
+
+    def start(self) -> None:
+        """Begin to send what is stored."""
+        self._task = asyncio.create_task(self._run(), name="bulks")
+
+    async def close(self) -> None:
+        """End after the commands under way; what is not sent yet is left to another process, or to the next start."""
+        self._stopping.set()
+        self._wanted.set()
+        tasks = [task for task in (self._task, *self._running.values()) if task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=LAST)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def store(
+        self,
+        tenant: str,
+        bulk_id: str,
+        command: str,
+        actor: str,
+        items: Sequence[StoredItem],
+        commands: Sequence[Command],
+    ) -> None:
+        """Store a bulk and see to it that it is sent; raises `Refused` when too many wait, or nothing can be stored."""
+        values = {
+            "tenant": tenant,
+            "id": bulk_id,
+            "command": command,
+            "actor": actor,
+            "traceparent": CURRENT.get().traceparent,
+            "items": encode(items),
+            "commands": encode(commands),
+            "every": MAX_WAITING,
+            "own": MAX_OF_TENANT,
+        }
+        if not await self.database.fetch(_STORE, values):
+            raise unavailable("too many bulk requests wait for being sent", "overloaded")
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wanted.clear()
+            # Without a database nothing can be sent; it is looked for again as after any pause.
+            with suppress(Refused, psycopg.Error):
+                while len(self._running) < AT_ONCE and not self._stopping.is_set():
+                    rows = await self.database.fetch(_TAKE, (LEASE, list(self._running)))
+                    if not rows:
+                        break
+                    self._begin(_Taken(*rows[0]))
+            await _until(self._wanted, POLL)
+
+    def _begin(self, bulk: _Taken) -> None:
+        task = asyncio.create_task(self._carry_out(bulk), name="bulk")
+        self._running[bulk.tenant] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._running[bulk.tenant]
+            self._wanted.set()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._log.error("a bulk could not be sent", tenant=bulk.tenant, bulk=bulk.id, error=repr(error))
+
+        task.add_done_callback(ended)
+
+    async def _carry_out(self, bulk: _Taken) -> None:
+        commands, sent = bulk.outgoing(), bulk.sent
+        while sent < len(commands) and not self._stopping.is_set():
+            taken = await self._send(commands[sent : sent + UNDER_WAY])
+            sent += taken
+            await self._note(_PROGRESS, sent, LEASE, bulk.tenant, bulk.id)
+            if taken == 0:
+                await _until(self._stopping, PAUSE)
+        if sent < len(commands):
+            await self._note(_PROGRESS, sent, 0.0, bulk.tenant, bulk.id)
+            return
+        while not await self._note(_SENT, sent, bulk.tenant, bulk.id) and not self._stopping.is_set():
+            await _until(self._stopping, PAUSE)
+
+    async def _send(self, commands: Sequence[Outgoing]) -> int:
+        """Send commands side by side, and return how many of them, from the first on, the broker has taken."""
+
+        async def one(command: Outgoing) -> bool:
+            try:
+                await self.sender.send(command, CONFIRM, wait=False)
+            except NotSent:
+                return False
+            return True
+
+        taken = await asyncio.gather(*map(one, commands))
+        return taken.index(False) if False in taken else len(taken)
+
+    async def _note(self, statement: str, *values: Any) -> bool:
+        """Write progress down; tell whether that was possible. What was not is sent twice at worst."""
+        try:
+            await self.database.fetch(statement, values)
+        except (Refused, psycopg.Error) as error:
+            self._log.warning("the progress of a bulk could not be stored", error=str(error))
+            return False
+        return True
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,371 @@
+"""Bulk requests, whatever they are of: the time that they have, and what is carried out in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import httpx
+import psycopg
+import pytest
+
+from services.http import bulk_sender
+from services.http.bulk_sender import BulkSender
+from services.http.database import Database
+from services.http.problems import unavailable
+from services.intake.sender import NotSent, Outgoing
+from services.messages import Reply
+from tests.eventually import eventually_async
+from tests.services.http.house import NOW, House, field_failure, opened, problem
+
+TASKS, HUBS = "/api/v3/tasks/bulk", "/v1/directory/hub"
+
+
+class Kind(NamedTuple):
+    """One endpoint that takes many: its path, a body of so many parts, what it counts as done, and what it makes."""
+
+    path: str
+    body: Callable[[int], dict[str, Any]]
+    done: str
+    parts: str
+    event: str
+
+    async def post(self, house: House, count: int, token: str | None = None, **rest: Any) -> httpx.Response:
+        more = {} if rest.pop("waited", False) else {"background": True}
+        return await house.post(self.path, {**self.body(count), **more}, token, **rest)
+
+
+KINDS = (
+    Kind(
+        TASKS,
+        lambda count: {"tasks": [{"refId": f"r{number}", "flow": "Visit"} for number in range(count)]},
+        "success",
+        "tasks",
+        "task.created",
+    ),
+    Kind(
+        HUBS,
+        lambda count: {"entries": [{"fields": {"name": f"Hub {number}"}} for number in range(count)]},
+        "registered",
+        "entries",
+        "directory.entry-registered",
+    ),
+)
+of_each = pytest.mark.parametrize("kind", KINDS, ids=["tasks", "entries"])
+
+
+def _made(house: House, kind: Kind) -> int:
+    with psycopg.connect(house.url) as conn:
+        row = conn.execute("SELECT count(*) FROM stored_events WHERE topic = %s", (kind.event,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def _done(house: House, receipt: str) -> dict[str, Any]:
+    """Wait until a bulk is done, and return its receipt."""
+    found: list[dict[str, Any]] = []
+
+    async def done() -> bool:
+        found.append((await house.get(receipt)).json())
+        return bool(found[-1]["state"] == "done")
+
+    await eventually_async(done, 30)
+    return found[-1]
+
+
+class Holding:
+    """A broker in front of a house's own that takes so many commands, and then no more, or says nothing, until told."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch, takes: int, *, refuses: bool = True) -> None:
+        self.takes, self.refuses = takes, refuses
+        self.asked: list[str] = []
+        self.under_way = self.most = 0
+        self.free = asyncio.Event()
+        self._send = house.sender.send
+        monkeypatch.setattr(house.sender, "send", self.send)
+
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        self.asked.append(outgoing.command_id)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if self.takes <= 0 and not self.free.is_set():
+                if self.refuses:
+                    raise NotSent("full")
+                await self.free.wait()
+            self.takes -= 1
+            return await self._send(outgoing, timeout, wait=wait)
+        finally:
+            self.under_way -= 1
+
+
+# The time that a bulk has.
+
+
+@of_each
+async def test_the_time_for_answers_grows_with_the_bulk(lent_url: str, kind: Kind) -> None:
+    """Workers that need 10 ms for each command are no reason for answers that are not known."""
+    count = 300
+    async with opened(lent_url, reply_timeout=0.4, bulk_item_ms=25.0) as house:
+        send = house.sender.send
+        timeouts: list[float] = []
+
+        async def busy(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+            timeouts.append(timeout)
+            return await send(outgoing, timeout, wait=wait) if timeout > len(timeouts) * 0.01 else None
+
+        house.sender.send = busy  # type: ignore[method-assign]
+        response = await kind.post(house, count, waited=True)
+        assert (response.status_code, response.json()[kind.done]) == (200, count)
+        assert max(timeouts) <= 0.4 + count * 0.025
+        one = (await kind.post(house, 1, waited=True)).status_code
+        assert one in (200, 202)
+        assert timeouts[-1] <= 0.4 + 0.025
+
+
+@of_each
+async def test_what_is_not_answered_in_time_can_be_asked_for(house: House, kind: Kind) -> None:
+    house.sender.stopped = True
+    response = await kind.post(house, 3, waited=True)
+    assert response.status_code == 202
+    await house.sender.catch_up()
+    for part in response.json()[kind.parts]:
+        assert (await house.get(part["receipt"])).json()["outcome"] == "accepted"
+
+
+@of_each
+async def test_without_a_broker_nothing_is_taken(house: House, kind: Kind) -> None:
+    house.sender.unreachable = True
+    response = await kind.post(house, 3, waited=True)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+# In the background.
+
+
+@of_each
+async def test_in_the_background_the_answer_comes_before_anything_is_sent(
+    house: House, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Holding(house, monkeypatch, 0, refuses=False)
+    response = await kind.post(house, 250)
+    assert response.status_code == 202
+    receipt = response.json()["receipt"]
+    assert response.headers["location"] == receipt
+    shown = (await house.get(receipt)).json()
+    assert {name: shown[name] for name in ("state", "total", "sent", "accepted", "rejected", "undecided")} == {
+        "state": "running",
+        "total": 250,
+        "sent": 0,
+        "accepted": 0,
+        "rejected": 0,
+        "undecided": 250,
+    }
+    broker.free.set()
+    shown = await _done(house, receipt)
+    assert (shown["accepted"], shown["undecided"]) == (250, 0)
+    assert _made(house, kind) == 250
+    assert broker.most <= bulk_sender.UNDER_WAY
+    # Each part of the answer and of the receipt is the same thing, and it is there.
+    for part, item in zip(response.json()[kind.parts], shown["items"], strict=True):
+        assert item["receipt"] == part["receipt"]
+        assert item["id"] == part.get("_id", part.get("id"))
+
+
+async def test_the_receipt_tells_what_became_of_each_part(house: House) -> None:
+    tasks = [
+        {"refId": "a", "flow": "Visit"},
+        {"refId": "b", "flow": "Visit", "status": "DONE"},
+        {"refId": "c", "flow": "Visit", "assignee": ["account:7"]},
+        {"flow": "Visit"},
+    ]
+    response = await house.post(TASKS, {"background": True, "tasks": tasks})
+    shown = await _done(house, response.json()["receipt"])
+    assert (shown["command"], shown["total"], shown["sent"]) == ("task.create", 4, 2)
+    assert (shown["accepted"], shown["rejected"], shown["undecided"]) == (1, 3, 0)
+    first, second, third, fourth = shown["items"]
+    assert (first["ref"], first["outcome"], first["position"]) == ("a", "accepted", shown["position"])
+    assert (await house.get(f"/api/v3/task/{first['id']}?min_position={first['position']}")).status_code == 200
+    assert (second["ref"], second["id"], second["outcome"]) == ("b", None, "rejected")
+    assert (second["error"]["code"], "receipt" in second) == ("derived", False)
+    assert (third["ref"], third["outcome"], third["error"]["code"]) == ("c", "rejected", "not-found")
+    assert (await house.get(third["receipt"])).json()["error"] == third["error"]
+    assert (fourth["ref"], fourth["error"]["pointer"]) == (None, "/refId")
+
+
+@of_each
+async def test_what_was_answered_is_carried_out_when_the_broker_is_back(
+    house: House, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_sender, "PAUSE", 0.01)
+    house.sender.unreachable = True
+    response = await kind.post(house, 5)
+    assert response.status_code == 202
+    assert (await house.get(response.json()["receipt"])).json()["sent"] == 0
+    house.sender.unreachable = False
+    assert (await _done(house, response.json()["receipt"]))["accepted"] == 5
+
+
+@of_each
+async def test_a_process_that_stops_leaves_the_rest_to_another(
+    lent_url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(lent_url) as house:
+        broker = Holding(house, monkeypatch, 100)
+        token = house.key()
+        receipt = (await kind.post(house, 250, token)).json()["receipt"]
+
+        async def first_hundred() -> bool:
+            return bool((await house.get(receipt, token)).json()["sent"] == 100)
+
+        await eventually_async(first_hundred)
+    async with opened(lent_url) as house:
+        house.tokens["acme"] = token
+        shown = await _done(house, receipt)
+        assert (shown["accepted"], shown["sent"]) == (250, 250)
+        assert len(house.sender.sent) == 150
+        assert _made(house, kind) == 250
+    assert len(broker.asked) >= 200
+
+
+@of_each
+async def test_a_process_that_is_killed_loses_nothing(lent_url: str, kind: Kind) -> None:
+    """Its lease runs out, and another process goes on; what was sent before takes effect once."""
+
+    class Hanging:
+        """Takes what is sent, and never says so."""
+
+        def __init__(self) -> None:
+            self.taken: list[Outgoing] = []
+
+        async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+            self.taken.append(outgoing)
+            await asyncio.Event().wait()
+            return None
+
+    database, hanging = Database(lent_url, 30.0, 1), Hanging()
+    killed = BulkSender(database, hanging)
+    async with opened(lent_url) as house:
+        token = house.key()
+        house.sender.unreachable = True
+        receipt = (await kind.post(house, 150, token)).json()["receipt"]
+    database.start()
+    killed.start()
+    await eventually_async(lambda: len(hanging.taken) == 100)
+    for task in (killed._task, *killed._running.values()):
+        assert task is not None
+        task.cancel()
+    await database.close()
+    async with opened(lent_url) as house:
+        house.tokens["acme"] = token
+        # What the killed process had sent is decided, too.
+        await asyncio.to_thread(house.sender.work, hanging.taken)
+        shown = (await house.get(receipt)).json()
+        assert (shown["state"], shown["sent"], shown["accepted"]) == ("running", 0, 100)
+        assert house.sender.sent == []
+    with psycopg.connect(lent_url) as conn:
+        conn.execute("UPDATE bulks SET leased_until = now() - interval '1 second' WHERE leased_until > now()")
+    async with opened(lent_url) as house:
+        house.tokens["acme"] = token
+        shown = await _done(house, receipt)
+        assert (shown["accepted"], shown["sent"]) == (150, 150)
+        assert _made(house, kind) == 150
+
+
+@of_each
+async def test_under_one_key_a_bulk_takes_effect_once_however_it_is_sent(house: House, kind: Kind) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    first, again = [(await kind.post(house, 20, headers=headers)).json() for _ in range(2)]
+    waited = (await kind.post(house, 20, headers=headers, waited=True)).json()
+    shown = [await _done(house, answer["receipt"]) for answer in (first, again)]
+    assert [one["accepted"] for one in shown] == [20, 20]
+    ids = [[part.get("_id", part.get("id")) for part in answer[kind.parts]] for answer in (first, again, waited)]
+    assert ids[0] == ids[1] == ids[2]
+    assert _made(house, kind) == 20
+    other = await house.post(kind.path, kind.body(20), house.key("other"), headers=headers)
+    assert other.json()[kind.done] == 20
+    assert _made(house, kind) == 40
+
+
+async def test_too_many_that_wait_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_sender, "MAX_OF_TENANT", 2)
+    house.sender.unreachable = True
+    tasks, entries = KINDS
+    assert (await tasks.post(house, 1)).status_code == (await entries.post(house, 1)).status_code == 202
+    refused = await tasks.post(house, 1)
+    field_failure(refused, 429, "request-006")
+    assert refused.headers["retry-after"] == "1"
+    refused = await entries.post(house, 1)
+    problem(refused, 503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+    other = house.key("other")
+    assert (await tasks.post(house, 1, other)).status_code == 202
+    monkeypatch.setattr(bulk_sender, "MAX_WAITING", 3)
+    field_failure(await tasks.post(house, 1, other), 429, "request-006")
+    house.sender.unreachable = False
+
+    async def room() -> bool:
+        return (await tasks.post(house, 1)).status_code == 202
+
+    await eventually_async(room, 30)
+
+
+async def test_one_tenants_bulks_do_not_hold_up_anothers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = house.sender.send
+
+    async def partly(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        if outgoing.tenant == "acme":
+            raise NotSent("full")
+        return await send(outgoing, timeout, wait=wait)
+
+    monkeypatch.setattr(house.sender, "send", partly)
+    tasks, _ = KINDS
+    for _ in range(bulk_sender.AT_ONCE + 1):
+        assert (await tasks.post(house, 2)).status_code == 202
+    other = house.key("other")
+    receipt = (await tasks.post(house, 2, other)).json()["receipt"]
+    house.tokens["acme"] = other
+    assert (await _done(house, receipt))["accepted"] == 2
+
+
+@of_each
+async def test_without_a_database_nothing_is_answered_as_taken(
+    house: House, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = house.key()
+    assert (await house.get("/v1/events", token)).status_code == 200
+    house.sender.stopped = True
+
+    async def away(self: Database, *_: object) -> Any:
+        raise unavailable("the database cannot be reached")
+
+    monkeypatch.setattr(Database, "fetch", away)
+    assert (await kind.post(house, 2, token)).status_code == 503
+    assert house.sender.sent == []
+
+
+# Who may read a receipt.
+
+
+async def test_a_receipt_is_its_tenants_and_needs_permission_to_read(house: House) -> None:
+    tasks, _ = KINDS
+    receipt = (await tasks.post(house, 1)).json()["receipt"]
+    await _done(house, receipt)
+    assert (await house.get(receipt, house.key("acme", "ann", "read"))).status_code == 200
+    problem(await house.get(receipt, house.key("other")), 404, "not-found")
+    problem(await house.get(receipt, house.key("acme", "system", "write")), 403, "forbidden")
+    problem(await house.client.get(receipt), 401, "unauthorized")
+    for odd in ("nobodys", "%00", "x" * 65, "a.b", "%ff"):
+        problem(await house.get(f"/v1/bulks/{odd}"), 404, "not-found")
+    problem(await house.get(f"{receipt}?page=1"), 400, "unknown-parameter")
+
+
+async def test_the_commands_are_the_askers_own(house: House) -> None:
+    """What is sent later has the rights of who asked, neither more nor less."""
+    _, entries = KINDS
+    receipt = (await entries.post(house, 2, house.key("acme", "ann"))).json()["receipt"]
+    shown = await _done(house, receipt)
+    assert [item["error"]["code"] for item in shown["items"]] == ["forbidden", "forbidden"]
+    assert {command.actor for command in house.sender.sent} == {"ann"}
+    assert shown["created_at"] > NOW.isoformat()
