@@ -53,6 +53,11 @@ class BrokerInThread:
         asyncio.run_coroutine_threadsafe(self._broker.start(), self._loop).result(10)
         self._numbers = itertools.count(1)
 
+    @property
+    def server(self) -> DevelopmentBroker:
+        """Return the broker itself."""
+        return self._broker
+
     def virtual_host(self) -> str:
         """Return the URL of a new virtual host; this broker makes one when it is first named."""
         return with_virtual_host(self._broker.url, f"test-{next(self._numbers)}")

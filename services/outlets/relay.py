@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -41,6 +42,7 @@ from services.store.log import LogRow
 
 _PERSISTENT = 2
 CONFIRM_SECONDS = 30.0
+_REOPEN_SECONDS, _REOPEN_PAUSE = 10.0, 0.01
 _HEAD, _END = Struct(">BHI"), b"\xce"
 _PUBLISH = Basic.Publish.index.to_bytes(4)
 # Exchange, routing key, body, and the content header as it goes over the wire.
@@ -189,13 +191,7 @@ class Publisher:
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
-            robust = await self._open()
-            # A channel that was closed, as when its exchange was deleted, opens again when all is declared again.
-            await robust.ready()
-            channel: Any = await robust.get_underlay_channel()
-            if channel.is_closed:
-                # What is published on it is never confirmed.
-                raise OutsideUnavailable("the channel is closed")
+            channel = await self._open_channel()
             # One write for all: aiormq's own publish costs a lock, a task and a drain for each message.
             payload = b"".join([_frames(channel.number, channel.max_content_size, *each) for each in publications])
             async with channel.lock:
@@ -210,6 +206,25 @@ class Publisher:
                     if _refuses(each):
                         raise MessageRefused(str(each)) from error
                 raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+
+    async def _open_channel(self) -> Any:
+        """Return the channel to publish on; one that the broker closed opens again when all is declared again."""
+        robust = await self._open()
+        try:
+            async with asyncio.timeout(_REOPEN_SECONDS):
+                while True:
+                    await robust.ready()
+                    channel = await robust.get_underlay_channel()
+                    if not channel.is_closed:
+                        return channel
+                    # What is published on it is never confirmed. The robust channel learns of it in a task of its own.
+                    await asyncio.sleep(_REOPEN_PAUSE)
+        except TimeoutError:
+            # Opening it again may have failed for good, as when a declaration was refused meanwhile.
+            self._channel = None
+            with suppress(Exception):
+                await robust.close()
+            raise OutsideUnavailable("the channel does not open again") from None
 
     async def _open(self) -> AbstractRobustChannel:
         if self._connection is None:

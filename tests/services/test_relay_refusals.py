@@ -79,12 +79,16 @@ def development_url(development_broker: BrokerInThread) -> str:
 
 
 @pytest.fixture
-def small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(development, "MOST_BYTES", LIMIT)
+def small_messages(development_broker: BrokerInThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(development_broker.server, "max_message_size", LIMIT)
 
 
 async def test_an_event_that_is_too_large_holds_up_its_stream_alone(
-    migrated_url: str, development_url: str, small_messages: None, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str,
+    development_broker: BrokerInThread,
+    development_url: str,
+    small_messages: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add(migrated_url, "acme/a", "acme/wide", "other/a")
     add(migrated_url, "acme/wide", title="x" * LIMIT)
@@ -97,7 +101,7 @@ async def test_an_event_that_is_too_large_holds_up_its_stream_alone(
             assert positions(subscriber) == [1, 2, 3, 5, 7, 8]
             add(migrated_url, "acme/wide", "other/a")
             await eventually_async(lambda: positions(subscriber) == [1, 2, 3, 5, 7, 8, 11])
-        monkeypatch.setattr(development, "MOST_BYTES", 2 * LIMIT)
+        monkeypatch.setattr(development_broker.server, "max_message_size", 2 * LIMIT)
         # After a restart what waited is published, in its order.
         async with relaying(migrated_url, development_url):
             await eventually_async(lambda: held(migrated_url) == {}, 20)
