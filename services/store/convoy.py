@@ -101,7 +101,7 @@ class Convoy(Reader):
         standing |= dict.fromkeys(level, after)
         self._expected = max(standing.values())
         self._done_to = min(standing.values())
-        self._more = len(rows) == self._batch or self._done_to < self._expected
+        self._more = log.full(rows, self._batch) or self._done_to < self._expected
         return Step.WORKED if rows else Step.IDLE
 
     def _next_batch(

@@ -249,7 +249,7 @@ class Follower(Reader):
                 self.take(conn, rows)
             self._save(conn, rows[-1].position)
         self._done_to = rows[-1].position
-        self._more = len(rows) == limit
+        self._more = log.full(rows, limit)
         if halted_at is not None:
             self._halted_at = None
             self._log.info("follower goes on", position=rows[-1].position)

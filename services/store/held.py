@@ -14,9 +14,10 @@ from typing import Any
 import psycopg
 import structlog
 
+from services.store import log
 from services.store.entities import EntityOf
 from services.store.failures import passes, systemic, told, where
-from services.store.log import COLUMNS, LogRow
+from services.store.log import LogRow
 
 # Beyond this many entities of a tenant the rest of that tenant waits too, so that no tenant can fill a follower alone.
 MAX_HELD_OF_TENANT = 100
@@ -24,7 +25,7 @@ MAX_HELD_OF_TENANT = 100
 MAX_HELD = 1000
 # Seconds until an entity is tried again by itself: twice as long after each time, up to the longest.
 RETRY, LONGEST_RETRY = 60.0, 3600.0
-# Events of an entity that one transaction tries again; they may be large.
+# Events of an entity that one transaction tries again.
 _RETRIED_AT_ONCE = 100
 
 _LOAD = "SELECT entity, extract(epoch FROM retry_at - now())::float8 FROM held_entities WHERE follower = %s"
@@ -36,9 +37,7 @@ VALUES (%s, %s, %s, %s, now() + %s * interval '1 second')"""
 _WAIT = """
 INSERT INTO held_events (follower, entity, position) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])
 ON CONFLICT DO NOTHING"""
-_WAITING = f"""
-SELECT {COLUMNS} FROM held_events AS h JOIN stored_events ON notification_id = h.position
-WHERE h.follower = %s AND h.entity = %s ORDER BY h.position LIMIT %s"""  # noqa: S608
+_WAITING = "SELECT position FROM held_events WHERE follower = %s AND entity = %s ORDER BY position LIMIT %s"
 _DONE = "DELETE FROM held_events WHERE follower = %s AND entity = %s AND position = ANY(%s)"
 _POSTPONE = """
 UPDATE held_entities SET position = %s, error = %s, attempts = attempts + 1,
@@ -162,8 +161,8 @@ class Held:
         return whole if whole in self._retry else None
 
     def _waiting(self, conn: psycopg.Connection[Any], entity: str) -> list[LogRow]:
-        found = conn.execute(_WAITING, (self._follower, entity, _RETRIED_AT_ONCE), prepare=False, binary=True)
-        return [LogRow(*row) for row in found.fetchall()]
+        found = conn.execute(_WAITING, (self._follower, entity, _RETRIED_AT_ONCE), prepare=False)
+        return log.at(conn, [position for (position,) in found])
 
     def _sorted_out(self, conn: psycopg.Connection[Any], entity: str, rows: list[LogRow]) -> list[LogRow]:
         """Move those that wait with their whole tenant behind what is held back of their own entity."""

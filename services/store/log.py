@@ -15,9 +15,19 @@ from services.store import codec
 # Sent with every append; a hint to look, never the only reason to.
 CHANNEL = "foldwork_log"
 
-COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
-_READ = f"SELECT {COLUMNS} FROM stored_events WHERE notification_id > %s ORDER BY notification_id LIMIT %s"  # noqa: S608
-_RANGE = f"SELECT {COLUMNS} FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"  # noqa: S608
+_COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
+# A batch ends with the event that fills this many bytes, so that a few large events do not fill the memory.
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+# Events of up to this many bytes are read at once; of larger ones at first only how large they are.
+_SMALL = 16 * 1024
+_SPARING = f"""
+SELECT {_COLUMNS.replace(" state", f" CASE WHEN octet_length(state) <= {_SMALL} THEN state END")},
+    CASE WHEN octet_length(state) > {_SMALL} THEN octet_length(state) END
+FROM stored_events"""  # noqa: S608
+_READ = f"{_SPARING} WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
+_AT = f"{_SPARING} WHERE notification_id = ANY(%s) ORDER BY notification_id"
+_STATES = "SELECT notification_id, state FROM stored_events WHERE notification_id = ANY(%s)"
+_RANGE = f"SELECT {_COLUMNS} FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"  # noqa: S608
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
@@ -56,21 +66,49 @@ class LogRow(msgspec.Struct, gc=False):
 
 
 def ask(conn: psycopg.Connection[Any], after: int, limit: int) -> psycopg.Cursor[Any]:
-    """Ask for up to `limit` events that follow position `after`, which `taken` gives."""
+    """Ask for up to `limit` events that follow position `after`, or fewer that are large, which `taken` gives."""
     return conn.execute(_READ, (after, limit), prepare=True, binary=True)
 
 
 def taken(asked: psycopg.Cursor[Any], after: int) -> list[LogRow]:
     """Return the events that were asked for."""
-    rows = [LogRow(*row) for row in asked.fetchall()]
-    if rows and rows[-1].position != after + len(rows):
-        raise LogGap(f"after position {after} the log holds {len(rows)} events up to {rows[-1].position}")
-    return rows
+    found = asked.fetchall()
+    if found and found[-1][0] != after + len(found):
+        raise LogGap(f"after position {after} the log holds {len(found)} events up to {found[-1][0]}")
+    return _rows(asked.connection, found)
+
+
+def _rows(conn: psycopg.Connection[Any], found: list[Any]) -> list[LogRow]:
+    if any(row[6] is not None for row in found):
+        found = _with_large(conn, found)
+    return [LogRow(*row[:6]) for row in found]
+
+
+def _with_large(conn: psycopg.Connection[Any], found: list[Any]) -> list[Any]:
+    """Read the large events too, and leave out what does not fit into the batch any more."""
+    size, count = 0, 0
+    while count < len(found) and size < MAX_BATCH_BYTES:
+        size += found[count][6] or len(found[count][4])
+        count += 1
+    large = [row[0] for row in found[:count] if row[6] is not None]
+    states: dict[int, bytes] = dict(conn.execute(_STATES, (large,), binary=True).fetchall())
+    return [(*row[:4], states.get(row[0], row[4]), row[5]) for row in found[:count]]
 
 
 def read(conn: psycopg.Connection[Any], after: int, limit: int) -> list[LogRow]:
-    """Return up to `limit` events that follow position `after`."""
+    """Return up to `limit` events that follow position `after`, or fewer that are large."""
     return taken(ask(conn, after, limit), after)
+
+
+def full(rows: Sequence[LogRow], limit: int) -> bool:
+    """Tell whether a batch ended because it was full, so that more may follow."""
+    return len(rows) == limit or sum(len(row.state) for row in rows) >= MAX_BATCH_BYTES
+
+
+def at(conn: psycopg.Connection[Any], positions: Sequence[int]) -> list[LogRow]:
+    """Return the events at these positions in order, or fewer from the first on that are large."""
+    asked = conn.execute(_AT, (list(positions),), prepare=True, binary=True)
+    return _rows(conn, asked.fetchall())
 
 
 def between(conn: psycopg.Connection[Any], first: int, last: int) -> list[LogRow]:

@@ -81,6 +81,8 @@ class Answers:
             self.open[call.tenant] -= 1
         if call.tenant == "broken":
             raise ZeroDivisionError
+        if call.tenant == "odd":
+            return Outcome(False, "r-\ud800", "\udfff", "a\0b")
         return Outcome(True, "r-1")
 
     @property
@@ -202,6 +204,22 @@ def test_a_task_that_cannot_be_read_holds_up_no_other(lent_url: str, conn: psyco
     conn.execute("UPDATE stored_events SET topic = 'task.of-tomorrow' WHERE originator_id = 'acme/task-acme-0'")
     with dispatching(lent_url, Answers()):
         eventually(lambda: list(reported(conn)) == ["acme-1"])
+
+
+def test_a_task_whose_events_make_no_sense_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+    ask_for(conn, "acme", 2)
+    conn.execute("DELETE FROM stored_events WHERE originator_id = 'acme/task-acme-0' AND originator_version = 1")
+    with dispatching(lent_url, Answers()):
+        eventually(lambda: set(reported(conn)) == {"acme-1"})
+
+
+def test_an_outcome_that_no_json_can_hold_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+    for tenant in ("odd", "other"):
+        ask_for(conn, tenant)
+    with dispatching(lent_url, Answers()):
+        eventually(lambda: set(reported(conn)) == {"odd-0", "other-0"})
+    odd = reported(conn)["odd-0"]
+    assert (odd["succeeded"], odd["reference"], odd["code"], odd["message"]) == (False, "r-?", "?", "a\0b")
 
 
 def test_a_provider_that_fails_in_an_unknown_way_is_a_failed_attempt(

@@ -13,6 +13,8 @@ import pytest
 from domain.task import TaskCreated
 from services.store import codec, log
 from services.store.connect import conninfo
+from services.store.convoy import Convoy
+from services.store.event_store import NewEvent, append_in
 from services.store.failures import Fenced
 from services.store.follower import Follower, Step
 from services.store.log import LogGap, LogRow
@@ -112,6 +114,32 @@ def test_a_failure_of_the_database_halts_with_its_position_and_goes_on_when_mend
     assert seen(migrated_url) == [1, 2, 3, 4, 5, 6]
     assert rows(migrated_url, "SELECT error FROM followers WHERE name = 'seen'") == [(None,)]
     assert rows(migrated_url, "SELECT * FROM held_entities") == []
+
+
+def test_large_events_come_in_smaller_batches_and_wait_for_no_poll(
+    conn: psycopg.Connection[Any], migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAX_BATCH_BYTES", 100_000)
+    sizes = [10, 20_000, 60_000, 30_000, 300_000, 10, 98_000, 10, 90_000, 10]
+    with psycopg.connect(migrated_url) as session:
+        for size in sizes:
+            event = an_event()
+            large = TaskCreated(event.event.id, "x" * size)
+            append_in(session, [NewEvent(event.stream, 1, event.name, large, event.metadata)])
+    batches: list[list[int]] = []
+    found: list[int] = []
+
+    def handle(_: psycopg.Connection[Any], batch: Sequence[LogRow]) -> None:
+        batches.append([row.position for row in batch])
+        found.extend(len(row.recorded().data.title) for row in batch)
+
+    members = [Follower("a", lambda *_: None), Follower("b", lambda *_: None)]
+    with following(
+        migrated_url, Follower(NAME, handle, poll=10.0, batch=8), Convoy("all", members, poll=10.0, batch=8)
+    ):
+        eventually(lambda: {state(migrated_url, name) for name in ("a", "b", NAME)} == {(10, None, 0)})
+    assert found == sizes
+    assert batches == [[1, 2, 3, 4], [5], [6, 7, 8, 9], [10]]
 
 
 def test_a_gap_in_the_log_is_never_stepped_over(conn: psycopg.Connection[Any], migrated_url: str) -> None:
