@@ -63,12 +63,12 @@ class CommandConsumer:
         self._subscriber.received = self._buffer.add
         # Tags of an older channel mean other messages on this one, and the broker hands those commands out again.
         self._subscriber.channel_opened = self._buffer.clear
-        self._subscriber.declare = self._declare
         self._connection: Any = None
         self._away = True
         self._store = StoreThread(settings, on_decided=lambda: self._crash.reach(AFTER_DECIDE))
         self._backoff = Backoff("database", self._log)
         self._outbox = Outbox(settings.amqp_url.get_secret_value())
+        self._subscriber.declare = self._outbox.declare
         self._settler = Settler(
             self._store, self._outbox, settings.poison_attempts, lambda point: self._crash.reach(point)
         )
@@ -169,16 +169,12 @@ class CommandConsumer:
             return True
         return self._away if self._connection is None else not connected(self._connection)
 
-    async def _declare(self) -> None:
-        async with asyncio.timeout(10), self._connection.channel() as channel:
-            await topology.declare(channel)
-
     async def _keep_declared(self) -> None:
         while True:
             await asyncio.sleep(DECLARE_SECONDS)
             if self._subscriber.consuming:
                 try:
-                    await self._declare()
+                    await self._outbox.declare()
                 except Exception as error:
                     self._log.warning("the topology cannot be declared", error=str(error))
 

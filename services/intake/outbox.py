@@ -15,17 +15,19 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from services import messages
+from services.intake import topology
 from services.intake.dead_letters import Dead, DeadLetters
 from services.intake.frames import Properties
 from services.messages import Reply
 
 # How long a batch waits for the channel that its answers go out on, and how long sending one of them may take.
 _CHANNEL_SECONDS, _ANSWER_SECONDS = 5.0, 1.0
+_DECLARE_SECONDS = 10.0
 _MAX_TOLD = 1000
 
 
 class Outbox:
-    """What the commands role publishes. Nothing here raises but `open`, so that no message can end the consumer."""
+    """What the commands role publishes. No message makes anything here raise, so none can end the consumer."""
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
@@ -49,6 +51,13 @@ class Outbox:
         self._answers = answers
         self._letters = DeadLetters(connection)
         await self._letters.open()
+
+    async def declare(self) -> None:
+        """Declare everything, again too; raises when that cannot be done."""
+        if self._connection is None:
+            raise ConnectionError("the connection is not open")
+        async with asyncio.timeout(_DECLARE_SECONDS), self._connection.channel() as channel:
+            await topology.declare(channel)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -126,8 +126,9 @@ async def test_a_letter_that_the_broker_refuses_is_cut_and_its_neighbours_are_wh
         assert (await client.ask(TASK, {"id": "good"})).accepted
         found = await dead_letters(amqp_url)
         assert sorted(letter.body for letter in found) == [b"", b"", b"{a", b"{b", b"{c"]
-        bare = next(letter for letter in found if not letter.body).header.properties
-        assert bare.headers == {
+        bare = next(letter for letter in found if not letter.body).header.properties.headers
+        bare.pop("x-delivery-count", None)  # RabbitMQ's own
+        assert bare == {
             "tenant": TENANT,
             "x-foldwork-code": "not-json",
             "x-foldwork-sha256": hashlib.sha256(b"{odd").hexdigest(),
