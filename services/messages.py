@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from domain import COMMANDS
+from domain import COMMANDS, limits
 from domain.activity import NewTask
 from domain.decider import SYSTEM
+from domain.errors import Rejected
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.streams import ID, TENANT, split_stream
 from domain.workflow import FieldMapping, Step
@@ -52,7 +53,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A well-formed command with what came around it. `fingerprint` is the SHA-256 of its type and canonical data."""
+    """A well-formed command with what came around it. `fingerprint` is the SHA-256 of its type and canonical data.
+
+    `refusal` is set when a value exceeds its limit: the command is then refused without being decided.
+    """
 
     tenant: str
     command_id: str
@@ -66,6 +70,7 @@ class Incoming:
     reply_to: str | None = None
     traceparent: str | None = None
     redelivered: bool = False
+    refusal: Rejected | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -172,7 +177,8 @@ def parse(properties: Any, body: bytes, limit: int, redelivered: bool = False) -
     if len(body) > limit:
         raise Malformed("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
     command, fingerprint = parse_data(fields["name"], body)
-    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, **fields)
+    refusal = limits.refusal(command)
+    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
 
 
 def parse_data(name: str, body: bytes) -> tuple[Any, bytes]:

@@ -17,6 +17,7 @@ from domain.streams import split_stream, stream_of
 from services.intake.memory import Memory
 from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
 from services.messages import Incoming
+from services.settings import EVENT_LIMIT
 from services.store import codec
 from services.store.event_store import Append, ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
 
@@ -39,8 +40,10 @@ class Worker:
         new_number: Callable[[], int],
         cache: int = 50_000,
         on_decided: Callable[[], None] = lambda: None,
+        event_limit: int = EVENT_LIMIT,
     ) -> None:
         self._store = store
+        self._event_limit = event_limit
         self._clock = clock
         self._new_id = new_id
         self._new_number = new_number
@@ -86,7 +89,12 @@ class _Batch:
 
     def run(self) -> list[Outcome]:
         self._load(
-            (stream_of(c.tenant, *own) for c in self._commands for own in DECIDER_OF_COMMAND[c.name].reads(c.command)),
+            (
+                stream_of(c.tenant, *own)
+                for c in self._commands
+                if c.refusal is None
+                for own in DECIDER_OF_COMMAND[c.name].reads(c.command)
+            ),
             ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
         self._ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
@@ -194,8 +202,8 @@ class _Batch:
         streams: list[str] = []
         claims: list[tuple[str, Claim]] = []
         for index in range(start, len(self._commands)):
-            if before[index] is None:
-                command = self._commands[index]
+            command = self._commands[index]
+            if before[index] is None and command.refusal is None:
                 try:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
@@ -220,10 +228,13 @@ class _Batch:
         repeated = self._repeated(command)
         if repeated is not None:
             return repeated
+        if command.refusal is not None:
+            return Outcome(command, refusal=command.refusal)
         context = self._context(command)
         try:
             self._demand_version(command, context)
             decision: Decision = DECIDER_OF_COMMAND[command.name].decide(command.command, context)
+            events = self._new_events(command, decision)
         except Rejected as refusal:
             return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
         except NotLoaded:
@@ -232,7 +243,7 @@ class _Batch:
             return Outcome(command, failure=failure, recorded=False)
         return Outcome(
             command,
-            events=self._new_events(command, decision),
+            events=events,
             claims=decision.claims,
             streams_read=context.streams_read,
             claims_read=context.claims_read,
@@ -304,7 +315,11 @@ class _Batch:
                 self._now,
                 command.traceparent,
             )
-            events.append(NewEvent(stream, version, codec.name_of(event), event, metadata))
+            made = NewEvent(stream, version, codec.name_of(event), event, metadata)
+            if len(made.state) > self._worker._event_limit:
+                detail = f"it would record {made.name} with {len(made.state)} bytes"
+                raise Rejected("too-large", f"{detail}, and an event has at most {self._worker._event_limit}")
+            events.append(made)
         return events
 
     def _apply(self, outcome: Outcome) -> None:
