@@ -113,8 +113,14 @@ def widest(place: Place, seed: object = 0) -> Any:
         case Items():
             inner = get_args(limits.limits_of(present(place.hint))[0])
             if len(inner) > 1 and inner[1] is not Ellipsis:
-                return {f"{number}": least(inner[1]) for number in range(limit.most)}
+                return {_key(inner[0], number): least(inner[1]) for number in range(limit.most)}
             return [least(inner[0]) for _ in range(limit.most)]
+
+
+def _key(hint: Any, number: int) -> str:
+    (limit,) = limits.limits_of(hint)[1]
+    assert isinstance(limit, Text)
+    return identifier(f"k{number}") if limit.pattern is not None else f"{number:03}{wide(limit.most - 3, number)}"
 
 
 def identifier(seed: object = 0) -> str:
