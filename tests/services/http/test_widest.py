@@ -83,6 +83,7 @@ async def test_the_widest_value_of_every_field_goes_through_the_whole_system(hou
         await give(house, [(what, setup[turn]) for what, setup, _ in CASES if len(setup) > turn])
     await give(house, [(what, command) for what, _, command in CASES])
     await all_is_shown(house)
+    await fields_are_shown_as_they_were_given(house)
     await all_is_published(house.url, amqp_url)
     before = content(house.url)
     for model in projections.READ_MODELS:
@@ -121,6 +122,18 @@ async def all_is_shown(house: House) -> None:
             await read(house, path)
         await read(house, f"{FIELD}/{own}")
     await the_directory_is_shown(house)
+
+
+async def fields_are_shown_as_they_were_given(house: House) -> None:
+    """Compare as JSON, to which 1 and 1.0 are not the same, and neither are 0.0 and -0.0."""
+    given = {what: data for what, _, (_, data) in CASES}["task.create/fields"]
+    wanted = json.dumps(given["fields"], sort_keys=True)
+    task = await read(house, f"/v1/tasks/{given['id']}")
+    activity = await read(house, f"{WORKFLOW}/{given['id']}")
+    for fields in (task["fields"], activity["data"]["attributes"]["data"]):
+        assert json.dumps(fields, sort_keys=True) == wanted
+    field = (await read(house, f"{FIELD}/{given['id']}"))["task"]
+    assert json.dumps({name: field[name] for name in given["fields"]}, sort_keys=True) == wanted
 
 
 async def is_found(house: House, task: dict[str, Any]) -> None:
