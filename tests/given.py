@@ -77,7 +77,9 @@ class Given:
         try:
             limits.demand(type(command), command, "")
         except Rejected as refusal:
-            return Outcome(self, command, self.ids, self.numbers, 1, refusal=refusal)
+            outcome = Outcome(self, command, self.ids, self.numbers, 1, refusal=refusal)
+            outcome.context = Context(TENANT, actor, now, outcome.new_id, outcome.new_number, {}, {})
+            return outcome
         decider = DECIDER_OF_COMMAND[COMMAND_NAMES[type(command)]]
         states: dict[str, Any] = {}
         holders: dict[Claim, str | None] = {}
