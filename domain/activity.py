@@ -7,29 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from domain.decider import (
     Claim,
     Context,
     Decider,
     Decision,
-    checked_id,
     checked_schedule,
     demand_free,
     given,
-    left_out,
     merged,
     own_id,
     streams_of_id,
 )
 from domain.directory import Eligibility, actor_kind, known_hub
 from domain.errors import Rejected
+from domain.left_out import left_out
 from domain.lifecycle import FAILED, TERMINAL, permit
+from domain.limits import MAX_STEPS, Comment, Fields, Id, Instant, Items, Title
 from domain.people import People
-from domain.plan import Attribute, DispatchPlan, Feed
+from domain.plan import DispatchPlan, Feed
 from domain.task import Task, TaskCreated, sending
-from domain.task.creation import MOST_ASSIGNEES, assignees_of, demand_references, new_task
+from domain.task.commands import Assignees, Attributes
+from domain.task.creation import assignees_of, demand_references, new_task
 from domain.task.decide import changed_fields
 from domain.task.ending import canceled
 from domain.workflow import Step, Workflow
@@ -42,44 +43,44 @@ class NewTask:
     An empty list means nobody, on purpose.
     """
 
-    id: str | None = None
-    title: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-    assignees: tuple[str, ...] | None = None
-    start: str | None = None
-    end: str | None = None
-    hub: str | None = None
-    commerce: str | None = None
-    route: str | None = None
-    operator: str | None = None
-    attributes: tuple[Attribute, ...] = ()
+    id: Id | None = None
+    title: Title | None = None
+    fields: Fields = field(default_factory=dict)
+    assignees: Assignees | None = None
+    start: Instant | None = None
+    end: Instant | None = None
+    hub: Id | None = None
+    commerce: Id | None = None
+    route: Id | None = None
+    operator: Id | None = None
+    attributes: Attributes = ()
     plan: DispatchPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CreateActivity:
-    workflow_id: str
-    tasks: tuple[NewTask, ...]
-    id: str | None = None
-    title: str | None = None
-    hub: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    workflow_id: Id
+    tasks: Annotated[tuple[NewTask, ...], Items(MAX_STEPS, 1, "wrong-task-count")]
+    id: Id | None = None
+    title: Title | None = None
+    hub: Id | None = None
+    fields: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeActivity:
     """What is left out stays as it is, what is null goes away; an activity always has a title."""
 
-    id: str
-    title: str = left_out()
-    hub: str | None = left_out()
-    fields: dict[str, Any] = field(default_factory=dict)
+    id: Id
+    title: Title = left_out()
+    hub: Id | None = left_out()
+    fields: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CancelActivity:
-    id: str
-    reason: str | None = None
+    id: Id
+    reason: Comment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def decide(command: CreateActivity | ChangeActivity | CancelActivity, context: C
 
 
 def _create(command: CreateActivity, context: Context) -> Decision:
-    workflow: Workflow | None = context.state("workflow", checked_id(command.workflow_id, "/workflow_id"))
+    workflow: Workflow | None = context.state("workflow", command.workflow_id)
     if workflow is None or workflow.retired:
         raise Rejected("not-found", f"there is no workflow {command.workflow_id}", "/workflow_id")
     permit("activity.create", actor_kind(context, (), workflow.project))
@@ -182,7 +183,7 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     people = People(context)
     pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
     wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
-    people.load(reference for references in wanted for reference in references[:MOST_ASSIGNEES])
+    people.load(reference for references in wanted for reference in references)
     sending.load(command.tasks, context)
     events: list[tuple[str, Any]] = [(context.stream("activity", activity_id), created)]
     for index, (task, step) in enumerate(pairs):
@@ -198,7 +199,7 @@ def _child_ids(tasks: Iterable[NewTask], brought: dict[str, str], context: Conte
     children = []
     for index, task in enumerate(tasks):
         pointer = f"/tasks/{index}/id"
-        child = own_id(task.id, context, pointer)
+        child = own_id(task.id, context)
         if child in brought:
             raise Rejected("taken", f"the command gives the id {child} twice", pointer)
         if task.id is not None:
@@ -244,7 +245,7 @@ def _child(
         plan=task.plan,
     )
     stream = context.stream("task", child)
-    for event in new_task(created, assignees, task.attributes, context):
+    for event in new_task(created, assignees, task.attributes, context, pointer):
         yield stream, event
 
 
@@ -259,7 +260,7 @@ def _feeds(index: int, activity: ActivityCreated) -> tuple[Feed, ...]:
 
 
 def _present(activity_id: str, context: Context) -> Activity:
-    activity: Activity | None = context.state("activity", checked_id(activity_id, "/id"))
+    activity: Activity | None = context.state("activity", activity_id)
     if activity is None:
         raise Rejected("not-found", f"there is no activity {activity_id}", "/id")
     return activity

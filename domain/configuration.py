@@ -10,19 +10,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from domain.decider import Context
+from domain.entries import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
 from domain.errors import Rejected
 from domain.plan import Criterion, CriterionType, Provider
 from domain.streams import ID
 
 CHANNELS = ("SALESMAN", "CALLCENTER", "WHATSAPP", "EMAIL", "SMS", "PUSH")
 CRITERIA: tuple[str, ...] = get_args(CriterionType)
-UPFRONT, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES = ("UPFRONT", "ON_DISPATCH", "CALLER_PROVIDED")
+UPFRONT, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
-PROVIDERS = ("http", "console")
 MOST_SECONDS = 3600
 MOST_TIMEOUT = 30
-_MOST = 50
 LATE_COMPLETION = ("flag", "allow", "reject")
 # A host or an address, a port, a path: nothing that could hide another host or a credential.
 _URL = re.compile(
@@ -51,9 +50,10 @@ def _policy(entry_id: str, fields: Mapping[str, Any]) -> None:
     value = fields.get("value")
     if entry_id == "late-completion" and value not in LATE_COMPLETION:
         raise Rejected("invalid", f"late-completion is one of {', '.join(LATE_COMPLETION)}", "/fields/value")
-    fits = isinstance(value, list) and 0 < len(value) <= _MOST and all(_is_id(name) for name in value)
+    fits = isinstance(value, list) and 0 < len(value) <= MAX_CHANNELS and all(_is_id(name) for name in value)
     if entry_id == "channels" and not fits:
-        raise Rejected("invalid", f"channels is a list of 1 to {_MOST} names of A-Z a-z 0-9 _ -", "/fields/value")
+        detail = f"channels is a list of 1 to {MAX_CHANNELS} names of A-Z a-z 0-9 _ -"
+        raise Rejected("invalid", detail, "/fields/value")
 
 
 def _attribute(_: str, fields: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def _attribute(_: str, fields: Mapping[str, Any]) -> None:
         raise Rejected("invalid", f"strategy is one of {', '.join(STRATEGIES)}", "/fields/strategy")
     if strategy == CALLER_PROVIDED and source is None:
         return
-    if not isinstance(source, str) or source.partition(".")[0] not in SOURCES or len(source) > 200:
+    if not isinstance(source, str) or source.partition(".")[0] not in SOURCES:
         detail = f"source is one of {', '.join(SOURCES)}, or a field of one, such as commerce.name"
         raise Rejected("invalid", detail, "/fields/source")
 
@@ -72,8 +72,8 @@ def _targeting(entry_id: str, fields: Mapping[str, Any]) -> None:
         listed = fields.get(name)
         if listed is None:
             continue
-        if not isinstance(listed, list) or len(listed) > _MOST:
-            raise Rejected("invalid", f"{name} is a list of at most {_MOST} criteria", f"/fields/{name}")
+        if not isinstance(listed, list) or len(listed) > MAX_CRITERIA:
+            raise Rejected("invalid", f"{name} is a list of at most {MAX_CRITERIA} criteria", f"/fields/{name}")
         for index, stored in enumerate(listed):
             at = f"/fields/{name}/{index}"
             if not isinstance(stored, dict) or not set(stored) <= {"type", "priority", "role"}:
@@ -147,7 +147,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
-    found = _URL.match(value) if isinstance(value, str) and len(value) <= 500 else None
+    found = _URL.match(value) if isinstance(value, str) and len(value) <= MAX_URL else None
     return found is not None and int(found["port"] or 80) <= 65535
 
 

@@ -9,32 +9,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, NamedTuple
 
 from domain.compare import same_json
 from domain.errors import Rejected
-from domain.streams import ID, stream_of
+from domain.left_out import LEFT_OUT
+from domain.limits import INSTANT, INSTANT_DETAIL
+from domain.streams import stream_of
 
 SYSTEM = "system"
-# Stricter than `datetime.fromisoformat`, which also reads week dates, basic forms and offsets with seconds.
-_RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
-)
-
-
-class _LeftOut(Enum):
-    LEFT_OUT = "left out"
-
-
-# The value of a field that a change leaves out, which stays as it is; null takes it away.
-LEFT_OUT: Any = _LeftOut.LEFT_OUT
-
-
-def left_out() -> Any:
-    """Give a field of a change the default `LEFT_OUT`; it is optional, and null is for its type to allow."""
-    # By a factory, so that no JSON Schema shows it as a value that could be sent.
-    return field(default_factory=lambda: LEFT_OUT)
+# Stricter than `datetime.fromisoformat`, which also reads week dates, basic forms and offsets with seconds, and more of
+# them in newer versions.
+_INSTANT = re.compile(rf"{INSTANT}\Z")
 
 
 def given(command: Any, *names: str) -> dict[str, Any]:
@@ -171,11 +157,9 @@ def actor_stream(actor: str) -> tuple[tuple[str, str], ...]:
     return () if actor == SYSTEM else (("member", actor),)
 
 
-def own_id(given: str | None, context: Context, pointer: str = "/id") -> str:
-    """Return the id that the command brought, checked, or a fresh one."""
-    if given is None:
-        return context.new_id()
-    return checked_id(given, pointer)
+def own_id(given: str | None, context: Context) -> str:
+    """Return the id that the command brought, or a fresh one."""
+    return context.new_id() if given is None else given
 
 
 # An activity and a task are found by their ids alone, so both draw from one space of ids in a tenant.
@@ -198,23 +182,16 @@ def streams_of_id(given: str | None, category: str) -> Iterable[tuple[str, str]]
     return ((category, given), *((other, given) for other in _WORK if other != category))
 
 
-def checked_id(given: str, pointer: str) -> str:
-    """Return the id, or refuse what could not be one."""
-    if not ID.match(given):
-        raise Rejected("invalid", "an id is 1 to 64 characters of A-Z a-z 0-9 _ -", pointer)
-    return given
-
-
 def instant(text: str, pointer: str) -> datetime:
     """Return the instant that an RFC 3339 text names; the text itself is what is stored and shown."""
     try:
-        moment = datetime.fromisoformat(text) if _RFC_3339.match(text) else None
+        moment = datetime.fromisoformat(text) if _INSTANT.match(text) else None
         if moment is not None:
             moment.astimezone(UTC)  # a local time of the year 1 may lie before the first instant that readers can hold
     except (ValueError, OverflowError):
         moment = None
     if moment is None:
-        raise Rejected("invalid", "a time is RFC 3339 with an offset, such as 2025-10-31T08:55:00.000+07:00", pointer)
+        raise Rejected("invalid", INSTANT_DETAIL, pointer)
     return moment
 
 

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from domain import configuration
 from domain.compare import same_json, text_key
-from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, merged, own_id
+from domain.decider import Claim, Context, Decider, Decision, changes, merged, own_id
+from domain.entries import demand_bounded
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
-from domain.references import FIELDS, MAX_OPERATOR, claim_of, is_account, is_email, is_operator
+from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id, demand_fits
+from domain.references import FIELDS, claim_of, is_account, is_email, is_operator
 
 Kind = Literal[
     "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
@@ -24,21 +26,21 @@ Kind = Literal[
 @dataclass(frozen=True, slots=True)
 class RegisterEntry:
     kind: Kind
-    id: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    id: Id | None = None
+    fields: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
     kind: Kind
-    id: str
-    fields: dict[str, Any]
+    id: Id
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
 class RetireEntry:
     kind: Kind
-    id: str
+    id: Id
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
     _permit_entry(command.kind, command.id, present.fields, after, context)
     if not new:
         return Decision()
+    demand_fits(after, f"{command.kind} {command.id}", "/fields")
     claims = _claims(command.kind, command.id, present.fields, after, context)
     event = EntryChanged(command.kind, command.id, old, new)
     return Decision(((context.stream(command.kind, command.id), event),), claims)
@@ -149,7 +152,7 @@ def _permit_entry(
 
 
 def _present(kind: str, entry_id: str, context: Context) -> Entry:
-    entry: Entry | None = context.state(kind, checked_id(entry_id, "/id"))
+    entry: Entry | None = context.state(kind, entry_id)
     if entry is None or entry.retired:
         raise Rejected("not-found", f"there is no {kind} {entry_id}", "/id")
     return entry
@@ -181,14 +184,14 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
             raise Rejected("invalid", f"{name} is {wanted}", f"/fields/{name}")
 
     name = fields.get("name")
-    demand("name", isinstance(name, str) and 0 < len(name) <= 200, "a text of 1 to 200 characters")
+    demand("name", isinstance(name, str), "a text")
     configuration.check(kind, entry_id, fields)
     if kind == "member":
         if entry_id == SYSTEM:
             raise Rejected("invalid", "this id speaks for the system itself", "/id")
         roles, projects = fields.get("actor_roles"), fields.get("projects")
         demand("email", is_email(fields.get("email")), "an e-mail address")
-        demand("account_id", is_account(fields.get("account_id")), "a whole number from 1 to 2^53 - 1")
+        demand("account_id", is_account(fields.get("account_id")), f"a whole number from 1 to {MAX_ACCOUNT}")
         demand("operator_id", is_operator(fields.get("operator_id")), f"a text of 1 to {MAX_OPERATOR} characters")
         demand(
             "actor_roles", isinstance(roles, list) and all(isinstance(role, str) for role in roles), "a list of texts"
@@ -198,6 +201,7 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
             for membership in projects.values()
         )
         demand("projects", fits, "an object of project id to {is_manager}")
+    demand_bounded(kind, fields)
 
 
 def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRetired) -> Entry | None:
@@ -235,7 +239,7 @@ DECIDER = Decider(
 
 def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
     """Return an entry that is registered, or refuse `not-found`."""
-    entry: Entry | None = context.state(kind, checked_id(entry_id, pointer))
+    entry: Entry | None = context.state(kind, entry_id)
     if entry is None or entry.retired:
         raise Rejected("not-found", f"there is no {kind} {entry_id}", pointer)
     return entry
@@ -243,7 +247,6 @@ def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
 
 def known_hub(context: Context, hub: str, pointer: str) -> None:
     """Refuse an unknown hub, but only in a tenant that has registered hubs."""
-    checked_id(hub, pointer)
     if context.holder("registered", "hub") is not None:
         known(context, "hub", hub, pointer)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
@@ -12,9 +14,9 @@ CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTA
 class Attribute:
     """A value that the caller provides, with one to fall back on."""
 
-    key: str
-    value: Any = None
-    fallback: Any = None
+    key: Key
+    value: Value = None
+    fallback: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +24,23 @@ class Criterion:
     """How a user of the commerce is found; the lowest `priority` is tried first. `role` belongs to `ROLE_MATCH`."""
 
     type: CriterionType
-    priority: int = 0
-    role: str | None = None
+    priority: Whole = 0
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchPlan:
     """Over which channel a task goes out, when and why. Without `criteria` those of the tenant's targeting hold."""
 
-    channel: str
-    reason: str | None = None
-    scheduled_at: str | None = None
-    suggested_at: str | None = None
-    user_status: str | None = None
-    score: int | None = None
-    assignment_reason: str | None = None
-    criteria: tuple[Criterion, ...] | None = None
-    attribute_keys: tuple[str, ...] = ()
+    channel: Channel
+    reason: Title | None = None
+    scheduled_at: Instant | None = None
+    suggested_at: Instant | None = None
+    user_status: Label | None = None
+    score: Whole | None = None
+    assignment_reason: Comment | None = None
+    criteria: Annotated[tuple[Criterion, ...], Items(MAX_KEYS)] | None = None
+    attribute_keys: Annotated[tuple[Id, ...], Items(MAX_KEYS)] = ()
 
 
 @dataclass(frozen=True, slots=True)

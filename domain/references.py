@@ -12,6 +12,7 @@ from unicodedata import category
 from domain.compare import address_key
 from domain.decider import Claim
 from domain.errors import Rejected
+from domain.limits import MAX_ACCOUNT, MAX_EMAIL, MAX_OPERATOR
 from domain.streams import ID
 
 Form = Literal["id", "email", "account", "operator"]
@@ -21,9 +22,6 @@ FIELDS: dict[Form, tuple[str, str]] = {
     "account": ("account_id", "member-account"),
     "operator": ("operator_id", "member-operator"),
 }
-MAX_EMAIL = 254
-MAX_OPERATOR = 200
-MAX_ACCOUNT = 2**53 - 1
 # Without leading zeros and in ASCII, so that each person has one number.
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,15}\Z")
 _ADDRESS = re.compile(r"[^@<>,;:\x00-\x20\x7f]+@[^@<>,;:\x00-\x20\x7f]+\Z")

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from domain.compare import name_key, text_key
-from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, given, left_out, own_id
+from domain.decider import Claim, Context, Decider, Decision, changes, given, own_id
 from domain.directory import actor_kind, known
 from domain.errors import Rejected
+from domain.left_out import left_out
 from domain.lifecycle import permit
+from domain.limits import (
+    MAX_LABELS,
+    MAX_MAPPINGS,
+    MAX_STEPS,
+    FieldName,
+    Flow,
+    Id,
+    Items,
+    Label,
+    Number,
+    StepName,
+    WorkflowName,
+)
 from domain.people import People
+from domain.task.commands import Assignees, Listed, Roles
 
 Gating = Literal["none", "sequential"]
 Failure = Literal["wait_all", "fail_fast"]
-MOST_STEPS = 10
-MOST_MAPPINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
     """A field of an earlier step, counted from 0, that fills this step's `to_field` if it is blank by then."""
 
-    step: int
-    from_field: str
-    to_field: str
+    step: Annotated[int, Number(0, MAX_STEPS - 2)]
+    from_field: FieldName
+    to_field: FieldName
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +48,44 @@ class Step:
     `assignees` are the step's default people. People are references in a command, and member ids once recorded.
     """
 
-    name: str
-    flow: str | None = None
-    flow_id: str | None = None
-    assignees: tuple[str, ...] = ()
-    status_mapping: dict[str, str] = field(default_factory=dict)
-    roles: tuple[str, ...] = ()
-    whitelist: tuple[str, ...] = ()
-    blacklist: tuple[str, ...] = ()
-    field_mapping: tuple[FieldMapping, ...] = ()
+    name: StepName
+    flow: Flow | None = None
+    flow_id: Flow | None = None
+    assignees: Assignees = ()
+    status_mapping: Annotated[dict[StepName, Label], Items(MAX_LABELS)] = field(default_factory=dict)
+    roles: Roles = ()
+    whitelist: Listed = ()
+    blacklist: Listed = ()
+    field_mapping: Annotated[tuple[FieldMapping, ...], Items(MAX_MAPPINGS)] = ()
+
+
+Steps = Annotated[tuple[Step, ...], Items(MAX_STEPS, 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class DefineWorkflow:
-    name: str
-    steps: tuple[Step, ...]
-    id: str | None = None
+    name: WorkflowName
+    steps: Steps
+    id: Id | None = None
     gating: Gating = "none"
     failure: Failure = "wait_all"
-    project: str | None = None
+    project: Id | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeWorkflow:
     """What is left out stays as it is; nothing of a workflow can be taken away."""
 
-    id: str
-    name: str = left_out()
-    steps: tuple[Step, ...] = left_out()
+    id: Id
+    name: WorkflowName = left_out()
+    steps: Annotated[tuple[Step, ...], Items(MAX_STEPS, 1, "step-count-fixed")] = left_out()
     gating: Gating = left_out()
     failure: Failure = left_out()
 
 
 @dataclass(frozen=True, slots=True)
 class RetireWorkflow:
-    id: str
+    id: Id
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +188,7 @@ def _retire(command: RetireWorkflow, context: Context) -> Decision:
 
 
 def _present(workflow_id: str, context: Context) -> Workflow:
-    workflow: Workflow | None = context.state("workflow", checked_id(workflow_id, "/id"))
+    workflow: Workflow | None = context.state("workflow", workflow_id)
     if workflow is None:
         raise Rejected("not-found", f"there is no workflow {workflow_id}", "/id")
     if workflow.retired:
@@ -185,21 +201,17 @@ def _name_claim(name: str) -> Claim:
 
 
 def _demand_free_name(name: str, workflow_id: str, context: Context) -> None:
-    if not 2 <= len(name) <= 100 or name != name.strip():
-        raise Rejected("invalid", "a name has 2 to 100 characters and no space at its ends", "/name")
+    if name != name.strip():
+        raise Rejected("invalid", "a name has no space at its ends", "/name")
     if context.holder(*_name_claim(name)) not in (None, workflow_id):
         raise Rejected("name-taken", f"another workflow is named {name}", "/name")
 
 
 def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
-    if not 1 <= len(steps) <= MOST_STEPS:
-        raise Rejected("invalid", f"a workflow has 1 to {MOST_STEPS} steps", "/steps")
     seen: set[str] = set()
     checked = []
     people.load(who for step in steps for who in (*step.assignees, *step.whitelist, *step.blacklist))
     for index, step in enumerate(steps):
-        if not 1 <= len(step.name) <= 100:
-            raise Rejected("invalid", "a step's name has 1 to 100 characters", f"/steps/{index}/name")
         if step.flow_id is not None:
             if text_key(step.flow_id) in seen:
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
@@ -221,16 +233,10 @@ def _with_members(step: Step, people: People, pointer: str) -> Step:
 
 def _check_mapping(step: Step, index: int) -> None:
     filled: set[str] = set()
-    if len(step.field_mapping) > MOST_MAPPINGS:
-        detail = f"a step takes at most {MOST_MAPPINGS} fields from earlier ones"
-        raise Rejected("invalid", detail, f"/steps/{index}/field_mapping")
     for number, mapping in enumerate(step.field_mapping):
         at = f"/steps/{index}/field_mapping/{number}"
         if not 0 <= mapping.step < index:
             raise Rejected("invalid", "a field comes from an earlier step, counted from 0", f"{at}/step")
-        for name in ("from_field", "to_field"):
-            if not 1 <= len(getattr(mapping, name)) <= 100:
-                raise Rejected("invalid", "a field's name has 1 to 100 characters", f"{at}/{name}")
         if mapping.to_field in filled:
             raise Rejected("invalid", f"{mapping.to_field} is filled twice", f"{at}/to_field")
         filled.add(mapping.to_field)

@@ -15,7 +15,7 @@ from domain.references import Reference
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired, stored_steps
 from projections import query
-from projections.documents import Documents, Key, MissingDocument, Table, array
+from projections.documents import Documents, Key, MissingDocument, Table, array, indexed
 from projections.query import BadQuery, Query
 from projections.task_facts import stamp
 
@@ -60,8 +60,6 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (te
 CREATE INDEX IF NOT EXISTS entries_{suffix}_manages_idx ON entries_{suffix} USING gin (manages)
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
-# The index takes no longer texts; an e-mail address has at most 254 characters.
-_INDEXED = 320
 
 
 class Entry(msgspec.Struct):
@@ -129,7 +127,7 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
     account, name = fields.get("account_id"), entry.fields.get("name")
     return (
         *key,
-        name_key(name)[:_INDEXED] if isinstance(name, str) else "",
+        indexed(name_key(name)) if isinstance(name, str) else "",
         _address(fields.get("email")),
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
@@ -141,12 +139,14 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
 
 
 def _address(value: Any) -> str | None:
-    return address_key(value)[:_INDEXED] if isinstance(value, str) else None
+    return indexed(address_key(value)) if isinstance(value, str) else None
 
 
 def _manages(fields: dict[str, Any]) -> str:
     projects = fields.get("projects") or {}
-    managed = [project for project, membership in projects.items() if (membership or {}).get("is_manager") is True]
+    managed = [
+        indexed(project) for project, membership in projects.items() if (membership or {}).get("is_manager") is True
+    ]
     return array(managed)
 
 

@@ -24,13 +24,13 @@ D = TypeVar("D")
 Key = tuple[str, ...]
 
 
+# Of a text in an index. No text that a command may hold has more in the form that it is compared by.
+MAX_INDEXED_BYTES = 2400
 # The column that holds a row's whole document, as JSON.
 DOCUMENT = "doc"
 _PLAIN = frozenset({"bigint", "boolean"})
 # Documents travel as one text, and no JSON holds this; to quote all their quotes, as an array has it, costs both sides.
 _BETWEEN = "\x1e"
-# A caller's own text may be longer than an index takes; longer ones are shown but not found by their filter.
-INDEXED = 500
 
 
 class MissingDocument(Exception):
@@ -137,14 +137,25 @@ def instant(text: str | None) -> str:
     return "infinity" if text is None else stamp(datetime.fromisoformat(text).astimezone(UTC))
 
 
+def indexed(text: str) -> str:
+    """Return a text as an index can hold it: all of what commands may hold today, else its first bytes.
+
+    An index row has at most 2,704 bytes; beside the text it holds a tenant, an id and a time.
+    """
+    if len(text) * 4 <= MAX_INDEXED_BYTES:
+        return text
+    encoded = text.encode()
+    return text if len(encoded) <= MAX_INDEXED_BYTES else encoded[:MAX_INDEXED_BYTES].decode(errors="ignore")
+
+
 def title_key(title: str | None) -> str:
-    """Return what titles are sorted and searched by; its length keeps cursors short."""
-    return name_key(title)[:INDEXED] if title is not None else ""
+    """Return what titles are sorted and searched by."""
+    return indexed(name_key(title)) if title is not None else ""
 
 
 def held(tenant: str, name: str) -> str:
     """Return a role or a member as the index over a list of them holds it."""
-    return f"{tenant}/{text_key(name)[:INDEXED]}"
+    return f"{tenant}/{indexed(text_key(name))}"
 
 
 class Documents(Generic[D]):

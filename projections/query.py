@@ -14,6 +14,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from domain.compare import name_key
+from domain.decider import instant
+from domain.errors import Rejected
+from domain.limits import INSTANT_DETAIL
 from domain.streams import ID
 
 MOST_ROWS = 1000
@@ -252,12 +255,13 @@ def _flag(value: Any, name: str) -> bool:
 def time_of(value: Any, name: str) -> datetime:
     """Return an instant in UTC; raises `BadQuery`."""
     try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
+        if isinstance(value, str):
+            return instant(value, "").astimezone(UTC)
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC)
+    except (Rejected, OverflowError):
         pass
-    raise BadQuery("bad-filter", "a time is RFC 3339 with an offset", name)
+    raise BadQuery("bad-filter", INSTANT_DETAIL, name)
 
 
 def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:
@@ -277,7 +281,9 @@ def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:
 
 def _moment_key(key: str) -> Any:
     # The instant is given to PostgreSQL, never the text: Python reads weeks and offsets that PostgreSQL does not.
-    return key if key == "infinity" else time_of(key, "cursor")
+    # As PostgreSQL writes it, which is not what a caller may write.
+    moment = key if key == "infinity" else datetime.fromisoformat(key)
+    return moment if isinstance(moment, str) else time_of(moment, "cursor")
 
 
 # How the value of a sort is read from a cursor, by the type of the sort's column.

@@ -11,7 +11,7 @@ import msgspec
 from domain.compare import text_key
 from domain.recorded import Recorded
 from domain.task import TaskCreated
-from projections.documents import INDEXED, Documents, Key, Table, array, held, instant, title_key
+from projections.documents import Documents, Key, Table, array, held, indexed, instant, title_key
 from projections.query import COMMON_SORTS, PERSON, Filter, Listing, common_filters, equal
 from projections.task_document import Shown as Shown
 from projections.task_document import Task, decode, decode_shown, encode, fold, shown_values
@@ -113,14 +113,14 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.resolution,
         task.dispatch,
         task.activity_id,
-        text_key(task.flow)[:INDEXED] if task.flow is not None else None,
-        text_key(task.flow_id)[:INDEXED] if task.flow_id is not None else None,
+        indexed(text_key(task.flow)) if task.flow is not None else None,
+        indexed(text_key(task.flow_id)) if task.flow_id is not None else None,
         task.hub,
         task.project,
         task.commerce,
         task.route,
         task.operator,
-        plan.channel[:INDEXED] if plan is not None else None,
+        indexed(plan.channel) if plan is not None else None,
         array(task.assignees),
         _named(tenant, task.roles),
         _named(tenant, task.whitelist),

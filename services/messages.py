@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from domain import COMMANDS
+from domain import COMMANDS, limits
 from domain.activity import NewTask
 from domain.decider import SYSTEM
+from domain.errors import Rejected
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.streams import ID, TENANT, split_stream
 from domain.workflow import FieldMapping, Step
@@ -48,6 +49,7 @@ class Incoming:
 
     `fingerprint` is the SHA-256 of its type, its actor and its canonical data: an answer is for its asker, so what
     another actor sends under the same id or idempotency key is another command.
+    `refusal` is set when a value exceeds its limit: the command is then refused without being decided.
     """
 
     tenant: str
@@ -62,6 +64,7 @@ class Incoming:
     reply_to: str | None = None
     traceparent: str | None = None
     redelivered: bool = False
+    refusal: Rejected | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -196,7 +199,8 @@ def parse(
         raise Malformed("unreadable", unreadable)
     fields = parse_headers(properties)
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
-    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, **fields)
+    refusal = limits.refusal(command)
+    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
 
 
 def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:

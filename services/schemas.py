@@ -1,12 +1,12 @@
 """JSON Schemas of commands, events and answers, made from the types that are parsed and encoded, so they cannot drift.
 
-A constraint that only the domain checks is added where it is the same for every caller.
+The limits of commands' values are part of their types, and are added from there.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -15,10 +15,9 @@ import msgspec
 from pydantic import TypeAdapter
 
 from domain import COMMANDS, EVENTS
-from domain.task.creation import MOST_ASSIGNEES
-from domain.task.sending import MOST_KEYS
-from domain.workflow import MOST_MAPPINGS, MOST_STEPS
-from services import messages
+from domain.entries import ENTRY_FIELDS, NAME
+from domain.streams import ENTRY_KINDS
+from services import bounds, messages
 
 Json = dict[str, Any]
 
@@ -26,7 +25,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ID: Json = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
 TENANT: Json = {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}
 MOMENT: Json = {"format": "date-time"}
-_NAME: Json = {"minLength": 1, "maxLength": 100}
 
 # What each command is for, in one sentence.
 SUMMARIES: Mapping[str, str] = {
@@ -62,62 +60,27 @@ SUMMARIES: Mapping[str, str] = {
     "directory.retire": "Retire an entry.",
 }
 
-# What the domain demands of a value beyond its type: of a field of one class, or of every field of a name.
-_OF_CLASS: Mapping[str, Mapping[str, Json]] = {
-    "DefineWorkflow": {
-        "name": {"minLength": 2, "maxLength": 100},
-        "steps": {"minItems": 1, "maxItems": MOST_STEPS},
-    },
-    "ChangeWorkflow": {
-        "name": {"minLength": 2, "maxLength": 100},
-        "steps": {"minItems": 1, "maxItems": MOST_STEPS},
-    },
-    "Step": {"name": _NAME, "field_mapping": {"maxItems": MOST_MAPPINGS}},
-    "FieldMapping": {"step": {"minimum": 0, "maximum": MOST_STEPS - 2}, "from_field": _NAME, "to_field": _NAME},
-    "CreateActivity": {"tasks": {"minItems": 1, "maxItems": MOST_STEPS}},
-    "DispatchPlan": {"criteria": {"maxItems": MOST_KEYS}, "attribute_keys": {"maxItems": MOST_KEYS}},
-    "CreateTask": {"assignees": {"maxItems": MOST_ASSIGNEES}, "attributes": {"maxItems": MOST_KEYS}},
-    "NewTask": {"assignees": {"maxItems": MOST_ASSIGNEES}, "attributes": {"maxItems": MOST_KEYS}},
-    "AssignTask": {"assignees": {"minItems": 1, "maxItems": MOST_ASSIGNEES}},
-    "ReassignTask": {"assignees": {"minItems": 1, "maxItems": MOST_ASSIGNEES}},
-    "ChangeTask": {"assignees": {"maxItems": MOST_ASSIGNEES}},
-    "ResolveTarget": {"user": ID},
-}
-_OF_NAME: Mapping[str, Json] = {
-    "id": ID,
-    "workflow_id": ID,
-    "hub": ID,
-    "project": ID,
-    "commerce": ID,
-    "route": ID,
-    "operator": ID,
-    "start": MOMENT,
-    "end": MOMENT,
-    "scheduled_at": MOMENT,
-    "suggested_at": MOMENT,
-}
 
-
-def tidy(schema: Any, constrain: Callable[[str, str], Json] = lambda owner, name: {}) -> Any:
+def tidy(schema: Any, hints: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
     """Return a made schema without its noise: titles of fields, unions that only add null, indented descriptions.
 
-    `constrain` says what else holds for a field of a class.
+    `hints` are the types of the fields of classes whose limits are added.
     """
     if isinstance(schema, list):
-        return [tidy(item, constrain) for item in schema]
+        return [tidy(item, hints) for item in schema]
     if not isinstance(schema, dict):
         return schema
     made = {key: value for key, value in schema.items() if key not in ("properties", "title")}
-    made = {
-        key: value if key in ("default", "enum", "const") else tidy(value, constrain) for key, value in made.items()
-    }
+    made = {key: value if key in ("default", "enum", "const") else tidy(value, hints) for key, value in made.items()}
     if "description" in made:
         made["description"] = inspect.cleandoc(made["description"])
     if "properties" in schema:
         owner = schema.get("title", "")
         made = {"title": owner, **made, "properties": {}} if owner else {**made, "properties": {}}
+        limited = (hints or {}).get(owner, {})
         for name, field in schema["properties"].items():
-            made["properties"][name] = _constrained(tidy(field, constrain), constrain(owner, name))
+            plain = bounds.bounded(field, limited[name]) if name in limited else field
+            made["properties"][name] = tidy(plain, hints)
     return _flat(made)
 
 
@@ -133,26 +96,35 @@ def _flat(schema: Json) -> Json:
     return schema
 
 
-def _constrained(field: Json, constraint: Json) -> Json:
-    kinds = field.get("type", [])
-    wanted = "array" if any(key.endswith("Items") for key in constraint) else "string"
-    wanted = "integer" if "minimum" in constraint else wanted
-    if constraint and wanted in ([kinds] if isinstance(kinds, str) else kinds):
-        return {**field, **constraint}
-    return field
-
-
-def _demanded(owner: str, name: str) -> Json:
-    found = _OF_CLASS.get(owner, {}).get(name)
-    return found if found is not None else _OF_NAME.get(name, {})
-
-
 @cache
 def _command(name: str) -> Json:
-    made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema(), _demanded)
+    made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema(), bounds.hints_by_class())
+    if {"kind", "fields"} <= set(made["properties"]):
+        made["allOf"] = _entries()
     said = made.get("description")
     made["description"] = f"{SUMMARIES[name]}\n\n{said}" if said else SUMMARIES[name]
     return {"$schema": DIALECT, "$id": f"urn:foldwork:command:{name}", **made}
+
+
+def _entries() -> list[Json]:
+    """Return what the fields of an entry of each kind hold under the names that the service reads."""
+    return [
+        {
+            "if": {"properties": {"kind": {"const": kind}}},
+            "then": {
+                "properties": {
+                    "fields": {"properties": {name: _or_null(bounds.schema_of(hint)) for name, hint in hints.items()}}
+                }
+            },
+        }
+        for kind in ENTRY_KINDS
+        if (hints := {**NAME, **ENTRY_FIELDS.get(kind, {})})
+    ]
+
+
+def _or_null(schema: Json) -> Json:
+    nullable = {**schema, "type": [schema["type"], "null"]}
+    return {**nullable, "enum": [*schema["enum"], None]} if "enum" in schema else nullable
 
 
 def command(name: str) -> Json:

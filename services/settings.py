@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.streams import ID, TENANT
 
+# RabbitMQ 4 takes messages of 16 MiB; what is published has about a kilobyte more than what is recorded.
+EVENT_LIMIT = 4 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 
 
@@ -59,6 +61,12 @@ class Settings(BaseSettings):
     batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
     batch_wait_ms: float = Field(5.0, ge=0, le=1000, description="how long a batch may wait to fill, only under load")
     command_limit: int = Field(1 << 20, ge=1024, description="largest command body, in bytes")
+    event_limit: int = Field(
+        EVENT_LIMIT,
+        ge=1 << 20,
+        le=15 << 20,
+        description="largest event, in bytes; a command that would record a larger one is refused",
+    )
     state_cache: int = Field(50_000, ge=0, description="streams whose state a worker keeps in memory")
     poison_attempts: int = Field(5, ge=1, description="attempts at a redelivered command before it is dead-lettered")
     receipts_days: int = Field(30, ge=1, description="how long the ledger answers a repeated command")

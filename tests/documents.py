@@ -16,8 +16,11 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from domain import COMMANDS, EVENT_NAMES, EVENTS
+from domain.entries import ENTRY_FIELDS
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, PARTS, RIGHTS, SYSTEM, mermaid
+from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text
 from services.settings import Settings
+from tests.widest import places
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -104,6 +107,38 @@ def shapes() -> str:
     return "".join(f"| {kind.__name__} | {_code(shape(kind))} |\n" for kind in found.values())
 
 
+def limits() -> str:
+    """Return the rows of the table of limits: the values of commands that have one limit, and the limit."""
+    found: dict[Limit, dict[str, None]] = {}
+    for place in (place for kind in COMMANDS.values() for place in places(kind)):
+        names = [f"{part}" for part in place.path if isinstance(part, str)]
+        many = "[]" if isinstance(place.limit, Items) else ""
+        found.setdefault(place.limit, {})[f"{'.'.join(names[-2:])}{many}"] = None
+    for kind, hints in ENTRY_FIELDS.items():
+        for name, hint in hints.items():
+            for place in places(hint):
+                names = [kind, name, *(f"{part}" for part in place.path if isinstance(part, str))]
+                many = "[]" if isinstance(place.limit, Items) else ""
+                found.setdefault(place.limit, {})[f"{'.'.join(names)}{many}"] = None
+    # The same words may stand for two codes of refusal.
+    rows: dict[str, dict[str, None]] = {}
+    for limit, values in found.items():
+        rows.setdefault(_said(limit), {}).update(values)
+    return "".join(f"| {said} | {_code(values)} |\n" for said, values in sorted(rows.items()))
+
+
+def _said(limit: Limit) -> str:
+    match limit:
+        case Text():
+            return limit.said.partition(", such as")[0]
+        case Number(least, most):
+            return f"a whole number from {least} to {most}"
+        case Items(most, least):
+            return f"{f'{least} to' if least else 'at most'} {most} items"
+        case Json(most, keys):
+            return f"at most {most} bytes as JSON, {keys} keys, and {MAX_KEY} characters a key"
+
+
 def events() -> str:
     """Return the rows of the table of events."""
     return "".join(f"| {_code([name])} | {_code(shape(kind))} |\n" for name, kind in EVENTS.items())
@@ -144,6 +179,7 @@ MADE = {
     "settings": settings,
     "commands": commands,
     "shapes": shapes,
+    "limits": limits,
     "events": events,
 }
 

@@ -31,8 +31,6 @@ from domain.task.recording import one, pause_of, permit, released, spoken_for
 def assign(command: AssignTask, task: Task, context: Context) -> Decision:
     """Give a task of nobody's to people."""
     permit("task.assign", task, context)
-    if not command.assignees:
-        raise Rejected("invalid", "name at least one assignee, or use task.unassign", "/assignees")
     return _given_to(command.assignees, command.start, "task.assign", "/assignees", task, context)
 
 
@@ -70,8 +68,6 @@ def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
     lifecycle.guard("task.reassign", task.lifecycle)
     if not task.assignees:
         raise Rejected("not-assigned", "the task is nobody's yet")
-    if not command.assignees:
-        raise Rejected("invalid", "name at least one assignee, or use task.unassign", "/assignees")
     people = People(context)
     members = resolved_assignees(command.assignees, people, task.eligibility, context, "/assignees")
     if set(members) == set(task.assignees):

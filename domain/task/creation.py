@@ -25,8 +25,6 @@ from domain.task import (
     sending,
 )
 
-MOST_ASSIGNEES = 50
-
 
 def create(command: CreateTask, context: Context) -> Decision:
     """Decide the creation of a task that stands alone."""
@@ -61,16 +59,15 @@ def create(command: CreateTask, context: Context) -> Decision:
         plan=command.plan,
     )
     stream = context.stream("task", task_id)
-    events = [(stream, event) for event in new_task(created, assignees, command.attributes, context)]
+    events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]
     return Decision((*people.events, *events), people.claims)
 
 
 def _eligibility(command: CreateTask, people: People) -> Eligibility:
-    assignees = command.assignees[:MOST_ASSIGNEES]
     if command.whitelist or command.blacklist:
-        people.load((*assignees, *command.whitelist, *command.blacklist))
+        people.load((*command.assignees, *command.whitelist, *command.blacklist))
         # First, so that somebody whom the command itself registers may stand in its lists.
-        people.resolve(assignees, "/assignees")
+        people.resolve(command.assignees, "/assignees")
     whitelist = people.listed(command.whitelist, "/whitelist")
     return Eligibility(command.project, command.roles, whitelist, people.listed(command.blacklist, "/blacklist"))
 
@@ -99,7 +96,7 @@ def assignees_of(
 
 
 def new_task(
-    created: TaskCreated, assignees: tuple[str, ...], attributes: Iterable[Attribute], context: Context
+    created: TaskCreated, assignees: tuple[str, ...], attributes: Iterable[Attribute], context: Context, pointer: str
 ) -> Iterable[Any]:
     """Give the events that a new task begins with."""
     yield created
@@ -107,16 +104,13 @@ def new_task(
         yield TaskAssigned(created.id, created.activity_id, assignees)
     attributes = tuple(attributes)
     if created.plan is not None or attributes:
-        yield from sending.planned(created, attributes, context)
+        yield from sending.planned(created, attributes, context, pointer)
 
 
 def resolved_assignees(
     references: Iterable[str], people: People, rule: Eligibility, context: Context, pointer: str
 ) -> tuple[str, ...]:
     """Return the member ids of people who may have the task, registering e-mails not known yet."""
-    references = tuple(references)
-    if len(references) > MOST_ASSIGNEES:
-        raise Rejected("invalid", f"a task has at most {MOST_ASSIGNEES} assignees", pointer)
     members = people.resolve(references, pointer)
     demand_eligible(context, people, members, rule, pointer)
     return members

@@ -7,19 +7,20 @@ from typing import Any
 
 from domain import lifecycle
 from domain.decider import (
-    LEFT_OUT,
     Context,
     Decider,
     Decision,
     changes,
-    checked_id,
     checked_schedule,
     given,
+    merged,
     streams_of_id,
 )
 from domain.directory import known_hub
 from domain.errors import Rejected
+from domain.left_out import LEFT_OUT
 from domain.lifecycle import TERMINAL
+from domain.limits import demand_fits
 from domain.task import (
     EVENTS,
     AssignTask,
@@ -56,7 +57,7 @@ from domain.task.creation import create
 from domain.task.ending import cancel, fail, result, retry
 from domain.task.recording import one, permit
 from domain.task.targets import demand_unresolved
-from domain.task.work import complete, pause, process, save, track
+from domain.task.work import complete, joined, pause, process, save, track
 
 
 def decide(command: Any, context: Context) -> Decision:
@@ -65,7 +66,7 @@ def decide(command: Any, context: Context) -> Decision:
         return create(command, context)
     if isinstance(command, (PauseTracker, ResumeTracker)):
         return track(command, context)
-    task: Task | None = context.state("task", checked_id(command.id, "/id"))
+    task: Task | None = context.state("task", command.id)
     if task is None:
         raise Rejected("not-found", f"there is no task {command.id}", "/id")
     return _DECISIONS[type(command)](command, task, context)
@@ -88,6 +89,7 @@ def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     drafted = {name: value for name, value in command.fields.items() if name in task.data}
     before, after = changes(task.data, drafted)
     if after:
+        joined(task.data, after, "/fields")
         events.append(TaskDataSaved(task.id, task.activity_id, before, after))
     if (start, end) != (task.start, task.end):
         events.append(TaskRescheduled(task.id, task.activity_id, task.start, task.end, start, end))
@@ -129,6 +131,8 @@ def changed_fields(
     old, new = changes({"title": before.title, "hub": before.hub}, wanted)
     old_fields, new_fields = changes(before.fields, fields)
     if new_fields:
+        if before.fields:
+            demand_fits(merged(before.fields, new_fields), "it", "/fields")
         old["fields"], new["fields"] = old_fields, new_fields
     return old, new
 

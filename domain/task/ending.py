@@ -28,7 +28,7 @@ from domain.task import (
 )
 from domain.task.gating import demand_unblocked
 from domain.task.recording import one, permit, released
-from domain.task.work import fed, lateness, taken_away
+from domain.task.work import fed, joined, lateness, taken_away
 
 DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
 
@@ -95,8 +95,8 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     if assignees != task.assignees:
         # What is not cancelled any more is theirs again, or nobody would have done it.
         events.append(TaskAssigned(task.id, task.activity_id, assignees))
-    output = {**task.data, **command.data}
     if done:
+        output = joined(task.data, command.data, "/data")
         # What has happened outside has happened, so even a tenant that refuses to complete late is only told.
         late = lateness(task, context) in ("flag", "reject")
         events.append(TaskCompleted(task.id, task.activity_id, output, late))

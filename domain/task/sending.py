@@ -13,6 +13,7 @@ from domain.configuration import CALLER_PROVIDED, ON_DISPATCH
 from domain.decider import Claim, Context, Decision, NotLoaded, instant, text_of
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
+from domain.limits import demand_fits
 from domain.plan import Attribute, DispatchPlan
 from domain.references import claim_of
 from domain.streams import ID
@@ -43,7 +44,6 @@ MOST_ATTEMPTS = 3
 RESOLUTION_WAITS = (60, 300, 1800, 7200, 43200)
 # Seconds until a dispatch that is due looks again whether its channel has a provider.
 PROVIDER_WAIT = 300
-MOST_KEYS = 100
 
 
 def reads(task: Any) -> Iterable[tuple[str, str]]:
@@ -86,22 +86,16 @@ def demand_plan(plan: DispatchPlan, attributes: Sequence[Attribute], context: Co
             instant(getattr(plan, name), f"{pointer}/{name}")
     for index, criterion in enumerate(plan.criteria or ()):
         configuration.check_criterion(criterion.type, criterion.role, f"{pointer}/criteria/{index}")
-    if len(plan.criteria or ()) > MOST_KEYS or len(plan.attribute_keys) > MOST_KEYS or len(attributes) > MOST_KEYS:
-        raise Rejected("invalid", f"there are at most {MOST_KEYS} criteria, attribute keys and attributes", pointer)
-    for index, key in enumerate(plan.attribute_keys):
-        if not ID.match(key):
-            raise Rejected(
-                "invalid", "a key is 1 to 64 characters of A-Z a-z 0-9 _ -", f"{pointer}/attribute_keys/{index}"
-            )
 
 
-def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Context) -> list[Any]:
+def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Context, pointer: str) -> list[Any]:
     """Return what follows a task's creation: its targets and attributes, and when it goes out."""
     events: list[Any] = []
     provided = {attribute.key: attribute for attribute in attributes}
     keys = dict.fromkeys((*(created.plan.attribute_keys if created.plan is not None else ()), *provided))
     found = _attributes(keys, provided, created, context, upfront=True)
     if found:
+        demand_fits(found, "the task's attributes", f"{pointer}/attributes")
         events.append(AttributesResolved(created.id, created.activity_id, found))
     if created.plan is None:
         return events
@@ -226,6 +220,7 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
     found = _attributes(late, provided, task.created, context, upfront=False)
     events: list[Any] = []
     if any(not same_json(task.attributes.get(key), value) for key, value in found.items()):
+        demand_fits({**task.attributes, **found}, "the task's attributes", "")
         events.append(AttributesResolved(task.id, task.activity_id, found))
     requested = DispatchRequested(task.id, task.activity_id, task.attempt + 1, plan.channel, provider)
     return [*events, requested]

@@ -11,7 +11,6 @@ from domain.compare import text_key
 from domain.decider import Claim, Context
 from domain.errors import Rejected
 from domain.plan import Criterion, Target
-from domain.streams import ID
 from domain.task.events import ResolutionFailed, TargetsResolved, TaskCreated
 from domain.task.state import Resolution, Task
 
@@ -105,8 +104,6 @@ def named(task: Task, target_id: str, user: str, context: Context) -> TargetsRes
     if target.status == "LOCKED":
         raise Rejected("target-locked", f"target {target_id} is locked: {target.reason}", "/target")
     demand_unresolved(task)
-    if not ID.match(user):
-        raise Rejected("invalid", "a user's id is 1 to 64 characters of A-Z a-z 0-9 _ -", "/user")
     _demand_callable(user, task, context)
     found = replace(target, status="RESOLVED", user=user, reason=None)
     targets = tuple(found if each.id == target_id else each for each in task.targets)

@@ -15,6 +15,7 @@ from domain.decider import (
 from domain.directory import actor_kind
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, OPEN, PAUSED, TERMINAL
+from domain.limits import demand_fits
 from domain.people import known_person
 from domain.task import (
     CompleteTask,
@@ -84,6 +85,8 @@ def save(command: SaveTask, task: Task, context: Context) -> Decision:
     lifecycle.guard("task.save", task.lifecycle)
     permit("task.save", task, context)
     old, new = changes(task.data, command.data)
+    if new:
+        joined(task.data, new, "/data")
     saved = [TaskDataSaved(task.id, task.activity_id, old, new)] if new else []
     return one(task, context, *saved, *taken_away(task, command.data))
 
@@ -106,7 +109,7 @@ def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
     if rule == "reject":
         raise Rejected("late", f"the task was due by {task.end}")
     late = rule == "flag"
-    output = {**task.data, **command.data}
+    output = joined(task.data, command.data, "/data")
     events: list[Any] = taken_away(task, command.data)
     if task.lifecycle is OPEN:
         if not task.assignees:
@@ -114,6 +117,15 @@ def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
         events.append(TaskStarted(task.id, task.activity_id, _runner(task, context)))
     events.append(TaskCompleted(task.id, task.activity_id, output, late))
     return fed(task, output, released(task, one(task, context, *events)), context)
+
+
+def joined(data: dict[str, Any], more: dict[str, Any], pointer: str) -> dict[str, Any]:
+    """Return a task's data with what a command adds to it; refuses what would be too large."""
+    whole = {**data, **more}
+    # What a command brings was measured when it came.
+    if data:
+        demand_fits(whole, "the task's data", pointer)
+    return whole
 
 
 def lateness(task: Task, context: Context) -> str | None:
@@ -144,6 +156,7 @@ def fed(task: Task, output: dict[str, Any], decision: Decision, context: Context
         }
         if wanted:
             old, new = changes(later.fields, wanted)
+            demand_fits({**later.fields, **wanted}, f"the fields of task {later.id}", "")
             mapped = TaskFieldsMapped(later.id, later.activity_id, task.id, old, new)
             events.append((context.stream("task", later.id), mapped))
     return Decision((*decision.events, *events), decision.claims)

@@ -14,6 +14,7 @@ from domain.directory import EntryRegistered, is_manager
 from domain.errors import Rejected
 from domain.recorded import Recorded
 from domain.references import Reference, reference
+from domain.streams import ID
 from projections import directory
 from projections.query import MOST_VALUES, BadQuery, demand_text
 from services.http.database import Database
@@ -75,7 +76,8 @@ class People:
                 continue
             if known is not None and known[0] > now:
                 found[member_id] = known[1]
-            elif member_id != SYSTEM:
+            elif member_id != SYSTEM and ID.match(member_id):
+                # What is no id is no member's, and a question that names it is refused.
                 missing.append(member_id)
         if missing:
             if len(self._known) > _MOST:

@@ -87,6 +87,7 @@ class StoreThread:
             new_number=lambda: next(self._numbers),
             cache=settings.state_cache,
             on_decided=self._on_decided,
+            event_limit=settings.event_limit,
         )
         self._opened = (store, worker)
 

@@ -17,6 +17,7 @@ from domain.streams import split_stream, stream_of
 from services.intake.memory import Memory
 from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
 from services.messages import Incoming
+from services.settings import EVENT_LIMIT
 from services.store import codec
 from services.store.event_store import Append, ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
 
@@ -39,8 +40,10 @@ class Worker:
         new_number: Callable[[], int],
         cache: int = 50_000,
         on_decided: Callable[[], None] = lambda: None,
+        event_limit: int = EVENT_LIMIT,
     ) -> None:
         self._store = store
+        self._event_limit = event_limit
         self._clock = clock
         self._new_id = new_id
         self._new_number = new_number
@@ -64,8 +67,10 @@ class Worker:
 
 
 def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
-    yield from DECIDER_OF_COMMAND[command.name].reads(command.command)
-    yield from actor_stream(command.actor)
+    # What exceeds a limit is refused without a decision.
+    if command.refusal is None:
+        yield from DECIDER_OF_COMMAND[command.name].reads(command.command)
+        yield from actor_stream(command.actor)
 
 
 class _Batch:
@@ -199,8 +204,8 @@ class _Batch:
         streams: list[str] = []
         claims: list[tuple[str, Claim]] = []
         for index in range(start, len(self._commands)):
-            if before[index] is None:
-                command = self._commands[index]
+            command = self._commands[index]
+            if before[index] is None and command.refusal is None:
                 try:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
@@ -225,10 +230,13 @@ class _Batch:
         repeated = self._repeated(command)
         if repeated is not None:
             return repeated
+        if command.refusal is not None:
+            return Outcome(command, refusal=command.refusal)
         context = self._context(command)
         try:
             self._demand_version(command, context)
             decision: Decision = DECIDER_OF_COMMAND[command.name].decide(command.command, context)
+            events = self._new_events(command, decision)
         except Rejected as refusal:
             return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
         except NotLoaded:
@@ -237,7 +245,7 @@ class _Batch:
             return Outcome(command, failure=failure, recorded=False)
         return Outcome(
             command,
-            events=self._new_events(command, decision),
+            events=events,
             claims=decision.claims,
             streams_read=context.streams_read,
             claims_read=context.claims_read,
@@ -309,7 +317,11 @@ class _Batch:
                 self._now,
                 command.traceparent,
             )
-            events.append(NewEvent(stream, version, codec.name_of(event), event, metadata))
+            made = NewEvent(stream, version, codec.name_of(event), event, metadata)
+            if len(made.state) > self._worker._event_limit:
+                detail = f"it would record {made.name} with {len(made.state)} bytes"
+                raise Rejected("too-large", f"{detail}, and an event has at most {self._worker._event_limit}")
+            events.append(made)
         return events
 
     def _apply(self, outcome: Outcome) -> None:

@@ -47,13 +47,17 @@ CommandKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to be recorded as `version` of its stream."""
+    """An event to be recorded as `version` of its stream; `state` is its stored form, encoded once."""
 
     stream: str
     version: int
     name: str
     event: Any
     metadata: codec.Metadata
+    state: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", codec.encode(self.metadata, self.event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def _insert(conn: psycopg.Connection[Any], events: Sequence[StoredEvent], head: 
 
 
 def _stored(event: NewEvent) -> StoredEvent:
-    return StoredEvent(event.stream, event.version, event.name, codec.encode(event.metadata, event.event))
+    return StoredEvent(event.stream, event.version, event.name, event.state)
 
 
 class _Mapper(Mapper[str]):

@@ -15,7 +15,7 @@ DONE, IGNORED = "done", "ignored"
 
 # What each command may answer. `done` and `ignored` beside the codes of its refusals.
 CONTRACT: dict[str, set[str]] = {
-    "task.create": {DONE, "invalid", "not-found", "taken", "not-eligible"},
+    "task.create": {DONE, "invalid", "not-found", "taken", "not-eligible", "too-large"},
     "task.assign": {
         DONE,
         "invalid",
@@ -62,7 +62,7 @@ CONTRACT: dict[str, set[str]] = {
         "terminal",
     },
     "task.pause": {DONE, "invalid", "not-found", "not-processing", "not-assignee"},
-    "task.save": {DONE, IGNORED, "invalid", "not-found", "not-assignee", "terminal"},
+    "task.save": {DONE, IGNORED, "invalid", "not-found", "not-assignee", "terminal", "too-large"},
     "task.change": {
         DONE,
         IGNORED,
@@ -75,8 +75,9 @@ CONTRACT: dict[str, set[str]] = {
         "blocked",
         "late",
         "terminal",
+        "too-large",
     },
-    "task.complete": {DONE, "invalid", "not-found", "not-assignee", "blocked", "late", "terminal"},
+    "task.complete": {DONE, "invalid", "not-found", "not-assignee", "blocked", "late", "terminal", "too-large"},
     "task.error": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.retry": {DONE, "invalid", "not-found", "forbidden", "not-failed", "activity-canceled"},
@@ -90,7 +91,7 @@ CONTRACT: dict[str, set[str]] = {
         "not-unresolved",
         "terminal",
     },
-    "task.dispatch": {DONE, "invalid", "not-found", "forbidden", "not-ready"},
+    "task.dispatch": {DONE, "invalid", "not-found", "forbidden", "not-ready", "too-large"},
     "task.report-dispatch": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
     "task.submit-result": {
         DONE,
@@ -101,12 +102,13 @@ CONTRACT: dict[str, set[str]] = {
         "blocked",
         "result-final",
         "activity-canceled",
+        "too-large",
     },
     "task.wake": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
     "tracker.pause": {DONE, "invalid", "not-found", "forbidden", "not-processing"},
     "tracker.resume": {DONE, "invalid", "not-found", "forbidden", "not-paused", "blocked"},
-    "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible"},
-    "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled"},
+    "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible", "too-large"},
+    "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled", "too-large"},
     "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken"},
     "workflow.change": {
@@ -120,8 +122,8 @@ CONTRACT: dict[str, set[str]] = {
         "retired",
     },
     "workflow.retire": {DONE, "invalid", "not-found", "forbidden", "in-use", "retired"},
-    "directory.register": {DONE, IGNORED, "invalid", "forbidden", "taken"},
-    "directory.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "taken"},
+    "directory.register": {DONE, IGNORED, "invalid", "forbidden", "taken", "too-large"},
+    "directory.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "taken", "too-large"},
     "directory.retire": {DONE, "invalid", "not-found", "forbidden"},
 }
 # The codes of refusals alone.

@@ -265,11 +265,19 @@ CASES: list[Case] = [
         "/plan/attribute_keys/1",
     ),
     *(
-        refused("task.create", "invalid", f"too many {why}", lambda rest=rest: people().when(task(**rest)), "/plan")
-        for why, rest in (
-            ("criteria", {"plan": plan(criteria=(Criterion("ANY"),) * 101)}),
-            ("attribute keys", {"plan": plan(attribute_keys=tuple(f"a{n}" for n in range(101)))}),
-            ("attributes", {"plan": plan(), "attributes": tuple(Attribute(f"a{n}", n) for n in range(101))}),
+        refused("task.create", "invalid", f"too many {why}", lambda rest=rest: people().when(task(**rest)), at)
+        for why, at, rest in (
+            ("criteria", "/plan/criteria", {"plan": plan(criteria=(Criterion("ANY"),) * 101)}),
+            (
+                "attribute keys",
+                "/plan/attribute_keys",
+                {"plan": plan(attribute_keys=tuple(f"a{n}" for n in range(101)))},
+            ),
+            (
+                "attributes",
+                "/attributes",
+                {"plan": plan(), "attributes": tuple(Attribute(f"a{n}", n) for n in range(101))},
+            ),
         )
     ),
     done(

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import domain
 from domain.activity import CancelActivity, ChangeActivity, NewTask
-from domain.decider import LEFT_OUT
 from domain.directory import ChangeEntry, RetireEntry
+from domain.left_out import LEFT_OUT
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
 from domain.plan import Criterion
 from domain.task import (

@@ -22,6 +22,8 @@ _NAMES: Mapping[str, str] = {
     "commerce": "commerce_id",
     "route": "assigned_route_id",
     "operator": "assigned_operator_id",
+    # A task's title is made of the reason.
+    "title": "reason",
     "user": "user_id",
     "target": "",
     # An id stands in the path, or the answer names it.

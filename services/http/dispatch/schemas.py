@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import get_args
 
-from domain.configuration import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, PROVIDERS, SOURCES, STRATEGIES
+from domain.configuration import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, SOURCES
+from domain.entries import ENTRY_FIELDS, MAX_CRITERIA
+from domain.limits import MAX_KEYS, Comment, Fields, Id, Instant, Whole, hints_of
+from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.task.commands import Result
-from domain.task.sending import MOST_KEYS
+from services.bounds import schema_of
 from services.http.components import Json, shape
 from services.http.dispatch.shapes import MOST_KEY, REQUIRED, STATUSES, TYPE
 from services.http.dispatch.status_events import TYPES
 
 RESULTS: tuple[str, ...] = get_args(Result)
 TEXT: Json = {"type": "string"}
-NAMED: Json = {"type": "string", "minLength": 1}
 TEXT_OR_NULL: Json = {"type": ["string", "null"]}
-ID: Json = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+ID: Json = schema_of(Id)
+# A time as the service shows its own, and as a caller may write one.
 TIME: Json = {"type": "string", "format": "date-time"}
+GIVEN_TIME: Json = schema_of(Instant)
 TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
 STATUS: Json = {"type": "string", "enum": list(STATUSES)}
-WHOLE: Json = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+WHOLE: Json = schema_of(Whole)
 COUNT: Json = {"type": "integer", "minimum": 0}
 ANYTHING: Json = {}
-_MOST_CRITERIA = 50
+_PLAN, _CRITERION, _OF_ATTRIBUTE = hints_of(DispatchPlan), hints_of(Criterion), hints_of(Attribute)
+# The dialect demands what the command leaves open.
+_REASON: Json = {**schema_of(_PLAN["reason"]), "minLength": 1}
 
 
 def listed(items: Json, most: int | None = None) -> Json:
@@ -56,7 +62,11 @@ CRITERION: Json = {
     "properties": {
         "type": {"type": "string", "enum": list(CRITERIA)},
         "priority": {**WHOLE, "default": 0, "description": "The lowest is tried first"},
-        "role": {**TEXT_OR_NULL, "description": "Required by ROLE_MATCH"},
+        "role": {
+            **schema_of(_CRITERION["role"]),
+            "type": ["string", "null"],
+            "description": "Required by ROLE_MATCH",
+        },
     },
 }
 SHOWN_CRITERION: Json = shape(type=CRITERION["properties"]["type"], priority={"type": "integer"}, role=TEXT_OR_NULL)
@@ -64,13 +74,16 @@ _ATTRIBUTE: Json = {
     "type": "object",
     "required": ["key"],
     "additionalProperties": False,
-    "properties": {"key": TEXT, "value": ANYTHING, "fallback": ANYTHING},
+    "properties": {name: schema_of(_OF_ATTRIBUTE[name]) for name in ("key", "value", "fallback")},
 }
 
 NEW_ACTIVITY: Json = body_of(
     REQUIRED,
-    reason={**NAMED, "description": "Reason for creating the task; its title in the other dialects"},
-    channel={**NAMED, "description": "SALESMAN, CALLCENTER, WHATSAPP, EMAIL, SMS, PUSH, or one of the tenant's own"},
+    reason={**_REASON, "description": "Reason for creating the task; its title in the other dialects"},
+    channel={
+        **schema_of(_PLAN["channel"]),
+        "description": "SALESMAN, CALLCENTER, WHATSAPP, EMAIL, SMS, PUSH, or one of the tenant's own",
+    },
     commerce_id={**ID, "description": "Target commerce"},
     idempotency_key={
         "type": "string",
@@ -81,14 +94,14 @@ NEW_ACTIVITY: Json = body_of(
     },
     assigned_route_id={**ID, "description": "Assigned route"},
     assigned_operator_id={**ID, "description": "Assigned operator"},
-    scheduled_at={**TIME, "description": "Scheduled execution time, with an offset"},
-    suggested_execution_time={**TIME, "description": "Suggested time for execution"},
-    user_status={**TEXT, "description": "User status context"},
+    scheduled_at={**GIVEN_TIME, "description": "Scheduled execution time, with an offset"},
+    suggested_execution_time={**GIVEN_TIME, "description": "Suggested time for execution"},
+    user_status={**schema_of(_PLAN["user_status"]), "description": "User status context"},
     score={**WHOLE, "description": "Priority score"},
-    assignment_reason={**TEXT, "description": "Reason for the assignment"},
-    target_criteria={**listed(CRITERION, MOST_KEYS), "description": "Instead of the tenant's own; none: no targets"},
-    attribute_keys={**listed(ID, MOST_KEYS), "description": "Attributes to resolve via policies"},
-    attributes={**listed(_ATTRIBUTE, MOST_KEYS), "description": "Values that the caller provides"},
+    assignment_reason={**schema_of(_PLAN["assignment_reason"]), "description": "Reason for the assignment"},
+    target_criteria={**listed(CRITERION, MAX_KEYS), "description": "Instead of the tenant's own; none: no targets"},
+    attribute_keys={**listed(ID, MAX_KEYS), "description": "Attributes to resolve via policies"},
+    attributes={**listed(_ATTRIBUTE, MAX_KEYS), "description": "Values that the caller provides"},
 )
 _DETAILS = shape(assignedRouteId=TEXT_OR_NULL, assignedOperatorId=TEXT_OR_NULL)
 _TYPE: Json = {"type": "string", "const": TYPE}
@@ -136,11 +149,11 @@ STATUS_EVENTS: Json = listed(
 )
 NEW_RESULT: Json = body_of(
     ("activity_id", "result"),
-    activity_id={**NAMED, "description": "The activity that the result is of"},
+    activity_id={**TEXT, "minLength": 1, "description": "The activity that the result is of"},
     result={"type": "string", "enum": list(RESULTS)},
     hard_override={"type": "boolean", "default": False, "description": "Replace a result that is final"},
-    data={"type": "object", "description": "What came of it; becomes part of the task's output"},
-    comment=TEXT,
+    data={**schema_of(Fields), "description": "What came of it; becomes part of the task's output"},
+    comment=schema_of(Comment),
 )
 RESULT: Json = shape(
     activityId=TEXT,
@@ -150,29 +163,31 @@ RESULT: Json = shape(
     comment=TEXT_OR_NULL,
     status=STATUS,
 )
-CANCEL: Json = body_of((), reason=TEXT)
+CANCEL: Json = body_of((), reason=schema_of(Comment))
 RESOLVE: Json = body_of(("user_id",), user_id={**ID, "description": "The user of the commerce that the target is"})
 ACCEPTED: Json = shape(statusCode={"type": "integer", "const": 202}, message=TEXT, commandId=TEXT, receipt=TEXT)
 
 _SOURCE: Json = {
-    "type": "string",
-    "maxLength": 200,
+    **schema_of(ENTRY_FIELDS["attribute"]["source"]),
     "pattern": f"^({'|'.join(SOURCES)})(\\..*)?$",
     "description": "Where the value comes from, such as commerce.name; CALLER_PROVIDED does without",
 }
 _SECONDS: Json = {"type": "number", "exclusiveMinimum": 0}
 ATTRIBUTE_POLICY: dict[str, Json] = {
-    "strategy": {"type": "string", "enum": list(STRATEGIES)},
+    "strategy": schema_of(ENTRY_FIELDS["attribute"]["strategy"]),
     "source": _SOURCE,
     "fallback": {"description": "The value when there is no other"},
 }
 TARGET_RESOLUTION: dict[str, Json] = {
-    "criteria": {**listed(CRITERION, _MOST_CRITERIA), "minItems": 1},
-    "fallbacks": {**listed(CRITERION, _MOST_CRITERIA), "description": "Tried when no criterion fits anybody"},
+    "criteria": {**listed(CRITERION, MAX_CRITERIA), "minItems": 1},
+    "fallbacks": {**listed(CRITERION, MAX_CRITERIA), "description": "Tried when no criterion fits anybody"},
 }
 DISPATCH_CONFIGURATION: dict[str, Json] = {
-    "provider": {"type": "string", "enum": list(PROVIDERS)},
-    "url": {"type": "string", "maxLength": 500, "description": "Required by http; no user, query or fragment"},
+    "provider": schema_of(ENTRY_FIELDS["dispatch"]["provider"]),
+    "url": {
+        **schema_of(ENTRY_FIELDS["dispatch"]["url"]),
+        "description": "Required by http; no user, query or fragment",
+    },
     "secret": {**ID, "description": "The name of a secret of the service, never a secret itself"},
     "timeout_seconds": {**_SECONDS, "maximum": MOST_TIMEOUT, "default": 5},
     "backoff_seconds": {**_SECONDS, "maximum": MOST_SECONDS, "default": 30},

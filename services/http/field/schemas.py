@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from domain.limits import MAX_ASSIGNEES, MAX_KEY, MAX_MAPPINGS, MAX_STEPS, Flow, Id, Instant, Person, Title, hints_of
+from domain.workflow import DefineWorkflow, FieldMapping, Step
+from services.bounds import schema_of
 from services.http.field.requests import DERIVED_OF_MASTER, DERIVED_OF_TASK, MOST_REF, MOST_TASKS
 from services.http.field.shapes import CHILD, MASTER, PLAIN, STATUSES
 
@@ -15,13 +18,21 @@ WHOLE: Json = {"type": "integer", "minimum": 0}
 FLAG: Json = {"type": "boolean"}
 TEXT_OR_NULL: Json = {"type": ["string", "null"]}
 TEXTS: Json = {"type": "array", "items": TEXT}
-ID: Json = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
-ID_OR_NULL: Json = {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+ID: Json = schema_of(Id)
 TIME: Json = {"type": "string", "format": "date-time"}
-TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
 _TRUE: Json = {"type": "boolean", "const": True}
 REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
 PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
+
+
+def or_null(schema: Json) -> Json:
+    """Return the schema of what may also be null."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+ID_OR_NULL = or_null(ID)
+# What a caller gives; what is shown was given so, or is the service's own.
+_TITLE, _FLOW_NAME, _TIME, _PERSON = (schema_of(hint) for hint in (Title, Flow, Instant, Person))
 
 
 def made(required: Iterable[str] = (), /, **properties: Json) -> Json:
@@ -38,23 +49,23 @@ def _with_fields(schema: Json, derived: Iterable[str], what: str) -> Json:
     return {
         **schema,
         "additionalProperties": True,
-        "propertyNames": {"not": {"enum": sorted(derived)}},
+        "propertyNames": {"maxLength": MAX_KEY, "not": {"enum": sorted(derived)}},
         "description": what,
     }
 
 
-_PEOPLE_OR_NULL: Json = {"type": ["array", "null"], "items": TEXT, "maxItems": 50, "description": PEOPLE}
+_PEOPLE: Json = {"type": "array", "items": _PERSON, "maxItems": MAX_ASSIGNEES, "description": PEOPLE}
 _NEW: Json = {
-    "assignee": _PEOPLE_OR_NULL,
-    "startTime": TIME_OR_NULL,
-    "endTime": TIME_OR_NULL,
+    "assignee": or_null(_PEOPLE),
+    "startTime": or_null(_TIME),
+    "endTime": or_null(_TIME),
     "hubId": ID_OR_NULL,
-    "title": TEXT_OR_NULL,
+    "title": or_null(_TITLE),
     "createdFrom": {},
 }
 _FLOW: Json = {
-    "flow": {"type": "string", "minLength": 1, "description": "The name of the flow, and the title by default"},
-    "flowId": TEXT_OR_NULL,
+    "flow": {**_FLOW_NAME, "minLength": 1, "description": "The name of the flow, and the title by default"},
+    "flowId": or_null(_FLOW_NAME),
 }
 NEW_CHILD = _with_fields(
     made(**_NEW), DERIVED_OF_TASK | {"flow", "flowId"}, "Any other key is a field of the step's flow"
@@ -64,7 +75,7 @@ NEW_ACTIVITY = _with_fields(
         ("workflowId", "tasks"),
         workflowId=TEXT,
         hubId={**ID_OR_NULL, "description": "Inherited by tasks without one"},
-        title={**TEXT_OR_NULL, "description": "The workflow's name by default"},
+        title={**or_null(_TITLE), "description": "The workflow's name by default"},
         tasks={"type": "array", "items": NEW_CHILD, "description": "One a step, in their order"},
     ),
     DERIVED_OF_MASTER,
@@ -77,18 +88,21 @@ CHANGED_TASK: Json = {
     " own. Null takes away what it stands for. An activity has no assignee, startTime, endTime and status of its own"
     " to change.",
     "properties": {
-        "title": {**TEXT_OR_NULL, "description": "An activity always has one"},
+        "title": {**or_null(_TITLE), "description": "An activity always has one"},
         "hubId": ID_OR_NULL,
-        "startTime": TIME_OR_NULL,
-        "endTime": TIME_OR_NULL,
+        "startTime": or_null(_TIME),
+        "endTime": or_null(_TIME),
         "assignee": {
-            **_PEOPLE_OR_NULL,
+            **or_null(_PEOPLE),
             "description": f"{PEOPLE}. Null or an empty list takes the task from its people",
         },
         "status": {"type": "string", "enum": ["DONE"], "description": "Completes the task"},
     },
     "additionalProperties": True,
-    "propertyNames": {"not": {"enum": sorted((DERIVED_OF_TASK | {"flow", "flowId"}) - {"status"})}},
+    "propertyNames": {
+        "maxLength": MAX_KEY,
+        "not": {"enum": sorted((DERIVED_OF_TASK | {"flow", "flowId"}) - {"status"})},
+    },
 }
 BULK: Json = made(
     ("tasks",),
@@ -206,33 +220,42 @@ RECEIPT = answer_with("data", whole(commandId=TEXT, receipt=TEXT), coded=True)
 
 # Workflows.
 
-_NAME: Json = {"type": "string", "minLength": 2, "maxLength": 100}
+_OF_STEP, _OF_MAPPING = hints_of(Step), hints_of(FieldMapping)
+_NAME: Json = schema_of(hints_of(DefineWorkflow)["name"])
 _MAPPING = whole(
-    step={"type": "integer", "minimum": 0, "maximum": 9, "description": "An earlier step, counted from 0"},
-    fromField={"type": "string", "minLength": 1, "maxLength": 100},
-    toField={"type": "string", "minLength": 1, "maxLength": 100},
+    step={**schema_of(_OF_MAPPING["step"]), "description": "An earlier step, counted from 0"},
+    fromField=schema_of(_OF_MAPPING["from_field"]),
+    toField=schema_of(_OF_MAPPING["to_field"]),
 )
 _STEP: Json = {
-    "name": {"type": "string", "minLength": 1, "maxLength": 100},
-    "flow": TEXT_OR_NULL,
-    "flowId": {**TEXT_OR_NULL, "description": "In one step of the workflow only"},
-    "assignee": {**TEXTS, "description": f"Who has the step's task by default. {PEOPLE}"},
+    "name": schema_of(_OF_STEP["name"]),
+    "flow": or_null(_FLOW_NAME),
+    "flowId": {**or_null(_FLOW_NAME), "description": "In one step of the workflow only"},
+    "assignee": {**_PEOPLE, "description": f"Who has the step's task by default. {PEOPLE}"},
     "statusMapping": {
-        "type": "object",
-        "additionalProperties": TEXT,
+        **schema_of(_OF_STEP["status_mapping"]),
         "description": "Under `DONE` the sub-status of the master once the step is done",
     },
     "fieldMapping": {
         "type": "array",
         "items": _MAPPING,
-        "maxItems": 100,
+        "maxItems": MAX_MAPPINGS,
         "description": "Fields of earlier steps that fill fields of this one, if they are blank by then",
     },
-    "roles": {**TEXTS, "description": "Who has none of these roles may not have the step's task"},
-    "whitelist": {**TEXTS, "description": f"{REFERENCES}; nobody else may have the step's task"},
-    "blacklist": {**TEXTS, "description": f"{REFERENCES}; they may not have the step's task"},
+    "roles": {
+        **schema_of(_OF_STEP["roles"]),
+        "description": "Who has none of these roles may not have the step's task",
+    },
+    "whitelist": {
+        **schema_of(_OF_STEP["whitelist"]),
+        "description": f"{REFERENCES}; nobody else may have the step's task",
+    },
+    "blacklist": {
+        **schema_of(_OF_STEP["blacklist"]),
+        "description": f"{REFERENCES}; they may not have the step's task",
+    },
 }
-_STEPS: Json = {"type": "array", "minItems": 1, "maxItems": 10, "items": made(("name",), **_STEP)}
+_STEPS: Json = {"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": made(("name",), **_STEP)}
 _RULES: Json = {
     "gating": {"type": "string", "enum": ["none", "sequential"]},
     "failure": {"type": "string", "enum": ["wait_all", "fail_fast"]},

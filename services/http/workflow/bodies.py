@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from domain.limits import MAX_ACCOUNT
 from services import messages
 from services.http.endpoints import Call
 from services.http.guard import header
 from services.http.problems import Refused
-
-# An account number as the directory takes it.
-MOST_ACCOUNT = 2**53 - 1
 
 
 async def body_of(call: Call, known: Iterable[str], required: Iterable[str] = ()) -> dict[str, Any]:
@@ -68,8 +66,8 @@ def account_of(body: dict[str, Any]) -> int | None:
     number = body["account_id"]
     # JSON has one kind of number, so 7.0 is as whole as 7.
     whole = isinstance(number, (int, float)) and not isinstance(number, bool) and number == int(number)
-    if not whole or not 1 <= number <= MOST_ACCOUNT:
-        raise Refused("wrong-shape", f"account_id is a whole number from 1 to {MOST_ACCOUNT}", "/account_id")
+    if not whole or not 1 <= number <= MAX_ACCOUNT:
+        raise Refused("wrong-shape", f"account_id is a whole number from 1 to {MAX_ACCOUNT}", "/account_id")
     return int(number)
 
 

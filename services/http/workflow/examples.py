@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain.limits import MAX_ACCOUNT, Comment, Fields
 from projections.query import MOST_ROWS
 from projections.task_pages import MOST_PAGES
+from services.bounds import schema_of
 from services.http.examples import ID, KEY, LOCATION, MIN_POSITION, REFERENCE, REFERENCES, Json, answer, link, parameter
 from services.http.problems import phrase
-from services.http.workflow.bodies import MOST_ACCOUNT
 from services.http.workflow.errors import JSON_API, codes_of
 from services.http.workflow.questions import FILTERS, SORTS
 from services.http.workflow.schemas import ACTIVITY_DOCUMENT, ERRORS, LIST_DOCUMENT, RECEIPT, UNIT_DOCUMENT
@@ -169,8 +170,8 @@ GET: Json = {
         **_errors(400, 404, 422),
     },
 }
-_ACCOUNT: Json = {"type": "integer", "minimum": 1, "maximum": MOST_ACCOUNT, "description": "A member's number"}
-_DATA: Json = {"type": "object", "description": "Any object; its keys are the activity's own"}
+_ACCOUNT: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ACCOUNT, "description": "A member's number"}
+_DATA: Json = {**schema_of(Fields), "description": "Any object; its keys are the activity's own"}
 
 
 def _write(
@@ -257,7 +258,7 @@ ERROR = _write(
     {
         "data": {
             "type": "object",
-            "properties": {"comment": {"type": "string"}},
+            "properties": {"comment": schema_of(Comment)},
             "required": ["comment"],
             "additionalProperties": False,
         }

@@ -39,7 +39,7 @@ from tests.given import NOW
 from tests.projections.recording import recorded
 
 LATER = NOW + timedelta(seconds=500)
-LONG = "Long " * 150
+LONG = "Long " * 58
 MEMBERS = {"ann": 42, "bob": 43, "Zed": 7, "gone": 44}
 EVENTS: list[Any] = [
     *(EntryRegistered("member", member, {"account_id": number}) for member, number in MEMBERS.items()),
@@ -169,7 +169,7 @@ def fits(name: str, operator: str, value: Any, texts: list[str] | None) -> bool:
     text = texts[0]
     if operator in ("match", "prefix", "suffix"):
         return {
-            "match": text.casefold() in (value.casefold()[:500] if name == "name" else value.casefold()),
+            "match": text.casefold() in value.casefold(),
             "prefix": value.startswith(text),
             "suffix": value.endswith(text),
         }[operator]
@@ -177,8 +177,8 @@ def fits(name: str, operator: str, value: Any, texts: list[str] | None) -> bool:
 
 
 def ordered(name: str, value: Any) -> Any:
-    """Return what stands for a value in an order: names have no case there, and end after 500 characters."""
-    text = value.casefold()[:500] if name == "name" else value
+    """Return what stands for a value in an order: names have no case there."""
+    text = value.casefold() if name == "name" else value
     return text.encode() if isinstance(text, str) else text
 
 

@@ -1,0 +1,108 @@
+"""The domain's limits as keywords of JSON Schema, so that a limit stands beside its field's type and nowhere else."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
+
+from domain import COMMANDS, limits
+from domain.limits import INSTANT, Items, Limit, Number, Text
+
+Schema = dict[str, Any]
+
+_TYPES = {str: "string", int: "integer", bool: "boolean"}
+
+
+def bounded(schema: Schema, hint: Any) -> Schema:
+    """Return the schema of a type with the type's limits; a reference to another schema stays as it is."""
+    hint, null = _present(hint)
+    bare, marks = limits.limits_of(hint)
+    made = dict(schema)
+    if null and "anyOf" in made:
+        first, *rest = made["anyOf"]
+        return {**made, "anyOf": [bounded(first, hint), *rest]}
+    origin, inner = get_origin(bare), get_args(bare)
+    if origin in (tuple, list):
+        made["items"] = bounded(made.get("items", {}), inner[0])
+    elif origin is dict and not any(isinstance(mark, limits.Json) for mark in marks):
+        made["additionalProperties"] = bounded(made.get("additionalProperties", {}), inner[1])
+        made["propertyNames"] = _keywords(limits.limits_of(inner[0])[1][0], {})
+    for mark in marks:
+        made |= _keywords(mark, made)
+    return made
+
+
+def _keywords(limit: Limit, schema: Schema) -> Schema:
+    match limit:
+        case Text(least, most, pattern):
+            kept: Schema = {"minLength": least} if least else {}
+            kept["maxLength"] = most
+            if pattern is not None:
+                kept["pattern"] = f"^{pattern}$"
+            return {**kept, "format": "date-time"} if pattern == INSTANT else kept
+        case Number(least, most):
+            return {"minimum": least, "maximum": most}
+        case Items(most, least):
+            of = "Properties" if "propertyNames" in schema else "Items"
+            return {**({f"min{of}": least} if least else {}), f"max{of}": most}
+        case limits.Json(most, keys):
+            said = f"At most {most} bytes as JSON; a key, also further inside, has at most {limits.MAX_KEY} characters"
+            kept = {"maxProperties": keys, "propertyNames": {"maxLength": limits.MAX_KEY}}
+            return {"description": said, **kept}
+
+
+def schema_of(hint: Any) -> Schema:
+    """Return the schema of a plain type: texts, numbers, flags, words, lists, maps, and typed dictionaries.
+
+    Of one that may be None, it is the schema of a value that is there.
+    """
+    hint, _ = _present(hint)
+    bare, _ = limits.limits_of(hint)
+    if bare is Any:
+        return bounded({}, hint)
+    origin = get_origin(bare)
+    if origin is Literal:
+        return {"type": "string", "enum": list(get_args(bare))}
+    if is_typeddict(bare):
+        return {
+            "type": "object",
+            "properties": {name: schema_of(part) for name, part in limits.hints_of(bare).items()},
+        }
+    if origin is dict:
+        inner = get_args(bare)[1]
+        return bounded({"type": "object", "additionalProperties": True if inner is Any else schema_of(inner)}, hint)
+    if origin in (tuple, list):
+        return bounded({"type": "array", "items": schema_of(get_args(bare)[0])}, hint)
+    return bounded({"type": _TYPES[bare]}, hint)
+
+
+def hints_by_class() -> dict[str, dict[str, Any]]:
+    """Return the types of the fields of every class that stands in a command's data, by the class's name."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in COMMANDS.values():
+        _collect(kind, found)
+    return found
+
+
+def _collect(kind: type, found: dict[str, dict[str, Any]]) -> None:
+    if kind.__name__ not in found:
+        found[kind.__name__] = limits.hints_of(kind)
+        for hint in found[kind.__name__].values():
+            for part in _parts(hint):
+                if isinstance(part, type) and is_dataclass(part):
+                    _collect(part, found)
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    yield hint
+    for part in get_args(hint):
+        yield from _parts(part)
+
+
+def _present(hint: Any) -> tuple[Any, bool]:
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint, False
+    (found,) = (part for part in get_args(hint) if part is not type(None))
+    return found, True
