@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-from typing import Any, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -15,15 +15,24 @@ from tests.given import given_commands
 
 
 def example(kind: type) -> Any:
-    """Return a command with something in each field that it must have."""
+    """Return a command with something within its limits in each field that it must have."""
     hints = get_type_hints(kind)
-    values = {"<class 'str'>": "t", "<class 'bool'>": True, "<class 'int'>": 1}
-    given = {
-        field.name: values.get(str(hints[field.name]), {} if "dict" in str(hints[field.name]) else ())
-        for field in fields(kind)
-        if field.default is MISSING and field.default_factory is MISSING
-    }
-    return kind(**given)
+    return kind(
+        **{
+            field.name: _value(hints[field.name])
+            for field in fields(kind)
+            if field.default is MISSING and field.default_factory is MISSING
+        }
+    )
+
+
+def _value(hint: Any) -> Any:
+    if is_dataclass(hint):
+        return example(hint)
+    if get_origin(hint) is tuple:
+        return (_value(get_args(hint)[0]),)
+    simple = {bool: True, int: 1, dict: {}}
+    return simple.get(get_origin(hint) or hint, get_args(hint)[0] if get_origin(hint) is Literal else "tt")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -34,7 +34,7 @@ def incoming(command: Any, command_id: str | None = None, **rest: Any) -> Incomi
     """Return a command as it comes from the wire; its fingerprint is that of its data."""
     name = rest.pop("name", None) or COMMAND_NAMES[type(command)]
     fingerprint = rest.pop("fingerprint", repr(command).encode())
-    return Incoming(TENANT, command_id or f"c{next(_numbers)}", name, command, fingerprint, **rest)
+    return Incoming(TENANT, command_id or f"made-{next(_numbers)}", name, command, fingerprint, **rest)
 
 
 def create(task_id: str | None, command_id: str | None = None, **rest: Any) -> Incoming:
