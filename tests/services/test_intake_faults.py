@@ -60,10 +60,10 @@ async def test_whatever_reading_a_message_raises_it_is_a_dead_letter(
 ) -> None:
     parse_data = messages.parse_data
 
-    def failing(name: str, body: bytes) -> Any:
+    def failing(name: str, body: bytes, *rest: Any) -> Any:
         if b"boom" in body:
             raise error
-        return parse_data(name, body)
+        return parse_data(name, body, *rest)
 
     monkeypatch.setattr(messages, "parse_data", failing)
     async with working(migrated_url, amqp_url), Client(amqp_url) as client:
@@ -81,7 +81,7 @@ async def test_what_somebody_may_not_send_is_never_parsed(
     migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[bytes] = []
-    monkeypatch.setattr(messages, "parse_data", lambda name, body: parsed.append(body))
+    monkeypatch.setattr(messages, "parse_data", lambda name, body, *rest: parsed.append(body))
     async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
         object.__setattr__(consumer._buffer, "_settings", _nobody_may(consumer._buffer._settings))
         refused = await client.ask(TASK, b'{"fields": {"a": 1e999, "a": 1}}')
