@@ -167,6 +167,8 @@ class Ours(Contender):
             _demand(_number(conn, "SELECT count(*) FROM history") == stored, "the history is not the log")
             halted = _number(conn, "SELECT count(*) FROM followers WHERE halted_at IS NOT NULL")
             _demand(halted == 0, f"{halted} followers are halted")
+            held = _number(conn, "SELECT count(*) FROM held_entities")
+            _demand(held == 0, f"{held} entities are held back")
         return int(stored)
 
     def opening(self) -> list[bytes]:

@@ -74,10 +74,11 @@ def shared() -> Json:
     found["Explanation"] = _explanation()
     found["Readiness"] = {
         "type": "object",
-        "required": ["status", "not_ready"],
+        "required": ["status", "not_ready", "degraded"],
         "properties": {
-            "status": {"type": "string", "enum": ["ready", "not ready"]},
+            "status": {"type": "string", "enum": ["ready", "degraded", "not ready"]},
             "not_ready": {"type": "array", "items": _TEXT, "description": "the parts that are missing"},
+            "degraded": {"type": "array", "items": _TEXT, "description": "the followers that hold something back"},
         },
         "additionalProperties": {**_OPEN, "description": "a part, by its name"},
     }

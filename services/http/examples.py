@@ -201,8 +201,14 @@ GET_EVENTS: Json = {
     },
 }
 
-_READY = {"status": "ready", "not_ready": [], "database": {"ready": True}}
-_NOT_READY = {"status": "not ready", "not_ready": ["broker"], "database": {"ready": True}, "broker": {"ready": False}}
+_READY = {"status": "ready", "not_ready": [], "degraded": [], "database": {"ready": True}}
+_NOT_READY = {
+    "status": "not ready",
+    "not_ready": ["broker"],
+    "degraded": [],
+    "database": {"ready": True},
+    "broker": {"ready": False},
+}
 OPERATIONS: dict[str, Json] = {
     "/livez": {
         "operation_id": "livez",

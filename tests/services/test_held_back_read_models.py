@@ -296,7 +296,7 @@ def test_tables_of_a_new_version_serve_with_what_they_must_hold_back(migrated_ur
     drain(conn, ServingFollower(tasks))
     newer: Any = SimpleNamespace(
         **{name: getattr(tasks, name) for name in ("NAME", "INDEXES", "VIEWS", "EVENTS", "projection")},
-        VERSION=3,
+        VERSION=tasks.VERSION + 1,
         TABLES=tasks.TABLES.replace("PRIMARY KEY", "CHECK (id <> 't1'), PRIMARY KEY"),
     )
     building = BuildingFollower(newer, projections.begin_build(conn, newer))
@@ -305,7 +305,7 @@ def test_tables_of_a_new_version_serve_with_what_they_must_hold_back(migrated_ur
     assert list(held(migrated_url, "tasks")) == ["acme/task-t1"]
     assert {name for (name,) in conn.execute("SELECT id FROM tasks")} == {"t2", "n0"}
     # The row of the tables before is gone, and what it held back with it.
-    assert conn.execute("SELECT DISTINCT follower FROM held_entities").fetchall() == [("tasks_v3",)]
+    assert conn.execute("SELECT DISTINCT follower FROM held_entities").fetchall() == [(f"tasks_v{newer.VERSION}",)]
 
 
 def test_rows_that_an_index_cannot_take_are_held_back_by_a_rebuild_too(
@@ -339,14 +339,16 @@ def test_an_event_that_fails_in_the_last_steps_before_a_switch_is_held_back_then
     assert building.step(conn) is Step.WORKED
     assert building.step(conn) is Step.WORKED  # the indexes
     refuse(conn, tasks, projections.suffix(tasks))
-    refuse(conn, tasks, "v2r2")
+    refuse(conn, tasks, f"{projections.suffix(tasks)}r2")
     store(conn, later("acme"))
     drain(conn, serving)
     assert not building._switch(conn)
     drain(conn, building)
     assert building.stopped.is_set()
     assert list(held(migrated_url, "tasks")) == ["acme/task-t1"]
-    assert conn.execute("SELECT serving FROM read_models WHERE name = 'tasks'").fetchall() == [("v2r2",)]
+    assert conn.execute("SELECT serving FROM read_models WHERE name = 'tasks'").fetchall() == [
+        (f"{projections.suffix(tasks)}r2",)
+    ]
 
 
 # The roll-up.

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import tasks
+import projections
+from projections import follower_name, tasks
 from services.outlets import projections as outlet
 from services.store.follower import Follower, Step
 from tests.projections.recording import recorded, store
@@ -39,7 +40,7 @@ def held_back(migrated_url: str) -> str:
             raise ValueError("too large")
 
     with psycopg.connect(migrated_url, autocommit=True) as conn:
-        refuse(conn, tasks, "v2")
+        refuse(conn, tasks, projections.suffix(tasks))
         store(conn, recorded([*SCENE, *LATER]))
         for follower in [*outlet.followers(migrated_url), Follower("relay", relay)]:
             follower.enlist(conn)
@@ -64,10 +65,12 @@ def test_what_is_held_back_is_shown_with_its_error(held_back: str) -> None:
 def test_it_is_tried_again_on_demand_by_whoever_runs(held_back: str) -> None:
     with psycopg.connect(held_back, autocommit=True) as conn:
         assert run(held_back, "retry", "nothing", code=1).startswith("followers are ")
-        follower = next(each for each in outlet.followers(held_back) if each.name == "tasks_v2")
+        follower = next(
+            each for each in outlet.followers(held_back) if each.name == follower_name(tasks, projections.suffix(tasks))
+        )
         while follower.step(conn) is Step.WORKED:
             pass
-        mend(conn, tasks, "v2")
+        mend(conn, tasks, projections.suffix(tasks))
         assert follower.step(conn) is Step.IDLE
         assert documents(run(held_back, "retry", "tasks", "--json")) == [{"name": "tasks", "entities": 1}]
         while follower.step(conn) is Step.WORKED:

@@ -85,20 +85,21 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
 
 
 async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrated_url: str) -> None:
+    name = projections.follower_name(projections.tasks, projections.suffix(projections.tasks))
     async with opened(migrated_url) as house:
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             for number, entity in enumerate(("secret/task-a", "secret/task-b")):
                 conn.execute(
                     "INSERT INTO held_entities (follower, entity, position, error, since, retry_at)"
-                    " VALUES ('tasks_v2', %s, %s, %s, %s, now())",
-                    (entity, 7 + number, f"Error{number}: the inside", f"2025-10-31T08:00:0{number}Z"),
+                    " VALUES (%s, %s, %s, %s, %s, now())",
+                    (name, entity, 7 + number, f"Error{number}: the inside", f"2025-10-31T08:00:0{number}Z"),
                 )
-            conn.execute("UPDATE followers SET held = held + 1 WHERE name = 'tasks_v2'")
+            conn.execute("UPDATE followers SET held = held + 1 WHERE name = %s", (name,))
         response = await house.client.get("/readyz")
         body = response.json()
         assert response.status_code == 200
-        assert (body["status"], body["not_ready"], body["degraded"]) == ("degraded", [], ["tasks_v2"])
-        part = body["followers"]["tasks_v2"]
+        assert (body["status"], body["not_ready"], body["degraded"]) == ("degraded", [], [name])
+        part = body["followers"][name]
         held_back = {"entities": 2, "since": "2025-10-31T08:00:00Z", "position": 7, "error": "Error0"}
         assert (part["ready"], part["held_back"]) == (True, held_back)
         assert "held_back" not in body["followers"]["history_v1"]
@@ -106,7 +107,7 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
         assert "the inside" not in response.text
         assert "secret" not in response.text
         figures = (await house.client.get("/metrics")).text
-        assert 'foldwork_follower_held_back{follower="tasks_v2"} 2.0' in figures
+        assert f'foldwork_follower_held_back{{follower="{name}"}} 2.0' in figures
         assert 'foldwork_follower_held_back{follower="history_v1"} 0.0' in figures
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             conn.execute("DELETE FROM held_entities")
@@ -117,7 +118,7 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
 
         await eventually_async(ready, 5)
         figures = (await house.client.get("/metrics")).text
-        assert 'foldwork_follower_held_back{follower="tasks_v2"} 0.0' in figures
+        assert f'foldwork_follower_held_back{{follower="{name}"}} 0.0' in figures
 
 
 async def test_a_database_without_tables(database_url: str) -> None:
