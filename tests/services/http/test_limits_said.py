@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from domain.limits import MAX_FIELDS_BYTES
-from tests.services.http.house import House, field_failure, opened, problem
+from domain.task import TaskCreated
+from services.store import codec
+from services.store.event_store import NewEvent, append_in
+from tests.services.http.house import NOW, House, field_failure, opened, problem
 
 LARGE = {"a": "x" * MAX_FIELDS_BYTES}
 
@@ -83,8 +87,12 @@ async def test_the_workflow_dialect(house: House) -> None:
 
 async def test_a_page_shows_what_was_stored_before_there_were_limits(house: House) -> None:
     """What a list of people names is asked of the directory only if it can be there."""
-    house.command("task.create", {"id": "t", "whitelist": ["x" * 254]})
-    for path in ("/api/v3/workflow/activities", "/api/v3/workflow/activities/t"):
+    with psycopg.connect(house.url) as conn:
+        created = TaskCreated("t", "x" * 1001, whitelist=("x" * 1001, "ann@example.com"), roles=("x" * 1001,))
+        metadata = codec.Metadata("e", "c", "c", "c", "system", NOW)
+        append_in(conn, [NewEvent("acme/task-t", 1, "task.created", created, metadata)])
+    house.sender.follow()
+    for path in ("/api/v3/workflow/activities", "/api/v3/workflow/activities/t", "/api/activities/t", "/api/v3/task/t"):
         assert (await house.get(path)).status_code == 200
     found = await house.get("/api/v3/workflow/activities", params={"filter[created_at__lt]": "2025-10-31T24:00:00Z"})
     assert found.status_code == 422

@@ -15,11 +15,12 @@ Command = tuple[str, dict[str, Any]]
 
 # What others refer to.
 PROJECT, COMMERCE, ROUTE, OPERATOR, CHANNEL = map(identifier, ("project", "commerce", "route", "operator", "channel"))
+USER = identifier("user")
 MEMBERS = [identifier(f"member-{number}") for number in range(MAX_LISTED)]
 PERSON = wide(248, "person") + "@x.vn"[:5] + "n"
 ENTRIES: list[Command] = [
     ("directory.register", {"kind": "project", "id": PROJECT, "fields": {}}),
-    ("directory.register", {"kind": "commerce", "id": COMMERCE, "fields": {"users": [{"id": "u", "role": "clerk"}]}}),
+    ("directory.register", {"kind": "commerce", "id": COMMERCE, "fields": {"users": [{"id": USER, "role": "clerk"}]}}),
     ("directory.register", {"kind": "route", "id": ROUTE, "fields": {}}),
     ("directory.register", {"kind": "operator", "id": OPERATOR, "fields": {}}),
     ("directory.register", {"kind": "policy", "id": "channels", "fields": {"value": ["SMS", CHANNEL]}}),
@@ -40,6 +41,7 @@ KNOWN: dict[str, Any] = {
     "whitelist": PERSON,
     "blacklist": PERSON,
     "member": PERSON,
+    "user": USER,
 }
 
 
@@ -96,7 +98,7 @@ SCENES: dict[str, Callable[[str], tuple[list[Command], dict[str, Any]]]] = {
     "task.report-dispatch": lambda own: (out(own), {"id": own, "attempt": 1, "succeeded": False}),
     "task.submit-result": lambda own: ([task(own)], {"id": own, "result": "COMPLETED"}),
     "task.retry-resolution": lambda own: ([unresolved(own)], {"id": own}),
-    "task.resolve-target": lambda own: ([unresolved(own)], {"id": own, "target": "t1", "user": "u"}),
+    "task.resolve-target": lambda own: ([unresolved(own)], {"id": own, "target": "t1", "user": USER}),
     "task.wake": lambda own: ([task(own)], {"id": own, "kind": "overdue", "due": "x"}),
     "tracker.pause": lambda own: (running(own), {"member": email(own)}),
     "tracker.resume": lambda own: ([*running(own), ("tracker.pause", {"member": own})], {"member": email(own)}),
