@@ -8,7 +8,8 @@ from typing import Any
 
 
 class _LeftOut(Enum):
-    LEFT_OUT = "left out"
+    # A value that no JSON can hold, so that it is never sent by mistake.
+    LEFT_OUT = object()
 
 
 # The value of a field that a change leaves out, which stays as it is; null takes it away.

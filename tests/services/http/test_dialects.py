@@ -108,7 +108,7 @@ def moves(name: str) -> list[Move]:
 
     people = [(f"{who}@example.com", f"account:{number}", number) for who, number in PEOPLE.items()]
     results: list[Any] = ["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED"]
-    values: list[dict[str, Any]] = [{}, {"a": 1}, {"a": "x", "b": [1]}]
+    values: list[dict[str, Any]] = [{}, {"a": 1}, {"a": "x", "b": [1]}, {"a": None}]
     return [
         *(
             at("PATCH", "/assign", {"account_id": number, "start_working": go}, AssignTask(name, (account,), go))
@@ -132,12 +132,14 @@ def moves(name: str) -> list[Move]:
         *(put(value, fields=value) for value in values),
         *(put({"assignee": [email]}, assignees=(email,)) for email, *_ in people),
         put({"assignee": []}, assignees=()),
+        put({"assignee": None, "title": None, "endTime": None}, assignees=None, title=None, end=None),
+        put({"title": "Else", "endTime": "2030-01-01T00:00:00Z"}, title="Else", end="2030-01-01T00:00:00Z"),
         put({"status": "DONE"}, complete=True),
         *(put({"status": "DONE", "assignee": [email]}, complete=True, assignees=(email,)) for email, *_ in people),
         sent("PATCH", f"/{name}/cancel", CancelTask(name)),
         sent("POST", f"/tasks/{name}/dispatch", DispatchTask(name)),
         sent("PATCH", f"/{name}/retry-resolution", RetryResolution(name)),
-        sent("PATCH", f"/{name}/target-users/t1/resolve", ResolveTarget(name, "t1", "u1"), {"user_id": "u1"}),
+        sent("PATCH", f"/{name}/target-users/t1/resolve", ResolveTarget(name, "t1", "u2"), {"user_id": "u2"}),
         *(
             Move(
                 "POST",

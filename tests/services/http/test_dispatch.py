@@ -324,11 +324,13 @@ async def test_naming_a_target(house: House) -> None:
         failure(await _patch(house, failed, body), 400)
     for target in ("nobody", "%00", "%ff", "x" * 200):
         assert failure(await _patch(house, path.format(target), {"user_id": "u"}), 400 if target == "%00" else 404)
-    shown = await _patch(house, failed, {"user_id": "u-new"})
+    # Whom the shop does not have nobody can name; who is there need not fit what was asked for.
+    assert failure(await _patch(house, failed, {"user_id": "u-new"}), 404).endswith("(/user_id)")
+    shown = await _patch(house, failed, {"user_id": "u-owner"})
     assert (shown.status_code, shown.json()["status"]) == (200, "READY")
     named = {target["id"]: target for target in await _read(house, "a", "/target-users")}[found["FAILED"]["id"]]
-    assert (named["status"], named["userId"], named["reason"]) == ("RESOLVED", "u-new", None)
-    failure(await _patch(house, failed, {"user_id": "u-new"}), 400)
+    assert (named["status"], named["userId"], named["reason"]) == ("RESOLVED", "u-owner", None)
+    failure(await _patch(house, failed, {"user_id": "u-owner"}), 400)
 
 
 async def test_dispatching(house: House) -> None:

@@ -51,7 +51,9 @@ CASES = [
     Case("GET", f"{A}/{{id}}/status-events", "VIEW_ACTIVITIES", "lost"),
     Case("PATCH", f"{A}/{{id}}/cancel", "CANCEL_ACTIVITY", "a", {"reason": "closed"}),
     Case("PATCH", f"{A}/{{id}}/retry-resolution", "DISPATCH_ACTIVITY", "lost"),
-    Case("PATCH", f"{A}/{{id}}/target-users/{{target_id}}/resolve", "DISPATCH_ACTIVITY", "lost", {"user_id": "u"}),
+    Case(
+        "PATCH", f"{A}/{{id}}/target-users/{{target_id}}/resolve", "DISPATCH_ACTIVITY", "lost", {"user_id": "u-owner"}
+    ),
     Case("POST", f"{A}/tasks/{{id}}/dispatch", "DISPATCH_ACTIVITY", "a", status=204),
     Case("POST", "/api/activity-results/tasks", "CREATE_ACTIVITY", body=RESULT, status=201),
     *(

@@ -209,7 +209,7 @@ async def test_every_attempt_is_told_with_what_went_wrong(house: House) -> None:
 
 async def test_resolutions_and_results_are_told(house: House) -> None:
     unresolved(house, "a")
-    house.command("task.resolve-target", {"id": "a", "target": "t1", "user": "u"})
+    house.command("task.resolve-target", {"id": "a", "target": "t1", "user": "u-owner"})
     house.command("task.submit-result", {"id": "a", "result": "COMPLETED"})
     house.command(
         "task.submit-result", {"id": "a", "result": "NOT_EXECUTED", "hard_override": True, "comment": "closed"}
