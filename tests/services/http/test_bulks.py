@@ -288,6 +288,21 @@ async def test_under_one_key_a_bulk_takes_effect_once_however_it_is_sent(house: 
     assert _made(house, kind) == 40
 
 
+@of_each
+async def test_the_key_of_a_bulk_is_its_askers(house: House, kind: Kind) -> None:
+    """Another actor's parts under the same key are other commands, not repetitions that are answered."""
+    headers = {"Idempotency-Key": "k1"}
+    assert (await kind.post(house, 3, headers=headers, waited=True)).json()[kind.done] == 3
+    fields = {"projects": {"p1": {"is_manager": True}}}
+    house.command("directory.register", {"kind": "member", "id": "bob", "fields": fields})
+    made = _made(house, kind)
+    theirs = await kind.post(house, 3, house.key("acme", "bob"), headers=headers, waited=True)
+    assert theirs.json()[kind.done] == 0
+    shown = await _done(house, (await kind.post(house, 3, house.key("acme", "bob"), headers=headers)).json()["receipt"])
+    assert [item["error"]["code"] for item in shown["items"]] == ["idempotency-conflict"] * 3
+    assert _made(house, kind) == made
+
+
 async def test_too_many_that_wait_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk_sender, "MAX_OF_TENANT", 2)
     house.sender.unreachable = True
