@@ -28,7 +28,10 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class DispatchPlan:
-    """Over which channel a task goes out, when and why. Without `criteria` those of the tenant's targeting hold."""
+    """Over which channel a task goes out, and when. Without `criteria` those of the tenant's targeting hold.
+
+    `reason` is another name for the task's title in a command; it is stored as that title, and not here.
+    """
 
     channel: str
     reason: str | None = None
@@ -39,6 +42,11 @@ class DispatchPlan:
     assignment_reason: str | None = None
     criteria: tuple[Criterion, ...] | None = None
     attribute_keys: tuple[str, ...] = ()
+
+
+def reason_of(title: str | None, stored: str | None) -> str | None:
+    """Return why a task goes out: its title; only a task from before that was so has a stored reason instead."""
+    return stored if title is None else title
 
 
 @dataclass(frozen=True, slots=True)

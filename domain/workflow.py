@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from domain.decider import Claim, Context, Decider, Decision, changes, checked_id, own_id
-from domain.directory import People, actor_kind, known
+from domain.directory import Eligibility, People, actor_kind, known
 from domain.errors import Rejected
 from domain.lifecycle import permit
+from domain.task.creation import MOST_ASSIGNEES, resolved_assignees
 
 Gating = Literal["none", "sequential"]
 Failure = Literal["wait_all", "fail_fast"]
@@ -127,7 +128,7 @@ def _define(command: DefineWorkflow, context: Context) -> Decision:
         known(context, "project", command.project, "/project")
     name = _free_name(command.name, workflow_id, context)
     people = People(context)
-    steps = _checked_steps(command.steps, people)
+    steps = _checked_steps(command.steps, command.project, people)
     event = WorkflowDefined(workflow_id, name, steps, command.gating, command.failure, command.project)
     events = (*people.events, (context.stream("workflow", workflow_id), event))
     return Decision(events, {**people.claims, _name_claim(name): workflow_id})
@@ -143,7 +144,7 @@ def _change(command: ChangeWorkflow, context: Context) -> Decision:
     if command.steps is not None:
         if len(command.steps) != len(present.steps):
             raise Rejected("step-count-fixed", f"the workflow has {len(present.steps)} steps for good", "/steps")
-        wanted["steps"] = stored_steps(_checked_steps(command.steps, people))
+        wanted["steps"] = stored_steps(_checked_steps(command.steps, present.project, people))
     if command.gating is not None:
         wanted["gating"] = command.gating
     if command.failure is not None:
@@ -194,12 +195,18 @@ def _free_name(name: str, workflow_id: str, context: Context) -> str:
     return name
 
 
-def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
+def step_rule(step: Step, project: str | None) -> Eligibility:
+    """Return who may have a step's task."""
+    return Eligibility(project, step.roles, step.whitelist, step.blacklist)
+
+
+def _checked_steps(steps: tuple[Step, ...], project: str | None, people: People) -> tuple[Step, ...]:
+    """Return the steps as they are stored; what is accepted here, a creation from them must not refuse."""
     if not 1 <= len(steps) <= MOST_STEPS:
         raise Rejected("invalid", f"a workflow has 1 to {MOST_STEPS} steps", "/steps")
     seen: set[str] = set()
     checked = []
-    people.load(reference for step in steps for reference in step.assignees)
+    people.load(reference for step in steps for reference in step.assignees[:MOST_ASSIGNEES])
     for index, step in enumerate(steps):
         if not 1 <= len(step.name) <= 100:
             raise Rejected("invalid", "a step's name has 1 to 100 characters", f"/steps/{index}/name")
@@ -208,7 +215,9 @@ def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
             seen.add(step.flow_id)
         _check_mapping(step, index)
-        members = people.resolve(step.assignees, f"/steps/{index}/assignees")
+        members = resolved_assignees(
+            step.assignees, people, step_rule(step, project), people.context, f"/steps/{index}/assignees"
+        )
         checked.append(replace(step, assignees=members))
     return tuple(checked)
 

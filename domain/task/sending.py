@@ -88,6 +88,15 @@ def demand_plan(plan: DispatchPlan, attributes: Sequence[Attribute], context: Co
             )
 
 
+def titled(title: str | None, plan: DispatchPlan | None, pointer: str) -> tuple[str | None, DispatchPlan | None]:
+    """Return a new task's title and its plan without the reason, which is the title; refuses two different ones."""
+    if plan is None or plan.reason is None:
+        return title, plan
+    if title not in (None, plan.reason):
+        raise Rejected("invalid", "the reason of a plan is the task's title, and this task has another", pointer)
+    return plan.reason, replace(plan, reason=None)
+
+
 def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Context) -> list[Any]:
     """Return what follows a task's creation: its targets and attributes, and when it goes out."""
     events: list[Any] = []

@@ -108,7 +108,7 @@ CONTRACT: dict[str, set[str]] = {
     "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible"},
     "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled"},
     "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
-    "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken"},
+    "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken", "not-eligible"},
     "workflow.change": {
         DONE,
         IGNORED,
@@ -116,6 +116,7 @@ CONTRACT: dict[str, set[str]] = {
         "not-found",
         "forbidden",
         "name-taken",
+        "not-eligible",
         "step-count-fixed",
         "retired",
     },

@@ -20,6 +20,7 @@ _STATUS: Mapping[str, int] = {
 }
 # Where the command's data has a value, the dialect's request has it under another name.
 _NAMES: Mapping[str, str] = {
+    "title": "reason",
     "commerce": "commerce_id",
     "route": "assigned_route_id",
     "operator": "assigned_operator_id",
