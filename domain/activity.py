@@ -21,7 +21,7 @@ from domain.decider import (
     own_id,
     streams_of_id,
 )
-from domain.directory import Eligibility, actor_kind, known_hub
+from domain.directory import actor_kind, known_hub
 from domain.errors import Rejected
 from domain.left_out import left_out
 from domain.lifecycle import FAILED, TERMINAL, permit
@@ -33,7 +33,7 @@ from domain.task.commands import Assignees, Attributes
 from domain.task.creation import assignees_of, demand_references, new_task
 from domain.task.decide import changed_fields
 from domain.task.ending import canceled
-from domain.workflow import Step, Workflow
+from domain.workflow import Step, Workflow, step_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,15 @@ class CancelActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One of a step's default people who could not have its task any more, and why."""
+
+    step: int
+    member: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActivityCreated:
     """`children` are the tasks' ids in the order of `steps`; both never change."""
 
@@ -99,6 +108,7 @@ class ActivityCreated:
     hub: str | None = None
     project: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,11 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     if command.hub is not None:
         known_hub(context, command.hub, "/hub")
     title = command.title if command.title is not None else workflow.name
+    people = People(context)
+    pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
+    wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
+    people.load(reference for references in wanted for reference in references)
+    sending.load(command.tasks, context)
     created = ActivityCreated(
         activity_id,
         title,
@@ -179,12 +194,8 @@ def _create(command: CreateActivity, context: Context) -> Decision:
         command.hub,
         workflow.project,
         command.fields,
+        tuple(_left_out(pairs, workflow.project, context)),
     )
-    people = People(context)
-    pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
-    wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
-    people.load(reference for references in wanted for reference in references)
-    sending.load(command.tasks, context)
     events: list[tuple[str, Any]] = [(context.stream("activity", activity_id), created)]
     for index, (task, step) in enumerate(pairs):
         events += _child(index, task, step, created, people, context)
@@ -192,6 +203,17 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     if context.holder("workflow-use", workflow.id) is None:
         claims[Claim("workflow-use", workflow.id)] = activity_id
     return Decision((*people.events, *events), claims)
+
+
+def _left_out(pairs: Iterable[tuple[NewTask, Step]], project: str | None, context: Context) -> Iterable[LeftOut]:
+    """Find the default people who cannot have their step's task by now."""
+    for index, (task, step) in enumerate(pairs):
+        for member in step.assignees if task.assignees is None else ():
+            entry = context.state("member", member)
+            gone = entry is None or entry.retired
+            reason = "was retired" if gone else step_rule(step, project).refuses(member, entry)
+            if reason is not None:
+                yield LeftOut(index, member, reason)
 
 
 def _child_ids(tasks: Iterable[NewTask], brought: dict[str, str], context: Context) -> tuple[str, ...]:
@@ -216,14 +238,17 @@ def _child(
     if task.hub is not None:
         known_hub(context, task.hub, f"{pointer}/hub")
     demand_references(task, context, pointer)
-    rule = Eligibility(activity.project, step.roles, step.whitelist, step.blacklist)
-    wanted = step.assignees if task.assignees is None else task.assignees
+    rule = step_rule(step, activity.project)
+    gone = {each.member for each in activity.left_out if each.step == index}
+    defaults = tuple(member for member in step.assignees if member not in gone)
+    wanted = defaults if task.assignees is None else task.assignees
     operator = task.operator if task.assignees is None else None
     assignees = assignees_of(wanted, operator, people, rule, context, pointer)
     child = activity.children[index]
+    title, plan = sending.titled(task.title, task.plan, f"{pointer}/plan/reason")
     created = TaskCreated(
         id=child,
-        title=task.title if task.title is not None else step.name,
+        title=title if title is not None else step.name,
         activity_id=activity.id,
         step=index,
         flow=step.flow,
@@ -242,7 +267,7 @@ def _child(
         after=activity.children[:index] if activity.gating == "sequential" else (),
         workflow_id=activity.workflow_id,
         feeds=_feeds(index, activity),
-        plan=task.plan,
+        plan=plan,
     )
     stream = context.stream("task", child)
     for event in new_task(created, assignees, task.attributes, context, pointer):

@@ -30,7 +30,10 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class DispatchPlan:
-    """Over which channel a task goes out, when and why. Without `criteria` those of the tenant's targeting hold."""
+    """Over which channel a task goes out, and when. Without `criteria` those of the tenant's targeting hold.
+
+    `reason` is another name for the task's title in a command; it is stored as that title, and not here.
+    """
 
     channel: Channel
     reason: Title | None = None
@@ -41,6 +44,11 @@ class DispatchPlan:
     assignment_reason: Comment | None = None
     criteria: Annotated[tuple[Criterion, ...], Items(MAX_KEYS)] | None = None
     attribute_keys: Annotated[tuple[Id, ...], Items(MAX_KEYS)] = ()
+
+
+def reason_of(title: str | None, stored: str | None) -> str | None:
+    """Return why a task goes out: its title; only a task from before that was so has a stored reason instead."""
+    return stored if title is None else title
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from domain.compare import name_key, text_key
 from domain.decider import Claim, Context, Decider, Decision, changes, given, own_id
-from domain.directory import actor_kind, known
+from domain.directory import Eligibility, actor_kind, known
 from domain.errors import Rejected
 from domain.left_out import left_out
 from domain.lifecycle import permit
@@ -25,7 +25,7 @@ from domain.limits import (
     StepName,
     WorkflowName,
 )
-from domain.people import People
+from domain.people import People, demand_eligible
 from domain.task.commands import Assignees, Listed, Roles
 
 Gating = Literal["none", "sequential"]
@@ -145,7 +145,7 @@ def _define(command: DefineWorkflow, context: Context) -> Decision:
         known(context, "project", command.project, "/project")
     _demand_free_name(command.name, workflow_id, context)
     people = People(context)
-    steps = _checked_steps(command.steps, people)
+    steps = _checked_steps(command.steps, command.project, people)
     event = WorkflowDefined(workflow_id, command.name, steps, command.gating, command.failure, command.project)
     events = (*people.events, (context.stream("workflow", workflow_id), event))
     return Decision(events, {**people.claims, _name_claim(command.name): workflow_id})
@@ -161,7 +161,7 @@ def _change(command: ChangeWorkflow, context: Context) -> Decision:
     if "steps" in wanted:
         if len(command.steps) != len(present.steps):
             raise Rejected("step-count-fixed", f"the workflow has {len(present.steps)} steps for good", "/steps")
-        wanted["steps"] = stored_steps(_checked_steps(command.steps, people))
+        wanted["steps"] = stored_steps(_checked_steps(command.steps, present.project, people))
     before = {
         "name": present.name,
         "steps": stored_steps(present.steps),
@@ -207,7 +207,13 @@ def _demand_free_name(name: str, workflow_id: str, context: Context) -> None:
         raise Rejected("name-taken", f"another workflow is named {name}", "/name")
 
 
-def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
+def step_rule(step: Step, project: str | None) -> Eligibility:
+    """Return who may have a step's task."""
+    return Eligibility(project, step.roles, step.whitelist, step.blacklist)
+
+
+def _checked_steps(steps: tuple[Step, ...], project: str | None, people: People) -> tuple[Step, ...]:
+    """Return the steps as they are stored; what is accepted here, a creation from them must not refuse."""
     seen: set[str] = set()
     checked = []
     people.load(who for step in steps for who in (*step.assignees, *step.whitelist, *step.blacklist))
@@ -217,18 +223,21 @@ def _checked_steps(steps: tuple[Step, ...], people: People) -> tuple[Step, ...]:
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
             seen.add(text_key(step.flow_id))
         _check_mapping(step, index)
-        checked.append(_with_members(step, people, f"/steps/{index}"))
+        checked.append(_with_members(step, project, people, f"/steps/{index}"))
     return tuple(checked)
 
 
-def _with_members(step: Step, people: People, pointer: str) -> Step:
+def _with_members(step: Step, project: str | None, people: People, pointer: str) -> Step:
     """Return the step with member ids in place of references; its default people may be new, those it lists not."""
-    return replace(
+    members = people.resolve(step.assignees, f"{pointer}/assignees")
+    found = replace(
         step,
-        assignees=people.resolve(step.assignees, f"{pointer}/assignees"),
+        assignees=members,
         whitelist=people.listed(step.whitelist, f"{pointer}/whitelist"),
         blacklist=people.listed(step.blacklist, f"{pointer}/blacklist"),
     )
+    demand_eligible(people.context, people, members, step_rule(found, project), f"{pointer}/assignees")
+    return found
 
 
 def _check_mapping(step: Step, index: int) -> None:

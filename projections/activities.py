@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsChanged
+from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsChanged, LeftOut
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
@@ -92,6 +92,7 @@ class Activity(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     overdue: bool = False
     canceled: bool = False
     reason: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
     sub_status: str | None = None
     current_step: int | None = None
     progress: dict[str, int] = msgspec.field(default_factory=dict)
@@ -157,6 +158,7 @@ def _new(created: ActivityCreated, actor: str, at: str) -> Activity:
         hub=created.hub,
         project=created.project,
         fields=created.fields,
+        left_out=created.left_out,
         children=placeholders(created.children, [step.status_mapping.get("DONE") for step in created.steps], at),
         created_at=at,
         created_by=actor,
@@ -281,10 +283,10 @@ def render_from_events(
 def explain(row: Sequence[Any]) -> dict[str, Any]:
     """Return why the activity has its status: the rule, each child's part in it, and how far the row has read."""
     activity = _decode(row[0])
-    own = ("id", "status", "rule", "failure", "canceled", "progress", "position")
+    own = ("id", "status", "rule", "failure", "canceled", "progress", "left_out", "position")
     parts = ("id", "step", "status", "assignees", "resolution", "dispatch", "position")
     return {
-        **{name: getattr(activity, name) for name in own},
+        **{name: msgspec.to_builtins(getattr(activity, name)) for name in own},
         "rule_text": RULES[activity.rule],
         "children": [
             {**{name: getattr(child, name) for name in parts}, "decides": decides(activity.rule, as_rollup(child))}

@@ -40,9 +40,10 @@ def create(command: CreateTask, context: Context) -> Decision:
     people = People(context)
     rule = _eligibility(command, people)
     assignees = assignees_of(command.assignees, command.operator, people, rule, context, "")
+    title, plan = sending.titled(command.title, command.plan, "/plan/reason")
     created = TaskCreated(
         id=task_id,
-        title=command.title,
+        title=title,
         flow=command.flow,
         flow_id=command.flow_id,
         fields=command.fields,
@@ -56,7 +57,7 @@ def create(command: CreateTask, context: Context) -> Decision:
         roles=command.roles,
         whitelist=rule.whitelist,
         blacklist=rule.blacklist,
-        plan=command.plan,
+        plan=plan,
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -86,6 +87,15 @@ def demand_plan(plan: DispatchPlan, attributes: Sequence[Attribute], context: Co
             instant(getattr(plan, name), f"{pointer}/{name}")
     for index, criterion in enumerate(plan.criteria or ()):
         configuration.check_criterion(criterion.type, criterion.role, f"{pointer}/criteria/{index}")
+
+
+def titled(title: str | None, plan: DispatchPlan | None, pointer: str) -> tuple[str | None, DispatchPlan | None]:
+    """Return a new task's title and its plan without the reason, which is the title; refuses two different ones."""
+    if plan is None or plan.reason is None:
+        return title, plan
+    if title not in (None, plan.reason):
+        raise Rejected("invalid", "the reason of a plan is the task's title, and this task has another", pointer)
+    return plan.reason, replace(plan, reason=None)
 
 
 def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Context, pointer: str) -> list[Any]:

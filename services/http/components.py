@@ -221,6 +221,7 @@ def _explanation() -> Json:
         failure={"type": "string", "enum": ["wait_all", "fail_fast"]},
         canceled={"type": "boolean"},
         progress={"type": "object", "additionalProperties": {"type": "integer"}},
+        left_out={"type": "array", "items": ref("LeftOut")},
         position=_POSITION,
         rule_text=_TEXT,
         children={"type": "array", "items": child},

@@ -219,6 +219,7 @@ EXPLAIN: Json = {
                 "failure": "wait_all",
                 "canceled": False,
                 "progress": _PROGRESS,
+                "left_out": [],
                 "position": 41,
                 "rule_text": RULES["U8"],
                 "children": [{**{name: _CHILD[name] for name in _PART}, "decides": True}],

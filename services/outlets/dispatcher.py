@@ -18,6 +18,7 @@ import psycopg
 import structlog
 
 from domain.lifecycle import TERMINAL
+from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
 from projections import deadlines
@@ -75,7 +76,7 @@ def payload(tenant: str, task: Task) -> bytes:
             "attempt": task.attempt,
             "tenant": tenant,
             "channel": plan.channel,
-            "reason": plan.reason,
+            "reason": reason_of(task.title, plan.reason),
             "commerceId": made.commerce,
             "assignedRouteId": made.route,
             "assignedOperatorId": made.operator,

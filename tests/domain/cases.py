@@ -110,7 +110,7 @@ CONTRACT: dict[str, set[str]] = {
     "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible", "too-large"},
     "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled", "too-large"},
     "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
-    "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken"},
+    "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken", "not-eligible"},
     "workflow.change": {
         DONE,
         IGNORED,
@@ -118,6 +118,7 @@ CONTRACT: dict[str, set[str]] = {
         "not-found",
         "forbidden",
         "name-taken",
+        "not-eligible",
         "step-count-fixed",
         "retired",
     },

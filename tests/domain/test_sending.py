@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -125,12 +126,25 @@ CASES: list[Case] = [
         "with a whole plan: targets, attributes and when it goes out",
         lambda: people(policy("segment", "UPFRONT", source="commerce.segment")).when(task(commerce="c", plan=FULL)),
         [
-            TaskCreated("t", commerce="c", plan=FULL),
+            TaskCreated("t", "renewal", commerce="c", plan=replace(FULL, reason=None)),
             AttributesResolved("t", None, {"segment": "gold"}),
             TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "u-1"),)),
             wake(PAST),
         ],
         {},
+    ),
+    done(
+        "task.create",
+        "the reason and the title are one",
+        lambda: people().when(task(title="renewal", plan=plan(reason="renewal"))),
+        [TaskCreated("t", "renewal", plan=plan())],
+    ),
+    refused(
+        "task.create",
+        "invalid",
+        "a reason beside another title",
+        lambda: people().when(task(title="Visit", plan=plan(reason="renewal"))),
+        "/plan/reason",
     ),
     done(
         "task.create",

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from domain.activity import NewTask
 from domain.decider import Claim
-from domain.directory import EntryRegistered, RetireEntry
+from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.workflow import (
     ChangeWorkflow,
     DefineWorkflow,
@@ -132,6 +137,37 @@ CASES: list[Case] = [
         lambda: define(steps=(Step("A"), Step("B", assignees=("nobody",)))),
         "/steps/1/assignees/0",
     ),
+    refused(
+        "workflow.define",
+        "invalid",
+        "more default people than a task can have",
+        lambda: define(steps=(Step("A", assignees=tuple(f"m{n}@x.vn" for n in range(51))),)),
+        "/steps/0/assignees",
+    ),
+    *(
+        refused(
+            "workflow.define",
+            "not-eligible",
+            f"a default person who {why}",
+            lambda step=step, project=project: given_commands(
+                [entry("project", "p"), member("ann", email="ann@x.vn"), member("bob", projects={"p": {}})]
+            ).when(workflow(steps=(Step("A"), step), project=project)),
+            "/steps/1/assignees/1",
+        )
+        for why, step, project in (
+            ("is on the blacklist", Step("B", assignees=("bob", "ann@x.vn"), blacklist=("ann",)), None),
+            ("is not on the whitelist", Step("B", assignees=("bob", "ann"), whitelist=("bob",)), None),
+            ("is not of the project", Step("B", assignees=("bob", "ann")), "p"),
+            ("is new, and so not of the project", Step("B", assignees=("bob", "new@x.vn")), "p"),
+        )
+    ),
+    refused(
+        "workflow.define",
+        "not-eligible",
+        "a default person without the role",
+        lambda: given_commands([member("ann")]).when(workflow(steps=(Step("A", assignees=("ann",), roles=("r",)),))),
+        "/steps/0/assignees/0",
+    ),
     refused("workflow.define", "taken", "the id is in use", lambda: defined().when(workflow(name="Other")), "/id"),
     refused(
         "workflow.define",
@@ -224,6 +260,15 @@ CASES: list[Case] = [
     ),
     refused(
         "workflow.change",
+        "not-eligible",
+        "a default person on the blacklist",
+        lambda: given_commands([member("ann"), workflow(1)]).when(
+            ChangeWorkflow("w", steps=(Step("A", assignees=("ann",), blacklist=("ann",)),))
+        ),
+        "/steps/0/assignees/0",
+    ),
+    refused(
+        "workflow.change",
         "step-count-fixed",
         "one step more",
         lambda: defined().when(ChangeWorkflow("w", steps=steps(3))),
@@ -303,3 +348,36 @@ def test_ten_steps_of_people_need_no_more_rounds_than_one() -> None:
 def test_a_name_has_2_to_100_characters_and_a_workflow_1_to_10_steps() -> None:
     for name, count in (("ab", 1), ("x" * 100, 10)):
         assert given().when(workflow(count, name=name)).decision is not None
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@hypothesis.given(st.data())
+def test_what_a_definition_allows_a_creation_accepts_whoever_changes_or_goes_since(data: st.DataObject) -> None:
+    people, roles = ["ann", "bob", "cid"], ["r", "s"]
+    some = lambda names: st.lists(st.sampled_from(names), unique=True, max_size=2).map(tuple)  # noqa: E731
+    who = st.fixed_dictionaries({}, optional={"actor_roles": some(roles).map(list), "projects": st.just({"p": {}})})
+    scene = given_commands([entry("project", "p"), *(member(name, **data.draw(who)) for name in people)])
+    step = st.builds(
+        Step,
+        st.just("Step"),
+        assignees=some(people),
+        roles=some(roles),
+        whitelist=some(people),
+        blacklist=some(people),
+    )
+    wanted = workflow(steps=(data.draw(step), data.draw(step)), project=data.draw(st.sampled_from([None, "p"])))
+    if scene.when(wanted).refusal is not None:
+        return
+    for name in people:
+        what = data.draw(st.sampled_from(["stay", "go", "change"]))
+        if what == "go":
+            scene.and_commands([RetireEntry("member", name)])
+        elif what == "change":
+            scene.and_commands([ChangeEntry("member", name, {"actor_roles": None, "projects": None, **data.draw(who)})])
+    got = scene.when(activity(tasks=(NewTask("t1"), NewTask("t2"))))
+    assert got.refusal is None
+    for index, defined_step in enumerate(scene.state("workflow", "w").steps):
+        held = scene.state("task", f"t{index + 1}").assignees
+        left = {out.member for out in got.events[0].left_out if out.step == index}
+        assert (set(held) | left, set(held) & left) == (set(defined_step.assignees), set())
+        assert not any(scene.state("member", name).retired for name in held)

@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from domain.plan import DispatchPlan, Provider
-from domain.task import DispatchRequested, TaskCreated
+from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
 from services.outlets import dispatcher as outlet
 from services.outlets.deadlines import Waker
@@ -25,7 +25,9 @@ from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Call, Outcome, Providers, signature
 from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
+from tests import builders
 from tests.eventually import eventually, eventually_async
+from tests.given import given_commands
 from tests.projections.recording import recorded, store
 from tests.services.answering import Answering
 from tests.services.harness import Client, database_proxy, nursery, rows, settings, stored
@@ -160,6 +162,11 @@ def test_an_attempt_becomes_a_report_and_the_payload_is_the_task_s_own(
         "attributes": {},
         "targets": [],
     }
+
+
+def test_the_provider_is_told_the_title_as_it_is_now() -> None:
+    scene = given_commands([builders.task(plan=builders.plan(reason="call")), ChangeTask("t", "Call again")])
+    assert json.loads(outlet.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
 
 
 def test_two_dispatchers_call_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:

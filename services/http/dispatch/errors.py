@@ -19,11 +19,10 @@ _STATUS: Mapping[str, int] = {
 }
 # Where the command's data has a value, the dialect's request has it under another name.
 _NAMES: Mapping[str, str] = {
+    "title": "reason",
     "commerce": "commerce_id",
     "route": "assigned_route_id",
     "operator": "assigned_operator_id",
-    # A task's title is made of the reason.
-    "title": "reason",
     "user": "user_id",
     "target": "",
     # An id stands in the path, or the answer names it.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from domain.plan import reason_of
 from services.http.people import Member
 from services.http.problems import Refused
 
@@ -32,7 +33,6 @@ REQUIRED = (
 # The request's names, and where a command has them.
 _OF_PLAN = {
     "channel": "channel",
-    "reason": "reason",
     "scheduled_at": "scheduled_at",
     "suggested_execution_time": "suggested_at",
     "user_status": "user_status",
@@ -42,6 +42,8 @@ _OF_PLAN = {
     "attribute_keys": "attribute_keys",
 }
 _OF_TASK = {
+    # What the other dialects call the title.
+    "reason": "title",
     "commerce_id": "commerce",
     "assigned_route_id": "route",
     "assigned_operator_id": "operator",
@@ -67,10 +69,9 @@ def status_of(lifecycle: str, resolution: str, dispatch: str) -> str:
 def activity(task: Mapping[str, Any], members: Mapping[str, Member]) -> dict[str, Any]:
     """Return a task as an activity: the page's keys in their order, then what else is known of it."""
     plan: Mapping[str, Any] = task["plan"] or {}
-    reason = plan.get("reason")
     return {
         **short(task, plan, operator_of(task, members)),
-        "reason": task["title"] if reason is None else reason,
+        "reason": reason_of(task["title"], plan.get("reason")),
         "commerceId": task["commerce"],
         "scheduledAt": plan.get("scheduled_at"),
         "suggestedExecutionTime": plan.get("suggested_at"),
@@ -139,8 +140,7 @@ def create_data(body: Any) -> tuple[dict[str, Any], str]:
         raise Refused("wrong-shape", detail, "/idempotency_key")
     plan = {name: given[ours] for ours, name in _OF_PLAN.items() if ours in given}
     data = {name: given[ours] for ours, name in _OF_TASK.items() if ours in given}
-    # The other dialects show a title, and the reason is what a person would call the task.
-    return {"title": given["reason"], **data, "plan": plan}, key
+    return {**data, "plan": plan}, key
 
 
 def result_data(body: Any) -> dict[str, Any]:

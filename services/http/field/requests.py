@@ -10,7 +10,7 @@ from typing import Any
 
 from domain.decider import instant
 from domain.errors import Rejected
-from services.http.field.shapes import DONE, MORE_OF_MASTER, MORE_OF_TASK
+from services.http.field.shapes import DONE, LEFT_OUT, MORE_OF_MASTER, MORE_OF_TASK
 from services.http.problems import Refused
 from services.messages import pointer_of
 
@@ -19,7 +19,7 @@ MOST_TASKS = 2000
 MOST_REF = 255
 _COMMON = ("_id", "taskType", "status", "organizationId", "createdBy", "createdTime", "subId", "parentId")
 # What the service says of a master or a task, and so nobody can set.
-DERIVED_OF_MASTER = frozenset({*_COMMON, *MORE_OF_MASTER, "assignee", "startTime", "endTime"})
+DERIVED_OF_MASTER = frozenset({*_COMMON, *MORE_OF_MASTER, LEFT_OUT, "assignee", "startTime", "endTime"})
 DERIVED_OF_TASK = frozenset({*_COMMON, *MORE_OF_TASK, "workflowId"})
 _FLOW_KEYS = {"flow": "flow", "flowId": "flow_id"}
 _TASK_KEYS = {"startTime": "start", "endTime": "end", "hubId": "hub", "title": "title"}

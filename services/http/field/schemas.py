@@ -9,7 +9,7 @@ from domain.limits import MAX_ASSIGNEES, MAX_KEY, MAX_MAPPINGS, MAX_STEPS, Flow,
 from domain.workflow import DefineWorkflow, FieldMapping, Step
 from services.bounds import schema_of
 from services.http.field.requests import DERIVED_OF_MASTER, DERIVED_OF_TASK, MOST_REF, MOST_TASKS
-from services.http.field.shapes import CHILD, MASTER, PLAIN, STATUSES
+from services.http.field.shapes import CHILD, LEFT_OUT, MASTER, PLAIN, STATUSES
 
 Json = dict[str, Any]
 
@@ -145,6 +145,11 @@ CREATED_MASTER = _with_more(
     subId={**TEXTS, "description": "The children, in the order of the steps"},
     **_OF_BOTH,
 )
+_LEFT_OUT: Json = {
+    "type": "array",
+    "items": whole(step=WHOLE, assignee=TEXT, reason=TEXT),
+    "description": "Default people of a step who could not have its task any more; there only when there are some",
+}
 _COUNTS = ("total", "open", "active", "paused", "completed", "failed", "canceled", "percent")
 MASTER_TASK = _with_more(
     **CREATED_MASTER["properties"],
@@ -166,6 +171,8 @@ TASK = _with_more(
     late={**FLAG, "description": "It was completed after its end"},
     updatedTime=TIME,
 )
+for _master in (CREATED_MASTER, MASTER_TASK):
+    _master["properties"][LEFT_OUT] = _LEFT_OUT
 ANY_TASK: Json = {"anyOf": [MASTER_TASK, TASK]}
 LISTED_TASK: Json = {
     "type": "object",

@@ -13,6 +13,8 @@ _ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
 # What a master or a task shows beside what the page shows of it, in this order.
 MORE_OF_MASTER = ("subStatus", "currentStep", "progress", "overdue", "updatedTime")
 MORE_OF_TASK = ("overdue", "late", "updatedTime")
+# Shown of a master only when somebody was left out.
+LEFT_OUT = "leftOut"
 
 
 def task_status(task: Mapping[str, Any]) -> str:
@@ -34,7 +36,8 @@ def activity_status(activity: Mapping[str, Any]) -> str:
 
 def people_of(resource: Mapping[str, Any]) -> list[str]:
     """Return the members that a resource shows."""
-    return [*resource["assignees"], resource["created_by"]]
+    left_out = (each["member"] for each in resource.get("left_out", ()))
+    return [*resource["assignees"], resource["created_by"], *left_out]
 
 
 def created_master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
@@ -57,6 +60,10 @@ def master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) 
 
 
 def _page_of_master(activity: Mapping[str, Any], tenant: str, emails: Mapping[str, str]) -> dict[str, Any]:
+    left_out = [
+        {"step": each["step"], "assignee": emails.get(each["member"], each["member"]), "reason": each["reason"]}
+        for each in activity["left_out"]
+    ]
     return {
         "_id": activity["id"],
         "taskType": MASTER,
@@ -71,6 +78,7 @@ def _page_of_master(activity: Mapping[str, Any], tenant: str, emails: Mapping[st
         "organizationId": tenant,
         "createdBy": emails.get(activity["created_by"], activity["created_by"]),
         "createdTime": activity["created_at"],
+        **({LEFT_OUT: left_out} if left_out else {}),
     }
 
 

@@ -42,8 +42,9 @@ def furnish(house: House, tenant: str = "acme") -> None:
 
 def planned(house: House, task_id: str, tenant: str = "acme", **plan: Any) -> None:
     """Create a task that goes out over a channel."""
-    data = {"id": task_id, "title": "Visit", "commerce": "shop", "route": "north", "operator": "op-1"}
-    house.command("task.create", {**data, "plan": {"channel": "SALESMAN", "reason": "Visit", **plan}}, tenant)
+    title = plan.pop("reason", "Visit")
+    data = {"id": task_id, "title": title, "commerce": "shop", "route": "north", "operator": "op-1"}
+    house.command("task.create", {**data, "plan": {"channel": "SALESMAN", **plan}}, tenant)
 
 
 def unresolved(house: House, task_id: str, tenant: str = "acme") -> None:

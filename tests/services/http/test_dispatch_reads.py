@@ -14,7 +14,7 @@ from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
 from services.http.dispatch import status_events
 from services.http.dispatch.lists import CONDITIONS
 from services.http.dispatch.shapes import STATUSES, status_of
-from tests.services.http.dispatch_scene import failure, furnish, planned, report, unresolved
+from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, report, unresolved
 from tests.services.http.house import House, with_activity, with_workflow
 
 FACTS = list(itertools.product(Lifecycle, Resolution, Dispatch))
@@ -110,6 +110,36 @@ async def test_filters(house: House) -> None:
     assert await _ids(house, "search=%25") == []
     assert (await _ids(house, "sort_by=scheduled_at&sort_order=asc"))[:2] == ["early", "late"]
     assert await _ids(house, "sort_order=asc") == (await _ids(house, "sort_by=created_at"))[::-1]
+
+
+async def test_the_reason_is_the_title_in_every_dialect_wherever_it_was_changed(house: House) -> None:
+    body = {**BODY, "reason": "First"}
+    task_id = (await house.post("/api/activities/tasks", body)).json()["id"]
+    changes: tuple[tuple[str, Any], ...] = (
+        ("First", None),
+        ("Second", house.client.put(f"/api/v3/task/{task_id}", json={"title": "Second"}, headers=house.by())),
+        (
+            "Third",
+            house.post("/v1/commands", {"type": "task.change", "data": {"id": task_id, "title": "Third"}}),
+        ),
+    )
+    for title, change in changes:
+        if change is not None:
+            assert (await change).status_code == 200
+        native = (await house.get(f"/v1/tasks/{task_id}")).json()
+        assert (native["title"], native["plan"]["reason"]) == (title, None)
+        assert (await house.get(f"/api/activities/{task_id}")).json()["reason"] == title
+        assert (await house.get(f"/api/v3/task/{task_id}")).json()["task"]["title"] == title
+        shown = (await house.get(f"/api/v3/workflow/activities/{task_id}")).json()
+        assert shown["data"]["attributes"]["name"] == title
+        found = {
+            f"/api/activities?search={title.upper()}": "data",
+            f"/v1/tasks?search={title.lower()}": "data",
+            f"/api/v3/workflow/activities?filter[name__match]={title}": "data",
+        }
+        for path, key in found.items():
+            assert [row["id"] for row in (await house.get(path)).json()[key]] == [task_id], path
+    assert await _ids(house, "search=first") == []
 
 
 async def test_pages(house: House) -> None:

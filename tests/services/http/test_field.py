@@ -69,6 +69,27 @@ async def test_a_request_that_cannot_be_met_writes_nothing(house: House, body: A
     assert _activities(house) == 0
 
 
+async def test_default_people_who_are_gone_are_left_out_and_named(house: House) -> None:
+    person = {"kind": "member", "id": "ann", "fields": {"email": "ann@example.com"}}
+    house.command("directory.register", person)
+    step = {"name": "Pickup", "assignees": ["ann", "bob@example.com"]}
+    house.command("workflow.define", {"id": "w2", "name": "Default people", "steps": [step]})
+    house.command("directory.retire", {"kind": "member", "id": "ann"})
+    body = {"workflowId": "w2", "tasks": [{}]}
+    created = await house.post("/api/v3/activity", body)
+    assert created.status_code == 201, created.text
+    data = created.json()["data"]
+    gone = [{"step": 0, "assignee": "ann@example.com", "reason": "was retired"}]
+    assert (data["assignee"], data["leftOut"]) == (["bob@example.com"], gone)
+    assert (await house.get(f"/api/v3/task/{data['_id']}")).json()["task"]["leftOut"] == gone
+    native = [{"step": 0, "member": "ann", "reason": "was retired"}]
+    for path in (f"/v1/activities/{data['_id']}", f"/v1/activities/{data['_id']}/explain"):
+        assert (await house.get(path)).json()["left_out"] == native
+    history = (await house.get(f"/v1/activities/{data['_id']}/history")).json()["data"]
+    assert history[0]["data"]["left_out"] == native
+    field_failure(await house.post("/api/v3/activity", {**body, "leftOut": []}), 400, "activity-003")
+
+
 async def test_the_place_of_a_fault_is_told_in_the_dialects_own_names(house: House) -> None:
     response = await house.post("/api/v3/activity", _with(startTime=END, endTime=START))
     assert field_failure(response, 400, "activity-004").endswith("(/tasks/0/endTime)")
