@@ -94,8 +94,9 @@ class CommandSender:
 
     @property
     def ready(self) -> bool:
-        """Tell whether the broker can be reached now."""
-        return connected(self._connection)
+        """Tell whether commands can be sent now."""
+        # A connection stands for a while before there is an exchange to send to.
+        return self._exchange is not None and connected(self._connection)
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.

@@ -15,8 +15,10 @@ import psycopg
 import pytest
 
 from services import messages
+from services.intake import topology
 from services.intake.consumer import CommandConsumer
 from services.intake.dead_letters import kept_headers
+from services.intake.sender import CommandSender
 from services.messages import Incoming
 from services.store.event_store import APPEND_LOCK
 from tests.eventually import eventually_async
@@ -501,3 +503,22 @@ async def test_old_receipts_go_and_idempotency_keys_stay(migrated_url: str, amqp
         assert conflict.error is not None
         assert conflict.error.code == "idempotency-conflict"
     assert created(migrated_url) == ["a"]
+
+
+async def test_a_sender_is_ready_only_when_it_can_send(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the connection and the exchange nothing can be sent, so nobody may be told that it can."""
+    seen: list[bool] = []
+    sender = CommandSender(amqp_url)
+    declare = topology.declare
+
+    async def declared(channel: Any) -> None:
+        seen.append(sender.ready)
+        await declare(channel)
+
+    monkeypatch.setattr(topology, "declare", declared)
+    try:
+        await sender.start()
+        assert (seen, sender.ready) == ([False], True)
+    finally:
+        await sender.close()
+    assert not sender.ready

@@ -261,7 +261,7 @@ async def test_over_a_broker_with_workers_behind_it(lent_url: str, amqp_url: str
 
             await eventually_async(lambda: _ready(client), 20)
             waited = await send("a", False)
-            assert (waited.status_code, waited.json()["success"]) == (200, 100)
+            assert (waited.status_code, waited.json()["success"]) == (200, 100), waited.text[:300]
             assert (await client.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 100
             taken = await send("b", True)
             assert (taken.status_code, taken.json()["success"]) == (202, 100)
