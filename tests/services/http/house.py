@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import msgspec
@@ -25,6 +27,8 @@ from pydantic import SecretStr
 import projections
 from services import keys, messages
 from services.http.app import create_app
+from services.http.database import Database
+from services.http.positions import Positions
 from services.intake.command_queue import BrokerAway
 from services.intake.sender import NotSent, Outgoing
 from services.intake.worker import Worker
@@ -32,9 +36,11 @@ from services.messages import Reply
 from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
+from tests.eventually import PATIENCE
 
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
 LIMIT = 1 << 20
+BRIEF = 0.2
 
 
 class InProcess:
@@ -169,6 +175,18 @@ class Queue:
         """Nothing is open."""
 
 
+class Followed(Positions):
+    """Waits briefly for a read model that a test keeps from following, and with patience for any other."""
+
+    def __init__(self, database: Database, *, late: Callable[[], set[str]]) -> None:
+        super().__init__(database)
+        self._late = late
+
+    async def reached(self, models: Iterable[str], position: int, timeout: float) -> bool:
+        models = tuple(models)
+        return await super().reached(models, position, min(timeout, BRIEF) if self._late() & {*models} else timeout)
+
+
 @dataclass(slots=True)
 class House:
     """One HTTP process, and what a test needs around it."""
@@ -206,11 +224,11 @@ class House:
 
 
 def settings_for(database_url: str, **given: Any) -> Settings:
-    """Return settings with short waits."""
+    """Return settings that wait with patience."""
     values = {
         "amqp_url": "amqp://127.0.0.1:1/none",
-        "reply_timeout": 0.4,
-        "view_timeout": 0.2,
+        "reply_timeout": PATIENCE,
+        "view_timeout": PATIENCE,
         "http_body_limit": 64 << 10,
         **given,
     }
@@ -221,7 +239,8 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
     """Run the HTTP process on a database."""
     sender, queue = InProcess(database_url), Queue()
-    app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
+    with patch("services.http.service.Positions", partial(Followed, late=lambda: sender.late)):
+        app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
