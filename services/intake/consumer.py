@@ -20,7 +20,7 @@ from services.intake.connected import connected
 from services.intake.outbox import Outbox
 from services.intake.settling import Settler
 from services.intake.store_thread import StoreThread
-from services.intake.subscriber import subscribe
+from services.intake.subscriber import COMMANDS, QUEUE, subscribe
 from services.intake.watchdog import Watchdog
 from services.settings import Settings
 from services.store.connect import Backoff
@@ -53,8 +53,8 @@ class CommandConsumer:
         self._buffer = Buffer(settings)
         self._subscriber = subscribe(
             self._broker,
-            topology.QUEUE,
-            topology.COMMANDS,
+            QUEUE,
+            COMMANDS,
             settings.prefetch,
             settings.command_limit,
             handle_command,
