@@ -14,7 +14,6 @@ from faststream.rabbit import RabbitBroker
 
 from services import metrics
 from services.crash import AFTER_DECIDE, BEFORE_ACK, CrashPoints
-from services.intake import topology
 from services.intake.buffer import Buffer, Delivery
 from services.intake.connected import connected
 from services.intake.outbox import Outbox
