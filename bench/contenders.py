@@ -109,7 +109,7 @@ class Ours(Contender):
     def declare(self, wire: Wire) -> None:
         wire.declare_exchange(COMMAND_EXCHANGE)
         wire.declare_exchange(EVENT_EXCHANGE)
-        wire.declare_queue(COMMAND_QUEUE, dict(topology.QUEUE.arguments or {}))
+        wire.declare_queue(COMMAND_QUEUE, dict(topology.QUEUE_ARGUMENTS))
         wire.bind(COMMAND_QUEUE, COMMAND_EXCHANGE)
 
     def environment(self, database_url: str, amqp_url: str) -> dict[str, str]:

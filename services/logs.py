@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -17,7 +18,10 @@ def configure(level: str = "info", form: str = "json") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # The console's default traceback prints local variables, and with them tokens and passwords.
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+        exception_formatter=structlog.dev.plain_traceback,
+    )
     renderer: Any = structlog.processors.JSONRenderer() if form == "json" else console
     tail: list[Any] = [structlog.processors.format_exc_info] if form == "json" else []
     structlog.configure(

@@ -15,6 +15,7 @@ import uvicorn
 
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.http.app import create_app
+from services.http.listening import bind
 from services.http.probe import probing
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
@@ -25,10 +26,11 @@ from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Providers
 from services.outlets.relay import Publisher, command_sender, relay_handle
 from services.settings import Settings
-from services.store.connect import Backoff, connect
+from services.store.connect import Backoff, connect, demand_sessions
+from services.store.diagnosis import UnsuitableDatabase
 from services.store.event_store import append_in
 from services.store.follower import Follower
-from services.store.migrate import demand_current
+from services.store.migrate import demand_current, outdated
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
@@ -72,7 +74,7 @@ class HttpRole:
         )
         self._server = _Server(config)
         # Bound here and now, so that a taken port is one clear error before anything starts.
-        self._socket = config.bind_socket()
+        self._socket = bind(settings.http_host, settings.http_port)
 
     @property
     def port(self) -> int:
@@ -252,14 +254,25 @@ class Roles:
 
 
 def until_migrated(settings: Settings) -> None:
-    """Wait for the database, and raise `SchemaMismatch` unless it has this version's shape."""
-    backoff = Backoff("database", structlog.get_logger("foldwork"))
+    """Wait for the database, and raise `SchemaMismatch` or `UnsuitableDatabase` when roles cannot work on it.
+
+    Read models of another version are told of in one line; the others and the commands need not wait for them.
+    """
+    log = structlog.get_logger("foldwork")
+    backoff = Backoff("database", log)
     waiting = threading.Event()
+    url = settings.database_url.get_secret_value()
     while True:
         try:
-            with connect(settings.database_url.get_secret_value(), "start", settings.statement_timeout) as conn:
+            demand_sessions(url)
+            with connect(url, "start", settings.statement_timeout) as conn:
                 demand_current(conn)
-                return
+                behind = outdated(conn)
+            if behind:
+                log.warning("read models are outdated: run `foldwork db upgrade`", read_models=behind)
+            return
+        except UnsuitableDatabase:
+            raise
         except psycopg.OperationalError as error:
             backoff.lost(error)
             waiting.wait(backoff.next_wait())

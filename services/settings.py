@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.streams import ID, TENANT
+from services import urls
+from services.errors import OperatorError
 
 # RabbitMQ 4 takes messages of 16 MiB; what is published has about a kilobyte more than what is recorded.
 EVENT_LIMIT = 4 << 20
@@ -23,14 +25,14 @@ def broker_user(amqp_url: str) -> str:
     return unquote(urlsplit(amqp_url).username or "guest")
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(OperatorError):
     """The configuration cannot be used; the message lists every problem, a line each."""
 
 
 class Settings(BaseSettings):
     """What an operator may set, each as `FOLDWORK_<NAME>`. Times are in seconds unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="FOLDWORK_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FOLDWORK_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr = Field(description="libpq URL of PostgreSQL")
     amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, its virtual host included")
@@ -41,7 +43,7 @@ class Settings(BaseSettings):
     allow_plaintext: bool = Field(False, description="accept amqp:// to a host off loopback")
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
-    http_port: int = Field(8000, ge=0, le=65535, description="port that the HTTP role listens on")
+    http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
     http_in_flight: int = Field(
         512, ge=1, description="requests served at once; more are answered 503 with Retry-After"
@@ -139,16 +141,12 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must be a postgresql:// URL")
-        return value
+        return SecretStr(urls.database_url(value.get_secret_value()))
 
     @field_validator("amqp_url")
     @classmethod
     def _amqp(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("amqp", "amqps"):
-            raise ValueError("must be an amqp:// or amqps:// URL")
-        return value
+        return SecretStr(urls.amqp_url(value.get_secret_value()))
 
     @model_validator(mode="after")
     def _encrypted(self) -> Settings:
@@ -177,6 +175,16 @@ class Settings(BaseSettings):
         return tenant in tenants or "*" in tenants
 
 
+def command_limit() -> int:
+    """Return the largest command body, for those who send commands and need nothing else."""
+    found = Settings.model_fields["command_limit"]
+    text = os.environ.get("FOLDWORK_COMMAND_LIMIT")
+    try:
+        return int(found.default) if text is None else TypeAdapter(Annotated[int, found]).validate_python(text)
+    except ValidationError as error:
+        raise ConfigurationError(f"FOLDWORK_COMMAND_LIMIT: {error.errors()[0]['msg']}") from None
+
+
 def load(**given: Any) -> Settings:
     """Return the settings, or raise `ConfigurationError` with every problem."""
     try:
@@ -188,8 +196,3 @@ def load(**given: Any) -> Settings:
             said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"FOLDWORK_{name.upper()}: {said}" if name else said)
         raise ConfigurationError("\n".join(lines)) from None
-
-
-def dev_file() -> Path:
-    """Return where `foldwork dev` writes what the other commands read."""
-    return Path(".foldwork") / "dev.json"

@@ -1,45 +1,54 @@
-"""The command line; every command that prints data takes --json, and every error is one clear line and a code."""
+"""The command line; every command that prints data takes --json, and every error is one clear line and a code.
+
+Exit status: 0 done; 1 failed, or refused; 2 wrong usage; 3 no answer in time; 130 interrupted; 141 nobody reads on.
+"""
 
 from __future__ import annotations
 
 import sys
 
-import typer
-
-from services.cli import admin, data, roles, system
-
-app = typer.Typer(
-    name="foldwork",
-    help="Activities split into tasks: commands in on RabbitMQ, events in PostgreSQL, rolled-up status out over HTTP.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-system.register(app)
-roles.register(app)
-admin.register(app)
-data.register(app)
+FAILED = 1
+NO_ANSWER = 3
+NOBODY_READS = 141
 
 
 def main() -> None:
     """Run the command line."""
-    import psycopg
-
-    from services.cli.common import UserError
-    from services.settings import ConfigurationError
-    from services.store.migrate import SchemaMismatch
+    from services.errors import OperatorError
 
     try:
-        app()
-    except (UserError, ConfigurationError, SchemaMismatch) as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except psycopg.errors.UndefinedTable:
-        print("the database has not been prepared: run `foldwork db upgrade`", file=sys.stderr)
-        sys.exit(1)
-    except psycopg.OperationalError as error:
-        print(f"the database cannot be reached: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+        _run(sys.argv[1:])
+    except OperatorError as error:
+        _fail(str(error))
+    except Exception as error:
+        from services.cli.failures import explain
+
+        told = explain(error)
+        if told is None:
+            raise
+        _fail(told)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    # Asked by machines every few seconds: not worth a tenth of a second of parsing options.
+    if arguments == ["health"]:
+        from services.cli.health import health
+
+        sys.exit(health())
+    if arguments == ["--version"]:
+        from services import __version__
+
+        print(f"foldwork {__version__}")
+        return
+    if any("\udc80" <= mark <= "\udcff" for argument in arguments for mark in argument):
+        _fail("an argument is not UTF-8")
+    from services.cli.app import app
+
+    app()
+
+
+def _fail(told: str) -> None:
+    print(told, file=sys.stderr)
+    sys.exit(FAILED)

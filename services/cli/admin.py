@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from services.cli.common import JSON, UserError, database_url, show, table
+from services.cli import FAILED
+from services.cli.common import JSON, say, show, table
+from services.cli.where import database_url
+from services.errors import OperatorError
+
+# In days; what lies further ahead has no date.
+MAX_DAYS = 36_500
 
 
 def register(app: typer.Typer) -> None:
@@ -23,19 +29,22 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show({"applied": done})
         else:
-            typer.echo("\n".join(f"applied {name}" for name in done) if done else "The database is up to date.")
+            say("\n".join(f"applied {name}" for name in done) if done else "The database is up to date.")
 
     @database.command("status")
     def database_status(as_json: bool = JSON) -> None:
-        """List the migrations that the database lacks; exits 1 when there are some."""
+        """Say what of this version's tables the database lacks; exits 1 when it lacks some."""
         from services.store import migrate
 
-        lacking = migrate.pending(database_url())
+        found = migrate.standing(database_url())
+        lines = [f"lacks {name}" for name in found.pending] + [f"read model {line}" for line in found.read_models]
         if as_json:
-            show({"pending": lacking})
+            show(found)
+        elif lines:
+            say("\n".join([*lines, "Run `foldwork db upgrade`."]))
         else:
-            typer.echo("\n".join(f"lacks {name}" for name in lacking) if lacking else "The database is up to date.")
-        raise typer.Exit(1 if lacking else 0)
+            say("The database is up to date.")
+        raise typer.Exit(FAILED if lines else 0)
 
     keys = typer.Typer(help="API keys of the HTTP API.", no_args_is_help=True)
     app.add_typer(keys, name="keys")
@@ -47,37 +56,35 @@ def register(app: typer.Typer) -> None:
         permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
         role: list[str] = typer.Option([], help="viewer, agent, dispatcher or manager of the dispatch API."),
         name: str | None = typer.Option(None, help="What the key is for."),
-        days: int | None = typer.Option(None, min=1, help="Days until it expires; never, if left out."),
+        days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,
     ) -> None:
         """Make a key; its token is shown once."""
-        import psycopg
-
         from services import keys as api_keys
+        from services.store.connect import connect
 
         expires = datetime.now(UTC) + timedelta(days=days) if days else None
         unknown = [name for name in role if name not in api_keys.ROLES]
         if unknown:
-            raise UserError(f"there is no role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
+            raise OperatorError(f"there is no role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
         wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
-            with psycopg.connect(database_url()) as conn:
+            with connect(database_url(), "keys") as conn:
                 info, token = api_keys.create(conn, tenant, actor, wanted, name, expires)
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise OperatorError(str(error)) from None
         if as_json:
             show({"id": info.id, "token": token, "tenant": tenant, "actor": actor, "permissions": info.permissions})
         else:
-            typer.echo(f"key {info.id} for tenant {tenant}\ntoken {token}\nThe token is not shown again.")
+            say(f"key {info.id} for tenant {tenant}\ntoken {token}\nThe token is not shown again.")
 
     @keys.command("list")
     def list_keys(tenant: str | None = None, as_json: bool = JSON) -> None:
         """List the keys; never their tokens."""
-        import psycopg
-
         from services import keys as api_keys
+        from services.store.connect import connect
 
-        with psycopg.connect(database_url()) as conn:
+        with connect(database_url(), "keys") as conn:
             found = api_keys.list_keys(conn, tenant)
         if as_json:
             for info in found:
@@ -95,15 +102,14 @@ def register(app: typer.Typer) -> None:
     @keys.command()
     def revoke(key_id: str, as_json: bool = JSON) -> None:
         """Revoke a key; running servers refuse it within seconds."""
-        import psycopg
-
         from services import keys as api_keys
+        from services.store.connect import connect
 
-        with psycopg.connect(database_url()) as conn:
+        with connect(database_url(), "keys") as conn:
             revoked = api_keys.revoke(conn, key_id)
         if not revoked:
-            raise UserError(f"there is no usable key {key_id}")
+            raise OperatorError(f"there is no usable key {key_id}")
         if as_json:
             show({"id": key_id, "revoked": True})
         else:
-            typer.echo(f"key {key_id} is revoked")
+            say(f"key {key_id} is revoked")

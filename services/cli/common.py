@@ -1,9 +1,10 @@
-"""What the commands share: where Foldwork runs, and how data is printed."""
+"""What the commands share: how data is printed."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -12,51 +13,21 @@ from typing import Any
 
 import typer
 
-from services.settings import Settings, dev_file, load
+from services.cli import NOBODY_READS
 
 JSON = typer.Option(False, "--json", help="Print JSON, a document a line.")
+# Rows of a table that nobody looks at are never folded: a program reads them.
+_WIDTH_OF_A_PIPE = 10_000
 
 
-class UserError(Exception):
-    """Something that the user can mend; its text is all that is shown."""
-
-
-def development(left: Path | None = None) -> dict[str, Any]:
-    """Return what a `foldwork dev` that runs has left in `.foldwork/dev.json`, or nothing."""
+def say(text: str) -> None:
+    """Print a line; when nobody reads on, as behind `| head`, the command ends."""
     try:
-        found: dict[str, Any] = json.loads((left or dev_file()).read_text("utf-8"))
-        os.kill(int(found["pid"]), 0)
-    except PermissionError:
-        return found
-    except (OSError, ValueError, KeyError):
-        return {}
-    return found
-
-
-def settings(**given: Any) -> Settings:
-    """Return the settings from the environment; without one, those of the `foldwork dev` that runs here."""
-    if "FOLDWORK_DATABASE_URL" not in os.environ and "FOLDWORK_AMQP_URL" not in os.environ:
-        here = development()
-        if not here:
-            raise UserError("Set FOLDWORK_DATABASE_URL and FOLDWORK_AMQP_URL, or start `foldwork dev` in this folder.")
-        given = {"database_url": here["database_url"], "amqp_url": here["amqp_url"], **given}
-    return load(**given)
-
-
-def amqp_url() -> str:
-    """Return the broker's URL, for the commands that need no database."""
-    url = os.environ.get("FOLDWORK_AMQP_URL") or development().get("amqp_url")
-    if not url:
-        raise UserError("Set FOLDWORK_AMQP_URL, or start `foldwork dev` in this folder.")
-    return str(url)
-
-
-def database_url() -> str:
-    """Return the database's URL, for the commands that need no broker."""
-    url = os.environ.get("FOLDWORK_DATABASE_URL") or development().get("database_url")
-    if not url:
-        raise UserError("Set FOLDWORK_DATABASE_URL, or start `foldwork dev` in this folder.")
-    return str(url)
+        typer.echo(text)
+    except BrokenPipeError:
+        # Whatever is still buffered goes where it troubles nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(NOBODY_READS) from None
 
 
 def plain(value: Any) -> Any:
@@ -74,7 +45,7 @@ def plain(value: Any) -> Any:
 
 def show(value: Any) -> None:
     """Print one JSON document on one line."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False))
+    say(json.dumps(plain(value), ensure_ascii=False))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -82,8 +53,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(*headings, box=box.SIMPLE_HEAD)
     for row in rows:
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(shown)
+        # As it stands: brackets in a name are no markup.
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+    with console.capture() as captured:
+        console.print(shown)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()))

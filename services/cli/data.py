@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from services.cli.common import JSON, UserError, amqp_url, development, show
+from services.cli import FAILED, NO_ANSWER
+from services.cli.common import JSON, say, show
+from services.cli.where import amqp_url, development
+from services.errors import OperatorError
+
+if TYPE_CHECKING:
+    from services.intake.sender import Outgoing
+    from services.messages import Malformed
 
 
 def read_data(text: str) -> bytes:
@@ -20,9 +28,21 @@ def read_data(text: str) -> bytes:
     if text.startswith("@"):
         try:
             return Path(text[1:]).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {text[1:]}: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise OperatorError(f"cannot read {text[1:]}: {getattr(error, 'strerror', None) or error}") from None
     return text.encode()
+
+
+def malformed(outgoing: Outgoing) -> Malformed | None:
+    """Return why the service could only throw a command away, as it would itself; None for a command."""
+    from services import messages
+    from services.settings import command_limit
+
+    try:
+        messages.parse(outgoing.properties(), outgoing.body, command_limit())
+    except messages.Malformed as found:
+        return found
+    return None
 
 
 def register(app: typer.Typer) -> None:
@@ -38,64 +58,58 @@ def register(app: typer.Typer) -> None:
         key: str | None = typer.Option(None, help="An idempotency key."),
         expected_version: int | None = typer.Option(None, help="Refuse unless the stream is at this version."),
         activity: str | None = typer.Option(None, help="The task's activity, which keeps its commands in order."),
-        wait: bool = typer.Option(False, help="Wait for the answer, and exit 1 when it is a refusal."),
-        timeout: float = typer.Option(10.0, help="How long to wait, in seconds."),
+        wait: bool = typer.Option(False, help="Wait for the answer; exit 1 when it refuses, 3 when there is none."),
+        timeout: float = typer.Option(10.0, min=0, help="How long to wait, in seconds."),
         as_json: bool = JSON,
     ) -> None:
-        """Publish a command to the broker."""
+        """Publish a command to the broker; what the service could only throw away is not sent."""
         from domain import COMMANDS
-        from services import messages
-        from services.intake.sender import CommandSender, NotSent, Outgoing
+        from domain.streams import ID
+        from services import logs, messages
+        from services.intake.sender import CommandSender, Outgoing
 
-        body = read_data(data)
-        try:
-            messages.parse_data(name, body) if name in COMMANDS else None
-        except messages.Malformed as malformed:
-            raise UserError(f"{malformed} {malformed.pointer}".strip()) from None
+        logs.configure("error", "console")
         if name not in COMMANDS:
-            raise UserError(f"there is no command {name}; the commands are {', '.join(COMMANDS)}")
-        chosen = tenant or development().get("tenant")
-        if not chosen:
-            raise UserError("Name the tenant with --tenant.")
+            raise OperatorError(f"unknown-type: there is no command {name}; the commands are {', '.join(COMMANDS)}")
+        chosen = tenant if tenant is not None else development().get("tenant")
+        if chosen is None:
+            raise OperatorError("Name the tenant with --tenant.")
+        if activity is not None and not ID.match(activity):
+            raise OperatorError("bad-header: --activity is an activity's id")
+        body = read_data(data)
         given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
         outgoing = Outgoing(
-            name,
-            body,
-            chosen,
-            messages.routing_key(name, json.loads(body), activity),
-            actor,
-            idempotency_key=key,
-            expected_version=expected_version,
-            **given,
+            name, body, str(chosen), actor=actor, idempotency_key=key, expected_version=expected_version, **given
         )
+        if (found := malformed(outgoing)) is not None:
+            _refuse(outgoing, found, as_json)
+        routed = replace(outgoing, routing_key=messages.routing_key(name, json.loads(body), activity))
+        url = amqp_url()
 
-        async def publish() -> Any:
-            sender = CommandSender(amqp_url(), "send")
+        async def publish() -> messages.Reply | None:
+            sender = CommandSender(url, "send")
             try:
                 await sender.start()
-                return await sender.send(outgoing, timeout, wait=wait)
+                return await sender.send(routed, timeout, wait=wait)
             finally:
                 await sender.close()
 
-        try:
-            reply = asyncio.run(publish())
-        except (NotSent, OSError, TimeoutError) as error:
-            raise UserError(f"not sent: {error}") from None
+        reply = asyncio.run(publish())
         if reply is None:
             if as_json:
-                show({"command_id": outgoing.command_id, "outcome": None})
+                show({"command_id": routed.command_id, "outcome": None})
             else:
-                typer.echo(f"sent {outgoing.command_id}" + (", no answer yet" if wait else ""))
-            raise typer.Exit(2 if wait else 0)
+                say(f"sent {routed.command_id}" + (", no answer yet" if wait else ""))
+            raise typer.Exit(NO_ANSWER if wait else 0)
         if as_json:
-            typer.echo(messages.encode_reply(reply).decode())
+            say(messages.encode_reply(reply).decode())
         else:
-            typer.echo(f"{reply.outcome} {reply.command_id} at position {reply.position}")
+            say(f"{reply.outcome} {reply.command_id} at position {reply.position}")
             for event in reply.events:
-                typer.echo(f"  {event.position} {event.type} {event.stream} version {event.version}")
+                say(f"  {event.position} {event.type} {event.stream} version {event.version}")
             if reply.error is not None:
-                typer.echo(f"  {reply.error.code}: {reply.error.detail} {reply.error.pointer}".rstrip())
-        raise typer.Exit(0 if reply.accepted else 1)
+                say(f"  {reply.error.code}: {reply.error.detail} {reply.error.pointer}".rstrip())
+        raise typer.Exit(0 if reply.accepted else FAILED)
 
     @app.command()
     def tail(
@@ -104,22 +118,36 @@ def register(app: typer.Typer) -> None:
         as_json: bool = JSON,
     ) -> None:
         """Print events as a subscriber of the events exchange gets them, from now on."""
-        from services.intake.tail import subscription
+        from services import logs
+        from services.intake.tail import MAX_PATTERN, subscription
+
+        logs.configure("error", "console")
+        if len(pattern.encode()) > MAX_PATTERN:
+            raise OperatorError(f"a pattern has at most {MAX_PATTERN} bytes")
+        url = amqp_url()
 
         async def follow() -> None:
             left = count
-            async with subscription(amqp_url(), pattern) as events:
+            async with subscription(url, pattern) as events:
                 typer.echo(f"subscribed to {pattern}", err=True)
                 async for _, body in events:
-                    typer.echo(body.decode() if as_json else event_line(json.loads(body)))
+                    say(body.decode() if as_json else event_line(json.loads(body)))
                     left = None if left is None else left - 1
                     if left == 0:
                         return
 
-        try:
-            asyncio.run(follow())
-        except OSError as error:
-            raise UserError(f"the broker cannot be reached: {error}") from None
+        asyncio.run(follow())
+
+
+def _refuse(outgoing: Outgoing, found: Malformed, as_json: bool) -> None:
+    """Say so as the service would have."""
+    from services import messages
+
+    if as_json:
+        problem = messages.Problem(found.code, found.detail, found.pointer)
+        say(messages.encode_reply(messages.Reply(outgoing.command_id, "rejected", error=problem)).decode())
+        raise typer.Exit(FAILED)
+    raise OperatorError(f"{found} {found.pointer}".strip())
 
 
 def event_line(event: dict[str, Any]) -> str:

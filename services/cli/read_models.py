@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import typer
 
-from services.cli.common import JSON, UserError, database_url, show, table
+from services.cli.common import JSON, say, show, table
+from services.cli.where import database_url
 
 
 def register(app: typer.Typer) -> None:
@@ -48,47 +49,50 @@ def register(app: typer.Typer) -> None:
         """Let what is held back be tried again now."""
         from services.outlets import standing
 
-        try:
-            count = standing.retry(database_url(), name)
-        except standing.UnknownFollower as error:
-            raise UserError(str(error)) from None
+        count = standing.retry(database_url(), name)
         if as_json:
             show({"name": name, "entities": count})
         else:
-            typer.echo(f"{count} held-back entities are tried again now." if count else "Nothing is held back.")
+            say(f"{count} held-back entities are tried again now." if count else "Nothing is held back.")
 
     @app.command("rebuild")
     def rebuild(name: str, as_json: bool = JSON) -> None:
         """Build a read model anew beside the one that serves, and switch when it has caught up."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         from services import logs
         from services.outlets import projections, standing
 
         logs.configure("error", "console")
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("position {task.completed:,.0f} of {task.total:,.0f}, {task.fields[rate]:,.0f} events/s"),
+            TextColumn("{task.fields[reached]}"),
             TimeRemainingColumn(),
         )
+        bar = Progress(*columns, console=Console(stderr=True), disable=as_json)
+        tasks: list[TaskID] = []
+
+        def progress(position: int, head: int, rate: float, _: float) -> None:
+            if not tasks:
+                bar.start()
+                tasks.append(bar.add_task(name, reached=""))
+            reached = f"position {position:,} of {head:,}, {rate:,.0f} events/s"
+            bar.update(tasks[0], completed=position, total=head, reached=reached)
+
         try:
-            with Progress(*columns, disable=as_json) as bar:
-                task = bar.add_task(name, total=None, rate=0.0)
-
-                def progress(position: int, head: int, rate: float, _: float) -> None:
-                    bar.update(task, completed=position, total=head, rate=rate)
-
-                switched = projections.rebuild(database_url(), name, progress)
-        except (projections.UnknownReadModel, projections.RebuildHalted) as error:
-            raise UserError(str(error)) from None
+            switched = projections.rebuild(database_url(), name, progress)
+        finally:
+            if tasks:
+                bar.stop()
         held = sum(len(row.held) for row in standing.status(database_url()) if row.name == name and row.serving)
         if as_json:
             show({"name": name, "switched": switched, "held_back": held})
         else:
-            typer.echo(f"{name} now serves from its new tables.")
+            say(f"{name} now serves from its new tables.")
             if held:
-                typer.echo(f"{held} entities are held back: see `foldwork projections status`.")
+                say(f"{held} entities are held back: see `foldwork projections status`.")
 
 
 def _minute(at: datetime) -> str:

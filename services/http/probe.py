@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from services.http.database import Database
+from services.http.listening import bind
 from services.http.metrics import Metrics
 from services.http.operations import Broker, Readiness, handlers
 from services.intake.command_queue import CommandQueue
@@ -69,7 +70,7 @@ def probing(settings: Settings, own: Callable[[], Mapping[str, bool]] = dict) ->
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
-    sockets = [config.bind_socket()]
+    sockets = [bind(settings.probe_host, settings.probe_port)]
     # From here on who asks waits for the thread, instead of being refused.
     sockets[0].listen()
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets)), name="probe", daemon=True)

@@ -14,13 +14,12 @@ from faststream.rabbit import RabbitBroker
 
 from services import metrics
 from services.crash import AFTER_DECIDE, BEFORE_ACK, CrashPoints
-from services.intake import topology
 from services.intake.buffer import Buffer, Delivery
 from services.intake.connected import connected
 from services.intake.outbox import Outbox
 from services.intake.settling import Settler
 from services.intake.store_thread import StoreThread
-from services.intake.subscriber import subscribe
+from services.intake.subscriber import COMMANDS, QUEUE, subscribe
 from services.intake.watchdog import Watchdog
 from services.settings import Settings
 from services.store.connect import Backoff
@@ -53,8 +52,8 @@ class CommandConsumer:
         self._buffer = Buffer(settings)
         self._subscriber = subscribe(
             self._broker,
-            topology.QUEUE,
-            topology.COMMANDS,
+            QUEUE,
+            COMMANDS,
             settings.prefetch,
             settings.command_limit,
             handle_command,

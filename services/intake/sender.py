@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import aio_pika
@@ -14,6 +15,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from aio_pika.exceptions import AMQPError, DeliveryError
 
 from services import messages
+from services.errors import OperatorError
 from services.intake import topology
 from services.intake.connected import connected
 from services.messages import Reply
@@ -22,7 +24,7 @@ from services.settings import broker_user
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
-class NotSent(Exception):
+class NotSent(OperatorError):
     """The broker did not take the command."""
 
 
@@ -57,6 +59,17 @@ class Outgoing:
             )
             if value is not None
         }
+
+    def properties(self) -> Any:
+        """Return the AMQP properties in the form in which a worker's `messages.parse` reads them."""
+        return SimpleNamespace(
+            message_id=self.command_id,
+            message_type=self.name,
+            headers=self.headers(),
+            reply_to=None,
+            user_id=None,
+            correlation_id=None,
+        )
 
 
 class CommandSender:

@@ -18,14 +18,26 @@ from aiormq.abc import AbstractChannel
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream.middlewares import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSubscriberSpecificationConfig
 from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
 from services.intake.frames import TAKERS, Message, Taker
+from services.intake.topology import QUEUE_ARGUMENTS
+from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE
 
 Received = Callable[[AbstractChannel, Message], None]
+
+# What `topology.declare` declares, in FastStream's words.
+COMMANDS = RabbitExchange(COMMAND_EXCHANGE, type=ExchangeType.TOPIC, durable=True)
+QUEUE = RabbitQueue(
+    COMMAND_QUEUE,
+    queue_type=QueueType.QUORUM,
+    durable=True,
+    routing_key="#",
+    arguments=QUEUE_ARGUMENTS,
+)
 
 
 class RawSubscriber(RabbitSubscriber):

@@ -6,14 +6,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aio_pika
+from aio_pika.exceptions import AMQPError
 
+from services.errors import OperatorError
 from services.intake.topology import declare
 from services.messages import EVENT_EXCHANGE
+
+# In bytes: AMQP gives the length of a routing key one byte.
+MAX_PATTERN = 255
+
+
+class SubscriptionLost(OperatorError):
+    """The broker has gone, and the queue with it."""
 
 
 @asynccontextmanager
 async def subscription(amqp_url: str, pattern: str = "#") -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
-    """Give (routing key, CloudEvents JSON) of each event from now on whose key fits the topic pattern."""
+    """Give (routing key, CloudEvents JSON) of each event from now on whose key fits the topic pattern.
+
+    The events end with `SubscriptionLost`: what comes while nobody is connected is not kept for later.
+    """
     connection = await aio_pika.connect(amqp_url, client_properties={"connection_name": "foldwork-tail"}, timeout=10)
     try:
         channel = await connection.channel()
@@ -23,10 +35,14 @@ async def subscription(amqp_url: str, pattern: str = "#") -> AsyncIterator[Async
         await queue.bind(EVENT_EXCHANGE, pattern)
 
         async def deliveries() -> AsyncIterator[tuple[str, bytes]]:
-            async with queue.iterator() as messages:
-                async for message in messages:
-                    yield message.routing_key or "", message.body
-                    await message.ack()
+            try:
+                async with queue.iterator() as messages:
+                    async for message in messages:
+                        yield message.routing_key or "", message.body
+                        await message.ack()
+            except (AMQPError, ConnectionError) as error:
+                raise SubscriptionLost(f"the connection to the broker was lost: {error}") from error
+            raise SubscriptionLost("the connection to the broker was lost")
 
         yield deliveries()
     finally:

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from aio_pika import ExchangeType as PikaExchangeType
+from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
-from faststream.rabbit import ExchangeType, QueueType, RabbitExchange, RabbitQueue
 
 from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
 
 # A last resort alone: dropped connections count as deliveries too, and must not dead-letter what was never looked at.
 DELIVERY_LIMIT = 1000
 
-COMMANDS = RabbitExchange(COMMAND_EXCHANGE, type=ExchangeType.TOPIC, durable=True)
-_QUEUE_ARGUMENTS: Any = {
+QUEUE_ARGUMENTS: Any = {
     "x-single-active-consumer": True,
     "x-dead-letter-exchange": DEAD_EXCHANGE,
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
     "x-delivery-limit": DELIVERY_LIMIT,
 }
-QUEUE = RabbitQueue(
-    COMMAND_QUEUE,
-    queue_type=QueueType.QUORUM,
-    durable=True,
-    routing_key="#",
-    arguments=_QUEUE_ARGUMENTS,
-)
 
 
 async def declare(channel: AbstractChannel) -> None:
     """Declare everything, whichever role comes first: nobody's subscribers have to wait for somebody else's start."""
     # Before the commands' queue, so that none of them can get lost.
     await _declare_dead_letters(channel)
-    await channel.declare_exchange(EVENT_EXCHANGE, PikaExchangeType.TOPIC, durable=True)
-    commands = await channel.declare_exchange(COMMAND_EXCHANGE, PikaExchangeType.TOPIC, durable=True)
+    await channel.declare_exchange(EVENT_EXCHANGE, ExchangeType.TOPIC, durable=True)
+    commands = await channel.declare_exchange(COMMAND_EXCHANGE, ExchangeType.TOPIC, durable=True)
     queue = await channel.declare_queue(
-        COMMAND_QUEUE, durable=True, arguments={**_QUEUE_ARGUMENTS, "x-queue-type": "quorum"}
+        COMMAND_QUEUE, durable=True, arguments={**QUEUE_ARGUMENTS, "x-queue-type": "quorum"}
     )
     await queue.bind(commands, "#")
 
 
 async def _declare_dead_letters(channel: AbstractChannel) -> None:
-    exchange = await channel.declare_exchange(DEAD_EXCHANGE, PikaExchangeType.FANOUT, durable=True)
+    exchange = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
     queue = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
     await queue.bind(exchange)

@@ -25,7 +25,7 @@ from projections import deadlines
 from services.outlets import due
 from services.outlets.providers import Call, Calls, Outcome
 from services.store import codec
-from services.store.connect import Backoff, conninfo
+from services.store.connect import Backoff, connect_async
 
 NAME = "dispatcher"
 AT_ONCE, OF_EACH = 16, 4
@@ -108,7 +108,7 @@ class Dispatcher:
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
         """Dispatch until `stop`, reconnecting by itself; one log line per change of state."""
-        asyncio.run(self._run(conninfo(database_url, NAME, statement_timeout)))
+        asyncio.run(self._run(database_url, statement_timeout))
 
     def stop(self) -> None:
         """Ask the dispatcher to end once the calls under way have ended, or soon."""
@@ -126,14 +126,14 @@ class Dispatcher:
         """Name the dispatcher when it should work and has no connection."""
         return [self.name] if not self.connected and not self.stopped.is_set() else []
 
-    async def _run(self, database: str) -> None:
+    async def _run(self, database_url: str, statement_timeout: float) -> None:
         self._wanted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         backoff = Backoff("connection", self._log)
         async with self._open() as calls:
             while not self.stopped.is_set():
                 try:
-                    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+                    async with await connect_async(database_url, NAME, statement_timeout) as conn:
                         await self._work(conn, calls, backoff)
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     self.connected = False

@@ -16,6 +16,7 @@ import psycopg
 
 import projections
 from projections import ReadModel, follower_name
+from services.errors import OperatorError
 from services.outlets.folding import Folding
 from services.store import held, log
 from services.store.connect import connect
@@ -36,7 +37,7 @@ _TOGETHER = "read-models"
 Progress = Callable[[int, int, float, float], None]
 
 
-class RebuildHalted(Exception):
+class RebuildHalted(OperatorError):
     """The new tables cannot be filled, or would hold back more than the old ones do, which go on serving."""
 
     def __init__(self, name: str, position: int | None, error: str | None) -> None:
@@ -44,7 +45,7 @@ class RebuildHalted(Exception):
         self.position = position
 
 
-class UnknownReadModel(Exception):
+class UnknownReadModel(OperatorError):
     """There is no read model of this name."""
 
 
@@ -240,7 +241,7 @@ def rebuild(
     """
     model = projections.BY_NAME.get(name)
     if model is None:
-        raise UnknownReadModel(f"read models are {', '.join(projections.BY_NAME)}")
+        raise UnknownReadModel(f"there is no read model {name}; the read models are {', '.join(projections.BY_NAME)}")
     with connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn, _without_collections():
         with conn.transaction():
             suffix = projections.begin_build(conn, model)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.errors import OperatorError
 from services.store import held, log
 from services.store.connect import connect
 from services.store.held import HeldEntity
 
 
-class UnknownFollower(Exception):
+class UnknownFollower(OperatorError):
     """There is no follower of this name."""
 
 
@@ -58,7 +59,8 @@ def retry(database_url: str, name: str | None = None) -> int:
     """
     wanted = [line for line in status(database_url) if name in (None, line.name)]
     if name is not None and not wanted:
-        raise UnknownFollower(f"followers are {', '.join(dict.fromkeys(line.name for line in status(database_url)))}")
+        known = ", ".join(dict.fromkeys(line.name for line in status(database_url)))
+        raise UnknownFollower(f"there is no follower {name}; the followers are {known}")
     followers = [f"{line.name}_{line.suffix}" if line.suffix else line.name for line in wanted]
     with connect(database_url, "projections", autocommit=True) as conn:
         count = 0

@@ -1,34 +1,132 @@
-"""Connections to PostgreSQL, each with time-outs that end a half-open one, and the backoff of whoever lost theirs."""
+"""Every connection to PostgreSQL: with time-outs that end a half-open one, and in a session that is always the same.
+
+What a session needs is set by a statement after connecting, not by startup parameters: the URL's own `options` stay
+as they are, and a pooler of sessions such as PgBouncer refuses startup parameters that it does not know.
+"""
 
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from services.store.diagnosis import UnsuitableDatabase, explain
+
+MIN_SERVER_VERSION = 15
+# What a URL may set otherwise.
+_DEFAULTS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+# What statements and their texts are read by, whatever the URL, the role or the database sets.
+_SESSION = {
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "default_transaction_isolation": "read committed",
+}
+# What the URL's own options win over.
+_TIMEOUTS = ("statement_timeout", "lock_timeout")
+_OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 
-def conninfo(database_url: str, role: str, statement_timeout: float) -> str:
-    """Return the URL with Foldwork's own name and time-outs added."""
-    return make_conninfo(
-        database_url,
-        application_name=f"foldwork-{role}"[:63],
-        connect_timeout=5,
-        tcp_user_timeout=10_000,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        options=f"-c statement_timeout={int(statement_timeout * 1000)} -c lock_timeout={int(statement_timeout * 1000)}"
-        " -c timezone=UTC",
-    )
+def conninfo(database_url: str, role: str) -> str:
+    """Return the URL with Foldwork's own name and time-outs, where it has none itself."""
+    given = conninfo_to_dict(database_url)
+    own = {**_DEFAULTS, "fallback_application_name": f"foldwork-{role}"[:63]}
+    added: dict[str, Any] = {name: value for name, value in own.items() if name not in given}
+    # A driver gives bytes for text in SQL_ASCII, and other encodings lack characters.
+    return make_conninfo(database_url, **added, client_encoding="UTF8")
 
 
 def connect(
     database_url: str, role: str, statement_timeout: float = 30.0, *, autocommit: bool = False
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection."""
-    return psycopg.connect(conninfo(database_url, role, statement_timeout), autocommit=autocommit)
+    """Open a connection; `statement_timeout` 0 is none. Raises `UnsuitableDatabase`, and whatever psycopg raises."""
+    conn = psycopg.connect(conninfo(database_url, role), autocommit=True)
+    try:
+        prepare(conn, statement_timeout)
+        conn.autocommit = autocommit
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+async def connect_async(
+    database_url: str, role: str, statement_timeout: float = 30.0
+) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    """Open a connection in autocommit, as `connect` does."""
+    conn = await psycopg.AsyncConnection.connect(conninfo(database_url, role), autocommit=True)
+    try:
+        _demand_suitable(conn.info)
+        await conn.execute(*_settings(conn.info, statement_timeout))
+    except BaseException:
+        await conn.close()
+        raise
+    return conn
+
+
+def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
+    """Set up the session of a connection in autocommit that somebody else opened."""
+    _demand_suitable(conn.info)
+    conn.execute(*_settings(conn.info, statement_timeout))
+
+
+def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
+    """Return the statement, with its parameters, that sets up a session."""
+    named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
+    milliseconds = str(int(statement_timeout * 1000))
+    wanted = {**_SESSION, **{name: milliseconds for name in _TIMEOUTS if name not in named}}
+    # One schema alone: a table that is looked for must not be found in another schema, least of all to be dropped.
+    first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
+    rest = ", set_config(%s, %s, false)" * len(wanted)
+    return f"SELECT {first}{rest}", [text for pair in wanted.items() for text in pair]
+
+
+def _demand_suitable(info: psycopg.ConnectionInfo) -> None:
+    # Both came with the connection, so asking costs nothing.
+    encoding = info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UnsuitableDatabase(
+            f"the database's encoding is {encoding}, and it has to be UTF8:"
+            " make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if info.server_version < MIN_SERVER_VERSION * 10_000:
+        raise UnsuitableDatabase(
+            f"the database server is PostgreSQL {info.server_version // 10_000},"
+            f" and it has to be {MIN_SERVER_VERSION} or newer"
+        )
+
+
+def demand_sessions(database_url: str) -> None:
+    """Raise `UnsuitableDatabase` when a pooler gives one session's server to another, as far as two can tell."""
+    with connect(database_url, "check", autocommit=True) as first:
+        pid = _pid(first)
+        if pid == first.info.backend_pid:
+            return
+        # A pooler answers logins itself, so the process that it named is not the one that works.
+        with connect(database_url, "check", autocommit=True) as second:
+            shared = _pid(second) == _pid(first)
+    if shared:
+        raise UnsuitableDatabase(
+            "the pooler before the database pools transactions, and Foldwork needs sessions:"
+            " set pool_mode = session, or connect directly"
+        )
+
+
+def _pid(conn: psycopg.Connection[tuple[Any, ...]]) -> int:
+    row = conn.execute("SELECT pg_backend_pid()").fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 class Backoff:
@@ -43,7 +141,7 @@ class Backoff:
         """Note a failure."""
         self._failures += 1
         if self._failures == 1:
-            self._log.warning(f"{self._what} lost", error=str(error).strip())
+            self._log.warning(f"{self._what} lost", error=_said(error))
 
     def reached(self) -> None:
         """Note a success."""
@@ -55,3 +153,7 @@ class Backoff:
         """Return the seconds to wait before the next attempt."""
         ceiling: float = min(3.0, 0.1 * 2.0 ** min(self._failures, 6))
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def _said(error: BaseException) -> str:
+    return explain(error) if isinstance(error, psycopg.Error) else str(error).strip()

@@ -7,7 +7,7 @@ gaps, and rows travel as plain arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -32,7 +32,7 @@ from domain import DECIDER_OF_CATEGORY
 from domain.decider import Claim
 from domain.streams import split_stream
 from services.store import codec, log
-from services.store.connect import conninfo
+from services.store.connect import conninfo, prepare
 
 # Any constant does, as long as every appender to this database takes the same.
 APPEND_LOCK = 4_012_000
@@ -175,6 +175,23 @@ class _Mapper(Mapper[str]):
         return codec.decode(stored_event.topic, stored_event.state)
 
 
+class _Datastore(PostgresDatastore):
+    """The library's pool, of connections that are set up as all others are."""
+
+    def __init__(self, statement_timeout: float, **given: Any) -> None:
+        self._statement_timeout = statement_timeout
+        super().__init__(**given)
+
+    def after_connect_func(self) -> Callable[[psycopg.Connection[Any]], None]:
+        statement_timeout = self._statement_timeout
+
+        def after_connect(conn: psycopg.Connection[Any]) -> None:
+            conn.autocommit = True
+            prepare(conn, statement_timeout)
+
+        return after_connect
+
+
 class Recorder(PostgresApplicationRecorder):
     """The library's recorder with our lock, our positions, and the check of all that was read."""
 
@@ -279,13 +296,14 @@ class EventStore:
 
     def __init__(self, database_url: str, role: str = "commands", statement_timeout: float = 30.0) -> None:
         """Connect; raises `StoreUnavailable` when the database cannot be reached."""
-        given = conninfo_to_dict(conninfo(database_url, role, statement_timeout))
+        given = conninfo_to_dict(conninfo(database_url, role))
         named = {name: str(given.pop(name, "")) for name in ("dbname", "host", "port", "user", "password")}
         # The datastore is made by hand: its factory would merge the process's whole environment into the settings.
         # Without pool_open_timeout: it waits for the pool at each use, and when it has waited in vain it closes the
         # pool for good, so that an outage longer than that was never got over.
-        self._datastore = PostgresDatastore(
-            **named,  # type: ignore[arg-type]
+        self._datastore = _Datastore(
+            statement_timeout,
+            **named,
             pool_size=1,
             originator_id_type="text",
             connect_timeout=CONNECT_SECONDS,

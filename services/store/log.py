@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psycopg
 
 from domain.recorded import Recorded
 from services.store import codec
+
+if TYPE_CHECKING:
+    import psycopg
 
 # Sent with every append; a hint to look, never the only reason to.
 CHANNEL = "foldwork_log"

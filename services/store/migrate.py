@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 import projections
+from services.errors import OperatorError
+from services.store.connect import connect, demand_sessions
 
 _LOCK = 4_012_001
 
 
-class SchemaMismatch(Exception):
+class SchemaMismatch(OperatorError):
     """The database is not of the shape that this version needs."""
 
 
@@ -37,7 +40,9 @@ def migrations() -> list[Migration]:
 
 def upgrade(database_url: str) -> list[str]:
     """Apply what is missing, in one transaction, and return the names; safe to run twice and at once."""
-    with psycopg.connect(database_url) as conn:
+    demand_sessions(database_url)
+    # A migration may take as long as it needs.
+    with connect(database_url, "upgrade", 0.0) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         conn.execute(
             "CREATE TABLE IF NOT EXISTS migrations ("
@@ -63,14 +68,23 @@ def upgrade(database_url: str) -> list[str]:
         return done
 
 
-def pending(database_url: str) -> list[str]:
-    """Return the names of the migrations that the database lacks."""
-    with psycopg.connect(database_url) as conn:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a database lacks: names of migrations, and of each read model of another version a line that says so."""
+
+    pending: list[str]
+    read_models: list[str]
+
+
+def standing(database_url: str) -> Standing:
+    """Return what the database lacks of this version's shape."""
+    with connect(database_url, "status") as conn:
         applied = _applied(conn) if _exists(conn) else set()
-    return [migration.name for migration in migrations() if migration.number not in applied]
+        pending = [migration.name for migration in migrations() if migration.number not in applied]
+        return Standing(pending, outdated(conn))
 
 
-def demand_current(conn: psycopg.Connection) -> None:
+def demand_current(conn: psycopg.Connection[Any]) -> None:
     """Raise `SchemaMismatch` unless the database has exactly this version's migrations."""
     known = {migration.number for migration in migrations()}
     applied = _applied(conn) if _exists(conn) else set()
@@ -80,10 +94,27 @@ def demand_current(conn: psycopg.Connection) -> None:
         raise SchemaMismatch("the database is newer than this version of Foldwork: upgrade Foldwork")
 
 
-def _exists(conn: psycopg.Connection) -> bool:
-    row = conn.execute("SELECT to_regclass('migrations') IS NOT NULL").fetchone()
+def outdated(conn: psycopg.Connection[Any]) -> list[str]:
+    """Return a line for each read model whose tables are of another version than the code's, nor are being built."""
+    if not _exists(conn, "read_models"):
+        return []
+    served = {name: rest for name, *rest in conn.execute("SELECT name, serving, building FROM read_models")}
+    lines = []
+    for model in projections.READ_MODELS:
+        if model.NAME not in served:
+            lines.append(f"{model.NAME} has no tables")
+            continue
+        serving, building = served[model.NAME]
+        versions = {projections.version_of(suffix) for suffix in (serving, building) if suffix is not None}
+        if model.VERSION not in versions:
+            lines.append(f"{model.NAME} is of version {projections.version_of(serving)}, not {model.VERSION}")
+    return lines
+
+
+def _exists(conn: psycopg.Connection[Any], table: str = "migrations") -> bool:
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
     return row is not None and bool(row[0])
 
 
-def _applied(conn: psycopg.Connection) -> set[int]:
+def _applied(conn: psycopg.Connection[Any]) -> set[int]:
     return {number for (number,) in conn.execute("SELECT number FROM migrations").fetchall()}

@@ -97,6 +97,9 @@ def test_a_system_for_development(tmp_path: Path) -> None:
         assert "wrong-shape" in wrong.stderr
         assert len(wrong.stderr.splitlines()) == 1
 
+        asked = foldwork(tmp_path, "health")
+        assert (asked.returncode, json.loads(asked.stdout)["status"]) == (0, "ready"), asked.stderr
+
         second = foldwork(tmp_path, "dev")
         assert second.returncode == 1
         assert where["http_url"] in second.stderr

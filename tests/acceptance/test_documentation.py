@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.running import ROOT, dev, environment
+from tests.eventually import eventually
+from tests.services.harness import free_port, nursery
 
 pytestmark = pytest.mark.timeout(240)
 _CURL = """import sys
@@ -97,6 +100,39 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     assert '"rule":"U8"' in done.stdout
     assert '"status":"ONGOING"' in done.stdout.replace(" ", "")
     assert [word in done.stdout for word in ('"UNASSIGNED"', '"READY"', '"pending"')] == [True] * 3
+
+
+# What is in the containers runs here; what only moves containers does nothing.
+_DOCKER = """#!/bin/bash
+[ "$1 $2 $3 $4" = "compose exec -T http" ] && { shift 4; exec "$@"; }
+[[ "$1 $2" =~ ^compose\\ (up|ps|logs|down)$ ]]
+"""
+
+
+async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amqp_url: str, tmp_path: Path) -> None:
+    (block,) = [text for text in blocks("README.md", "console") if "docker" in text]
+    port = free_port()
+    lines = [line.removeprefix("$ ").replace("127.0.0.1:8000", f"127.0.0.1:{port}") for line in block.splitlines()]
+    surroundings = on_path(tmp_path)
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(_DOCKER)
+    docker.chmod(0o755)
+    env = {"database_url": migrated_url, "amqp_url": amqp_url, "http_port": str(port)}
+    with nursery().start("all", env=env) as process:
+        eventually(lambda: process.said("consuming commands"), 60)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            ["bash", "-euxo", "pipefail", "-c", "\n".join(lines)],
+            cwd=tmp_path,
+            env={**surroundings, "FOLDWORK_DATABASE_URL": migrated_url, "FOLDWORK_AMQP_URL": amqp_url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "task.created" in done.stdout
+    assert '"title":"Water the plants"' in done.stdout
+    assert "directory" in done.stdout
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:

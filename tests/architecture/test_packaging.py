@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # In pieces, so that this file does not name what no file may name.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "--index" + "-url", "--extra-index" + "-url"]
 ROLES = {"http", "commands", "projections", "relay", "policies"}
+MAIN = "from services.cli import main; main()"
 SERVICES = ROLES | {"postgres", "rabbitmq", "migrate"}
 
 
@@ -105,6 +109,71 @@ def test_an_image_installs_from_the_lock_only() -> None:
         assert "--require-hashes" in command or "--no-index" in command
 
 
+def test_a_change_of_the_source_leaves_the_dependencies_layers_alone() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    first = stages[0]
+    assert "AS dependencies" in first.splitlines()[0]
+    copied = re.findall(r"^COPY (.+) \S+$", first, flags=re.MULTILINE)
+    assert set(" ".join(copied).split()) == {"requirements.lock", "pyproject.toml"}
+    # Installed there, and copied from there before anything of the source.
+    assert "--require-hashes" in first
+    assert "venv /opt/foldwork" in first
+    copies = re.findall(r"^COPY --from=(\w+) (\S+)", stages[-1], flags=re.MULTILINE)
+    assert copies == [("dependencies", "/opt/foldwork"), ("build", "/app")]
+    assert "/opt/foldwork/bin/pip install" in stages[1]
+    assert "--target /app" in stages[1]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what of the source an image has."""
+    folder = tmp_path_factory.mktemp("image")
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    wanted = [line[1:] for line in lines if line.startswith("!")]
+    left_out = {(ROOT / line).resolve() for line in lines[1:] if not line.startswith(("!", "**"))}
+    for name in wanted:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name,
+                folder / name,
+                ignore=lambda at, names: {each for each in names if (Path(at) / each).resolve() in left_out},
+            )
+    return folder
+
+
+# This checkout is installed here as it stands, and would lend what the folder lacks.
+_IN_IMAGE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+sys.path.insert(0, "")
+"""
+
+
+def in_image(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")}
+    command = [sys.executable, "-c", _IN_IMAGE + program, *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_an_image_leaves_out_what_it_cannot_run(image: Path) -> None:
+    told = in_image(image, MAIN, "--help").stdout
+    listed = set(re.findall(r"^  ([a-z]+) ", told, flags=re.MULTILINE))
+    assert listed >= ROLES | {"all", "health", "send", "tail", "db", "keys"}
+    assert not listed & {"dev", "demo"}
+    for name in ("dev", "demo"):
+        refused = in_image(image, MAIN, name)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == f"`foldwork {name}` is for development: pip install 'foldwork[dev]'\n"
+
+
+def test_what_an_image_runs_does_without_what_it_leaves_out(image: Path) -> None:
+    done = in_image(image, "import services, services.roles; print(services.__file__)")
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(image)
+    assert not (image / "services" / "dev").exists()
+
+
 def test_compose_is_regular_yaml() -> None:
     for number, line in enumerate((ROOT / "compose.yaml").read_text().splitlines(), start=1):
         assert "\t" not in line, number
@@ -127,3 +196,7 @@ def test_compose_runs_every_role_with_a_health_check() -> None:
             assert "disable: true" not in service, f"{name} is not watched"
             assert re.search(rf"command: .*\b{name}\b", service)
     assert "replicas: 2" in services["commands"]
+    assert "test: [CMD, foldwork, health]" in shared
+    # The API is asked itself; the others have a port for probes.
+    assert "FOLDWORK_PROBE_PORT" in shared
+    assert "FOLDWORK_PROBE_PORT" not in blocks(text, 0)["x-environment"] + services["http"]

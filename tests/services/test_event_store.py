@@ -368,14 +368,14 @@ def test_bulks_go_with_the_receipts_once_they_are_sent(migrated_url: str, store:
 def test_migrations_run_once_however_often_and_at_once(fresh_database: Callable[[], str]) -> None:
     url = fresh_database()
     names = [migration.name for migration in migrate.migrations()]
-    assert migrate.pending(url) == names
+    assert migrate.standing(url).pending == names
     with psycopg.connect(url) as conn, pytest.raises(SchemaMismatch, match="foldwork db upgrade"):
         migrate.demand_current(conn)
     with ThreadPoolExecutor(2) as threads:
         done = [running.result(30) for running in [threads.submit(migrate.upgrade, url) for _ in range(2)]]
     assert sorted(done, key=len) == [[], names + [f"read model {model.NAME}" for model in projections.READ_MODELS]]
     assert migrate.upgrade(url) == []
-    assert migrate.pending(url) == []
+    assert migrate.standing(url).pending == []
     with psycopg.connect(url) as conn:
         migrate.demand_current(conn)
         conn.execute("INSERT INTO migrations (number, name) VALUES (9999, 'of tomorrow')")

@@ -12,7 +12,7 @@ import pytest
 
 from domain.task import TaskCreated
 from services.store import codec, log
-from services.store.connect import conninfo
+from services.store.connect import connect
 from services.store.convoy import Convoy
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import Fenced
@@ -240,7 +240,7 @@ def test_a_notification_wakes_at_once(conn: psycopg.Connection[Any], migrated_ur
 
 
 def test_connections_end_half_open_ones_by_themselves(migrated_url: str) -> None:
-    with psycopg.connect(conninfo(migrated_url, "x" * 100, 1.5)) as session:
+    with connect(migrated_url, "x" * 100, 1.5) as session:
         given = session.info.get_parameters()
         assert {name: given[name] for name in ("tcp_user_timeout", "keepalives_idle", "connect_timeout")} == {
             "tcp_user_timeout": "10000",

@@ -1,0 +1,37 @@
+"""All commands. Each imports what it needs when it is called, so that none waits for the libraries of another."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli import admin, data, roles, system
+
+app = typer.Typer(
+    name="foldwork",
+    help="Activities split into tasks: commands in on RabbitMQ, events in PostgreSQL, rolled-up status out over HTTP.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from services import __version__
+
+        typer.echo(f"foldwork {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),
+) -> None:
+    pass
+
+
+system.register(app)
+roles.register(app)
+admin.register(app)
+data.register(app)

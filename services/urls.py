@@ -1,0 +1,62 @@
+"""Reading the two addresses: what cannot be read is said without quoting it, since passwords stand in them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+_ENCODE = "characters such as @ / # ? % in a user or a password are percent-encoded (@ is %40)"
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+MAX_PORT = 65535
+# Of the HTTP API, unless another is set.
+HTTP_PORT = 8000
+
+
+def database_url(text: str) -> str:
+    """Return a libpq URL that can be used, without white space around it; raises `ValueError`."""
+    url = _plain(text)
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in ("postgresql", "postgres"):
+        raise ValueError("must be a postgresql:// URL")
+    # As libpq splits it: a user ends at the first @ or /, so the rest of a password would be taken for a host's name.
+    until_at, at, behind = rest.partition("@")
+    authority, _, path = (behind if at and "/" not in until_at else rest).partition("/")
+    if "@" in authority.partition("?")[0] or "@" in path.partition("?")[0]:
+        raise ValueError(f"cannot be read: {_ENCODE}")
+    # Imported here, for the commands that need no database.
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        given = conninfo_to_dict(url)
+    except Error:
+        raise ValueError(f"cannot be read as a libpq URL: {_ENCODE}") from None
+    for port in str(given.get("port") or "").split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+            raise ValueError(f"has a port that is no number from 1 to {MAX_PORT}: {_ENCODE}")
+    return url
+
+
+def amqp_url(text: str) -> str:
+    """Return an AMQP URL that can be used, without white space around it; raises `ValueError`."""
+    url = _plain(text)
+    if url.partition("://")[0] not in ("amqp", "amqps"):
+        raise ValueError("must be an amqp:// or amqps:// URL")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        readable = port != 0 and parts.netloc.count("@") <= 1 and "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ValueError(f"cannot be read: its port is no number from 1 to {MAX_PORT}, or {_ENCODE}")
+    return url
+
+
+def _plain(text: str) -> str:
+    url = text.strip()
+    if _PERCENT.search(url):
+        raise ValueError(f"cannot be read: {_ENCODE}")
+    if any(mark.isspace() or not mark.isprintable() for mark in url):
+        raise ValueError(f"cannot be read: it holds white space or control characters; {_ENCODE}")
+    return url

@@ -1,0 +1,241 @@
+"""Every command in the form that a person types it, on a terminal and piped; a command that is not here fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from services import keys
+from services.cli import main
+from services.dev.postgres import EmbeddedPostgres
+from services.roles import ROLES
+from services.store.connect import connect
+from tests.acceptance.running import ROOT, environment
+from tests.acceptance.terminal import commands, typed
+from tests.brokers import BrokerInThread
+from tests.services.harness import declare
+
+pytestmark = pytest.mark.timeout(240)
+STARTED = '"started"'
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What is typed, something that it says, and the exit status; `until` is said before Ctrl-C is pressed."""
+
+    line: str
+    says: str = ""
+    status: int = 0
+    until: str | None = None
+
+
+TYPED = {
+    "all": Typed("all", until="consuming commands"),
+    **{name: Typed(name, until=STARTED) for name in ROLES},
+    "dev": Typed("dev --http-port 0 --amqp-port 0", "Foldwork runs, as process", until="Ctrl-C stops it"),
+    "demo": Typed("demo", "DONE"),
+    "health": Typed("health", '"status":"ready"'),
+    "send": Typed("""send task.create --tenant acme --data '{"id": "a"}'""", "sent "),
+    "tail": Typed("tail --pattern 'acme.#'", "subscribed to acme.#", 130, until="subscribed"),
+    "projections status": Typed("projections status", "directory"),
+    "projections rebuild": Typed("projections rebuild tasks", "tasks now serves from its new tables."),
+    "projections retry": Typed("projections retry tasks", "Nothing is held back."),
+    "db upgrade": Typed("db upgrade", "The database is up to date."),
+    "db status": Typed("db status", "The database is up to date."),
+    "keys create": Typed("keys create --tenant acme --name 'a [b] c' --days 3", "The token is not shown again."),
+    "keys list": Typed("keys list", "[/b] of acme"),
+    "keys revoke": Typed("keys revoke {key}", "is revoked"),
+}
+
+
+@pytest.fixture(scope="module")
+def amqp_url() -> Iterator[str]:
+    """A virtual host of the development broker; what goes over the wire is for other tests."""
+    broker = BrokerInThread()
+    yield broker.virtual_host()
+    broker.close()
+
+
+def test_every_command_is_typed_here() -> None:
+    assert set(TYPED) == set(commands())
+
+
+@contextmanager
+def ready() -> Iterator[int]:
+    """Give the port of somebody who is ready."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"status":"ready"}'
+            self.send_response(200 if self.path == "/readyz" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def surroundings(name: str, database_url: str, amqp_url: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Give the environment of a command; `dev` and `demo` bring their own servers."""
+    if name in ("dev", "demo"):
+        try:
+            yield {}
+        finally:
+            EmbeddedPostgres(folder / ".foldwork" / "postgres").remove()
+        return
+    found = {"FOLDWORK_DATABASE_URL": database_url, "FOLDWORK_AMQP_URL": amqp_url}
+    with ready() as port:
+        yield found | {"FOLDWORK_HTTP_PORT": str(port) if name == "health" else "0"}
+
+
+def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
+    """Prepare what a command works on, and return what is typed."""
+    key = ""
+    if name.startswith("keys"):
+        with connect(database_url, "test") as conn:
+            key = keys.create(conn, "acme", name="[/b] of acme")[0].id
+    if name == "send":
+        asyncio.run(declare(amqp_url))
+    return shlex.split(TYPED[name].line.format(key=key) if "{key}" in TYPED[name].line else TYPED[name].line)
+
+
+@pytest.mark.parametrize("on_terminal", [True, False], ids=["terminal", "piped"])
+@pytest.mark.parametrize("name", TYPED)
+def test_a_command_does_what_is_typed(
+    lent_url: str, amqp_url: str, tmp_path: Path, name: str, on_terminal: bool
+) -> None:
+    wanted = TYPED[name]
+    line = line_of(name, lent_url, amqp_url)
+    with (
+        surroundings(name, lent_url, amqp_url, tmp_path) as env,
+        typed(*line, folder=tmp_path, on_terminal=on_terminal, env=env) as run,
+    ):
+        if wanted.until is not None:
+            run.until(wanted.until)
+            run.interrupt()
+        assert run.end() == wanted.status, run.said
+    assert wanted.says in run.said
+    assert "Traceback" not in run.said
+    assert on_terminal or "\x1b" not in run.said
+
+
+@pytest.mark.parametrize("name", [name for name, options in commands().items() if "--json" in options])
+def test_json_is_a_document_a_line(lent_url: str, amqp_url: str, tmp_path: Path, name: str) -> None:
+    line = [*line_of(name, lent_url, amqp_url), "--json"]
+    if name == "tail":
+        line += ["--count", "1"]
+    with (
+        surroundings(name, lent_url, amqp_url, tmp_path) as env,
+        typed(*line, folder=tmp_path, on_terminal=False, env=env) as run,
+    ):
+        if name == "tail":
+            run.until("subscribed")
+            asyncio.run(published(amqp_url))
+        assert run.end() == 0, run.said
+    assert [json.loads(document) for document in run.out.splitlines()]
+    assert name == "tail" or run.err == ""
+
+
+async def published(amqp_url: str) -> None:
+    """Publish something like an event."""
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        exchange = await (await connection.channel()).get_exchange("foldwork.events", ensure=False)
+        await exchange.publish(aio_pika.Message(b'{"data": {}}'), "acme.task.created")
+
+
+@pytest.mark.parametrize("name", commands())
+def test_an_unknown_option_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["foldwork", *name.split(), "--nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "No such option: --nonsense" in capsys.readouterr().err
+
+
+_MODULES = """
+import sys
+before = set(sys.modules)
+sys.argv = ["foldwork", *{arguments}]
+from services.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print(*sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}), file=sys.stderr)
+"""
+
+
+def imported(folder: Path, *arguments: str, **env: str) -> set[str]:
+    """Return the top-level modules outside of the standard library that a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULES.format(arguments=list(arguments))],
+        cwd=folder,
+        env={**environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(done.stderr.splitlines()[-1].split()) - set(sys.stdlib_module_names) - {"services", "domain"}
+
+
+def test_a_health_check_imports_the_standard_library_alone(tmp_path: Path) -> None:
+    with ready() as port:
+        assert imported(tmp_path, "health", FOLDWORK_PROBE_PORT=str(port)) == set()
+    assert imported(tmp_path, "--version") == set()
+
+
+HEAVY = {"aio_pika", "aiormq", "eventsourcing", "fastapi", "faststream", "httpx", "psycopg", "starlette", "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("--help", set()),
+        ("send --help", set()),
+        ("db status", {"psycopg"}),
+        ("keys list", {"psycopg"}),
+        ("send task.create --tenant acme", {"aio_pika", "aiormq"}),
+    ],
+)
+def test_a_command_loads_what_it_needs(tmp_path: Path, migrated_url: str, line: str, needed: set[str]) -> None:
+    env = {"FOLDWORK_DATABASE_URL": migrated_url, "FOLDWORK_AMQP_URL": "amqp://127.0.0.1:1/"}
+    found = imported(tmp_path, *line.split(), **env)
+    assert found & HEAVY <= needed
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    for arguments in (["--version"], ["--version", "--help"]):
+        with typed(*arguments, folder=tmp_path, on_terminal=False) as run:
+            assert run.end() == 0
+    with typed("--version", folder=tmp_path, on_terminal=False) as run:
+        run.end()
+    assert run.out.split()[0] == "foldwork"
+    assert f'"{run.out.split()[1]}"' in (ROOT / "services" / "__init__.py").read_text("utf-8")
