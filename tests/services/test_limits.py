@@ -29,7 +29,7 @@ BOUNDS = {
 
 def parsed(name: str, data: Any) -> Incoming:
     properties = SimpleNamespace(
-        message_id="m", message_type=name, headers={"tenant": "acme"}, reply_to=None, correlation_id=None
+        message_id="m", message_type=name, headers={"tenant": "acme"}, reply_to=None, correlation_id=None, user_id=None
     )
     return messages.parse(properties, json.dumps(data, ensure_ascii=False).encode(), 4 << 20)
 

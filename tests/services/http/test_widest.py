@@ -15,8 +15,8 @@ import pytest
 import projections
 from domain.streams import ENTRY_KINDS
 from services import messages
+from services.intake import topology
 from services.intake.sender import Outgoing
-from services.intake.topology import declare_events
 from services.messages import EVENT_EXCHANGE
 from services.outlets import projections as outlet
 from services.outlets.relay import Publisher, relay_handle
@@ -179,7 +179,7 @@ async def all_is_published(url: str, amqp_url: str) -> None:
     publisher = Publisher(amqp_url, "widest")
     await publisher.start()
     try:
-        await declare_events(await publisher._open())
+        await topology.declare(await publisher._open())
         await channel.queue_bind(queue, EVENT_EXCHANGE, "#")
         handle: Any = relay_handle(publisher)
         for batch in _batches(rows, 100):

@@ -179,6 +179,9 @@ def _value(path: tuple[str | int, ...], place: Place, own: str) -> Any:
             "attributes": [{"key": f"{number:03}" + wide(197, number), "value": number} for number in range(MAX_KEYS)],
         }
         return lists.get(field) or widest(place, own)
+    if field == "id":
+        # The step's, which is not the activity's.
+        return identifier(f"c{own}")
     return KNOWN[field] if field in KNOWN else widest(place, own)
 
 
