@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from domain import configuration
+from domain.checks import demand_fits
 from domain.compare import same_json, text_key
 from domain.decider import Claim, Context, Decider, Decision, changes, merged, own_id
 from domain.entries import demand_bounded
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
-from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id, demand_fits
+from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
 from domain.references import FIELDS, claim_of, is_account, is_email, is_operator
 
 Kind = Literal[

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypedDict, get_args
 
+from domain.checks import demand
 from domain.limits import (
     MAX_ACCOUNT,
     MAX_OPERATOR,
@@ -23,7 +24,6 @@ from domain.limits import (
     Role,
     Text,
     Whole,
-    demand,
 )
 from domain.plan import CriterionType
 

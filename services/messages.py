@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from domain import COMMANDS, limits
+from domain import COMMANDS, checks
 from domain.activity import NewTask
 from domain.decider import SYSTEM
 from domain.errors import Rejected
@@ -199,7 +199,7 @@ def parse(
         raise Malformed("unreadable", unreadable)
     fields = parse_headers(properties)
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
-    refusal = limits.refusal(command)
+    refusal = checks.refusal(command)
     return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
 
 

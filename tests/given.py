@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from domain import COMMANDS, DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND, EVENT_NAMES, STATUS_CATEGORY, limits
+from domain import COMMANDS, DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND, EVENT_NAMES, STATUS_CATEGORY, checks
 from domain.activity import ActivityStatusChanged
 from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
@@ -75,7 +75,7 @@ class Given:
     def ask(self, command: Any, actor: str = "system", now: datetime = NOW) -> Outcome:
         """Decide a command and record nothing; what a decision lacks is loaded, and it decides again."""
         try:
-            limits.demand(type(command), command, "")
+            checks.demand(type(command), command, "")
         except Rejected as refusal:
             outcome = Outcome(self, command, self.ids, self.numbers, 1, refusal=refusal)
             outcome.context = Context(TENANT, actor, now, outcome.new_id, outcome.new_number, {}, {})

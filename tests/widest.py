@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, is_typeddict
 
 from domain import limits
+from domain.checks import json_size
 from domain.limits import INSTANT, Items, Json, Limit, Number, Text
 
 LEAST_INSTANT, WIDEST_INSTANT = "2025-10-31T08:55:00Z", "2025-10-31T08:55:00.123456789+07:00"
@@ -141,10 +142,10 @@ def widest_json(limit: Json, seed: object = 0) -> dict[str, Any]:
         "deep": deep,
         **{wide(limits.MAX_KEY, (seed, number)): wide(20, number) for number in range(30)},
     }
-    missing = limit.most - limits.json_size({**value, "rest": ""})
+    missing = limit.most - json_size({**value, "rest": ""})
     rest = wide(missing // 4, (seed, "rest")) + "x" * (missing % 4)
     value["rest"] = rest
-    assert limits.json_size(value) == limit.most
+    assert json_size(value) == limit.most
     return value
 
 

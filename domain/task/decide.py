@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from domain import lifecycle
+from domain.checks import demand_fits
 from domain.decider import (
     Context,
     Decider,
@@ -20,7 +21,6 @@ from domain.directory import known_hub
 from domain.errors import Rejected
 from domain.left_out import LEFT_OUT
 from domain.lifecycle import TERMINAL
-from domain.limits import demand_fits
 from domain.task import (
     EVENTS,
     AssignTask,

@@ -9,12 +9,12 @@ from itertools import chain
 from typing import Any
 
 from domain import configuration, lifecycle
+from domain.checks import demand_fits
 from domain.compare import same_json
 from domain.configuration import CALLER_PROVIDED, ON_DISPATCH
 from domain.decider import Claim, Context, Decision, NotLoaded, instant, text_of
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
-from domain.limits import demand_fits
 from domain.plan import Attribute, DispatchPlan
 from domain.references import claim_of
 from domain.streams import ID

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain import configuration, lifecycle
+from domain.checks import demand_fits
 from domain.decider import (
     Claim,
     Context,
@@ -15,7 +16,6 @@ from domain.decider import (
 from domain.directory import actor_kind
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, OPEN, PAUSED, TERMINAL
-from domain.limits import demand_fits
 from domain.people import known_person
 from domain.task import (
     CompleteTask,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from domain import COMMANDS, limits
+from domain import COMMANDS, checks
 from domain.activity import ChangeActivity, NewTask
 from domain.decider import instant
 from domain.directory import ChangeEntry, RegisterEntry
@@ -140,24 +140,24 @@ def test_answer(case: Case) -> None:
 @pytest.mark.parametrize("hint", [str, int, Any, tuple[str, ...], dict[str, Any], list[int], str | None])
 def test_a_field_without_a_limit_cannot_be_part_of_a_command(hint: Any) -> None:
     with pytest.raises(TypeError, match="has no limit"):
-        limits.refusal(make_dataclass("Unlimited", [("x", hint)])("a"))
+        checks.refusal(make_dataclass("Unlimited", [("x", hint)])("a"))
 
 
 def test_every_field_of_every_command_is_checked() -> None:
     for kind in COMMANDS.values():
         assert list(places(kind)), kind
         # Made for the first command of a class, it raises for a field that has no limit.
-        limits.check_of(kind)
+        checks.check_of(kind)
 
 
 @pytest.mark.parametrize("kind", ENTRY_FIELDS)
 def test_known_fields_of_entries_are_limited_when_they_are_registered_and_changed(kind: str) -> None:
     for name, hint in ENTRY_FIELDS[kind].items():
         for place in places(hint):
-            limits.demand(hint, built(hint, place.path, widest(place)), "")
+            checks.demand(hint, built(hint, place.path, widest(place)), "")
             for value, code in beyond(place):
                 with pytest.raises(Rejected) as refusal:
-                    limits.demand(hint, built(hint, place.path, value), f"/fields/{name}")
+                    checks.demand(hint, built(hint, place.path, value), f"/fields/{name}")
                 assert (refusal.value.code, refusal.value.pointer) == (code, f"/fields/{name}{place.pointer}")
 
 
@@ -218,7 +218,7 @@ def test_what_a_time_is_never_depends_on_the_python(text: str, fits: bool) -> No
 
 def test_an_annotation_of_something_else_is_no_limit() -> None:
     with pytest.raises(TypeError, match="has no limit"):
-        limits.check_of(Annotated[str, "short"])
+        checks.check_of(Annotated[str, "short"])
 
 
 def test_a_draft_that_was_kept_can_always_be_completed() -> None:
@@ -228,4 +228,4 @@ def test_a_draft_that_was_kept_can_always_be_completed() -> None:
     assert 1 < len(scene.state("task", "t").data) < 30
     scene.when(CompleteTask("t"), "ann")
     assert scene.log[-1].output == scene.state("task", "t").data
-    assert limits.json_size(scene.log[-1].output) <= MAX_FIELDS_BYTES
+    assert checks.json_size(scene.log[-1].output) <= MAX_FIELDS_BYTES
