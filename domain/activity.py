@@ -33,7 +33,7 @@ from domain.task.commands import Assignees, Attributes
 from domain.task.creation import assignees_of, demand_references, new_task
 from domain.task.decide import changed_fields
 from domain.task.ending import canceled
-from domain.workflow import Step, Workflow, step_rule
+from domain.workflow import Step, Workflow, step_rule, use_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +199,9 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     events: list[tuple[str, Any]] = [(context.stream("activity", activity_id), created)]
     for index, (task, step) in enumerate(pairs):
         events += _child(index, task, step, created, people, context)
-    claims = dict(people.claims)
-    if context.holder("workflow-use", workflow.id) is None:
-        claims[Claim("workflow-use", workflow.id)] = activity_id
-    return Decision((*people.events, *events), claims)
+    # Not read before it is taken: nobody else can hold it while there is no activity of this id.
+    use = Claim(use_of(workflow.id), activity_id)
+    return Decision((*people.events, *events), {**people.claims, use: activity_id})
 
 
 def _left_out(pairs: Iterable[tuple[NewTask, Step]], project: str | None, context: Context) -> Iterable[LeftOut]:

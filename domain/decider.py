@@ -36,6 +36,10 @@ class Claim(NamedTuple):
     key: str
 
 
+# A claim of this kind is never taken: its holder is there when anybody holds a claim of the kind that is its key.
+ANYBODY = "anybody"
+
+
 class NotLoaded(Exception):
     """A decision looked at streams or claims that are not in memory; load them and decide again."""
 
@@ -109,6 +113,12 @@ class Context:
     def holder(self, kind: str, key: str) -> str | None:
         """Return who holds a claim, or None."""
         return self.all_holders(kind, (key,))[0]
+
+    def is_held(self, kind: str) -> bool:
+        """Tell whether anybody holds a claim of this kind."""
+        recorded = self.holder(ANYBODY, kind) is not None
+        # What the commands before this one take is not recorded yet.
+        return recorded or any(claim.kind == kind and holder is not None for claim, holder in self.holders.items())
 
     def all_holders(self, kind: str, keys: Iterable[str]) -> list[str | None]:
         """Return the holders of several claims of one kind."""

@@ -181,8 +181,8 @@ def _change(command: ChangeWorkflow, context: Context) -> Decision:
 def _retire(command: RetireWorkflow, context: Context) -> Decision:
     present = _present(command.id, context)
     permit("workflow.retire", actor_kind(context, (), present.project))
-    if context.holder("workflow-use", present.id) is not None:
-        raise Rejected("in-use", "activities were made from this workflow", "/id")
+    if context.is_held(use_of(present.id)):
+        raise Rejected("in-use", "activities that were made from this workflow have not ended", "/id")
     event = WorkflowRetired(present.id)
     return Decision(((context.stream("workflow", present.id), event),), {_name_claim(present.name): None})
 
@@ -194,6 +194,11 @@ def _present(workflow_id: str, context: Context) -> Workflow:
     if workflow.retired:
         raise Rejected("retired", f"workflow {workflow_id} is retired", "/id")
     return workflow
+
+
+def use_of(workflow_id: str) -> str:
+    """Return the kind of the claims that the activities of a workflow hold, each under its own id, until they end."""
+    return f"workflow-use/{workflow_id}"
 
 
 def _name_claim(name: str) -> Claim:

@@ -12,7 +12,7 @@ from typing import Any
 
 from domain import COMMANDS, DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND, EVENT_NAMES, STATUS_CATEGORY, checks
 from domain.activity import ActivityStatusChanged
-from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
+from domain.decider import ANYBODY, Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
 
@@ -101,7 +101,7 @@ class Given:
                 own += [claim for claim in unknown if claim.key in outcome.drawn]
                 assert not own, f"the decision looked up what it has just drawn: {own}"
                 states.update((stream, self.states.get(stream)) for stream in fresh)
-                holders.update((claim, self.holders.get(claim)) for claim in unknown)
+                holders.update((claim, self._holder(claim)) for claim in unknown)
             except Rejected as refusal:
                 outcome.refusal = refusal
                 return outcome
@@ -111,6 +111,11 @@ class Given:
                     return outcome
                 holders.update((claim, self.holders[claim]) for claim in taken)
         raise AssertionError(f"still not decided after {MOST_ROUNDS} rounds of loading: {command}")
+
+    def _holder(self, claim: Claim) -> str | None:
+        if claim.kind == ANYBODY:
+            return next((holder for held, holder in self.holders.items() if held.kind == claim.key), None)
+        return self.holders.get(claim)
 
     def _taken(self, outcome: Outcome) -> list[Claim]:
         """Check the reads of an accepted command, and return the claims that a store would refuse as held."""
@@ -124,8 +129,10 @@ class Given:
             for claim, holder in outcome.decision.claims.items()
             if holder is not None and claim not in outcome.context.claims_read
         ]
+        # What stands under an id that is made by the command itself cannot be anybody's.
+        made = {split_stream(stream)[2] for stream, _ in outcome.decision.events if stream not in self.states}
         for claim in unread:
-            assert claim.key in outcome.drawn, f"{claim} was taken, but never read"
+            assert claim.key in outcome.drawn | made, f"{claim} was taken, but never read"
         return [claim for claim in unread if claim in self.holders]
 
     def record(self, decision: Decision) -> None:

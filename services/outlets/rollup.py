@@ -1,7 +1,8 @@
 """The roll-up policy: it records that an activity's status changed, each change once, in the order of the log.
 
-It is the only writer of the status streams. A change is recorded in the transaction that saves the position, under an
-id made from its cause; what is sent is sent before that under such ids, so a repetition finds everything done.
+It is the only writer of the status streams, and it lets go of a workflow when an activity has ended. A change is
+recorded in the transaction that saves the position, under an id made from its cause; what is sent is sent before that
+under such ids, so a repetition finds everything done.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import psycopg
 from domain import EVENTS as ALL_EVENTS
 from domain import STATUS_CATEGORY
 from domain.activity import ActivityCanceled, ActivityCreated, ActivityStatusChanged
-from domain.lifecycle import OPEN, TERMINAL
+from domain.lifecycle import OPEN, TERMINAL, Lifecycle
 from domain.recorded import Recorded
 from domain.rollup import rollup
 from domain.streams import stream_of
 from domain.task import TaskFailed
+from domain.workflow import use_of
 from projections.documents import MissingDocument
 from projections.task_facts import LIFECYCLES, TASK_EVENTS, Child, as_rollup, fold_facts, placeholders, stamp
 from services.intake.sender import Outgoing
 from services.store import codec
 from services.store.entities import of_activity
-from services.store.event_store import NewEvent
+from services.store.event_store import ClaimKey, NewEvent, write_claims
 from services.store.follower import Follower
 from services.store.log import LogRow
 
@@ -71,11 +73,12 @@ DO UPDATE SET status = EXCLUDED.status, version = EXCLUDED.version, state = EXCL
 
 
 class _Family(msgspec.Struct):
-    """What the status of an activity is made of."""
+    """What the status of an activity is made of, and the workflow that is in use until it ends."""
 
     failure: str
     children: list[Child]
     canceled: bool = False
+    workflow: str = ""
 
 
 class _Master:
@@ -126,18 +129,21 @@ class Policy:
         masters = _load(conn, dict.fromkeys(key for key, _ in keyed))
         changes: list[NewEvent] = []
         commands: list[Outgoing] = []
+        uses: dict[ClaimKey, str | None] = {}
         for key, event in keyed:
             master = masters[key] = _folded(masters.get(key), event)
             commands += _cancellations(key, master, event)
             change = _change(key, master, event)
             if change is not None:
                 changes.append(change)
+                uses |= _use(key, master, change.event)
         _save(conn, masters)
         # Sent before the append lock is held, or a slow broker would stop every worker.
         if commands:
             self._send(commands)
         if changes:
             self._append(conn, changes)
+            write_claims(conn, uses)
 
 
 def _key_of(event: Recorded) -> _Key | None:
@@ -152,7 +158,8 @@ def _folded(master: _Master | None, event: Recorded) -> _Master:
     if isinstance(event.data, ActivityCreated):
         created = event.data
         labels = [step.status_mapping.get("DONE") for step in created.steps]
-        return _Master(_Family(created.failure, placeholders(created.children, labels, at)))
+        children = placeholders(created.children, labels, at)
+        return _Master(_Family(created.failure, children, workflow=created.workflow_id))
     if master is None:
         raise MissingDocument(f"no activity for {event.name} of {event.tenant} at position {event.position}")
     if isinstance(event.data, ActivityCanceled):
@@ -189,6 +196,16 @@ def _change(key: _Key, master: _Master, event: Recorded) -> NewEvent | None:
             traceparent=event.traceparent,
         ),
     )
+
+
+def _use(key: _Key, master: _Master, change: ActivityStatusChanged) -> dict[ClaimKey, str | None]:
+    """Return the activity's claim on its workflow: given up when it ends, taken again when it goes on after that."""
+    (tenant, activity_id), workflow = key, master.family.workflow
+    before, now = (Lifecycle(status) in TERMINAL for status in (change.old, change.new))
+    # An activity from before its workflow was kept here has no claim.
+    if before == now or not workflow:
+        return {}
+    return {(tenant, use_of(workflow), activity_id): None if now else activity_id}
 
 
 def _cancellations(key: _Key, master: _Master, event: Recorded) -> Iterable[Outgoing]:

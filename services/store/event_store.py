@@ -7,7 +7,7 @@ gaps, and rows travel as plain arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -29,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from domain import DECIDER_OF_CATEGORY
-from domain.decider import Claim
+from domain.decider import ANYBODY, Claim
 from domain.streams import split_stream
 from services.store import codec, log
 from services.store.connect import conninfo, prepare
@@ -43,6 +43,8 @@ _log = structlog.get_logger("store")
 
 ClaimKey = tuple[str, str, str]
 CommandKey = tuple[str, str]
+# Who holds a claim of the kind `ANYBODY`, when somebody holds one of the kind that is asked about.
+HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,9 @@ FROM unnest(%b::text[]) AS wanted(stream)"""
 _CLAIMS = """
 SELECT tenant, kind, key, holder FROM claims
 JOIN unnest(%b::text[], %b::text[], %b::text[]) AS wanted(tenant, kind, key) USING (tenant, kind, key)"""
+_ANYBODY = """
+SELECT wanted.tenant, wanted.kind FROM unnest(%b::text[], %b::text[]) AS wanted(tenant, kind)
+WHERE EXISTS (SELECT FROM claims WHERE claims.tenant = wanted.tenant AND claims.kind = wanted.kind)"""
 _LEDGER = """
 SELECT tenant, command_id, fingerprint, code, detail, pointer, first_position, last_position FROM ledger
 JOIN unnest(%b::text[], %b::text[]) AS wanted(tenant, command_id) USING (tenant, command_id)"""
@@ -227,8 +232,12 @@ def _demand_unmoved(conn: psycopg.Connection[Any], append: Append) -> int:
         commands = [(row.tenant, row.command_id) for row in append.ledger]
         ledger = conn.execute(_LEDGER, _columns(commands, 2), prepare=True)
         last = conn.execute(log.HEAD, prepare=True)
+        asked = _asked_of_anybody(append.claims_read)
+        anybody = conn.execute(_ANYBODY, _columns(asked, 2)) if asked else None
         moved = {stream for stream, version in versions.fetchall() if version != append.streams_read[stream]}
         holders = {(t, k, key): holder for t, k, key, holder in claims.fetchall()}
+        if anybody is not None:
+            holders |= {(tenant, ANYBODY, kind): HELD for tenant, kind in anybody.fetchall()}
         decided = {(row[0], row[1]) for row in ledger.fetchall()}
         head = int(cast("tuple[int]", last.fetchone())[0])
     lost = {key for key, holder in append.claims_read.items() if holders.get(key) != holder}
@@ -259,14 +268,27 @@ def _record(conn: psycopg.Connection[Any], append: Append, head: int) -> None:
             for row in append.ledger
         ]
         conn.execute(_INSERT_LEDGER, _columns(rows, 8), prepare=True)
-    taken = [(*key, holder.replace("@head", str(head))) for key, holder in append.claims.items() if holder]
-    if taken:
-        conn.execute(_TAKE_CLAIMS, _columns(taken, 4), prepare=True)
-    given_up = [key for key, holder in append.claims.items() if not holder]
-    if given_up:
-        conn.execute(_DROP_CLAIMS, _columns(given_up, 3), prepare=True)
+    write_claims(
+        conn,
+        {key: holder.replace("@head", str(head)) if holder else None for key, holder in append.claims.items()},
+    )
     if append.attempts_done:
         conn.execute(_DROP_ATTEMPTS, _columns(append.attempts_done, 2), prepare=True)
+
+
+def write_claims(conn: psycopg.Connection[Any], claims: Mapping[ClaimKey, str | None]) -> None:
+    """Take claims, or give up those whose holder is None, in the caller's transaction, which holds the append lock."""
+    taken = [(*key, holder) for key, holder in claims.items() if holder]
+    if taken:
+        conn.execute(_TAKE_CLAIMS, _columns(taken, 4), prepare=True)
+    given_up = [key for key, holder in claims.items() if not holder]
+    if given_up:
+        conn.execute(_DROP_CLAIMS, _columns(given_up, 3), prepare=True)
+
+
+def _asked_of_anybody(claims: Iterable[ClaimKey]) -> list[tuple[str, str]]:
+    """Return (tenant, kind) of the claims that ask whether there are any of a kind."""
+    return [(tenant, asked) for tenant, kind, asked in claims if kind == ANYBODY]
 
 
 def _position(position: int | None, head: int) -> int | None:
@@ -349,6 +371,9 @@ class EventStore:
         found: dict[ClaimKey, str | None] = {(tenant, claim.kind, claim.key): None for tenant, claim in claims}
         for tenant, kind, key, holder in self._fetch(_CLAIMS, _columns(found, 3)):
             found[tenant, kind, key] = holder
+        asked = _asked_of_anybody(found)
+        for tenant, kind in self._fetch(_ANYBODY, _columns(asked, 2)) if asked else ():
+            found[tenant, ANYBODY, kind] = HELD
         return found
 
     def ledger(self, commands: Iterable[CommandKey]) -> dict[CommandKey, LedgerRow]:

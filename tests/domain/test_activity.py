@@ -24,7 +24,7 @@ from tests.builders import EARLY, LATE, activity, entry, manager, member, steps,
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands
 
-IN_USE = Claim("workflow-use", "w")
+IN_USE = Claim("workflow-use/w", "a")
 
 
 def ready(*more: Any, **rest: Any) -> Given:
@@ -58,7 +58,7 @@ CREATE = [
             replace(FIRST, id="id-2", activity_id="id-1"),
             replace(SECOND, id="id-3", activity_id="id-1"),
         ],
-        {IN_USE: "id-1"},
+        {Claim("workflow-use/w", "id-1"): "id-1"},
     ),
     done(
         "activity.create",
@@ -164,12 +164,12 @@ CREATE = [
     ),
     done(
         "activity.create",
-        "the workflow as it is now, with its version; it is in use already",
+        "the workflow as it is now, with its version",
         lambda: ready(activity(id="b", tasks=(NewTask(), NewTask())), ChangeWorkflow("w", name="Audit")).when(
             activity()
         ),
         [replace(CREATED, title="Audit", workflow_name="Audit", workflow_version=2), FIRST, SECOND],
-        {},
+        {IN_USE: "a"},
     ),
     done(
         "activity.create",

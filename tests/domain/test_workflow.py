@@ -298,6 +298,17 @@ CASES: list[Case] = [
     refused("workflow.retire", "invalid", "an id with a NUL", lambda: given().when(RetireWorkflow("\0")), "/id"),
     refused("workflow.retire", "not-found", "unknown", lambda: given().when(RetireWorkflow("w")), "/id"),
     refused("workflow.retire", "forbidden", "a stranger", lambda: defined().when(RetireWorkflow("w"), "nobody")),
+    done(
+        "workflow.retire",
+        "its activities have ended, those of another have not",
+        lambda: (
+            defined()
+            .and_commands([workflow(id="w2", name="Other"), activity(workflow_id="w2")])
+            .when(RetireWorkflow("w"))
+        ),
+        [WorkflowRetired("w")],
+        {NAME: None},
+    ),
     refused(
         "workflow.retire",
         "in-use",

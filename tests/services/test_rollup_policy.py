@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,28 +8,34 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.activity import ActivityCanceled, ActivityStatusChanged
+from domain.activity import ActivityCanceled, ActivityStatusChanged, CancelActivity, NewTask
 from domain.recorded import Recorded
 from domain.task import (
+    CancelTask,
     CompleteTask,
     DispatchRequested,
     DispatchSucceeded,
     FailTask,
     ProcessTask,
     Provider,
+    RetryTask,
     TaskAssigned,
     TaskCanceled,
     TaskDataSaved,
     TaskFailed,
     TaskUnassigned,
 )
+from domain.workflow import RetireWorkflow
 from services.intake.sender import Outgoing
+from services.intake.worker import Worker
+from services.messages import Incoming
 from services.outlets import rollup
 from services.store import log
-from services.store.event_store import append_in
+from services.store.event_store import EventStore, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.follower import Follower, Step
 from tests import builders
+from tests.given import COMMAND_NAMES, NOW
 from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(), builders.activity()]
@@ -73,6 +80,49 @@ def test_a_cancelled_task_takes_back_what_it_had_made_of_its_activity(conn: psyc
     store(conn, recorded(after(SCENE, *sent, TaskCanceled("t1", "a", None, ()))))
     drain(conn, rollup.follower(append_in, quiet))
     assert walk(conn) == [("OPEN", "ACTIVE", "U8"), ("ACTIVE", "OPEN", "U10")]
+
+
+def uses(conn: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    found = conn.execute("SELECT kind, key FROM claims WHERE kind LIKE 'workflow-use/%' ORDER BY key").fetchall()
+    return [(kind, key) for kind, key in found]
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_workflow_is_in_use_while_an_activity_of_it_goes_on(
+    migrated_url: str, conn: psycopg.Connection[Any], batch: int
+) -> None:
+    events = EventStore(migrated_url)
+    drawn = itertools.count(1)
+    worker = Worker(events, lambda: NOW, lambda: f"id-{next(drawn)}", lambda: next(drawn))
+    policy = rollup.follower(append_in, quiet, batch=batch)
+    policy.enlist(conn)
+    mine, other = ("workflow-use/w", "a"), ("workflow-use/w", "b")
+
+    def give(*commands: Any) -> list[str | None]:
+        batch = [
+            Incoming("acme", f"c{next(drawn)}", COMMAND_NAMES[type(command)], command, repr(command).encode())
+            for command in commands
+        ]
+        replies = [outcome.reply for outcome in worker.run(batch)]
+        drain(conn, policy)
+        return [None if reply is None or reply.error is None else reply.error.code for reply in replies]
+
+    retire = RetireWorkflow("w")
+    second = builders.activity(id="b", tasks=(NewTask("b1"), NewTask("b2")))
+    assert give(builders.workflow(), builders.activity(), second, retire) == [None, None, None, "in-use"]
+    assert uses(conn) == [mine, other]
+    assert give(CancelActivity("b"), retire) == [None, "in-use"]
+    assert uses(conn) == [mine]
+    assert give(FailTask("t1"), FailTask("t2")) == [None, None]
+    assert uses(conn) == []
+    # It goes on, so its workflow is in use again.
+    assert give(RetryTask("t1")) == [None]
+    assert uses(conn) == [mine]
+    assert give(retire) == ["in-use"]
+    assert give(CancelTask("t1")) == [None]
+    assert uses(conn) == []
+    assert give(retire, builders.activity(id="c", tasks=(NewTask(), NewTask()))) == [None, "not-found"]
+    events.close()
 
 
 def test_a_change_names_its_cause_and_stands_on_a_stream_of_its_own(conn: psycopg.Connection[Any]) -> None:

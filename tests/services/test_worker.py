@@ -18,6 +18,7 @@ from domain import DECIDER_OF_COMMAND
 from domain.activity import CancelActivity
 from domain.directory import RetireEntry
 from domain.task import FailTask, ProcessTask, RetryTask
+from domain.workflow import RetireWorkflow
 from services import messages
 from services.intake.outcome import Outcome
 from services.intake.worker import Worker
@@ -142,6 +143,17 @@ def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(lent_
         with a_worker(lent_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
             (reply,) = replies(second.run([incoming(ProcessTask("t"), actor="m1")]))
     assert told(reply) == ("rejected", False, "forbidden")
+
+
+@pytest.mark.parametrize("first", ["retire", "create"])
+def test_of_a_retirement_and_a_creation_at_once_one_is_refused(lent_url: str, first: str) -> None:
+    given = {"retire": RetireWorkflow("w"), "create": builders.activity()}
+    with a_worker(lent_url) as other:
+        other.run([incoming(builders.workflow())])
+        left = [incoming(given.pop(first))]
+        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+            (reply,) = replies(late.run([incoming(*given.values())]))
+    assert told(reply) == ("rejected", False, "not-found" if first == "retire" else "in-use")
 
 
 @pytest.mark.parametrize("first", ["task", "activity"])

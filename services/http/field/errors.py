@@ -51,7 +51,7 @@ FAILURES: Mapping[str, Failure] = {
     "task-006": Failure(409, "a task of an activity is not deleted alone; delete the activity"),
     "workflow-033": Failure(404, "there is no such workflow in the organization"),
     "workflow-034": Failure(409, "another workflow of the organization has this name"),
-    "workflow-035": Failure(409, "activities were made from the workflow"),
+    "workflow-035": Failure(409, "activities of the workflow have not ended"),
     "workflow-036": Failure(400, "the number of a workflow's steps and its project never change"),
     "workflow-037": Failure(400, "a workflow's name, step or mapping breaks a rule"),
 }
