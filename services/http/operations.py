@@ -21,6 +21,7 @@ from services.http.database import Database
 from services.http.metrics import CONTENT_TYPE, Metrics
 from services.http.problems import RETRY_SOON, Refused
 from services.intake.command_queue import BrokerAway
+from services.store.diagnosis import explain
 
 _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
@@ -98,8 +99,8 @@ class Readiness:
             held = await self.database.fetch(_HELD, (), _TIMEOUT) if any(row[5] for row in rows) else []
         except Refused as refused:
             return {"database": {"ready": False, "detail": refused.detail}}
-        except psycopg.Error:
-            return {"database": {"ready": False, "detail": "the database lacks tables: run `foldwork db upgrade`"}}
+        except psycopg.Error as error:
+            return {"database": {"ready": False, "detail": explain(error)}}
         followers: dict[str, Part] = {
             name: {"ready": False, "detail": "nothing fills this read model"} for (name,) in unfollowed
         }

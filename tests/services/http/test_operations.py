@@ -35,6 +35,7 @@ from tests.services.http.house import (
     with_activity,
     with_workflow,
 )
+from tests.services.test_connections import with_options
 
 TASKS = projections.follower_name(tasks, projections.suffix(tasks))
 
@@ -126,6 +127,13 @@ async def test_a_database_without_tables(database_url: str) -> None:
         response = await house.client.get("/readyz")
         assert response.json()["not_ready"] == ["database"]
         assert "foldwork db upgrade" in response.json()["database"]["detail"]
+
+
+async def test_a_statement_that_the_database_refuses_is_told_as_that(migrated_url: str) -> None:
+    async with opened(with_options(migrated_url, "-c role=pg_monitor")) as house:
+        response = await house.client.get("/readyz")
+        assert response.status_code == 503
+        assert "lacks a privilege" in response.json()["database"]["detail"]
 
 
 async def test_alive_and_unready_while_nothing_is_there_then_back(fresh_database: Callable[[], str]) -> None:
