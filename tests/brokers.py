@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from services.dev.broker import DevelopmentBroker
+from tests.eventually import PATIENCE
 
 
 class Broker(Protocol):
@@ -50,7 +51,7 @@ class BrokerInThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="development-broker", daemon=True)
         self._thread.start()
         self._broker = DevelopmentBroker("127.0.0.1", 0)
-        asyncio.run_coroutine_threadsafe(self._broker.start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._broker.start(), self._loop).result(PATIENCE)
         self._numbers = itertools.count(1)
 
     @property
@@ -69,9 +70,9 @@ class BrokerInThread:
 
     def close(self) -> None:
         """Stop the broker and its thread."""
-        asyncio.run_coroutine_threadsafe(self._broker.close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._broker.close(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
 
@@ -160,7 +161,7 @@ class RabbitMQ:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30):
+        with urllib.request.urlopen(request, timeout=PATIENCE):
             pass
 
 
@@ -170,7 +171,7 @@ def _erlang(texts: list[str]) -> str:
 
 
 def _rabbitmqctl(*arguments: str) -> None:
-    subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=60)
+    subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=PATIENCE)
 
 
 def _rabbitmqctl_works() -> bool:

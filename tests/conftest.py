@@ -3,6 +3,7 @@
 PostgreSQL: `FOLDWORK_TEST_DATABASE_URL`, or a container with `FOLDWORK_TEST_DOCKER=1`, or else the embedded one.
 Broker: the development broker always, and with `FOLDWORK_TEST_AMQP_URL` every such test on RabbitMQ as well.
 `FOLDWORK_TEST_REQUIRE_BROKERS=1` fails the run when either of the real servers is missing, or a test is skipped.
+`FOLDWORK_TEST_PATIENCE=4` waits four times as long for everything, on a slow machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hypothesis
 import pytest
 
 from tests.databases import Databases
+from tests.eventually import SLOWNESS
 
 if TYPE_CHECKING:
     from tests.brokers import Broker
@@ -33,6 +35,15 @@ def pytest_configure() -> None:
         for name in ("FOLDWORK_TEST_DATABASE_URL", "FOLDWORK_TEST_AMQP_URL"):
             if not os.environ.get(name):
                 raise pytest.UsageError(f"FOLDWORK_TEST_REQUIRE_BROKERS=1, but {name} is not set")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # What a test may take in all grows with what it waits for.
+    if SLOWNESS > 1:
+        for item in items:
+            given = item.get_closest_marker("timeout")
+            seconds = float(given.args[0] if given else config.getini("timeout"))
+            item.add_marker(pytest.mark.timeout(seconds * SLOWNESS), append=False)
 
 
 _skipped: list[str] = []

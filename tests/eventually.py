@@ -1,7 +1,8 @@
 """Waiting for what happens elsewhere: the one place in the tests that sleeps, so that no test guesses how long.
 
 `PATIENCE` is how many seconds any test waits for what has to happen: a shorter wait would test the machine, not the
-code. On a slow machine, `FOLDWORK_TEST_PATIENCE=4` waits four times as long.
+code. On a slow machine, `FOLDWORK_TEST_PATIENCE=4` waits four times as long. Where a test is about how soon something
+comes, what it must not wait for, such as the next poll, comes `LATE`: after all patience is over.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SLOWNESS = float(os.environ.get("FOLDWORK_TEST_PATIENCE", "1"))
-PATIENCE = 45.0 * SLOWNESS
+PATIENCE = 120.0 * SLOWNESS
+LATE = 10 * PATIENCE
 _PAUSE = 0.01
 
 

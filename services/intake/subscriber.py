@@ -27,6 +27,7 @@ from services.intake.frames import TAKERS, Message, Taker
 from services.intake.topology import QUEUE_ARGUMENTS
 from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE
 
+SETTLE_SECONDS = 0.3
 Received = Callable[[AbstractChannel, Message], None]
 
 # What `topology.declare` declares, in FastStream's words.
@@ -147,9 +148,10 @@ class RawSubscriber(RabbitSubscriber):
             try:
                 robust = await self._robust_channel()
                 await self.declare()
-                if self._queue_obj is not None:
-                    await self._queue_obj.declare(timeout=10)
-                    await self._queue_obj.bind(self.exchange.name, self.queue.routing(), timeout=10)
+                # RabbitMQ lets a queue be declared while it still deletes it; consuming from that one would close this
+                # channel, and what is at hand on it, which does not come again, would be dropped.
+                await asyncio.sleep(SETTLE_SECONDS)
+                await self.declare()
                 await self._consume(robust)
                 log.info("consuming again")
             except Exception as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.dev.postgres import EmbeddedPostgres
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 FOLDWORK = [sys.executable, "-m", "services.cli"]
@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
-def foldwork(folder: Path, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+def foldwork(folder: Path, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
         [*FOLDWORK, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
@@ -67,7 +67,7 @@ class Dev:
             assert self.where["pid"] == self.process.pid
             assert "Ctrl-C stops it" in self.said
 
-        eventually(ready, timeout=90)
+        eventually(ready)
         return self
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -75,7 +75,7 @@ class Dev:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(PATIENCE)
         finally:
             self.process.kill()
             self.process.wait()

@@ -25,9 +25,9 @@ from services.store.connect import connect
 from tests.acceptance.running import ROOT, environment
 from tests.acceptance.terminal import commands, typed
 from tests.brokers import BrokerInThread
+from tests.eventually import PATIENCE
 from tests.services.harness import declare
 
-pytestmark = pytest.mark.timeout(240)
 STARTED = '"started"'
 
 
@@ -200,7 +200,7 @@ def imported(folder: Path, *arguments: str, **env: str) -> set[str]:
         env={**environment(), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     return set(done.stderr.splitlines()[-1].split()) - set(sys.stdlib_module_names) - {"services", "domain"}

@@ -19,11 +19,10 @@ from services.roles import ROLES
 from services.store import migrate
 from tests.acceptance.running import FOLDWORK, environment
 from tests.acceptance.terminal import typed
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.services.harness import broker_proxy, declare, nursery, rows, waiting
 from tests.services.test_connections import with_options
 
-pytestmark = pytest.mark.timeout(240)
 NOWHERE = "postgresql://127.0.0.1:1/db"
 
 
@@ -35,7 +34,7 @@ def run(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subproces
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -161,7 +160,7 @@ def test_a_port_that_is_taken_is_said(migrated_url: str, amqp_url: str) -> None:
         for role, name in (("http", "http_port"), ("relay", "probe_port")):
             env = {"database_url": migrated_url, "amqp_url": amqp_url, name: str(port)}
             with nursery().start(role, env=env) as process:
-                assert process.wait(60) == 1
+                assert process.wait(PATIENCE) == 1
             assert process.output == f"cannot start: Address already in use: 127.0.0.1:{port}\n"
 
 
@@ -176,7 +175,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(lent_url: str, tmp_path: 
         reader, writer = os.pipe()
         os.close(reader)
         done = subprocess.run(
-            [*FOLDWORK, *arguments], cwd=tmp_path, env=env, stdout=writer, stderr=subprocess.PIPE, timeout=120
+            [*FOLDWORK, *arguments], cwd=tmp_path, env=env, stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE
         )
         os.close(writer)
         assert (done.returncode, done.stderr) == (141, b"")
@@ -242,7 +241,7 @@ def test_an_outdated_read_model_is_told_by_every_role(migrated_url: str, amqp_ur
     outdate(migrated_url)
     env = {"database_url": migrated_url, "amqp_url": amqp_url, "http_port": "0"}
     with nursery().start(role, env=env) as process:
-        eventually(lambda: process.said('"started"'), 60)
+        eventually(lambda: process.said('"started"'))
     told = [json.loads(line) for line in process.output.splitlines() if "db upgrade" in line]
     assert [line["level"] for line in told] == ["warning"]
     assert told[0]["read_models"][0].startswith("tasks is of version 999")

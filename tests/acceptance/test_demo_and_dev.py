@@ -11,17 +11,14 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import pytest
 
 from services.dev import seed
 from tests.acceptance.running import FOLDWORK, Dev, dev, environment, foldwork
-from tests.eventually import eventually
-
-pytestmark = pytest.mark.timeout(240)
+from tests.eventually import PATIENCE, eventually
 
 
 def test_the_demonstration_ends_done(tmp_path: Path) -> None:
-    shown = foldwork(tmp_path, "demo", timeout=120)
+    shown = foldwork(tmp_path, "demo", timeout=PATIENCE)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[-1] == "DONE"
@@ -81,7 +78,7 @@ def test_a_system_for_development(tmp_path: Path) -> None:
         assert sent.returncode == 0, sent.stdout + sent.stderr
         reply = json.loads(sent.stdout)
         assert reply["outcome"] == "accepted"
-        told, _ = tail.communicate(timeout=30)
+        told, _ = tail.communicate(timeout=PATIENCE)
         assert json.loads(told)["data"]["id"] == "first"
 
         alone = foldwork(tmp_path, "send", "task.create", "--data", '{"id": "alone"}')

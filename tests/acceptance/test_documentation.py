@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.running import ROOT, dev, environment
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.services.harness import free_port, nursery
 
-pytestmark = pytest.mark.timeout(240)
 _CURL = """import sys
 import httpx
 flag, header, value, url = sys.argv[1:]
@@ -56,7 +55,7 @@ def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
         env=on_path(folder),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -88,7 +87,7 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
         env=without_make(os.environ),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     )
     assert [line.split("/")[-1].strip() for line in made.stdout.splitlines()] == ["foldwork demo", "foldwork dev"]
@@ -119,7 +118,7 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
     docker.chmod(0o755)
     env = {"database_url": migrated_url, "amqp_url": amqp_url, "http_port": str(port)}
     with nursery().start("all", env=env) as process:
-        eventually(lambda: process.said("consuming commands"), 60)
+        eventually(lambda: process.said("consuming commands"))
         done = await asyncio.to_thread(
             subprocess.run,
             ["bash", "-euxo", "pipefail", "-c", "\n".join(lines)],
@@ -127,7 +126,7 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
             env={**surroundings, "FOLDWORK_DATABASE_URL": migrated_url, "FOLDWORK_AMQP_URL": amqp_url},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "task.created" in done.stdout
@@ -141,7 +140,7 @@ def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
     with dev(tmp_path) as system:
         surroundings = {**environment(), "FOLDWORK_AMQP_URL": system.where["amqp_url"]}
         told = subprocess.run(
-            [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, timeout=PATIENCE
         )
     assert told.stdout.strip() == "accepted", told.stderr
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 DOMAIN = sorted((ROOT / "domain").rglob("*.py"))
 # Of the standard library, what reads a clock, rolls dice or touches the world.
@@ -62,7 +64,7 @@ def impure(tree: ast.AST) -> Iterator[str]:
 def test_the_contracts_hold() -> None:
     program = "import sys; from importlinter.cli import lint_imports_command as run; run()"
     command = [sys.executable, "-c", program, "--config", ".importlinter", "--no-cache", "--no-logo"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 kept, 0 broken" in done.stdout
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 # In pieces, so that this file does not name what no file may name.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "--index" + "-url", "--extra-index" + "-url"]
@@ -153,7 +155,7 @@ sys.path.insert(0, "")
 def in_image(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")}
     command = [sys.executable, "-c", _IN_IMAGE + program, *arguments]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_an_image_leaves_out_what_it_cannot_run(image: Path) -> None:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from services import keys
+from tests.eventually import PATIENCE
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 
@@ -221,7 +222,6 @@ async def test_the_errors_of_the_page(house: House) -> None:
     assert list(refused) == ["statusCode", "message", "error", "existingId", "samePayload"]
 
 
-@pytest.mark.timeout(60)
 def test_the_python_client_of_the_page_runs_as_it_is_printed(service: Served) -> None:
     address = "https://api.reten.ai"
     assert PYTHON.count(address) == 1
@@ -230,7 +230,7 @@ def test_the_python_client_of_the_page_runs_as_it_is_printed(service: Served) ->
     program += "\nimport sys\nsys.stdout.write(f'{response.status_code} {response.text}')\n"
     direct = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False, env=direct
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False, env=direct
     )
     assert done.returncode == 0, done.stderr
     status, _, text = done.stdout.partition(" ")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.eventually import PATIENCE
+
 
 class Received:
     """One request as the provider got it."""
@@ -47,7 +49,7 @@ class Answering:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 received = Received(self.path, self.headers, body)
                 provider.received.append(received)
-                provider.hold.wait(30)
+                provider.hold.wait(PATIENCE)
                 status, headers, answer = provider.answer(received)
                 try:
                     self.send_response(status)
@@ -68,4 +70,4 @@ class Answering:
         self.hold.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)

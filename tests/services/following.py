@@ -18,6 +18,7 @@ from services.store.event_store import NewEvent, append_in
 from services.store.follower import Reader
 from services.store.held import Handle
 from services.store.log import LogRow
+from tests.eventually import PATIENCE
 from tests.services.harness import TENANT, rows
 
 NAME = "seen"
@@ -70,7 +71,7 @@ def following(url: str, *readers: Reader) -> Iterator[None]:
         for reader in readers:
             reader.stop()
         for thread in threads:
-            thread.join(15)
+            thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in threads)
 
 

@@ -31,7 +31,7 @@ from services.intake import topology
 from services.intake.consumer import CommandConsumer
 from services.messages import Reply
 from services.settings import Settings
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE, eventually, eventually_async
 
 TENANT = "acme"
 
@@ -47,12 +47,12 @@ async def working(database_url: str, amqp_url: str, **given: Any) -> AsyncIterat
     consumer = CommandConsumer(settings(database_url, amqp_url, **given))
     task = asyncio.create_task(consumer.run())
     try:
-        await eventually_async(lambda: task.done() or not consumer.unready, 20)
+        await eventually_async(lambda: task.done() or not consumer.unready)
         assert not task.done(), task.exception()
         yield consumer
     finally:
         await consumer.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def declare(amqp_url: str) -> None:
@@ -113,14 +113,14 @@ class Client:
         await self.send(name, data, command_id, **headers)
         return await self.answer(command_id, before)
 
-    async def answer(self, key: str, before: int = 0, timeout: float = 15) -> Reply:
+    async def answer(self, key: str, before: int = 0, timeout: float = PATIENCE) -> Reply:
         """Return an answer, when it is there."""
         return (
             await eventually_async(lambda: self.replies.get(key, ())[before : before + 1], timeout)
             and (self.replies[key][before])
         )
 
-    async def answers(self, keys: list[str], timeout: float = 30) -> list[Reply]:
+    async def answers(self, keys: list[str], timeout: float = PATIENCE) -> list[Reply]:
         """Return the first answer to each, when all are there."""
         await eventually_async(lambda: all(key in self.replies for key in keys), timeout)
         return [self.replies[key][0] for key in keys]
@@ -194,7 +194,7 @@ class Proxy:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._accept, "127.0.0.1", 0), self._loop
-        ).result(10)
+        ).result(PATIENCE)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -247,7 +247,7 @@ class Proxy:
         async def cut() -> None:
             self._abort(*tuple(self._open))
 
-        asyncio.run_coroutine_threadsafe(cut(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(cut(), self._loop).result(PATIENCE)
 
     def down(self) -> None:
         """Cut all, and let nobody in."""
@@ -266,9 +266,9 @@ class Proxy:
             self._abort(*tuple(self._open))
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
 
@@ -367,13 +367,13 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Return the exit code, when it has ended."""
         eventually(lambda: self.poll() is not None, timeout)
         assert self.code is not None
         return self.code
 
-    async def ended(self, timeout: float = 20) -> int:
+    async def ended(self, timeout: float = PATIENCE) -> int:
         """Do as `wait`, and let the event loop go on."""
         await eventually_async(lambda: self.poll() is not None, timeout)
         assert self.code is not None
@@ -437,7 +437,7 @@ class Nursery:
         """End the parent, which ends whatever is left."""
         if self._parent.stdin is not None:
             self._parent.stdin.close()
-        self._parent.wait(10)
+        self._parent.wait(PATIENCE)
         self._folder.cleanup()
 
 

@@ -22,7 +22,7 @@ from services.store.connect import connect, connect_async, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase, explain
 from services.store.event_store import EventStore
 from tests.databases import Databases
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.services.harness import TENANT, Client, free_port, nursery, rows
 from tests.services.pooler import pooled
 
@@ -98,13 +98,15 @@ async def test_all_roles_do_the_job(kind: Callable, fresh_database: Callable[[],
         port = free_port()
         env = {"database_url": url, "amqp_url": amqp_url, "http_port": str(port)}
         process = stack.enter_context(nursery().start("all", env=env))
-        eventually(lambda: process.said("consuming commands"), 60)
+        eventually(lambda: process.said("consuming commands"))
         async with Client(amqp_url) as client:
             title = "Grüße, 世界 😀 \\ 'x'"
             reply = await client.ask("task.create", {"id": "a", "title": title, "end": "2031-02-03T04:05:06Z"})
         assert reply.accepted, reply
         http = stack.enter_context(
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE
+            )
         )
         answer = await asyncio.to_thread(http.get, "/v1/tasks/a", params={"min_position": reply.position})
         assert answer.status_code == 200, answer.text
@@ -160,7 +162,7 @@ def test_only_utf8_will_do(databases: Databases, amqp_url: str, encoding: str) -
         for arguments in (["db", "upgrade"], ["commands"], ["http"]):
             env = {"database_url": url, "amqp_url": amqp_url, "http_port": "0"}
             with nursery().start(*arguments, env=env) as process:
-                assert process.wait(60) == 1
+                assert process.wait(PATIENCE) == 1
             assert process.output.count("\n") == 1
             assert "UTF8" in process.output
     finally:
@@ -172,7 +174,7 @@ def test_a_pooler_of_transactions_is_refused(migrated_url: str, amqp_url: str) -
         with pytest.raises(UnsuitableDatabase, match="pool_mode = session"):
             demand_sessions(url)
         with nursery().start("relay", env={"database_url": url, "amqp_url": amqp_url}) as process:
-            assert process.wait(60) == 1
+            assert process.wait(PATIENCE) == 1
         assert process.output.count("\n") == 1
         assert "pool_mode = session" in process.output
     with pooled(migrated_url) as url:

@@ -13,7 +13,7 @@ from services.store import convoy as module
 from services.store.convoy import Convoy
 from services.store.follower import Follower, Handle, Step
 from services.store.log import LogRow
-from tests.eventually import eventually
+from tests.eventually import LATE, PATIENCE, eventually
 from tests.services.following import SEEN, add, connections, following, noting, seen, state
 from tests.services.harness import rows
 
@@ -135,7 +135,7 @@ def test_who_is_halted_is_tried_once_in_a_poll_however_much_comes(conn: Connecti
         tried.append(len(batch))
         session.execute("SELECT FROM missing")
 
-    together = convoy(("bad", failing), "good", poll=60)
+    together = convoy(("bad", failing), "good", poll=LATE)
     together.enlist(conn)
     for _ in range(5):
         add(migrated_url, 1)
@@ -212,7 +212,7 @@ def test_two_convoys_at_once_handle_each_event_once_for_each(conn: Connection, m
         for pid in connections(migrated_url, "all"):
             conn.execute("SELECT pg_terminate_backend(%s)", pid)
         add(migrated_url, 3)
-        eventually(lambda: set(positions(migrated_url).values()) == {(63, None)}, 15)
+        eventually(lambda: set(positions(migrated_url).values()) == {(63, None)})
     assert all(seen(migrated_url, name) == list(range(1, 64)) for name in names)
 
 
@@ -243,23 +243,23 @@ def test_a_gap_and_an_older_log_halt_every_one_of_them(conn: Connection, migrate
 
 
 def test_a_notification_wakes_at_once_and_readiness_names_each(conn: Connection, migrated_url: str) -> None:
-    together = convoy("a", "b", poll=30)
+    together = convoy("a", "b", poll=LATE)
     assert together.unready == ["a", "b"]
     thread = threading.Thread(target=together.run, args=(migrated_url,), daemon=True)
     thread.start()
     eventually(lambda: together.unready == [])
     assert len(connections(migrated_url, "all")) == 1
     add(migrated_url, 1)
-    eventually(lambda: seen(migrated_url) == [1, 1], 3)
+    eventually(lambda: seen(migrated_url) == [1, 1])
     together.stop()
     add(migrated_url, 1)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert together.unready == []
 
 
 def test_looking_for_news_locks_nothing(conn: Connection, migrated_url: str) -> None:
-    follower, together = Follower("alone", noting("alone"), poll=30), convoy("a", "b", poll=30)
+    follower, together = Follower("alone", noting("alone"), poll=LATE), convoy("a", "b", poll=LATE)
     with following(migrated_url, follower, together):
         add(migrated_url, 1)
         eventually(lambda: state(migrated_url, "alone") == (1, None, 0) and seen(migrated_url, "b") == [1])

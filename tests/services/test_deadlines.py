@@ -21,7 +21,7 @@ from services.outlets.deadlines import Waker
 from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE, eventually, eventually_async
 from tests.services.harness import Client, database_proxy, declare, nursery, rows, settings, stored
 
 PAST, LATER = "2025-10-31T08:55:00+07:00", "9999-10-31T08:55:00+07:00"
@@ -56,12 +56,12 @@ def drain(conn: psycopg.Connection[Any], waker: Waker) -> None:
 async def running(database_url: str, amqp_url: str, *names: str, **given: Any) -> AsyncIterator[Roles]:
     roles = Roles(settings(database_url, amqp_url, follower_poll=0.2, **given), names)
     work = asyncio.create_task(roles.run())
-    await asyncio.wait_for(roles.until_ready(), 20)
+    await asyncio.wait_for(roles.until_ready(), PATIENCE)
     try:
         yield roles
     finally:
         roles.stop()
-        await asyncio.wait_for(work, 20)
+        await asyncio.wait_for(work, PATIENCE)
 
 
 def names_of(url: str, task_id: str) -> list[str]:
@@ -153,14 +153,14 @@ def test_two_wakers_at_once_send_each_row_once(lent_url: str, conn: psycopg.Conn
         # Both have locked their rows before either goes on, as long as both find some.
         if not together.broken:
             with suppress(threading.BrokenBarrierError):
-                together.wait(5)
+                together.wait(PATIENCE)
         sent.extend(commands)
 
     def work() -> None:
         try:
             with psycopg.connect(lent_url, autocommit=True) as session:
                 waker = Waker(send)
-                eventually(lambda: waker.step(session) > 0 and left(session) == 0, 30)
+                eventually(lambda: waker.step(session) > 0 and left(session) == 0)
                 together.abort()
         except BaseException as error:
             errors.append(error)
@@ -174,7 +174,7 @@ def test_two_wakers_at_once_send_each_row_once(lent_url: str, conn: psycopg.Conn
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert errors == []
     assert of(sent) == {"aaa": 400, "bbb": 400, "ccc": 400}
     assert len({command.command_id for command in sent}) == 1200
@@ -237,7 +237,7 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
         eventually(lambda: sent and waker.unready == [])
     finally:
         waker.stop()
-        thread.join(5)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     assert capsys.readouterr().out.count("connection lost") <= 1
 
@@ -248,7 +248,7 @@ def test_stop_ends_a_waker_that_has_nothing_to_do(lent_url: str) -> None:
     thread.start()
     eventually(lambda: waker.connected)
     waker.stop()
-    thread.join(2)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -261,10 +261,10 @@ async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_agai
         for task_id in ("a", "b", "c"):
             await client.ask("task.create", {"id": task_id, "end": PAST})
         await client.ask("task.create", {"id": "later", "end": LATER})
-        await eventually_async(lambda: overdue(lent_url) == 3, 20)
+        await eventually_async(lambda: overdue(lent_url) == 3)
         await client.ask("task.error", {"id": "a"})
         await client.ask("task.retry", {"id": "a"})
-        await eventually_async(lambda: overdue(lent_url) == 4, 20)
+        await eventually_async(lambda: overdue(lent_url) == 4)
         left = "SELECT task_id, kind FROM deadlines"
         await eventually_async(lambda: rows(lent_url, left) == [("later", "overdue")])
     assert names_of(lent_url, "a") == [
@@ -324,10 +324,10 @@ async def test_the_database_gone_and_back(lent_url: str, amqp_url: str) -> None:
             Client(amqp_url) as client,
         ):
             await client.ask("task.create", {"id": "a", "end": PAST})
-            await eventually_async(lambda: overdue(lent_url) == 1, 20)
+            await eventually_async(lambda: overdue(lent_url) == 1)
             proxy.down()
             await eventually_async(lambda: "waker" in policies.roles["policies"].unready)
             await client.ask("task.create", {"id": "b", "end": PAST})
             proxy.up()
-            await eventually_async(lambda: overdue(lent_url) == 2, 20)
-            await eventually_async(lambda: not policies.roles["policies"].unready, 20)
+            await eventually_async(lambda: overdue(lent_url) == 2)
+            await eventually_async(lambda: not policies.roles["policies"].unready)

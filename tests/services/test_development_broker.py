@@ -13,6 +13,7 @@ from pamqp.commands import Basic
 import services.dev.broker
 from services.dev.broker import DevelopmentBroker
 from tests.contracts.amqp.wire import Wire, content
+from tests.eventually import PATIENCE
 
 LIMIT, LIMIT_OF_A_FILE = 1000, 300
 QUORUM = {"x-queue-type": "quorum"}
@@ -133,11 +134,11 @@ async def test_clients_come_back_after_dropped_connections(broker: DevelopmentBr
     await durable.consume(take)
     await mine.consume(take)
     assert await broker.drop_connections() == 1
-    await asyncio.wait_for(back.wait(), 10)
+    await asyncio.wait_for(back.wait(), PATIENCE)
     await channel.ready()
     for name in ("durable", "mine"):
         await channel.default_exchange.publish(aio_pika.Message(name.encode()), name)
-        assert await asyncio.wait_for(inbox.get(), 10) == name.encode()
+        assert await asyncio.wait_for(inbox.get(), PATIENCE) == name.encode()
     await connection.close()
 
 
@@ -159,7 +160,7 @@ async def test_tells_its_clients_that_it_closes(broker: DevelopmentBroker) -> No
     connection = await aiormq.connect(broker.url)
     await broker.close()
     with pytest.raises(aiormq.exceptions.ConnectionClosed, match=r"320|CONNECTION_FORCED"):
-        await asyncio.wait_for(connection.closing, 10)
+        await asyncio.wait_for(connection.closing, PATIENCE)
 
 
 def test_stays_small() -> None:

@@ -38,7 +38,7 @@ from services.store.event_store import (
 )
 from services.store.follower import Follower, Step
 from services.store.migrate import SchemaMismatch
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.services.harness import TENANT, database_proxy, rows, stored
 
 AT = datetime(2025, 10, 31, 8, 0, tzinfo=UTC)
@@ -186,9 +186,9 @@ def test_a_live_reader_never_meets_a_position_that_it_has_passed(migrated_url: s
     with ThreadPoolExecutor(writers + 1) as threads:
         reading = threads.submit(read)
         for writing in [threads.submit(write, number) for number in range(writers)]:
-            writing.result(60)
+            writing.result(PATIENCE)
         done.set()
-        reading.result(30)
+        reading.result(PATIENCE)
     assert met == list(range(1, 2 * writers * each + 1))
 
 
@@ -220,7 +220,7 @@ def test_vacuum_and_its_lock_do_not_hold_up_appends(store: EventStore, migrated_
         for number in range(50):
             store.append(Append(events=[event(f"d{number}")]))
         stop.set()
-        assert vacuuming.result(30) > 0
+        assert vacuuming.result(PATIENCE) > 0
     assert len(stored(migrated_url)) == 1071
 
 
@@ -372,7 +372,7 @@ def test_migrations_run_once_however_often_and_at_once(fresh_database: Callable[
     with psycopg.connect(url) as conn, pytest.raises(SchemaMismatch, match="foldwork db upgrade"):
         migrate.demand_current(conn)
     with ThreadPoolExecutor(2) as threads:
-        done = [running.result(30) for running in [threads.submit(migrate.upgrade, url) for _ in range(2)]]
+        done = [running.result(PATIENCE) for running in [threads.submit(migrate.upgrade, url) for _ in range(2)]]
     assert sorted(done, key=len) == [[], names + [f"read model {model.NAME}" for model in projections.READ_MODELS]]
     assert migrate.upgrade(url) == []
     assert migrate.standing(url).pending == []

@@ -348,13 +348,13 @@ def test_two_at_once_whose_connections_die_take_each_event_once_and_in_order(
                 for pid in connections(migrated_url, name):
                     conn.execute("SELECT pg_terminate_backend(%s)", pid)
                 standing.retry(migrated_url)
-        eventually(lambda: state(migrated_url) == (60, None, {"acme/task-bad": (2, 15)}), 20)
+        eventually(lambda: state(migrated_url) == (60, None, {"acme/task-bad": (2, 15)}))
         picky.refused.clear()
         for pid in connections(migrated_url, name):
             conn.execute("SELECT pg_terminate_backend(%s)", pid)
         log.add("acme/bad", "acme/a")
         standing.retry(migrated_url)
-        eventually(lambda: state(migrated_url) == (62, None, {}), 20)
+        eventually(lambda: state(migrated_url) == (62, None, {}))
     assert seen(migrated_url) == list(range(1, 63))
     order = order_noted(migrated_url)
     for task in log.positions:

@@ -25,7 +25,7 @@ from services.intake.watchdog import NotConsuming
 from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
 from services.roles import RoleEnded, Roles, make_role
 from services.store.event_store import APPEND_LOCK
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import (
     TENANT,
     Client,
@@ -144,7 +144,7 @@ async def test_a_letter_that_ends_the_connection_is_cut_in_the_end(
     _change_letters(monkeypatch, lambda letter: letter.headers.update(x="y" * 200_000))
     async with working(migrated_url, amqp_url), Client(amqp_url) as client:
         await client.send(TASK, b"{")
-        (letter,) = await eventually_async(lambda: dead_letters(amqp_url), 40)
+        (letter,) = await eventually_async(lambda: dead_letters(amqp_url))
         assert (code(letter), letter.body) == ("not-json", b"")
         assert (await client.ask(TASK, {"id": "good"})).accepted
 
@@ -223,14 +223,14 @@ async def test_the_bytes_at_hand_are_bounded(migrated_url: str, amqp_url: str) -
                 sent = await client.send_all(
                     [(TASK, {"id": f"t{number}", "fields": {"x": large}}) for number in range(60)]
                 )
-                await eventually_async(lambda: not consumer._buffer.room.is_set(), 20)
+                await eventually_async(lambda: not consumer._buffer.room.is_set())
                 # What comes goes nowhere: more is asked for than fits, and nothing more is read.
                 for _ in range(20):
                     await asyncio.wait({asyncio.create_task(client.publish(b"{", exchange=""))})
                     assert budget - 100_100 <= consumer._buffer.held <= budget + 4 * 100_100
                 assert consumer.unready == []
                 blocking.rollback()
-                assert all(reply.accepted for reply in await client.answers(sent, 60))
+                assert all(reply.accepted for reply in await client.answers(sent))
                 await eventually_async(lambda: consumer._buffer.held == 0)
     assert created(migrated_url) == [f"t{number}" for number in range(60)]
 
@@ -244,17 +244,17 @@ async def test_of_what_is_over_the_limit_little_is_held(migrated_url: str, amqp_
                 first = await client.send(TASK, {"id": "a"})
                 for _ in range(10):
                     await client.send(TASK, b"x" * (8 << 20))
-                await eventually_async(lambda: len(consumer._buffer) == 10, 60)
+                await eventually_async(lambda: len(consumer._buffer) == 10)
                 assert consumer._buffer.held < 10 * 5000
                 blocking.rollback()
-                assert (await client.answer(first, timeout=30)).accepted
+                assert (await client.answer(first)).accepted
                 found: list[Any] = []
 
                 async def all_found() -> bool:
                     found.extend(await dead_letters(amqp_url))
                     return len(found) == 10
 
-                await eventually_async(all_found, 30)
+                await eventually_async(all_found)
     assert {(code(letter), letter.body) for letter in found} == {("too-large", b"x" * 4096)}
     digest = hashlib.sha256(b"x" * (8 << 20)).hexdigest()
     assert {letter.header.properties.headers["x-foldwork-sha256"] for letter in found} == {digest}
@@ -269,15 +269,15 @@ async def test_who_stops_without_room_keeps_what_fits_and_leaves_the_rest(migrat
             blocking.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
             consumer = CommandConsumer(settings(migrated_url, amqp_url, prefetch_bytes=1 << 20, batch_size=1))
             task = asyncio.create_task(consumer.run())
-            await eventually_async(lambda: not consumer._buffer.room.is_set(), 20)
+            await eventually_async(lambda: not consumer._buffer.room.is_set())
             await consumer.stop()
             blocking.rollback()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, PATIENCE)
         done = len(created(migrated_url))
         assert 0 < done < 20
-        await eventually_async(lambda: _waits(amqp_url, 60 - done), 10)
+        await eventually_async(lambda: _waits(amqp_url, 60 - done))
         async with working(migrated_url, amqp_url):
-            assert all(reply.accepted for reply in await client.answers(sent, 60))
+            assert all(reply.accepted for reply in await client.answers(sent))
     assert sorted(created(migrated_url)) == sorted(f"t{number}" for number in range(60))
 
 
@@ -290,9 +290,11 @@ async def test_what_should_consume_and_does_not_ends_the_process(migrated_url: s
         await channel.queue_declare(COMMAND_QUEUE, durable=True)  # of another kind, so it cannot be declared
     role = CommandConsumer(settings(migrated_url, amqp_url, consumer_timeout=0.5))
     with pytest.raises(NotConsuming, match="commands"):
-        await asyncio.wait_for(role.run(), 30)
+        await asyncio.wait_for(role.run(), PATIENCE)
     with capture_logs() as logs, pytest.raises(RoleEnded):
-        await asyncio.wait_for(Roles(settings(migrated_url, amqp_url, consumer_timeout=0.5), ["commands"]).run(), 30)
+        await asyncio.wait_for(
+            Roles(settings(migrated_url, amqp_url, consumer_timeout=0.5), ["commands"]).run(), PATIENCE
+        )
     assert [line["role"] for line in logs if line["event"] == "a role ended by itself"] == ["commands"]
 
 
@@ -301,7 +303,7 @@ async def test_who_cannot_consume_again_ends_too(
 ) -> None:
     consumer = CommandConsumer(settings(migrated_url, amqp_url, consumer_timeout=0.5))
     task = asyncio.create_task(consumer.run())
-    await eventually_async(lambda: not consumer.unready, 20)
+    await eventually_async(lambda: not consumer.unready)
 
     async def failing() -> None:
         raise ValueError("no topology")
@@ -310,7 +312,7 @@ async def test_who_cannot_consume_again_ends_too(
     async with plain(amqp_url) as channel:
         await channel.queue_delete(COMMAND_QUEUE)
     with pytest.raises(NotConsuming):
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_an_outage_of_the_broker_ends_nobody(migrated_url: str, amqp_url: str) -> None:
@@ -321,10 +323,10 @@ async def test_an_outage_of_the_broker_ends_nobody(migrated_url: str, amqp_url: 
         for up in (True, False, True):
             if up:
                 proxy.up()
-                await eventually_async(lambda: not consumer.unready, 20)
+                await eventually_async(lambda: not consumer.unready)
             else:
                 proxy.down()
-                await eventually_async(lambda: consumer.unready == ["broker"], 10)
+                await eventually_async(lambda: consumer.unready == ["broker"])
             # Longer than it may be without commands while the broker is there.
             done, _ = await asyncio.wait({task}, timeout=1.0)
             assert not done
@@ -338,11 +340,11 @@ async def test_readiness_comes_back_after_a_lost_connection(migrated_url: str, a
             queue = CommandQueue(through)
             assert await queue.consumers() == 1
             proxy.cut()
-            await eventually_async(lambda: _counts(queue), 10)
+            await eventually_async(lambda: _counts(queue))
             proxy.down()
             assert not await _counts(queue)
             proxy.up()
-            await eventually_async(lambda: _counts(queue), 10)
+            await eventually_async(lambda: _counts(queue))
             await queue.close()
 
 
@@ -381,10 +383,10 @@ async def test_each_role_declares_everything_when_it_starts(migrated_url: str, a
     role = make_role(name, settings(migrated_url, amqp_url, http_port=0))
     task = asyncio.create_task(role.run())
     try:
-        await eventually_async(lambda: _nothing_missing(amqp_url), 20)
+        await eventually_async(lambda: _nothing_missing(amqp_url))
     finally:
         await role.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_a_deleted_exchange_is_there_again(
@@ -395,7 +397,7 @@ async def test_a_deleted_exchange_is_there_again(
         for name in (EVENT_EXCHANGE, DEAD_EXCHANGE, COMMAND_EXCHANGE):
             async with plain(amqp_url) as channel:
                 await channel.exchange_delete(name)
-        await eventually_async(lambda: _nothing_missing(amqp_url), 20)
+        await eventually_async(lambda: _nothing_missing(amqp_url))
         assert (await client.ask(TASK, {"id": "a"})).accepted
 
 
@@ -412,7 +414,7 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
                 message = await queue.get(no_ack=True, fail=False)
                 return [] if message is None else [message.body]
 
-            (body,) = await eventually_async(answered, 10)
+            (body,) = await eventually_async(answered)
             assert messages.decode_reply(body).accepted
         with capture_logs() as logs:
             for number in range(3):

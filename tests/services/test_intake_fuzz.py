@@ -185,7 +185,7 @@ async def test_whatever_arrives_is_answered_or_a_dead_letter(migrated_url: str, 
                 def all_done(wanted: int = sent) -> bool:
                     return total(metrics.COMMANDS) - decided + total(metrics.DEAD_LETTERS) - dead == wanted
 
-                await eventually_async(all_done, 30)
+                await eventually_async(all_done)
                 letters = await dead_letters(amqp_url, BURST + 1)
                 buried += len(letters)
                 codes.update(letter.header.properties.headers["x-foldwork-code"] for letter in letters)

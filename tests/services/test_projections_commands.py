@@ -15,6 +15,7 @@ import projections
 from projections import follower_name, tasks
 from services.outlets import projections as outlet
 from services.store.follower import Follower, Step
+from tests.eventually import PATIENCE
 from tests.projections.recording import recorded, store
 from tests.services.test_held_back_read_models import LATER, SCENE, mend, refuse
 
@@ -22,7 +23,7 @@ from tests.services.test_held_back_read_models import LATER, SCENE, mend, refuse
 def run(url: str, *arguments: str, code: int = 0) -> str:
     environment = {**os.environ, "FOLDWORK_DATABASE_URL": url, "COLUMNS": "300"}
     command = [sys.executable, "-m", "services.cli", "projections", *arguments]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == code, ended.stdout + ended.stderr
     return ended.stdout if code == 0 else ended.stderr
 

@@ -16,6 +16,7 @@ from domain.plan import Provider
 from services import messages
 from services.outlets import providers
 from services.outlets.providers import MAX_ANSWER, MAX_SAID, Call, Outcome, Providers
+from tests.eventually import PATIENCE
 from tests.services.harness import settings
 
 Say = Callable[[socket.socket], None]
@@ -49,7 +50,7 @@ class Raw:
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ async def test_however_a_body_ends_the_status_counts(raw: Raw, say: Say) -> None
 async def test_a_body_that_drips_is_left_when_the_time_is_over(raw: Raw) -> None:
     def drip(taken: socket.socket) -> None:
         taken.sendall(b"HTTP/1.1 200 OK\r\n\r\n{")
-        raw.over.wait(20)
+        raw.over.wait(PATIENCE)
 
     raw.say = drip
     assert await called(raw.url, 0.5) == Outcome(True)

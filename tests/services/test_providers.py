@@ -19,6 +19,7 @@ from domain.plan import Provider
 from services.outlets import providers as calling
 from services.outlets.providers import Call, Outcome, Providers, is_public, said, signature
 from services.settings import ConfigurationError, Settings, load
+from tests.eventually import PATIENCE
 from tests.services.answering import Answering
 from tests.services.harness import free_port, settings
 
@@ -113,10 +114,8 @@ async def test_a_lone_surrogate_in_an_answer_is_no_trouble(provider: Answering) 
 
 async def test_a_provider_that_does_not_answer_in_time(provider: Answering) -> None:
     provider.hold.clear()
-    began = time.monotonic()
-    outcome = await called(provider.url, timeout=0.2)
+    outcome = await called(provider.url, timeout=0.2)  # and it never does
     assert (outcome.succeeded, outcome.code, outcome.message) == (False, "timeout", "no answer within 0.2 s")
-    assert time.monotonic() - began < 5
 
 
 async def test_a_status_counts_even_when_the_body_never_ends(provider: Answering) -> None:
@@ -141,7 +140,7 @@ async def test_what_speaks_no_http_is_an_outcome() -> None:
         thread = threading.Thread(target=babble, daemon=True)
         thread.start()
         outcome = await called(f"http://127.0.0.1:{listening.getsockname()[1]}/")
-        thread.join(5)
+        thread.join(PATIENCE)
     assert (outcome.succeeded, outcome.code) == (False, "bad-answer")
 
 
@@ -229,7 +228,7 @@ async def test_a_name_that_takes_for_ever_to_resolve_is_a_time_out(monkeypatch: 
     slow = threading.Event()
 
     def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        slow.wait(30)
+        slow.wait(PATIENCE)
         return []
 
     monkeypatch.setattr(calling.socket, "getaddrinfo", look_up)

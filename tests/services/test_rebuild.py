@@ -16,7 +16,7 @@ from services.outlets import standing
 from services.outlets.projections import BuildingFollower, ServingFollower, UnknownReadModel
 from services.store.follower import Follower, Step
 from tests import builders
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)]), builders.task("n0")]
@@ -141,14 +141,14 @@ def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_u
     try:
         assert outlet.rebuild(migrated_url, "tasks")
         assert outlet.rebuild(migrated_url, "tasks")
-        writer.join(60)
+        writer.join(PATIENCE)
         assert done.is_set()
         assert lowest == sorted(lowest)
         with psycopg.connect(migrated_url, autocommit=True) as conn:
-            eventually(lambda: len(content(conn, "tasks")) == 1000, timeout=15)
+            eventually(lambda: len(content(conn, "tasks")) == 1000)
     finally:
         followers[0].stop()
-        runner.join(10)
+        runner.join(PATIENCE)
 
 
 def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_event(migrated_url: str) -> None:
@@ -173,7 +173,7 @@ def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_eve
             )
             add(conn, 9, "c")
             readers = {model.NAME for model in projections.READ_MODELS if "task.created" in model.EVENTS} - {"history"}
-            eventually(lambda: {line[1:] for line in lines().values()} == {(100, None)}, 15)
+            eventually(lambda: {line[1:] for line in lines().values()} == {(100, None)})
             held = {line.name: [each.position for each in line.held] for line in standing.status(migrated_url)}
             assert held == {name: [91] if name in readers else [] for name in NAMES}
             conn.execute(
@@ -181,7 +181,7 @@ def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_eve
                 " WHERE notification_id = 91"
             )
             assert standing.retry(migrated_url) == len(readers)
-            eventually(lambda: not any(line.held for line in standing.status(migrated_url)), 15)
+            eventually(lambda: not any(line.held for line in standing.status(migrated_url)))
             for name in NAMES[:3]:
                 assert lines()[name][0].endswith("r2")
             # What the history has passed on cannot know that the log was mended afterwards.
@@ -193,7 +193,7 @@ def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_eve
                 assert content(conn, view) == before
     finally:
         together.stop()
-        runner.join(10)
+        runner.join(PATIENCE)
 
 
 def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg.Connection[Any]) -> None:

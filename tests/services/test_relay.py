@@ -26,7 +26,7 @@ from services.roles import make_role
 from services.store import codec, log
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import Client, broker_proxy, declare, nursery, rows, settings, working
 
 AT = datetime(2025, 10, 31, 8, 0, tzinfo=UTC)
@@ -91,12 +91,12 @@ async def subscribed(amqp_url: str) -> AsyncIterator[Subscriber]:
 async def relaying(database_url: str, amqp_url: str, **given: Any) -> AsyncIterator[None]:
     role = make_role("relay", settings(database_url, amqp_url, **given))
     task = asyncio.create_task(role.run())
-    await eventually_async(lambda: not role.unready, 10)
+    await eventually_async(lambda: not role.unready)
     try:
         yield
     finally:
         await role.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 def position(url: str) -> int:
@@ -107,7 +107,7 @@ def position(url: str) -> int:
 async def published(url: str, subscriber: Subscriber) -> None:
     """Wait until the relay says that it is done and the subscriber has it."""
     wanted = ids(url)
-    await eventually_async(lambda: position(url) == len(wanted) and len(subscriber.once) == len(wanted), 30)
+    await eventually_async(lambda: position(url) == len(wanted) and len(subscriber.once) == len(wanted))
     assert subscriber.once == wanted
 
 
@@ -190,7 +190,7 @@ async def test_the_exchange_deleted_is_declared_again(migrated_url: str, amqp_ur
         await (await connection.channel()).exchange_delete(EVENT_EXCHANGE)
         await connection.close()
         add(migrated_url, 2)
-        await eventually_async(lambda: position(migrated_url) == 8, 15)
+        await eventually_async(lambda: position(migrated_url) == 8)
 
 
 async def test_the_database_connection_killed_repeats_at_most_under_the_same_id(
@@ -269,6 +269,6 @@ async def test_threads_that_share_a_publisher_do_not_take_each_others_confirms(
 async def test_a_subscription_gives_what_fits_its_pattern(migrated_url: str, amqp_url: str) -> None:
     async with subscription(amqp_url, "acme.task.created") as events, relaying(migrated_url, amqp_url):
         add(migrated_url, 2)
-        found = [await asyncio.wait_for(anext(events), 10) for _ in range(2)]
+        found = [await asyncio.wait_for(anext(events), PATIENCE) for _ in range(2)]
     assert [key for key, _ in found] == ["acme.task.created"] * 2
     assert [json.loads(body)["position"] for _, body in found] == [1, 2]

@@ -95,7 +95,7 @@ async def test_an_event_that_is_too_large_holds_up_its_stream_alone(
     add(migrated_url, "acme/a", "acme/wide", "other/wide", "other/a", "acme/wide")
     async with subscribed(development_url) as subscriber:
         async with relaying(migrated_url, development_url):
-            await eventually_async(lambda: position(migrated_url) == 9, 20)
+            await eventually_async(lambda: position(migrated_url) == 9)
             assert held(migrated_url) == {"acme/task-wide": (4, 3)}
             await eventually_async(lambda: len(positions(subscriber)) == 6)
             assert positions(subscriber) == [1, 2, 3, 5, 7, 8]
@@ -104,7 +104,7 @@ async def test_an_event_that_is_too_large_holds_up_its_stream_alone(
         monkeypatch.setattr(development_broker.server, "max_message_size", 2 * LIMIT)
         # After a restart what waited is published, in its order.
         async with relaying(migrated_url, development_url):
-            await eventually_async(lambda: held(migrated_url) == {}, 20)
+            await eventually_async(lambda: held(migrated_url) == {})
             await eventually_async(lambda: len(positions(subscriber)) == 11)
         assert positions(subscriber)[-4:] == [4, 6, 9, 10]
 
@@ -129,7 +129,7 @@ async def test_what_either_broker_refuses_for_itself_is_held_back(
     _refuse(monkeypatch, "acme/task-bad", user_id="somebody-else")
     add(migrated_url, *(f"acme/a{number}" for number in range(10)), "acme/bad", "other/bad", "acme/bad", "acme/a1")
     async with subscribed(amqp_url) as subscriber, relaying(migrated_url, amqp_url, follower_batch=batch):
-        await eventually_async(lambda: position(migrated_url) == 14, 30)
+        await eventually_async(lambda: position(migrated_url) == 14)
         assert held(migrated_url) == {"acme/task-bad": (11, 2)}
         (line,) = [line for line in standing.status(migrated_url) if line.name == "relay"]
         assert line.held[0].error.startswith("MessageRefused: ")
@@ -137,7 +137,7 @@ async def test_what_either_broker_refuses_for_itself_is_held_back(
         await eventually_async(lambda: positions(subscriber) == [*range(1, 11), 12, 14])
         monkeypatch.undo()
         standing.retry(migrated_url)
-        await eventually_async(lambda: positions(subscriber) == [*range(1, 11), 12, 14, 11, 13], 20)
+        await eventually_async(lambda: positions(subscriber) == [*range(1, 11), 12, 14, 11, 13])
         await eventually_async(lambda: held(migrated_url) == {})
 
 
@@ -162,11 +162,11 @@ async def test_a_message_that_the_broker_nacks_is_held_back(
     monkeypatch.setattr(development.Channel, "confirm", confirm)
     add(migrated_url, "other/a", "acme/a", "other/b", "acme/b", "acme/a", "other/a")
     async with relaying(migrated_url, development_url):
-        await eventually_async(lambda: position(migrated_url) == 6, 20)
+        await eventually_async(lambda: position(migrated_url) == 6)
         assert held(migrated_url) == {"acme/task-a": (2, 2), "acme/task-b": (4, 1)}
         full.clear()
         standing.retry(migrated_url)
-        await eventually_async(lambda: held(migrated_url) == {}, 20)
+        await eventually_async(lambda: held(migrated_url) == {})
 
 
 @asynccontextmanager
@@ -202,7 +202,7 @@ async def test_a_publisher_tells_a_refusal_from_an_outage_and_goes_on_after_both
                     return False
                 return True
 
-            await eventually_async(published, 20)
+            await eventually_async(published)
 
 
 async def test_an_exchange_that_is_not_there_is_an_outage(amqp_url: str) -> None:

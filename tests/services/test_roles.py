@@ -21,13 +21,13 @@ from services import roles
 from services.roles import ROLES, FollowerRole, Roles, make_role
 from services.store.follower import Follower
 from services.store.migrate import SchemaMismatch
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE, eventually, eventually_async
 from tests.services.harness import Client, free_port, nursery, rows, settings
 
 
 def answers(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -43,12 +43,12 @@ def test_a_role_starts_answers_probes_and_ends_at_sigterm(migrated_url: str, amq
         env |= {"probe_port": str(port)}
     # Without the commands role there is no queue of commands, and whoever needs it is not ready.
     with nursery().start("commands", env={"database_url": migrated_url, "amqp_url": amqp_url}) as commands:
-        eventually(lambda: commands.said("consuming commands"), 20)
+        eventually(lambda: commands.said("consuming commands"))
         with nursery().start(name, env=env) as process:
-            eventually(lambda: process.said('"started"') and answers(port, "/livez")[0] == 200, 20)
-            eventually(lambda: answers(port, "/readyz")[0] == 200, 20)
+            eventually(lambda: process.said('"started"') and answers(port, "/livez")[0] == 200)
+            eventually(lambda: answers(port, "/readyz")[0] == 200)
             process.signal(signal.SIGTERM)
-            assert process.wait(15) == 0, process.output
+            assert process.wait(PATIENCE) == 0, process.output
     lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
     assert [line["event"] for line in lines if line["event"] in ("stopping", "stopped")] == ["stopping", "stopped"]
     assert "Traceback" not in process.output
@@ -69,12 +69,12 @@ async def test_the_command_line_itself_takes_a_command_and_ends_within_the_grace
     )
     try:
         async with Client(amqp_url) as client:
-            await eventually_async(lambda: _has_queue(amqp_url), 40)
+            await eventually_async(lambda: _has_queue(amqp_url))
             reply = await client.ask("task.create", {"id": "a"})
             assert reply.accepted
-            await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM tasks") == [(1,)], 10)
+            await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM tasks") == [(1,)])
         process.send_signal(signal.SIGTERM)
-        await eventually_async(lambda: process.poll() is not None, 12)
+        await eventually_async(lambda: process.poll() is not None)
         assert process.returncode == 0
     finally:
         if process.poll() is None:
@@ -110,7 +110,7 @@ def test_a_database_of_another_shape_is_refused_in_one_line(migrated_url: str, a
 async def test_a_role_that_fails_ends_the_others_and_the_process(migrated_url: str, amqp_url: str) -> None:
     both = Roles(settings(migrated_url, amqp_url), ["commands", "relay"])
     running = asyncio.create_task(both.run())
-    await asyncio.wait_for(both.until_ready(), 15)
+    await asyncio.wait_for(both.until_ready(), PATIENCE)
     assert both.own_state() == {"commands": True, "relay": True}
 
     async def fail() -> None:
@@ -120,7 +120,7 @@ async def test_a_role_that_fails_ends_the_others_and_the_process(migrated_url: s
     async with Client(amqp_url) as client:
         await client.send("task.create", {"id": "a"})
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(running, 15)
+            await asyncio.wait_for(running, PATIENCE)
 
 
 async def test_followers_that_are_stopped_while_they_are_made_stop(migrated_url: str, amqp_url: str) -> None:
@@ -128,7 +128,7 @@ async def test_followers_that_are_stopped_while_they_are_made_stop(migrated_url:
 
     def make() -> list[Follower]:
         making.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         return [Follower("f", lambda *_: None)]
 
     role = FollowerRole(settings(migrated_url, amqp_url), make)
@@ -136,7 +136,7 @@ async def test_followers_that_are_stopped_while_they_are_made_stop(migrated_url:
     await eventually_async(making.is_set)
     await role.stop()
     go_on.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE)
 
 
 async def test_a_role_that_does_not_stop_is_left_behind_after_the_grace(migrated_url: str, amqp_url: str) -> None:
@@ -147,9 +147,9 @@ async def test_a_role_that_does_not_stop_is_left_behind_after_the_grace(migrated
 
     stubborn.roles["relay"].stop = nothing  # type: ignore[method-assign]
     running = asyncio.create_task(stubborn.run())
-    await asyncio.wait_for(stubborn.until_ready(), 15)
+    await asyncio.wait_for(stubborn.until_ready(), PATIENCE)
     stubborn.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE)
     for follower in stubborn.roles["relay"]._followers:  # type: ignore[attr-defined]
         follower.stop()
 

@@ -14,6 +14,7 @@ from services import urls
 from services.settings import ConfigurationError, load
 from tests.acceptance.running import environment
 from tests.acceptance.terminal import commands
+from tests.eventually import PATIENCE
 
 SECRET = "canary"
 BAD_DATABASE_URLS = [
@@ -132,7 +133,7 @@ def test_no_command_shows_a_password(tmp_path: Path, name: str) -> None:
         input=json.dumps(order),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert SECRET not in done.stdout + done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]

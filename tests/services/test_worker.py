@@ -25,6 +25,7 @@ from services.intake.worker import Worker
 from services.messages import Incoming, Reply
 from services.store.event_store import EventStore
 from tests import builders
+from tests.eventually import PATIENCE
 from tests.given import COMMAND_NAMES
 from tests.services.harness import TENANT, created, rows, stored
 
@@ -351,7 +352,7 @@ def test_fifty_writers_on_one_stream_are_all_answered(lent_url: str) -> None:
 
     def write(number: int) -> list[Reply]:
         with a_worker(lent_url) as own:
-            start.wait(60)
+            start.wait(PATIENCE)
             return [
                 reply
                 for turn in range(each)

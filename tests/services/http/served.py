@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE, eventually, eventually_async
 from tests.services.http.house import House, opened
 
 
@@ -43,9 +43,9 @@ def served(database_url: str, **given: Any) -> Iterator[Served]:
     thread = threading.Thread(target=asyncio.run, args=(main(),), name="served")
     thread.start()
     try:
-        eventually(lambda: found or not thread.is_alive(), 15)
+        eventually(lambda: found or not thread.is_alive())
         yield found[0]
     finally:
         for server in servers:
             server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)

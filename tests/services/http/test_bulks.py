@@ -70,7 +70,7 @@ async def _done(house: House, receipt: str) -> dict[str, Any]:
         found.append((await house.get(receipt)).json())
         return bool(found[-1]["state"] == "done")
 
-    await eventually_async(done, 30)
+    await eventually_async(done)
     return found[-1]
 
 
@@ -323,7 +323,7 @@ async def test_too_many_that_wait_are_refused(house: House, monkeypatch: pytest.
     async def room() -> bool:
         return (await tasks.post(house, 1)).status_code == 202
 
-    await eventually_async(room, 30)
+    await eventually_async(room)
 
 
 async def test_one_tenants_bulks_do_not_hold_up_anothers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -308,7 +307,6 @@ class Dialects(RuleBasedStateMachine):
         return answer.json()
 
 
-@pytest.mark.timeout(300)
 def test_all_dialects_say_what_the_model_says(lent_url: str) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()

@@ -15,7 +15,7 @@ from services.http.app import create_app
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
 from services.roles import Roles
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import settings
 from tests.services.http.house import House, field_failure, opened
 
@@ -233,7 +233,7 @@ async def roomy(lent_url: str) -> AsyncIterator[House]:
 
 async def test_two_thousand_at_once(roomy: House) -> None:
     tasks = [task(f"order-{number}", assignee=["ann@example.com"], note="x" * 1500) for number in range(2000)]
-    body = (await roomy.post(PATH, {"tasks": tasks}, timeout=60)).json()
+    body = (await roomy.post(PATH, {"tasks": tasks}, timeout=PATIENCE)).json()
     assert (body["success"], body["failed"]) == (2000, 0)
     assert len({item["_id"] for item in body["tasks"]}) == 2000
     assert (await roomy.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 2000
@@ -259,7 +259,7 @@ async def test_over_a_broker_with_workers_behind_it(lent_url: str, amqp_url: str
                 tasks = [task(f"{refs}-{number}") for number in range(100)]
                 return await client.post(PATH, json={"background": background, "tasks": tasks})
 
-            await eventually_async(lambda: _ready(client), 20)
+            await eventually_async(lambda: _ready(client))
             waited = await send("a", False)
             assert (waited.status_code, waited.json()["success"]) == (200, 100), waited.text[:300]
             assert (await client.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 100
@@ -269,7 +269,7 @@ async def test_over_a_broker_with_workers_behind_it(lent_url: str, amqp_url: str
             async def all_there() -> bool:
                 return bool((await client.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 200)
 
-            await eventually_async(all_there, 20)
+            await eventually_async(all_there)
             receipts = [(await client.get(item["receipt"])).json()["outcome"] for item in taken.json()["tasks"][:3]]
             assert receipts == ["accepted"] * 3
             receipt = (await client.get(taken.json()["receipt"])).json()

@@ -24,7 +24,7 @@ from services.http.service import make_service
 from services.intake.command_queue import BrokerAway, CommandQueue
 from services.intake.sender import CommandSender
 from services.messages import COMMAND_QUEUE
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE, eventually_async
 from tests.services.http.house import (
     House,
     InProcess,
@@ -117,7 +117,7 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
             body = (await house.client.get("/readyz")).json()
             return bool(body["status"] == "ready" and body["degraded"] == [])
 
-        await eventually_async(ready, 5)
+        await eventually_async(ready)
         figures = (await house.client.get("/metrics")).text
         assert f'foldwork_follower_held_back{{follower="{name}"}} 0.0' in figures
 
@@ -250,10 +250,10 @@ def test_the_probe_serves_on_its_port(migrated_url: str) -> None:
     with probing(settings_for(migrated_url)) as port:
         assert port is None
     with probing(settings_for(migrated_url, probe_port=0)) as port:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE) as answer:
             assert msgspec.json.decode(answer.read()) == {"status": "live"}
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE)
         assert "broker" in msgspec.json.decode(refused.value.read())["not_ready"]
 
 

@@ -189,9 +189,9 @@ async def test_a_position_beyond_the_log_is_refused(house: House, path: str, mod
 async def test_many_wait_with_one_watcher(house: House) -> None:
     house.sender.late = {"tasks"}
     position = with_activity(house).position
+    house.sender.late = set()
     waiting = [asyncio.create_task(house.get(f"/v1/tasks/a1-t1?min_position={position}")) for _ in range(20)]
     await asyncio.sleep(0)
-    house.sender.late = set()
     await asyncio.to_thread(house.sender.follow)
     answers: list[Any] = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {200}
