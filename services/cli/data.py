@@ -17,6 +17,7 @@ from services.cli.where import amqp_url, development
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
+    from domain.errors import Rejected
     from services.intake.sender import Outgoing
     from services.messages import Malformed
 
@@ -33,16 +34,15 @@ def read_data(text: str) -> bytes:
     return text.encode()
 
 
-def malformed(outgoing: Outgoing) -> Malformed | None:
-    """Return why the service could only throw a command away, as it would itself; None for a command."""
+def malformed(outgoing: Outgoing) -> Malformed | Rejected | None:
+    """Return why the service would refuse a command whatever it holds, as it would itself; None for a command."""
     from services import messages
     from services.settings import command_limit
 
     try:
-        messages.parse(outgoing.properties(), outgoing.body, command_limit())
+        return messages.parse(outgoing.properties(), outgoing.body, command_limit()).refusal
     except messages.Malformed as found:
         return found
-    return None
 
 
 def register(app: typer.Typer) -> None:
@@ -139,7 +139,7 @@ def register(app: typer.Typer) -> None:
         asyncio.run(follow())
 
 
-def _refuse(outgoing: Outgoing, found: Malformed, as_json: bool) -> None:
+def _refuse(outgoing: Outgoing, found: Malformed | Rejected, as_json: bool) -> None:
     """Say so as the service would have."""
     from services import messages
 

@@ -74,6 +74,7 @@ _FAILED_CODE: Mapping[str, str] = {
     "lone-surrogate": "activity-008",
     "method-not-allowed": "request-002",
     "name-taken": "workflow-034",
+    "newer-version": "server-002",
     "no-endpoint": "request-001",
     "no-workflow": "workflow-033",
     "not-assignee": "task-005",
