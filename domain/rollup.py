@@ -73,7 +73,7 @@ def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = 
     left = [task for task in tasks if task.lifecycle is not CANCELED] or tasks
     begins = [(datetime.fromisoformat(task.start), task.step, task.start) for task in left if task.start is not None]
     ends = [(datetime.fromisoformat(task.end), -task.step, task.end) for task in left if task.end is not None]
-    starts = [task.started_at for task in tasks if task.started_at is not None]
+    starts = [task.started_at for task in left if task.started_at is not None]
     labels = [task.label for task in tasks if task.lifecycle is COMPLETED and task.label is not None]
     open_steps = [task.step for task in tasks if task.lifecycle not in TERMINAL]
     closed = status in TERMINAL

@@ -220,7 +220,7 @@ def _cancellations(key: _Key, master: _Master, event: Recorded) -> Iterable[Outg
                 _encode({"id": child.id, "reason": "sibling-failed"}),
                 tenant,
                 routing_key=activity_id,
-                command_id=_id_from(tenant, activity_id, event.position, child.id),
+                command_id=_id_from(tenant, activity_id, event.event_id, child.id),
                 traceparent=event.traceparent,
             )
 

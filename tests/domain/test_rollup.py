@@ -152,6 +152,9 @@ def test_the_actual_end_is_there_once_the_whole_has_ended() -> None:
     one = Child(0, COMPLETED, started_at=at(2), ended_at=at(4))
     two = Child(1, ACTIVE, started_at=at(1))
     assert (rollup([one, two]).started_at, rollup([one, two]).ended_at) == (at(1), None)
+    untouched, gone = Child(0), Child(1, CANCELED, started_at=at(1), ended_at=at(3))
+    assert (rollup([untouched, gone]).rule, rollup([untouched, gone]).started_at) == ("U10", None)
+    assert rollup([gone]).started_at == at(1)
     assert rollup([one, two._replace(lifecycle=FAILED, ended_at=at(3))]).ended_at == at(4)
 
 
@@ -279,8 +282,8 @@ def reference(tasks: dict[int, Child], canceled: bool, fail_fast: bool) -> dict[
                 moment = datetime.fromisoformat(task.end)
                 if finish is None or moment > finish[0]:
                     finish = (moment, task.end)
-        if task.started_at is not None and (began is None or task.started_at < began):
-            began = task.started_at
+            if task.started_at is not None and (began is None or task.started_at < began):
+                began = task.started_at
         if task.ended_at is not None and (ended is None or task.ended_at > ended):
             ended = task.ended_at
         if state == "COMPLETED" and task.label is not None:
