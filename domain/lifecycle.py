@@ -106,9 +106,9 @@ RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
     "directory.change": (_LEAD, "forbidden"),
     "directory.retire": (_LEAD, "forbidden"),
 }
-# What a command may hold that needs a right of its own beside the command's: a result that fails or cancels a task needs
-# the right of the command that does the same, and only who leads may undo how a task ended or pass over the steps
-# before it. That the work is done may be said by whoever may submit a result: it was done where the task was sent.
+# What a command may hold that needs a right of its own beside the command's: a result that fails or cancels a task
+# needs the right of the command that does the same, and only who leads may undo how a task ended or pass over the
+# steps before it. That the work is done may be said by whoever may submit a result.
 PARTS: Mapping[str, tuple[frozenset[str], str]] = {
     "task.submit-result CANCELED": RIGHTS["task.cancel"],
     "task.submit-result NOT_EXECUTED": RIGHTS["task.error"],
