@@ -105,7 +105,8 @@ def drain(conn: Connection, reader: Reader) -> Step:
 
 def state(url: str, name: str = NAME) -> tuple[int, int | None, dict[str, tuple[int, int]]]:
     """Return where a follower is, where it is halted, and what it holds back: from which position, and how much."""
-    (line,) = [line for line in standing.status(url) if line.name == name]
+    line = next((line for line in standing.status(url) if line.name == name), None)
+    assert line is not None, "not enlisted yet"
     return line.position, line.halted_at, {each.entity: (each.position, each.waiting) for each in line.held}
 
 

@@ -125,7 +125,8 @@ async def test_a_letter_that_the_broker_refuses_is_cut_and_its_neighbours_are_wh
         assert [reply.error and reply.error.code for reply in await client.answers(sent)] == ["not-json"] * 5
         assert (await client.ask(TASK, {"id": "good"})).accepted
         found = await dead_letters(amqp_url)
-        assert sorted(letter.body for letter in found) == [b"", b"", b"{a", b"{b", b"{c"]
+        # One whose confirm the closing of the channel overtook is published again.
+        assert sorted({letter.body for letter in found}) == [b"", b"{a", b"{b", b"{c"]
         bare = next(letter for letter in found if not letter.body).header.properties.headers
         bare.pop("x-delivery-count", None)  # RabbitMQ's own
         assert bare == {
