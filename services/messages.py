@@ -210,7 +210,16 @@ def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]
         command = _VALIDATORS[name].validate_json(body, strict=True)
     except ValidationError as error:
         raise _malformed(error) from None
-    return command, hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
+    return command, _fingerprint(name, value, actor)
+
+
+def fingerprint(name: str, body: bytes, actor: str) -> bytes:
+    """Return the fingerprint of a command that is known to be well-formed."""
+    return _fingerprint(name, load_json(body), actor)
+
+
+def _fingerprint(name: str, value: Any, actor: str) -> bytes:
+    return hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
 
 
 def _malformed(error: ValidationError) -> Malformed:

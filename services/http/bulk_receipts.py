@@ -19,11 +19,13 @@ from services.http.service import Service
 from services.http.writes import receipt_path
 from services.messages import Problem
 
-_BULK = "SELECT command, items, commands IS NULL, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
+_BULK = "SELECT command, items, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
 _DECIDED = (
-    "SELECT command_id, code, detail, pointer, last_position FROM ledger"
+    "SELECT command_id, fingerprint, code, detail, pointer, last_position FROM ledger"
     " WHERE tenant = %s AND command_id = ANY(%s::text[])"
 )
+# What a worker answers to the command whose id another one took.
+_CONFLICT = Problem("command-id-conflict", "another command came under this id", "")
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -40,11 +42,11 @@ async def _receipt(service: Service, tenant: str, bulk_id: str) -> dict[str, Any
     rows = await service.database.fetch(_BULK, (tenant, bulk_id)) if ID.match(bulk_id) else []
     if not rows:
         raise Refused("not-found", "there is no bulk of this id, or no longer")
-    command, stored, all_sent, sent, created_at = rows[0]
+    command, stored, sent, created_at = rows[0]
     items = decode_items(stored)
-    ids = {index: f"{bulk_id}-{index}" for index, item in enumerate(items) if item.error is None}
-    decided = {row[0]: row[1:] for row in await service.database.fetch(_DECIDED, (tenant, list(ids.values())))}
-    shown = [_item(item, ids.get(index), decided) for index, item in enumerate(items)]
+    ids = [item.command_id for item in items if item.command_id is not None]
+    decided = {row[0]: row[1:] for row in await service.database.fetch(_DECIDED, (tenant, ids))}
+    shown = [_item(item, decided) for item in items]
     outcomes = [item["outcome"] for item in shown]
     counts = {outcome: outcomes.count(outcome) for outcome in examples.OUTCOMES}
     return {
@@ -53,21 +55,24 @@ async def _receipt(service: Service, tenant: str, bulk_id: str) -> dict[str, Any
         "state": "running" if counts["undecided"] else "done",
         "created_at": created_at,
         "total": len(items),
-        "sent": len(ids) if all_sent else sent,
+        "sent": sent,
         **counts,
         "position": max((item["position"] for item in shown if item.get("position")), default=None),
         "items": shown,
     }
 
 
-def _item(item: StoredItem, command_id: str | None, decided: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+def _item(item: StoredItem, decided: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     own: dict[str, Any] = {"ref": item.ref, "id": item.id}
-    if command_id is None:
+    if item.command_id is None:
         return {**own, "outcome": "rejected", "error": item.error}
-    own["receipt"] = receipt_path(command_id)
-    if command_id not in decided:
+    if item.command_id not in decided:
+        # Without its command's id, which whoever reads this could take before it is used.
         return {**own, "outcome": "undecided"}
-    code, detail, pointer, position = decided[command_id]
+    fingerprint, code, detail, pointer, position = decided[item.command_id]
+    own["receipt"] = receipt_path(item.command_id)
+    if fingerprint != item.fingerprint:
+        return {**own, "outcome": "rejected", "error": _CONFLICT}
     if code is not None:
         return {**own, "outcome": "rejected", "error": Problem(code, detail or "", pointer or "")}
     return {**own, "outcome": "accepted", "position": position}

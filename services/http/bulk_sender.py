@@ -1,7 +1,9 @@
 """What carries out bulks in the background: they are stored first, so a process that ends leaves them to the others.
 
 A bulk is sent under a lease, a few commands at a time, and each command has an id of its own: who goes on where another
-stopped may send some twice, and the ledger answers the second of them.
+stopped may send some twice, and the ledger answers the second of them. What the broker took may still be lost, by a
+stream that this version cannot read or as a dead letter, so what the ledger does not have is sent again from time to
+time, until the ledger has all of it or the bulk goes with the receipts.
 """
 
 from __future__ import annotations
@@ -29,34 +31,50 @@ MAX_OF_TENANT, MAX_WAITING = 20, 200
 # In seconds: how long a lease lasts, how often a process looks for what nobody sends, what a broker has for a command,
 # the pause after it did not take one, and what a stop leaves for what is under way.
 LEASE, POLL, CONFIRM, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
+# In seconds: after how long what is undecided is sent again. It doubles up to `MAX_AGAIN`, and after a day it is a day,
+# since a command that kills its worker does so each time.
+AGAIN, MAX_AGAIN = 60.0, 3600.0
 
 _STORE = """
 INSERT INTO bulks (tenant, id, command, actor, traceparent, items, commands)
 SELECT %(tenant)s, %(id)s, %(command)s, %(actor)s, %(traceparent)s, %(items)s, %(commands)s
 FROM (SELECT count(*) AS every, count(*) FILTER (WHERE tenant = %(tenant)s) AS own FROM bulks
-      WHERE commands IS NOT NULL AND NOT (tenant = %(tenant)s AND id = %(id)s)) AS waiting
+      WHERE commands IS NOT NULL AND sent_at IS NULL AND NOT (tenant = %(tenant)s AND id = %(id)s)) AS waiting
 WHERE every < %(every)s AND own < %(own)s
 ON CONFLICT (tenant, id) DO UPDATE SET id = excluded.id RETURNING id"""
 _TAKE = """
-UPDATE bulks SET leased_until = now() + %s * interval '1 second'
+UPDATE bulks SET due_at = now() + %s * interval '1 second'
 WHERE (tenant, id) = (
-    SELECT tenant, id FROM bulks WHERE commands IS NOT NULL AND leased_until < now() AND tenant <> ALL (%s::text[])
-    ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING tenant, id, command, actor, traceparent, commands, sent"""
+    SELECT tenant, id FROM bulks WHERE commands IS NOT NULL AND due_at <= now() AND tenant <> ALL (%s::text[])
+    ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING tenant, id, command, actor, traceparent, items, commands, sent"""
 # `sent` only grows, so two who send the same bulk cannot take back what the other did.
 _PROGRESS = """
-UPDATE bulks SET sent = greatest(sent, %s), leased_until = now() + %s * interval '1 second'
+UPDATE bulks SET sent = greatest(sent, %s), due_at = now() + %s * interval '1 second'
 WHERE tenant = %s AND id = %s RETURNING id"""
+# To wait as long as has passed doubles the time.
 _SENT = """
-UPDATE bulks SET sent = greatest(sent, %s), commands = NULL WHERE tenant = %s AND id = %s RETURNING id"""
+UPDATE bulks SET sent = greatest(sent, %s), sent_at = coalesce(sent_at, now()),
+    due_at = now() + CASE WHEN sent_at < now() - interval '1 day' THEN interval '1 day'
+        ELSE least(greatest(now() - sent_at, %s * interval '1 second'), %s * interval '1 second') END
+WHERE tenant = %s AND id = %s RETURNING id"""
+_DECIDED = "SELECT command_id FROM ledger WHERE tenant = %s AND command_id = ANY(%s::text[])"
+# Who sent the last of it may have ended before it could say so.
+_DONE = """
+UPDATE bulks SET commands = NULL, sent_at = coalesce(sent_at, now()) WHERE tenant = %s AND id = %s RETURNING id"""
 
 
 class StoredItem(msgspec.Struct, array_like=True):
-    """A part of a bulk as it is stored: the request's own name for it, its id, and why it never became a command."""
+    """A part of a bulk as it is stored: the request's own name for it, its id, and why it never became a command.
+
+    Or the id and the fingerprint of that command: only what the ledger has under both is the part's.
+    """
 
     ref: str | None
     id: str | None
     error: Problem | None
+    command_id: str | None = None
+    fingerprint: bytes | None = None
 
 
 class Command(msgspec.Struct, array_like=True):
@@ -94,11 +112,13 @@ class _Taken:
     command: str
     actor: str
     traceparent: str | None
+    items: bytes
     commands: bytes
     sent: int
 
     def outgoing(self) -> list[Outgoing]:
         """Return its commands."""
+        ids = [item.command_id or "" for item in decode_items(self.items)]
         return [
             Outgoing(
                 self.command,
@@ -106,7 +126,7 @@ class _Taken:
                 self.tenant,
                 command.routing_key,
                 self.actor,
-                f"{self.id}-{command.index}",
+                ids[command.index],
                 command.key,
                 traceparent=self.traceparent,
             )
@@ -191,18 +211,32 @@ class BulkSender:
         task.add_done_callback(ended)
 
     async def _carry_out(self, bulk: _Taken) -> None:
-        commands, sent = bulk.outgoing(), bulk.sent
-        while sent < len(commands) and not self._stopping.is_set():
-            taken = await self._send(commands[sent : sent + UNDER_WAY])
-            sent += taken
-            await self._note(_PROGRESS, sent, LEASE, bulk.tenant, bulk.id)
+        commands = bulk.outgoing()
+        total, rest = len(commands), commands[bulk.sent :]
+        if not rest:
+            # The ledger tells what is left of a bulk that the broker has taken.
+            rest = await self._undecided(bulk.tenant, commands)
+            if not rest:
+                await self._note(_DONE, bulk.tenant, bulk.id)
+                return
+        while rest and not self._stopping.is_set():
+            taken = await self._send(rest[:UNDER_WAY])
+            rest = rest[taken:]
+            await self._note(_PROGRESS, total - len(rest), LEASE, bulk.tenant, bulk.id)
             if taken == 0:
                 await _until(self._stopping, PAUSE)
-        if sent < len(commands):
-            await self._note(_PROGRESS, sent, 0.0, bulk.tenant, bulk.id)
+        if rest:
+            await self._note(_PROGRESS, total - len(rest), 0.0, bulk.tenant, bulk.id)
             return
-        while not await self._note(_SENT, sent, bulk.tenant, bulk.id) and not self._stopping.is_set():
+        while (
+            not await self._note(_SENT, total, AGAIN, MAX_AGAIN, bulk.tenant, bulk.id) and not self._stopping.is_set()
+        ):
             await _until(self._stopping, PAUSE)
+
+    async def _undecided(self, tenant: str, commands: Sequence[Outgoing]) -> list[Outgoing]:
+        rows = await self.database.fetch(_DECIDED, (tenant, [command.command_id for command in commands]))
+        decided = {row[0] for row in rows}
+        return [command for command in commands if command.command_id not in decided]
 
     async def _send(self, commands: Sequence[Outgoing]) -> int:
         """Send commands side by side, and return how many of them, from the first on, the broker has taken."""

@@ -1,6 +1,7 @@
 """Bulk requests: many commands by one request, each decided by itself, in the caller's time or in the background.
 
-The parts' commands have ids that follow from the bulk's, so each has a receipt of its own, and may be sent twice.
+Each part's command has a random id of its own that is stored with it, so it has a receipt and may be sent twice, and
+nobody can take the id of one that is still to be sent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.http.problems import Refused, unavailable
 from services.http.service import Service
 from services.http.writes import new_id, outgoing, receipt_path
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Malformed, Problem, Reply
+from services.messages import Malformed, Problem, Reply, fingerprint
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
@@ -66,9 +67,7 @@ class Bulk:
 
     def give(self, service: Service, caller: Caller, item: Item, data: dict[str, Any], key: str | None) -> None:
         """Give a part its command, which names what it is about by `data["id"]`; raises `Refused` and `Malformed`."""
-        command_id = f"{self.id}-{len(self.items)}"
-        rest = {"command_id": command_id, "idempotency_key": key}
-        item.command = outgoing(service, caller, self.name, data, data["id"], **rest)
+        item.command = outgoing(service, caller, self.name, data, data["id"], idempotency_key=key)
         item.id = data["id"]
 
 
@@ -128,13 +127,19 @@ async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | N
 
 async def hand_over(service: Service, caller: Caller, bulk: Bulk) -> None:
     """Store a bulk, to be sent by this process or another whatever happens; raises `Refused` when that cannot be."""
-    items = [
-        StoredItem(
-            item.ref,
-            item.id,
-            None if item.refused is None else Problem(item.refused.code, item.refused.detail, item.refused.pointer),
-        )
-        for item in bulk.items
-    ]
+    items = []
+    for item in bulk.items:
+        items.append(_stored(item))
+        if len(items) % _STRETCH == 0:
+            await asyncio.sleep(0)
     commands = [Command.of(index, item.command) for index, item in enumerate(bulk.items) if item.command is not None]
     await service.bulks.store(caller.tenant, bulk.id, bulk.name, caller.actor, items, commands)
+
+
+def _stored(item: Item) -> StoredItem:
+    command, refused = item.command, item.refused
+    if command is None:
+        problem = None if refused is None else Problem(refused.code, refused.detail, refused.pointer)
+        return StoredItem(item.ref, item.id, problem)
+    mark = fingerprint(command.name, command.body, command.actor)
+    return StoredItem(item.ref, item.id, None, command.command_id, mark)

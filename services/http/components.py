@@ -176,7 +176,7 @@ def _bulk() -> Json:
         ref={**_MAYBE, "description": "the request's own name for the part, where it has one"},
         id={**_MAYBE, "description": "of what the part is about"},
         outcome={"type": "string", "enum": ["accepted", "rejected", "undecided"]},
-        receipt={**_TEXT, "description": "of its command; not there when the part never became one"},
+        receipt={**_TEXT, "description": "of its command, once that is decided"},
         position={"type": ["integer", "null"], "description": "there when it was accepted"},
         error={**ref("Refusal"), "description": "there when it was rejected"},
     )

@@ -17,7 +17,7 @@ from services.http.examples import (
     parameter,
     problems,
 )
-from services.http.examples_bulks import BULK_ID
+from services.http.examples_bulks import BULK_ID, RECEIPT
 
 # What can become of an entry of a list.
 OUTCOMES = ("registered", "unchanged", "refused", "undecided")
@@ -106,7 +106,7 @@ _UNKNOWN_YET: Json = {
                         "undecided": 1,
                         "position": None,
                         "receipt": f"/v1/bulks/{BULK_ID}",
-                        "entries": [{"status": "undecided", "id": "h1", "receipt": f"/v1/commands/{BULK_ID}-0"}],
+                        "entries": [{"status": "undecided", "id": "h1", "receipt": RECEIPT}],
                     },
                 },
             },

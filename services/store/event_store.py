@@ -420,12 +420,15 @@ class EventStore:
         )
 
     def prune(self, older_than_days: int, most: int = 5000) -> int:
-        """Drop a batch of old receipts, and old attempts and bulks, and return how many receipts went."""
+        """Drop a batch of old receipts, and old attempts and bulks, and return how many receipts went.
+
+        A bulk goes before the receipts of its parts, so none of these is sent again because its receipt is gone.
+        """
         rows = self._fetch(
             "WITH gone AS (DELETE FROM ledger WHERE ctid = ANY(ARRAY(SELECT ctid FROM ledger"
             " WHERE recorded_at < now() - make_interval(days => %s) LIMIT %s)) RETURNING 1),"
             " old AS (DELETE FROM attempts WHERE last_at < now() - make_interval(days => %s)),"
-            " bulk AS (DELETE FROM bulks WHERE commands IS NULL AND created_at < now() - make_interval(days => %s))"
+            " bulk AS (DELETE FROM bulks WHERE sent_at IS NOT NULL AND created_at < now() - make_interval(days => %s))"
             " SELECT count(*) FROM gone",
             (older_than_days, most, older_than_days, older_than_days),
         )

@@ -354,12 +354,19 @@ def test_attempts_are_counted_and_forgotten_and_old_receipts_go(store: EventStor
 
 
 def test_bulks_go_with_the_receipts_once_they_are_sent(migrated_url: str, store: EventStore) -> None:
+    """Also those of which a part was never decided; and never later than the receipts of their parts."""
     with psycopg.connect(migrated_url) as conn:
-        for name, commands, days in (("sent", None, 2), ("waits", b"[]", 2), ("new", None, 0)):
+        for name, commands, sent, days in (
+            ("decided", None, True, 2),
+            ("undecided", b"[]", True, 2),
+            ("waits", b"[]", False, 2),
+            ("new", None, True, 0),
+        ):
             conn.execute(
-                "INSERT INTO bulks (tenant, id, command, actor, items, commands, created_at)"
-                " VALUES (%s, %s, 'task.create', 'system', '[]', %s, now() - make_interval(days => %s))",
-                (TENANT, name, commands, days),
+                "INSERT INTO bulks (tenant, id, command, actor, items, commands, sent_at, created_at)"
+                " VALUES (%s, %s, 'task.create', 'system', '[]', %s, CASE WHEN %s THEN now() END,"
+                " now() - make_interval(days => %s))",
+                (TENANT, name, commands, sent, days),
             )
     store.prune(1)
     assert rows(migrated_url, "SELECT id FROM bulks ORDER BY id") == [("new",), ("waits",)]

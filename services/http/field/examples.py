@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.http.examples import ID, KEY, MIN_POSITION, parameter
-from services.http.examples_bulks import BULK_ID
+from services.http.examples_bulks import BULK_ID, RECEIPT
 from services.http.field import schemas
 from services.http.field.documented import Json, answer, body, failures, link, page_of_one, undecided
 from services.http.field.lists import DEFAULT_LIMIT, MOST_LIMIT
@@ -225,7 +225,7 @@ BULK_TASKS: Json = {
                         "message": "Task accepted, its outcome is not known yet",
                         "_id": "019a3d5e-3c1f-7a64-8d2b-5d2d4c1a9e70",
                         "refId": "order-1",
-                        "receipt": f"/v1/commands/{BULK_ID}-0",
+                        "receipt": RECEIPT,
                     }
                 ],
             },

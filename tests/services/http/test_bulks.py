@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
@@ -18,87 +16,7 @@ from services.intake.sender import NotSent, Outgoing
 from services.messages import Reply
 from tests.eventually import eventually_async
 from tests.services.http.house import NOW, House, field_failure, opened, problem
-
-TASKS, HUBS = "/api/v3/tasks/bulk", "/v1/directory/hub"
-
-
-class Kind(NamedTuple):
-    """One endpoint that takes many: its path, a body of so many parts, what it counts as done, and what it makes."""
-
-    path: str
-    body: Callable[[int], dict[str, Any]]
-    done: str
-    parts: str
-    event: str
-
-    async def post(self, house: House, count: int, token: str | None = None, **rest: Any) -> httpx.Response:
-        more = {} if rest.pop("waited", False) else {"background": True}
-        return await house.post(self.path, {**self.body(count), **more}, token, **rest)
-
-
-KINDS = (
-    Kind(
-        TASKS,
-        lambda count: {"tasks": [{"refId": f"r{number}", "flow": "Visit"} for number in range(count)]},
-        "success",
-        "tasks",
-        "task.created",
-    ),
-    Kind(
-        HUBS,
-        lambda count: {"entries": [{"fields": {"name": f"Hub {number}"}} for number in range(count)]},
-        "registered",
-        "entries",
-        "directory.entry-registered",
-    ),
-)
-of_each = pytest.mark.parametrize("kind", KINDS, ids=["tasks", "entries"])
-
-
-def _made(house: House, kind: Kind) -> int:
-    with psycopg.connect(house.url) as conn:
-        row = conn.execute("SELECT count(*) FROM stored_events WHERE topic = %s", (kind.event,)).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-async def _done(house: House, receipt: str) -> dict[str, Any]:
-    """Wait until a bulk is done, and return its receipt."""
-    found: list[dict[str, Any]] = []
-
-    async def done() -> bool:
-        found.append((await house.get(receipt)).json())
-        return bool(found[-1]["state"] == "done")
-
-    await eventually_async(done)
-    return found[-1]
-
-
-class Holding:
-    """A broker in front of a house's own that takes so many commands, and then no more, or says nothing, until told."""
-
-    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch, takes: int, *, refuses: bool = True) -> None:
-        self.takes, self.refuses = takes, refuses
-        self.asked: list[str] = []
-        self.under_way = self.most = 0
-        self.free = asyncio.Event()
-        self._send = house.sender.send
-        monkeypatch.setattr(house.sender, "send", self.send)
-
-    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
-        self.asked.append(outgoing.command_id)
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        try:
-            if self.takes <= 0 and not self.free.is_set():
-                if self.refuses:
-                    raise NotSent("full")
-                await self.free.wait()
-            self.takes -= 1
-            return await self._send(outgoing, timeout, wait=wait)
-        finally:
-            self.under_way -= 1
-
+from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each
 
 # The time that a bulk has.
 
@@ -163,9 +81,9 @@ async def test_in_the_background_the_answer_comes_before_anything_is_sent(
         "undecided": 250,
     }
     broker.free.set()
-    shown = await _done(house, receipt)
+    shown = await done_of(house, receipt)
     assert (shown["accepted"], shown["undecided"]) == (250, 0)
-    assert _made(house, kind) == 250
+    assert made(house, kind) == 250
     assert broker.most <= bulk_sender.UNDER_WAY
     # Each part of the answer and of the receipt is the same thing, and it is there.
     for part, item in zip(response.json()[kind.parts], shown["items"], strict=True):
@@ -181,7 +99,7 @@ async def test_the_receipt_tells_what_became_of_each_part(house: House) -> None:
         {"flow": "Visit"},
     ]
     response = await house.post(TASKS, {"background": True, "tasks": tasks})
-    shown = await _done(house, response.json()["receipt"])
+    shown = await done_of(house, response.json()["receipt"])
     assert (shown["command"], shown["total"], shown["sent"]) == ("task.create", 4, 2)
     assert (shown["accepted"], shown["rejected"], shown["undecided"]) == (1, 3, 0)
     first, second, third, fourth = shown["items"]
@@ -204,7 +122,7 @@ async def test_what_was_answered_is_carried_out_when_the_broker_is_back(
     assert response.status_code == 202
     assert (await house.get(response.json()["receipt"])).json()["sent"] == 0
     house.sender.unreachable = False
-    assert (await _done(house, response.json()["receipt"]))["accepted"] == 5
+    assert (await done_of(house, response.json()["receipt"]))["accepted"] == 5
 
 
 @of_each
@@ -222,10 +140,10 @@ async def test_a_process_that_stops_leaves_the_rest_to_another(
         await eventually_async(first_hundred)
     async with opened(lent_url) as house:
         house.tokens["acme"] = token
-        shown = await _done(house, receipt)
+        shown = await done_of(house, receipt)
         assert (shown["accepted"], shown["sent"]) == (250, 250)
         assert len(house.sender.sent) == 150
-        assert _made(house, kind) == 250
+        assert made(house, kind) == 250
     assert len(broker.asked) >= 200
 
 
@@ -265,12 +183,12 @@ async def test_a_process_that_is_killed_loses_nothing(lent_url: str, kind: Kind)
         assert (shown["state"], shown["sent"], shown["accepted"]) == ("running", 0, 100)
         assert house.sender.sent == []
     with psycopg.connect(lent_url) as conn:
-        conn.execute("UPDATE bulks SET leased_until = now() - interval '1 second' WHERE leased_until > now()")
+        conn.execute("UPDATE bulks SET due_at = now() WHERE commands IS NOT NULL")
     async with opened(lent_url) as house:
         house.tokens["acme"] = token
-        shown = await _done(house, receipt)
+        shown = await done_of(house, receipt)
         assert (shown["accepted"], shown["sent"]) == (150, 150)
-        assert _made(house, kind) == 150
+        assert made(house, kind) == 150
 
 
 @of_each
@@ -278,14 +196,14 @@ async def test_under_one_key_a_bulk_takes_effect_once_however_it_is_sent(house: 
     headers = {"Idempotency-Key": "k1"}
     first, again = [(await kind.post(house, 20, headers=headers)).json() for _ in range(2)]
     waited = (await kind.post(house, 20, headers=headers, waited=True)).json()
-    shown = [await _done(house, answer["receipt"]) for answer in (first, again)]
+    shown = [await done_of(house, answer["receipt"]) for answer in (first, again)]
     assert [one["accepted"] for one in shown] == [20, 20]
     ids = [[part.get("_id", part.get("id")) for part in answer[kind.parts]] for answer in (first, again, waited)]
     assert ids[0] == ids[1] == ids[2]
-    assert _made(house, kind) == 20
+    assert made(house, kind) == 20
     other = await house.post(kind.path, kind.body(20), house.key("other"), headers=headers)
     assert other.json()[kind.done] == 20
-    assert _made(house, kind) == 40
+    assert made(house, kind) == 40
 
 
 @of_each
@@ -295,12 +213,13 @@ async def test_the_key_of_a_bulk_is_its_askers(house: House, kind: Kind) -> None
     assert (await kind.post(house, 3, headers=headers, waited=True)).json()[kind.done] == 3
     fields = {"projects": {"p1": {"is_manager": True}}}
     house.command("directory.register", {"kind": "member", "id": "bob", "fields": fields})
-    made = _made(house, kind)
+    before = made(house, kind)
     theirs = await kind.post(house, 3, house.key("acme", "bob"), headers=headers, waited=True)
     assert theirs.json()[kind.done] == 0
-    shown = await _done(house, (await kind.post(house, 3, house.key("acme", "bob"), headers=headers)).json()["receipt"])
+    background = await kind.post(house, 3, house.key("acme", "bob"), headers=headers)
+    shown = await done_of(house, background.json()["receipt"])
     assert [item["error"]["code"] for item in shown["items"]] == ["idempotency-conflict"] * 3
-    assert _made(house, kind) == made
+    assert made(house, kind) == before
 
 
 async def test_too_many_that_wait_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +260,7 @@ async def test_one_tenants_bulks_do_not_hold_up_anothers(house: House, monkeypat
     other = house.key("other")
     receipt = (await tasks.post(house, 2, other)).json()["receipt"]
     house.tokens["acme"] = other
-    assert (await _done(house, receipt))["accepted"] == 2
+    assert (await done_of(house, receipt))["accepted"] == 2
 
 
 @of_each
@@ -366,7 +285,7 @@ async def test_without_a_database_nothing_is_answered_as_taken(
 async def test_a_receipt_is_its_tenants_and_needs_permission_to_read(house: House) -> None:
     tasks, _ = KINDS
     receipt = (await tasks.post(house, 1)).json()["receipt"]
-    await _done(house, receipt)
+    await done_of(house, receipt)
     assert (await house.get(receipt, house.key("acme", "ann", "read"))).status_code == 200
     problem(await house.get(receipt, house.key("other")), 404, "not-found")
     problem(await house.get(receipt, house.key("acme", "system", "write")), 403, "forbidden")
@@ -380,7 +299,7 @@ async def test_the_commands_are_the_askers_own(house: House) -> None:
     """What is sent later has the rights of who asked, neither more nor less."""
     _, entries = KINDS
     receipt = (await entries.post(house, 2, house.key("acme", "ann"))).json()["receipt"]
-    shown = await _done(house, receipt)
+    shown = await done_of(house, receipt)
     assert [item["error"]["code"] for item in shown["items"]] == ["forbidden", "forbidden"]
     assert {command.actor for command in house.sender.sent} == {"ann"}
     assert shown["created_at"] > NOW.isoformat()
