@@ -65,7 +65,18 @@ class Context:
     number that the decision itself drew is never looked up: it is another one at each attempt, so that would never end.
     """
 
-    __slots__ = ("actor", "claims_read", "holders", "new_id", "new_number", "now", "states", "streams_read", "tenant")
+    __slots__ = (
+        "_new_id",
+        "actor",
+        "claims_read",
+        "drawn",
+        "holders",
+        "new_number",
+        "now",
+        "states",
+        "streams_read",
+        "tenant",
+    )
 
     def __init__(
         self,
@@ -80,12 +91,19 @@ class Context:
         self.tenant = tenant
         self.actor = actor
         self.now = now
-        self.new_id = new_id
+        self._new_id = new_id
         self.new_number = new_number
         self.states = states
         self.holders = holders
         self.streams_read: dict[str, None] = {}
         self.claims_read: dict[Claim, None] = {}
+        self.drawn: set[str] = set()
+
+    def new_id(self) -> str:
+        """Draw a fresh id."""
+        drawn = self._new_id()
+        self.drawn.add(drawn)
+        return drawn
 
     def stream(self, category: str, entity_id: str) -> str:
         """Return the name of a stream of the command's own tenant; a decision cannot name another's."""
@@ -119,6 +137,14 @@ class Context:
         recorded = self.holder(ANYBODY, kind) is not None
         # What the commands before this one take is not recorded yet.
         return recorded or any(claim.kind == kind and holder is not None for claim, holder in self.holders.items())
+
+    def load(self, streams: Iterable[tuple[str, str]] = (), claims: Iterable[Claim] = ()) -> None:
+        """Have streams (category, id) and claims loaded in one round before they are looked at; this reads none."""
+        names = [stream_of(self.tenant, *stream) for stream in streams]
+        streams_missing = [name for name in names if name not in self.states]
+        claims_missing = [claim for claim in claims if claim not in self.holders]
+        if streams_missing or claims_missing:
+            raise NotLoaded(streams_missing, claims_missing)
 
     def all_holders(self, kind: str, keys: Iterable[str]) -> list[str | None]:
         """Return the holders of several claims of one kind."""

@@ -17,7 +17,7 @@ from domain.entries import demand_bounded
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
-from domain.references import FIELDS, claim_of, is_account, is_email, is_operator
+from domain.references import FIELDS, RETIRED_EMAIL, claim_of, is_account, is_email, is_operator, key_of
 
 Kind = Literal[
     "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
@@ -99,8 +99,10 @@ def _register(command: RegisterEntry, context: Context) -> Decision:
         if same_json(known, fields):
             return Decision()
         raise Rejected("taken", f"{command.kind} {entry_id} is registered with other fields", "/id")
-    _permit_entry(command.kind, entry_id, present.fields if present is not None else {}, fields, context)
+    _permit_entry(command.kind, entry_id, present, fields, context)
     claims = _claims(command.kind, entry_id, {}, fields, context)
+    if present is not None:
+        claims |= {claim: None for claim in _kept(present) if context.holder(*claim) == entry_id}
     if command.kind == "member" and "account_id" not in fields:
         fields["account_id"] = fresh_number(context)
         claims[Claim("member-account", str(fields["account_id"]))] = entry_id
@@ -117,7 +119,7 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
     old, new = changes(present.fields, command.fields)
     after = merged(present.fields, new)
-    _permit_entry(command.kind, command.id, present.fields, after, context)
+    _permit_entry(command.kind, command.id, present, after, context)
     if not new:
         return Decision()
     demand_fits(after, f"{command.kind} {command.id}", "/fields")
@@ -128,24 +130,39 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
 
 def _retire(command: RetireEntry, context: Context) -> Decision:
     present = _present(command.kind, command.id, context)
-    _permit_entry(command.kind, command.id, present.fields, {}, context)
-    claims = _claims(command.kind, command.id, present.fields, {}, context)
+    _permit_entry(command.kind, command.id, present, None, context)
+    kept = _kept(present)
+    for claim in kept:
+        # Read, because whoever had the address and was retired before may hold it.
+        context.holder(*claim)
+    claims = {**_claims(command.kind, command.id, present.fields, {}, context), **dict.fromkeys(kept, command.id)}
     return Decision(((context.stream(command.kind, command.id), EntryRetired(command.kind, command.id)),), claims)
 
 
+def _kept(entry: Entry) -> list[Claim]:
+    """Return the claims that an entry keeps while it is retired: a member's e-mail goes on naming the member."""
+    email = entry.fields.get("email") if entry.kind == "member" else None
+    return [] if email is None else [Claim(RETIRED_EMAIL, key_of("email", email))]
+
+
 def _permit_entry(
-    kind: str, entry_id: str, before: Mapping[str, Any], after: Mapping[str, Any], context: Context
+    kind: str, entry_id: str, present: Entry | None, wanted: Mapping[str, Any] | None, context: Context
 ) -> None:
-    """Refuse an actor who may not make this of an entry; `before` and `after` are its fields, empty ones for none."""
+    """Refuse an actor who may not make this of an entry: `wanted` are its fields from now on, None retires it."""
+    before, after = present.fields if present is not None else {}, wanted or {}
     asked: dict[str | None, str] = {}
     if kind == "project":
         asked[entry_id] = "/id"
     if kind == "member":
         old, new = before.get("projects") or {}, after.get("projects") or {}
         of_person = changes(before, {**dict.fromkeys(before), **after})[1].keys() - {"projects"}
+        whole = present is not None and (wanted is None or present.retired or bool(of_person))
+        if whole and not old and context.actor != SYSTEM:
+            # Of no project's manager: an e-mail or a role is a way into whatever the person has.
+            raise Rejected("forbidden", "only the system may do this to a member of no project", "/id")
         moved = changes(old, {**dict.fromkeys(old), **new})[1]
         # Who changes, retires or brings back a person needs all projects that the person is in.
-        asked = {**dict.fromkeys(moved, "/fields/projects"), **dict.fromkeys(old if of_person else (), "/id")}
+        asked = {**dict.fromkeys(moved, "/fields/projects"), **dict.fromkeys(old if whole else (), "/id")}
     for project, pointer in (asked or {None: ""}).items():
         if actor_kind(context, (), project) not in ENTRY_RIGHTS[kind]:
             whose = "the system" if MANAGER not in ENTRY_RIGHTS[kind] else f"a manager of project {project}"
@@ -242,8 +259,19 @@ def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
     """Return an entry that is registered, or refuse `not-found`."""
     entry: Entry | None = context.state(kind, entry_id)
     if entry is None or entry.retired:
-        raise Rejected("not-found", f"there is no {kind} {entry_id}", pointer)
+        detail = f"there is no {kind} {entry_id}" if entry is None else f"{kind} {entry_id} was retired"
+        raise Rejected("not-found", detail, pointer)
     return entry
+
+
+def at_work(context: Context, members: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the members, in order, who were not retired; only they are given work."""
+    members = tuple(members)
+    # Whom the command itself registers is not there yet.
+    known_before = [member for member in members if member not in context.drawn]
+    entries = zip(known_before, context.all_states("member", known_before), strict=True)
+    gone = {member for member, entry in entries if entry is not None and entry.retired}
+    return tuple(member for member in members if member not in gone)
 
 
 def known_hub(context: Context, hub: str, pointer: str) -> None:

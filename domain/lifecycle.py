@@ -115,7 +115,8 @@ PARTS: Mapping[str, tuple[frozenset[str], str]] = {
     "task.submit-result hard_override": (_LEAD, "forbidden"),
 }
 # Who may register, change and retire an entry of each kind; what the whole tenant works by is for the system alone.
-# For a project its own manager counts, for a member the managers of the projects that are touched, else any project's.
+# For a project its own manager counts, for a member the managers of the projects that are touched, else any project's;
+# a member who is there and in no project is the system's to change, retire and bring back.
 ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
     "hub": _LEAD,
     "project": _LEAD,

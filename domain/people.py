@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.decider import Claim, Context
-from domain.directory import Eligibility, EntryRegistered, fresh_number, known
+from domain.directory import Eligibility, Entry, EntryRegistered, fresh_number
 from domain.errors import Rejected
-from domain.references import FIELDS, Form, Reference, reference
+from domain.references import FIELDS, RETIRED_EMAIL, Reference, key_of, reference
 
 
 def known_person(context: Context, text: str, pointer: str) -> str:
@@ -22,71 +22,92 @@ class People:
     """The members that one command refers to.
 
     An e-mail that nobody has yet names somebody new where people are given work: the member is registered in the same
-    transaction. Everywhere else what names nobody is refused.
+    transaction. Everywhere else what names nobody is refused, and everywhere what names somebody who was retired.
+    But who of `standing`, the people who stand in the changed place, was retired may be named again and `stays`.
     """
 
     context: Context
     events: list[tuple[str, Any]] = field(default_factory=list)
     claims: dict[Claim, str | None] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    stays: set[str] = field(default_factory=set)
     _new: dict[str, str] = field(default_factory=dict)
 
     def load(self, texts: Iterable[str]) -> None:
         """Look at all that the references need at once, so that a long list costs as few rounds as a short one."""
-        keys: dict[Form, list[str]] = {}
+        members: list[tuple[str, str]] = []
+        claims: list[Claim] = []
         for text in texts:
             try:
                 named = reference(text, "")
             except Rejected:
                 continue  # refused with its own place when it is resolved
-            keys.setdefault(named.form, []).append(named.key)
-        for form, wanted in keys.items():
-            if form == "id":
-                self.context.all_states("member", wanted)
+            if named.form == "id":
+                members.append(("member", named.key))
             else:
-                self.context.all_holders(FIELDS[form][1], wanted)
+                claims.append(Claim(FIELDS[named.form][1], named.key))
+            if named.form == "email":
+                claims.append(Claim(RETIRED_EMAIL, named.key))
+        self.context.load(members, claims)
 
-    def resolve(self, texts: Iterable[str], pointer: str) -> tuple[str, ...]:
+    def resolve(self, texts: Iterable[str], pointer: str, standing: Iterable[str] = ()) -> tuple[str, ...]:
         """Return the member ids of people who are given work, in order and each once, registering e-mails not known.
 
         `places` says where each was named first.
         """
-        texts = tuple(texts)
+        texts, standing = tuple(texts), tuple(standing)
         self.load(texts)
         self.places = {}
         for index, text in enumerate(texts):
             at = f"{pointer}/{index}"
             named = reference(text, at)
-            member = self._holder(named) if named.form == "email" else self._known(named, text, at)
+            member = self._named(named, text, at, standing, anew=named.form == "email")
             self.places.setdefault(member if member is not None else self._register(named.key, text), at)
         return tuple(self.places)
 
-    def listed(self, texts: Iterable[str], pointer: str) -> tuple[str, ...]:
+    def listed(self, texts: Iterable[str], pointer: str, standing: Iterable[str] = ()) -> tuple[str, ...]:
         """Return the member ids of people who are listed, in order and each once; refuses what names nobody."""
-        texts = tuple(texts)
+        texts, standing = tuple(texts), tuple(standing)
         self.load(texts)
-        return tuple(dict.fromkeys(self.known(text, f"{pointer}/{index}") for index, text in enumerate(texts)))
+        members = (self.known(text, f"{pointer}/{index}", standing) for index, text in enumerate(texts))
+        return tuple(dict.fromkeys(members))
 
-    def known(self, text: str, pointer: str) -> str:
+    def known(self, text: str, pointer: str, standing: tuple[str, ...] = ()) -> str:
         """Return the member that a reference names, or refuse `not-found`."""
-        return self._known(reference(text, pointer), text, pointer)
+        member = self._named(reference(text, pointer), text, pointer, standing)
+        assert member is not None  # noqa: S101
+        return member
 
     def is_new(self, member: str) -> bool:
         """Tell whether this command itself registers the member."""
         return member in self._new.values()
 
-    def _holder(self, named: Reference) -> str | None:
-        # Whoever is retired holds no claim, so a holder need not be looked at.
-        claimed = self.context.holder(FIELDS[named.form][1], named.key)
-        return claimed if claimed is not None or named.form != "email" else self._new.get(named.key)
-
-    def _known(self, named: Reference, text: str, pointer: str) -> str:
+    def _named(
+        self, named: Reference, text: str, pointer: str, standing: tuple[str, ...], *, anew: bool = False
+    ) -> str | None:
+        """Return the member whom a reference names, or refuse `not-found`; None for somebody new, if `anew`."""
         if named.form == "id":
-            return known(self.context, "member", named.key, pointer).id
-        member = self._holder(named)
-        if member is None:
-            raise Rejected("not-found", f"there is no member {text}", pointer)
+            entry: Entry | None = self.context.state("member", named.key)
+            member, gone = (named.key, False) if entry is not None and not entry.retired else (None, entry is not None)
+        else:
+            # Whoever is retired does not hold this claim, so its holder need not be looked at.
+            member, gone = self.context.holder(FIELDS[named.form][1], named.key), False
+            if member is None and named.form == "email":
+                member = self._new.get(named.key)
+                gone = self.context.holder(RETIRED_EMAIL, named.key) is not None
+        member = member if member is not None else self._staying(named, standing)
+        if member is None and (gone or not anew):
+            raise Rejected("not-found", f"member {text} was retired" if gone else f"there is no member {text}", pointer)
         return member
+
+    def _staying(self, named: Reference, standing: tuple[str, ...]) -> str | None:
+        for member, entry in zip(standing, self.context.all_states("member", standing), strict=True):
+            if entry is not None and entry.retired:
+                own = member if named.form == "id" else entry.fields.get(FIELDS[named.form][0])
+                if own is not None and (own if named.form == "id" else key_of(named.form, own)) == named.key:
+                    self.stays.add(member)
+                    return str(member)
+        return None
 
     def _register(self, key: str, email: str) -> str:
         member, account = self.context.new_id(), fresh_number(self.context)
@@ -103,7 +124,7 @@ def demand_eligible(context: Context, people: People, members: Iterable[str], ru
     """Refuse `not-eligible` for the first member that the rule excludes."""
     if rule == Eligibility():
         return
-    members = tuple(members)
+    members = tuple(member for member in members if member not in people.stays)
     # Named by e-mail they were not looked at yet; all at once, so that many cost as few rounds as one.
     context.all_states("member", [member for member in members if not people.is_new(member)])
     for member in members:

@@ -22,6 +22,9 @@ FIELDS: dict[Form, tuple[str, str]] = {
     "account": ("account_id", "member-account"),
     "operator": ("operator_id", "member-operator"),
 }
+# The e-mails that retired members have: each stays its last holder's until somebody is registered with it, so that the
+# address in a document from before the retirement registers nobody.
+RETIRED_EMAIL = "retired-email"
 # Without leading zeros and in ASCII, so that each person has one number.
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,15}\Z")
 _ADDRESS = re.compile(r"[^@<>,;:\x00-\x20\x7f]+@[^@<>,;:\x00-\x20\x7f]+\Z")
@@ -77,6 +80,11 @@ def is_account(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ACCOUNT
 
 
+def key_of(form: Form, value: Any) -> str:
+    """Return what a member's field of this form is compared by: the key of a reference to the member."""
+    return str(value) if form == "account" else address_key(value)
+
+
 def claim_of(form: Form, value: Any) -> Claim:
     """Return the claim that a member has by the field of this form; a reference to the member has the same key."""
-    return Claim(FIELDS[form][1], str(value) if form == "account" else address_key(value))
+    return Claim(FIELDS[form][1], key_of(form, value))

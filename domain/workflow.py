@@ -161,7 +161,7 @@ def _change(command: ChangeWorkflow, context: Context) -> Decision:
     if "steps" in wanted:
         if len(command.steps) != len(present.steps):
             raise Rejected("step-count-fixed", f"the workflow has {len(present.steps)} steps for good", "/steps")
-        wanted["steps"] = stored_steps(_checked_steps(command.steps, present.project, people))
+        wanted["steps"] = stored_steps(_checked_steps(command.steps, present.project, people, present.steps))
     before = {
         "name": present.name,
         "steps": stored_steps(present.steps),
@@ -217,8 +217,13 @@ def step_rule(step: Step, project: str | None) -> Eligibility:
     return Eligibility(project, step.roles, step.whitelist, step.blacklist)
 
 
-def _checked_steps(steps: tuple[Step, ...], project: str | None, people: People) -> tuple[Step, ...]:
-    """Return the steps as they are stored; what is accepted here, a creation from them must not refuse."""
+def _checked_steps(
+    steps: tuple[Step, ...], project: str | None, people: People, before: tuple[Step, ...] = ()
+) -> tuple[Step, ...]:
+    """Return the steps as they are stored; what is accepted here, a creation from them must not refuse.
+
+    `before` are the steps that they change; who stands in one of them and was retired may be named there again.
+    """
     seen: set[str] = set()
     checked = []
     people.load(who for step in steps for who in (*step.assignees, *step.whitelist, *step.blacklist))
@@ -228,18 +233,19 @@ def _checked_steps(steps: tuple[Step, ...], project: str | None, people: People)
                 raise Rejected("invalid", f"flow {step.flow_id} stands in two steps", f"/steps/{index}/flow_id")
             seen.add(text_key(step.flow_id))
         _check_mapping(step, index)
-        checked.append(_with_members(step, project, people, f"/steps/{index}"))
+        present = before[index] if before else Step(step.name)
+        checked.append(_with_members(step, present, project, people, f"/steps/{index}"))
     return tuple(checked)
 
 
-def _with_members(step: Step, project: str | None, people: People, pointer: str) -> Step:
+def _with_members(step: Step, before: Step, project: str | None, people: People, pointer: str) -> Step:
     """Return the step with member ids in place of references; its default people may be new, those it lists not."""
-    members = people.resolve(step.assignees, f"{pointer}/assignees")
+    members = people.resolve(step.assignees, f"{pointer}/assignees", before.assignees)
     found = replace(
         step,
         assignees=members,
-        whitelist=people.listed(step.whitelist, f"{pointer}/whitelist"),
-        blacklist=people.listed(step.blacklist, f"{pointer}/blacklist"),
+        whitelist=people.listed(step.whitelist, f"{pointer}/whitelist", before.whitelist),
+        blacklist=people.listed(step.blacklist, f"{pointer}/blacklist", before.blacklist),
     )
     demand_eligible(people.context, people, members, step_rule(found, project), f"{pointer}/assignees")
     return found

@@ -69,7 +69,7 @@ def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
     if not task.assignees:
         raise Rejected("not-assigned", "the task is nobody's yet")
     people = People(context)
-    members = resolved_assignees(command.assignees, people, task.eligibility, context, "/assignees")
+    members = resolved_assignees(command.assignees, people, task.eligibility, context, "/assignees", task.assignees)
     if set(members) == set(task.assignees):
         raise Rejected("same-assignee", "the task is theirs already", "/assignees")
     event = TaskReassigned(task.id, task.activity_id, task.assignees, members)

@@ -109,9 +109,17 @@ def new_task(
 
 
 def resolved_assignees(
-    references: Iterable[str], people: People, rule: Eligibility, context: Context, pointer: str
+    references: Iterable[str],
+    people: People,
+    rule: Eligibility,
+    context: Context,
+    pointer: str,
+    standing: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """Return the member ids of people who may have the task, registering e-mails not known yet."""
-    members = people.resolve(references, pointer)
+    """Return the member ids of people who may have the task, registering e-mails not known yet.
+
+    Who has it by now, `standing`, and was retired may be named again.
+    """
+    members = people.resolve(references, pointer, standing)
     demand_eligible(context, people, members, rule, pointer)
     return members

@@ -9,6 +9,7 @@ from domain.decider import (
     Context,
     Decision,
 )
+from domain.directory import at_work
 from domain.errors import Rejected
 from domain.lifecycle import FAILED, TERMINAL
 from domain.task import (
@@ -22,8 +23,10 @@ from domain.task import (
     TaskCanceled,
     TaskCompleted,
     TaskFailed,
+    TaskReassigned,
     TaskReopened,
     TaskRetried,
+    TaskUnassigned,
     sending,
 )
 from domain.task.gating import demand_unblocked
@@ -55,12 +58,17 @@ def canceled(task: Task, reason: str | None, context: Context) -> Decision:
 
 
 def retry(command: RetryTask, task: Task, context: Context) -> Decision:
-    """Open a failed task again."""
+    """Open a failed task again, for those of its people who were not retired."""
     permit("task.retry", task, context)
     lifecycle.guard("task.retry", task.lifecycle)
     if _activity_canceled(task, context):
         raise Rejected("activity-canceled", "its activity was cancelled")
-    return one(task, context, TaskRetried(task.id, task.activity_id), *sending.retried(task, context))
+    events: list[Any] = [TaskRetried(task.id, task.activity_id)]
+    members = at_work(context, task.assignees)
+    if members != task.assignees:
+        parted = TaskReassigned(task.id, task.activity_id, task.assignees, members)
+        events.append(parted if members else TaskUnassigned(task.id, task.activity_id, task.assignees))
+    return one(task, context, *events, *sending.retried(task, context))
 
 
 def result(command: SubmitResult, task: Task, context: Context) -> Decision:
@@ -91,9 +99,9 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     events: list[Any] = [recorded, *taken_away(task, command.data if done else {})]
     if ended:
         events.append(TaskReopened(task.id, task.activity_id))
-    assignees = task.assignees or task.released
+    assignees = task.assignees or at_work(context, task.released)
     if assignees != task.assignees:
-        # What is not cancelled any more is theirs again, or nobody would have done it.
+        # What is not cancelled any more is theirs again, or nobody would have done it; not theirs who were retired.
         events.append(TaskAssigned(task.id, task.activity_id, assignees))
     if done:
         output = joined(task.data, command.data, "/data")

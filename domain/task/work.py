@@ -13,7 +13,7 @@ from domain.decider import (
     changes,
     instant,
 )
-from domain.directory import actor_kind
+from domain.directory import actor_kind, at_work
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, OPEN, PAUSED, TERMINAL
 from domain.people import known_person
@@ -42,13 +42,23 @@ def process(command: ProcessTask, task: Task, context: Context) -> Decision:
     """Start a task, or go on with it."""
     lifecycle.guard("task.process", task.lifecycle)
     permit("task.process", task, context)
+    if context.actor not in task.assignees:
+        # What the runner and the start look at, in one round.
+        people = task.assignees
+        context.load([("member", member) for member in people], [Claim("running", member) for member in people])
     return start(task, _runner(task, context), context)
 
 
 def _runner(task: Task, context: Context) -> str | None:
+    """Return who works on the task from now on, None when nobody has it; refuses what only retired people have."""
     if context.actor in task.assignees:
         return context.actor
-    return task.assignees[0] if task.assignees else None
+    if not task.assignees:
+        return None
+    able = at_work(context, task.assignees)
+    if not able:
+        raise Rejected("not-assignee", "whoever has the task was retired; reassign it first")
+    return able[0]
 
 
 def start(task: Task, runner: str | None, context: Context, new: bool = False) -> Decision:

@@ -19,7 +19,10 @@ from services.http.problems import Refused
 BELIEVED = 5.0
 _MOST_BELIEVED = 10_000
 # From the log, so that neither a late read model nor one that is being built lets anybody in.
-_LAST_EVENT = "SELECT topic FROM stored_events WHERE originator_id = %s ORDER BY originator_version DESC LIMIT 1"
+# The last retirement, and whether it is the member's last event.
+_RETIREMENT = """
+SELECT recorded_at, originator_version = (SELECT max(originator_version) FROM stored_events WHERE originator_id = %s)
+FROM stored_events WHERE originator_id = %s AND topic = %s ORDER BY originator_version DESC LIMIT 1"""
 _RETIRED = EVENT_NAMES[EntryRetired]
 _LONGEST = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
@@ -96,7 +99,7 @@ class Gate:
             # Not kept: whoever tries tokens must not fill the memory.
             return _Check(None, 0.0)
         key = keys.key_info(columns)
-        if not key.usable(now) or await self._is_retired(key.tenant, key.actor):
+        if not key.usable(now) or await self._is_retired(key):
             return _Check(None, 0.0)
         if key.expires_at is not None:
             until = min(until, time.monotonic() + (key.expires_at - now).total_seconds())
@@ -106,10 +109,12 @@ class Gate:
         self._checks[digest] = check
         return check
 
-    async def _is_retired(self, tenant: str, actor: str) -> bool:
-        for stream in actor_stream(actor):
-            rows = await self.database.fetch(_LAST_EVENT, (stream_of(tenant, *stream),))
-            return bool(rows) and rows[0][0] == _RETIRED
+    async def _is_retired(self, key: keys.KeyInfo) -> bool:
+        """Tell whether the key's member is retired, or was once since the key was made: a return revives no key."""
+        for stream in actor_stream(key.actor):
+            name = stream_of(key.tenant, *stream)
+            rows = await self.database.fetch(_RETIREMENT, (name, name, _RETIRED))
+            return any(last or key.created_at <= recorded_at for recorded_at, last in rows)
         return False
 
     def forget(self, tenant: str, actor: str) -> None:

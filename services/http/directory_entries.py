@@ -105,7 +105,8 @@ def endpoints(service: Service) -> list[Endpoint]:
 async def _open_tasks(service: Service, call: Call, answered: Answered) -> dict[str, Any] | None:
     """Return which tasks a retired member still has, the oldest first; None while the read model is behind.
 
-    No command assigns a task to a retired member, so what is read at the retirement's position or later is all of it.
+    No command gives a retired member a task that the member does not have, so what is read at the retirement's position
+    or later is all of it. Of a failed task, which has ended, the member is left out when it is opened again.
     """
     if not answered.visible:
         return None

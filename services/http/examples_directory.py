@@ -233,7 +233,8 @@ RETIRE: Json = {
     "tags": ["directory"],
     "summary": "Retire an entry",
     "description": "No command may refer to it any more; what refers to it keeps its id. It may be registered again. "
-    "A member who is retired can do nothing, and its API keys let nobody in; the answer says which open tasks it has.",
+    "A member who is retired can do nothing, and its API keys let nobody in, even when it is registered again; the "
+    "answer says which open tasks it has.",
     "parameters": [_KIND, ID, KEY],
     "responses": {
         "200": answer(

@@ -26,6 +26,7 @@ from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands
 
 EMAIL = Claim("member-email", "ann@x.vn")
+KEPT = Claim("retired-email", "ann@x.vn")
 
 
 def ann(**fields: Any) -> Given:
@@ -91,10 +92,10 @@ CASES: list[Case] = [
     ),
     done(
         "directory.register",
-        "again after being retired, with an e-mail that is free again",
+        "again after being retired, with the same e-mail",
         lambda: ann().and_commands([RetireEntry("member", "ann")]).when(member("ann", email="ann@x.vn", account_id=1)),
         [EntryRegistered("member", "ann", {"email": "ann@x.vn", "account_id": 1})],
-        {EMAIL: "ann", Claim("member-account", "1"): "ann"},
+        {EMAIL: "ann", KEPT: None, Claim("member-account", "1"): "ann"},
     ),
     done(
         "directory.register",
@@ -264,10 +265,10 @@ CASES: list[Case] = [
     ),
     done(
         "directory.retire",
-        "a person; what was theirs is free",
+        "a person; what was theirs is free, but the e-mail registers nobody else",
         lambda: ann(operator_id="op").when(RetireEntry("member", "ann")),
         [EntryRetired("member", "ann")],
-        {EMAIL: None, Claim("member-account", "1"): None, Claim("member-operator", "op"): None},
+        {EMAIL: None, KEPT: "ann", Claim("member-account", "1"): None, Claim("member-operator", "op"): None},
     ),
     done(
         "directory.retire",
@@ -298,11 +299,23 @@ def test_the_kinds_of_the_command_are_the_kinds_of_streams() -> None:
     assert get_args(Kind) == ENTRY_KINDS
 
 
-def test_an_e_mail_of_a_retired_member_makes_a_new_one() -> None:
+def test_an_e_mail_of_a_retired_member_registers_nobody_until_somebody_is_registered_with_it() -> None:
     scene = ann().and_commands([RetireEntry("member", "ann")])
-    scene.when(task(assignees=("ann@x.vn",)))
-    assert scene.holders[EMAIL] == "id-1"
-    assert scene.state("member", "id-1").fields == {"email": "ann@x.vn", "account_id": 2}
+    scene.when(task(assignees=("ANN@x.vn",))).then_rejected("not-found", "/assignees/0")
+    scene.and_commands([member("bob", email="ann@x.vn"), task(assignees=("ann@x.vn",))])
+    assert scene.state("task", "t").assignees == ("bob",)
+    # Both had it: the last who was retired keeps it, and the other's return takes nothing away.
+    scene.and_commands([RetireEntry("member", "bob"), member("ann")])
+    assert scene.holders[KEPT] == "bob"
+    scene.ask(task("t2", assignees=("ann@x.vn",))).then_rejected("not-found", "/assignees/0")
+    scene.and_commands([ChangeEntry("member", "ann", {"email": "ann@x.vn"}), task("t2", assignees=("ann@x.vn",))])
+    assert scene.state("task", "t2").assignees == ("ann",)
+
+
+def test_whoever_comes_back_without_the_e_mail_leaves_it_to_anybody() -> None:
+    scene = ann().and_commands([RetireEntry("member", "ann"), member("ann"), task(assignees=("ann@x.vn",))])
+    assert scene.state("task", "t").assignees == ("id-1",)
+    assert KEPT not in scene.holders
 
 
 def test_a_new_e_mail_never_takes_anothers_account_number() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.directory import ChangeEntry, RegisterEntry, RetireEntry
+from domain.directory import ChangeEntry, EntryChanged, EntryRetired, RegisterEntry, RetireEntry
 from domain.lifecycle import ENTRY_RIGHTS, MANAGER
 from tests.builders import entry, manager, member
 from tests.domain.cases import Case, done, each, refused
@@ -20,6 +20,7 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "targeting": ("default", {"criteria": [{"type": "ANY"}]}),
     "dispatch": ("SMS", {"provider": "console"}),
     "project": ("p", {}),
+    "member": ("x", {"projects": {"p": {}}}),
 }
 
 
@@ -31,6 +32,16 @@ def team(**projects: Any) -> Given:
 
 def change(person: str, fields: dict[str, Any], **projects: Any) -> Outcome:
     return team(**projects).when(ChangeEntry("member", person, fields), "max")
+
+
+def same(projects: dict[str, Any]) -> dict[str, Any]:
+    return {"email": "ann@x.vn", "account_id": 2, "projects": projects}
+
+
+def retired(projects: dict[str, Any]) -> Given:
+    scene = team(**projects)
+    assert scene.state("member", "ann").fields == same(projects)
+    return scene.and_commands([RetireEntry("member", "ann")])
 
 
 def may(command: str, why: str, run: Any) -> Case:
@@ -51,7 +62,19 @@ CASES: list[Case] = [
         lambda: change("ann", {"projects": {"q": IS_IN}}, p=IS_IN, q=IS_IN),
     ),
     may("directory.change", "all of who is in his project alone", lambda: change("ann", {"email": None}, p=IS_IN)),
-    may("directory.change", "all of who is in no project", lambda: change("zed", {"actor_roles": ["driver"]})),
+    may_not("directory.change", "who is in no project", lambda: change("zed", {"actor_roles": ["driver"]}), "/id"),
+    may_not(
+        "directory.change",
+        "the e-mail of who is in no project, with a membership of his own",
+        lambda: change("zed", {"email": "max2@x.vn", "projects": {"p": IS_IN}}),
+        "/id",
+    ),
+    done(
+        "directory.change",
+        "by the system, who is in no project",
+        lambda: team().when(ChangeEntry("member", "zed", {"actor_roles": ["driver"]})),
+        [EntryChanged("member", "zed", {"actor_roles": None}, {"actor_roles": ["driver"]})],
+    ),
     may_not(
         "directory.change",
         "himself a manager of another project",
@@ -94,7 +117,27 @@ CASES: list[Case] = [
         "/id",
     ),
     may("directory.retire", "who is in his project", lambda: team(p=IS_IN).when(RetireEntry("member", "ann"), "max")),
-    may("directory.retire", "who is in none", lambda: team().when(RetireEntry("member", "zed"), "max")),
+    may_not("directory.retire", "who is in none", lambda: team().when(RetireEntry("member", "zed"), "max"), "/id"),
+    done(
+        "directory.retire",
+        "by the system, who is in none",
+        lambda: team().when(RetireEntry("member", "zed")),
+        [EntryRetired("member", "zed")],
+    ),
+    *(
+        may_not(
+            "directory.register",
+            f"who was retired and was in {where}, with the same fields",
+            lambda projects=projects: retired(projects).when(member("ann", **same(projects)), "max"),
+            "/id",
+        )
+        for where, projects in (("none", {}), ("another project", {"q": IS_IN}))
+    ),
+    may(
+        "directory.register",
+        "who was retired from his project",
+        lambda: retired({"p": IS_IN}).when(member("ann", **same({"p": IS_IN})), "max"),
+    ),
     may_not(
         "directory.retire",
         "who is in another as well",

@@ -50,7 +50,7 @@ from domain.task import (
 )
 from tests.builders import EARLY, LATE, activity, entry, manager, member, task, workflow
 from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
-from tests.given import NOW, Given, Outcome, given, given_commands
+from tests.given import COMMAND_NAMES, NOW, Given, Outcome, given, given_commands
 
 RUNNING_ANN, RUNNING_BOB = Claim("running", "ann"), Claim("running", "bob")
 PEOPLE = (member("ann"), member("bob"), member("cid"), manager("max"))
@@ -611,6 +611,15 @@ PROCESS = [
     *ended("task.process", ProcessTask("t")),
     refused("task.process", "not-assignee", "a stranger", lambda: anns().when(ProcessTask("t"), "bob")),
     refused("task.process", "not-assignee", "a manager", lambda: anns().when(ProcessTask("t"), "max")),
+    *(
+        refused(
+            COMMAND_NAMES[type(command)],
+            "not-assignee",
+            "the system, when whoever has it was retired",
+            lambda command=command: anns().and_commands([RetireEntry("member", "ann")]).when(command),
+        )
+        for command in (ProcessTask("t"), CompleteTask("t"))
+    ),
     refused("task.process", "already-processing", "twice", lambda: active().when(ProcessTask("t"), "ann")),
     refused("task.process", "blocked", "an earlier step is open", lambda: gated().when(ProcessTask("t2"), "bob")),
     refused(

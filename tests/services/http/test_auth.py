@@ -147,8 +147,16 @@ async def test_the_key_of_a_retired_member_lets_nobody_in(house: House) -> None:
     with pytest.raises(Refused, match="unauthorized"):
         await Gate(database).caller(house.by(token)["Authorization"].encode())
     await database.close()
+    # Nor does one that is made meanwhile, until the member is back; one from before the retirement never does again.
+    meanwhile = house.key("acme", "ann")
+    problem(await house.get("/v1/tasks", meanwhile), 401, "unauthorized")
     house.command("directory.register", {"kind": "member", "id": "ann"})
-    assert (await house.get("/v1/tasks", token)).status_code == 200
+    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
+    for made_since in (meanwhile, house.key("acme", "ann")):
+        assert (await house.get("/v1/tasks", made_since)).status_code == 200
+    # What has happened to the member since changes nothing of that.
+    house.command("directory.change", {"kind": "member", "id": "ann", "fields": {"name": "Ann"}})
+    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
 
 
 async def test_the_key_of_another_tenants_member_of_that_id_stays(house: House) -> None:

@@ -387,3 +387,17 @@ async def test_a_page_waits_for_the_position_that_is_asked_for(lent_url: str) ->
         house.sender.late.clear()
         house.sender.follow()
         assert len((await house.get(f"{HUBS}?min_position={position}")).json()["data"]) == 1
+
+
+async def test_a_failed_task_of_a_retired_member_is_opened_again_for_the_others(house: House) -> None:
+    for name in ("ann", "bob"):
+        house.command("directory.register", {"kind": "member", "id": name})
+    for task_id, who in (("t1", ["ann"]), ("t2", ["ann", "bob"])):
+        house.command("task.create", {"id": task_id, "assignees": who})
+        house.command("task.error", {"id": task_id})
+    await _send(house, "DELETE", "/v1/directory/member/ann")
+    for task_id, rest in (("t1", []), ("t2", ["bob"])):
+        house.command("task.retry", {"id": task_id})
+        shown = (await house.get(f"/v1/tasks/{task_id}")).json()
+        assert (shown["status"], shown["assignees"]) == ("open", rest)
+    assert (await house.get("/v1/tasks?assignee=ann")).json()["data"] == []

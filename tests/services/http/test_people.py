@@ -148,3 +148,25 @@ async def test_null_is_refused_where_nothing_can_be_taken_away(
 ) -> None:
     response = await house.post("/v1/commands", {"type": name, "data": data})
     problem(response, 422, "wrong-shape", pointer=f"/data{pointer}")
+
+
+async def test_what_is_read_and_written_back_unchanged_registers_nobody(house: House) -> None:
+    house.command("task.create", {"id": "t", "title": "Visit", "assignees": ["gone", "bob"]})
+    step = {"name": "A", "assignees": ["gone"], "whitelist": ["gone"]}
+    house.command("workflow.define", {"id": "w", "name": "Visit", "steps": [step]})
+    house.command("directory.retire", {"kind": "member", "id": "gone"})
+    shown = (await house.get("/api/v3/task/t")).json()["task"]
+    assert shown["assignee"] == ["gone@x.vn", "bob@x.vn"]
+    told = (await house.get("/api/v3/workflow/w")).json()["workflow"]
+    assert (told["steps"][0]["assignee"], told["steps"][0]["whitelist"]) == (["gone@x.vn"], ["gone@x.vn"])
+    body = {"title": shown["title"], "assignee": shown["assignee"]}
+    written = await house.client.put("/api/v3/task/t", json=body, headers=house.by())
+    assert written.status_code == 200, written.text
+    put = await house.client.put("/api/v3/workflow/w", json={"steps": told["steps"]}, headers=house.by())
+    assert put.status_code == 200, put.text
+    assert (await house.get("/v1/tasks/t")).json()["assignees"] == ["gone", "bob"]
+    assert (await house.get("/api/v3/workflow/w")).json()["workflow"] == told
+    members = (await house.get("/v1/directory/member?retired=true")).json()["data"]
+    assert [each["id"] for each in members] == ["ann", "bob", "gone"]
+    refused = await house.post("/v1/commands", {"type": "task.create", "data": {"assignees": ["gone@x.vn"]}})
+    problem(refused, 404, "not-found", pointer="/data/assignees/0", detail="member gone@x.vn was retired")
