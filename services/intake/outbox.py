@@ -18,7 +18,7 @@ from services import messages
 from services.intake import topology
 from services.intake.dead_letters import Dead, DeadLetters
 from services.intake.direct_replies import DirectReplies
-from services.intake.frames import Properties
+from services.intake.properties import Properties
 from services.messages import Reply
 
 # How long one batch waits for the channel that answers go out on, and how long sending one of them may take.

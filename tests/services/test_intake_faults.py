@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import aiormq
@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from services import messages
 from services.intake import consumer as consumers
 from services.intake import dead_letters as letters
+from services.intake.buffer import Buffer
 from services.intake.command_queue import CommandQueue
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
@@ -466,3 +467,35 @@ async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_lette
         # The connections that all others' answers and letters go out on have never been lost.
         assert [connection.transport.connection for connection in consumer._outbox._connections] == before  # type: ignore[union-attr]
         assert all(connection.is_opened for connection in before)
+
+
+async def test_large_headers_are_a_dead_letter_of_their_tenant(migrated_url: str, amqp_url: str) -> None:
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client:
+        await client.send(TASK, {"id": "a"}, x="x" * 17_000)
+        assert (await client.ask(TASK, {"id": "b"}, x="x" * 15_000)).accepted
+        (letter,) = await eventually_async(lambda: dead_letters(amqp_url))
+        assert code(letter) == "unreadable"
+        assert letter.header.properties.headers["tenant"] == TENANT
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"), [({"id": "a", "fields": {"x": [[]] * 6000}}, True), ({"id": "a", "other": [[]] * 6000}, False)]
+)
+async def test_of_what_is_refused_nothing_parsed_is_held(amqp_url: str, data: Any, refused: bool) -> None:
+    message = letters.Message(1, False, "k")
+    properties: Any = message.properties
+    properties.message_id, properties.message_type, properties.headers = "m", TASK, {"tenant": TENANT}
+    message.body, message.header_size = json.dumps(data).encode(), 100
+    message.size = len(message.body)
+    buffer = Buffer(settings("postgresql://", amqp_url))
+    buffer.add(cast("Any", None), message)
+    assert buffer.held == message.size + 100
+    (delivery,) = await buffer.take()
+    command = delivery.command
+    kept = command.refusal if isinstance(command, messages.Incoming) else command
+    assert isinstance(command, messages.Incoming) == refused
+    assert kept is not None
+    assert (kept.__traceback__, kept.__context__) == (None, None)
+    assert getattr(command, "command", None) is None
+    buffer.done([delivery])
+    assert buffer.held == 0
