@@ -16,9 +16,11 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
 from domain.errors import Rejected
 from domain.left_out import LEFT_OUT
-from domain.limits import MAX_FIELDS, MAX_FIELDS_BYTES, MAX_KEY, Items, Json, Limit, Number, Text, hints_of, limits_of
+from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text, hints_of, limits_of
 
 # What a type must have to be part of a command at all.
+# What an entity's map may become by merging.
+_MERGED = Json()
 _NEEDED: Mapping[Any, Any] = {str: Text, int: Number, Any: Json, tuple: Items, list: Items, dict: Items | Json}
 
 
@@ -55,15 +57,16 @@ def demand(hint: Any, value: Any, pointer: str) -> None:
 
 
 def demand_fits(fields: Mapping[str, Any], what: str, pointer: str) -> None:
-    """Refuse `too-large` when what an entity would hold is more than `MAX_FIELDS_BYTES` as JSON, or too many keys."""
+    """Refuse `too-large` when what an entity would hold exceeds a map's limits: its bytes as JSON, keys or values."""
+    limit = _MERGED
     try:
-        exceeds = len(fields) > MAX_FIELDS or _exceeds(fields, MAX_FIELDS_BYTES)
+        exceeds = len(fields) > limit.fields or _exceeded(fields, limit) is not None
     except _Exceeded:
         # A key that was recorded before keys had a limit.
-        exceeds = json_size(fields) > MAX_FIELDS_BYTES
+        exceeds = json_size(fields) > limit.most or _values(fields) > limit.values
     if exceeds:
-        detail = f"{what} would have more than {MAX_FIELDS_BYTES} bytes as JSON, or more than {MAX_FIELDS} keys"
-        raise Rejected("too-large", detail, pointer)
+        detail = f"more than {limit.most} bytes as JSON, {limit.fields} keys or {limit.values} values"
+        raise Rejected("too-large", f"{what} would have {detail}", pointer)
 
 
 def _escaped(part: str | int) -> str:
@@ -114,13 +117,14 @@ def _own_check(limit: Limit) -> Check:
                     raise _Exceeded(f"there are {f'{least} to' if least else 'at most'} {most} of these", code)
 
             return items
-        case Json(most, keys):
+        case Json():
 
             def free(value: Any) -> None:
-                if type(value) is dict and len(value) > keys:
-                    raise _Exceeded(f"there are at most {keys} keys")
-                if _exceeds(value, most):
-                    raise _Exceeded(f"at most {most} bytes as JSON", "too-large")
+                if type(value) is dict and len(value) > limit.fields:
+                    raise _Exceeded(f"there are at most {limit.fields} keys")
+                detail = _exceeded(value, limit)
+                if detail is not None:
+                    raise _Exceeded(detail, "too-large")
 
             return free
 
@@ -246,9 +250,24 @@ def _map_check(key_check: Check, check: Check) -> Check:
     return each
 
 
-def _exceeds(value: Any, most: int) -> bool:
-    """Tell whether JSON has more bytes; keys are checked on the way. Only what may have more is encoded."""
-    return _weight(value) > most and json_size(value) > most
+def _exceeded(value: Any, limit: Json) -> str | None:
+    """Return the limit that JSON exceeds by its bytes or values; keys are checked on the way.
+
+    Only what may have more bytes is encoded, and only what may have more values is counted: each weighs 2 or more.
+    """
+    weight = _weight(value)
+    if weight > limit.most and json_size(value) > limit.most:
+        return f"at most {limit.most} bytes as JSON"
+    if weight > 2 * limit.values and _values(value) > limit.values:
+        return f"at most {limit.values} values, those further inside included"
+    return None
+
+
+def _values(value: Any) -> int:
+    """Return the number of values inside a value, of all levels."""
+    if type(value) is dict:
+        return len(value) + sum(map(_values, value.values()))
+    return len(value) + sum(map(_values, value)) if type(value) is list else 0
 
 
 def json_size(value: Any) -> int:

@@ -29,6 +29,8 @@ MAX_USERS = 500
 # A free map of JSON: what a command brings, and what a task, an activity or an entry holds after it.
 MAX_FIELDS = 1000
 MAX_KEY = 200
+# A short value takes up to 40 times its bytes in memory, and has an entry in an index of its own.
+MAX_VALUES = 5000
 MAX_FIELDS_BYTES = 256 * 1024
 MAX_ATTRIBUTE_BYTES = 64 * 1024
 MAX_WHOLE = 2**63 - 1
@@ -70,11 +72,13 @@ class Items:
 class Json:
     """Any JSON, of at most so many bytes when it is encoded without spaces. `fields` is the most keys of a map.
 
+    `values` is the most values in it: members of maps and items of lists, also further inside, empty ones too.
     A key, also further inside, has at most `MAX_KEY` characters.
     """
 
     most: int = MAX_FIELDS_BYTES
     fields: int = MAX_FIELDS
+    values: int = MAX_VALUES
 
 
 _ID = ID.pattern.removesuffix(r"\Z")

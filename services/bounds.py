@@ -47,9 +47,10 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
         case Items(most, least):
             of = "Properties" if "propertyNames" in schema else "Items"
             return {**({f"min{of}": least} if least else {}), f"max{of}": most}
-        case limits.Json(most, keys):
-            said = f"At most {most} bytes as JSON; a key, also further inside, has at most {limits.MAX_KEY} characters"
-            kept = {"maxProperties": keys, "propertyNames": {"maxLength": limits.MAX_KEY}}
+        case limits.Json(most, keys, values):
+            size = f"At most {most} bytes as JSON, and {values} values, those further inside included"
+            said = f"{size}; a key, also further inside, has at most {limits.MAX_KEY} characters"
+            kept = {"maxProperties": keys, "maxItems": values, "propertyNames": {"maxLength": limits.MAX_KEY}}
             return {"description": said, **kept}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -32,11 +32,17 @@ DEAD_QUEUE = "foldwork.dead"
 EVENT_EXCHANGE = "foldwork.events"
 CLOUD_EVENT = "application/cloudevents+json"
 
+_Error = TypeVar("_Error", bound=Exception)
+
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
 # Names of queues that a client gets from the broker, or from aio-pika (`amq_`), and those that are named for it.
-REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "amq_", "reply.")
+DIRECT_REPLIES = "amq.rabbitmq.reply-to."
+REPLY_QUEUES = (DIRECT_REPLIES, "amq.gen-", "amq_", "reply.")
+# A direct-reply name ends in a token of the broker, whose parts are base64.
+_DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
+_MAX_QUEUE = 255
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -49,7 +55,8 @@ class Incoming:
 
     `fingerprint` is the SHA-256 of its type, its actor and its canonical data: an answer is for its asker, so what
     another actor sends under the same id or idempotency key is another command.
-    `refusal` is set when a value exceeds its limit: the command is then refused without being decided.
+    `refusal` is set when a value exceeds its limit: the command is then refused without being decided,
+    and `command` is None, since what exceeds a limit should not be held.
     """
 
     tenant: str
@@ -117,7 +124,14 @@ def decode_reply(body: bytes) -> Reply:
 
 def may_reply_to(queue: str | None) -> bool:
     """Tell whether a queue is one that answers may go to: a reply queue by its name, never one of ours."""
-    return queue is not None and queue.startswith(REPLY_QUEUES)
+    if queue is None or not queue.startswith(REPLY_QUEUES) or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
+        return False
+    return not is_direct(queue) or _DIRECT_TOKEN.match(queue, len(DIRECT_REPLIES)) is not None
+
+
+def is_direct(queue: str) -> bool:
+    """Tell whether a queue's name is one that the broker made for direct replies."""
+    return queue.startswith(DIRECT_REPLIES)
 
 
 def parse_headers(properties: Any) -> dict[str, Any]:
@@ -200,7 +214,15 @@ def parse(
     fields = parse_headers(properties)
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     refusal = checks.refusal(command)
+    if refusal is not None:
+        command, refusal = None, without_trace(refusal)
     return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
+
+
+def without_trace(error: _Error) -> _Error:
+    """Return an error that is kept, without the frames and the cause, which hold all that was parsed."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:

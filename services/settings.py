@@ -55,7 +55,9 @@ class Settings(BaseSettings):
 
     prefetch: int = Field(2000, ge=1, le=65535, description="commands that the broker hands out unacknowledged")
     prefetch_bytes: int = Field(
-        32 << 20, ge=1 << 20, description="bytes of command bodies held at once; with more, nothing is read for a while"
+        32 << 20,
+        ge=1 << 20,
+        description="bytes of bodies and properties of commands held at once; with more, nothing is read for a while",
     )
     consumer_timeout: float = Field(
         60.0, gt=0, description="how long the broker may be there without commands being consumed; then the role ends"

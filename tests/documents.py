@@ -135,8 +135,8 @@ def _said(limit: Limit) -> str:
             return f"a whole number from {least} to {most}"
         case Items(most, least):
             return f"{f'{least} to' if least else 'at most'} {most} items"
-        case Json(most, keys):
-            return f"at most {most} bytes as JSON, {keys} keys, and {MAX_KEY} characters a key"
+        case Json(most, keys, values):
+            return f"at most {most} bytes as JSON, {keys} keys, {values} values in all, and {MAX_KEY} characters a key"
 
 
 def events() -> str:

@@ -130,7 +130,7 @@ def identifier(seed: object = 0) -> str:
 
 
 def widest_json(limit: Json, seed: object = 0) -> dict[str, Any]:
-    """Return a map of exactly the most bytes: wide keys, escapes, numbers at their ends, deep values."""
+    """Return a map of exactly the most bytes and values: wide keys, escapes, numbers at their ends, deep values."""
     deep: Any = "end"
     for _ in range(12):
         deep = {"in": [deep]}
@@ -142,11 +142,18 @@ def widest_json(limit: Json, seed: object = 0) -> dict[str, Any]:
         "deep": deep,
         **{wide(limits.MAX_KEY, (seed, number)): wide(20, number) for number in range(30)},
     }
+    value["values"] = [[] for _ in range(limit.values - values_in(value) - 2)]
     missing = limit.most - json_size({**value, "rest": ""})
     rest = wide(missing // 4, (seed, "rest")) + "x" * (missing % 4)
     value["rest"] = rest
-    assert json_size(value) == limit.most
+    assert (json_size(value), values_in(value)) == (limit.most, limit.values)
     return value
+
+
+def values_in(value: Any) -> int:
+    """Return the number of values inside a value, of all levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(1 + values_in(each) for each in inner)
 
 
 def beyond(place: Place) -> Iterator[tuple[Any, str]]:
@@ -170,6 +177,8 @@ def beyond(place: Place) -> Iterator[tuple[Any, str]]:
         case Json():
             yield {"a": "x" * (limit.most - 7)}, "too-large"
             yield {f"{number}": 1 for number in range(limit.fields + 1)}, "invalid"
+            yield {"a": [[] for _ in range(limit.values)]}, "too-large"
+            yield {"a": {"b": [{}, [0]] * (limit.values // 3 + 1)}}, "too-large"
             yield {"a": [{"x" * (limits.MAX_KEY + 1): 1}]}, "invalid"
         case Items():
             inner = get_args(limits.limits_of(present(place.hint))[0])

@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from services import messages
 from services.intake.frames import Message
-from services.messages import Incoming, Malformed
+from services.messages import Incoming, Malformed, without_trace
 from services.settings import Settings
 
 
@@ -42,8 +42,8 @@ class Delivery:
 class Buffer:
     """Deliveries in the order of their arrival, until they are taken, a batch at a time.
 
-    `held` are the bytes of all bodies at hand, of a batch that is being worked on as well. From the prefetch's bytes
-    on `room` is not set, and nothing more is read from the broker.
+    `held` are the bytes of all bodies and properties at hand, of a batch that is being worked on as well. From the
+    prefetch's bytes on `room` is not set, and nothing more is read from the broker.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class Buffer:
 
     def add(self, channel: AbstractChannel, message: Message) -> None:
         """Take a message; called while frames are read, so nothing here may raise."""
-        full = self.held + len(message.body) > self._settings.prefetch_bytes
+        full = self.held + message.held > self._settings.prefetch_bytes
         if full and not self._closing:
             self.room.clear()
         # While it closes all is read, for the broker's answer stands behind what it has sent; but no more is kept.
@@ -69,7 +69,7 @@ class Buffer:
         if self._refusing:
             # Not acknowledged, so the broker has it back.
             return
-        self.held += len(message.body)
+        self.held += message.held
         self._waiting.append(Delivery(channel, message, self._parse(message)))
         if len(self._waiting) == 1:
             self.arrived.set()
@@ -93,7 +93,7 @@ class Buffer:
 
     def done(self, batch: Sequence[Delivery]) -> None:
         """Let go of a batch."""
-        self.held -= sum(len(delivery.message.body) for delivery in batch)
+        self.held -= sum(delivery.message.held for delivery in batch)
         if self.held < self._settings.prefetch_bytes:
             self.room.set()
 
@@ -119,7 +119,7 @@ class Buffer:
                 self._settings.may_send,
             )
         except Malformed as malformed:
-            return malformed
+            return without_trace(malformed)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library written in Rust is no `Exception`

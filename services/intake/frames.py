@@ -16,62 +16,26 @@ from typing import Any
 import aiormq.connection
 import pamqp.frame
 from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
-from pamqp import constants, decode
+from pamqp import constants
 from pamqp.exceptions import PAMQPException
 from pamqp.heartbeat import Heartbeat
 
-_HEAD, _DELIVER, _CONTENT = Struct(">BHI"), Struct(">QB"), Struct(">HHQH")
+from services.intake.properties import Properties, read_content
+
+_HEAD, _DELIVER = Struct(">BHI"), Struct(">QB")
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _BASIC_DELIVER = (60).to_bytes(2) + (60).to_bytes(2)
 _CHUNK = 1 << 18
-# Basic properties in the order of their flags, from bit 15 down; what is not read here is skipped by its kind.
-_SHORT, _TABLE, _BYTE, _TIME = range(4)
-_PROPERTIES = (
-    ("content_type", _SHORT),
-    ("content_encoding", _SHORT),
-    ("headers", _TABLE),
-    ("delivery_mode", _BYTE),
-    ("priority", _BYTE),
-    ("correlation_id", _SHORT),
-    ("reply_to", _SHORT),
-    ("expiration", _SHORT),
-    ("message_id", _SHORT),
-    ("timestamp", _TIME),
-    ("message_type", _SHORT),
-    ("user_id", _SHORT),
-    ("app_id", _SHORT),
-    ("cluster_id", _SHORT),
-)
-_MOST_TABLES, _LONGEST_TABLE = 4096, 512
 # Of a body over the consumer's limit this much is kept, in bytes.
 KEPT_BODY = 4096
 # While nothing is read, aiormq is told so often that the connection lives.
 _ALIVE_SECONDS = 5.0
 
 
-class Properties:
-    """A message's properties; those that it does not have are None. `unreadable` says what of them is malformed."""
-
-    __slots__ = (*(name for name, _ in _PROPERTIES), "unreadable")
-
-    content_type: str | None
-    correlation_id: str | None
-    headers: dict[str, Any] | None
-    message_id: str | None
-    message_type: str | None
-    reply_to: str | None
-    unreadable: str | None
-    user_id: str | None
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, None)
-
-
 class Message:
     """A delivery, whole; of a body over the limit `body` is the beginning, and `sha256` that of all `size` bytes."""
 
-    __slots__ = ("body", "delivery_tag", "properties", "redelivered", "routing_key", "sha256", "size")
+    __slots__ = ("body", "delivery_tag", "header_size", "properties", "redelivered", "routing_key", "sha256", "size")
 
     def __init__(self, delivery_tag: int, redelivered: bool, routing_key: str) -> None:
         self.delivery_tag = delivery_tag
@@ -79,8 +43,14 @@ class Message:
         self.routing_key = routing_key
         self.properties = Properties()
         self.body = b""
+        self.header_size = 0
         self.sha256: str | None = None
         self.size = 0
+
+    @property
+    def held(self) -> int:
+        """Return the bytes of the message that are at hand, those of its properties included."""
+        return len(self.body) + self.header_size
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +79,8 @@ class _Arriving:
         self.digest: Any = None
 
     def header(self, payload: bytes) -> None:
-        self.message.size = self.left = _content(payload, self.message.properties)
+        self.message.header_size = len(payload)
+        self.message.size = self.left = read_content(payload, self.message.properties)
         if self.left > self.taker.limit:
             self.digest = hashlib.sha256()
 
@@ -132,8 +103,6 @@ class _Arriving:
 
 # By consumer tag, which no two consumers share; a tag that is not here is aiormq's own business.
 TAKERS: dict[bytes, Taker] = {}
-# None stands for a table that cannot be read.
-_tables: dict[bytes, dict[str, Any] | None] = {}
 
 
 class BulkFrameReceiver(aiormq.connection.FrameReceiver):
@@ -226,64 +195,6 @@ async def _within(room: asyncio.Event) -> bool:
             return await room.wait()
     except TimeoutError:
         return False
-
-
-def _content(payload: bytes, properties: Properties) -> int:
-    """Read a content header into properties and return the body's size.
-
-    The frame is whole, only what the sender wrote into it may not be: that is noted in the properties, while an error
-    here would end the connection, and the message would come again.
-    """
-    size: int
-    _, _, size, flags = _CONTENT.unpack_from(payload)
-    try:
-        _properties(payload, flags, properties)
-    except Exception as error:
-        properties.unreadable = f"the properties cannot be read: {error!r}"[:200]
-    return size
-
-
-def _properties(payload: bytes, flags: int, properties: Properties) -> None:
-    at, bit = _CONTENT.size, 0x8000
-    if flags & 1:
-        raise ValueError("more property flags than AMQP 0-9-1 has")
-    for name, kind in _PROPERTIES:
-        if flags & bit:
-            if kind == _SHORT:
-                start, at = at + 1, at + 1 + payload[at]
-                try:
-                    text = payload[start:at].decode()
-                except UnicodeDecodeError:
-                    text = payload[start:at].decode("utf-8", "backslashreplace")
-                    properties.unreadable = f"the property {name} is not UTF-8"
-                setattr(properties, name, text)
-            elif kind == _TABLE:
-                start, at = at, at + 4 + int.from_bytes(payload[at : at + 4])
-                properties.headers = _table(payload[start:at])
-                if properties.headers is None:
-                    properties.unreadable = "the headers cannot be read"
-            else:
-                at += 1 if kind == _BYTE else 8
-        bit >>= 1
-    if at > len(payload):
-        raise ValueError("the properties are longer than their frame")
-
-
-def _table(encoded: bytes) -> dict[str, Any] | None:
-    """Return a table of headers, None if it cannot be read; senders repeat the same few, and a reader changes none."""
-    try:
-        return _tables[encoded]
-    except KeyError:
-        pass
-    try:
-        table: dict[str, Any] | None = decode.field_table(encoded)[1]
-    except Exception:
-        table = None
-    if len(encoded) <= _LONGEST_TABLE:
-        if len(_tables) >= _MOST_TABLES:
-            _tables.clear()
-        _tables[encoded] = table
-    return table
 
 
 aiormq.connection.FrameReceiver = BulkFrameReceiver  # type: ignore[misc]

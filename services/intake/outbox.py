@@ -1,11 +1,11 @@
-"""Answers and dead letters, over a connection of their own: the consumer's own is not read while there is no room."""
+"""Answers and dead letters, each over a connection of its own: the consumer's is not read while there is no room."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 import aio_pika
 import structlog
@@ -17,11 +17,12 @@ from pamqp.commands import Basic
 from services import messages
 from services.intake import topology
 from services.intake.dead_letters import Dead, DeadLetters
-from services.intake.frames import Properties
+from services.intake.direct_replies import DirectReplies
+from services.intake.properties import Properties
 from services.messages import Reply
 
-# How long a batch waits for the channel that its answers go out on, and how long sending one of them may take.
-_CHANNEL_SECONDS, _ANSWER_SECONDS = 5.0, 1.0
+# How long one batch waits for the channel that answers go out on, and how long sending one of them may take.
+_CHANNEL_SECONDS, _ANSWER_SECONDS = 1.0, 1.0
 _DECLARE_SECONDS = 10.0
 _MAX_TOLD = 1000
 
@@ -31,38 +32,47 @@ class Outbox:
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
-        self._connection: AbstractRobustConnection | None = None
+        self._connections: list[AbstractRobustConnection] = []
         self._answers: AbstractRobustChannel | None = None
+        # A batch has waited for the channel in vain: the next ones do not, until it is back.
+        self._waited = False
+        self._direct = DirectReplies(amqp_url)
         self._letters: DeadLetters | None = None
         # Reply queues of which was said that no answer goes there.
         self._told: set[str] = set()
         self._log = structlog.get_logger("commands")
 
     async def open(self) -> None:
-        """Connect; from there on the connection comes back by itself."""
+        """Connect; from there on the connections come back by themselves."""
+        letters, answers = await self._connect("dead-letters"), await self._connect("answers")
+        self._letters = DeadLetters(letters)
+        await self._letters.open()
+        answers.close_callbacks.add(lambda *_: self._direct.forget())
+        channel: Any = await answers.channel(publisher_confirms=False)
+        self._answers = channel
+
+    async def _connect(self, name: str) -> AbstractRobustConnection:
         connection = await aio_pika.connect_robust(
             self._url,
-            client_properties={"connection_name": "foldwork-commands-answers"},
+            client_properties={"connection_name": f"foldwork-commands-{name}"},
             timeout=10,
             reconnect_interval=1,
         )
-        self._connection = connection
-        answers: Any = await connection.channel(publisher_confirms=False)
-        self._answers = answers
-        self._letters = DeadLetters(connection)
-        await self._letters.open()
+        self._connections.append(connection)
+        return connection
 
     async def declare(self) -> None:
         """Declare everything, again too; raises when that cannot be done."""
-        if self._connection is None:
+        if not self._connections:
             raise ConnectionError("the connection is not open")
-        async with asyncio.timeout(_DECLARE_SECONDS), self._connection.channel() as channel:
+        async with asyncio.timeout(_DECLARE_SECONDS), self._connections[0].channel() as channel:
             await topology.declare(channel)
 
     async def close(self) -> None:
         """Disconnect."""
-        connection, self._connection, self._answers, self._letters = self._connection, None, None, None
-        if connection is not None:
+        connections, self._connections, self._answers, self._letters = self._connections, [], None, None
+        await self._direct.close()
+        for connection in connections:
             with suppress(Exception):
                 await connection.close()
 
@@ -73,9 +83,18 @@ class Outbox:
     async def answer(self, replies: Sequence[tuple[Properties, Reply]], still: Callable[[], bool]) -> None:
         """Send answers to whoever asked for one; one that cannot be delivered is the asker's loss alone.
 
-        `still` tells whether it is worth waiting for a channel; commands that come again are answered then.
+        `still` tells whether it is worth waiting for a channel; commands that come again are answered then. Of a
+        direct-reply name that is new, the answer goes out by itself.
         """
-        wanted = [(properties, reply) for properties, reply in replies if self._may_go(properties.reply_to)]
+        wanted = []
+        for properties, reply in replies:
+            queue = properties.reply_to
+            if not self._may_go(queue):
+                continue
+            if not messages.is_direct(queue) or self._direct.known(queue):
+                wanted.append((properties, reply))
+            elif not self._direct.refused(queue):
+                self._put(queue, properties, reply)
         if not wanted:
             return
         try:
@@ -91,20 +110,20 @@ class Outbox:
         except Exception as error:
             self._log.info("answers were not sent", error=repr(error))
 
+    def _put(self, queue: str, properties: Properties, reply: Reply) -> None:
+        try:
+            self._direct.put((queue, *_written(properties, reply)))
+        except Exception as error:
+            self._log.debug("an answer was not sent", command=reply.command_id, error=repr(error))
+
     async def _send(self, channel: Any, properties: Properties, reply: Reply) -> None:
         try:
-            body = messages.encode_reply(reply)
-            given = Basic.Properties(
-                content_type="application/json",
-                correlation_id=properties.correlation_id,
-                message_id=str(uuid_utils.uuid7()),
-                message_type="reply",
-            )
+            body, given = _written(properties, reply)
             await channel.basic_publish(body, routing_key=properties.reply_to, properties=given, wait=False)
         except Exception as error:
             self._log.debug("an answer was not sent", command=reply.command_id, error=repr(error))
 
-    def _may_go(self, queue: str | None) -> bool:
+    def _may_go(self, queue: str | None) -> TypeGuard[str]:
         if queue is None:
             return False
         if messages.may_reply_to(queue):
@@ -127,8 +146,22 @@ class Outbox:
                     await self._answers.ready()
                     channel = await self._answers.get_underlay_channel()
                 if not channel.is_closed:
+                    self._waited = False
                     return channel
-            if not still() or loop.time() > deadline:
+            if not still():
+                return None
+            if self._waited or loop.time() > deadline:
+                self._waited = True
                 return None
             await asyncio.sleep(0.01)
         return None
+
+
+def _written(properties: Properties, reply: Reply) -> tuple[bytes, Basic.Properties]:
+    given = Basic.Properties(
+        content_type="application/json",
+        correlation_id=properties.correlation_id,
+        message_id=str(uuid_utils.uuid7()),
+        message_type="reply",
+    )
+    return messages.encode_reply(reply), given

@@ -13,7 +13,7 @@ from domain.decider import instant
 from domain.directory import ChangeEntry, RegisterEntry
 from domain.entries import ENTRY_FIELDS
 from domain.errors import Rejected
-from domain.limits import MAX_FIELDS_BYTES
+from domain.limits import MAX_FIELDS_BYTES, MAX_VALUES
 from domain.plan import DispatchPlan
 from domain.task import ChangeTask, CompleteTask, CreateTask, DispatchTask, SaveTask, SubmitResult
 from domain.workflow import FieldMapping
@@ -25,6 +25,9 @@ from tests.widest import beyond, built, places, widest
 
 HALF = {"a": "x" * (MAX_FIELDS_BYTES // 2)}
 MORE = {"b": "x" * (MAX_FIELDS_BYTES // 2)}
+# Half the values: the map's own member, and so many further inside.
+MANY = {"many": [[] for _ in range(MAX_VALUES // 2 - 1)]}
+MANY_MORE = {"more": {"inner": [0] * (MAX_VALUES // 2 - 1)}}
 
 
 def drafted() -> Given:
@@ -55,6 +58,20 @@ def mapped() -> Given:
 
 CASES: list[Case] = [
     refused("task.save", "too-large", "with the draft", lambda: drafted().when(SaveTask("t", MORE)), "/data"),
+    refused(
+        "task.save",
+        "too-large",
+        "with the draft's values",
+        lambda: given_commands([task(), SaveTask("t", MANY)]).when(SaveTask("t", MANY_MORE)),
+        "/data",
+    ),
+    refused(
+        "directory.change",
+        "too-large",
+        "with the values before",
+        lambda: given_commands([RegisterEntry("hub", "h", MANY)]).when(ChangeEntry("hub", "h", MANY_MORE)),
+        "/fields",
+    ),
     refused("task.complete", "too-large", "with the draft", lambda: drafted().when(CompleteTask("t", MORE)), "/data"),
     refused("task.complete", "too-large", "what a later step takes over", lambda: mapped().when(CompleteTask("t1"))),
     refused(

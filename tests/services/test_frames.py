@@ -13,10 +13,11 @@ import pytest
 from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pamqp import body, commands, frame, header, heartbeat
+from pamqp import body, commands, encode, frame, header, heartbeat
 
 from services.intake import frames
 from services.intake.frames import KEPT_BODY, TAKERS, BulkFrameReceiver, Message, Taker
+from services.intake.properties import MAX_HEADERS
 
 NAMES = ("content_type", "correlation_id", "headers", "message_id", "message_type", "reply_to", "user_id")
 SHORT = st.none() | st.text(min_size=1, max_size=20)  # pamqp leaves empty ones out
@@ -219,3 +220,49 @@ async def test_nothing_is_read_without_room(monkeypatch: pytest.MonkeyPatch) -> 
         assert len(taken) == 3
     finally:
         del TAKERS[b"ours"]
+
+
+@pytest.mark.parametrize("tenant_first", [True, False])
+async def test_of_large_headers_the_tenant_alone_is_read(tenant_first: bool) -> None:
+    tenant = {"tenant": "acme"}
+    # Of each kind that has a size of its own, so that the next one is found.
+    others = {"bool": True, "long": 2**40, "float": 1.5, "at": datetime(2026, 1, 1, tzinfo=UTC), "none": None, "x": "y"}
+    large = {"large": [[]] * 26_000}
+    headers = {**tenant, **others, **large} if tenant_first else {**others, **large, **tenant}
+    taken, _ = await received(b"".join(delivery(1, 1, {"headers": headers, "message_id": "m"}, [b"body"])), 1 << 18)
+    (message,) = taken
+    assert message.properties.headers == tenant
+    assert "at most 16384 are read" in str(message.properties.unreadable)
+    assert (message.properties.message_id, message.body) == ("m", b"body")
+    assert message.held > 130_000
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"large": "x" * 20_000},
+        {"large": "x" * 20_000, "tenant": ["acme"]},
+        {"tenant": 5, "large": "x" * 20_000},
+        {f"{n}": "x" * 200 for n in range(100)} | {"tenant": "a"},
+    ],
+)
+async def test_large_headers_may_have_no_tenant_that_is_found(headers: dict[str, Any]) -> None:
+    (message,) = (await received(b"".join(delivery(1, 1, {"headers": headers}, [b"body"])), 1 << 18))[0]
+    assert message.properties.headers is None
+    assert message.properties.unreadable
+
+
+async def test_headers_up_to_the_limit_are_read() -> None:
+    headers = {"tenant": "acme", "x": ""}
+    headers["x"] = "y" * (MAX_HEADERS - len(encode.field_table(headers)))
+    for missing in (0, 1):
+        given_headers = {**headers, "x": headers["x"] + "y" * missing}
+        (message,) = (await received(b"".join(delivery(1, 1, {"headers": given_headers}, [b"b"])), 1 << 18))[0]
+        assert (message.properties.unreadable is None) == (not missing)
+
+
+async def test_a_tenant_of_large_headers_that_is_not_utf_8_hides_no_other_property() -> None:
+    good = b"".join(delivery(1, 1, {"headers": {"tenant": "acme", "large": "x" * 20_000}, "message_id": "m"}, [b"b"]))
+    (message,) = (await received(good.replace(b"acme", b"\xff\xfe\xfd\xfc"), 1 << 18))[0]
+    assert message.properties.headers is None
+    assert (message.properties.message_id, bool(message.properties.unreadable)) == ("m", True)

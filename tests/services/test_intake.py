@@ -410,7 +410,12 @@ async def test_headers_that_fill_a_frame_still_leave_room_for_the_reason(migrate
         assert (await client.ask(TASK, {"id": "good"})).accepted
         (letter,) = await eventually_async(lambda: dead_letters(amqp_url))
         headers = letter.header.properties.headers
-        assert (headers["x-foldwork-code"], headers["tenant"]) == ("not-json", TENANT)
+        assert (headers["x-foldwork-code"], headers["tenant"]) == ("unreadable", TENANT)
+        stuffed["stuffing"] = "x" * 16_000
+        await client.publish(b"{", message_id="d", message_type=TASK, headers=stuffed)
+        (letter,) = await eventually_async(lambda: dead_letters(amqp_url))
+        headers = letter.header.properties.headers
+        assert (headers["x-foldwork-code"], headers["stuffing"]) == ("not-json", stuffed["stuffing"])
 
 
 async def test_a_sender_speaks_for_the_tenants_of_its_user(migrated_url: str, amqp_url: str) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import aiormq
@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from services import messages
 from services.intake import consumer as consumers
 from services.intake import dead_letters as letters
+from services.intake.buffer import Buffer
 from services.intake.command_queue import CommandQueue
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
@@ -423,3 +424,79 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
             assert (await client.ask(TASK, {"id": "last"})).accepted
         told = [line for line in logs if line["event"] == "no answer goes to this queue"]
         assert [line["reply_to"] for line in told] == ["my-queue"]
+
+
+async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_letter(
+    migrated_url: str, amqp_url: str
+) -> None:
+    forged = "amq.rabbitmq.reply-to.YWJj.YWJj"
+    async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client, plain(amqp_url) as channel:
+        direct: list[Any] = []
+
+        async def answered(message: Any) -> None:
+            direct.append(message.header.properties.correlation_id)
+
+        await channel.basic_consume("amq.rabbitmq.reply-to", answered, no_ack=True)
+
+        async def ask_directly(name: str) -> None:
+            given: Any = {"message_type": TASK, "message_id": name, "correlation_id": name}
+            properties = aiormq.spec.Basic.Properties(
+                headers={"tenant": TENANT}, reply_to="amq.rabbitmq.reply-to", **given
+            )
+            await channel.basic_publish(
+                json.dumps({"id": name}).encode(), exchange=COMMAND_EXCHANGE, routing_key="k", properties=properties
+            )
+
+        before = [connection.transport.connection for connection in consumer._outbox._connections]  # type: ignore[union-attr]
+        with capture_logs() as logs:
+            for number in range(3):
+                await client.send(TASK, {"id": f"forged{number}"}, properties={"reply_to": forged})
+                await ask_directly(f"direct{number}")
+                await client.send(TASK, b"{")
+                assert (await client.ask(TASK, {"id": f"good{number}"})).accepted
+            await eventually_async(lambda: set(direct) >= {"direct0", "direct1", "direct2"})
+            await eventually_async(lambda: consumer._outbox._direct.refused(forged))
+        letters_found: list[Any] = []
+
+        async def all_letters() -> bool:
+            letters_found.extend(await dead_letters(amqp_url))
+            return len(letters_found) == 3
+
+        await eventually_async(all_letters)
+        told = [line for line in logs if line["event"] == "the broker ends the connection for this reply queue"]
+        assert [line["reply_to"] for line in told] == [forged]
+        # The connections that all others' answers and letters go out on have never been lost.
+        assert [connection.transport.connection for connection in consumer._outbox._connections] == before  # type: ignore[union-attr]
+        assert all(connection.is_opened for connection in before)
+
+
+async def test_large_headers_are_a_dead_letter_of_their_tenant(migrated_url: str, amqp_url: str) -> None:
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client:
+        await client.send(TASK, {"id": "a"}, x="x" * 17_000)
+        assert (await client.ask(TASK, {"id": "b"}, x="x" * 15_000)).accepted
+        (letter,) = await eventually_async(lambda: dead_letters(amqp_url))
+        assert code(letter) == "unreadable"
+        assert letter.header.properties.headers["tenant"] == TENANT
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"), [({"id": "a", "fields": {"x": [[]] * 6000}}, True), ({"id": "a", "other": [[]] * 6000}, False)]
+)
+async def test_of_what_is_refused_nothing_parsed_is_held(amqp_url: str, data: Any, refused: bool) -> None:
+    message = letters.Message(1, False, "k")
+    properties: Any = message.properties
+    properties.message_id, properties.message_type, properties.headers = "m", TASK, {"tenant": TENANT}
+    message.body, message.header_size = json.dumps(data).encode(), 100
+    message.size = len(message.body)
+    buffer = Buffer(settings("postgresql://", amqp_url))
+    buffer.add(cast("Any", None), message)
+    assert buffer.held == message.size + 100
+    (delivery,) = await buffer.take()
+    command = delivery.command
+    kept = command.refusal if isinstance(command, messages.Incoming) else command
+    assert isinstance(command, messages.Incoming) == refused
+    assert kept is not None
+    assert (kept.__traceback__, kept.__context__) == (None, None)
+    assert getattr(command, "command", None) is None
+    buffer.done([delivery])
+    assert buffer.held == 0

@@ -85,7 +85,16 @@ def test_depth_and_size_end_where_they_are_said_to() -> None:
         parsed(body + b" " * (LIMIT - len(body) + 1))
 
 
-@pytest.mark.parametrize("queue", ["amq.rabbitmq.reply-to.x", "amq.gen-x", "amq_0123456789abcdef", "reply.x"])
+@pytest.mark.parametrize(
+    "queue",
+    [
+        "amq.rabbitmq.reply-to.x",
+        "amq.rabbitmq.reply-to.g1h2AA1y+/_-.iO8=",
+        "amq.gen-x",
+        "amq_0123456789abcdef",
+        "reply.x",
+    ],
+)
 def test_answers_may_go_to_reply_queues(queue: str) -> None:
     assert messages.may_reply_to(queue)
 
@@ -95,6 +104,16 @@ def test_answers_may_go_to_reply_queues(queue: str) -> None:
 )
 def test_answers_may_go_nowhere_else(queue: str | None) -> None:
     assert not messages.may_reply_to(queue)
+
+
+@pytest.mark.parametrize("token", ["", "!!!.x", "a..b", ".a", "a.", "a b", "a\n", "é", "a" * 234])
+def test_no_answer_goes_to_a_direct_reply_name_that_no_broker_has_made(token: str) -> None:
+    assert not messages.may_reply_to(f"amq.rabbitmq.reply-to.{token}")
+
+
+def test_a_queue_has_at_most_255_bytes() -> None:
+    assert messages.may_reply_to("reply." + "é" * 124)
+    assert not messages.may_reply_to("reply." + "é" * 125)
 
 
 def test_an_answer_reads_as_it_was_written() -> None:

@@ -147,6 +147,8 @@ class Channel(Topology):
             raise Fault(540, "immediate=true")
         if exchange and self.vhost.exchange(exchange).internal:
             raise Fault(403, f"cannot publish to internal {self.vhost.place('exchange', exchange)}")
+        if not exchange and re.fullmatch(rf"{re.escape(DIRECT_REPLIES)}(\.[^.]+){{2}}", key):
+            raise Fault(541, "INTERNAL_ERROR")  # as RabbitMQ, which decodes such a name; here they have one part
         message = self._valid(message, message.properties)
         queues = self.vhost.route(exchange, key)
         # RabbitMQ says of a direct reply that it was not routed, even when it arrives.
