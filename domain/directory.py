@@ -6,6 +6,7 @@ An entry is its own stream, `<tenant>/<kind>-<id>`, so what was registered a mom
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -151,6 +152,7 @@ def _permit_entry(
     """Refuse an actor who may not make this of an entry: `wanted` are its fields from now on, None retires it."""
     before, after = present.fields if present is not None else {}, wanted or {}
     asked: dict[str | None, str] = {}
+    of_person: AbstractSet[str] = frozenset()
     if kind == "project":
         asked[entry_id] = "/id"
     if kind == "member":
@@ -158,7 +160,7 @@ def _permit_entry(
         of_person = changes(before, {**dict.fromkeys(before), **after})[1].keys() - {"projects"}
         whole = present is not None and (wanted is None or present.retired or bool(of_person))
         if whole and not old and context.actor != SYSTEM:
-            # Of no project's manager: an e-mail or a role is a way into whatever the person has.
+            # Of no project's manager: a role is a way into whatever the person has.
             raise Rejected("forbidden", "only the system may do this to a member of no project", "/id")
         moved = changes(old, {**dict.fromkeys(old), **new})[1]
         # Who changes, retires or brings back a person needs all projects that the person is in.
@@ -167,6 +169,11 @@ def _permit_entry(
         if actor_kind(context, (), project) not in ENTRY_RIGHTS[kind]:
             whose = "the system" if MANAGER not in ENTRY_RIGHTS[kind] else f"a manager of project {project}"
             raise Rejected("forbidden", f"only {whose} may do this", pointer)
+    if kind == "member" and present is not None and wanted is not None and context.actor != SYSTEM:
+        for name, _ in FIELDS.values():
+            if name in of_person:
+                # Whoever is named by it gets the work that was meant for the person, from all projects.
+                raise Rejected("forbidden", f"only the system may change the {name} of a member", f"/fields/{name}")
 
 
 def _present(kind: str, entry_id: str, context: Context) -> Entry:

@@ -61,7 +61,20 @@ CASES: list[Case] = [
         "out of his project, and the other stays",
         lambda: change("ann", {"projects": {"q": IS_IN}}, p=IS_IN, q=IS_IN),
     ),
-    may("directory.change", "all of who is in his project alone", lambda: change("ann", {"email": None}, p=IS_IN)),
+    may(
+        "directory.change",
+        "the roles of who is in his project alone",
+        lambda: change("ann", {"actor_roles": ["driver"]}, p=IS_IN),
+    ),
+    *(
+        may_not(
+            "directory.change",
+            f"the {field} ({value}) of who is in his project alone",
+            lambda field=field, value=value: change("ann", {field: value}, p=IS_IN),
+            f"/fields/{field}",
+        )
+        for field, value in (("email", "b@x.vn"), ("email", None), ("account_id", 77), ("operator_id", "op-9"))
+    ),
     may_not("directory.change", "who is in no project", lambda: change("zed", {"actor_roles": ["driver"]}), "/id"),
     may_not(
         "directory.change",
@@ -95,7 +108,7 @@ CASES: list[Case] = [
     may_not(
         "directory.change",
         "what else somebody in another is",
-        lambda: change("ann", {"email": "b@x.vn"}, q=IS_IN),
+        lambda: change("ann", {"actor_roles": ["driver"]}, q=IS_IN),
         "/id",
     ),
     may("directory.register", "a member", lambda: team().when(member("new"), "max")),
