@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import psycopg
@@ -26,6 +25,10 @@ Key = tuple[str, ...]
 
 # Of a text in an index. No text that a command may hold has more in the form that it is compared by.
 MAX_INDEXED_BYTES = 2400
+# Of the documents that are read, and of those that are written, by one statement: it ends with the one beyond it.
+MAX_STATEMENT_BYTES = 16 * 1024 * 1024
+# Of the documents kept from batch to batch, for each of as many as may be kept.
+_MAX_KEPT_BYTES = 8 * 1024
 # The column that holds a row's whole document, as JSON.
 DOCUMENT = "doc"
 _PLAIN = frozenset({"bigint", "boolean"})
@@ -89,6 +92,16 @@ class Table:
         return (
             f"SELECT {keys}, d.doc FROM unnest({', '.join(['%s::text[]'] * len(self.key))}) AS k ({names})"  # noqa: S608
             f" CROSS JOIN LATERAL (SELECT t.doc FROM {self.stem}_{suffix} AS t WHERE {match} OFFSET 0) AS d"
+        )
+
+    def load_bounded(self, suffix: str) -> str:
+        """Return `load` with one more value, bytes: beyond so many of them documents are null, to be read later."""
+        names = ", ".join(self.key)
+        # The size of a document is known without reading it.
+        return (
+            f"SELECT {names}, CASE WHEN size - octet_length(doc) < %s THEN doc END FROM ("  # noqa: S608
+            f"SELECT *, sum(octet_length(doc)) OVER (ROWS UNBOUNDED PRECEDING) AS size FROM ({self.load(suffix)}) AS l"
+            ") AS s"
         )
 
 
@@ -177,38 +190,79 @@ class Documents(Generic[D]):
     ) -> None:
         self._table = table
         self._upsert = table.upsert(suffix)
-        self._load = table.load(suffix)
+        self._load = table.load_bounded(suffix)
+        self._document = list(table.columns).index(DOCUMENT)
         self._key_of = key_of
         self._fold = fold
         self._decode = decode
         self._row = row
         self._keep = keep
-        self._kept: dict[Key, D] = {}
+        # Each with its size.
+        self._kept: dict[Key, tuple[D, int]] = {}
+        self._kept_bytes = 0
 
     def forget(self) -> None:
         """Drop what is kept in memory."""
         self._kept.clear()
+        self._kept_bytes = 0
 
     def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
         """Fold a batch in the caller's transaction; repeating a batch changes nothing."""
-        events = [(key, event) for event in batch if (key := self._key_of(event)) is not None]
-        if not events:
-            return
-        kept = self._kept
-        touched: dict[Key, D | None] = {}
-        for key, event in events:
-            if key not in touched:
-                touched[key] = kept.pop(key, None) or self._begun(event)
-        self._read(conn, touched)
+        waiting: dict[Key, list[Recorded]] = {}
+        for event in batch:
+            key = self._key_of(event)
+            if key is not None:
+                waiting.setdefault(key, []).append(event)
+        while waiting:
+            waiting = self._part(conn, waiting)
+
+    def _part(self, conn: psycopg.Connection[Any], waiting: dict[Key, list[Recorded]]) -> dict[Key, list[Recorded]]:
+        """Fold as many documents as one statement may read; return the events of the others."""
+        touched = {key: self._take(key) or self._begun(events[0]) for key, events in waiting.items()}
+        left = self._read(conn, touched)
         fold = self._fold
-        for key, event in events:
-            touched[key] = fold(touched[key], event)
-        rows = [self._row(key, document) for key, document in touched.items() if document is not None]
-        conn.execute(self._upsert, self._table.arrays(rows), prepare=True)
-        kept.update((key, document) for key, document in touched.items() if document is not None)
-        if len(kept) > self._keep:
-            for key in list(islice(kept, len(kept) - self._keep)):
-                del kept[key]
+        rows: list[Sequence[Any]] = []
+        size = 0
+        for key, events in waiting.items():
+            if key in left:
+                continue
+            document = touched.pop(key)
+            for event in events:
+                document = fold(document, event)
+            if document is None:
+                continue
+            rows.append(self._row(key, document))
+            written = len(rows[-1][self._document])
+            self._kept[key] = document, written
+            self._kept_bytes += written
+            size += written
+            if size >= MAX_STATEMENT_BYTES:
+                self._write(conn, rows)
+                rows, size = [], 0
+        self._write(conn, rows)
+        return {key: events for key, events in waiting.items() if key in left}
+
+    def _write(self, conn: psycopg.Connection[Any], rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            conn.execute(self._upsert, self._table.arrays(rows), prepare=True)
+        self._evict()
+
+    def _take(self, key: Key) -> D | None:
+        document, size = self._kept.pop(key, (None, 0))
+        self._kept_bytes -= size
+        return document
+
+    def _evict(self) -> None:
+        count, size = len(self._kept), self._kept_bytes
+        evicted: list[Key] = []
+        for key, (_, each) in self._kept.items():
+            if count <= self._keep and size <= self._keep * _MAX_KEPT_BYTES:
+                break
+            evicted.append(key)
+            count, size = count - 1, size - each
+        for key in evicted:
+            del self._kept[key]
+        self._kept_bytes = size
 
     def _begun(self, event: Recorded) -> D | None:
         """Return the document that begins with an event, so that nobody looks for it; None when it may be there."""
@@ -219,11 +273,17 @@ class Documents(Generic[D]):
         except MissingDocument:
             return None
 
-    def _read(self, conn: psycopg.Connection[Any], touched: dict[Key, D | None]) -> None:
+    def _read(self, conn: psycopg.Connection[Any], touched: dict[Key, D | None]) -> set[Key]:
+        """Read the documents that are not there yet; return the keys of those that have to wait."""
         missing = [key for key, document in touched.items() if document is None]
+        left: set[Key] = set()
         if not missing:
-            return
+            return left
         # Not prepared: a plan made for a small table would be kept while the table grows.
-        parameters = [array(part) for part in zip(*missing, strict=True)]
+        parameters = [MAX_STATEMENT_BYTES, *(array(part) for part in zip(*missing, strict=True))]
         for *key, doc in conn.execute(self._load, parameters, prepare=False):
-            touched[tuple(key)] = self._decode(doc)
+            if doc is None:
+                left.add(tuple(key))
+            else:
+                touched[tuple(key)] = self._decode(doc)
+        return left

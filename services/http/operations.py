@@ -27,11 +27,15 @@ _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
 _FRESH = 0.5
 # A follower that fills no serving table, of a build or of what was replaced, makes nobody wait.
+# Whose next event has been there for longer than so many seconds, and who has not moved for as long, stands still.
+_STANDS_STILL = 30
 _FOLLOWERS = (
     "SELECT f.name, f.position, f.halted_at,"
     " NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> r.name || '_' ||"
-    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events), f.held"
-    " FROM followers AS f"
+    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events), f.held,"
+    " CASE WHEN greatest(f.updated_at, e.recorded_at) < now() - %s * interval '1 second'"
+    " AND e.recorded_at IS NOT NULL THEN greatest(f.updated_at, e.recorded_at) END"
+    " FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1"
 )
 # Nobody asks unless a follower has held something back at some time. The error's text may hold a tenant's data.
 _HELD = (
@@ -94,7 +98,7 @@ class Readiness:
 
     async def _stored(self) -> Part:
         try:
-            rows = await self.database.fetch(_FOLLOWERS, (), _TIMEOUT)
+            rows = await self.database.fetch(_FOLLOWERS, (_STANDS_STILL,), _TIMEOUT)
             unfollowed = await self.database.fetch(_UNFOLLOWED, (), _TIMEOUT)
             held = await self.database.fetch(_HELD, (), _TIMEOUT) if any(row[5] for row in rows) else []
         except Refused as refused:
@@ -106,13 +110,15 @@ class Readiness:
         }
         waiting = {name: _held_back(*rest) for name, *rest in held}
         figures = {}
-        for name, position, halted_at, counts, head, _ in rows:
+        for name, position, halted_at, counts, head, _, still in rows:
             lag = max(0, head - position)
             figures[name] = (position, halted_at, waiting[name]["entities"] if name in waiting else 0)
-            fine = not counts or (halted_at is None and lag <= self.ready_lag)
+            fine = not counts or (halted_at is None and lag <= self.ready_lag and still is None)
             followers[name] = {"ready": fine, "position": position, "lag": lag, "halted_at": halted_at}
             if name in waiting:
                 followers[name]["held_back"] = waiting[name]
+            if still is not None and halted_at is None:
+                followers[name]["stands_still_since"] = still
             if not counts:
                 followers[name]["serving"] = False
         self.metrics.followers(rows[0][4] if rows else 0, figures)

@@ -21,7 +21,7 @@ from services.outlets.folding import Folding
 from services.store import held, log
 from services.store.connect import connect
 from services.store.convoy import Convoy
-from services.store.failures import passes, systemic, told
+from services.store.failures import passes, systemic, timed_out, told
 from services.store.follower import Follower, Reader, Step
 from services.store.held import Held, HeldEntity
 from services.store.log import LogRow
@@ -141,7 +141,7 @@ class BuildingFollower(Follower):
         try:
             _index(conn, self._model, self._suffix)
         except Exception as error:
-            if passes(error) or systemic(error):
+            if passes(error) or systemic(error) or timed_out(error):
                 raise
             # With its indexes there, a table refuses the rows that cannot be in them, and only they are held back.
             self._log.warning("filling the tables again, under their indexes", error=told(error))
@@ -242,7 +242,10 @@ def rebuild(
     model = projections.BY_NAME.get(name)
     if model is None:
         raise UnknownReadModel(f"there is no read model {name}; the read models are {', '.join(projections.BY_NAME)}")
-    with connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn, _without_collections():
+    with (
+        connect(database_url, f"rebuild-{name}", 300.0, lock_timeout=150.0, autocommit=True) as conn,
+        _without_collections(),
+    ):
         with conn.transaction():
             suffix = projections.begin_build(conn, model)
         conn.execute("SET synchronous_commit = off")  # a batch that a crash takes back is folded again

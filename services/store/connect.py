@@ -49,12 +49,20 @@ def conninfo(database_url: str, role: str) -> str:
 
 
 def connect(
-    database_url: str, role: str, statement_timeout: float = 30.0, *, autocommit: bool = False
+    database_url: str,
+    role: str,
+    statement_timeout: float = 30.0,
+    *,
+    lock_timeout: float | None = None,
+    autocommit: bool = False,
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection; `statement_timeout` 0 is none. Raises `UnsuitableDatabase`, and whatever psycopg raises."""
+    """Open a connection; a time-out of 0 is none, and a lock is waited for as long as a statement by default.
+
+    Raises `UnsuitableDatabase`, and whatever psycopg raises.
+    """
     conn = psycopg.connect(conninfo(database_url, role), autocommit=True)
     try:
-        prepare(conn, statement_timeout)
+        prepare(conn, statement_timeout, lock_timeout)
         conn.autocommit = autocommit
     except BaseException:
         conn.close()
@@ -76,17 +84,20 @@ async def connect_async(
     return conn
 
 
-def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
+def prepare(conn: psycopg.Connection[Any], statement_timeout: float, lock_timeout: float | None = None) -> None:
     """Set up the session of a connection in autocommit that somebody else opened."""
     _demand_suitable(conn.info)
-    conn.execute(*_settings(conn.info, statement_timeout))
+    conn.execute(*_settings(conn.info, statement_timeout, lock_timeout))
 
 
-def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
+def _settings(
+    info: psycopg.ConnectionInfo, statement_timeout: float, lock_timeout: float | None = None
+) -> tuple[str, list[str]]:
     """Return the statement, with its parameters, that sets up a session."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
-    milliseconds = str(int(statement_timeout * 1000))
-    wanted = {**_SESSION, **{name: milliseconds for name in _TIMEOUTS if name not in named}}
+    seconds = (statement_timeout, statement_timeout if lock_timeout is None else lock_timeout)
+    timeouts = {name: str(int(each * 1000)) for name, each in zip(_TIMEOUTS, seconds, strict=True)}
+    wanted = {**_SESSION, **{name: each for name, each in timeouts.items() if name not in named}}
     # One schema alone: a table that is looked for must not be found in another schema, least of all to be dropped.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)

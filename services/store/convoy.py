@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from services.store import log
-from services.store.failures import passes, told
+from services.store.failures import lost, passes, timed_out, told
 from services.store.follower import Follower, Reader, Step
 from services.store.log import LogRow
 
@@ -24,7 +24,6 @@ _SAVE = (
 )
 # Nobody keeps the others waiting: who has to wait longer for a lock, in milliseconds, is left behind, in seconds.
 _LOCK_WAIT, _LEFT_BEHIND = 500, 5.0
-_LOCKED_OUT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 
 class Convoy(Reader):
@@ -46,6 +45,8 @@ class Convoy(Reader):
         self._absent: list[Follower] = []
         self._look_again = 0.0
         self._left_behind: dict[Follower, float] = {}
+        # Of the last batch for all: whose it was, behind which position, and how many events.
+        self._tried: tuple[list[Follower], int, int] = [], 0, 0
 
     @property
     def unready(self) -> list[str]:
@@ -62,17 +63,33 @@ class Convoy(Reader):
         """Handle the next batch of those that stand level, or of one that has to catch up."""
         self._done_to = None
         step: Step | None = None
+        self._tried = [], 0, 0
+        began = time.monotonic()
         try:
             step = self._together(conn)
         except Exception as error:
+            self._note(error)
             # An aborted pipeline is said of what came after the statement that failed.
-            if passes(error) and not isinstance(error, (psycopg.errors.PipelineAborted, *_LOCKED_OUT)):
+            if passes(error) and not isinstance(
+                error, (psycopg.errors.PipelineAborted, psycopg.errors.LockNotAvailable)
+            ):
                 raise
             self._log.warning("batch failed, trying one follower at a time", error=told(error))
             self._more = True
+        else:
+            for member in self._tried[0]:
+                member.pace.went(self._tried[2], time.monotonic() - began)
         if step is None:
             step = self._apart(conn)
         return Step.WORKED if self._rejoined(conn) else step
+
+    def _note(self, error: Exception) -> None:
+        level, after, events = self._tried
+        for member in level:
+            if lost(error):
+                member.pace.lost(after, events)
+            elif timed_out(error):
+                member.pace.too_much(events)
 
     def _together(self, conn: psycopg.Connection[Any]) -> Step:
         able = {member.name: member for member in self._present()}
@@ -94,35 +111,42 @@ class Convoy(Reader):
             ]
             if not standing:
                 return Step.HALTED if self._halted else Step.ELSEWHERE
-            level, after, rows = self._next_batch(conn, standing, asked)
+            level, after, rows, limit = self._next_batch(conn, standing, asked)
+            self._tried = level, after, len(rows)
             if rows:
                 self._handle(conn, level, rows)
                 after = rows[-1].position
         standing |= dict.fromkeys(level, after)
         self._expected = max(standing.values())
         self._done_to = min(standing.values())
-        self._more = log.full(rows, self._batch) or self._done_to < self._expected
+        self._more = log.full(rows, limit) or self._done_to < self._expected
         return Step.WORKED if rows else Step.IDLE
 
     def _next_batch(
         self, conn: psycopg.Connection[Any], standing: Mapping[Follower, int], asked: tuple[int, psycopg.Cursor[Any]]
-    ) -> tuple[list[Follower], int, list[LogRow]]:
-        """Return whose turn it is, where they stand, and what comes next for them."""
+    ) -> tuple[list[Follower], int, list[LogRow], int]:
+        """Return whose turn it is, where they stand, what comes next for them, and how much that may be."""
         places = sorted(set(standing.values()))
         last, first = places[0], places[-1]
         hindmost = len(places) > 1 and self._hindmost_next
         rows: list[LogRow] = []
+        level, limit = self._level(standing, first)
         if not hindmost:
-            rows = log.taken(asked[1], first) if asked[0] == first else log.read(conn, first, self._batch)
+            rows = log.taken(asked[1], first)[:limit] if asked[0] == first else log.read(conn, first, limit)
         if len(places) > 1 and not rows:
             hindmost = True
+            level, limit = self._level(standing, last)
             # Not a step beyond those in front, or they would never be level.
-            rows = log.read(conn, last, min(self._batch, places[1] - last))
+            limit = min(limit, places[1] - last)
+            rows = log.read(conn, last, limit)
         if not rows:
             log.demand_reaches(conn, first, self.name)
         self._hindmost_next = len(places) > 1 and not hindmost
-        place = last if hindmost else first
-        return [member for member, position in standing.items() if position == place], place, rows
+        return level, last if hindmost else first, rows, limit
+
+    def _level(self, standing: Mapping[Follower, int], place: int) -> tuple[list[Follower], int]:
+        level = [member for member, position in standing.items() if position == place]
+        return level, min(self._batch, *(member.pace.limit for member in level))
 
     def _handle(self, conn: psycopg.Connection[Any], level: Sequence[Follower], rows: Sequence[LogRow]) -> None:
         for member in level:
@@ -147,7 +171,7 @@ class Convoy(Reader):
     def _unless_locked_out(self, member: Follower, work: Callable[[], Step]) -> Step:
         try:
             return work()
-        except _LOCKED_OUT as error:
+        except psycopg.errors.LockNotAvailable as error:
             self._log.warning("left behind", member=member.name, error=str(error).strip())
             self._left_behind[member] = time.monotonic() + _LEFT_BEHIND
             return Step.ELSEWHERE

@@ -30,14 +30,36 @@ _OF_THE_VALUES = frozenset({"21", "22", "23", "44", "54", "P0"})
 _MAX_TOLD, _MAX_FRAMES = 1000, 12
 
 
+def timed_out(error: Exception) -> bool:
+    """Tell whether a statement took longer than the statement time-out: too much for one, or too much at once."""
+    # A statement that a person cancels has the same SQLSTATE. The text is translated where `lc_messages` says so.
+    return isinstance(error, psycopg.errors.QueryCanceled) and "user request" not in str(error)
+
+
+def lost(error: Exception) -> bool:
+    """Tell whether the connection was lost, or the server ended."""
+    state = getattr(error, "sqlstate", None)
+    return (
+        isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        and not isinstance(error, psycopg.errors.PipelineAborted)
+        and (state is None or state.startswith(("08", "57P")))
+    )
+
+
 def passes(error: Exception) -> bool:
-    """Tell whether a failure says nothing of the event that was being handled."""
-    # What is too long for PostgreSQL counts as operational too, but stays too long.
-    return isinstance(error, _PASSING) and not (getattr(error, "sqlstate", None) or "").startswith("54")
+    """Tell whether a failure says nothing of the events that were being handled."""
+    # What is too long for PostgreSQL, or takes too long, counts as operational too, but stays so.
+    return (
+        isinstance(error, _PASSING)
+        and not (getattr(error, "sqlstate", None) or "").startswith("54")
+        and not timed_out(error)
+    )
 
 
 def systemic(error: Exception) -> bool:
     """Tell whether the database or the program is not as it should be, so that other events would fail too."""
+    if timed_out(error):
+        return False
     state = getattr(error, "sqlstate", None)
     return isinstance(error, (LogGap, MemoryError)) or (state is not None and state[:2] not in _OF_THE_VALUES)
 

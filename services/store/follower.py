@@ -20,9 +20,10 @@ import structlog
 from services.store import log
 from services.store.connect import Backoff, connect
 from services.store.entities import EntityOf, of_stream
-from services.store.failures import UNAVAILABLE, Fenced, passes, told, where
+from services.store.failures import UNAVAILABLE, Fenced, lost, passes, timed_out, told, where
 from services.store.held import Handle, Held, take_or_hold
 from services.store.log import LogRow
+from services.store.pace import Pace
 
 # Seconds until what is held back is tried again after something was away while it was tried.
 _RETRY_LATER = 5.0
@@ -56,7 +57,14 @@ class Reader(ABC):
         backoff = Backoff("connection", self._log)
         while not self.stopped.is_set():
             try:
-                with connect(database_url, f"follower-{self.name}", statement_timeout, autocommit=True) as conn:
+                # Who waits for a lock must fail before the statement times out, which would be an event's fault.
+                with connect(
+                    database_url,
+                    f"follower-{self.name}",
+                    statement_timeout,
+                    lock_timeout=statement_timeout / 2,
+                    autocommit=True,
+                ) as conn:
                     conn.execute(f"LISTEN {log.CHANNEL}")
                     self._done_to = None
                     self.enlist(conn)
@@ -131,11 +139,10 @@ class Follower(Reader):
         super().__init__(name, poll)
         self.handle = handle
         self.held = Held(name, entity_of)
-        self._batch = batch
-        # Events at once: one after a failure, then ever more.
-        self._limit = batch
-        # How many events the last attempt was about.
+        self.pace = Pace(batch)
+        # How many events the last attempt was about, and behind which position; None before it was known.
         self._tried = batch
+        self._tried_at: int | None = None
         self._act_outside = act_outside
         self._epoch: int | None = None
         self._halted_at: int | None = None
@@ -189,19 +196,37 @@ class Follower(Reader):
         return True
 
     def _next(self, conn: psycopg.Connection[Any]) -> Step:
-        self._tried = self._limit
-        if self._limit > 1:
-            try:
-                step = self._attempt(conn, self._limit)
-            except Exception as error:
-                if passes(error):
-                    raise
-                self.forget()
+        self._tried, self._tried_at = self.pace.limit, None
+        try:
+            return self._batch_of(conn, self.pace.limit) if self.pace.limit > 1 else self._narrow(conn)
+        except Exception as error:
+            if lost(error) and self._tried_at is not None:
+                self.pace.lost(self._tried_at, self._tried)
+            raise
+
+    def _batch_of(self, conn: psycopg.Connection[Any], limit: int) -> Step:
+        began = time.monotonic()
+        try:
+            step = self._attempt(conn, limit)
+        except Exception as error:
+            if passes(error):
+                raise
+            self.forget()
+            if not timed_out(error):
                 self._log.warning("batch failed, looking for the event", error=told(error))
-            else:
-                self._limit = min(self._batch, 2 * self._limit)
-                return step
-        return self._narrow(conn)
+                return self._narrow(conn)
+            # It may be no single event's fault. Trying takes long, so others have a turn in between.
+            self.pace.too_much(self._tried)
+            self._log.warning("batch took too long, trying fewer events", limit=self.pace.limit, error=told(error))
+            self._more = True
+            return Step.WORKED
+        self._went(step, began)
+        return step
+
+    def _went(self, step: Step, began: float) -> None:
+        # What acts outside waits for others, who are not faster for fewer events.
+        events = self._tried if step is Step.WORKED else 0
+        self.pace.went(events, time.monotonic() - began, own=not self._act_outside)
 
     def _narrow(self, conn: psycopg.Connection[Any]) -> Step:
         """Halve what failed until one event is left; its entity is held back, or if that is no help it halts all."""
@@ -219,12 +244,13 @@ class Follower(Reader):
                 if step is not Step.WORKED:
                     return step
                 left -= half
-        self._limit = 1
+        self.pace.one()
         try:
             return self._attempt(conn, 1, hold=True)
         except Exception as error:
             self.forget()
-            if passes(error):
+            # Not the handler's statement took too long but one of our own, which holding back would not help.
+            if passes(error) or timed_out(error):
                 raise
             self._done_to = None
             self._halt(conn, error)
@@ -242,7 +268,7 @@ class Follower(Reader):
                 log.demand_reaches(conn, position, self.name)
                 self._done_to = position
                 return Step.IDLE
-            self._tried = len(rows)
+            self._tried, self._tried_at = len(rows), position
             if hold:
                 self._take_or_hold(conn, rows[0])
             else:
@@ -256,11 +282,12 @@ class Follower(Reader):
         return Step.WORKED
 
     def _take_or_hold(self, conn: psycopg.Connection[Any], row: LogRow) -> None:
+        began = time.monotonic()
         if self.held.set_aside(conn, [row]):
             self.forget()
             if not take_or_hold(conn, self.held, row, self.handle):
                 return
-        self._limit = min(self._batch, 2)
+        self._went(Step.WORKED, began)
 
     def _lock(self, conn: psycopg.Connection[Any]) -> tuple[int, int, int | None, int] | None:
         """Lock the follower's row and return position, epoch, where it is halted and the generation of what is held."""

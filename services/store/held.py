@@ -16,7 +16,7 @@ import structlog
 
 from services.store import log
 from services.store.entities import EntityOf
-from services.store.failures import passes, systemic, told, where
+from services.store.failures import passes, systemic, timed_out, told, where
 from services.store.log import LogRow
 
 # Beyond this many entities of a tenant the rest of that tenant waits too, so that no tenant can fill a follower alone.
@@ -144,7 +144,8 @@ class Held:
         conn.execute(_DONE, (self._follower, entity, done))
         if failure is not None:
             position, error = failure
-            waits = (position, told(error), LONGEST_RETRY, RETRY)
+            # Everybody else waits while it is tried again.
+            waits = (position, told(error), LONGEST_RETRY, LONGEST_RETRY if timed_out(error) else RETRY)
             conn.execute(_POSTPONE, (*waits, self._follower, entity))
             self._log.warning("entity still held back", entity=entity, position=position, error=told(error))
         elif conn.execute(_RELEASE, (self._follower, entity)).rowcount:
@@ -227,6 +228,8 @@ def take_or_hold(conn: psycopg.Connection[Any], held: Held, row: LogRow, handle:
 
 def retry_now(conn: psycopg.Connection[Any], follower: str) -> int:
     """Let the follower try again, at its next step, all that it holds back; return how many entities those are."""
+    # In the order in which the follower locks, or the two could wait for one another.
+    conn.execute("SELECT FROM followers WHERE name = %s FOR UPDATE", (follower,))
     count = conn.execute("UPDATE held_entities SET retry_at = now() WHERE follower = %s", (follower,)).rowcount
     if count:
         conn.execute(_CHANGED, (follower,))

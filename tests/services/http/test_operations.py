@@ -16,6 +16,7 @@ import pytest
 
 import projections
 from projections import tasks
+from services.http import operations as module
 from services.http.app import create_app
 from services.http.database import Database
 from services.http.probe import probe_app, probing
@@ -83,6 +84,35 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
         assert body["followers"][TASKS]["lag"] == 6
         assert body["followers"]["tasks_v0"]["ready"] is True
         assert "the inside" not in response.text
+
+
+async def test_a_follower_that_stands_still_before_an_event_is_not_ready(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FRESH", -1.0)
+    async with opened(migrated_url) as house:
+        house.sender.late = {"tasks"}
+        with_workflow(house)
+        with_activity(house)
+
+        async def parts() -> tuple[list[str], dict[str, dict[str, object]]]:
+            body = (await house.client.get("/readyz")).json()
+            return body["not_ready"], body["followers"]
+
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
+            # It has just come to it, whenever it moved last, and those that have nothing to do need not move.
+            conn.execute("UPDATE followers SET updated_at = now() - interval '1 hour'")
+            conn.execute("INSERT INTO followers (name, updated_at) VALUES ('tasks_v0', now() - interval '1 hour')")
+            assert (await parts())[0] == []
+            conn.execute("UPDATE stored_events SET recorded_at = now() - interval '40 seconds'")
+            missing, followers = await parts()
+            assert missing == [TASKS]
+            assert followers[TASKS]["stands_still_since"]
+            assert "stands_still_since" not in followers["history_v1"]
+            assert followers["tasks_v0"]["ready"] is True
+            # It moves, however far it lies behind.
+            conn.execute("UPDATE followers SET updated_at = now() WHERE name = %s", (TASKS,))
+            assert (await parts())[0] == []
 
 
 async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrated_url: str) -> None:
