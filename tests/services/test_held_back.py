@@ -105,7 +105,9 @@ def drain(conn: Connection, reader: Reader) -> Step:
 
 def state(url: str, name: str = NAME) -> tuple[int, int | None, dict[str, tuple[int, int]]]:
     """Return where a follower is, where it is halted, and what it holds back: from which position, and how much."""
-    (line,) = [line for line in standing.status(url) if line.name == name]
+    lines = [line for line in standing.status(url) if line.name == name]
+    assert len(lines) == 1, "the follower has not made its row yet"
+    (line,) = lines
     return line.position, line.halted_at, {each.entity: (each.position, each.waiting) for each in line.held}
 
 
