@@ -34,8 +34,9 @@ _SESSION = {
     "array_nulls": "on",
     "default_transaction_isolation": "read committed",
 }
-# What the URL's own options win over.
-_TIMEOUTS = ("statement_timeout", "lock_timeout")
+# What the URL's own options win over, as a share of the statement time-out. The lock's comes first, so that an error
+# tells a statement that waits for others from one that takes too long by itself.
+_TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9}
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 
@@ -85,8 +86,9 @@ def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
 def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
     """Return the statement, with its parameters, that sets up a session."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
-    milliseconds = str(int(statement_timeout * 1000))
-    wanted = {**_SESSION, **{name: milliseconds for name in _TIMEOUTS if name not in named}}
+    milliseconds = statement_timeout * 1000
+    times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items() if name not in named}
+    wanted = {**_SESSION, **times}
     # One schema alone: a table that is looked for must not be found in another schema, least of all to be dropped.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)
