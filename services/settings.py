@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         description="bytes of bodies and properties of commands held at once; with more, nothing is read for a while",
     )
     consumer_timeout: float = Field(
-        60.0, gt=0, description="how long the broker may be there without commands being consumed; then the role ends"
+        60.0,
+        gt=0,
+        description="how long broker and database may be there and no command be recorded; then the role ends",
     )
     batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
     batch_wait_ms: float = Field(5.0, ge=0, le=1000, description="how long a batch may wait to fill, only under load")

@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from services import messages
 from services.intake.frames import Message
-from services.messages import Incoming, Malformed, without_trace
+from services.messages import Incoming, Malformed, Reply, without_trace
 from services.settings import Settings
 
 
@@ -19,7 +19,8 @@ from services.settings import Settings
 class Delivery:
     """A message as it came, parsed; `command` is what it says, or why it says nothing.
 
-    `buried` and `attempts` keep what was done for it already when the database goes away and its batch is run again.
+    `buried`, `attempts` and `reply` keep what was done for it already when the database goes away and its batch is
+    run again.
     """
 
     channel: AbstractChannel
@@ -27,6 +28,7 @@ class Delivery:
     command: Incoming | Malformed
     buried: bool = False
     attempts: int | None = None
+    reply: Reply | None = None
 
     @property
     def tag(self) -> int:

@@ -71,9 +71,12 @@ class CommandConsumer:
         self._settler = Settler(
             self._store, self._outbox, settings.poison_attempts, lambda point: self._crash.reach(point)
         )
-        self._watchdog = Watchdog(settings.consumer_timeout, self._fine)
+        self._watchdog = Watchdog(settings.consumer_timeout, self._lacking)
         self._stopping = self._leaving = False
         self._store_up = False
+        # The database is away, not just what is asked of it too much; and the turns that `_lacking` saw last.
+        self._outage = False
+        self._seen = 0
 
     # Life.
 
@@ -162,11 +165,16 @@ class CommandConsumer:
         await self._outbox.close()
         await self._store.close()
 
-    def _fine(self) -> bool:
-        """Tell whether commands are consumed, or cannot be as long as the broker is away."""
-        if self._leaving or self._subscriber.consuming:
-            return True
-        return self._away if self._connection is None else not connected(self._connection)
+    def _lacking(self) -> str:
+        """Say what should have happened since the last call and has not, beside an outage of broker or database."""
+        seen, self._seen = self._seen, self._store.turns
+        if self._leaving:
+            return ""
+        if self._subscriber.consuming:
+            stuck = self._settler.deciding and not self._outage and seen == self._seen
+            return "the database is there, but the commands at hand were not recorded" if stuck else ""
+        away = self._away if self._connection is None else not connected(self._connection)
+        return "" if away else "the broker is there, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
         while True:
@@ -197,6 +205,7 @@ class CommandConsumer:
         try:
             await self._finish(batch)
         finally:
+            self._settler.deciding = False
             self._buffer.done(batch)
 
     async def _finish(self, batch: Sequence[Delivery]) -> None:
@@ -209,6 +218,9 @@ class CommandConsumer:
             except StoreUnavailable as error:
                 self._store_up = False
                 self._backoff.lost(error)
+                self._outage = error.outage or not await self._store.reached()
+                if not self._outage:
+                    self._watchdog.last_error = str(error)
                 if channel.is_closed:
                     return
                 if self._stopping:
@@ -217,7 +229,7 @@ class CommandConsumer:
                     return
                 await asyncio.sleep(self._backoff.next_wait())
         self._backoff.reached()
-        self._store_up = True
+        self._store_up, self._outage = True, False
         self._crash.reach(BEFORE_ACK)
         await self._acknowledge(channel, batch, settled)
         metrics.BATCH_SIZE.observe(len(batch))

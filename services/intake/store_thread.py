@@ -17,7 +17,7 @@ from services.intake.outcome import Outcome
 from services.intake.worker import Worker
 from services.messages import Incoming
 from services.settings import Settings
-from services.store.event_store import EventStore, StoreUnavailable
+from services.store.event_store import EventStore, StatementFailed, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ class StoreThread:
         self._on_decided = on_decided
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._opened: tuple[EventStore, Worker] | None = None
+        # Batches that the database took, or refused as too much at once.
+        self.turns = 0
         # Milliseconds with room for 2,048 in each: account numbers stay below 2^53, which JSON readers can hold.
         self._numbers = count(int(time.time() * 1000) << 11)
 
@@ -44,8 +46,22 @@ class StoreThread:
         self._thread.shutdown(wait=False)
 
     async def run(self, commands: list[Incoming], attempted: bool = False) -> list[Outcome]:
-        """Decide and record a batch."""
-        return await self._call(self._worker.run, commands, attempted)
+        """Decide and record a batch, or as many of its first commands as one transaction takes."""
+        try:
+            outcomes = await self._call(self._worker.run, commands, attempted)
+        except StatementFailed:
+            self.turns += 1
+            raise
+        self.turns += 1
+        return outcomes
+
+    async def reached(self) -> bool:
+        """Tell whether the database answers a plain query."""
+        try:
+            await self._call(self._store.head)
+        except StoreUnavailable:
+            return False
+        return True
 
     async def count_attempt(self, command: Incoming) -> int:
         """Count one more attempt at a redelivered command and return how many there were."""

@@ -1,4 +1,4 @@
-"""The watchdog of the commands role: what should consume and does not ends, for its supervisor to start it anew."""
+"""The watchdog of the commands role: what should consume or record and does not ends, and is started anew."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class NotConsuming(Exception):
-    """The broker is there, and no command has been taken for too long."""
+    """The broker and the database are there, and no command has been taken or recorded for too long."""
 
 
 class Watchdog:
-    """Watches whether commands are consumed; an outage of the broker is no reason to end.
+    """Watches whether commands are consumed and recorded; an outage of the broker or database is no reason to end.
 
-    `fine` tells whether they are consumed, or need not be; `timeout` is in seconds.
+    `lacking` says what has not happened since it was asked before, or nothing; `timeout` is in seconds.
     """
 
-    def __init__(self, timeout: float, fine: Callable[[], bool]) -> None:
+    def __init__(self, timeout: float, lacking: Callable[[], str]) -> None:
         self._timeout = timeout
-        self._fine = fine
+        self._lacking = lacking
         self.last_error = ""
 
     async def watch(self) -> None:
@@ -29,10 +29,11 @@ class Watchdog:
             await asyncio.sleep(pause)
             # A process that was stopped for a while has not looked, so that time does not count.
             passed, last = min(loop.time() - last, 2 * pause), loop.time()
-            if self._fine():
+            lacking = self._lacking()
+            if not lacking:
                 missed, self.last_error = 0.0, ""
                 continue
             missed += passed
             if missed > self._timeout:
                 why = f": {self.last_error}" if self.last_error else ""
-                raise NotConsuming(f"the broker is there, but for {self._timeout:g} s no commands were consumed{why}")
+                raise NotConsuming(f"for {self._timeout:g} s {lacking}{why}")

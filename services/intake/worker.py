@@ -26,6 +26,9 @@ from services.store.event_store import Append, ClaimKey, CommandKey, EventStore,
 PATIENT_ROUNDS = 3
 # So this many in a row means that something is broken.
 MOST_ROUNDS = 20
+# The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
+# the memory and the statement. What remains is the next batch.
+MAX_BATCH_BYTES = 8 << 20
 _NOTHING: tuple[int, Any] = (0, None)
 
 
@@ -52,8 +55,9 @@ class Worker:
         self._holders = Memory(cache)
 
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
-        """Decide and record a batch, and return an outcome a command, in order.
+        """Decide and record one transaction, and return an outcome a command, in order.
 
+        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events.
         `attempted` says that the commands' attempts are counted, and that the count goes when they are done with.
         Raises the store's errors, and then nothing was recorded.
         """
@@ -173,6 +177,7 @@ class _Batch:
         touched = Touched(moved)
         probed = False
         outcomes: list[Outcome] = []
+        size = 0
         for index, command in enumerate(self._commands):
             outcome = before[index]
             if outcome is not None and touched.by(outcome):
@@ -197,6 +202,10 @@ class _Batch:
                 touched.add(outcome)
             self._apply(outcome)
             outcomes.append(outcome)
+            size += sum(len(event.state) for event in outcome.events)
+            if size >= MAX_BATCH_BYTES:
+                break
+        self._commands = self._commands[: len(outcomes)]
         return outcomes
 
     def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, Claim]]]:

@@ -243,7 +243,7 @@ def rebuild(
     if model is None:
         raise UnknownReadModel(f"there is no read model {name}; the read models are {', '.join(projections.BY_NAME)}")
     with (
-        connect(database_url, f"rebuild-{name}", 300.0, lock_timeout=150.0, autocommit=True) as conn,
+        connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn,
         _without_collections(),
     ):
         with conn.transaction():

@@ -34,8 +34,9 @@ _SESSION = {
     "array_nulls": "on",
     "default_transaction_isolation": "read committed",
 }
-# What the URL's own options win over.
-_TIMEOUTS = ("statement_timeout", "lock_timeout")
+# What the URL's own options win over, as a share of the statement time-out. The lock's comes first, so that an error
+# tells a statement that waits for others from one that takes too long by itself.
+_TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9}
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 
@@ -53,16 +54,15 @@ def connect(
     role: str,
     statement_timeout: float = 30.0,
     *,
-    lock_timeout: float | None = None,
     autocommit: bool = False,
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection; a time-out of 0 is none, and a lock is waited for as long as a statement by default.
+    """Open a connection; a time-out of 0 is none.
 
     Raises `UnsuitableDatabase`, and whatever psycopg raises.
     """
     conn = psycopg.connect(conninfo(database_url, role), autocommit=True)
     try:
-        prepare(conn, statement_timeout, lock_timeout)
+        prepare(conn, statement_timeout)
         conn.autocommit = autocommit
     except BaseException:
         conn.close()
@@ -84,20 +84,18 @@ async def connect_async(
     return conn
 
 
-def prepare(conn: psycopg.Connection[Any], statement_timeout: float, lock_timeout: float | None = None) -> None:
+def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
     """Set up the session of a connection in autocommit that somebody else opened."""
     _demand_suitable(conn.info)
-    conn.execute(*_settings(conn.info, statement_timeout, lock_timeout))
+    conn.execute(*_settings(conn.info, statement_timeout))
 
 
-def _settings(
-    info: psycopg.ConnectionInfo, statement_timeout: float, lock_timeout: float | None = None
-) -> tuple[str, list[str]]:
+def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
     """Return the statement, with its parameters, that sets up a session."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
-    seconds = (statement_timeout, statement_timeout if lock_timeout is None else lock_timeout)
-    timeouts = {name: str(int(each * 1000)) for name, each in zip(_TIMEOUTS, seconds, strict=True)}
-    wanted = {**_SESSION, **{name: each for name, each in timeouts.items() if name not in named}}
+    milliseconds = statement_timeout * 1000
+    times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items() if name not in named}
+    wanted = {**_SESSION, **times}
     # One schema alone: a table that is looked for must not be found in another schema, least of all to be dropped.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)

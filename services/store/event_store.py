@@ -27,6 +27,7 @@ from eventsourcing.persistence import (
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
+from psycopg_pool import PoolTimeout
 
 from domain import DECIDER_OF_CATEGORY
 from domain.decider import ANYBODY, Claim
@@ -96,7 +97,20 @@ class Append:
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be reached, or did not answer; whether a transaction was recorded, the ledger knows."""
+    """The database cannot be reached, or did not answer; whether a transaction was recorded, the ledger knows.
+
+    `outage` tells that the server itself said that it cannot work for now, although it may answer a plain query.
+    """
+
+    outage = False
+
+
+class SessionLost(StoreUnavailable):
+    """The connection ended in the middle of something: an outage, or what was being done ended it."""
+
+
+class StatementFailed(StoreUnavailable):
+    """The database is there and ended a statement as too large or too slow; a smaller batch may be recorded."""
 
 
 class Moved(Exception):
@@ -109,6 +123,8 @@ class Moved(Exception):
         self.commands = commands
 
 
+# SQLSTATEs of a server that only reads, lacks resources, has a lock that others hold, stops or starts.
+_OUTAGES = ("25006", "53", "55P03", "57P")
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 _VERSIONS = """
 SELECT wanted.stream, coalesce((SELECT originator_version FROM stored_events WHERE originator_id = wanted.stream
@@ -305,12 +321,28 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise StoreUnavailable(str(error)) from error
+        raise _unavailable(error) from error
     except InternalError as error:
         if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
             # A standby, or a server being moved: not the command's doing.
-            raise StoreUnavailable(str(error)) from error
+            raise _unavailable(error) from error
         raise
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    cause = error.__cause__
+    found = _kind(cause)(str(error))
+    found.outage = isinstance(cause, PoolTimeout) or (getattr(cause, "sqlstate", None) or "").startswith(_OUTAGES)
+    return found
+
+
+def _kind(cause: BaseException | None) -> type[StoreUnavailable]:
+    state = getattr(cause, "sqlstate", None)
+    if state is None:
+        # The pool's time-out says that no connection could be made; else there was one.
+        return StoreUnavailable if isinstance(cause, PoolTimeout) else SessionLost
+    # Program limits, and a statement that was canceled; one that waits for a lock ends as 55P03 before that.
+    return StatementFailed if state.startswith("54") or state == "57014" else StoreUnavailable
 
 
 class EventStore:

@@ -57,14 +57,7 @@ class Reader(ABC):
         backoff = Backoff("connection", self._log)
         while not self.stopped.is_set():
             try:
-                # Who waits for a lock must fail before the statement times out, which would be an event's fault.
-                with connect(
-                    database_url,
-                    f"follower-{self.name}",
-                    statement_timeout,
-                    lock_timeout=statement_timeout / 2,
-                    autocommit=True,
-                ) as conn:
+                with connect(database_url, f"follower-{self.name}", statement_timeout, autocommit=True) as conn:
                     conn.execute(f"LISTEN {log.CHANNEL}")
                     self._done_to = None
                     self.enlist(conn)

@@ -20,7 +20,8 @@ import pytest
 from domain import COMMANDS
 from domain.task import CompleteTask, ProcessTask
 from services import messages
-from services.intake.worker import Worker
+from services.intake import worker as workers
+from services.intake.worker import MAX_BATCH_BYTES, Worker
 from services.messages import Incoming, Malformed, Reply
 from services.store.event_store import EventStore
 from tests import builders
@@ -185,9 +186,13 @@ def run(url: str, batches: list[list[Incoming]], size: int, cache: int) -> tuple
     with a_worker(url, now, cache) as worker:
         for batch in batches:
             for at in range(0, len(batch), size):
-                outcomes = worker.run(batch[at : at + size])
-                assert [outcome.failure for outcome in outcomes if outcome.failure is not None] == []
-                answers += [outcome.reply for outcome in outcomes]
+                rest = batch[at : at + size]
+                while rest:
+                    outcomes = worker.run(rest)
+                    assert outcomes
+                    assert [outcome.failure for outcome in outcomes if outcome.failure is not None] == []
+                    answers += [outcome.reply for outcome in outcomes]
+                    rest = rest[len(outcomes) :]
             now[0] += DAY
     assert all(answers)
     log = rows(
@@ -222,8 +227,13 @@ def named(value: Any) -> Any:
     return json.loads(re.sub(r"drawn-\d+|\b70000\d{5}\b", name, json.dumps(value, default=str)))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_full_batches_of_anything_do_what_the_commands_do_one_by_one(databases: Databases, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "most"), [*((seed, MAX_BATCH_BYTES) for seed in SEEDS), *((seed, 2000) for seed in SEEDS[:3]), (4, 1)]
+)
+def test_full_batches_of_anything_do_what_the_commands_do_one_by_one(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, seed: int, most: int
+) -> None:
+    monkeypatch.setattr(workers, "MAX_BATCH_BYTES", most)
     mix = Mix(seed)
     batches = [scene(), *([mix.command() for _ in range(100)] for _ in range(5))]
     urls = [databases.create_migrated() for _ in range(2)]

@@ -117,7 +117,7 @@ async def test_all_roles_do_the_job(kind: Callable, fresh_database: Callable[[],
 @pytest.mark.parametrize("kind", [oddly_set, in_a_schema, behind_a_pooler, in_latin1])
 async def test_every_session_is_the_same(kind: Callable, fresh_database: Callable[[], str]) -> None:
     names = [*connecting._SESSION, "client_encoding", "statement_timeout", "lock_timeout"]
-    wanted = [*connecting._SESSION.values(), "UTF8", "1500ms", "1500ms"]
+    wanted = [*connecting._SESSION.values(), "UTF8", "1500ms", "1350ms"]
     with kind(fresh_database()) as url:
         migrate.upgrade(url)
         with connect(url, "test", 1.5) as conn:

@@ -33,6 +33,8 @@ from services.store.event_store import (
     Moved,
     NewEvent,
     Recorder,
+    SessionLost,
+    StatementFailed,
     StoreUnavailable,
     append_in,
 )
@@ -407,3 +409,30 @@ def test_library_rows_and_our_readers_agree(store: EventStore, conn: psycopg.Con
     follower.enlist(conn)
     assert follower.step(conn) is Step.WORKED
     assert seen == ["a"]
+
+
+def test_a_statement_that_is_too_slow_or_too_large_is_told_from_a_lock_and_from_an_outage(migrated_url: str) -> None:
+    store = EventStore(migrated_url, statement_timeout=0.5)
+    try:
+        with pytest.raises(StatementFailed):
+            store._fetch("SELECT pg_sleep(30)", ())
+        with pytest.raises(StatementFailed):
+            # More columns than a query can return: program_limit_exceeded's class.
+            store._fetch("SELECT " + ", ".join("1" for _ in range(1700)), ())
+        with psycopg.connect(migrated_url) as other:
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
+            with pytest.raises(StoreUnavailable) as waited:
+                store.append(Append(events=[event("a")]))
+        assert (type(waited.value), waited.value.outage) == (StoreUnavailable, True)
+        store.append(Append(events=[event("a")]))
+    finally:
+        store.close()
+    with database_proxy(migrated_url) as (proxy, through):
+        store = EventStore(through)
+        try:
+            store.head()
+            proxy.cut()
+            with pytest.raises(SessionLost):
+                eventually(lambda: store.head() < 0)
+        finally:
+            store.close()

@@ -20,6 +20,7 @@ from domain.directory import RetireEntry
 from domain.task import FailTask, ProcessTask, RetryTask
 from domain.workflow import RetireWorkflow
 from services import messages
+from services.intake import worker as workers
 from services.intake.outcome import Outcome
 from services.intake.worker import Worker
 from services.messages import Incoming, Reply
@@ -375,6 +376,42 @@ def test_a_small_memory_changes_no_answer(lent_url: str) -> None:
             assert [reply.accepted for reply in got[:10]] == [turn == 0] * 10
             assert all(reply.accepted for reply in got[10:])
     assert len(stored(lent_url)) == 40
+
+
+def test_a_batch_ends_with_the_command_whose_events_fill_it(
+    worker: Worker, lent_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 5000)
+    large = [incoming(builders.task(f"t{number}", fields={"x": "y" * 2000}), f"c{number}") for number in range(5)]
+    alone = incoming(builders.task("alone", fields={"x": "y" * 9000}))
+    rest = [*large, alone, large[0], create("t1"), create("last")]
+    sizes, got = [], []
+    while rest:
+        outcomes = worker.run(rest)
+        sizes.append(len(outcomes))
+        got += replies(outcomes)
+        rest = rest[len(outcomes) :]
+    assert sizes == [3, 3, 3]
+    assert [told(reply) for reply in got] == [ACCEPTED] * 6 + [AGAIN, ("rejected", False, "taken"), ACCEPTED]
+    assert got[6].events == got[0].events
+    assert [reply.position for reply in got[:6]] == [1, 2, 3, 4, 5, 6]
+    assert created(lent_url) == ["t0", "t1", "t2", "t3", "t4", "alone", "last"]
+
+
+@pytest.mark.parametrize("kind", ["id", "key"])
+def test_what_moved_under_a_batch_that_ends_early_is_decided_again(
+    lent_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 1000)
+    given: Any = {"idempotency_key": "k"} if kind == "key" else {"command_id": "c"}
+    batch = [incoming(builders.task("a", fields={"x": "y" * 2000}), **given), create("b")]
+    with a_worker(lent_url) as winner, interrupted(lent_url, lambda: winner.run(batch[:1])) as loser:
+        # The first is done now, adds nothing, and leaves room for the second.
+        got = replies(loser.run(batch))
+        assert len(got) == 1
+        got += replies(loser.run(batch[1:]))
+    assert [told(reply) for reply in got] == [AGAIN, ACCEPTED]
+    assert created(lent_url) == ["a", "b"]
 
 
 def test_tenants_do_not_meet(worker: Worker, lent_url: str) -> None:
