@@ -91,7 +91,7 @@ async def test_workers_killed_at_any_moment_lose_and_repeat_nothing(migrated_url
             with worker_process(migrated_url, amqp_url, batch_size="20", poison_attempts="1000") as process:
                 # At another moment each time: when so many more commands have been recorded.
                 await eventually_async(
-                    lambda least=done + 7 * turn + 1: len(rows(migrated_url, "SELECT 1 FROM ledger")) >= least, 20
+                    lambda least=done + 7 * turn + 1: len(rows(migrated_url, "SELECT 1 FROM ledger")) >= least
                 )
                 process.signal(signal.SIGKILL)
                 assert await process.ended() == -signal.SIGKILL
@@ -281,9 +281,7 @@ async def test_sigterm_finishes_what_is_at_hand_and_loses_nothing(migrated_url: 
             sent += await client.send_all(tasks(200 * turn, 200))
             before = len(rows(migrated_url, "SELECT 1 FROM ledger"))
             with worker_process(migrated_url, amqp_url, prefetch="60", batch_size="10") as process:
-                await eventually_async(
-                    lambda before=before: len(rows(migrated_url, "SELECT 1 FROM ledger")) > before, 20
-                )
+                await eventually_async(lambda before=before: len(rows(migrated_url, "SELECT 1 FROM ledger")) > before)
                 process.signal(signal.SIGTERM)
                 assert await process.ended() == 0, process.output
                 assert "not stopped within the grace" not in process.output
