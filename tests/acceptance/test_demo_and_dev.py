@@ -108,9 +108,11 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             "history",
             "directory",
             "deadlines",
+            "relay",
+            "rollup-policy",
         }
         rebuilt = foldwork(tmp_path, "projections", "rebuild", "activities", "--json")
-        assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True}, rebuilt.stderr
+        assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True, "held_back": 0}, rebuilt.stderr
         made = json.loads(foldwork(tmp_path, "keys", "create", "--tenant", "demo", "--json").stdout)
         headers = {"Authorization": f"Bearer {made['token']}"}
         found = httpx.get(
