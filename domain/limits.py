@@ -32,7 +32,9 @@ MAX_KEY = 200
 # A short value takes up to 40 times its bytes in memory, and has an entry in an index of its own.
 MAX_VALUES = 5000
 MAX_FIELDS_BYTES = 256 * 1024
+# Of one attribute; what a task has of them is bounded as its fields are.
 MAX_ATTRIBUTE_BYTES = 64 * 1024
+MAX_ATTRIBUTE_VALUES = 1000
 MAX_WHOLE = 2**63 - 1
 
 
@@ -112,7 +114,7 @@ Said = Annotated[str, Text(0, 500)]
 Whole = Annotated[int, Number(-MAX_WHOLE - 1, MAX_WHOLE)]
 Count = Annotated[int, Number(0, 2**31 - 1)]
 Fields = Annotated[dict[str, Any], Json()]
-Value = Annotated[Any, Json(MAX_ATTRIBUTE_BYTES)]
+Value = Annotated[Any, Json(MAX_ATTRIBUTE_BYTES, values=MAX_ATTRIBUTE_VALUES)]
 
 Limit = Text | Number | Items | Json
 LIMITS = (Text, Number, Items, Json)
