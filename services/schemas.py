@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from domain import COMMANDS, EVENTS
 from domain.entries import ENTRY_FIELDS, NAME
 from domain.streams import ENTRY_KINDS
-from services import bounds, messages
+from services import bounds
+from services.commands import wire
 
 Json = dict[str, Any]
 
@@ -183,7 +184,7 @@ def _complete(schema: Json) -> Json:
 
 def reply() -> Json:
     """Return the schema of an answer."""
-    found = shapes("#/$defs/", messages.Reply)
+    found = shapes("#/$defs/", wire.Reply)
     whole, refusal = found.pop("Reply"), found.pop("Problem")
     whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
     whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}

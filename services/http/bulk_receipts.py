@@ -11,13 +11,13 @@ import msgspec
 from starlette.responses import Response
 
 from domain.streams import ID
+from services.commands.wire import Problem
 from services.http import examples_bulks as examples
 from services.http.bulk_sender import StoredItem, decode_items
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import receipt_path
-from services.messages import Problem
 
 _BULK = "SELECT command, items, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
 _DECIDED = (

@@ -18,11 +18,11 @@ import msgspec
 import psycopg
 import structlog
 
+from services.broker.sender import NotSent, Outgoing
+from services.commands.wire import Problem, Reply
 from services.http.database import Database
 from services.http.guard import CURRENT
 from services.http.problems import Refused, unavailable
-from services.intake.sender import NotSent, Outgoing
-from services.messages import Problem, Reply
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
 AT_ONCE, UNDER_WAY = 4, 100

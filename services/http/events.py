@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from domain import EVENTS
-from services import messages
+from services import cloud_events
 from services.http import examples
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else, number
 from services.http.problems import Refused
@@ -44,7 +44,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         # A tenant's streams begin with its name and a slash; `0` is the character that follows the slash.
         values = (after, end, f"{tenant}/", f"{tenant}0", types, types, limit)
         rows = await service.database.fetch(_WINDOWED, values) if end > after else []
-        found = b",".join([messages.cloud_event(LogRow(*row)) for row in rows])
+        found = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
         follow = rows[-1][0] if len(rows) == limit else end
         return Response(b'{"events":[%b],"next":%d,"head":%d}' % (found, follow, head), media_type=JSON)
 

@@ -30,10 +30,11 @@ from aiormq.exceptions import (
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from services import messages, metrics
-from services.intake.sender import Outgoing
-from services.intake.topology import declare
-from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
+from services import cloud_events, metrics
+from services.broker.names import COMMAND_EXCHANGE, EVENT_EXCHANGE
+from services.broker.sender import Outgoing
+from services.broker.topology import declare
+from services.cloud_events import CLOUD_EVENT
 from services.settings import broker_user
 from services.store.connect import Backoff
 from services.store.failures import OutsideUnavailable
@@ -257,10 +258,10 @@ def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda
 
 
 def _publication(row: LogRow) -> Publication:
-    body, event_id = messages.published(row)
+    body, event_id = cloud_events.published(row)
     before, after = _event_header(row.stream.partition("/")[0], row.name, len(event_id))
     header = b"".join((before[:4], len(body).to_bytes(8), before[12:], event_id.encode(), after))
-    return EVENT_EXCHANGE, messages.event_key(row), body, header
+    return EVENT_EXCHANGE, cloud_events.event_key(row), body, header
 
 
 def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]:

@@ -15,7 +15,8 @@ from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 from pydantic import ValidationError
 
 from domain import COMMANDS, EVENTS
-from services import contracts, messages, schemas
+from services import contracts, schemas
+from services.commands import wire
 from services.contracts import ENDPOINTS, GENERAL
 from tests.documents import ROOT, shape
 from tests.domain.cases import REFUSALS
@@ -215,10 +216,10 @@ def test_every_event_ever_released_fits_its_schema(sample: Path) -> None:
 
 def test_answers_fit_their_schema() -> None:
     validator = jsonschema_rs.validator_for(schemas.reply())
-    summary = messages.EventSummary(1, "task.completed", "task-t1", 2)
+    summary = wire.EventSummary(1, "task.completed", "task-t1", 2)
     for reply in (
-        messages.Reply("c1", "accepted", False, 1, (summary,)),
-        messages.Reply("c1", "rejected", error=messages.Problem("invalid", "an id", "/id")),
+        wire.Reply("c1", "accepted", False, 1, (summary,)),
+        wire.Reply("c1", "rejected", error=wire.Problem("invalid", "an id", "/id")),
     ):
         assert validator.is_valid(msgspec.to_builtins(reply))
     assert not validator.is_valid({"command_id": "c1", "outcome": "accepted"})

@@ -25,10 +25,10 @@ from schemathesis.generation.case import Case
 
 from domain.streams import ENTRY_KINDS
 from services import keys
+from services.commands.wire import Problem
 from services.dev import seed
 from services.http.bulk_sender import StoredItem, encode
 from services.http.examples_bulks import BULK_ID
-from services.messages import Problem
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 

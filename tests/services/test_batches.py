@@ -19,10 +19,10 @@ import pytest
 
 from domain import COMMANDS
 from domain.task import CompleteTask, ProcessTask
-from services import messages
-from services.intake import worker as workers
-from services.intake.worker import MAX_BATCH_BYTES, Worker
-from services.messages import Incoming, Malformed, Reply
+from services.commands import wire
+from services.commands import worker as workers
+from services.commands.wire import Incoming, Malformed, Reply
+from services.commands.worker import MAX_BATCH_BYTES, Worker
 from services.store.event_store import EventStore
 from tests import builders
 from tests.databases import Databases
@@ -60,7 +60,7 @@ class Mix:
                 continue
             data = self._data(name)
             try:
-                command, fingerprint = messages.parse_data(name, json.dumps(data).encode())
+                command, fingerprint = wire.parse_data(name, json.dumps(data).encode())
             except Malformed as malformed:
                 raise AssertionError(f"{name} {data}") from malformed
             key = f"k{self._random.randrange(20)}" if self._random.random() < 0.1 else None

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from services.intake.sender import Outgoing
+from services.broker.sender import Outgoing
 from services.outlets import deadlines as outlet
 from services.outlets import due
 from services.outlets.deadlines import Waker

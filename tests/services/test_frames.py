@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import body, commands, encode, frame, header, heartbeat
 
-from services.intake import frames
-from services.intake.frames import KEPT_BODY, TAKERS, BulkFrameReceiver, Message, Taker
-from services.intake.properties import MAX_HEADERS
+from services.broker.frames import reader
+from services.broker.frames.properties import MAX_HEADERS
+from services.broker.frames.reader import KEPT_BODY, TAKERS, BulkFrameReceiver, Message, Taker
 
 NAMES = ("content_type", "correlation_id", "headers", "message_id", "message_type", "reply_to", "user_id")
 SHORT = st.none() | st.text(min_size=1, max_size=20)  # pamqp leaves empty ones out
@@ -203,7 +203,7 @@ async def test_of_a_body_over_the_limit_the_beginning_is_kept_and_the_hash(size:
 
 async def test_nothing_is_read_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection lives meanwhile: aiormq is told of it, and closes none that has nothing to read."""
-    monkeypatch.setattr(frames, "_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(reader, "_ALIVE_SECONDS", 0.01)
     taken: list[Message] = []
     ours = taker(taken.append)
     TAKERS[b"ours"] = ours

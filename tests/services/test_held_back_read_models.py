@@ -23,7 +23,7 @@ from domain.task import (
     TaskStarted,
 )
 from projections import ReadModel, activities, tasks
-from services.intake.sender import Outgoing
+from services.broker.sender import Outgoing
 from services.outlets import projections as outlet
 from services.outlets import rollup, standing
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower

@@ -14,14 +14,14 @@ import pika
 import psycopg
 import pytest
 
-from services import messages
-from services.intake import settling, topology
-from services.intake import worker as workers
-from services.intake.consumer import CommandConsumer
-from services.intake.dead_letters import kept_headers
-from services.intake.sender import CommandSender
-from services.intake.watchdog import NotConsuming
-from services.messages import Incoming
+from services.broker import names, topology
+from services.broker.dead_letters import kept_headers
+from services.broker.sender import CommandSender
+from services.commands import settling
+from services.commands import worker as workers
+from services.commands.consumer import CommandConsumer
+from services.commands.watchdog import NotConsuming
+from services.commands.wire import Incoming
 from services.store.event_store import (
     APPEND_LOCK,
     Append,
@@ -263,7 +263,7 @@ async def test_a_deleted_queue_is_declared_again_and_consumed(migrated_url: str,
     async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
         assert (await client.ask(TASK, {"id": "a"})).accepted
         connection = await aiormq.connect(amqp_url)
-        await (await connection.channel()).queue_delete(messages.COMMAND_QUEUE)
+        await (await connection.channel()).queue_delete(names.COMMAND_QUEUE)
         await connection.close()
         await eventually_async(lambda: consumer.unready == ["broker"])
         await eventually_async(lambda: not consumer.unready)
@@ -279,7 +279,7 @@ async def test_what_was_taken_before_the_queue_was_deleted_is_still_done(migrate
             sent = await client.send_all(tasks(20))
             await eventually_async(lambda: len(consumer._buffer) == 19)
             connection = await aiormq.connect(amqp_url)
-            await (await connection.channel()).queue_delete(messages.COMMAND_QUEUE)
+            await (await connection.channel()).queue_delete(names.COMMAND_QUEUE)
             await connection.close()
             await eventually_async(lambda: consumer.unready == ["broker"])
             await eventually_async(lambda: not consumer.unready)
@@ -390,7 +390,7 @@ def publish_without_id(amqp_url: str, body: bytes, given: dict[str, Any]) -> Non
     )
     channel = connection.channel()
     channel.confirm_delivery()
-    channel.basic_publish(messages.COMMAND_EXCHANGE, "k", body, properties)
+    channel.basic_publish(names.COMMAND_EXCHANGE, "k", body, properties)
     connection.close()
 
 

@@ -16,14 +16,14 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from structlog.testing import capture_logs
 
-from services import messages
-from services.intake import consumer as consumers
-from services.intake import dead_letters as letters
-from services.intake.buffer import Buffer
-from services.intake.command_queue import CommandQueue
-from services.intake.consumer import CommandConsumer
-from services.intake.watchdog import NotConsuming
-from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
+from services.broker import dead_letters as letters
+from services.broker.command_queue import CommandQueue
+from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
+from services.commands import consumer as consumers
+from services.commands import wire
+from services.commands.buffer import Buffer
+from services.commands.consumer import CommandConsumer
+from services.commands.watchdog import NotConsuming
 from services.roles import RoleEnded, Roles, make_role
 from services.store.event_store import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
@@ -59,14 +59,14 @@ async def plain(amqp_url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
 async def test_whatever_reading_a_message_raises_it_is_a_dead_letter(
     migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    parse_data = messages.parse_data
+    parse_data = wire.parse_data
 
     def failing(name: str, body: bytes, *rest: Any) -> Any:
         if b"boom" in body:
             raise error
         return parse_data(name, body, *rest)
 
-    monkeypatch.setattr(messages, "parse_data", failing)
+    monkeypatch.setattr(wire, "parse_data", failing)
     async with working(migrated_url, amqp_url), Client(amqp_url) as client:
         with capture_logs() as logs:
             refused = await client.ask(TASK, {"id": "boom"})
@@ -82,7 +82,7 @@ async def test_what_somebody_may_not_send_is_never_parsed(
     migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[bytes] = []
-    monkeypatch.setattr(messages, "parse_data", lambda name, body, *rest: parsed.append(body))
+    monkeypatch.setattr(wire, "parse_data", lambda name, body, *rest: parsed.append(body))
     async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
         object.__setattr__(consumer._buffer, "_settings", _nobody_may(consumer._buffer._settings))
         refused = await client.ask(TASK, b'{"fields": {"a": 1e999, "a": 1}}')
@@ -162,7 +162,7 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
     try:
         dead = letters.DeadLetters(connection)
         await dead.open()
-        assert await dead.bury([(message, messages.Malformed("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
+        assert await dead.bury([(message, wire.Malformed("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:
         await connection.close()
     letter = (await dead_letters(amqp_url))[0].header.properties
@@ -417,7 +417,7 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
                 return [] if message is None else [message.body]
 
             (body,) = await eventually_async(answered)
-            assert messages.decode_reply(body).accepted
+            assert wire.decode_reply(body).accepted
         with capture_logs() as logs:
             for number in range(3):
                 await client.send(TASK, {"id": f"b{number}"}, properties={"reply_to": "my-queue"})
@@ -493,8 +493,8 @@ async def test_of_what_is_refused_nothing_parsed_is_held(amqp_url: str, data: An
     assert buffer.held == message.size + 100
     (delivery,) = await buffer.take()
     command = delivery.command
-    kept = command.refusal if isinstance(command, messages.Incoming) else command
-    assert isinstance(command, messages.Incoming) == refused
+    kept = command.refusal if isinstance(command, wire.Incoming) else command
+    assert isinstance(command, wire.Incoming) == refused
     assert kept is not None
     assert (kept.__traceback__, kept.__context__) == (None, None)
     assert getattr(command, "command", None) is None

@@ -19,7 +19,8 @@ import aiormq
 import pytest
 
 from domain import COMMANDS
-from services import messages, metrics
+from services import metrics
+from services.broker import names
 from tests.eventually import eventually_async
 from tests.services.harness import TENANT, Client, Proxy, broker_proxy, dead_letters, rows, working
 
@@ -158,7 +159,7 @@ def total(counter: Any) -> int:
 async def consumers(amqp_url: str) -> int:
     connection = await aiormq.connect(amqp_url)
     try:
-        declared = await (await connection.channel()).queue_declare(messages.COMMAND_QUEUE, passive=True)
+        declared = await (await connection.channel()).queue_declare(names.COMMAND_QUEUE, passive=True)
         return int(declared.consumer_count or 0)
     finally:
         await connection.close()

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 
 from domain.limits import MAX_FIELDS_BYTES
-from services.intake.worker import Worker
+from services.commands.worker import Worker
 from services.store.event_store import EventStore, NewEvent
 from tests.builders import task
 from tests.services.harness import Client, created, dead_letters, rows, stored, working

@@ -17,9 +17,9 @@ import pytest
 
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
-from services.intake.sender import Outgoing
-from services.intake.tail import subscription
-from services.messages import EVENT_EXCHANGE
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.sender import Outgoing
+from services.broker.tail import subscription
 from services.outlets import relay
 from services.outlets.relay import Publisher, command_sender, relay_handle
 from services.roles import make_role

@@ -15,9 +15,9 @@ from pamqp.commands import Basic
 
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.sender import Outgoing
 from services.dev.broker import channel as development
-from services.intake.sender import Outgoing
-from services.messages import EVENT_EXCHANGE
 from services.outlets import deadlines, relay, standing
 from services.outlets.deadlines import Waker
 from services.outlets.relay import MessageRefused, Publisher, command_sender

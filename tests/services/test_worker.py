@@ -19,11 +19,11 @@ from domain.activity import CancelActivity
 from domain.directory import RetireEntry
 from domain.task import FailTask, ProcessTask, RetryTask
 from domain.workflow import RetireWorkflow
-from services import messages
-from services.intake import worker as workers
-from services.intake.outcome import Outcome
-from services.intake.worker import Worker
-from services.messages import Incoming, Reply
+from services.commands import wire
+from services.commands import worker as workers
+from services.commands.outcome import Outcome
+from services.commands.wire import Incoming, Reply
+from services.commands.worker import Worker
 from services.store.event_store import EventStore
 from tests import builders
 from tests.eventually import PATIENCE
@@ -42,13 +42,13 @@ def incoming(command: Any, command_id: str | None = None, **rest: Any) -> Incomi
 
 def create(task_id: str | None, command_id: str | None = None, **rest: Any) -> Incoming:
     data = b"{}" if task_id is None else b'{"id": "%s"}' % task_id.encode()
-    command, fingerprint = messages.parse_data("task.create", data)
+    command, fingerprint = wire.parse_data("task.create", data)
     return incoming(command, command_id, fingerprint=fingerprint, **rest)
 
 
 def change(task_id: str, title: str, **rest: Any) -> Incoming:
     data = f'{{"id": "{task_id}", "title": "{title}"}}'.encode()
-    command, fingerprint = messages.parse_data("task.change", data)
+    command, fingerprint = wire.parse_data("task.change", data)
     return incoming(command, fingerprint=fingerprint, **rest)
 
 
@@ -111,7 +111,7 @@ def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool
 
 
 def given_by(actor: str, name: str, data: bytes, command_id: str, **rest: Any) -> Incoming:
-    command, fingerprint = messages.parse_data(name, data, actor)
+    command, fingerprint = wire.parse_data(name, data, actor)
     return incoming(command, command_id, name=name, fingerprint=fingerprint, actor=actor, **rest)
 
 
@@ -435,7 +435,7 @@ def test_a_repetition_of_a_repetition_is_answered_alike(worker: Worker) -> None:
 def test_what_brings_no_id_is_at_version_nought(worker: Worker) -> None:
     worker.run([incoming(builders.workflow())])
     data = b'{"workflow_id": "w", "tasks": [{}, {}]}'
-    command, fingerprint = messages.parse_data("activity.create", data)
+    command, fingerprint = wire.parse_data("activity.create", data)
     (reply,) = replies(worker.run([incoming(command, fingerprint=fingerprint, expected_version=0)]))
     assert reply.error is None or reply.error.code != "version-conflict"
 

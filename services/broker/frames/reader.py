@@ -20,7 +20,7 @@ from pamqp import constants
 from pamqp.exceptions import PAMQPException
 from pamqp.heartbeat import Heartbeat
 
-from services.intake.properties import Properties, read_content
+from services.broker.frames.properties import Properties, read_content
 
 _HEAD, _DELIVER = Struct(">BHI"), Struct(">QB")
 _METHOD, _HEADER, _BODY = 1, 2, 3

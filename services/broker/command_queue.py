@@ -10,8 +10,8 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
-from services.intake.connected import connected
-from services.messages import COMMAND_QUEUE
+from services.broker.connection import connected
+from services.broker.names import COMMAND_QUEUE
 
 # Of the two seconds that whoever asks waits at most, so that a connection that is lost is noticed here.
 _TIMEOUT = 1.5

@@ -13,14 +13,14 @@ from aiormq.abc import AbstractChannel
 from faststream.rabbit import RabbitBroker
 
 from services import metrics
+from services.broker.connection import connected
+from services.broker.outbox import Outbox
+from services.broker.subscriber import COMMANDS, QUEUE, subscribe
+from services.commands.buffer import Buffer, Delivery
+from services.commands.settling import Settler
+from services.commands.store_thread import StoreThread
+from services.commands.watchdog import Watchdog
 from services.crash import AFTER_DECIDE, BEFORE_ACK, CrashPoints
-from services.intake.buffer import Buffer, Delivery
-from services.intake.connected import connected
-from services.intake.outbox import Outbox
-from services.intake.settling import Settler
-from services.intake.store_thread import StoreThread
-from services.intake.subscriber import COMMANDS, QUEUE, subscribe
-from services.intake.watchdog import Watchdog
 from services.settings import Settings
 from services.store.connect import Backoff
 from services.store.event_store import StoreUnavailable

@@ -23,9 +23,9 @@ from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSu
 from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
-from services.intake.frames import TAKERS, Message, Taker
-from services.intake.topology import QUEUE_ARGUMENTS
-from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE
+from services.broker.frames.reader import TAKERS, Message, Taker
+from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE
+from services.broker.topology import QUEUE_ARGUMENTS
 
 SETTLE_SECONDS = 0.3
 Received = Callable[[AbstractChannel, Message], None]

@@ -14,9 +14,9 @@ from domain import DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND
 from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
-from services.intake.memory import Memory
-from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
-from services.messages import Incoming
+from services.commands.memory import Memory
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
+from services.commands.wire import Incoming
 from services.settings import EVENT_LIMIT
 from services.store import codec
 from services.store.event_store import Append, ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent

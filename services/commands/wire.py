@@ -1,4 +1,4 @@
-"""The wire contract: bytes to a command, an answer to bytes, an event to a CloudEvent; bad bytes never get past it."""
+"""The wire contract of commands: bytes to a command, a reply to bytes; what is malformed raises `Malformed`."""
 
 from __future__ import annotations
 
@@ -16,33 +16,18 @@ from domain.activity import NewTask
 from domain.decider import SYSTEM
 from domain.errors import Rejected
 from domain.plan import Attribute, Criterion, DispatchPlan
-from domain.streams import ID, TENANT, split_stream
+from domain.streams import ID, TENANT
 from domain.workflow import FieldMapping, Step
-from services.store import codec
-from services.store.log import LogRow
 from services.strict_json import MOST_DEPTH as MOST_DEPTH
 from services.strict_json import Malformed as Malformed
 from services.strict_json import load_json as load_json
 from services.strict_json import pointer_of as pointer_of
-
-COMMAND_EXCHANGE = "foldwork.commands"
-COMMAND_QUEUE = "foldwork.commands"
-DEAD_EXCHANGE = "foldwork.dead"
-DEAD_QUEUE = "foldwork.dead"
-EVENT_EXCHANGE = "foldwork.events"
-CLOUD_EVENT = "application/cloudevents+json"
 
 _Error = TypeVar("_Error", bound=Exception)
 
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
-# Names of queues that a client gets from the broker, or from aio-pika (`amq_`), and those that are named for it.
-DIRECT_REPLIES = "amq.rabbitmq.reply-to."
-REPLY_QUEUES = (DIRECT_REPLIES, "amq.gen-", "amq_", "reply.")
-# A direct-reply name ends in a token of the broker, whose parts are base64.
-_DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
-_MAX_QUEUE = 255
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -120,18 +105,6 @@ def encode_reply(reply: Reply) -> bytes:
 def decode_reply(body: bytes) -> Reply:
     """Return the answer that a worker sent."""
     return _decode_reply(body)
-
-
-def may_reply_to(queue: str | None) -> bool:
-    """Tell whether a queue is one that answers may go to: a reply queue by its name, never one of ours."""
-    if queue is None or not queue.startswith(REPLY_QUEUES) or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
-        return False
-    return not is_direct(queue) or _DIRECT_TOKEN.match(queue, len(DIRECT_REPLIES)) is not None
-
-
-def is_direct(queue: str) -> bool:
-    """Tell whether a queue's name is one that the broker made for direct replies."""
-    return queue.startswith(DIRECT_REPLIES)
 
 
 def parse_headers(properties: Any) -> dict[str, Any]:
@@ -255,62 +228,3 @@ def routing_key(name: str, data: Mapping[str, Any], activity_id: str | None = No
     own = data.get("id")
     key = activity_id if activity_id is not None else own
     return key if isinstance(key, str) and key else "new"
-
-
-class _CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    specversion: str
-    id: str
-    source: str
-    type: str
-    subject: str
-    time: Any
-    datacontenttype: str
-    tenant: str
-    position: int
-    streamversion: int
-    recordedat: Any
-    commandid: str
-    correlationid: str
-    causationid: str
-    actor: str
-    data: msgspec.Raw
-    traceparent: str | None = None
-
-
-def cloud_event(row: LogRow) -> bytes:
-    """Return a stored event as structured CloudEvents JSON, the same bytes for every reader, in today's shape."""
-    return published(row)[0]
-
-
-def published(row: LogRow) -> tuple[bytes, str]:
-    """Return a stored event as it is published, and its id."""
-    tenant, category, entity_id = split_stream(row.stream)
-    stored = codec.raw(row.state, row.name)
-    meta = stored.meta
-    shown = _encode(
-        _CloudEvent(
-            specversion="1.0",
-            id=meta.id,
-            source=f"/foldwork/{tenant}",
-            type=row.name,
-            subject=f"{category}/{entity_id}",
-            time=meta.at,
-            datacontenttype="application/json",
-            tenant=tenant,
-            position=row.position,
-            streamversion=row.version,
-            recordedat=row.recorded_at,
-            commandid=meta.command,
-            correlationid=meta.correlation,
-            causationid=meta.causation,
-            actor=meta.actor,
-            data=stored.data,
-            traceparent=meta.traceparent,
-        )
-    )
-    return shown, meta.id
-
-
-def event_key(row: LogRow) -> str:
-    """Return the routing key of a published event, `<tenant>.<aggregate>.<event>`."""
-    return f"{row.stream.partition('/')[0]}.{row.name}"

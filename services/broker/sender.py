@@ -14,11 +14,11 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection, DeliveryMode
 from aio_pika.exceptions import AMQPError, DeliveryError
 
-from services import messages
+from services.broker import names, topology
+from services.broker.connection import connected
+from services.commands import wire
+from services.commands.wire import Reply
 from services.errors import OperatorError
-from services.intake import topology
-from services.intake.connected import connected
-from services.messages import Reply
 from services.settings import broker_user
 
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
@@ -61,7 +61,7 @@ class Outgoing:
         }
 
     def properties(self) -> Any:
-        """Return the AMQP properties in the form in which a worker's `messages.parse` reads them."""
+        """Return the AMQP properties in the form in which a worker's `wire.parse` reads them."""
         return SimpleNamespace(
             message_id=self.command_id,
             message_type=self.name,
@@ -96,7 +96,7 @@ class CommandSender:
         await queue.consume(self._answered, no_ack=True)
         # On this channel, so that what is deleted is declared again when the broker closes the channel for that.
         await topology.declare(self._channel)
-        self._exchange = await self._channel.get_exchange(messages.COMMAND_EXCHANGE, ensure=False)
+        self._exchange = await self._channel.get_exchange(names.COMMAND_EXCHANGE, ensure=False)
 
     async def close(self) -> None:
         """Close the connection; whoever still waits gets no answer."""
@@ -160,6 +160,6 @@ class CommandSender:
         if future is None or future.done():
             return
         try:
-            future.set_result(messages.decode_reply(message.body))
+            future.set_result(wire.decode_reply(message.body))
         except Exception as error:
             self._log.warning("an answer that cannot be read", error=str(error))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import structlog
 from aiormq.abc import AbstractChannel
 
-from services import messages
-from services.intake.frames import Message
-from services.messages import Incoming, Malformed, Reply, without_trace
+from services.broker.frames.reader import Message
+from services.commands import wire
+from services.commands.wire import Incoming, Malformed, Reply, without_trace
 from services.settings import Settings
 
 
@@ -112,7 +112,7 @@ class Buffer:
     def _parse(self, message: Message) -> Incoming | Malformed:
         """Return what a message says. Whatever goes wrong with that, it is the message that is put aside."""
         try:
-            return messages.parse(
+            return wire.parse(
                 message.properties,
                 message.body,
                 self._settings.command_limit,

@@ -14,12 +14,12 @@ from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
-from services import messages
-from services.intake import topology
-from services.intake.dead_letters import Dead, DeadLetters
-from services.intake.direct_replies import DirectReplies
-from services.intake.properties import Properties
-from services.messages import Reply
+from services.broker import names, topology
+from services.broker.dead_letters import Dead, DeadLetters
+from services.broker.direct_replies import DirectReplies
+from services.broker.frames.properties import Properties
+from services.commands import wire
+from services.commands.wire import Reply
 
 # How long one batch waits for the channel that answers go out on, and how long sending one of them may take.
 _CHANNEL_SECONDS, _ANSWER_SECONDS = 1.0, 1.0
@@ -91,7 +91,7 @@ class Outbox:
             queue = properties.reply_to
             if not self._may_go(queue):
                 continue
-            if not messages.is_direct(queue) or self._direct.known(queue):
+            if not names.is_direct(queue) or self._direct.known(queue):
                 wanted.append((properties, reply))
             elif not self._direct.refused(queue):
                 self._put(queue, properties, reply)
@@ -126,13 +126,13 @@ class Outbox:
     def _may_go(self, queue: str | None) -> TypeGuard[str]:
         if queue is None:
             return False
-        if messages.may_reply_to(queue):
+        if names.may_reply_to(queue):
             return True
         if queue not in self._told:
             if len(self._told) >= _MAX_TOLD:
                 self._told.clear()
             self._told.add(queue)
-            allowed = list(messages.REPLY_QUEUES)
+            allowed = list(names.REPLY_QUEUES)
             self._log.warning("no answer goes to this queue", reply_to=queue[:255], prefixes_allowed=allowed)
         return False
 
@@ -164,4 +164,4 @@ def _written(properties: Properties, reply: Reply) -> tuple[bytes, Basic.Propert
         message_id=str(uuid_utils.uuid7()),
         message_type="reply",
     )
-    return messages.encode_reply(reply), given
+    return wire.encode_reply(reply), given

@@ -12,12 +12,12 @@ import structlog
 from domain import DECIDER_OF_COMMAND
 from domain.streams import stream_of
 from services import metrics
+from services.broker.outbox import Outbox
+from services.commands.buffer import Delivery
+from services.commands.outcome import Outcome
+from services.commands.store_thread import StoreThread
+from services.commands.wire import Incoming, Malformed, Problem, Reply
 from services.crash import AFTER_COMMIT
-from services.intake.buffer import Delivery
-from services.intake.outbox import Outbox
-from services.intake.outcome import Outcome
-from services.intake.store_thread import StoreThread
-from services.messages import Incoming, Malformed, Problem, Reply
 from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
 
 # What could not be dead-lettered comes again, after a pause in which the broker may recover.

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import aio_pika
 from aio_pika.exceptions import AMQPError
 
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.topology import declare
 from services.errors import OperatorError
-from services.intake.topology import declare
-from services.messages import EVENT_EXCHANGE
 
 # In bytes: AMQP gives the length of a routing key one byte.
 MAX_PATTERN = 255

@@ -15,10 +15,11 @@ from aio_pika.abc import AbstractRobustConnection, DeliveryMode
 from aiormq.exceptions import DeliveryError
 from pamqp import encode
 
-from services.intake import topology
-from services.intake.connected import connected
-from services.intake.frames import Message
-from services.messages import DEAD_EXCHANGE, Malformed
+from services.broker import topology
+from services.broker.connection import connected
+from services.broker.frames.reader import Message
+from services.broker.names import DEAD_EXCHANGE
+from services.commands.wire import Malformed
 
 # Headers travel in one frame of 128 KiB, or less where the broker is set so; half of it is left for what is added.
 KEPT_HEADERS = 64 * 1024

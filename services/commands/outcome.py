@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from domain.decider import Claim
 from domain.errors import Rejected
-from services.messages import EventSummary, Incoming, Problem, Reply
+from services.commands.wire import EventSummary, Incoming, Problem, Reply
 from services.store.event_store import ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
 
 IDEMPOTENCY = "idempotency"

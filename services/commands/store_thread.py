@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import structlog
 import uuid_utils
 
-from services.intake.outcome import Outcome
-from services.intake.worker import Worker
-from services.messages import Incoming
+from services.commands.outcome import Outcome
+from services.commands.wire import Incoming
+from services.commands.worker import Worker
 from services.settings import Settings
 from services.store.event_store import EventStore, StatementFailed, StoreUnavailable
 
