@@ -8,28 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Any
 
-from domain import DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND
+from domain import DECIDER_OF_COMMAND
 from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
 from domain.errors import Rejected
-from domain.streams import split_stream, stream_of
+from domain.streams import stream_of
 from services.commands.memory import Memory
-from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
+from services.commands.repeats import Repeats
+from services.commands.view import View
 from services.commands.wire import Incoming
 from services.settings import EVENT_LIMIT
 from services.store import codec
-from services.store.event_store import Append, ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
+from services.store.event_store import Append, EventStore, Moved, NewEvent
 
 # Whoever has lost so often decides under the append lock, which nobody can get ahead of; else fifty writers on one
 # stream starve each other.
 PATIENT_ROUNDS = 3
 # So this many in a row means that something is broken.
-MOST_ROUNDS = 20
+MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
 MAX_BATCH_BYTES = 8 << 20
-_NOTHING: tuple[int, Any] = (0, None)
 
 
 class Worker:
@@ -86,28 +86,19 @@ class _Batch:
         self._commands = batch
         self._attempted = attempted
         self._now = worker._clock()
-        self._committed: dict[str, tuple[int, Any]] = {}
-        self._held: dict[ClaimKey, str | None] = {}
-        # Streams that this version cannot read: commands on them are refused, and decided when they come again.
-        self._newer: dict[str, codec.NewerStream] = {}
-        self._ledger: dict[CommandKey, LedgerRow] = {}
-        # The view of the batch so far: committed, then changed by the commands before.
-        self._states: dict[str, Any] = {}
-        self._versions: dict[str, int] = {}
-        self._claims: dict[str, dict[Claim, str | None]] = {}
-        self._first: dict[CommandKey, Outcome] = {}
-        self._keys: dict[ClaimKey, Outcome] = {}
+        self._view = View(self._store, worker._streams, worker._holders)
+        self._repeats = Repeats()
 
     def run(self) -> list[Outcome]:
-        self._load(
+        self._view.load(
             (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
             ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
-        self._ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
+        self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
         moved: Moved | None = None
         with ExitStack() as alone:
-            for rounds in range(MOST_ROUNDS):
+            for rounds in range(MAX_ROUNDS):
                 decided = self._decide_all(outcomes, moved)
                 self._worker._on_decided()
                 try:
@@ -116,64 +107,20 @@ class _Batch:
                     outcomes, moved = decided, lost
                     if rounds == PATIENT_ROUNDS:
                         alone.enter_context(self._store.alone())
-                    self._reload(lost)
+                    self._view.reload(lost)
+                    self._repeats.ledger |= self._store.ledger(lost.commands)
                     continue
                 alone.close()
-                self._remember(decided)
+                self._view.remember(decided)
                 answer(decided, head, self._store)
                 return decided
-        raise RuntimeError(f"a batch lost {MOST_ROUNDS} times in a row to other writers")
-
-    # Loading.
-
-    def _load(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> None:
-        missing = []
-        for stream in streams:
-            if stream not in self._committed and stream not in self._newer:
-                found = self._worker._streams.get(stream)
-                if found is None:
-                    missing.append(stream)
-                else:
-                    self._learn(stream, found)
-        if missing:
-            for stream, found in self._store.load(missing).items():
-                if isinstance(found[1], codec.NewerStream):
-                    self._newer[stream] = found[1]
-                else:
-                    self._learn(stream, found)
-        unknown = []
-        for tenant, claim in claims:
-            key = (tenant, *claim)
-            if key not in self._held:
-                held = self._worker._holders.get(key)
-                if held is None:
-                    unknown.append((tenant, claim))
-                else:
-                    self._hold(key, held[0])
-        if unknown:
-            for key, holder in self._store.holders(unknown).items():
-                self._hold(key, holder)
-
-    def _remembered(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> bool:
-        """Tell whether all of these are in the worker's memory, so that no query is needed."""
-        return all(self._worker._streams.get(stream) is not None for stream in streams) and all(
-            self._worker._holders.get((tenant, *claim)) is not None for tenant, claim in claims
-        )
-
-    def _learn(self, stream: str, found: tuple[int, Any]) -> None:
-        self._committed[stream] = found
-        self._versions[stream], self._states[stream] = found
-
-    def _hold(self, key: ClaimKey, holder: str | None) -> None:
-        self._held[key] = holder
-        self._claims.setdefault(key[0], {})[Claim(key[1], key[2])] = holder
+        raise RuntimeError(f"a batch lost {MAX_ROUNDS} times in a row to other writers")
 
     # Deciding.
 
     def _decide_all(self, before: Sequence[Outcome | None], moved: Moved | None) -> list[Outcome]:
         """Decide each command in order; after `Moved`, only those that touch what moved or what is decided anew."""
-        self._first.clear()
-        self._keys.clear()
+        self._repeats.clear()
         touched = Touched(moved)
         probed = False
         outcomes: list[Outcome] = []
@@ -189,18 +136,19 @@ class _Batch:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
                     streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
-                    newer = [stream for stream in streams if stream in self._newer]
+                    newer = [stream for stream in streams if stream in self._view.newer]
                     if newer:
                         outcome = self._newer_version(command, newer[0])
                         break
-                    if not probed and not self._remembered(streams, claims):
+                    if not probed and not self._view.remembered(streams, claims):
                         probed = True
                         more = self._probe(index + 1, before)
                         streams, claims = streams + more[0], claims + more[1]
-                    self._load(streams, claims)
+                    self._view.load(streams, claims)
             if anew and moved is not None:
                 touched.add(outcome)
-            self._apply(outcome)
+            self._view.apply(outcome)
+            self._repeats.add(outcome)
             outcomes.append(outcome)
             size += sum(len(event.state) for event in outcome.events)
             if size >= MAX_BATCH_BYTES:
@@ -231,12 +179,12 @@ class _Batch:
             self._now,
             self._worker._new_id,
             self._worker._new_number,
-            self._states,
-            self._claims.setdefault(command.tenant, {}),
+            self._view.states,
+            self._view.claims.setdefault(command.tenant, {}),
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
-        repeated = self._repeated(command)
+        repeated = self._repeats.find(command, self._view.held)
         if repeated is not None:
             return repeated
         if command.refusal is not None:
@@ -262,42 +210,10 @@ class _Batch:
 
     def _newer_version(self, command: Incoming, stream: str) -> Outcome:
         """Refuse a command without a record, so that it is decided when it comes again after the upgrade."""
-        found = self._newer[stream]
+        found = self._view.newer[stream]
         where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
         refusal = Rejected("newer-version", f"{where}, which this version of the service cannot read")
         return Outcome(command, refusal=refusal, recorded=False)
-
-    def _repeated(self, command: Incoming) -> Outcome | None:
-        key = (command.tenant, command.command_id)
-        row, first = self._ledger.get(key), self._first.get(key)
-        known = row.fingerprint if row else first.incoming.fingerprint if first else None
-        if known is not None:
-            if known == command.fingerprint:
-                if first is not None:
-                    # The first may itself repeat another one's key: its answer is that one's.
-                    row, first = row or first.row, first.first or first
-                return Outcome(command, row=row, first=first, recorded=False)
-            refusal = Rejected("command-id-conflict", "another command came under this id")
-            return Outcome(command, refusal=refusal, recorded=False)
-        if command.idempotency_key is None:
-            return None
-        return self._repeated_key(command, (command.tenant, IDEMPOTENCY, command.idempotency_key))
-
-    def _repeated_key(self, command: Incoming, key: ClaimKey) -> Outcome | None:
-        first, row = self._keys.get(key), None
-        if first is not None:
-            known = first.incoming.fingerprint
-        else:
-            holder = self._held[key]
-            if holder is None:
-                return None
-            row = row_of_key(command.tenant, holder)
-            known = row.fingerprint
-        read = (Claim(key[1], key[2]),)
-        if known == command.fingerprint:
-            return Outcome(command, row=row, first=first, claims_read=read)
-        refusal = Rejected("idempotency-conflict", "another command took this idempotency key")
-        return Outcome(command, refusal=refusal, claims_read=read)
 
     def _demand_version(self, command: Incoming, context: Context) -> None:
         if command.expected_version is None:
@@ -308,7 +224,7 @@ class _Batch:
         actual = 0
         if own is not None:
             context.state(*own)
-            actual = self._versions[stream_of(command.tenant, *own)]
+            actual = self._view.versions[stream_of(command.tenant, *own)]
         if actual != command.expected_version:
             raise Rejected("version-conflict", f"the stream is at version {actual}, not {command.expected_version}")
 
@@ -316,7 +232,7 @@ class _Batch:
         events = []
         versions: dict[str, int] = {}
         for stream, event in decision.events:
-            version = versions[stream] = versions.get(stream, self._versions.get(stream, 0)) + 1
+            version = versions[stream] = versions.get(stream, self._view.versions.get(stream, 0)) + 1
             metadata = codec.Metadata(
                 self._worker._new_id(),
                 command.command_id,
@@ -333,35 +249,13 @@ class _Batch:
             events.append(made)
         return events
 
-    def _apply(self, outcome: Outcome) -> None:
-        """Let the commands that follow see what this one does."""
-        command = outcome.incoming
-        for event in outcome.events:
-            stream = event.stream
-            decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
-            self._states[stream] = decider.evolve(self._states.get(stream), event.event)
-            self._versions[stream] = event.version
-        if outcome.claims:
-            self._claims.setdefault(command.tenant, {}).update(outcome.claims)
-        if outcome.recorded:
-            self._first[command.tenant, command.command_id] = outcome
-            if command.idempotency_key and outcome.refusal is None and outcome.row is None and outcome.first is None:
-                self._keys[command.tenant, IDEMPOTENCY, command.idempotency_key] = outcome
-
     # Recording.
 
     def _append(self, outcomes: Sequence[Outcome]) -> Append:
         append = Append()
         for outcome in outcomes:
             command, tenant = outcome.incoming, outcome.incoming.tenant
-            for stream in outcome.streams_read:
-                # One that was never loaded was made by a command before: nothing of it is committed.
-                append.streams_read[stream] = self._committed.get(stream, _NOTHING)[0]
-            for claim in outcome.claims_read:
-                key = (tenant, *claim)
-                # One that was never loaded is as a command before has left it, and what that one read is compared.
-                if key in self._held:
-                    append.claims_read[key] = self._held[key]
+            self._view.compare(outcome, append)
             for claim, holder in outcome.claims.items():
                 key = (tenant, *claim)
                 if holder is None and key not in append.claims:
@@ -373,39 +267,7 @@ class _Batch:
                 append.ledger.append(ledger_row(outcome))
             if self._attempted and outcome.failure is None:
                 append.attempts_done.append((tenant, command.command_id))
-        for key, outcome in self._keys.items():
-            append.claims_read[key] = self._held[key]
+        for key, outcome in self._repeats.keys.items():
+            append.claims_read[key] = self._view.held[key]
             append.claims[key] = key_holder(outcome)
         return append
-
-    def _reload(self, moved: Moved) -> None:
-        """Go back to what is committed, with what has moved read again."""
-        self._worker._streams.drop(moved.streams)
-        self._worker._holders.drop(moved.claims)
-        for stream in moved.streams:
-            self._committed.pop(stream, None)
-        for key in moved.claims:
-            self._held.pop(key, None)
-        self._states.clear()
-        self._versions.clear()
-        self._claims.clear()
-        for stream, found in self._committed.items():
-            self._learn(stream, found)
-        for key, holder in self._held.items():
-            self._hold(key, holder)
-        self._load(moved.streams, [(key[0], Claim(key[1], key[2])) for key in moved.claims])
-        self._ledger |= self._store.ledger(moved.commands)
-
-    def _remember(self, outcomes: Sequence[Outcome]) -> None:
-        streams, holders = self._worker._streams, self._worker._holders
-        for stream in self._committed:
-            streams.put(stream, (self._versions[stream], self._states[stream]))
-        for outcome in outcomes:
-            for event in outcome.events:
-                stream = event.stream
-                streams.put(stream, (self._versions[stream], self._states[stream]))
-        for tenant, claims in self._claims.items():
-            for claim, holder in claims.items():
-                # A key's holder names positions that only the store knows yet; it is asked when the key comes again.
-                if claim.kind != IDEMPOTENCY:
-                    holders.put((tenant, *claim), (holder,))
