@@ -13,6 +13,7 @@ import psycopg
 import structlog
 import uvicorn
 
+from services.broker.publisher import Publisher, command_sender
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
@@ -24,7 +25,7 @@ from services.outlets import rollup
 from services.outlets.deadlines import Waker
 from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Providers
-from services.outlets.relay import Publisher, command_sender, relay_handle
+from services.outlets.relay import relay_handle
 from services.settings import Settings
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase

@@ -6,11 +6,10 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
-from services.broker.connection import connected
+from services.broker.connection import connect, connected
 from services.broker.names import COMMAND_QUEUE
 
 # Of the two seconds that whoever asks waits at most, so that a connection that is lost is noticed here.
@@ -44,9 +43,7 @@ class CommandQueue:
         connection = self._connection
         if connection is None or not connected(connection):
             await self.close()
-            self._connection = connection = await aio_pika.connect(
-                self.url, timeout=_TIMEOUT, client_properties={"connection_name": "foldwork-readiness"}
-            )
+            self._connection = connection = await connect(self.url, "readiness", _TIMEOUT)
         # A question that fails closes its channel, so each has a new one.
         async with connection.channel() as channel:
             queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)

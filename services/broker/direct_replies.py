@@ -10,10 +10,11 @@ from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import Any
 
-import aio_pika
 import structlog
 from aiormq.exceptions import AMQPConnectionError, ConnectionClosed
 from pamqp.commands import Basic
+
+from services.broker.connection import connect
 
 _MAX_NAMES, _MAX_WAITING = 10_000, 1000
 _CONNECT_SECONDS, _CONFIRM_SECONDS = 5.0, 5.0
@@ -118,11 +119,7 @@ class DirectReplies:
 
     async def _connect(self) -> None:
         await self._disconnect()
-        self._connection = await aio_pika.connect(
-            self._url,
-            client_properties={"connection_name": "foldwork-commands-first-answers"},
-            timeout=_CONNECT_SECONDS,
-        )
+        self._connection = await connect(self._url, "commands-first-answers", _CONNECT_SECONDS)
         async with asyncio.timeout(_CONNECT_SECONDS):
             self._channel = await self._connection.transport.connection.channel(publisher_confirms=True)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeGuard
 
-import aio_pika
 import structlog
 import uuid_utils
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
@@ -15,6 +14,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from services.broker import names, topology
+from services.broker.connection import connect_robust
 from services.broker.dead_letters import Dead, DeadLetters
 from services.broker.direct_replies import DirectReplies
 from services.broker.frames.properties import Properties
@@ -52,12 +52,7 @@ class Outbox:
         self._answers = channel
 
     async def _connect(self, name: str) -> AbstractRobustConnection:
-        connection = await aio_pika.connect_robust(
-            self._url,
-            client_properties={"connection_name": f"foldwork-commands-{name}"},
-            timeout=10,
-            reconnect_interval=1,
-        )
+        connection = await connect_robust(self._url, f"commands-{name}")
         self._connections.append(connection)
         return connection
 

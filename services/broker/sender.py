@@ -15,7 +15,8 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from aio_pika.exceptions import AMQPError, DeliveryError
 
 from services.broker import names, topology
-from services.broker.connection import connected
+from services.broker.connection import connect_robust, connected
+from services.broker.frames.reader import Frames, Message, Taker
 from services.commands import wire
 from services.commands.wire import Reply
 from services.errors import OperatorError
@@ -88,12 +89,14 @@ class CommandSender:
 
     async def start(self) -> None:
         """Connect and listen for answers; raises when the broker cannot be reached."""
-        self._connection = await aio_pika.connect_robust(
-            self._url, client_properties={"connection_name": f"foldwork-{self._name}"}, timeout=10, reconnect_interval=1
-        )
+        frames = Frames()
+        self._connection = await connect_robust(self._url, self._name, frames)
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         queue = await self._channel.get_queue(_DIRECT_REPLY, ensure=False)
-        await queue.consume(self._answered, no_ack=True)
+        # Answers are taken from the frames; aio-pika consumes again under the same tag on every new channel.
+        tag = f"answers-{uuid.uuid4().hex}"
+        frames.takers[tag.encode()] = Taker(self._answered)
+        await queue.consume(_not_taken, no_ack=True, consumer_tag=tag)
         # On this channel, so that what is deleted is declared again when the broker closes the channel for that.
         await topology.declare(self._channel)
         self._exchange = await self._channel.get_exchange(names.COMMAND_EXCHANGE, ensure=False)
@@ -155,11 +158,15 @@ class CommandSender:
         except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
             raise Unconfirmed(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
-    async def _answered(self, message: AbstractIncomingMessage) -> None:
-        future = self._waiting.get(message.correlation_id or "")
+    def _answered(self, message: Message) -> None:
+        future = self._waiting.get(message.properties.correlation_id or "")
         if future is None or future.done():
             return
         try:
             future.set_result(wire.decode_reply(message.body))
         except Exception as error:
             self._log.warning("an answer that cannot be read", error=str(error))
+
+
+async def _not_taken(_: AbstractIncomingMessage) -> None:
+    raise RuntimeError("an answer was not taken from the frames")

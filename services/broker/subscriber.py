@@ -1,69 +1,82 @@
-"""A FastStream subscriber that hands deliveries on as they come, below the framework's pipeline a message.
+"""Consumes the commands' queue on a plain channel, below everything that would cost a task for each message.
 
-FastStream declares it (topology, AsyncAPI, lifecycle); deliveries go to one plain callback. A delivery keeps the
-channel object that it came on, since its tag means nothing, or something else, on any other.
+A delivery keeps the channel object that it came on, since its tag means nothing, or something else, on any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import aiormq
 import structlog
-from aio_pika.abc import AbstractRobustChannel
-from aiormq.abc import AbstractChannel
-from faststream._internal.broker.registrator import Registrator
-from faststream._internal.endpoint.subscriber.call_item import CallsCollection
-from faststream.middlewares import AckPolicy
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
-from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSubscriberSpecificationConfig
-from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
-from faststream.rabbit.subscriber.usecase import RabbitSubscriber
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 
-from services.broker.frames.reader import TAKERS, Message, Taker
-from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE
-from services.broker.topology import QUEUE_ARGUMENTS
+from services.broker import topology
+from services.broker.connection import Channel, connect_robust, connected
+from services.broker.frames.reader import Frames, Message, Taker
+from services.broker.names import COMMAND_QUEUE
 
 SETTLE_SECONDS = 0.3
-Received = Callable[[AbstractChannel, Message], None]
-
-# What `topology.declare` declares, in FastStream's words.
-COMMANDS = RabbitExchange(COMMAND_EXCHANGE, type=ExchangeType.TOPIC, durable=True)
-QUEUE = RabbitQueue(
-    COMMAND_QUEUE,
-    queue_type=QueueType.QUORUM,
-    durable=True,
-    routing_key="#",
-    arguments=QUEUE_ARGUMENTS,
-)
 
 
-class RawSubscriber(RabbitSubscriber):
-    """Consumes on the channel below aio-pika's robust one, and again on every new one, which nobody does for it."""
+class CommandSubscriber:
+    """Consumes on the channel below aio-pika's robust one, and again on every new one, which nobody does for it.
 
-    received: Received
-    channel_opened: Callable[[], None]
-    declare: Callable[[], Awaitable[None]]
-    # Of a body over the limit only the beginning is kept; without room nothing more is read.
-    limit: int
-    room: asyncio.Event
+    `received` is called with each message and its channel, and `channel_opened` before the first of a new channel.
+    Of a body over `limit` only the beginning is kept. While `room` is not set nothing more is read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefetch: int,
+        limit: int,
+        room: asyncio.Event,
+        received: Callable[[Channel, Message], None],
+        channel_opened: Callable[[], None],
+        declare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._url = url
+        self._prefetch = prefetch
+        self._limit = limit
+        self._room = room
+        self._received = received
+        self._channel_opened = channel_opened
+        # On another connection, for a failed declaration closes its channel.
+        self.declare = declare
+        self._frames = Frames()
+        self._connection: AbstractRobustConnection | None = None
+        self._robust: AbstractRobustChannel | None = None
+        self._consuming: Channel | None = None
+        self._tag: str | None = None
+        self._stopping = False
+        self._again: asyncio.Task[None] | None = None
+        # One at a time: a second consumer on the same channel would go on after `stop` has cancelled the first.
+        self._consume_lock = asyncio.Lock()
+        self._log = structlog.get_logger("commands")
+
+    async def connect(self) -> None:
+        """Open the connection; raises when the broker cannot be reached."""
+        self._connection = await connect_robust(self._url, "commands", self._frames)
 
     async def start(self) -> None:
-        """Declare queue and bindings as any subscriber does, and consume."""
+        """Declare everything and consume, on the connection that `connect` has opened."""
+        if self._connection is None:
+            raise ConnectionError("the connection is not open")
         self._stopping = False  # an attempt to start that failed has stopped it
         await self.declare()
-        self._consume_lock = asyncio.Lock()
-        calls, self.calls = self.calls, CallsCollection[Any]()
-        try:
-            await super().start()  # without calls it declares and binds, but does not consume
-        finally:
-            self.calls = calls
-        channel = await self._robust_channel()
-        channel.reopen_callbacks.add(self._reopened)  # type: ignore[arg-type]
-        await self._consume(channel)
+        robust: Any = await self._connection.channel(publisher_confirms=False)
+        self._robust = robust
+        await robust.set_qos(prefetch_count=self._prefetch)
+        # On this channel, so that aio-pika declares it again on every new one before it is consumed.
+        await topology.declare(robust)
+        robust.reopen_callbacks.add(self._reopened)
+        await self._consume(robust)
 
     async def stop(self) -> None:
         """Take no more deliveries; those at hand can still be acknowledged."""
@@ -73,23 +86,27 @@ class RawSubscriber(RabbitSubscriber):
             await channel.basic_cancel(self._tag, timeout=5)
         self._tag = None
 
+    async def close(self) -> None:
+        """Stop, and close the connection."""
+        with suppress(Exception):
+            await self.stop()
+        if self._again is not None:
+            self._again.cancel()
+            await asyncio.gather(self._again, return_exceptions=True)
+        connection, self._connection, self._robust = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):
+                await connection.close()
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the connection can be used now."""
+        return connected(self._connection)
+
     @property
     def consuming(self) -> bool:
         """Tell whether the broker knows this consumer now."""
         return self._consuming is not None and not self._consuming.is_closed and self._tag is not None
-
-    _consuming: AbstractChannel | None = None
-    _tag: str | None = None
-    _taker: bytes | None = None
-    _stopping = False
-    _again: asyncio.Task[None] | None = None
-    _consume_lock: asyncio.Lock
-
-    async def _robust_channel(self) -> AbstractRobustChannel:
-        declarer: Any = self._outer_config.declarer
-        manager = declarer._RabbitDeclarerImpl__channel_manager
-        channel: AbstractRobustChannel = await manager.get_channel(self.channel)
-        return channel
 
     async def _reopened(self, channel: AbstractRobustChannel, *_: Any) -> None:
         if self._stopping:
@@ -97,105 +114,66 @@ class RawSubscriber(RabbitSubscriber):
         try:
             await self._consume(channel)
         except Exception as error:
-            structlog.get_logger("intake").warning("cannot consume on the new channel", error=str(error))
+            self._log.warning("cannot consume on the new channel", error=str(error))
             self._tag = None
             self._go_on()
 
     async def _consume(self, robust: AbstractRobustChannel) -> None:
-        # One at a time: a second consumer on the same channel would go on after `stop` has cancelled the first.
         async with self._consume_lock:
             await self._consume_alone(await robust.get_underlay_channel())
 
-    async def _consume_alone(self, channel: AbstractChannel) -> None:
+    async def _consume_alone(self, channel: Channel) -> None:
         if channel is self._consuming and self._tag is not None:
             return
         if channel is not self._consuming:
             # On the same channel what is at hand stays: its tags hold, and the next acknowledgement covers them.
-            self.channel_opened()
-        received = self.received
+            self._channel_opened()
+        received = self._received
 
         def take(message: Message) -> None:
             received(channel, message)
 
         def undelivered(_: Any) -> None:
-            raise RuntimeError("a delivery went past its taker")
+            raise RuntimeError("a delivery was not taken from the frames")
 
         if isinstance(channel, aiormq.Channel):
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
         tag = f"foldwork-{uuid.uuid4().hex}"
-        if self._taker is not None:
-            TAKERS.pop(self._taker, None)
-        self._taker = tag.encode()
-        TAKERS[self._taker] = Taker(take, self.limit, self.room)
-        await channel.basic_consume(self.queue.name, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
+        self._frames.takers = {tag.encode(): Taker(take, self._limit, self._room)}
+        await channel.basic_consume(COMMAND_QUEUE, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
         self._consuming, self._tag = channel, tag
 
     def _cancelled(self, _: Any) -> None:
         """The broker took the consumer away, as when its queue is deleted: declare all again, and go on."""
         self._tag = None
-        structlog.get_logger("intake").warning("the broker cancelled the consumer")
+        self._log.warning("the broker cancelled the consumer")
         if not self._stopping:
             self._go_on()
 
     def _go_on(self) -> None:
         if self._again is None or self._again.done():
             self._again = asyncio.get_running_loop().create_task(self._start_again(), name="consume-again")
-            self._again.add_done_callback(_told)
 
     async def _start_again(self) -> None:
-        log = structlog.get_logger("intake")
-        while not self._stopping and self._tag is None:
+        while not self._stopping and self._tag is None and self._robust is not None:
             try:
-                robust = await self._robust_channel()
                 await self.declare()
                 # RabbitMQ lets a queue be declared while it still deletes it; consuming from that one would close this
                 # channel, and what is at hand on it, which does not come again, would be dropped.
                 await asyncio.sleep(SETTLE_SECONDS)
                 await self.declare()
-                await self._consume(robust)
-                log.info("consuming again")
+                await self._consume(self._robust)
+                self._log.info("consuming again")
             except Exception as error:
-                log.debug("cannot consume yet", error=str(error))
+                self._log.debug("cannot consume yet", error=str(error))
                 await asyncio.sleep(0.5)
 
 
-def _told(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        structlog.get_logger("intake").error("consuming again failed", exc_info=task.exception())
-
-
-def subscribe(
-    broker: RabbitBroker,
-    queue: RabbitQueue,
-    exchange: RabbitExchange,
-    prefetch: int,
-    limit: int,
-    handler: Callable[..., Any],
-    room: asyncio.Event,
-) -> RawSubscriber:
-    """Register a raw subscriber; `handler` is never called, its signature and docstring are the AsyncAPI's."""
-    config: Any = broker.config
-    calls = CallsCollection[Any]()
-    subscriber = RawSubscriber(
-        config=RabbitSubscriberConfig(
-            no_reply=True,
-            channel=Channel(prefetch_count=prefetch, publisher_confirms=False),
-            queue=queue,
-            exchange=exchange,
-            _ack_policy=AckPolicy.MANUAL,
-            _outer_config=config,
-        ),
-        specification=RabbitSubscriberSpecification(
-            _outer_config=config,
-            specification_config=RabbitSubscriberSpecificationConfig(
-                title_="commands", description_=handler.__doc__, include_in_schema=True, queue=queue, exchange=exchange
-            ),
-            calls=calls,
-        ),
-        calls=calls,
-    )
-    subscriber.limit = limit
-    subscriber.room = room
-    Registrator.subscriber(broker, subscriber)
-    subscriber.add_call(parser_=None, decoder_=None, codec_=None, dependencies_=())(handler)
-    return subscriber
+async def settle(channel: Channel, done: Collection[int], again: Collection[int]) -> None:
+    """Acknowledge deliveries, and give those back to the queue that come `again`; a lost channel does both itself."""
+    with suppress(Exception):
+        for tag in again:
+            # reject, not nack: RabbitMQ 4.3 does not count a nack towards the delivery limit.
+            await channel.basic_reject(tag, requeue=True, wait=False)
+        if done:
+            await channel.basic_ack(max(done), multiple=True, wait=False)

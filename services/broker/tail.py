@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aio_pika
 from aio_pika.exceptions import AMQPError
 
+from services.broker.connection import connect
 from services.broker.names import EVENT_EXCHANGE
 from services.broker.topology import declare
 from services.errors import OperatorError
@@ -26,7 +26,7 @@ async def subscription(amqp_url: str, pattern: str = "#") -> AsyncIterator[Async
 
     The events end with `SubscriptionLost`: what comes while nobody is connected is not kept for later.
     """
-    connection = await aio_pika.connect(amqp_url, client_properties={"connection_name": "foldwork-tail"}, timeout=10)
+    connection = await connect(amqp_url, "tail")
     try:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=100)

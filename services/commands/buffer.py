@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from aiormq.abc import AbstractChannel
 
+from services.broker.connection import Channel
 from services.broker.frames.reader import Message
 from services.commands import wire
 from services.commands.wire import Incoming, Malformed, Reply, without_trace
@@ -23,7 +23,7 @@ class Delivery:
     run again.
     """
 
-    channel: AbstractChannel
+    channel: Channel
     message: Message
     command: Incoming | Malformed
     buried: bool = False
@@ -61,7 +61,7 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, channel: AbstractChannel, message: Message) -> None:
+    def add(self, channel: Channel, message: Message) -> None:
         """Take a message; called while frames are read, so nothing here may raise."""
         full = self.held + message.held > self._settings.prefetch_bytes
         if full and not self._closing:

@@ -6,16 +6,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import structlog
-from aiormq.abc import AbstractChannel
-from faststream.rabbit import RabbitBroker
 
 from services import metrics
-from services.broker.connection import connected
+from services.broker.connection import Channel
 from services.broker.outbox import Outbox
-from services.broker.subscriber import COMMANDS, QUEUE, subscribe
+from services.broker.subscriber import CommandSubscriber, settle
 from services.commands.buffer import Buffer, Delivery
 from services.commands.settling import Settler
 from services.commands.store_thread import StoreThread
@@ -42,32 +39,22 @@ class CommandConsumer:
         self._settings = settings
         self._log = structlog.get_logger("commands")
         self._crash = CrashPoints(settings)
-        self._broker = RabbitBroker(
-            settings.amqp_url.get_secret_value(),
-            client_properties={"connection_name": "foldwork-commands"},  # type: ignore[arg-type]
-            logger=None,
-            graceful_timeout=None,
-            reconnect_interval=1.0,
-        )
         self._buffer = Buffer(settings)
-        self._subscriber = subscribe(
-            self._broker,
-            QUEUE,
-            COMMANDS,
-            settings.prefetch,
-            settings.command_limit,
-            handle_command,
-            self._buffer.room,
+        self._outbox = Outbox(settings.amqp_url.get_secret_value())
+        self._subscriber = CommandSubscriber(
+            settings.amqp_url.get_secret_value(),
+            prefetch=settings.prefetch,
+            limit=settings.command_limit,
+            room=self._buffer.room,
+            received=self._buffer.add,
+            # Tags of an older channel mean other messages on this one, and the broker hands those commands out again.
+            channel_opened=self._buffer.clear,
+            declare=self._outbox.declare,
         )
-        self._subscriber.received = self._buffer.add
-        # Tags of an older channel mean other messages on this one, and the broker hands those commands out again.
-        self._subscriber.channel_opened = self._buffer.clear
-        self._connection: Any = None
-        self._away = True
+        # Until the subscriber has started: the broker cannot be reached.
+        self._away, self._started = True, False
         self._store = StoreThread(settings, on_decided=lambda: self._crash.reach(AFTER_DECIDE))
         self._backoff = Backoff("database", self._log)
-        self._outbox = Outbox(settings.amqp_url.get_secret_value())
-        self._subscriber.declare = self._outbox.declare
         self._settler = Settler(
             self._store, self._outbox, settings.poison_attempts, lambda point: self._crash.reach(point)
         )
@@ -79,11 +66,6 @@ class CommandConsumer:
         self._seen = 0
 
     # Life.
-
-    @property
-    def broker(self) -> RabbitBroker:
-        """Return the FastStream broker, of which the AsyncAPI is made."""
-        return self._broker
 
     @property
     def unready(self) -> list[str]:
@@ -138,12 +120,13 @@ class CommandConsumer:
     async def _connect_broker(self) -> None:
         backoff = Backoff("broker", self._log)
         while not self._stopping:
-            there = False
+            self._away = True
             try:
-                self._connection = await self._broker.connect()
-                there = True
+                await self._subscriber.connect()
+                self._away = False
                 await self._outbox.open()
-                await self._broker.start()
+                await self._subscriber.start()
+                self._started = True
                 if self._stopping:
                     await self._subscriber.stop()
                 backoff.reached()
@@ -152,16 +135,12 @@ class CommandConsumer:
             except Exception as error:
                 backoff.lost(error)
                 self._watchdog.last_error = str(error)
-                with suppress(Exception):
-                    await self._broker.stop()
+                await self._subscriber.close()
                 await self._outbox.close()
-                self._connection = None
-                self._away = not there
                 await asyncio.sleep(backoff.next_wait())
 
     async def _close(self) -> None:
-        with suppress(Exception):
-            await self._broker.stop()
+        await self._subscriber.close()
         await self._outbox.close()
         await self._store.close()
 
@@ -173,7 +152,7 @@ class CommandConsumer:
         if self._subscriber.consuming:
             stuck = self._settler.deciding and not self._outage and seen == self._seen
             return "the database is there, but the commands at hand were not recorded" if stuck else ""
-        away = self._away if self._connection is None else not connected(self._connection)
+        away = not self._subscriber.connected if self._started else self._away
         return "" if away else "the broker is there, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
@@ -235,23 +214,10 @@ class CommandConsumer:
         metrics.BATCH_SIZE.observe(len(batch))
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
 
-    async def _acknowledge(self, channel: AbstractChannel, batch: Sequence[Delivery], settled: set[int]) -> None:
+    async def _acknowledge(self, channel: Channel, batch: Sequence[Delivery], settled: set[int]) -> None:
         if channel.is_closed:
             self._log.info(
                 "channel closed before the acknowledgement, the commands will come again", commands=len(batch)
             )
             return
-        with suppress(Exception):
-            for delivery in batch:
-                if delivery.tag not in settled:
-                    # reject, not nack: RabbitMQ 4.3 does not count a nack towards the delivery limit.
-                    await channel.basic_reject(delivery.tag, requeue=True, wait=False)
-            if settled:
-                await channel.basic_ack(max(settled), multiple=True, wait=False)
-
-
-async def handle_command(command: dict[str, Any]) -> None:
-    """Take a command.
-
-    AMQP `type` is its name, `message_id` its id, header `tenant` its tenant, the body its data, as JSON.
-    """
+        await settle(channel, settled, [delivery.tag for delivery in batch if delivery.tag not in settled])

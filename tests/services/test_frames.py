@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiormq.connection import FrameReceiver
 from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from pamqp import body, commands, encode, frame, header, heartbeat
 
 from services.broker.frames import reader
 from services.broker.frames.properties import MAX_HEADERS
-from services.broker.frames.reader import KEPT_BODY, TAKERS, BulkFrameReceiver, Message, Taker
+from services.broker.frames.reader import KEPT_BODY, FrameReader, Frames, Message, Taker
 
 NAMES = ("content_type", "correlation_id", "headers", "message_id", "message_type", "reply_to", "user_id")
 SHORT = st.none() | st.text(min_size=1, max_size=20)  # pamqp leaves empty ones out
@@ -76,18 +77,27 @@ def taker(take: Callable[[Message], None], limit: int = 1 << 30) -> Taker:
 async def received(data: bytes, size: int, limit: int = 1 << 30) -> tuple[list[Message], list[Any]]:
     """Return the messages that were handed over, and the frames that were left for aiormq."""
     taken: list[Message] = []
-    TAKERS[b"ours"] = taker(taken.append, limit)
+    others = await left(Frames({b"ours": taker(taken.append, limit)}), data, size)
+    return taken, others
+
+
+async def left(frames: Frames, data: bytes, size: int) -> list[Any]:
+    """Return the frames that aiormq reads, with their channels."""
     others = []
-    receiver = BulkFrameReceiver(Socket(data, size))
+    receiver = aiormqs(frames, data, size)
     try:
         while True:
             _, number, got = await receiver.get_frame()
             if not isinstance(got, heartbeat.Heartbeat):
                 others.append((number, got))
     except AMQPConnectionError:
-        return taken, others
-    finally:
-        del TAKERS[b"ours"]
+        return others
+
+
+def aiormqs(frames: Frames, data: bytes, size: int) -> FrameReceiver:
+    """Return aiormq's own receiver of frames, over the reader that it is given."""
+    given_reader: Any = FrameReader(Socket(data, size), frames)
+    return FrameReceiver(given_reader)
 
 
 @settings(max_examples=150, deadline=None, database=None)
@@ -116,19 +126,74 @@ async def test_other_consumers_are_aiormqs_business() -> None:
     assert [type(got) for _, got in others] == [commands.Basic.Deliver, header.ContentHeader, body.ContentBody]
 
 
-async def test_deliveries_alone_keep_the_connection_alive() -> None:
-    TAKERS[b"ours"] = taker(lambda _: None)
-    try:
-        receiver = BulkFrameReceiver(Socket(b"".join(delivery(1, 1, {}, [b"x"])), 1000))
-        assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
-    finally:
-        del TAKERS[b"ours"]
+async def test_deliveries_alone_keep_the_connection_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_ALIVE_SECONDS", -1.0)
+    receiver = aiormqs(Frames({b"ours": taker(lambda _: None)}), b"".join(delivery(1, 1, {}, [b"x"])), 1000)
+    assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
 
 
 @pytest.mark.parametrize("data", [b"AMQP\x00\x01\x00\x00", b"\x01\x00\x01\x00\x00\x00\x01xy"])
 async def test_what_is_no_frame_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidFrameError):
-        await BulkFrameReceiver(Socket(data, 100)).get_frame()
+        await aiormqs(Frames(), data, 100).get_frame()
+
+
+class Confirms:
+    """Notes what a channel's confirms say."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        self.said.append((tag, multiple, accepted))
+
+    def returned(self, exchange: str) -> None:
+        self.said.append(exchange)
+
+    def closed(self, code: int, text: str) -> None:
+        self.said.append((code, text))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_confirms_of_a_registered_channel_are_taken(size: int) -> None:
+    confirms, closing = Confirms(), commands.Channel.Close(406, "no", 60, 40)
+    frames = [
+        commands.Basic.Ack(1, False),
+        commands.Basic.Return(312, "NO_ROUTE", "an.exchange", "a.key"),
+        header.ContentHeader(0, 4, commands.Basic.Properties(message_id="m")),
+        body.ContentBody(b"body"),
+        commands.Basic.Ack(7, True),
+        commands.Basic.Nack(8, False, False),
+        commands.Basic.Return(312, "NO_ROUTE", "empty", "a.key"),
+        header.ContentHeader(0, 0, commands.Basic.Properties()),
+        closing,
+    ]
+    for number, taken in ((3, True), (4, False)):
+        confirms.said.clear()
+        data = b"".join(frame.marshal(each, number) for each in frames)
+        others = await left(Frames(confirms={3: confirms}), data, size)
+        if taken:
+            assert confirms.said == [
+                (1, False, True),
+                "an.exchange",
+                (7, True, True),
+                (8, False, False),
+                "empty",
+                (406, "no"),
+            ]
+            # aiormq has to answer the close, so it sees it too.
+            assert [type(got) for _, got in others] == [commands.Channel.Close]
+        else:
+            assert confirms.said == []
+            assert [type(got) for _, got in others] == [type(each) for each in frames]
+
+
+async def test_the_close_of_the_connection_is_told_to_every_channel() -> None:
+    confirms = Confirms()
+    data = frame.marshal(commands.Connection.Close(501, "frame error", 0, 0), 0)
+    others = await left(Frames(confirms={3: confirms}), data, 1000)
+    assert confirms.said == [(501, "frame error")]
+    assert [type(got) for _, got in others] == [commands.Connection.Close]
 
 
 async def test_headers_that_cannot_be_read_do_not_end_the_connection() -> None:
@@ -206,20 +271,19 @@ async def test_nothing_is_read_without_room(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(reader, "_ALIVE_SECONDS", 0.01)
     taken: list[Message] = []
     ours = taker(taken.append)
-    TAKERS[b"ours"] = ours
-    try:
-        one = b"".join(delivery(1, 1, {}, [b"x"]))
-        receiver = BulkFrameReceiver(Socket(one * 3, len(one)))
-        ours.room.clear()
-        for _ in range(5):
-            assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
-        assert len(taken) == 1
-        ours.room.set()
-        for _ in range(2):
-            await receiver.get_frame()
-        assert len(taken) == 3
-    finally:
-        del TAKERS[b"ours"]
+    assert ours.room is not None
+    one = b"".join(delivery(1, 1, {}, [b"x"]))
+    ack = frame.marshal(commands.Basic.Ack(1, False), 2)
+    receiver = aiormqs(Frames({b"ours": ours}), (one + ack) * 3, len(one + ack))
+    ours.room.clear()
+    await receiver.get_frame()
+    for _ in range(5):
+        assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
+    assert len(taken) == 1
+    ours.room.set()
+    for _ in range(2):
+        await receiver.get_frame()
+    assert len(taken) == 3
 
 
 @pytest.mark.parametrize("tenant_first", [True, False])

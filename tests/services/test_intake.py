@@ -143,7 +143,7 @@ async def test_a_broker_that_was_late_at_the_start_may_go_and_come_back(migrated
         proxy.down()
         consumer = CommandConsumer(settings(migrated_url, through))
         task = asyncio.create_task(consumer.run())
-        await eventually_async(lambda: consumer._subscriber._stopping or None)  # an attempt has failed
+        await eventually_async(lambda: consumer._watchdog.last_error or None)  # an attempt has failed
         proxy.up()
         async with Client(amqp_url) as client:
             await eventually_async(lambda: consumer.unready == [] or None)

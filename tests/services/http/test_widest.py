@@ -17,9 +17,10 @@ from domain.streams import ENTRY_KINDS
 from services import cloud_events
 from services.broker import topology
 from services.broker.names import EVENT_EXCHANGE
+from services.broker.publisher import Publisher
 from services.broker.sender import Outgoing
 from services.outlets import projections as outlet
-from services.outlets.relay import Publisher, relay_handle
+from services.outlets.relay import relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
 from tests.services.http.house import House, opened
