@@ -226,8 +226,8 @@ class Proxy:
         forgetting: list[bool],
         outward: bool,
     ) -> None:
-        with suppress(OSError):
-            while data := await source.read(1 << 16):
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while data := await self._read(source, outward):
                 if outward and self.forget_after is not None and self.forget_after in data:
                     self.forget_after, forgetting[0] = None, True
                 elif not outward and forgetting[0]:
@@ -235,6 +235,10 @@ class Proxy:
                 sink.write(data)
                 await sink.drain()
         self._abort(*pair)
+
+    async def _read(self, source: asyncio.StreamReader, outward: bool) -> bytes:
+        """Return what is passed on next; `outward` is to the server."""
+        return await source.read(1 << 16)
 
     def _abort(self, *writers: asyncio.StreamWriter) -> None:
         for writer in writers:

@@ -38,29 +38,16 @@ IDS = [None, "", "c 1", "c\x7f", "é" * 60, "x" * 129, "x" * 255, "😀" * 63]
 class Mangler(Proxy):
     """A proxy that changes the properties of marked messages as no client would write them, and nothing else."""
 
-    async def _pump(
-        self,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        pair: tuple[asyncio.StreamWriter, ...],
-        forgetting: list[bool],
-        outward: bool,
-    ) -> None:
+    async def _read(self, source: asyncio.StreamReader, outward: bool) -> bytes:
         if outward:
-            await super()._pump(source, sink, pair, forgetting, outward)
-            return
-        try:
-            while True:
-                head = await source.readexactly(7)
-                kind, _, size = struct.unpack(">BHI", head)
-                rest = await source.readexactly(size + 1)
-                at = rest.find(MARK) if kind == 2 else -1
-                if at >= 0:
-                    rest = mangled(rest[:-1], int(rest[at + len(MARK) : at + len(MARK) + 9])) + rest[-1:]
-                sink.write(head + rest)
-                await sink.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            self._abort(*pair)
+            return await super()._read(source, outward)
+        head = await source.readexactly(7)
+        kind, _, size = struct.unpack(">BHI", head)
+        rest = await source.readexactly(size + 1)
+        at = rest.find(MARK) if kind == 2 else -1
+        if at >= 0:
+            rest = mangled(rest[:-1], int(rest[at + len(MARK) : at + len(MARK) + 9])) + rest[-1:]
+        return head + rest
 
 
 def mangled(payload: bytes, number: int) -> bytes:
