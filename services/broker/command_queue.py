@@ -1,4 +1,4 @@
-"""A look at the commands' queue for readiness; it declares nothing."""
+"""Asks the broker how many consumers the commands' queue has, for the readiness probe; declares nothing."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from services.broker.connection import connect, connected
 from services.broker.names import COMMAND_QUEUE
 
-# Of the two seconds that whoever asks waits at most, so that a connection that is lost is noticed here.
+# Shorter than the two seconds that a probe waits, so that a lost connection is noticed here.
 _TIMEOUT = 1.5
 
 
 class BrokerAway(Exception):
-    """The broker cannot be asked; the message is just the kind of the error, whose text may hold the address."""
+    """The broker cannot be reached. The message is only the error's class: its text may hold the address."""
 
 
 @dataclass(slots=True)
 class CommandQueue:
-    """Asks over a connection of its own, which it opens when it is first asked and again when it is lost."""
+    """Uses a connection of its own, opened on first use and again after it was lost."""
 
     url: str
     _connection: AbstractConnection | None = None
@@ -35,7 +35,7 @@ class CommandQueue:
         except ChannelNotFoundEntity:
             return 0
         except (AMQPError, OSError, RuntimeError) as error:
-            # Whatever was lost, the next question is asked over a new connection.
+            # The next call opens a new connection.
             await self.close()
             raise BrokerAway(type(error).__name__) from None
 
@@ -44,13 +44,12 @@ class CommandQueue:
         if connection is None or not connected(connection):
             await self.close()
             self._connection = connection = await connect(self.url, "readiness", _TIMEOUT)
-        # A question that fails closes its channel, so each has a new one.
+        # A passive declaration that fails closes its channel, so each call opens a new one.
         async with connection.channel() as channel:
             queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)
             return queue.declaration_result.consumer_count or 0
 
     async def close(self) -> None:
-        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Connections to the broker, each under the name that the broker's management shows."""
+"""Connections to the broker, named as its management shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from services.broker.frames.reader import Frames, TakingTransport
 
-# A channel below aio-pika's robust one. A delivery tag means nothing, or another message, on any other channel.
+# A channel below aio-pika's robust one. A delivery tag is valid on this channel object only.
 Channel = AbstractChannel
 
 
@@ -25,9 +25,9 @@ class _TransportConnection(aio_pika.RobustConnection):
 
 
 async def connect_robust(url: str, name: str, frames: Frames | None = None) -> AbstractRobustConnection:
-    """Open a connection that comes back by itself; raises when the broker cannot be reached now.
+    """Open a connection that reconnects by itself; raises if the broker cannot be reached now.
 
-    `frames` says which frames are taken before aiormq reads them.
+    `frames` registers the frames that are taken before aiormq parses them.
     """
     factory: Any = aio_pika.RobustConnection
     if frames is not None:
@@ -43,11 +43,11 @@ async def connect_robust(url: str, name: str, frames: Frames | None = None) -> A
 
 
 async def connect(url: str, name: str, timeout: float = 10) -> AbstractConnection:
-    """Open a connection that ends when it is lost."""
+    """Open a connection that does not reconnect."""
     return await aio_pika.connect(url, client_properties={"connection_name": f"foldwork-{name}"}, timeout=timeout)
 
 
 def connected(connection: AbstractConnection | None) -> bool:
-    """Tell whether the connection can be used now: aio-pika's own `is_closed` turns true only when we close it."""
+    """Tell whether the connection can be used now; aio-pika's `is_closed` is true only after `close()` was called."""
     transport = connection.transport if connection is not None else None
     return transport is not None and not transport.connection.is_closed and transport.connection.is_opened

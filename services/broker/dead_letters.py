@@ -1,4 +1,4 @@
-"""Dead letters: a message that is no command is kept with the reason, and only then acknowledged."""
+"""Publishes messages that are no commands as dead letters, with the reason; they are acknowledged only afterwards."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from services.broker.frames.reader import Message
 from services.broker.names import DEAD_EXCHANGE
 from services.commands.wire import Malformed
 
-# Headers travel in one frame of 128 KiB, or less where the broker is set so; half of it is left for what is added.
+# Headers are sent in one frame, 128 KiB by default; half of it is left for the headers that are added.
 KEPT_HEADERS = 64 * 1024
-# What a short string of AMQP holds, and what is kept of each text that is added, in bytes.
+# The bytes of an AMQP short string, and of each text that is added.
 _SHORT, _LONG = 255, 1000
 _CONFIRM_SECONDS, _RECONNECT_SECONDS = 10.0, 5.0
-# A letter with which the connection was lost once is published alone from then on, and if it is lost so often, cut.
+# A letter during whose publishing the connection was lost is published alone from then on, and after so many
+# losses in its reduced form.
 _SUSPICIOUS = 3
 _MAX_SUSPECTS = 1000
 
@@ -34,20 +35,20 @@ Dead = tuple[Message, Malformed]
 
 
 def _cut(text: Any, size: int) -> str:
-    """Return a text that has at most so many bytes."""
+    """Truncate a text to a number of bytes."""
     return str(text).encode("utf-8", "backslashreplace")[:size].decode("utf-8", "ignore")
 
 
 def kept_headers(headers: Mapping[str, Any], room: int = KEPT_HEADERS) -> dict[str, Any]:
-    """Return the headers as far as they can be sent again: senders put bytes into them that no client can write."""
+    """Return the headers that can be encoded again; senders may put bytes into them that no client can write."""
     kept: dict[str, Any] = {}
-    # The tenant first: of headers that are too large it is what says most.
+    # The tenant first: it is the most useful one if not all fit.
     for name in sorted(headers, key=lambda name: name != "tenant"):
         try:
             value = _texts(headers[name])
             size = len(encode.field_table({name: value}))
         except Exception as error:
-            structlog.get_logger("commands").debug("a header that cannot be kept", error=repr(error)[:200])
+            structlog.get_logger("commands").debug("header cannot be kept", error=repr(error)[:200])
             continue
         if size <= room:
             kept[name] = value
@@ -80,13 +81,13 @@ def _whole_letter(message: Message, reason: Malformed, room: int) -> aio_pika.Me
         "correlation_id": properties.correlation_id,
         "content_type": properties.content_type,
     }
-    # What is not UTF-8 has grown when it was read.
+    # Bytes that are not UTF-8 became longer when they were decoded with backslashes.
     short: Any = {name: _cut(value, _SHORT) for name, value in given.items() if value is not None}
     return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, **short)
 
 
 def _bare_letter(message: Message, reason: Malformed) -> aio_pika.Message:
-    """Return what any broker takes: why, whose, and the hash and the size of what it was."""
+    """Return a letter that any broker accepts: the reason, the tenant, and the hash and size of the message."""
     headers: dict[str, Any] = {
         "tenant": _cut((message.properties.headers or {}).get("tenant"), 63),
         "x-foldwork-code": reason.code,
@@ -120,10 +121,10 @@ class DeadLetters:
                 for index, fine in zip(wave, done, strict=True):
                     buried[index] = fine
             if not all(buried):
-                # One that the broker refuses closes the channel for all: only alone it is seen which one that is.
+                # A refused letter closes the channel for all; which one it is shows only when each is sent alone.
                 await self._one_by_one(dead, buried)
         except Exception as error:
-            self._log.warning("dead letters were not confirmed, the messages will come again", error=repr(error))
+            self._log.warning("dead letters not confirmed, the messages will be redelivered", error=repr(error))
         return buried
 
     async def _together(self, message: Message, reason: Malformed) -> bool:
@@ -133,7 +134,7 @@ class DeadLetters:
         try:
             await self._publish(_whole_letter(message, reason, self._room))
         except Exception as error:  # a confirm that is lost with its channel ends in a bare Exception
-            self._log.debug("a dead letter was not confirmed", error=repr(error))
+            self._log.debug("dead letter not confirmed", error=repr(error))
             if under is not None and not under.is_opened:
                 self._suspect(message, 1)
             return False
@@ -143,7 +144,7 @@ class DeadLetters:
         async with asyncio.timeout(_RECONNECT_SECONDS):
             while not connected(self._connection):
                 await asyncio.sleep(0.05)
-            # With the exchange and the queue there, it is the letter itself for which the broker closes the channel.
+            # Once exchange and queue exist, a channel that the broker closes was closed because of the letter.
             async with self._connection.channel() as channel:
                 await topology.declare(channel)
         for index, (message, reason) in enumerate(dead):
@@ -151,7 +152,7 @@ class DeadLetters:
                 buried[index] = await self._alone(message, reason)
 
     async def _alone(self, message: Message, reason: Malformed) -> bool:
-        """Publish one letter, cut to what any broker takes if it is refused for what it is."""
+        """Publish one letter; if the broker refuses it, publish the reduced form."""
         key = _key(message)
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):
             under = self._under
@@ -159,12 +160,12 @@ class DeadLetters:
                 letter = _whole_letter(message, reason, self._room) if whole else _bare_letter(message, reason)
                 await _publish_alone(under, letter)
             except (DeliveryError, TimeoutError) as error:
-                self._log.warning("a dead letter was not confirmed, the message will come again", error=repr(error))
+                self._log.warning("dead letter not confirmed, the message will be redelivered", error=repr(error))
                 return False
             except Exception as error:
-                self._log.warning("a dead letter was refused", whole=whole, error=repr(error))
+                self._log.warning("dead letter refused", whole=whole, error=repr(error))
                 if under is None or not under.is_opened:
-                    # Whether the letter did that shows when the message comes again.
+                    # Whether the letter caused it shows when the message is redelivered.
                     self._suspect(message, self._suspects[key] + 1)
                     return False
             else:
@@ -193,14 +194,14 @@ class DeadLetters:
 
     @property
     def _room(self) -> int:
-        """Return the bytes that a message's own headers may take."""
+        """Return the maximum bytes of a message's own headers."""
         under = self._under
         frame = under.connection_tune.frame_max if under is not None else 0
         return min(KEPT_HEADERS, frame // 2) if frame else KEPT_HEADERS
 
 
 async def _publish_alone(under: Any, letter: aio_pika.Message) -> None:
-    """Publish on a channel of its own: on one that the broker closes, what is under way ends the connection."""
+    """Publish on a channel of its own: frames in flight on a channel that the broker closes end the connection."""
     async with asyncio.timeout(_CONFIRM_SECONDS):
         channel = await under.channel(publisher_confirms=True, on_return_raises=True)
         try:
@@ -217,7 +218,7 @@ def _key(message: Message) -> bytes:
 
 
 def _waves(dead: Sequence[Dead]) -> list[list[int]]:
-    """Return the indexes in groups without a repeated message id: by it the client knows what the broker returns."""
+    """Group the indexes so that no group repeats a message id, by which aiormq matches returned messages."""
     waves: list[list[int]] = []
     seen: Counter[str | None] = Counter()
     for index, (message, _) in enumerate(dead):

@@ -1,6 +1,6 @@
-"""First answers to direct-reply names, on a connection of their own: RabbitMQ ends the one that a forged name comes on.
+"""First answers to direct-reply names, on a connection of their own: RabbitMQ closes a connection on a forged name.
 
-A direct-reply name is the broker's own token, and only the broker can tell whether it is one.
+A direct-reply name contains a token of the broker, which only the broker can verify.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Answer = tuple[str, bytes, Basic.Properties]
 
 
 class DirectReplies:
-    """Sends the first answer to each name alone, with a confirm; the names that pass are known from then on.
+    """Sends the first answer to each name alone, with a confirm; names that the broker accepted are remembered.
 
-    A name for which the broker ends the connection gets no answer any more. Nothing here is awaited by a batch.
+    A name for which the broker closes the connection gets no more answers. No batch waits for any of this.
     """
 
     def __init__(self, amqp_url: str) -> None:
@@ -39,31 +39,31 @@ class DirectReplies:
         self._log = structlog.get_logger("commands")
 
     def known(self, name: str) -> bool:
-        """Tell whether the broker has taken an answer to this name."""
+        """Tell whether the broker has accepted an answer to this name."""
         if name not in self._known:
             return False
         self._known.move_to_end(name)
         return True
 
     def refused(self, name: str) -> bool:
-        """Tell whether the broker has ended a connection for this name."""
+        """Tell whether the broker has closed a connection because of this name."""
         return name in self._refused
 
     def forget(self) -> None:
-        """Know no name any more: after a lost connection each is tried again."""
+        """Forget all accepted names, as after a lost connection."""
         self._known.clear()
 
     def put(self, answer: Answer) -> None:
-        """Send an answer soon; what is too much is not sent."""
+        """Queue an answer; it is dropped if too many wait."""
         if len(self._waiting) >= _MAX_WAITING:
-            self._log.info("an answer was not sent, too many wait", reply_to=answer[0])
+            self._log.info("answer dropped, too many are waiting", reply_to=answer[0])
             return
         self._waiting.append(answer)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._send_all(), name="direct-replies")
 
     async def close(self) -> None:
-        """Send no more."""
+        """Stop sending and disconnect."""
         self._waiting.clear()
         if self._work is not None:
             self._work.cancel()
@@ -82,8 +82,8 @@ class DirectReplies:
                 if self._channel is None or self._channel.is_closed:
                     await self._connect()
             except Exception as error:
-                # Whoever waits for these asks again; without a broker they would only pile up.
-                self._log.info("answers were not sent", answers=len(self._waiting) + 1, error=repr(error))
+                # Their senders will ask again; without a broker answers would only accumulate.
+                self._log.info("answers not sent", answers=len(self._waiting) + 1, error=repr(error))
                 self._waiting.clear()
                 return
             sent = await self._send(*answer)
@@ -92,11 +92,11 @@ class DirectReplies:
                 continue
             if self._ended_by_publish():
                 _remember(self._refused, name)
-                self._log.warning("the broker ends the connection for this reply queue", reply_to=name)
+                self._log.warning("the broker closed the connection because of this reply queue", reply_to=name)
             await self._disconnect()
 
     async def _send(self, name: str, body: bytes, properties: Basic.Properties) -> bool:
-        # A task, since what is lost with its connection may end as cancelled.
+        # As a task: a publish that is lost with its connection may end as cancelled.
         publish = asyncio.ensure_future(self._channel.basic_publish(body, routing_key=name, properties=properties))
         try:
             done, _ = await asyncio.wait(
@@ -112,7 +112,7 @@ class DirectReplies:
         return closing
 
     def _ended_by_publish(self) -> bool:
-        """Tell whether the broker ended the connection for a fault, not because it stops or was lost."""
+        """Tell whether the broker closed the connection because of an error, not because it shut down or was lost."""
         closing = self._closing
         error = closing.exception() if closing.done() and not closing.cancelled() else None
         return isinstance(error, AMQPConnectionError) and type(error) not in (AMQPConnectionError, ConnectionClosed)

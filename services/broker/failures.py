@@ -1,4 +1,4 @@
-"""What a failure of the broker means, in one line for people."""
+"""One-line explanations of the broker's errors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aiormq.exceptions import (
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what went wrong, or None for what is no failure of the broker."""
+    """Return an explanation, or None if the error does not come from the broker."""
     if not isinstance(error, AMQPError):
         return None
-    said = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, AuthenticationError | ProbableAuthenticationError):
-        return f"the broker refused the login: {said}"
-    if isinstance(error, InvalidFrameError) and "Close" in said:
-        # The client says only that it was not let in; logged in it was.
+        return f"the broker refused the login: {message}"
+    if isinstance(error, InvalidFrameError) and "Close" in message:
+        # The login succeeded, and the broker closed the connection when the virtual host was opened.
         return "the broker has no such virtual host, or this user may not use it"
     if isinstance(error, AMQPChannelError):
-        return f"the broker refused: {said}"
-    return f"the broker cannot be reached: {said}"
+        return f"the broker refused: {message}"
+    return f"the broker cannot be reached: {message}"

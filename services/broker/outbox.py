@@ -1,4 +1,4 @@
-"""Answers and dead letters, each over a connection of its own: the consumer's is not read while there is no room."""
+"""Publishes answers and dead letters, over connections of their own: the consumer's is not read while it is full."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from services.broker.frames.properties import Properties
 from services.commands import wire
 from services.commands.wire import Reply
 
-# How long one batch waits for the channel that answers go out on, and how long sending one of them may take.
+# How long a batch waits for the answers' channel, and how long sending one answer may take.
 _CHANNEL_SECONDS, _ANSWER_SECONDS = 1.0, 1.0
 _DECLARE_SECONDS = 10.0
-_MAX_TOLD = 1000
+_MAX_LOGGED = 1000
 
 
 class Outbox:
-    """What the commands role publishes. No message makes anything here raise, so none can end the consumer."""
+    """What the commands role publishes. No message can make it raise, so none can end the consumer."""
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
         self._connections: list[AbstractRobustConnection] = []
         self._answers: AbstractRobustChannel | None = None
-        # A batch has waited for the channel in vain: the next ones do not, until it is back.
+        # A batch has waited for the channel without success; the next ones do not wait until it is back.
         self._waited = False
         self._direct = DirectReplies(amqp_url)
         self._letters: DeadLetters | None = None
-        # Reply queues of which was said that no answer goes there.
-        self._told: set[str] = set()
+        # Reply queues that are not allowed, and were logged.
+        self._logged: set[str] = set()
         self._log = structlog.get_logger("commands")
 
     async def open(self) -> None:
-        """Connect; from there on the connections come back by themselves."""
+        """Connect; from then on the connections reconnect by themselves."""
         letters, answers = await self._connect("dead-letters"), await self._connect("answers")
         self._letters = DeadLetters(letters)
         await self._letters.open()
@@ -57,14 +57,13 @@ class Outbox:
         return connection
 
     async def declare(self) -> None:
-        """Declare everything, again too; raises when that cannot be done."""
+        """Declare the topology; may be repeated."""
         if not self._connections:
             raise ConnectionError("the connection is not open")
         async with asyncio.timeout(_DECLARE_SECONDS), self._connections[0].channel() as channel:
             await topology.declare(channel)
 
     async def close(self) -> None:
-        """Disconnect."""
         connections, self._connections, self._answers, self._letters = self._connections, [], None, None
         await self._direct.close()
         for connection in connections:
@@ -72,14 +71,14 @@ class Outbox:
                 await connection.close()
 
     async def bury(self, dead: Sequence[Dead]) -> list[bool]:
-        """Publish messages as dead letters, and return which of them the broker has; only those are acknowledged."""
+        """Publish dead letters, and return which of them the broker confirmed; only those messages are acknowledged."""
         return [False] * len(dead) if self._letters is None else await self._letters.bury(dead)
 
     async def answer(self, replies: Sequence[tuple[Properties, Reply]], still: Callable[[], bool]) -> None:
-        """Send answers to whoever asked for one; one that cannot be delivered is the asker's loss alone.
+        """Send answers to the reply queues; an answer that cannot be delivered is dropped.
 
-        `still` tells whether it is worth waiting for a channel; commands that come again are answered then. Of a
-        direct-reply name that is new, the answer goes out by itself.
+        `still` tells whether to go on waiting for a channel; commands that are redelivered are answered then. The first
+        answer to a direct-reply name is sent separately.
         """
         wanted = []
         for properties, reply in replies:
@@ -99,40 +98,40 @@ class Outbox:
             for properties, reply in wanted:
                 if channel.is_closed or not still():
                     return
-                # Of a connection that is lost some writes wait for ever.
+                # Some writes to a lost connection never return.
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._send(channel, properties, reply)
         except Exception as error:
-            self._log.info("answers were not sent", error=repr(error))
+            self._log.info("answers not sent", error=repr(error))
 
     def _put(self, queue: str, properties: Properties, reply: Reply) -> None:
         try:
-            self._direct.put((queue, *_written(properties, reply)))
+            self._direct.put((queue, *_encoded(properties, reply)))
         except Exception as error:
-            self._log.debug("an answer was not sent", command=reply.command_id, error=repr(error))
+            self._log.debug("answer not sent", command=reply.command_id, error=repr(error))
 
     async def _send(self, channel: Any, properties: Properties, reply: Reply) -> None:
         try:
-            body, given = _written(properties, reply)
-            await channel.basic_publish(body, routing_key=properties.reply_to, properties=given, wait=False)
+            body, basic = _encoded(properties, reply)
+            await channel.basic_publish(body, routing_key=properties.reply_to, properties=basic, wait=False)
         except Exception as error:
-            self._log.debug("an answer was not sent", command=reply.command_id, error=repr(error))
+            self._log.debug("answer not sent", command=reply.command_id, error=repr(error))
 
     def _may_go(self, queue: str | None) -> TypeGuard[str]:
         if queue is None:
             return False
         if names.may_reply_to(queue):
             return True
-        if queue not in self._told:
-            if len(self._told) >= _MAX_TOLD:
-                self._told.clear()
-            self._told.add(queue)
+        if queue not in self._logged:
+            if len(self._logged) >= _MAX_LOGGED:
+                self._logged.clear()
+            self._logged.add(queue)
             allowed = list(names.REPLY_QUEUES)
-            self._log.warning("no answer goes to this queue", reply_to=queue[:255], prefixes_allowed=allowed)
+            self._log.warning("answers are not sent to this queue", reply_to=queue[:255], prefixes_allowed=allowed)
         return False
 
     async def _channel(self, still: Callable[[], bool]) -> AbstractChannel | None:
-        """Return the channel under the robust one, when it is open; after a reconnect that takes a moment."""
+        """Return the channel under the robust one once it is open, which takes a moment after a reconnect."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CHANNEL_SECONDS
         while self._answers is not None:
@@ -152,11 +151,11 @@ class Outbox:
         return None
 
 
-def _written(properties: Properties, reply: Reply) -> tuple[bytes, Basic.Properties]:
-    given = Basic.Properties(
+def _encoded(properties: Properties, reply: Reply) -> tuple[bytes, Basic.Properties]:
+    basic = Basic.Properties(
         content_type="application/json",
         correlation_id=properties.correlation_id,
         message_id=str(uuid_utils.uuid7()),
         message_type="reply",
     )
-    return wire.encode_reply(reply), given
+    return wire.encode_reply(reply), basic

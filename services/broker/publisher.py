@@ -27,18 +27,18 @@ from services.store.failures import OutsideUnavailable
 CONFIRM_SECONDS = 30.0
 _REOPEN_SECONDS, _REOPEN_PAUSE = 10.0, 0.01
 # Codes by which a broker closes a channel, or a connection, over a message: content too large, no consumers,
-# precondition failed; frame error and syntax error. Others say that the broker, or something on it, is not there.
+# precondition failed; frame error and syntax error. Others mean that the broker, or an exchange, is not available.
 _REFUSING_CODES = frozenset({311, 313, 406, 501, 502})
 _ACCESS_REFUSED = 403
 
 
 class MessageRefused(Exception):
-    """The broker is there and does not take a message of this write, for what it is or for where it goes."""
+    """The broker is available and refuses a message of this write, because of its content or its routing."""
 
 
 def _refuses(code: int, text: str) -> bool:
-    """Tell whether the broker closes a channel because of what was published, and not because of itself."""
-    # A user may be kept from some routing keys and not from others.
+    """Tell whether the broker closed a channel because of a message that was published."""
+    # Topic permissions may allow a user some routing keys only.
     return code in _REFUSING_CODES or (code == _ACCESS_REFUSED and "to topic" in text)
 
 
@@ -70,7 +70,7 @@ class _Confirms:
         if self._all is None or self._all.done() or self._open:
             return
         if self._refused:
-            # As of a queue that is full and refuses what comes: the others were taken.
+            # For example by a full queue that rejects publishes. The other messages were accepted.
             self._all.set_exception(MessageRefused(f"the broker refused {self._refused} messages of a write"))
         else:
             self._all.set_result(None)
@@ -78,7 +78,7 @@ class _Confirms:
     def returned(self, exchange: str) -> None:
         """Note a message that reached no queue."""
         if self._all is not None and not self._all.done():
-            self._all.set_exception(OutsideUnavailable(f"no queue takes what goes to {exchange}"))
+            self._all.set_exception(OutsideUnavailable(f"no queue is bound for messages to {exchange}"))
 
     def closed(self, code: int, text: str) -> None:
         """Note why the broker closes the channel; aiormq ends the future, in what may be a bare `Exception`."""
@@ -87,7 +87,7 @@ class _Confirms:
 
 
 class Publisher:
-    """One connection with confirms, which threads use in turn through its event loop; it reconnects by itself."""
+    """A connection with confirms that threads share through its loop, one write at a time; it reconnects by itself."""
 
     def __init__(self, amqp_url: str, name: str) -> None:
         self._url = amqp_url
@@ -96,14 +96,14 @@ class Publisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
-        # One write and its confirms at a time: the channel tells whoever listens to it, and counts without a gap.
+        # One write and its confirms at a time, since delivery tags are counted per channel.
         self._turn = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
         self._frames = Frames()
         self._confirms: _Confirms | None = None
 
     async def start(self) -> None:
-        """Take the running loop for the threads' calls, and connect without waiting for it, so that all is declared."""
+        """Keep the running loop for the threads' calls, and start to connect and declare in the background."""
         self._loop = asyncio.get_running_loop()
         self._opening = asyncio.create_task(self._open_early(), name=f"open-{self._name}")
 
@@ -119,7 +119,6 @@ class Publisher:
         backoff.reached()
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
@@ -127,9 +126,9 @@ class Publisher:
             await self._connection.close()
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        """Publish in order and wait for every confirm; for threads, never for the loop.
+        """Publish in order and wait for every confirm; to be called from threads, never from the loop.
 
-        Raises `OutsideUnavailable`, or `MessageRefused` when it is one of the messages that is at fault.
+        Raises `OutsideUnavailable`, or `MessageRefused` when the broker refuses one of the messages.
         """
         if self._loop is None:
             raise OutsideUnavailable("the publisher has not started")
@@ -148,7 +147,7 @@ class Publisher:
             payload = b"".join([writer.frames(number, size, each) for each in publications])
             async with channel.lock:
                 confirms = self._confirms_of(channel)
-                # Counted only now: who gives up while waiting must not leave the count ahead of the broker's.
+                # Under the lock: a caller that gives up while waiting must not leave the count ahead of the broker's.
                 confirmed = confirms.expect(len(publications))
                 await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
             try:
@@ -161,14 +160,14 @@ class Publisher:
                 raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     def _confirms_of(self, channel: Any) -> _Confirms:
-        """Return what counts the channel's confirms, which begin at 1 on every channel that opens."""
+        """Return the confirms of a channel; every new channel counts from 1."""
         if self._confirms is None or self._confirms.channel is not channel:
             self._confirms = _Confirms(channel)
             self._frames.confirms = {channel.number: self._confirms}
         return self._confirms
 
     async def _open_channel(self) -> Any:
-        """Return the channel to publish on; one that the broker closed opens again when all is declared again."""
+        """Return the channel to publish on; a closed one reopens after the topology was declared again."""
         robust = await self._open()
         try:
             async with asyncio.timeout(_REOPEN_SECONDS):
@@ -177,14 +176,14 @@ class Publisher:
                     channel = await robust.get_underlay_channel()
                     if not channel.is_closed:
                         return channel
-                    # What is published on it is never confirmed. The robust channel learns of it in a task of its own.
+                    # Nothing published on it would be confirmed. The robust channel notices this in a task of its own.
                     await asyncio.sleep(_REOPEN_PAUSE)
         except TimeoutError:
-            # Opening it again may have failed for good, as when a declaration was refused meanwhile.
+            # Reopening may have failed permanently, for example because a declaration was refused.
             self._channel = None
             with suppress(Exception):
                 await robust.close()
-            raise OutsideUnavailable("the channel does not open again") from None
+            raise OutsideUnavailable("the channel does not reopen") from None
 
     async def _open(self) -> AbstractRobustChannel:
         if self._connection is None:

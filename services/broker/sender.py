@@ -1,4 +1,4 @@
-"""Sending commands and waiting for their answers; a command counts as sent only when the broker has confirmed it."""
+"""Sends commands and waits for their answers; a command is sent once the broker has confirmed it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
 class NotSent(OperatorError):
-    """The broker did not take the command."""
+    """The broker did not accept the command."""
 
 
 class Unconfirmed(NotSent):
-    """The broker may have taken the command, but did not say so; send it again only under the same id or key."""
+    """The broker may have accepted the command without a confirm; resend it only under the same id or key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Outgoing:
     traceparent: str | None = None
 
     def headers(self) -> dict[str, Any]:
-        """Return the AMQP headers, without those that are not set."""
+        """Return the AMQP headers that are set."""
         return {
             key: value
             for key, value in (
@@ -62,7 +62,7 @@ class Outgoing:
         }
 
     def properties(self) -> Any:
-        """Return the AMQP properties in the form in which a worker's `wire.parse` reads them."""
+        """Return the AMQP properties in the form that `wire.parse` reads."""
         return SimpleNamespace(
             message_id=self.command_id,
             message_type=self.name,
@@ -74,12 +74,12 @@ class Outgoing:
 
 
 class CommandSender:
-    """One connection that publishes commands and gets their answers by direct reply-to; it reconnects by itself."""
+    """One connection that publishes commands and receives answers by direct reply-to; it reconnects by itself."""
 
     def __init__(self, amqp_url: str, name: str = "sender") -> None:
         self._url = amqp_url
         self._name = name
-        # The broker vouches for it, and Foldwork's own user may speak for every tenant.
+        # The broker verifies it, and Foldwork's own user may send for every tenant.
         self._user = broker_user(amqp_url)
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
@@ -88,7 +88,7 @@ class CommandSender:
         self._log = structlog.get_logger("sender")
 
     async def start(self) -> None:
-        """Connect and listen for answers; raises when the broker cannot be reached."""
+        """Connect and consume answers; raises if the broker cannot be reached."""
         frames = Frames()
         self._connection = await connect_robust(self._url, self._name, frames)
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
@@ -97,12 +97,12 @@ class CommandSender:
         tag = f"answers-{uuid.uuid4().hex}"
         frames.takers[tag.encode()] = Taker(self._answered)
         await queue.consume(_not_taken, no_ack=True, consumer_tag=tag)
-        # On this channel, so that what is deleted is declared again when the broker closes the channel for that.
+        # On this channel: if the broker closes it because an exchange was deleted, aio-pika declares it again.
         await topology.declare(self._channel)
         self._exchange = await self._channel.get_exchange(names.COMMAND_EXCHANGE, ensure=False)
 
     async def close(self) -> None:
-        """Close the connection; whoever still waits gets no answer."""
+        """Close the connection, and cancel those who wait for an answer."""
         for future in self._waiting.values():
             future.cancel()
         if self._connection is not None:
@@ -111,13 +111,13 @@ class CommandSender:
     @property
     def ready(self) -> bool:
         """Tell whether commands can be sent now."""
-        # A connection stands for a while before there is an exchange to send to.
+        # The connection is open for a moment before the exchange is declared.
         return self._exchange is not None and connected(self._connection)
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.
 
-        Raises `NotSent` when the broker did not take the command, `Unconfirmed` when it did not say in that time.
+        Raises `NotSent` when the broker did not accept the command, `Unconfirmed` when it did not confirm in time.
         """
         loop = asyncio.get_running_loop()
         correlation = uuid.uuid4().hex
@@ -150,7 +150,7 @@ class CommandSender:
             user_id=self._user,
         )
         try:
-            # aio-pika's own time-out is not obeyed while it reconnects.
+            # aio-pika's own timeout does not apply while it reconnects.
             async with asyncio.timeout_at(deadline):
                 await self._exchange.publish(message, outgoing.routing_key, mandatory=True)
         except DeliveryError as error:
@@ -165,7 +165,7 @@ class CommandSender:
         try:
             future.set_result(wire.decode_reply(message.body))
         except Exception as error:
-            self._log.warning("an answer that cannot be read", error=str(error))
+            self._log.warning("cannot decode an answer", error=str(error))
 
 
 async def _not_taken(_: AbstractIncomingMessage) -> None:

@@ -1,6 +1,6 @@
-"""Consumes the commands' queue on a plain channel, below everything that would cost a task for each message.
+"""Consumes the commands' queue on a plain channel, without a task for each message.
 
-A delivery keeps the channel object that it came on, since its tag means nothing, or something else, on any other.
+A delivery keeps the channel object that it came on, since its tag is not valid on any other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETTLE_SECONDS = 0.3
 
 
 class CommandSubscriber:
-    """Consumes on the channel below aio-pika's robust one, and again on every new one, which nobody does for it.
+    """Consumes on the channel below aio-pika's robust one, and again on every new one, which aio-pika does not do.
 
     `received` is called with each message and its channel, and `channel_opened` before the first of a new channel.
     Of a body over `limit` only the beginning is kept. While `room` is not set nothing more is read.
@@ -79,7 +79,7 @@ class CommandSubscriber:
         await self._consume(robust)
 
     async def stop(self) -> None:
-        """Take no more deliveries; those at hand can still be acknowledged."""
+        """Cancel the consumer; deliveries that were received can still be acknowledged."""
         self._stopping = True
         channel = self._consuming
         if channel is not None and not channel.is_closed and self._tag is not None:
@@ -105,7 +105,7 @@ class CommandSubscriber:
 
     @property
     def consuming(self) -> bool:
-        """Tell whether the broker knows this consumer now."""
+        """Tell whether this consumer is registered with the broker."""
         return self._consuming is not None and not self._consuming.is_closed and self._tag is not None
 
     async def _reopened(self, channel: AbstractRobustChannel, *_: Any) -> None:
@@ -116,7 +116,7 @@ class CommandSubscriber:
         except Exception as error:
             self._log.warning("cannot consume on the new channel", error=str(error))
             self._tag = None
-            self._go_on()
+            self._consume_again()
 
     async def _consume(self, robust: AbstractRobustChannel) -> None:
         async with self._consume_lock:
@@ -126,7 +126,7 @@ class CommandSubscriber:
         if channel is self._consuming and self._tag is not None:
             return
         if channel is not self._consuming:
-            # On the same channel what is at hand stays: its tags hold, and the next acknowledgement covers them.
+            # On the same channel deliveries keep their tags, and the next acknowledgement covers them.
             self._channel_opened()
         received = self._received
 
@@ -144,13 +144,13 @@ class CommandSubscriber:
         self._consuming, self._tag = channel, tag
 
     def _cancelled(self, _: Any) -> None:
-        """The broker took the consumer away, as when its queue is deleted: declare all again, and go on."""
+        """Declare and consume again after the broker cancelled the consumer, as it does when the queue is deleted."""
         self._tag = None
         self._log.warning("the broker cancelled the consumer")
         if not self._stopping:
-            self._go_on()
+            self._consume_again()
 
-    def _go_on(self) -> None:
+    def _consume_again(self) -> None:
         if self._again is None or self._again.done():
             self._again = asyncio.get_running_loop().create_task(self._start_again(), name="consume-again")
 
@@ -158,8 +158,8 @@ class CommandSubscriber:
         while not self._stopping and self._tag is None and self._robust is not None:
             try:
                 await self.declare()
-                # RabbitMQ lets a queue be declared while it still deletes it; consuming from that one would close this
-                # channel, and what is at hand on it, which does not come again, would be dropped.
+                # RabbitMQ accepts the declaration of a queue that it is still deleting; consuming from it would close
+                # this channel, and the deliveries on it would be lost, since they are not redelivered.
                 await asyncio.sleep(SETTLE_SECONDS)
                 await self.declare()
                 await self._consume(self._robust)
@@ -170,7 +170,7 @@ class CommandSubscriber:
 
 
 async def settle(channel: Channel, done: Collection[int], again: Collection[int]) -> None:
-    """Acknowledge deliveries, and give those back to the queue that come `again`; a lost channel does both itself."""
+    """Acknowledge the tags that are done, and requeue the others; on a lost channel the broker requeues all."""
     with suppress(Exception):
         for tag in again:
             # reject, not nack: RabbitMQ 4.3 does not count a nack towards the delivery limit.

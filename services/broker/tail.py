@@ -1,4 +1,4 @@
-"""A subscriber of the events exchange with a queue of its own, as any consumer of Foldwork's events would have."""
+"""A temporary subscription to the events exchange, for `foldwork tail` and the demonstration."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from services.broker.names import EVENT_EXCHANGE
 from services.broker.topology import declare
 from services.errors import OperatorError
 
-# In bytes: AMQP gives the length of a routing key one byte.
+# In bytes: AMQP stores the length of a routing key in one byte.
 MAX_PATTERN = 255
 
 
 class SubscriptionLost(OperatorError):
-    """The broker has gone, and the queue with it."""
+    """The connection was lost, and the exclusive queue with it."""
 
 
 @asynccontextmanager
 async def subscription(amqp_url: str, pattern: str = "#") -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
-    """Give (routing key, CloudEvents JSON) of each event from now on whose key fits the topic pattern.
+    """Yield (routing key, CloudEvents JSON) of each event from now on whose key matches the topic pattern.
 
-    The events end with `SubscriptionLost`: what comes while nobody is connected is not kept for later.
+    Raises `SubscriptionLost`: events that are published while it is not connected are not kept.
     """
     connection = await connect(amqp_url, "tail")
     try:

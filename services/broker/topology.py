@@ -1,4 +1,4 @@
-"""What is declared on the broker; arguments and types never change, so only what holds for ever is among them."""
+"""The exchanges and queues. Arguments of an existing queue cannot be changed; what may change belongs in a policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractChannel
 
 from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
 
-# A last resort alone: dropped connections count as deliveries too, and must not dead-letter what was never looked at.
+# Only a last resort: dropped connections count as deliveries, and must not dead-letter commands that were never read.
 DELIVERY_LIMIT = 1000
 
 QUEUE_ARGUMENTS: Any = {
@@ -22,8 +22,8 @@ QUEUE_ARGUMENTS: Any = {
 
 
 async def declare(channel: AbstractChannel) -> None:
-    """Declare everything, whichever role comes first: nobody's subscribers have to wait for somebody else's start."""
-    # Before the commands' queue, so that none of them can get lost.
+    """Declare everything; every role does, so that none depends on another having started."""
+    # Before the commands' queue, so that no dead-lettered command is lost.
     await _declare_dead_letters(channel)
     await channel.declare_exchange(EVENT_EXCHANGE, ExchangeType.TOPIC, durable=True)
     commands = await channel.declare_exchange(COMMAND_EXCHANGE, ExchangeType.TOPIC, durable=True)

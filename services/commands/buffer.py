@@ -1,4 +1,4 @@
-"""What is at hand: deliveries, read as they come, in an amount of memory that is bounded."""
+"""Deliveries that were received and wait for the next batch, in a bounded amount of memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from services.settings import Settings
 
 @dataclass(slots=True)
 class Delivery:
-    """A message as it came, parsed; `command` is what it says, or why it says nothing.
+    """A parsed message; `command` is the command, or why the message is malformed.
 
-    `buried`, `attempts` and `reply` keep what was done for it already when the database goes away and its batch is
-    run again.
+    `buried`, `attempts` and `reply` keep what was done already, for a batch that runs again after an outage.
     """
 
     channel: Channel
@@ -32,7 +31,7 @@ class Delivery:
 
     @property
     def tag(self) -> int:
-        """Return the delivery tag, good on this delivery's own channel alone."""
+        """Return the delivery tag, valid on this delivery's channel only."""
         return self.message.delivery_tag
 
     @property
@@ -42,10 +41,10 @@ class Delivery:
 
 
 class Buffer:
-    """Deliveries in the order of their arrival, until they are taken, a batch at a time.
+    """Deliveries in order of arrival, taken a batch at a time.
 
-    `held` are the bytes of all bodies and properties at hand, of a batch that is being worked on as well. From the
-    prefetch's bytes on `room` is not set, and nothing more is read from the broker.
+    `held` is the size of all bodies and properties in memory, including the batch being processed. At
+    `prefetch_bytes` `room` is cleared, and nothing more is read from the broker.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,14 +61,14 @@ class Buffer:
         return len(self._waiting)
 
     def add(self, channel: Channel, message: Message) -> None:
-        """Take a message; called while frames are read, so nothing here may raise."""
+        """Add a message; called while frames are read, so it must not raise."""
         full = self.held + message.held > self._settings.prefetch_bytes
         if full and not self._closing:
             self.room.clear()
-        # While it closes all is read, for the broker's answer stands behind what it has sent; but no more is kept.
+        # While closing everything is read, since the broker's answer follows what it has sent, but no more is kept.
         self._refusing = self._refusing or (full and self._closing)
         if self._refusing:
-            # Not acknowledged, so the broker has it back.
+            # Not acknowledged, so the broker requeues it.
             return
         self.held += message.held
         self._waiting.append(Delivery(channel, message, self._parse(message)))
@@ -77,14 +76,14 @@ class Buffer:
             self.arrived.set()
 
     async def take(self) -> list[Delivery]:
-        """Return the next batch, of which `done` is to be told."""
+        """Return the next batch; call `done` with it afterwards."""
         limit, wait = self._settings.batch_size, self._settings.batch_wait_ms / 1000
         if 1 < len(self._waiting) < limit and wait:
-            # More than one command came at once: there is load, and a fuller batch is worth a moment.
+            # Several commands are waiting, so there is load: wait briefly for a fuller batch.
             await asyncio.sleep(wait)
         if not self._waiting:
             return []
-        # A redelivered command may be what killed its worker, so it runs alone.
+        # A redelivered command may have killed its worker, so it runs alone.
         size = next(
             (index for index, each in enumerate(self._waiting[:limit]) if each.message.redelivered and each.decidable),
             limit,
@@ -94,23 +93,23 @@ class Buffer:
         return batch
 
     def done(self, batch: Sequence[Delivery]) -> None:
-        """Let go of a batch."""
+        """Release a batch."""
         self.held -= sum(delivery.message.held for delivery in batch)
         if self.held < self._settings.prefetch_bytes:
             self.room.set()
 
     def clear(self) -> None:
-        """Let go of all that waits."""
+        """Drop all waiting deliveries."""
         waiting, self._waiting = self._waiting, []
         self.done(waiting)
 
     def close(self) -> None:
-        """Keep no more than there is room for."""
+        """Stop accepting deliveries beyond the limit; those are requeued by the broker."""
         self._closing = True
         self.room.set()
 
     def _parse(self, message: Message) -> Incoming | Malformed:
-        """Return what a message says. Whatever goes wrong with that, it is the message that is put aside."""
+        """Parse a message. Any error makes it a dead letter."""
         try:
             return wire.parse(
                 message.properties,
@@ -124,6 +123,6 @@ class Buffer:
             return without_trace(malformed)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # a panic in a library written in Rust is no `Exception`
-            self._log.exception("a message cannot be read", command=str(message.properties.message_id)[:255])
+        except BaseException as error:  # a panic in a Rust library is not an `Exception`
+            self._log.exception("cannot parse a message", command=str(message.properties.message_id)[:255])
             return Malformed("unreadable", f"reading it failed: {error!r}"[:500])

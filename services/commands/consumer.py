@@ -1,4 +1,4 @@
-"""The commands role: deliveries in, batches to the worker, answers out, one ack; nothing is acked unrecorded."""
+"""The commands role: runs deliveries in batches, answers, then acknowledges; nothing is acknowledged unrecorded."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from services.store.connect import Backoff
 from services.store.event_store import StoreUnavailable
 
 PRUNE_SECONDS = 600.0
-# Between two batches of receipts when there are more: the ledger must shrink as fast as it can grow, also under load.
+# Pause between two batches of receipts if there are more: under load too, the ledger must shrink as fast as it grows.
 PRUNE_PAUSE = 0.2
-# The topology is declared again so often, for what was deleted meanwhile.
+# The topology is declared again so often, in case something was deleted.
 DECLARE_SECONDS = 30.0
 
 
 class CommandConsumer:
-    """Takes what waits, up to `batch_size` commands, runs it as one batch in the store's thread, answers and acks.
+    """Runs up to `batch_size` waiting commands as one batch in the store's thread, answers and acknowledges.
 
-    While idle a single command does not wait; what arrives during a commit is the next batch.
+    While idle a single command does not wait; what arrives during a commit forms the next batch.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class CommandConsumer:
             limit=settings.command_limit,
             room=self._buffer.room,
             received=self._buffer.add,
-            # Tags of an older channel mean other messages on this one, and the broker hands those commands out again.
+            # Tags of an older channel are not valid on the new one, and the broker redelivers those commands.
             channel_opened=self._buffer.clear,
             declare=self._outbox.declare,
         )
@@ -61,7 +61,7 @@ class CommandConsumer:
         self._watchdog = Watchdog(settings.consumer_timeout, self._lacking)
         self._stopping = self._leaving = False
         self._store_up = False
-        # The database is away, not just what is asked of it too much; and the turns that `_lacking` saw last.
+        # The database is unavailable, rather than a statement too large; and the turns that `_lacking` saw last.
         self._outage = False
         self._seen = 0
 
@@ -69,12 +69,12 @@ class CommandConsumer:
 
     @property
     def unready(self) -> list[str]:
-        """Name what keeps commands from being taken."""
+        """Name what prevents commands from being consumed."""
         lacking = [] if self._subscriber.consuming else ["broker"]
         return lacking if self._store_up else [*lacking, "database"]
 
     async def run(self) -> None:
-        """Consume until `stop`; connections come back by themselves. Raises `NotConsuming` when that does not help."""
+        """Consume until `stop`, reconnecting as needed. Raises `NotConsuming` if that does not help."""
         await self._until_open()
         work = asyncio.create_task(self._consume(), name="commands")
         aside = [
@@ -109,7 +109,7 @@ class CommandConsumer:
             await self._work()
 
     async def stop(self) -> None:
-        """Take no more commands; what is at hand is finished by `run`."""
+        """Stop consuming; `run` finishes what was received."""
         self._leaving = True
         self._buffer.close()
         with suppress(Exception):
@@ -145,15 +145,15 @@ class CommandConsumer:
         await self._store.close()
 
     def _lacking(self) -> str:
-        """Say what should have happened since the last call and has not, beside an outage of broker or database."""
+        """Return what should have happened since the last call and has not; an outage of a server does not count."""
         seen, self._seen = self._seen, self._store.turns
         if self._leaving:
             return ""
         if self._subscriber.consuming:
             stuck = self._settler.deciding and not self._outage and seen == self._seen
-            return "the database is there, but the commands at hand were not recorded" if stuck else ""
+            return "the database is available, but the received commands were not recorded" if stuck else ""
         away = not self._subscriber.connected if self._started else self._away
-        return "" if away else "the broker is there, but no commands were consumed"
+        return "" if away else "the broker is available, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
         while True:
@@ -203,7 +203,7 @@ class CommandConsumer:
                 if channel.is_closed:
                     return
                 if self._stopping:
-                    # A later batch must not be acknowledged over this one's head: `multiple` would take it along.
+                    # Acknowledging a later batch with `multiple` would acknowledge this one too.
                     self._buffer.clear()
                     return
                 await asyncio.sleep(self._backoff.next_wait())
@@ -217,7 +217,7 @@ class CommandConsumer:
     async def _acknowledge(self, channel: Channel, batch: Sequence[Delivery], settled: set[int]) -> None:
         if channel.is_closed:
             self._log.info(
-                "channel closed before the acknowledgement, the commands will come again", commands=len(batch)
+                "channel closed before the acknowledgement, the commands will be redelivered", commands=len(batch)
             )
             return
         await settle(channel, settled, [delivery.tag for delivery in batch if delivery.tag not in settled])

@@ -1,4 +1,4 @@
-"""What a worker remembers between batches, so that it need not be read again."""
+"""A worker's cache between batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Memory:
-    """States, versions and claim holders by name, in two generations so that the oldest go without bookkeeping."""
+    """A cache in two generations: when the young one is full it replaces the old one, without bookkeeping per entry."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -15,7 +15,6 @@ class Memory:
         self._old: dict[Any, Any] = {}
 
     def get(self, key: Any) -> Any:
-        """Return what is remembered, or None."""
         found = self._young.get(key)
         if found is None and self._old:
             found = self._old.get(key)
@@ -24,17 +23,14 @@ class Memory:
         return found
 
     def put(self, key: Any, value: Any) -> None:
-        """Remember it."""
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
         self._young[key] = value
 
     def drop(self, keys: Iterable[Any]) -> None:
-        """Forget these."""
         for key in keys:
             self._young.pop(key, None)
             self._old.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all."""
         self._young, self._old = {}, {}

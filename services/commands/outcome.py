@@ -1,4 +1,4 @@
-"""What became of one command, and how that is written down and answered, the same each time."""
+"""The outcome of one command, and the ledger row and reply made from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IDEMPOTENCY = "idempotency"
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one command in this batch.
+    """The outcome of one command in this batch.
 
     `failure` is an unexpected error: the command is neither recorded nor answered. `first` points to the outcome, and
     `row` to the ledger row, that this command repeats.
@@ -36,14 +36,14 @@ class Outcome:
 
     @property
     def keys(self) -> set[ClaimKey]:
-        """Return the claims that it looked at or changes."""
+        """Return the claims that the decision read or changes."""
         tenant, key = self.incoming.tenant, self.incoming.idempotency_key
         found = {(tenant, *claim) for claim in (*self.claims_read, *self.claims)}
         return found | {(tenant, IDEMPOTENCY, key)} if key else found
 
 
 class Touched:
-    """What has changed under the decisions of a batch since they were made."""
+    """Streams, claims and commands that changed since the decisions of a batch were made."""
 
     def __init__(self, moved: Moved | None) -> None:
         self._streams: set[str] = set(moved.streams) if moved else set()
@@ -51,7 +51,7 @@ class Touched:
         self._commands: set[CommandKey] = moved.commands if moved else set()
 
     def by(self, outcome: Outcome) -> bool:
-        """Tell whether a decision looked at, or writes to, anything that has changed."""
+        """Tell whether a decision read or writes anything that has changed."""
         return (
             outcome.first is not None
             or (outcome.incoming.tenant, outcome.incoming.command_id) in self._commands
@@ -61,7 +61,7 @@ class Touched:
         )
 
     def add(self, outcome: Outcome) -> None:
-        """Count what a decision does, or did, among the changes."""
+        """Add what a decision changes."""
         self._streams.update(event.stream for event in outcome.events)
         self._claims.update((outcome.incoming.tenant, *claim) for claim in outcome.claims)
         if outcome.incoming.idempotency_key:
@@ -69,7 +69,7 @@ class Touched:
 
 
 def ledger_row(outcome: Outcome) -> LedgerRow:
-    """Return what the ledger keeps; positions of this batch's own events are counted as -1, -2 and on."""
+    """Return the ledger row; positions of this batch's own events are given as -1, -2 and so on."""
     command, refusal = outcome.incoming, outcome.refusal
     key = (command.tenant, command.command_id, command.fingerprint)
     if refusal is not None:
@@ -104,7 +104,7 @@ def row_of_key(tenant: str, holder: str) -> LedgerRow:
 
 
 def answer(outcomes: Sequence[Outcome], head: int, store: EventStore) -> None:
-    """Give each decided command its reply; `head` is the log's end after the batch."""
+    """Set the reply of each decided command; `head` is the log's end after the batch."""
     start = head - sum(len(outcome.events) for outcome in outcomes)
     for outcome in outcomes:
         if outcome.failure is None:

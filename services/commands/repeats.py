@@ -1,4 +1,4 @@
-"""Commands that came before, in this batch or an earlier one: the same id, or the same idempotency key."""
+"""Duplicates of commands, in this batch or an earlier one: the same id, or the same idempotency key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Repeats:
         self.keys: dict[ClaimKey, Outcome] = {}
 
     def clear(self) -> None:
-        """Forget the batch's own outcomes, as before it is decided again."""
+        """Forget the batch's own outcomes before it is decided again."""
         self._first.clear()
         self.keys.clear()
 
@@ -34,14 +34,14 @@ class Repeats:
             self.keys[command.tenant, IDEMPOTENCY, command.idempotency_key] = outcome
 
     def find(self, command: Incoming, held: Mapping[ClaimKey, str | None]) -> Outcome | None:
-        """Return the outcome of a command that came before, or None; `held` are the claims that are loaded."""
+        """Return the outcome of a duplicate, or None; `held` are the claims that are loaded."""
         key = (command.tenant, command.command_id)
         row, first = self.ledger.get(key), self._first.get(key)
         known = row.fingerprint if row else first.incoming.fingerprint if first else None
         if known is not None:
             if known == command.fingerprint:
                 if first is not None:
-                    # The first may itself repeat another one's key: its answer is that one's.
+                    # The first may itself repeat another command's key; then the answer is that command's.
                     row, first = row or first.row, first.first or first
                 return Outcome(command, row=row, first=first, recorded=False)
             refusal = Rejected("command-id-conflict", "another command came under this id")

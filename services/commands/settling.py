@@ -1,4 +1,4 @@
-"""What becomes of a batch: decided and recorded, or put aside as dead letters, and answered."""
+"""Processes a batch: commands are decided and recorded, other messages become dead letters, and all are answered."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from services.commands.wire import Incoming, Malformed, Problem, Reply
 from services.crash import AFTER_COMMIT
 from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
 
-# What could not be dead-lettered comes again, after a pause in which the broker may recover.
+# A message that could not be dead-lettered is requeued after a pause in which the broker may recover.
 BURY_PAUSE = 0.5
-# Before a batch whose connection was lost is tried again on another one.
+# Before a batch whose connection was lost runs again on another one.
 LOST_PAUSE = 0.5
 
 
 class Settler:
-    """Settles batches by one store and one outbox; it raises the store's errors only, whatever the messages are."""
+    """Processes batches with one store and one outbox; raises the store's errors only, whatever the messages are."""
 
     def __init__(self, store: StoreThread, outbox: Outbox, poison_attempts: int, reach: Callable[[str], None]) -> None:
         self._store = store
@@ -35,13 +35,13 @@ class Settler:
         self._poison_attempts = poison_attempts
         self._reach = reach
         self._log = structlog.get_logger("commands")
-        # While commands wait for the database; what waits for the broker does not count.
+        # True while commands wait for the database, not while dead letters wait for the broker.
         self.deciding = False
 
     async def settle(self, batch: Sequence[Delivery]) -> set[int]:
-        """Decide, record and answer, and return the tags that are done with."""
+        """Decide, record and answer, and return the tags to acknowledge."""
         bad = [each for each in batch if isinstance(each.command, Malformed) and not each.buried]
-        # Meanwhile the rest is decided: they need not wait for the broker's confirms.
+        # The rest is decided meanwhile, without waiting for the broker's confirms.
         burying = asyncio.create_task(self._bury(bad)) if bad else None
         try:
             settled = await self._decide([each for each in batch if isinstance(each.command, Incoming)])
@@ -63,12 +63,12 @@ class Settler:
         self._reach(AFTER_COMMIT)
         answered = [(each, each.reply) for each in good if each.reply]
         await self._answer(answered)
-        for said, times in Counter(reply.outcome for _, reply in answered).items():
-            metrics.COMMANDS.labels(said).inc(times)
+        for outcome, count in Counter(reply.outcome for _, reply in answered).items():
+            metrics.COMMANDS.labels(outcome).inc(count)
         return {delivery.tag for delivery, _ in answered}
 
     async def _run(self, deliveries: Sequence[Delivery], attempted: bool = False) -> None:
-        """Decide and record, and leave each its reply; one that fails by itself gets none."""
+        """Decide and record, and set each delivery's reply; a command that fails gets none."""
         rest = deliveries
         while rest:
             outcomes = await self._together(rest, attempted)
@@ -78,10 +78,10 @@ class Settler:
                 rest = rest[half:]
                 continue
             for delivery, outcome in zip(rest, outcomes, strict=False):
-                # The rest of an outcome, its events above all, is let go of.
+                # The rest of the outcome, mainly its events, is released.
                 delivery.reply = outcome.reply
                 if outcome.failure is not None:
-                    self._log.error("a command failed", exc_info=outcome.failure, **_context(outcome.incoming))
+                    self._log.error("command failed", exc_info=outcome.failure, **_context(outcome.incoming))
             rest = rest[len(outcomes) :]
 
     async def _together(self, deliveries: Sequence[Delivery], attempted: bool) -> list[Outcome] | None:
@@ -93,13 +93,13 @@ class Settler:
             if isinstance(error, StoreUnavailable) and not isinstance(error, StatementFailed):
                 raise
             if len(commands) > 1:
-                self._log.exception("a batch failed, trying its halves", commands=len(commands))
+                self._log.exception("batch failed, trying its halves", commands=len(commands))
                 return None
-            self._log.exception("a command failed", **_context(commands[0]))
+            self._log.exception("command failed", **_context(commands[0]))
             return [Outcome(commands[0], failure=RuntimeError("not recorded"), recorded=False)]
 
     async def _record(self, commands: list[Incoming], attempted: bool) -> list[Outcome]:
-        """Run a batch; one that loses its connection twice, while the database answers, counts as too much at once."""
+        """Run a batch; if it loses its connection twice while the database answers, it counts as too large."""
         try:
             return await self._store.run(commands, attempted)
         except SessionLost as error:
@@ -119,9 +119,9 @@ class Settler:
         self.deciding = True
 
     async def _alone(self, delivery: Delivery, command: Incoming) -> None:
-        """Run a redelivered command by itself, counted first; no reply when it was buried instead."""
+        """Run a redelivered command alone and count the attempt; after too many, make it a dead letter."""
         if delivery.attempts is None:
-            # Once a delivery: a database that goes away is not the command's doing.
+            # Once per delivery: an outage of the database must not count against the command.
             delivery.attempts = await self._store.count_attempt(command)
         if delivery.attempts < self._poison_attempts:
             await self._run([delivery], attempted=True)
@@ -140,7 +140,7 @@ class Settler:
             await self._outbox.answer(replies, lambda: not channel.is_closed)
 
     async def _bury(self, deliveries: Sequence[Delivery], reason: Malformed | None = None) -> None:
-        """Publish dead letters; those that the broker has are marked, and only they are acknowledged."""
+        """Publish dead letters and mark those that the broker confirmed; only they are acknowledged."""
         dead: list[Any] = [(delivery.message, reason or delivery.command) for delivery in deliveries]
         answered = []
         for delivery, (message, malformed), done in zip(deliveries, dead, await self._outbox.bury(dead), strict=True):

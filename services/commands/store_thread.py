@@ -1,4 +1,4 @@
-"""The one thread in which the store is used, so that a slow statement never keeps the event loop from heartbeats."""
+"""The thread in which the store is used, so that a slow statement never blocks the event loop and its heartbeats."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ class StoreThread:
         self._on_decided = on_decided
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._opened: tuple[EventStore, Worker] | None = None
-        # Batches that the database took, or refused as too much at once.
+        # Batches that the database committed, or refused as too large.
         self.turns = 0
         # Milliseconds with room for 2,048 in each: account numbers stay below 2^53, which JSON readers can hold.
         self._numbers = count(int(time.time() * 1000) << 11)
 
     async def open(self) -> None:
-        """Connect to the database."""
         await self._call(self._open)
 
     async def close(self) -> None:
@@ -72,7 +71,7 @@ class StoreThread:
         await self._call(self._store.forget_attempts, command.tenant, command.command_id)
 
     async def prune(self) -> bool:
-        """Drop a batch of receipts that are older than the ledger's window, and tell whether there may be more."""
+        """Delete a batch of expired receipts, and tell whether there may be more."""
         try:
             gone = await self._call(self._store.prune, self._settings.receipts_days)
         except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""What the decisions of a batch look at: what is committed, changed by the commands before them."""
+"""The streams and claims that the decisions of a batch read: the committed state, changed by earlier commands."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class View:
         self._holders = holders
         self._committed: dict[str, tuple[int, Any]] = {}
         self.held: dict[ClaimKey, str | None] = {}
-        # Streams that this version cannot read: commands on them are refused, and decided when they come again.
+        # Streams that this version cannot read: commands on them are refused without a record, and may be sent again.
         self.newer: dict[str, codec.NewerStream] = {}
-        # The view of the batch so far.
+        # The committed state, changed by the commands so far.
         self.states: dict[str, Any] = {}
         self.versions: dict[str, int] = {}
         self.claims: dict[str, dict[Claim, str | None]] = {}
 
     def load(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> None:
-        """Read what is neither here nor in memory, by one query for streams and one for claims."""
+        """Read what is neither here nor cached, by one query for streams and one for claims."""
         missing = []
         for stream in streams:
             if stream not in self._committed and stream not in self.newer:
@@ -62,7 +62,7 @@ class View:
                 self._hold(key, holder)
 
     def remembered(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> bool:
-        """Tell whether all of these are in the worker's memory, so that no query is needed."""
+        """Tell whether all of these are cached, so that no query is needed."""
         return all(self._streams.get(stream) is not None for stream in streams) and all(
             self._holders.get((tenant, *claim)) is not None for tenant, claim in claims
         )
@@ -76,7 +76,7 @@ class View:
         self.claims.setdefault(key[0], {})[Claim(key[1], key[2])] = holder
 
     def apply(self, outcome: Outcome) -> None:
-        """Let the commands that follow see what this one does."""
+        """Apply an outcome, so that the commands that follow see it."""
         for event in outcome.events:
             stream = event.stream
             decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
@@ -86,18 +86,18 @@ class View:
             self.claims.setdefault(outcome.incoming.tenant, {}).update(outcome.claims)
 
     def compare(self, outcome: Outcome, append: Append) -> None:
-        """Add to what is appended the committed versions and holders that a decision was made on."""
+        """Add the committed versions and holders that a decision is based on to the append."""
         for stream in outcome.streams_read:
-            # One that was never loaded was made by a command before: nothing of it is committed.
+            # A stream that was never loaded was created by an earlier command: nothing of it is committed.
             append.streams_read[stream] = self._committed.get(stream, _NOTHING)[0]
         for claim in outcome.claims_read:
             key = (outcome.incoming.tenant, *claim)
-            # One that was never loaded is as a command before has left it, and what that one read is compared.
+            # A claim that was never loaded was left by an earlier command, and what that one read is compared.
             if key in self.held:
                 append.claims_read[key] = self.held[key]
 
     def reload(self, moved: Moved) -> None:
-        """Go back to what is committed, with what has moved read again."""
+        """Reset to the committed state, and read again what has changed."""
         self._streams.drop(moved.streams)
         self._holders.drop(moved.claims)
         for stream in moved.streams:
@@ -114,7 +114,7 @@ class View:
         self.load(moved.streams, [(key[0], Claim(key[1], key[2])) for key in moved.claims])
 
     def remember(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep what is committed now in memory."""
+        """Cache what is committed now."""
         streams, holders = self._streams, self._holders
         for stream in self._committed:
             streams.put(stream, (self.versions[stream], self.states[stream]))
@@ -124,6 +124,6 @@ class View:
                 streams.put(stream, (self.versions[stream], self.states[stream]))
         for tenant, claims in self.claims.items():
             for claim, holder in claims.items():
-                # A key's holder names positions that only the store knows yet; it is asked when the key comes again.
+                # An idempotency key's holder contains positions that only the store knows; it is read on the next use.
                 if claim.kind != IDEMPOTENCY:
                     holders.put((tenant, *claim), (holder,))

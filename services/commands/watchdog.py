@@ -1,4 +1,4 @@
-"""The watchdog of the commands role: what should consume or record and does not ends, and is started anew."""
+"""The watchdog of the commands role: ends a process that should consume or record and does not, so that it restarts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class NotConsuming(Exception):
-    """The broker and the database are there, and no command has been taken or recorded for too long."""
+    """Broker and database are available, and no command has been consumed or recorded for too long."""
 
 
 class Watchdog:
-    """Watches whether commands are consumed and recorded; an outage of the broker or database is no reason to end.
+    """Watches that commands are consumed and recorded; an outage of broker or database does not count.
 
     `lacking` says what has not happened since it was asked before, or nothing; `timeout` is in seconds.
     """
@@ -22,12 +22,12 @@ class Watchdog:
         self.last_error = ""
 
     async def watch(self) -> None:
-        """Return never; raises `NotConsuming`."""
+        """Watch until cancelled; raises `NotConsuming`."""
         loop, pause = asyncio.get_running_loop(), min(1.0, self._timeout / 10)
         missed, last = 0.0, loop.time()
         while True:
             await asyncio.sleep(pause)
-            # A process that was stopped for a while has not looked, so that time does not count.
+            # Time in which the process was suspended does not count.
             passed, last = min(loop.time() - last, 2 * pause), loop.time()
             lacking = self._lacking()
             if not lacking:

@@ -22,10 +22,10 @@ from services.settings import EVENT_LIMIT
 from services.store import codec
 from services.store.event_store import Append, EventStore, Moved, NewEvent
 
-# Whoever has lost so often decides under the append lock, which nobody can get ahead of; else fifty writers on one
-# stream starve each other.
+# After so many conflicts a batch decides under the append lock, where no other writer can get ahead; otherwise fifty
+# writers on one stream starve each other.
 PATIENT_ROUNDS = 3
-# So this many in a row means that something is broken.
+# So this many conflicts in a row mean that something is broken.
 MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
@@ -33,7 +33,7 @@ MAX_BATCH_BYTES = 8 << 20
 
 
 class Worker:
-    """Runs batches on one store. It belongs to the store's thread."""
+    """Runs batches on one store, in the store's thread."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class Worker:
         try:
             return _Batch(self, batch, attempted).run()
         except BaseException:
-            # What is in memory may be ahead of the log, or behind it; versions would find out, but reading is cheaper.
+            # The cache may be ahead of the log or behind it; comparing versions would notice, but reading is cheaper.
             self._streams.clear()
             self._holders.clear()
             raise
 
 
 def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
-    # What exceeds a limit is refused without a decision.
+    # A command that exceeds a limit is refused without a decision.
     if command.refusal is None:
         yield from DECIDER_OF_COMMAND[command.name].reads(command.command)
         yield from actor_stream(command.actor)
 
 
 class _Batch:
-    """One batch on its way; the worker's memory is changed only when it is recorded."""
+    """One batch; the worker's cache is changed only after it is recorded."""
 
     def __init__(self, worker: Worker, batch: Sequence[Incoming], attempted: bool) -> None:
         self._worker = worker
@@ -157,7 +157,7 @@ class _Batch:
         return outcomes
 
     def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, Claim]]]:
-        """Find what the rest of the batch will look at beyond its first reads, so that it is loaded by one query."""
+        """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
         streams: list[str] = []
         claims: list[tuple[str, Claim]] = []
         for index in range(start, len(self._commands)):
@@ -209,7 +209,7 @@ class _Batch:
         )
 
     def _newer_version(self, command: Incoming, stream: str) -> Outcome:
-        """Refuse a command without a record, so that it is decided when it comes again after the upgrade."""
+        """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
         found = self._view.newer[stream]
         where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
         refusal = Rejected("newer-version", f"{where}, which this version of the service cannot read")
@@ -218,7 +218,7 @@ class _Batch:
     def _demand_version(self, command: Incoming, context: Context) -> None:
         if command.expected_version is None:
             return
-        # What has no id yet does not exist; the streams that its creation reads are others'.
+        # A command without an id creates its aggregate; the streams that it reads are of other aggregates.
         brought = getattr(command.command, "id", None) is not None
         own = next(iter(DECIDER_OF_COMMAND[command.name].reads(command.command)), None) if brought else None
         actual = 0

@@ -1,4 +1,4 @@
-"""The properties of a delivery, read from its content header; whatever a sender wrote, reading it never raises."""
+"""Decodes the properties of a delivery from its content header; never raises, whatever the sender wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pamqp import decode
 
 _CONTENT = Struct(">HHQH")
-# Basic properties in the order of their flags, from bit 15 down; what is not read here is skipped by its kind.
+# Basic properties in the order of their flags, from bit 15 down; unused ones are skipped by their kind.
 _SHORT, _TABLE, _BYTE, _TIME = range(4)
 _PROPERTIES = (
     ("content_type", _SHORT),
@@ -26,10 +26,10 @@ _PROPERTIES = (
     ("app_id", _SHORT),
     ("cluster_id", _SHORT),
 )
-_MOST_TABLES, _LONGEST_TABLE = 4096, 512
-# The bytes of headers that are decoded: as objects, short values take up to 15 times as much, and time of the loop.
+_MAX_TABLES, _MAX_TABLE_SIZE = 4096, 512
+# The maximum size of headers that are decoded, in bytes: as objects they take up to 15 times as much memory.
 MAX_HEADERS = 16 * 1024
-# The tenant is looked for among so many of more headers. The sizes of their values by type; others begin with theirs.
+# In larger headers only the tenant is searched, among so many. Sizes of values by type; others start with their size.
 _MAX_SCANNED, _LONG_STRING = 100, ord("S")
 _FIXED = {
     kind: size
@@ -41,7 +41,7 @@ _tables: dict[bytes, dict[str, Any] | None] = {}
 
 
 class Properties:
-    """A message's properties; those that it does not have are None. `unreadable` says what of them is malformed."""
+    """A message's properties, None if absent. `unreadable` says what is malformed."""
 
     __slots__ = (*(name for name, _ in _PROPERTIES), "unreadable")
 
@@ -62,8 +62,8 @@ class Properties:
 def read_content(payload: bytes, properties: Properties) -> int:
     """Read a content header into properties and return the body's size.
 
-    The frame is whole, only what the sender wrote into it may not be: that is noted in the properties, while an error
-    here would end the connection, and the message would come again.
+    Malformed properties are noted in `unreadable`: an error here would close the connection, and the message would be
+    redelivered.
     """
     size: int
     _, _, size, flags = _CONTENT.unpack_from(payload)
@@ -106,7 +106,7 @@ def _properties(payload: bytes, flags: int, properties: Properties) -> None:
 
 
 def _tenant_alone(table: bytes) -> dict[str, Any] | None:
-    """Return the tenant of a table of headers, found without decoding the others' values; None if it is not found."""
+    """Return only the tenant of a table of headers, without decoding the other values; None if it is not found."""
     at = 0
     try:
         for _ in range(_MAX_SCANNED):
@@ -124,7 +124,7 @@ def _tenant_alone(table: bytes) -> dict[str, Any] | None:
 
 
 def _table(encoded: bytes) -> dict[str, Any] | None:
-    """Return a table of headers, None if it cannot be read; senders repeat the same few, and a reader changes none."""
+    """Return a table of headers, None if malformed. Cached: senders repeat the same few, and readers modify none."""
     try:
         return _tables[encoded]
     except KeyError:
@@ -133,8 +133,8 @@ def _table(encoded: bytes) -> dict[str, Any] | None:
         table: dict[str, Any] | None = decode.field_table(encoded)[1]
     except Exception:
         table = None
-    if len(encoded) <= _LONGEST_TABLE:
-        if len(_tables) >= _MOST_TABLES:
+    if len(encoded) <= _MAX_TABLE_SIZE:
+        if len(_tables) >= _MAX_TABLES:
             _tables.clear()
         _tables[encoded] = table
     return table

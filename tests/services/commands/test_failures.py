@@ -204,7 +204,7 @@ async def test_commands_that_are_not_recorded_though_the_database_answers_end_th
             consumer._store.reached = reached  # type: ignore[method-assign]
         sent = await client.send(TASK, {"id": "a"})
         if answering:
-            with pytest.raises(NotConsuming, match=r"the database is there.*of no known kind"):
+            with pytest.raises(NotConsuming, match=r"the database is available.*of no known kind"):
                 await asyncio.wait_for(task, PATIENCE)
         else:
             failures = 6  # with growing pauses: longer than the time-out

@@ -53,7 +53,7 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
             for number in range(3):
                 await client.send(TASK, {"id": f"b{number}"}, properties={"reply_to": "my-queue"})
             assert (await client.ask(TASK, {"id": "last"})).accepted
-        told = [line for line in logs if line["event"] == "no answer goes to this queue"]
+        told = [line for line in logs if line["event"] == "answers are not sent to this queue"]
         assert [line["reply_to"] for line in told] == ["my-queue"]
 
 
