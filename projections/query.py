@@ -56,14 +56,6 @@ class Filter:
     read: Callable[[str], str] = str
 
 
-class Row(NamedTuple):
-    """What `get`, `get_many` and `page` give, in this order: the document's JSON, the id, the sort's value as text."""
-
-    doc: str
-    id: str
-    key: str
-
-
 def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str) -> Filter:
     """Return the filter for a text column: one value, several, or none."""
     null = f"{column} IS NULL" if nullable else None
@@ -194,15 +186,6 @@ class Listing:
             else:
                 _add_text(known, name, value, conditions, values)
         return conditions, values
-
-
-def read_position(name: str) -> Query:
-    """Ask how far the serving tables of a read model are: the last position handled, ignored events included."""
-    sql = (
-        "SELECT f.position FROM read_models AS r JOIN followers AS f ON f.name = r.name || '_' || r.serving"
-        " WHERE r.name = %s"
-    )
-    return Query(sql, (name,))
 
 
 def select(

@@ -18,7 +18,7 @@ from domain.task import (
     TaskFailed,
     TaskStarted,
 )
-from projections import activities, query, suffix, tasks
+from projections import activities, suffix, tasks
 from projections.query import BadQuery, Query
 from services.store.migrate import upgrade
 from tests import builders
@@ -246,10 +246,6 @@ def test_a_stored_row_and_its_events_render_alike(conn: psycopg.Connection[Any])
     assert {"working_seconds", "children", "sub_status", "reason"} <= set(shown)
     row = conn.execute(*tasks.get("acme", "n00")).fetchall()[0]
     assert json.loads(tasks.resource_bytes(row, NOW)) == json.loads(json.dumps(tasks.resource(row, NOW)))
-
-
-def test_the_position_of_a_read_model_is_asked_by_its_name(conn: psycopg.Connection[Any]) -> None:
-    assert conn.execute(*query.read_position("tasks")).fetchall() == [(0,)]
 
 
 def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -> None:

@@ -12,8 +12,8 @@ import projections
 from domain.task import TaskCreated, TaskFieldsChanged
 from projections import ReadModel, follower_name, tasks
 from services.outlets import projections as outlet
-from services.outlets import standing
 from services.outlets.projections import BuildingFollower, ServingFollower, UnknownReadModel
+from services.store import standing
 from services.store.follower import Follower, Step
 from tests import builders
 from tests.eventually import PATIENCE, eventually
