@@ -239,8 +239,6 @@ FACTS = (text_fact("status", LIFECYCLES),)
 get = LISTING.get
 get_many = LISTING.get_many
 page = LISTING.page
-count = LISTING.count
-cursor = LISTING.cursor
 
 
 # Rendering.
@@ -251,11 +249,6 @@ def _shown(row: Sequence[Any], now: datetime) -> Shown:
     work = [(child.worked_seconds, child.working_since) for child in shown.children]
     shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
     return shown
-
-
-def resource_bytes(row: Sequence[Any], now: datetime) -> bytes:
-    """Return a row's resource as JSON; the fast way for lists."""
-    return _encode(_shown(row, now))
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

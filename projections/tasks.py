@@ -174,11 +174,8 @@ FACTS = (
     text_fact("dispatch", Dispatch),
     Fact("assignees", ((), ("member",)), lambda chosen: "assignees <> '{}'" if chosen[0] else "assignees = '{}'"),
 )
-get = LISTING.get
-get_many = LISTING.get_many
 page = LISTING.page
 count = LISTING.count
-cursor = LISTING.cursor
 
 
 def _shown(row: Sequence[Any], now: datetime) -> Shown:
@@ -186,11 +183,6 @@ def _shown(row: Sequence[Any], now: datetime) -> Shown:
     work = ((shown.worked_seconds, shown.working_since),)
     shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
     return shown
-
-
-def resource_bytes(row: Sequence[Any], now: datetime) -> bytes:
-    """Return a row's resource as JSON; the fast way for lists."""
-    return encode(_shown(row, now))
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

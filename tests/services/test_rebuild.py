@@ -236,7 +236,7 @@ def test_documents_in_memory_are_dropped_when_another_process_worked_in_between(
         changed = TaskFieldsChanged("n", None, {}, {"fields": {title: True}})
         store(conn, [more[-1]._replace(version=version, name="task.fields-changed", data=changed)])
         drain(conn, other if version == 3 else mine)
-    row = conn.execute(*tasks.get("acme", "n")).fetchall()[0]
+    row = conn.execute(*tasks.LISTING.get("acme", "n")).fetchall()[0]
     assert tasks.resource(row, log[0].occurred_at)["fields"] == {"Second": True, "Third": True}
 
 
