@@ -67,6 +67,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "too-large": 413,
     "unsupported-media-type": 415,
     # the command's data is wrong in itself
+    "end-before-start": 422,
     "invalid": 422,
     "lone-surrogate": 422,
     "not-eligible": 422,

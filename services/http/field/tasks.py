@@ -130,13 +130,7 @@ async def _changed(service: Service, caller: Caller, entity_id: str, found: _Fou
         data = {**changed_activity(body), "id": entity_id}
         return await change(service, caller, "activity.change", data, "activity")
     data = {**changed_task(body), "id": entity_id}
-    try:
-        return await change(service, caller, "task.change", data)
-    except Refused as refused:
-        # Both times are times, so with the one that stays this end lies before its start.
-        if (refused.code, refused.pointer) == ("invalid", "/end"):
-            raise Refused("end-before-start", refused.detail, refused.pointer) from None
-        raise
+    return await change(service, caller, "task.change", data)
 
 
 async def _written(service: Service, call: Call, found: _Found, done: Done, what: str) -> Response:
