@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from domain.decider import instant
-from domain.errors import Rejected
+from domain.errors import RefusalError, Rejected
 from domain.limits import INSTANT_DETAIL
 
 MOST_ROWS = 1000
@@ -26,13 +26,11 @@ class Query(NamedTuple):
     params: tuple[Any, ...]
 
 
-class BadQuery(Exception):
-    """A question that cannot be asked: a code of the contract, a sentence, and the parameter at fault."""
+class BadQuery(RefusalError):
+    """A question that cannot be asked; `parameter` is the one at fault."""
 
     def __init__(self, code: str, detail: str, parameter: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
+        super().__init__(code, detail)
         self.parameter = parameter
 
 

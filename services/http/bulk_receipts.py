@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from domain.errors import Refusal
 from domain.streams import ID
 from services.http import examples_bulks as examples
 from services.http.bulk_sender import StoredItem, decode_items
@@ -17,11 +18,10 @@ from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import receipt_path
-from services.messages import Problem
 from services.store import bulks, ledger
 
 # What a worker answers to the command whose id another one took.
-_CONFLICT = Problem("command-id-conflict", "another command came under this id", "")
+_CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -70,5 +70,5 @@ def _item(item: StoredItem, decided: dict[str, tuple[Any, ...]]) -> dict[str, An
     if fingerprint != item.fingerprint:
         return {**own, "outcome": "rejected", "error": _CONFLICT}
     if code is not None:
-        return {**own, "outcome": "rejected", "error": Problem(code, detail or "", pointer or "")}
+        return {**own, "outcome": "rejected", "error": Refusal(code, detail or "", pointer or "")}
     return {**own, "outcome": "accepted", "position": position}

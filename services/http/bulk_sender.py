@@ -18,11 +18,12 @@ import msgspec
 import psycopg
 import structlog
 
+from domain.errors import Refusal
 from services.http.database import Database
 from services.http.guard import CURRENT
 from services.http.problems import Refused, unavailable
 from services.intake.sender import NotSent, Outgoing
-from services.messages import Problem, Reply
+from services.messages import Reply
 from services.store import bulks, ledger
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
@@ -45,7 +46,7 @@ class StoredItem(msgspec.Struct, array_like=True):
 
     ref: str | None
     id: str | None
-    error: Problem | None
+    error: Refusal | None
     command_id: str | None = None
     fingerprint: bytes | None = None
 

@@ -15,6 +15,7 @@ from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 from pydantic import ValidationError
 
 from domain import COMMANDS, EVENTS
+from domain.errors import Refusal
 from services import contracts, messages, schemas
 from services.contracts import ENDPOINTS
 from tests.documents import ROOT, shape
@@ -218,7 +219,7 @@ def test_answers_fit_their_schema() -> None:
     summary = messages.EventSummary(1, "task.completed", "task-t1", 2)
     for reply in (
         messages.Reply("c1", "accepted", False, 1, (summary,)),
-        messages.Reply("c1", "rejected", error=messages.Problem("invalid", "an id", "/id")),
+        messages.Reply("c1", "rejected", error=Refusal("invalid", "an id", "/id")),
     ):
         assert validator.is_valid(msgspec.to_builtins(reply))
     assert not validator.is_valid({"command_id": "c1", "outcome": "accepted"})
