@@ -11,7 +11,7 @@ import structlog
 from services.broker.connection import Channel
 from services.broker.frames.reader import Message
 from services.commands import wire
-from services.commands.wire import Incoming, Malformed, Reply, without_trace
+from services.commands.wire import Incoming, Malformed, Reply
 from services.settings import Settings
 
 
@@ -120,7 +120,9 @@ class Buffer:
                 self._settings.may_send,
             )
         except Malformed as malformed:
-            return without_trace(malformed)
+            # The frames and the cause hold all that was parsed.
+            malformed.__context__ = malformed.__cause__ = None
+            return malformed.with_traceback(None)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a Rust library is not an `Exception`

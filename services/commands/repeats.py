@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from domain.decider import Claim
-from domain.errors import Rejected
+from domain.errors import Refusal
 from services.commands.outcome import IDEMPOTENCY, Outcome, row_of_key
 from services.commands.wire import Incoming
 from services.store.event_store import ClaimKey, CommandKey, LedgerRow
@@ -44,7 +44,7 @@ class Repeats:
                     # The first may itself repeat another command's key; then the answer is that command's.
                     row, first = row or first.row, first.first or first
                 return Outcome(command, row=row, first=first, recorded=False)
-            refusal = Rejected("command-id-conflict", "another command came under this id")
+            refusal = Refusal("command-id-conflict", "another command came under this id")
             return Outcome(command, refusal=refusal, recorded=False)
         if command.idempotency_key is None:
             return None
@@ -63,5 +63,5 @@ class Repeats:
         read = (Claim(key[1], key[2]),)
         if known == command.fingerprint:
             return Outcome(command, row=row, first=first, claims_read=read)
-        refusal = Rejected("idempotency-conflict", "another command took this idempotency key")
+        refusal = Refusal("idempotency-conflict", "another command took this idempotency key")
         return Outcome(command, refusal=refusal, claims_read=read)

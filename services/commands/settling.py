@@ -16,7 +16,7 @@ from services.broker.outbox import Outbox
 from services.commands.buffer import Delivery
 from services.commands.outcome import Outcome
 from services.commands.store_thread import StoreThread
-from services.commands.wire import Incoming, Malformed, Problem, Reply
+from services.commands.wire import Incoming, Malformed, Reply
 from services.crash import AFTER_COMMIT
 from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
 
@@ -158,8 +158,8 @@ class Settler:
                 type=properties.message_type,
                 tenant=str((properties.headers or {}).get("tenant"))[:63],
             )
-            error = Problem(malformed.code, malformed.detail, malformed.pointer)
-            answered.append((delivery, Reply(str(properties.message_id or ""), "rejected", error=error)))
+            reply = Reply(str(properties.message_id or ""), "rejected", error=malformed.refusal)
+            answered.append((delivery, reply))
         await self._answer(answered)
         if len(answered) < len(deliveries):
             await asyncio.sleep(BURY_PAUSE)

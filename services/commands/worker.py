@@ -11,7 +11,7 @@ from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
 from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
-from domain.errors import Rejected
+from domain.errors import Refusal, Rejected
 from domain.streams import stream_of
 from services.commands.memory import Memory
 from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
@@ -194,7 +194,8 @@ class _Batch:
             self._demand_version(command, context)
             decision: Decision = DECIDER_OF_COMMAND[command.name].decide(command.command, context)
             events = self._new_events(command, decision)
-        except Rejected as refusal:
+        except Rejected as rejected:
+            refusal = rejected.refusal
             return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
         except NotLoaded:
             raise
@@ -212,7 +213,7 @@ class _Batch:
         """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
         found = self._view.newer[stream]
         where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
-        refusal = Rejected("newer-version", f"{where}, which this version of the service cannot read")
+        refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
         return Outcome(command, refusal=refusal, recorded=False)
 
     def _demand_version(self, command: Incoming, context: Context) -> None:

@@ -215,7 +215,7 @@ CREATE = [
     refused("task.create", "invalid", "an end that is a day", lambda: create(end="2025-10-31"), "/end"),
     refused(
         "task.create",
-        "invalid",
+        "end-before-start",
         "an end before the start, though its text is later",
         lambda: create(start="2025-10-31T08:55:00+07:00", end="2025-10-31T09:00:00+09:00"),
         "/end",
@@ -710,7 +710,7 @@ CHANGE = [
     *ended("task.change", ChangeTask("t", "U")),
     refused(
         "task.change",
-        "invalid",
+        "end-before-start",
         "a start behind the end that stays",
         lambda: nobodys(end="2025-10-31T08:00:00+07:00").when(ChangeTask("t", start="2025-10-31T01:00:01Z")),
         "/end",

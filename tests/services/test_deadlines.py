@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from projections import due
 from services.broker.publisher import Publisher, command_sender
 from services.broker.sender import Outgoing
 from services.outlets import deadlines as outlet
-from services.outlets import due
 from services.outlets.deadlines import Waker
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable

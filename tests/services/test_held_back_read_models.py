@@ -26,8 +26,9 @@ from projections import ReadModel, activities, tasks
 from services.broker.publisher import MessageRefused
 from services.broker.sender import Outgoing
 from services.outlets import projections as outlet
-from services.outlets import rollup, standing
+from services.outlets import rollup
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower
+from services.store import standing
 from services.store.event_store import append_in
 from services.store.follower import Follower, Step
 from tests import builders

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
+from domain.errors import Refusal
 from services.broker import names
 from services.broker.frames.reader import Properties
 from services.commands import wire
@@ -118,7 +119,7 @@ def test_a_queue_has_at_most_255_bytes() -> None:
 
 
 def test_an_answer_reads_as_it_was_written() -> None:
-    error = wire.Problem("not-found", "there is none", "/id")
+    error = Refusal("not-found", "there is none", "/id")
     summary = wire.EventSummary(3, "task.created", "task-a", 1)
     for reply in (Reply("c", "accepted", True, 3, (summary,)), Reply("c", "rejected", error=error)):
         assert wire.decode_reply(wire.encode_reply(reply)) == reply

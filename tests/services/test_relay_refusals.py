@@ -20,10 +20,10 @@ from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import MessageRefused, Publisher, command_sender
 from services.broker.sender import Outgoing
 from services.dev.broker import channel as development
-from services.outlets import deadlines, relay, standing
+from services.outlets import deadlines, relay
 from services.outlets.deadlines import Waker
 from services.roles import make_role
-from services.store import codec
+from services.store import codec, standing
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.log import LogRow
