@@ -50,7 +50,7 @@ def _given_to(
 ) -> Decision:
     if task.assignees and task.lifecycle not in TERMINAL:
         raise Rejected("already-assigned", f"the task is {', '.join(task.assignees)}'s")
-    lifecycle.guard(command, task.lifecycle)
+    lifecycle.transition(command, task.lifecycle)
     people = People(context)
     members = resolved_assignees(references, people, task.eligibility, context, pointer)
     stream = context.stream("task", task.id)
@@ -65,7 +65,7 @@ def _given_to(
 def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
     """Give a task to other people; work on it pauses."""
     permit("task.reassign", task, context)
-    lifecycle.guard("task.reassign", task.lifecycle)
+    lifecycle.transition("task.reassign", task.lifecycle)
     if not task.assignees:
         raise Rejected("not-assigned", "the task is nobody's yet")
     people = People(context)
@@ -81,7 +81,7 @@ def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
 def unassign(command: UnassignTask, task: Task, context: Context) -> Decision:
     """Take a task from its people; work on it pauses."""
     permit("task.unassign", task, context)
-    lifecycle.guard("task.unassign", task.lifecycle)
+    lifecycle.transition("task.unassign", task.lifecycle)
     if not task.assignees:
         raise Rejected("not-assigned", "the task is nobody's")
     event = TaskUnassigned(task.id, task.activity_id, task.assignees)

@@ -74,7 +74,7 @@ def decide(command: Any, context: Context) -> Decision:
 
 def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     permit("task.change", task, context)
-    lifecycle.guard("task.change", task.lifecycle)
+    lifecycle.transition("task.change", task.lifecycle)
     schedule = {"start": task.start, "end": task.end, **given(command, "start", "end")}
     start, end = schedule["start"], schedule["end"]
     checked_schedule(start, end, "")
@@ -139,14 +139,14 @@ def changed_fields(
 
 def _retry_resolution(command: RetryResolution, task: Task, context: Context) -> Decision:
     permit("task.retry-resolution", task, context)
-    lifecycle.guard("task.retry-resolution", task.lifecycle)
+    lifecycle.transition("task.retry-resolution", task.lifecycle)
     demand_unresolved(task)
     return one(task, context, *sending.retry_resolution(task, context))
 
 
 def _resolve_target(command: ResolveTarget, task: Task, context: Context) -> Decision:
     permit("task.resolve-target", task, context)
-    lifecycle.guard("task.resolve-target", task.lifecycle)
+    lifecycle.transition("task.resolve-target", task.lifecycle)
     return one(task, context, *sending.resolve_target(task, command.target, command.user, context))
 
 

@@ -39,7 +39,7 @@ DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
 def fail(command: FailTask, task: Task, context: Context) -> Decision:
     """Record that a task failed."""
     permit("task.error", task, context)
-    lifecycle.guard("task.error", task.lifecycle)
+    lifecycle.transition("task.error", task.lifecycle)
     return released(task, one(task, context, TaskFailed(task.id, task.activity_id, command.comment)))
 
 
@@ -47,7 +47,7 @@ def cancel(command: CancelTask, task: Task, context: Context) -> Decision:
     """Cancel a task."""
     permit("task.cancel", task, context)
     if task.lifecycle is not FAILED or not _activity_canceled(task, context):
-        lifecycle.guard("task.cancel", task.lifecycle)
+        lifecycle.transition("task.cancel", task.lifecycle)
     return canceled(task, command.reason, context)
 
 
@@ -60,7 +60,7 @@ def canceled(task: Task, reason: str | None, context: Context) -> Decision:
 def retry(command: RetryTask, task: Task, context: Context) -> Decision:
     """Open a failed task again, for those of its people who were not retired."""
     permit("task.retry", task, context)
-    lifecycle.guard("task.retry", task.lifecycle)
+    lifecycle.transition("task.retry", task.lifecycle)
     if _activity_canceled(task, context):
         raise Rejected("activity-canceled", "its activity was cancelled")
     events: list[Any] = [TaskRetried(task.id, task.activity_id)]
@@ -79,7 +79,7 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
             permit(f"task.submit-result {part}", task, context)
     ended = task.lifecycle in TERMINAL
     if ended and not command.hard_override:
-        lifecycle.guard("task.submit-result", task.lifecycle)
+        lifecycle.transition("task.submit-result", task.lifecycle)
     if command.result == "PENDING":
         return Decision()
     done = command.result in DONE_RESULTS

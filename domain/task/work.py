@@ -40,7 +40,7 @@ from domain.task.recording import one, pause_of, permit, released, spoken_for
 
 def process(command: ProcessTask, task: Task, context: Context) -> Decision:
     """Start a task, or go on with it."""
-    lifecycle.guard("task.process", task.lifecycle)
+    lifecycle.transition("task.process", task.lifecycle)
     permit("task.process", task, context)
     if context.actor not in task.assignees:
         # What the runner and the start look at, in one round.
@@ -85,14 +85,14 @@ def start(task: Task, runner: str | None, context: Context, new: bool = False) -
 
 def pause(command: PauseTask, task: Task, context: Context) -> Decision:
     """Pause a task."""
-    lifecycle.guard("task.pause", task.lifecycle)
+    lifecycle.transition("task.pause", task.lifecycle)
     permit("task.pause", task, context)
     return released(task, one(task, context, *pause_of(task, "asked")))
 
 
 def save(command: SaveTask, task: Task, context: Context) -> Decision:
     """Keep a draft of a task's data."""
-    lifecycle.guard("task.save", task.lifecycle)
+    lifecycle.transition("task.save", task.lifecycle)
     permit("task.save", task, context)
     old, new = changes(task.data, command.data)
     if new:
@@ -112,7 +112,7 @@ def taken_away(task: Task, data: dict[str, Any]) -> list[TaskFieldsChanged]:
 
 def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
     """Complete a task; one that was never started is started first, so that its times stay true."""
-    lifecycle.guard("task.complete", task.lifecycle)
+    lifecycle.transition("task.complete", task.lifecycle)
     permit("task.complete", task, context)
     demand_unblocked(task, context)
     rule = lateness(task, context)
