@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
+from domain.aggregate import Aggregate
 from domain.decider import (
     Claim,
     Context,
-    Decider,
     Decision,
     checked_schedule,
     demand_free,
@@ -25,15 +25,23 @@ from domain.directory import actor_kind, known_hub
 from domain.errors import Rejected
 from domain.left_out import left_out
 from domain.lifecycle import FAILED, TERMINAL, permit
-from domain.limits import MAX_STEPS, Comment, Fields, Id, Instant, Items, Title
+from domain.limits import MAX_STEPS, Assignees, Comment, Fields, Id, Instant, Items, Title
 from domain.people import People
-from domain.plan import DispatchPlan, Feed
-from domain.task import Task, TaskCreated, sending
-from domain.task.commands import Assignees, Attributes
-from domain.task.creation import assignees_of, demand_references, new_task
-from domain.task.decide import changed_fields
+from domain.plan import Attributes, DispatchPlan, Feed
+from domain.task.changing import changed_fields
+from domain.task.creating import (
+    assignees_of,
+    demand_references,
+    load_claims_of_new,
+    new_task,
+    streams_of_new,
+    titled,
+)
 from domain.task.ending import canceled
+from domain.task.state import Task, TaskCreated
 from domain.workflow import Step, Workflow, step_rule, use_of
+
+ACTIVITY = Aggregate("activity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class NewTask:
     plan: DispatchPlan | None = None
 
 
+@ACTIVITY.command("activity.create")
 @dataclass(frozen=True, slots=True)
 class CreateActivity:
     workflow_id: Id
@@ -67,6 +76,7 @@ class CreateActivity:
     fields: Fields = field(default_factory=dict)
 
 
+@ACTIVITY.command("activity.change")
 @dataclass(frozen=True, slots=True)
 class ChangeActivity:
     """What is left out stays as it is, what is null goes away; an activity always has a title."""
@@ -77,6 +87,7 @@ class ChangeActivity:
     fields: Fields = field(default_factory=dict)
 
 
+@ACTIVITY.command("activity.cancel")
 @dataclass(frozen=True, slots=True)
 class CancelActivity:
     id: Id
@@ -92,6 +103,7 @@ class LeftOut:
     reason: str
 
 
+@ACTIVITY.event("activity.created")
 @dataclass(frozen=True, slots=True)
 class ActivityCreated:
     """`children` are the tasks' ids in the order of `steps`; both never change."""
@@ -111,6 +123,7 @@ class ActivityCreated:
     left_out: tuple[LeftOut, ...] = ()
 
 
+@ACTIVITY.event("activity.fields-changed")
 @dataclass(frozen=True, slots=True)
 class ActivityFieldsChanged:
     """Title, hub and fields; `old` and `new` hold just what differs."""
@@ -120,12 +133,14 @@ class ActivityFieldsChanged:
     new: dict[str, Any]
 
 
+@ACTIVITY.event("activity.canceled")
 @dataclass(frozen=True, slots=True)
 class ActivityCanceled:
     id: str
     reason: str | None
 
 
+@ACTIVITY.event("activity.status-changed")
 @dataclass(frozen=True, slots=True)
 class ActivityStatusChanged:
     """What the roll-up policy found; it stands on a stream of its own and no decision reads it."""
@@ -135,6 +150,9 @@ class ActivityStatusChanged:
     new: str
     rule: str
     progress: dict[str, int]
+
+
+Event = ActivityCreated | ActivityFieldsChanged | ActivityCanceled | ActivityStatusChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +168,8 @@ class Activity:
     canceled: bool = False
 
 
-def decide(command: CreateActivity | ChangeActivity | CancelActivity, context: Context) -> Decision:
-    """Decide a command on an activity."""
-    match command:
-        case CreateActivity():
-            return _create(command, context)
-        case ChangeActivity():
-            return _change(command, context)
-        case CancelActivity():
-            return _cancel(command, context)
-
-
-def _create(command: CreateActivity, context: Context) -> Decision:
+@ACTIVITY.decides(CreateActivity)
+def create(command: CreateActivity, context: Context) -> Decision:
     workflow: Workflow | None = context.state("workflow", command.workflow_id)
     if workflow is None or workflow.retired:
         raise Rejected("not-found", f"there is no workflow {command.workflow_id}", "/workflow_id")
@@ -180,7 +188,7 @@ def _create(command: CreateActivity, context: Context) -> Decision:
     pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
     wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
     people.load(reference for references in wanted for reference in references)
-    sending.load(command.tasks, context)
+    load_claims_of_new(command.tasks, context)
     created = ActivityCreated(
         activity_id,
         title,
@@ -244,7 +252,7 @@ def _child(
     operator = task.operator if task.assignees is None else None
     assignees = assignees_of(wanted, operator, people, rule, context, pointer)
     child = activity.children[index]
-    title, plan = sending.titled(task.title, task.plan, f"{pointer}/plan/reason")
+    title, plan = titled(task.title, task.plan, f"{pointer}/plan/reason")
     created = TaskCreated(
         id=child,
         title=title if title is not None else step.name,
@@ -290,7 +298,8 @@ def _present(activity_id: str, context: Context) -> Activity:
     return activity
 
 
-def _change(command: ChangeActivity, context: Context) -> Decision:
+@ACTIVITY.decides(ChangeActivity)
+def change(command: ChangeActivity, context: Context) -> Decision:
     activity = _present(command.id, context)
     permit("activity.change", actor_kind(context, (), activity.project))
     if activity.canceled:
@@ -305,7 +314,8 @@ def _change(command: ChangeActivity, context: Context) -> Decision:
     return Decision(((context.stream("activity", activity.id), event),))
 
 
-def _cancel(command: CancelActivity, context: Context) -> Decision:
+@ACTIVITY.decides(CancelActivity)
+def cancel(command: CancelActivity, context: Context) -> Decision:
     activity = _present(command.id, context)
     permit("activity.cancel", actor_kind(context, (), activity.project))
     children: list[Task] = context.all_states("task", activity.children)
@@ -318,22 +328,25 @@ def _cancel(command: CancelActivity, context: Context) -> Decision:
     return Decision(events, {claim: holder for d in decisions for claim, holder in d.claims.items()})
 
 
-def evolve(state: Activity | None, event: Any) -> Activity | None:
+@ACTIVITY.evolves(Event)
+def evolve(state: Activity | None, event: Event) -> Activity | None:
     """Return the activity after one more event."""
+    if isinstance(event, ActivityCreated):
+        return Activity(event.id, event.title, event.children, event.hub, event.project, event.fields)
+    if state is None:
+        return None
     match event:
-        case ActivityCreated():
-            return Activity(event.id, event.title, event.children, event.hub, event.project, event.fields)
-        case ActivityFieldsChanged() if state is not None:
+        case ActivityFieldsChanged():
             new = event.new
-            return replace(
-                state,
-                title=new.get("title", state.title),
-                hub=new.get("hub", state.hub),
-                fields=merged(state.fields, new.get("fields", {})),
-            )
-        case ActivityCanceled() if state is not None:
+            title, hub = new.get("title", state.title), new.get("hub", state.hub)
+            return replace(state, title=title, hub=hub, fields=merged(state.fields, new.get("fields", {})))
+        case ActivityCanceled():
             return replace(state, canceled=True)
-    return state
+        case ActivityStatusChanged():
+            # The status follows from the tasks; no decision reads it.
+            return state
+        case _:
+            assert_never(event)
 
 
 def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable[tuple[str, str]]:
@@ -342,24 +355,8 @@ def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable
         return (("activity", command.id),)
     own = streams_of_id(command.id, "activity")
     tasks = (stream for task in command.tasks for stream in streams_of_id(task.id, "task"))
-    others = (stream for task in command.tasks for stream in sending.reads(task))
+    others = (stream for task in command.tasks for stream in streams_of_new(task))
     return (*own, ("workflow", command.workflow_id), *tasks, *others)
 
 
-DECIDER = Decider(
-    category="activity",
-    commands={
-        "activity.create": CreateActivity,
-        "activity.change": ChangeActivity,
-        "activity.cancel": CancelActivity,
-    },
-    events={
-        "activity.created": ActivityCreated,
-        "activity.fields-changed": ActivityFieldsChanged,
-        "activity.canceled": ActivityCanceled,
-        "activity.status-changed": ActivityStatusChanged,
-    },
-    decide=decide,
-    evolve=evolve,
-    reads=reads,
-)
+DECIDER = ACTIVITY.decider(evolve, reads)

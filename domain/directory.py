@@ -8,23 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from domain import configuration
+from domain.aggregate import Aggregate
 from domain.checks import demand_fits
 from domain.compare import same_json, text_key
-from domain.decider import Claim, Context, Decider, Decision, changes, merged, own_id
+from domain.decider import Claim, Context, Decision, changes, merged, own_id
 from domain.entries import demand_bounded
 from domain.errors import Rejected
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
 from domain.references import FIELDS, RETIRED_EMAIL, claim_of, is_account, is_email, is_operator, key_of
 
+DIRECTORY = Aggregate("directory")
 Kind = Literal[
     "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
 ]
 
 
+@DIRECTORY.command("directory.register")
 @dataclass(frozen=True, slots=True)
 class RegisterEntry:
     kind: Kind
@@ -32,6 +35,7 @@ class RegisterEntry:
     fields: Fields = field(default_factory=dict)
 
 
+@DIRECTORY.command("directory.change")
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
     kind: Kind
@@ -39,12 +43,14 @@ class ChangeEntry:
     fields: Fields
 
 
+@DIRECTORY.command("directory.retire")
 @dataclass(frozen=True, slots=True)
 class RetireEntry:
     kind: Kind
     id: Id
 
 
+@DIRECTORY.event("directory.entry-registered")
 @dataclass(frozen=True, slots=True)
 class EntryRegistered:
     kind: str
@@ -52,6 +58,7 @@ class EntryRegistered:
     fields: dict[str, Any]
 
 
+@DIRECTORY.event("directory.entry-changed")
 @dataclass(frozen=True, slots=True)
 class EntryChanged:
     kind: str
@@ -60,10 +67,14 @@ class EntryChanged:
     new: dict[str, Any]
 
 
+@DIRECTORY.event("directory.entry-retired")
 @dataclass(frozen=True, slots=True)
 class EntryRetired:
     kind: str
     id: str
+
+
+Event = EntryRegistered | EntryChanged | EntryRetired
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +87,10 @@ class Entry:
     retired: bool = False
 
 
-def decide(command: RegisterEntry | ChangeEntry | RetireEntry, context: Context) -> Decision:
-    """Decide a directory command."""
-    match command:
-        case RegisterEntry():
-            permit("directory.register", actor_kind(context, (), None))
-            return _register(command, context)
-        case ChangeEntry():
-            permit("directory.change", actor_kind(context, (), None))
-            return _change(command, context)
-        case RetireEntry():
-            permit("directory.retire", actor_kind(context, (), None))
-            return _retire(command, context)
-
-
-def _register(command: RegisterEntry, context: Context) -> Decision:
+@DIRECTORY.decides(RegisterEntry)
+def register(command: RegisterEntry, context: Context) -> Decision:
+    """Decide `directory.register`."""
+    permit("directory.register", actor_kind(context, (), None))
     entry_id = own_id(command.id, context)
     _check(command.kind, entry_id, command.fields)
     present: Entry | None = None if command.id is None else context.state(command.kind, entry_id)
@@ -113,7 +113,10 @@ def _register(command: RegisterEntry, context: Context) -> Decision:
     return Decision(((context.stream(command.kind, entry_id), event),), claims)
 
 
-def _change(command: ChangeEntry, context: Context) -> Decision:
+@DIRECTORY.decides(ChangeEntry)
+def change(command: ChangeEntry, context: Context) -> Decision:
+    """Decide `directory.change`."""
+    permit("directory.change", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
     _check(command.kind, command.id, {**present.fields, **command.fields})
     if command.kind == "member" and command.fields.get("account_id", 0) is None:
@@ -129,7 +132,10 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
     return Decision(((context.stream(command.kind, command.id), event),), claims)
 
 
-def _retire(command: RetireEntry, context: Context) -> Decision:
+@DIRECTORY.decides(RetireEntry)
+def retire(command: RetireEntry, context: Context) -> Decision:
+    """Decide `directory.retire`."""
+    permit("directory.retire", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
     _permit_entry(command.kind, command.id, present, None, context)
     kept = _kept(present)
@@ -229,7 +235,8 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
     demand_bounded(kind, fields)
 
 
-def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRetired) -> Entry | None:
+@DIRECTORY.evolves(Event)
+def evolve(state: Entry | None, event: Event) -> Entry | None:
     """Return the entry after one more event."""
     match event:
         case EntryRegistered():
@@ -238,6 +245,8 @@ def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRet
             return None if state is None else replace(state, fields=merged(state.fields, event.new))
         case EntryRetired():
             return None if state is None else replace(state, retired=True)
+        case _:
+            assert_never(event)
 
 
 def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[str, str]]:
@@ -245,18 +254,7 @@ def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[
     return () if command.id is None else ((command.kind, command.id),)
 
 
-DECIDER = Decider(
-    category="directory",
-    commands={"directory.register": RegisterEntry, "directory.change": ChangeEntry, "directory.retire": RetireEntry},
-    events={
-        "directory.entry-registered": EntryRegistered,
-        "directory.entry-changed": EntryChanged,
-        "directory.entry-retired": EntryRetired,
-    },
-    decide=decide,
-    evolve=evolve,
-    reads=reads,
-)
+DECIDER = DIRECTORY.decider(evolve, reads)
 
 
 # What the other aggregates ask the directory.

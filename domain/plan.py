@@ -19,6 +19,9 @@ class Attribute:
     fallback: Value = None
 
 
+Attributes = Annotated[tuple[Attribute, ...], Items(MAX_KEYS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion:
     """How a user of the commerce is found; the lowest `priority` is tried first. `role` belongs to `ROLE_MATCH`."""

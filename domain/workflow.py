@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
+from domain.aggregate import Aggregate
 from domain.compare import name_key, text_key
-from domain.decider import Claim, Context, Decider, Decision, changes, given, own_id
+from domain.decider import Claim, Context, Decision, changes, given, own_id
 from domain.directory import Eligibility, actor_kind, known
 from domain.errors import Rejected
 from domain.left_out import left_out
@@ -16,18 +17,21 @@ from domain.limits import (
     MAX_LABELS,
     MAX_MAPPINGS,
     MAX_STEPS,
+    Assignees,
     FieldName,
     Flow,
     Id,
     Items,
     Label,
+    Listed,
     Number,
+    Roles,
     StepName,
     WorkflowName,
 )
 from domain.people import People, demand_eligible
-from domain.task.commands import Assignees, Listed, Roles
 
+WORKFLOW = Aggregate("workflow")
 Gating = Literal["none", "sequential"]
 Failure = Literal["wait_all", "fail_fast"]
 
@@ -62,6 +66,7 @@ class Step:
 Steps = Annotated[tuple[Step, ...], Items(MAX_STEPS, 1)]
 
 
+@WORKFLOW.command("workflow.define")
 @dataclass(frozen=True, slots=True)
 class DefineWorkflow:
     name: WorkflowName
@@ -72,6 +77,7 @@ class DefineWorkflow:
     project: Id | None = None
 
 
+@WORKFLOW.command("workflow.change")
 @dataclass(frozen=True, slots=True)
 class ChangeWorkflow:
     """What is left out stays as it is; nothing of a workflow can be taken away."""
@@ -83,11 +89,13 @@ class ChangeWorkflow:
     failure: Failure = left_out()
 
 
+@WORKFLOW.command("workflow.retire")
 @dataclass(frozen=True, slots=True)
 class RetireWorkflow:
     id: Id
 
 
+@WORKFLOW.event("workflow.defined")
 @dataclass(frozen=True, slots=True)
 class WorkflowDefined:
     id: str
@@ -98,6 +106,7 @@ class WorkflowDefined:
     project: str | None = None
 
 
+@WORKFLOW.event("workflow.changed")
 @dataclass(frozen=True, slots=True)
 class WorkflowChanged:
     id: str
@@ -106,9 +115,13 @@ class WorkflowChanged:
     new: dict[str, Any]
 
 
+@WORKFLOW.event("workflow.retired")
 @dataclass(frozen=True, slots=True)
 class WorkflowRetired:
     id: str
+
+
+Event = WorkflowDefined | WorkflowChanged | WorkflowRetired
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +138,8 @@ class Workflow:
     retired: bool = False
 
 
-def decide(command: DefineWorkflow | ChangeWorkflow | RetireWorkflow, context: Context) -> Decision:
-    """Decide a workflow command."""
-    match command:
-        case DefineWorkflow():
-            return _define(command, context)
-        case ChangeWorkflow():
-            return _change(command, context)
-        case RetireWorkflow():
-            return _retire(command, context)
-
-
-def _define(command: DefineWorkflow, context: Context) -> Decision:
+@WORKFLOW.decides(DefineWorkflow)
+def define(command: DefineWorkflow, context: Context) -> Decision:
     permit("workflow.define", actor_kind(context, (), command.project))
     workflow_id = own_id(command.id, context)
     if command.id is not None and context.state("workflow", workflow_id) is not None:
@@ -151,7 +154,8 @@ def _define(command: DefineWorkflow, context: Context) -> Decision:
     return Decision(events, {**people.claims, _name_claim(command.name): workflow_id})
 
 
-def _change(command: ChangeWorkflow, context: Context) -> Decision:
+@WORKFLOW.decides(ChangeWorkflow)
+def change(command: ChangeWorkflow, context: Context) -> Decision:
     present = _present(command.id, context)
     permit("workflow.change", actor_kind(context, (), present.project))
     people = People(context)
@@ -178,7 +182,8 @@ def _change(command: ChangeWorkflow, context: Context) -> Decision:
     return Decision((*people.events, (context.stream("workflow", present.id), event)), claims)
 
 
-def _retire(command: RetireWorkflow, context: Context) -> Decision:
+@WORKFLOW.decides(RetireWorkflow)
+def retire(command: RetireWorkflow, context: Context) -> Decision:
     present = _present(command.id, context)
     permit("workflow.retire", actor_kind(context, (), present.project))
     if context.is_held(use_of(present.id)):
@@ -262,19 +267,23 @@ def _check_mapping(step: Step, index: int) -> None:
         filled.add(mapping.to_field)
 
 
-def evolve(state: Workflow | None, event: WorkflowDefined | WorkflowChanged | WorkflowRetired) -> Workflow | None:
+@WORKFLOW.evolves(Event)
+def evolve(state: Workflow | None, event: Event) -> Workflow | None:
     """Return the workflow after one more event."""
+    if isinstance(event, WorkflowDefined):
+        return Workflow(event.id, event.name, event.steps, event.gating, event.failure, event.project)
+    if state is None:
+        return None
     match event:
-        case WorkflowDefined():
-            return Workflow(event.id, event.name, event.steps, event.gating, event.failure, event.project)
-        case WorkflowChanged() if state is not None:
+        case WorkflowChanged():
             new = dict(event.new)
             if "steps" in new:
                 new["steps"] = tuple(step_of(step) for step in new["steps"])
             return replace(state, version=event.version, **new)
-        case WorkflowRetired() if state is not None:
+        case WorkflowRetired():
             return replace(state, retired=True)
-    return state
+        case _:
+            assert_never(event)
 
 
 def stored_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
@@ -297,15 +306,4 @@ def reads(command: DefineWorkflow | ChangeWorkflow | RetireWorkflow) -> Iterable
     return () if command.id is None else (("workflow", command.id),)
 
 
-DECIDER = Decider(
-    category="workflow",
-    commands={"workflow.define": DefineWorkflow, "workflow.change": ChangeWorkflow, "workflow.retire": RetireWorkflow},
-    events={
-        "workflow.defined": WorkflowDefined,
-        "workflow.changed": WorkflowChanged,
-        "workflow.retired": WorkflowRetired,
-    },
-    decide=decide,
-    evolve=evolve,
-    reads=reads,
-)
+DECIDER = WORKFLOW.decider(evolve, reads)

@@ -41,7 +41,7 @@ from domain.task import (
     UnassignTask,
     WakeTask,
 )
-from domain.task.sending import RESOLUTION_WAITS
+from domain.task.scheduling import RESOLUTION_WAITS
 from domain.workflow import FieldMapping, RetireWorkflow, Step
 from tests.builders import EMAIL, activity, entry, manager, member, plan, task, workflow
 from tests.domain.cases import CONTRACT, IGNORED, REFUSALS
