@@ -83,7 +83,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class TaskFieldMapping:
     """A field that goes to a later step's task, if it is blank there, when this one is completed."""
 
     task: str

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from domain import COMMANDS, EVENTS
-from domain.entries import ENTRY_FIELDS, NAME
+from domain.directory.fields import ENTRY_FIELDS, NAME
 from domain.lifecycle import ROWS
 from domain.streams import ENTRY_KINDS
 from services import bounds, messages

@@ -8,11 +8,11 @@ from typing import assert_never
 
 from domain import lifecycle
 from domain.decider import Context, Decision
-from domain.directory import Eligibility
+from domain.directory.eligibility import Eligibility
+from domain.directory.members import MemberResolver, demand_eligible
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Id, NewAssignees, Person
-from domain.people import People, demand_eligible
 from domain.task.recording import decides, permit, record, released, spoken_for
 from domain.task.scheduling import back_in_line
 from domain.task.state import TASK, Effects, Facts, Task
@@ -114,14 +114,14 @@ def _assign(
     if task.assignees and task.lifecycle not in TERMINAL:
         raise Rejected("already-assigned", f"the task is {', '.join(task.assignees)}'s")
     lifecycle.transition(command, task.lifecycle)
-    people = People(context)
-    members = resolved_assignees(references, people, task.eligibility, context, pointer)
+    resolver = MemberResolver(context)
+    members = resolved_assignees(references, resolver, task.eligibility, context, pointer)
     stream = context.stream("task", task.id)
     assigned = TaskAssigned(task.id, task.activity_id, members)
-    decision = Decision((*people.events, (stream, assigned)), people.claims)
+    decision = Decision((*resolver.events, (stream, assigned)), resolver.claims)
     if not begin:
         return decision
-    started = start(task, members[0], context, people.is_new(members[0]))
+    started = start(task, members[0], context, resolver.is_new(members[0]))
     return Decision((*decision.events, *started.events), {**decision.claims, **started.claims})
 
 
@@ -132,14 +132,14 @@ def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
     lifecycle.transition("task.reassign", task.lifecycle)
     if not task.assignees:
         raise Rejected("not-assigned", "the task is nobody's yet")
-    people = People(context)
-    members = resolved_assignees(command.assignees, people, task.eligibility, context, "/assignees", task.assignees)
+    resolver = MemberResolver(context)
+    members = resolved_assignees(command.assignees, resolver, task.eligibility, context, "/assignees", task.assignees)
     if set(members) == set(task.assignees):
         raise Rejected("same-assignee", "the task is theirs already", "/assignees")
     event = TaskReassigned(task.id, task.activity_id, task.assignees, members)
     events = (*pause_of(task, "reassigned"), event, *back_in_line(task, context))
     decision = record(task, context, *events)
-    return released(task, Decision((*people.events, *decision.events), people.claims))
+    return released(task, Decision((*resolver.events, *decision.events), resolver.claims))
 
 
 @decides(UnassignTask)
@@ -156,7 +156,7 @@ def unassign(command: UnassignTask, task: Task, context: Context) -> Decision:
 
 def resolved_assignees(
     references: Iterable[str],
-    people: People,
+    resolver: MemberResolver,
     rule: Eligibility,
     context: Context,
     pointer: str,
@@ -166,6 +166,6 @@ def resolved_assignees(
 
     Who has it by now, `standing`, and was retired may be named again.
     """
-    members = people.resolve(references, pointer, standing)
-    demand_eligible(context, people, members, rule, pointer)
+    members = resolver.resolve(references, pointer, standing)
+    demand_eligible(context, resolver, members, rule, pointer)
     return members

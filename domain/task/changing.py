@@ -9,7 +9,7 @@ from typing import Any
 from domain import lifecycle
 from domain.checks import demand_fits
 from domain.decider import Context, Decision, changes, checked_schedule, given, merged
-from domain.directory import known_hub
+from domain.directory.lookup import known_hub
 from domain.errors import Rejected
 from domain.left_out import LEFT_OUT, left_out
 from domain.limits import Assignees, Fields, Id, Instant, Title

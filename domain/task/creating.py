@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from domain import configuration, lifecycle
+from domain import lifecycle
 from domain.checks import demand_fits
 from domain.decider import Claim, Context, Decision, NotLoaded, checked_schedule, demand_free, instant, own_id
-from domain.directory import Eligibility, actor_kind, known, known_hub
+from domain.directory import settings
+from domain.directory.eligibility import Eligibility, actor_kind
+from domain.directory.lookup import known, known_hub
+from domain.directory.members import MemberResolver
 from domain.errors import Rejected
 from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Roles, Title
-from domain.people import People
 from domain.plan import Attribute, Attributes, DispatchPlan
 from domain.references import claim_of
 from domain.streams import ID
@@ -78,9 +80,9 @@ def create(command: CreateTask, context: Context) -> Decision:
     if command.project is not None:
         known(context, "project", command.project, "/project")
     demand_references(command, context, "")
-    people = People(context)
-    rule = _eligibility(command, people)
-    assignees = assignees_of(command.assignees, command.operator, people, rule, context, "")
+    resolver = MemberResolver(context)
+    rule = _eligibility(command, resolver)
+    assignees = assignees_of(command.assignees, command.operator, resolver, rule, context, "")
     title, plan = titled(command.title, command.plan, "/plan/reason")
     created = TaskCreated(
         id=task_id,
@@ -102,16 +104,16 @@ def create(command: CreateTask, context: Context) -> Decision:
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]
-    return Decision((*people.events, *events), people.claims)
+    return Decision((*resolver.events, *events), resolver.claims)
 
 
-def _eligibility(command: CreateTask, people: People) -> Eligibility:
+def _eligibility(command: CreateTask, resolver: MemberResolver) -> Eligibility:
     if command.whitelist or command.blacklist:
-        people.load((*command.assignees, *command.whitelist, *command.blacklist))
+        resolver.load((*command.assignees, *command.whitelist, *command.blacklist))
         # First, so that somebody whom the command itself registers may stand in its lists.
-        people.resolve(command.assignees, "/assignees")
-    whitelist = people.listed(command.whitelist, "/whitelist")
-    return Eligibility(command.project, command.roles, whitelist, people.listed(command.blacklist, "/blacklist"))
+        resolver.resolve(command.assignees, "/assignees")
+    whitelist = resolver.listed(command.whitelist, "/whitelist")
+    return Eligibility(command.project, command.roles, whitelist, resolver.listed(command.blacklist, "/blacklist"))
 
 
 def demand_references(task: Any, context: Context, pointer: str) -> None:
@@ -126,12 +128,12 @@ def demand_references(task: Any, context: Context, pointer: str) -> None:
 
 def demand_plan(plan: DispatchPlan, attributes: Sequence[Attribute], context: Context, pointer: str) -> None:
     """Refuse a plan that could not be followed."""
-    configuration.demand_channel(context, plan.channel, f"{pointer}/channel")
+    settings.demand_channel(context, plan.channel, f"{pointer}/channel")
     for name in ("scheduled_at", "suggested_at"):
         if getattr(plan, name) is not None:
             instant(getattr(plan, name), f"{pointer}/{name}")
     for index, criterion in enumerate(plan.criteria or ()):
-        configuration.check_criterion(criterion.type, criterion.role, f"{pointer}/criteria/{index}")
+        settings.check_criterion(criterion.type, criterion.role, f"{pointer}/criteria/{index}")
 
 
 def titled(title: str | None, plan: DispatchPlan | None, pointer: str) -> tuple[str | None, DispatchPlan | None]:
@@ -144,14 +146,19 @@ def titled(title: str | None, plan: DispatchPlan | None, pointer: str) -> tuple[
 
 
 def assignees_of(
-    wanted: tuple[str, ...], operator: str | None, people: People, rule: Eligibility, context: Context, pointer: str
+    wanted: tuple[str, ...],
+    operator: str | None,
+    resolver: MemberResolver,
+    rule: Eligibility,
+    context: Context,
+    pointer: str,
 ) -> tuple[str, ...]:
     """Return the people of a new task: those that it names, else the member behind its operator, if there is one."""
     if wanted or operator is None:
-        return resolved_assignees(wanted, people, rule, context, f"{pointer}/assignees")
+        return resolved_assignees(wanted, resolver, rule, context, f"{pointer}/assignees")
     member = context.holder(*claim_of("operator", operator))
     try:
-        return resolved_assignees(() if member is None else (member,), people, rule, context, pointer)
+        return resolved_assignees(() if member is None else (member,), resolver, rule, context, pointer)
     except Rejected as refusal:
         raise Rejected(refusal.code, refusal.detail, f"{pointer}/operator") from None
 
@@ -213,7 +220,7 @@ def load_claims_of_new(tasks: Iterable[Any], context: Context) -> None:
         if task.operator is not None:
             claims[claim_of("operator", task.operator)] = None
         if task.plan is not None and task.commerce is not None:
-            wanted = (*(task.plan.criteria or ()), *chain(*configuration.targeting_of(context, task.plan.channel)))
+            wanted = (*(task.plan.criteria or ()), *chain(*settings.targeting_of(context, task.plan.channel)))
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
                 claims[last_contacted(task.commerce, task.plan.channel, kind)] = None
     missing = [claim for claim in claims if claim not in context.holders]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from domain import configuration
 from domain.checks import demand_fits
 from domain.compare import same_json
-from domain.configuration import CALLER_PROVIDED, ON_DISPATCH
 from domain.decider import Context, Decision, text_of
+from domain.directory import settings
+from domain.directory.settings import CALLER_PROVIDED, ON_DISPATCH
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Count, Id, Said
@@ -130,11 +130,11 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
         raise Rejected("not-ready", _why_not_ready(task))
     if is_blocked(task, context):
         raise Rejected("not-ready", "an earlier step is not done with")
-    provider = configuration.provider_of(context, plan.channel)
+    provider = settings.provider_of(context, plan.channel)
     if provider is None:
         raise Rejected("not-ready", f"channel {plan.channel} has no provider to dispatch to")
     asked = dict.fromkeys((*plan.attribute_keys, *task.attributes))
-    policies = configuration.attribute_policies(context, asked)
+    policies = settings.attribute_policies(context, asked)
     late = [key for key in asked if key in policies and policies[key]["strategy"] == ON_DISPATCH]
     provided = {key: Attribute(key, fallback=task.attributes.get(key)) for key in late}
     found = resolved_attributes(late, provided, task.created, context, upfront=False)
@@ -180,7 +180,7 @@ def report(command: ReportDispatch, task: Task, context: Context) -> Decision:
 
 def _next_attempt(task: Task, context: Context) -> datetime:
     assert task.created.plan is not None  # noqa: S101
-    provider = configuration.provider_of(context, task.created.plan.channel)
+    provider = settings.provider_of(context, task.created.plan.channel)
     base = provider.backoff if provider is not None else 30.0
     return context.now + timedelta(seconds=base * 2 ** (task.attempt - task.first_attempt - 1))
 
@@ -213,7 +213,7 @@ def resolved_attributes(
     Of keys that are resolved on dispatch only what the caller says and the fallbacks count before it.
     """
     found: dict[str, Any] = {}
-    policies = configuration.attribute_policies(context, keys)
+    policies = settings.attribute_policies(context, keys)
     for key in keys:
         attribute = provided.get(key, Attribute(key))
         policy = policies.get(key)
@@ -232,7 +232,7 @@ def resolved_attributes(
 def _from_source(source: str, created: TaskCreated, context: Context) -> Any:
     kind, *path = source.split(".")
     entry_id: str | None = getattr(created, kind)
-    value: Any = configuration.entry_fields(context, kind, entry_id) if entry_id is not None else None
+    value: Any = settings.entry_fields(context, kind, entry_id) if entry_id is not None else None
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return dict(value) if isinstance(value, Mapping) else value

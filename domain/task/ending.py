@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from domain import configuration, lifecycle
+from domain import lifecycle
 from domain.checks import demand_fits
 from domain.decider import Context, Decision, changes, instant, merged
-from domain.directory import at_work
+from domain.directory import settings
+from domain.directory.lookup import at_work
 from domain.errors import Rejected
 from domain.lifecycle import CANCELED, COMPLETED, FAILED, OPEN, TERMINAL
 from domain.limits import Comment, Fields, Id
@@ -150,7 +151,7 @@ def lateness(task: Task, context: Context) -> str | None:
     """Return what the tenant says of completing the task now that its end has passed; None when it has not."""
     if task.end is None or context.now <= instant(task.end, "/end"):
         return None
-    policy = configuration.entry_fields(context, "policy", "late-completion")
+    policy = settings.entry_fields(context, "policy", "late-completion")
     return "flag" if policy is None else str(policy["value"])
 
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 from domain import lifecycle
 from domain.decider import Claim, Context, Decision
-from domain.directory import actor_kind
+from domain.directory.eligibility import actor_kind
+from domain.directory.members import known_person
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, ASSIGNEE
-from domain.people import known_person
 from domain.task.state import TASK, Task
 
 

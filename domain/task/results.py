@@ -7,7 +7,7 @@ from typing import Any, Literal, assert_never
 
 from domain import lifecycle
 from domain.decider import Context, Decision
-from domain.directory import at_work
+from domain.directory.lookup import at_work
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Comment, Fields, Id

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
 
-from domain import configuration
 from domain.decider import Context, instant, text_of
+from domain.directory import settings
 from domain.lifecycle import OPEN
 from domain.task.state import TASK, Dispatch, Effects, Facts, Task, TaskCreated
 
@@ -73,7 +73,7 @@ def dispatch_wake(
     plan = created.plan
     if plan is None or (plan.scheduled_at is None and not anyhow):
         return None
-    if configuration.provider_of(context, plan.channel) is None:
+    if settings.provider_of(context, plan.channel) is None:
         return None
     at = plan.scheduled_at
     if at is None or (again and instant(at, "/plan/scheduled_at") < context.now):

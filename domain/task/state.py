@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, Protocol, TypedDict
 
 from domain.aggregate import Aggregate
-from domain.directory import Eligibility
+from domain.directory.eligibility import Eligibility
 from domain.lifecycle import OPEN, Lifecycle
-from domain.plan import DispatchPlan, Feed, Target
+from domain.plan import DispatchPlan, Target, TaskFieldMapping
 
 TASK = Aggregate("task")
 
@@ -60,7 +60,7 @@ class TaskCreated:
     blacklist: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     workflow_id: str | None = None
-    feeds: tuple[Feed, ...] = ()
+    feeds: tuple[TaskFieldMapping, ...] = ()
     plan: DispatchPlan | None = None
 
 

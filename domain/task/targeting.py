@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from domain import configuration, lifecycle
+from domain import lifecycle
 from domain.compare import text_key
 from domain.decider import Claim, Context, Decision
+from domain.directory import settings
 from domain.errors import Rejected
 from domain.limits import Id, Label
 from domain.plan import Criterion, Target
@@ -77,12 +78,12 @@ def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsRes
     plan = created.plan
     if plan is None:
         return None
-    criteria, fallbacks = configuration.targeting_of(context, plan.channel)
+    criteria, fallbacks = settings.targeting_of(context, plan.channel)
     if plan.criteria is not None:
         criteria = plan.criteria
     if not criteria:
         return None
-    users = configuration.users_of(context, created.commerce)
+    users = settings.users_of(context, created.commerce)
     locked: dict[str, Target] = {}
     missed: list[Criterion] = []
     for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
@@ -191,7 +192,7 @@ def named(task: Task, target_id: str, user: str, context: Context) -> TargetsRes
 def _demand_callable(user: str, task: Task, context: Context) -> None:
     """Refuse a user whom the task's commerce does not have now, or who is locked, now or when targets were found."""
     commerce = task.created.commerce
-    found = next((each for each in configuration.users_of(context, commerce) if each["id"] == user), None)
+    found = next((each for each in settings.users_of(context, commerce) if each["id"] == user), None)
     if found is None:
         whose = f"commerce {commerce} has no user {user}" if commerce is not None else "the task has no commerce"
         raise Rejected("not-found", whose, "/user")

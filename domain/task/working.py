@@ -8,11 +8,12 @@ from typing import Any, assert_never
 from domain import lifecycle
 from domain.checks import demand_fits
 from domain.decider import Claim, Context, Decision, changes, merged
-from domain.directory import actor_kind, at_work
+from domain.directory.eligibility import actor_kind
+from domain.directory.lookup import at_work
+from domain.directory.members import known_person
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, PAUSED
 from domain.limits import Fields, Id, Person
-from domain.people import known_person
 from domain.task.gating import demand_unblocked
 from domain.task.recording import decides, permit, record, released, spoken_for
 from domain.task.state import TASK, Effects, Facts, Task

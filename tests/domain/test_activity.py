@@ -18,8 +18,9 @@ from domain.activity import (
 from domain.decider import Claim
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.lifecycle import CANCELED, COMPLETED
+from domain.steps import Step
 from domain.task import CancelTask, CompleteTask, FailTask, ProcessTask, TaskAssigned, TaskCanceled, TaskCreated
-from domain.workflow import ChangeWorkflow, RetireWorkflow, Step
+from domain.workflow import ChangeWorkflow, RetireWorkflow
 from tests.builders import EARLY, LATE, activity, entry, manager, member, steps, task, workflow
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands

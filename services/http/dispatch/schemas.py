@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from domain.configuration import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, SOURCES
-from domain.entries import ENTRY_FIELDS, MAX_CRITERIA
+from domain.directory.fields import ENTRY_FIELDS, MAX_CRITERIA
+from domain.directory.settings import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, SOURCES
 from domain.limits import MAX_KEYS, Comment, Fields, Id, Instant, Whole, hints_of
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.task.results import Result
