@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from domain import COMMANDS, EVENTS
+from domain.lifecycle import ROWS
 from services import cloud_events, schemas
 from services.broker import names
 from services.broker.topology import DELIVERY_LIMIT
@@ -226,7 +227,7 @@ def _command(name: str, shared: Json) -> Json:
     return {
         "name": name,
         "title": name,
-        "summary": schemas.SUMMARIES[name],
+        "summary": ROWS[name].summary,
         "contentType": "application/json",
         "headers": {"$ref": f"{_SCHEMAS}commandHeaders"},
         "correlationId": {"location": "$message.header#/correlation_id"},

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from services.broker.publisher import Publisher, command_sender
+from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
@@ -242,8 +243,7 @@ class Roles:
         done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
         for task in late:
             self._log.warning("not stopped within the grace", role=task.get_name())
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await cancel(*late)
         self._log.info("stopped")
         for task in done:
             try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
-from services.broker.connection import connect, connected
+from services.broker.connection import connect, connected, temporary_channel
 from services.broker.names import COMMAND_QUEUE
 
 # Shorter than the two seconds that a probe waits, so that a lost connection is noticed here.
@@ -45,7 +45,7 @@ class CommandQueue:
             await self.close()
             self._connection = connection = await connect(self.url, "readiness", _TIMEOUT)
         # A passive declaration that fails closes its channel, so each call opens a new one.
-        async with connection.channel() as channel:
+        async with temporary_channel(connection) as channel:
             queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)
             return queue.declaration_result.consumer_count or 0
 

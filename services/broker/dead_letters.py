@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import aio_pika
@@ -16,7 +15,7 @@ from aiormq.exceptions import DeliveryError
 from pamqp import encode
 
 from services.broker import topology
-from services.broker.connection import connected
+from services.broker.connection import close_channel, connected, temporary_channel
 from services.broker.frames.reader import Message
 from services.broker.names import DEAD_EXCHANGE
 from services.commands.wire import Malformed
@@ -145,7 +144,7 @@ class DeadLetters:
             while not connected(self._connection):
                 await asyncio.sleep(0.05)
             # Once exchange and queue exist, a channel that the broker closes was closed because of the letter.
-            async with self._connection.channel() as channel:
+            async with temporary_channel(self._connection) as channel:
                 await topology.declare(channel)
         for index, (message, reason) in enumerate(dead):
             if not buried[index]:
@@ -209,8 +208,7 @@ async def _publish_alone(under: Any, letter: aio_pika.Message) -> None:
                 letter.body, exchange=DEAD_EXCHANGE, properties=letter.properties, mandatory=True
             )
         finally:
-            with suppress(Exception):
-                await channel.close()
+            await close_channel(channel)
 
 
 def _key(message: Message) -> bytes:

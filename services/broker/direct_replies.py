@@ -15,6 +15,7 @@ from aiormq.exceptions import AMQPConnectionError, ConnectionClosed
 from pamqp.commands import Basic
 
 from services.broker.connection import connect
+from services.cancellation import cancel
 
 _MAX_NAMES, _MAX_WAITING = 10_000, 1000
 _CONNECT_SECONDS, _CONFIRM_SECONDS = 5.0, 5.0
@@ -66,8 +67,7 @@ class DirectReplies:
         """Stop sending and disconnect."""
         self._waiting.clear()
         if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+            await cancel(self._work)
             self._work = None
         await self._disconnect()
         self._known.clear()

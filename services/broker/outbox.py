@@ -14,7 +14,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from services.broker import names, topology
-from services.broker.connection import connect_robust
+from services.broker.connection import connect_robust, temporary_channel
 from services.broker.dead_letters import Dead, DeadLetters
 from services.broker.direct_replies import DirectReplies
 from services.broker.frames.properties import Properties
@@ -60,7 +60,7 @@ class Outbox:
         """Declare the topology; may be repeated."""
         if not self._connections:
             raise ConnectionError("the connection is not open")
-        async with asyncio.timeout(_DECLARE_SECONDS), self._connections[0].channel() as channel:
+        async with asyncio.timeout(_DECLARE_SECONDS), temporary_channel(self._connections[0]) as channel:
             await topology.declare(channel)
 
     async def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,13 +12,14 @@ from aiormq.abc import ChannelFrame
 from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp.commands import Basic
 
-from services.broker.connection import connect_robust
+from services.broker.connection import close_channel, connect_robust
 from services.broker.frames import writer
 from services.broker.frames.reader import Frames
 from services.broker.frames.writer import Publication
 from services.broker.names import COMMAND_EXCHANGE
 from services.broker.sender import Outgoing
 from services.broker.topology import declare
+from services.cancellation import cancel
 from services.settings import broker_user
 from services.store.connect import Backoff
 from services.store.failures import OutsideUnavailable
@@ -120,8 +120,7 @@ class Publisher:
 
     async def close(self) -> None:
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await cancel(self._opening)
         if self._connection is not None:
             await self._connection.close()
 
@@ -181,8 +180,7 @@ class Publisher:
         except TimeoutError:
             # Reopening may have failed permanently, for example because a declaration was refused.
             self._channel = None
-            with suppress(Exception):
-                await robust.close()
+            await close_channel(robust)
             raise OutsideUnavailable("the channel does not reopen") from None
 
     async def _open(self) -> AbstractRobustChannel:
@@ -193,7 +191,7 @@ class Publisher:
             try:
                 await declare(channel)
             except BaseException:
-                await channel.close()
+                await close_channel(channel)
                 raise
             self._channel = channel
         return self._channel

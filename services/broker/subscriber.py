@@ -19,6 +19,7 @@ from services.broker import topology
 from services.broker.connection import Channel, connect_robust, connected
 from services.broker.frames.reader import Frames, Message, Taker
 from services.broker.names import COMMAND_QUEUE
+from services.cancellation import cancel
 
 SETTLE_SECONDS = 0.3
 
@@ -91,8 +92,7 @@ class CommandSubscriber:
         with suppress(Exception):
             await self.stop()
         if self._again is not None:
-            self._again.cancel()
-            await asyncio.gather(self._again, return_exceptions=True)
+            await cancel(self._again)
         connection, self._connection, self._robust = self._connection, None, None
         if connection is not None:
             with suppress(Exception):

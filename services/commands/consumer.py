@@ -13,6 +13,7 @@ from services import metrics
 from services.broker.connection import Channel
 from services.broker.outbox import Outbox
 from services.broker.subscriber import CommandSubscriber, settle
+from services.cancellation import cancel
 from services.commands.buffer import Buffer, Delivery
 from services.commands.settling import Settler
 from services.commands.store_thread import StoreThread
@@ -87,9 +88,7 @@ class CommandConsumer:
                 if ended.done():
                     await ended
         finally:
-            for task in (work, *aside):
-                task.cancel()
-            await asyncio.gather(work, *aside, return_exceptions=True)
+            await cancel(work, *aside)
             await self._close()
 
     async def _consume(self) -> None:
