@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from projections import due
-from services.intake.sender import Outgoing
+from services.broker.publisher import Publisher, command_sender
+from services.broker.sender import Outgoing
 from services.outlets import deadlines as outlet
 from services.outlets.deadlines import Waker
-from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually, eventually_async

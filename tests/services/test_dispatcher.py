@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from domain.plan import DispatchPlan, Provider
 from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
+from services.broker.publisher import Publisher, command_sender
 from services.outlets import dispatcher as outlet
 from services.outlets.deadlines import Waker
 from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Call, Outcome, Providers, signature
-from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
 from tests import builders
 from tests.eventually import PATIENCE, eventually, eventually_async
