@@ -81,8 +81,8 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-def fold(entry: Entry | None, event: Recorded) -> Entry | None:
-    """Return the entry after one more of its events; one that was folded before changes nothing."""
+def apply(entry: Entry | None, event: Recorded) -> Entry | None:
+    """Return the entry after one more of its events; one that was applied before changes nothing."""
     if entry is not None and event.position <= entry.position:
         return entry
     at = stamp(event.occurred_at)
@@ -116,7 +116,7 @@ def fold(entry: Entry | None, event: Recorded) -> Entry | None:
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Entry]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=_decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=_decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -268,5 +268,5 @@ def render_from_events(
         if event.category == kind and event.entity_id == entry_id:
             if entry is None and not isinstance(event.data, (EntryRegistered, WorkflowDefined)):
                 return None
-            entry = fold(entry, event)
+            entry = apply(entry, event)
     return None if entry is None else resource((_encode(entry).decode(),))

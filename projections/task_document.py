@@ -1,38 +1,21 @@
-"""A task's document and its fold: all that readers are told of a task, from the task's own events alone."""
+"""A task's document: all that readers are told of a task, from the task's own events alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from domain.decider import merged
 from domain.plan import DispatchPlan, Target
 from domain.recorded import Recorded
-from domain.task import (
-    AttributesResolved,
-    DispatchFailed,
-    DispatchRequested,
-    DispatchSucceeded,
-    ResolutionFailed,
-    ResultRecorded,
-    TargetsResolved,
-    TaskCanceled,
-    TaskCompleted,
-    TaskCreated,
-    TaskDataSaved,
-    TaskFailed,
-    TaskFieldsChanged,
-    TaskFieldsMapped,
-    TaskReopened,
-    TaskResumed,
-    TaskRetried,
-    TaskStarted,
-    TaskWakeSet,
-)
+from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
+from domain.task.results import TaskReopened
+from domain.task.state import Facts, TaskCreated
 from projections.documents import MissingDocument
-from projections.task_facts import TaskFacts, fold_facts, stamp
+from projections.task_facts import TaskFacts, stamp, take_over
 
 
 class Task(TaskFacts):
@@ -64,7 +47,7 @@ class Task(TaskFacts):
     targets: tuple[Target, ...] = ()
     attempt: int = 0
     in_flight: bool = False
-    wake: str | None = None
+    wake_kind: str | None = msgspec.field(default=None, name="wake")
     wake_at: str | None = None
     result: str | None = None
     late: bool = False
@@ -73,6 +56,15 @@ class Task(TaskFacts):
     created_by: str = ""
     updated_at: str = ""
     version: int = 0
+
+    @property
+    def wake(self) -> tuple[str, str] | None:
+        """What the task is next seen to for by itself, and when."""
+        return None if self.wake_kind is None or self.wake_at is None else (self.wake_kind, self.wake_at)
+
+    @wake.setter
+    def wake(self, wake: tuple[str, str] | None) -> None:
+        self.wake_kind, self.wake_at = (None, None) if wake is None else wake
 
     @property
     def dispatchable(self) -> bool:
@@ -103,84 +95,50 @@ decode = msgspec.json.Decoder(Task).decode
 decode_shown = msgspec.json.Decoder(Shown).decode
 
 
-def fold(task: Task | None, event: Recorded) -> Task | None:
-    """Return the task after one more of its events; one that was folded before changes nothing."""
+def apply(task: Task | None, event: Recorded) -> Task:
+    """Return the task after one more of its events; one that was applied before changes nothing."""
     if task is not None and event.position <= task.position:
         return task
+    data = event.data
     at = stamp(event.occurred_at)
-    if isinstance(event.data, TaskCreated):
-        task = _new(event.data, event.actor)
+    if isinstance(data, TaskCreated):
+        task = Task(**dict(zip(_OF_CREATION, _values_of(data), strict=True)), created_by=event.actor)
     elif task is None:
         raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
-    fold_facts(task, event, at)
-    change = _CHANGES.get(type(event.data))
-    if change is not None:
-        change(task, event.data)
-    if task.status != "active":
-        task.runner = None
-    task.version = event.version
-    task.updated_at = at
+    take_over(task, data, at)
+    remember = _ENDINGS.get(type(data))
+    if remember is not None:
+        remember(task, data)
+    task.position, task.version, task.updated_at = event.position, event.version, at
     return task
 
 
-def _new(created: TaskCreated, actor: str) -> Task:
-    return Task(
-        id=created.id,
-        activity_id=created.activity_id,
-        workflow_id=created.workflow_id,
-        flow=created.flow,
-        flow_id=created.flow_id,
-        fields=created.fields,
-        hub=created.hub,
-        project=created.project,
-        commerce=created.commerce,
-        route=created.route,
-        operator=created.operator,
-        roles=created.roles,
-        whitelist=created.whitelist,
-        blacklist=created.blacklist,
-        after=created.after,
-        plan=created.plan,
-        created_by=actor,
-    )
+# What a new task is told of that no event changes.
+_OF_CREATION = tuple(
+    name
+    for name in Task.__struct_fields__
+    if name in {field.name for field in fields(TaskCreated)} and (name == "id" or name not in Facts.__annotations__)
+)
+_values_of = attrgetter(*_OF_CREATION)
 
 
-def _runs(task: Task, event: TaskStarted | TaskResumed) -> None:
-    task.runner = event.runner
-
-
-def _saved(task: Task, event: TaskDataSaved) -> None:
-    task.data = merged(task.data, event.new)
-
-
-def _changed(task: Task, event: TaskFieldsChanged) -> None:
-    task.hub = event.new.get("hub", task.hub)
-    task.fields = merged(task.fields, event.new.get("fields", {}))
-
-
-def _mapped(task: Task, event: TaskFieldsMapped) -> None:
-    task.fields = merged(task.fields, event.new)
+# How the task ended, which only readers want to know.
 
 
 def _completed(task: Task, event: TaskCompleted) -> None:
-    task.data = task.output = event.output
-    task.late = event.late
-    task.wake = task.wake_at = None
+    task.output, task.late = event.output, event.late
 
 
 def _failed(task: Task, event: TaskFailed) -> None:
     task.comment = event.comment
-    task.wake = task.wake_at = None
 
 
 def _canceled(task: Task, event: TaskCanceled) -> None:
     task.reason = event.reason
-    task.wake = task.wake_at = None
 
 
 def _retried(task: Task, event: TaskRetried) -> None:
-    task.comment = task.result = task.wake = task.wake_at = None
-    task.in_flight = False
+    task.comment = None
 
 
 def _reopened(task: Task, event: TaskReopened) -> None:
@@ -189,50 +147,10 @@ def _reopened(task: Task, event: TaskReopened) -> None:
     task.late = False
 
 
-def _attributes(task: Task, event: AttributesResolved) -> None:
-    task.attributes = {**task.attributes, **event.attributes}
-
-
-def _targets(task: Task, event: TargetsResolved | ResolutionFailed) -> None:
-    task.targets = event.targets
-    task.wake = task.wake_at = None
-
-
-def _requested(task: Task, event: DispatchRequested) -> None:
-    task.attempt = event.attempt
-    task.in_flight = True
-    task.wake = task.wake_at = None
-
-
-def _reported(task: Task, event: DispatchSucceeded | DispatchFailed) -> None:
-    task.in_flight = False
-
-
-def _result(task: Task, event: ResultRecorded) -> None:
-    task.result = event.result
-
-
-def _wakes(task: Task, event: TaskWakeSet) -> None:
-    task.wake, task.wake_at = (None, None) if event.at is None else (event.kind, event.at)
-
-
-_CHANGES: dict[type, Callable[[Any, Any], None]] = {
-    TaskStarted: _runs,
-    TaskResumed: _runs,
-    TaskDataSaved: _saved,
-    TaskFieldsChanged: _changed,
-    TaskFieldsMapped: _mapped,
+_ENDINGS: dict[type, Callable[[Task, Any], None]] = {
     TaskCompleted: _completed,
     TaskFailed: _failed,
     TaskCanceled: _canceled,
     TaskRetried: _retried,
     TaskReopened: _reopened,
-    AttributesResolved: _attributes,
-    TargetsResolved: _targets,
-    ResolutionFailed: _targets,
-    DispatchRequested: _requested,
-    DispatchSucceeded: _reported,
-    DispatchFailed: _reported,
-    ResultRecorded: _result,
-    TaskWakeSet: _wakes,
 }

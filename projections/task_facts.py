@@ -1,45 +1,41 @@
-"""What every reader takes from a task's events: life, people, schedule, working time; a fold that asks nobody else.
+"""What every reader keeps of a task: the facts that the domain says an event changes, and the times of its life.
 
-The tasks' own read model, the activities' children and the roll-up policy fold with it, so they cannot disagree.
+The tasks' own read model, the activities' children and the roll-up policy share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from domain import rollup
-from domain.lifecycle import Lifecycle
+from domain.lifecycle import TERMINAL, Lifecycle
 from domain.recorded import Recorded
-from domain.task import (
-    EVENTS,
-    DispatchFailed,
-    DispatchRequested,
-    DispatchSucceeded,
-    ResolutionFailed,
-    TargetsResolved,
-    TaskAssigned,
-    TaskBecameOverdue,
-    TaskCanceled,
-    TaskCompleted,
-    TaskCreated,
-    TaskFailed,
-    TaskFieldsChanged,
-    TaskPaused,
-    TaskReassigned,
-    TaskReopened,
-    TaskRescheduled,
-    TaskResumed,
-    TaskRetried,
-    TaskStarted,
-    TaskUnassigned,
-)
+from domain.task.state import TASK, Dispatch, Resolution, TaskCreated
 
-TASK_EVENTS = frozenset(EVENTS)
+TASK_EVENTS = frozenset(TASK.events)
 LIFECYCLES = {state.value.lower(): state for state in Lifecycle}
+# The very text that is the default is left out of a document.
+_STATUS = {state.value: sys.intern(status) for status, state in LIFECYCLES.items()}
+_ENDED = frozenset(_STATUS[state.value] for state in TERMINAL)
+_ARMS = TASK.arms
+
+
+class _Unkept:
+    """A fact of a task that a document does not keep: it always has this value, whatever it is set to."""
+
+    def __init__(self, value: Any = None) -> None:
+        self._value = value
+
+    def __get__(self, document: object, kind: type) -> Any:
+        return self._value
+
+    def __set__(self, document: object, value: Any) -> None:
+        pass
 
 
 class TaskFacts(msgspec.Struct, omit_defaults=True, gc=False):
@@ -50,8 +46,8 @@ class TaskFacts(msgspec.Struct, omit_defaults=True, gc=False):
     title: str | None = None
     status: str = "open"
     assignees: tuple[str, ...] = ()
-    resolution: str = "NONE"
-    dispatch: str = "NONE"
+    resolution: str = Resolution.NONE
+    dispatch: str = Dispatch.NONE
     start: str | None = None
     end: str | None = None
     overdue: bool = False
@@ -61,6 +57,21 @@ class TaskFacts(msgspec.Struct, omit_defaults=True, gc=False):
     worked_seconds: float = 0.0
     working_since: str | None = None
     position: int = 0
+
+    created = activity_id = hub = runner = wake = result = _Unkept()
+    fields = data = attributes = _Unkept({})
+    targets = released = _Unkept(())
+    tries = attempt = first_attempt = _Unkept(0)
+    in_flight = _Unkept(False)
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The state, which is stored and shown as `status`."""
+        return LIFECYCLES[self.status]
+
+    @lifecycle.setter
+    def lifecycle(self, lifecycle: Lifecycle) -> None:
+        self.status = _STATUS[lifecycle._value_]
 
 
 class Child(TaskFacts):
@@ -85,138 +96,31 @@ def elapsed(since: str, until: str) -> float:
     return max(0.0, round((datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds(), 3))
 
 
-def fold_facts(facts: TaskFacts, event: Recorded, at: str) -> None:
-    """Change the facts by one event that happened `at`; an event that was folded before changes nothing."""
-    if event.position <= facts.position:
+def apply_facts(facts: TaskFacts, event: Recorded, at: str) -> None:
+    """Change the facts by one event that happened `at`; an event that was applied before changes nothing."""
+    if event.position > facts.position:
+        take_over(facts, event.data, at)
+        facts.position = event.position
+
+
+def take_over(facts: Any, event: Any, at: str) -> None:
+    """Let an event change the facts of a document, and the times that follow from the lifecycle."""
+    before = facts.status
+    _ARMS[type(event)](facts, event)
+    status = facts.status
+    if status == before:
+        if type(event) is TaskCreated:
+            facts.created_at = at
         return
-    change = _CHANGES.get(type(event.data))
-    if change is not None:
-        change(facts, event.data, at)
-    facts.position = event.position
-
-
-def _created(facts: TaskFacts, event: TaskCreated, at: str) -> None:
-    facts.step, facts.title, facts.start, facts.end = event.step, event.title, event.start, event.end
-    facts.created_at = at
-
-
-def _assigned(facts: TaskFacts, event: TaskAssigned | TaskReassigned, at: str) -> None:
-    _stop(facts, at)
-    facts.status = "open"
-    facts.assignees = event.assignees
-
-
-def _unassigned(facts: TaskFacts, event: TaskUnassigned, at: str) -> None:
-    _stop(facts, at)
-    facts.status = "open"
-    facts.assignees = ()
-
-
-def _working(facts: TaskFacts, event: TaskStarted | TaskResumed, at: str) -> None:
-    facts.status = "active"
-    facts.working_since = at
-    if facts.started_at is None:
-        facts.started_at = at
-
-
-def _paused(facts: TaskFacts, event: TaskPaused, at: str) -> None:
-    _stop(facts, at)
-    facts.status = "paused"
-
-
-def _completed(facts: TaskFacts, event: TaskCompleted, at: str) -> None:
-    _end(facts, "completed", at)
-
-
-def _failed(facts: TaskFacts, event: TaskFailed, at: str) -> None:
-    _end(facts, "failed", at)
-
-
-def _canceled(facts: TaskFacts, event: TaskCanceled, at: str) -> None:
-    _end(facts, "canceled", at)
-    facts.assignees = ()
-
-
-def _retried(facts: TaskFacts, event: TaskRetried, at: str) -> None:
-    facts.status = "open"
-    facts.dispatch = "NONE"
-    facts.ended_at = None
-
-
-def _reopened(facts: TaskFacts, event: TaskReopened, at: str) -> None:
-    facts.status = "open"
-    facts.ended_at = None
-
-
-def _overdue(facts: TaskFacts, event: TaskBecameOverdue, at: str) -> None:
-    facts.overdue = True
-
-
-def _requested(facts: TaskFacts, event: DispatchRequested, at: str) -> None:
-    facts.dispatch = "REQUESTED"
-
-
-def _dispatched(facts: TaskFacts, event: DispatchSucceeded, at: str) -> None:
-    facts.dispatch = "DISPATCHED"
-
-
-def _not_dispatched(facts: TaskFacts, event: DispatchFailed, at: str) -> None:
-    facts.dispatch = "GAVE_UP" if event.final else "REQUESTED"
-
-
-def _changed(facts: TaskFacts, event: TaskFieldsChanged, at: str) -> None:
-    if "title" in event.new:
-        facts.title = event.new["title"]
-
-
-def _rescheduled(facts: TaskFacts, event: TaskRescheduled, at: str) -> None:
-    facts.start, facts.end = event.start, event.end
-    facts.overdue = False
-
-
-def _resolved(facts: TaskFacts, event: TargetsResolved, at: str) -> None:
-    facts.resolution = "RESOLVED"
-
-
-def _unresolved(facts: TaskFacts, event: ResolutionFailed, at: str) -> None:
-    facts.resolution = "FAILED"
-
-
-def _stop(facts: TaskFacts, at: str) -> None:
+    if status == "active":
+        facts.working_since = at
+        if facts.started_at is None:
+            facts.started_at = at
+        return
     if facts.working_since is not None:
         facts.worked_seconds = round(facts.worked_seconds + elapsed(facts.working_since, at), 3)
         facts.working_since = None
-
-
-def _end(facts: TaskFacts, status: str, at: str) -> None:
-    _stop(facts, at)
-    facts.status = status
-    facts.ended_at = at
-    facts.overdue = False
-
-
-_CHANGES: dict[type, Callable[[Any, Any, str], None]] = {
-    TaskCreated: _created,
-    TaskAssigned: _assigned,
-    TaskReassigned: _assigned,
-    TaskUnassigned: _unassigned,
-    TaskStarted: _working,
-    TaskResumed: _working,
-    TaskPaused: _paused,
-    TaskCompleted: _completed,
-    TaskFailed: _failed,
-    TaskCanceled: _canceled,
-    TaskRetried: _retried,
-    TaskFieldsChanged: _changed,
-    TaskRescheduled: _rescheduled,
-    TargetsResolved: _resolved,
-    ResolutionFailed: _unresolved,
-    DispatchRequested: _requested,
-    DispatchSucceeded: _dispatched,
-    DispatchFailed: _not_dispatched,
-    TaskReopened: _reopened,
-    TaskBecameOverdue: _overdue,
-}
+    facts.ended_at = at if status in _ENDED else None
 
 
 def placeholders(children: Iterable[str], labels: Iterable[str | None], at: str) -> list[Child]:

@@ -14,7 +14,7 @@ from domain.task import TaskCreated
 from projections.documents import Documents, Key, Table, array, held, indexed, instant, title_key
 from projections.query import COMMON_SORTS, PERSON, Filter, Listing, common_filters, equal
 from projections.task_document import Shown as Shown
-from projections.task_document import Task, decode, decode_shown, encode, fold, shown_values
+from projections.task_document import Task, apply, decode, decode_shown, encode, shown_values
 from projections.task_facts import TASK_EVENTS, seconds, stamp
 
 NAME = "tasks"
@@ -97,7 +97,7 @@ _TABLE = Table.of(TABLES, key=("tenant", "id"))
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Task]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -210,5 +210,5 @@ def render_from_events(
         if event.category == "task" and event.entity_id == task_id:
             if task is None and not isinstance(event.data, TaskCreated):
                 return None
-            task = fold(task, event)
+            task = apply(task, event)
     return None if task is None else resource((encode(task).decode(),), now)
