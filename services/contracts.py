@@ -24,7 +24,6 @@ Json = dict[str, Any]
 
 _CONFIGURED = ("/api/attribute-policies", "/api/target-resolution-policies", "/api/dispatch-configurations")
 # The endpoints that give each command; one that none is named for is given over `POST /v1/commands` alone.
-GENERAL = "POST /v1/commands"
 ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "workflow.define": ("POST /api/v3/internal/workflows",),
     "workflow.change": ("PUT /api/v3/workflow/{id}",),

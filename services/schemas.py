@@ -151,7 +151,7 @@ def _complete(schema: Json) -> Json:
 def reply() -> Json:
     """Return the schema of an answer."""
     found = shapes("#/$defs/", messages.Reply)
-    whole, refusal = found.pop("Reply"), found.pop("Problem")
+    whole, refusal = found.pop("Reply"), found.pop("Refusal")
     whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
     whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}
     return {"$schema": DIALECT, "$id": "urn:foldwork:reply", **whole, "$defs": {**found, "Refusal": refusal}}

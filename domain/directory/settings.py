@@ -17,7 +17,7 @@ from domain.streams import ID
 
 CHANNELS = ("SALESMAN", "CALLCENTER", "WHATSAPP", "EMAIL", "SMS", "PUSH")
 CRITERIA: tuple[str, ...] = get_args(CriterionType)
-UPFRONT, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
+_, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
 MOST_SECONDS = 3600

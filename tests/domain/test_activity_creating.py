@@ -217,7 +217,7 @@ CASES: list[Case] = [
     ),
     refused(
         "activity.create",
-        "invalid",
+        "end-before-start",
         "an end before the start, in another offset",
         lambda: create(
             NewTask("t1"), NewTask("t2", start="2025-10-31T08:55:00+07:00", end="2025-10-31T09:00:00+09:00")

@@ -52,7 +52,7 @@ CASES: list[Case] = [
     *ended("task.change", ChangeTask("t", "U")),
     refused(
         "task.change",
-        "invalid",
+        "end-before-start",
         "a start behind the end that stays",
         lambda: nobodys(end="2025-10-31T08:00:00+07:00").when(ChangeTask("t", start="2025-10-31T01:00:01Z")),
         "/end",

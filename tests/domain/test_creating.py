@@ -110,7 +110,7 @@ CASES: list[Case] = [
     refused("task.create", "invalid", "an end that is a day", lambda: create(end="2025-10-31"), "/end"),
     refused(
         "task.create",
-        "invalid",
+        "end-before-start",
         "an end before the start, though its text is later",
         lambda: create(start="2025-10-31T08:55:00+07:00", end="2025-10-31T09:00:00+09:00"),
         "/end",

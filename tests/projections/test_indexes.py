@@ -39,7 +39,6 @@ WIDEST: dict[str, Any] = {
     "email": INDEXED,
     "operator": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
-    "manages": [INDEXED, *(identifier(f"project-{number}") for number in range(500))],
     **dict.fromkeys(("roles", "whitelist", "blacklist"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),
     # The store's own: streams, commands, claims (case-folded, a character takes up to six bytes) and followers.
