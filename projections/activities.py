@@ -15,20 +15,20 @@ from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsCha
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
-from projections.conditions import text_fact
-from projections.documents import Documents, Key, MissingDocument, Table, array, instant, listing_indexes, title_key
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
-from projections.task_facts import (
-    LIFECYCLES,
-    TASK_EVENTS,
-    Child,
-    ShownChild,
-    apply_facts,
-    as_rollup,
-    placeholders,
-    seconds,
-    stamp,
+from projections.support.conditions import text_fact
+from projections.support.documents import (
+    Documents,
+    Key,
+    MissingDocument,
+    Table,
+    array,
+    instant,
+    listing_indexes,
+    title_key,
 )
+from projections.support.time import seconds, stamp
+from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, ShownChild, apply_facts, as_rollup, placeholders
 
 NAME = "activities"
 VERSION = 2

@@ -16,7 +16,7 @@ import psycopg
 from domain.lifecycle import TERMINAL
 from domain.recorded import Recorded
 from domain.task.state import TaskCreated, changes_of
-from projections.documents import Key, Table, array, plain_array
+from projections.support.documents import Key, Table, array, plain_array
 
 NAME = "deadlines"
 VERSION = 1

@@ -15,10 +15,10 @@ from domain.references import Reference
 from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
-from projections import query
-from projections.documents import Documents, Key, MissingDocument, Table, indexed
-from projections.query import BadQuery, Query
-from projections.task_facts import stamp
+from projections.support import query
+from projections.support.documents import Documents, Key, MissingDocument, Table, indexed
+from projections.support.query import BadQuery, Query
+from projections.support.time import stamp
 
 NAME = "directory"
 VERSION = 3

@@ -11,12 +11,13 @@ import msgspec
 from domain.compare import text_key
 from domain.recorded import Recorded
 from domain.task import Dispatch, Resolution, TaskCreated
-from projections.conditions import Fact, text_fact
-from projections.documents import Documents, Key, Table, array, held, indexed, instant, title_key
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
-from projections.task_document import Shown as Shown
-from projections.task_document import Task, apply, decode, decode_shown, encode, shown_values
-from projections.task_facts import LIFECYCLES, TASK_EVENTS, seconds, stamp
+from projections.support.conditions import Fact, text_fact
+from projections.support.documents import Documents, Key, Table, array, held, indexed, instant, title_key
+from projections.support.time import seconds, stamp
+from projections.task.document import Shown as Shown
+from projections.task.document import Task, apply, decode, decode_shown, encode, shown_values
+from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
 VERSION = 3

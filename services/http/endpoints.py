@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from projections.query import BadQuery
+from projections.support.query import BadQuery
 from services import messages
 from services.http.auth import Caller, Gate
 from services.http.guard import CURRENT, Envelope, header

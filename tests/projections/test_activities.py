@@ -19,7 +19,7 @@ from domain.task import (
     TaskFailed,
 )
 from projections import activities
-from projections.documents import MissingDocument
+from projections.support.documents import MissingDocument
 from tests import builders
 from tests.given import NOW
 from tests.projections.recording import after, recorded

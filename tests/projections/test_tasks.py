@@ -34,8 +34,8 @@ from domain.task import (
     TaskWakeSet,
 )
 from projections import tasks
-from projections.documents import MissingDocument
-from projections.task_document import encode
+from projections.support.documents import MissingDocument
+from projections.task.document import encode
 from tests.builders import EARLY, LATE
 from tests.given import NOW
 from tests.projections.recording import recorded

@@ -14,8 +14,9 @@ from domain.recorded import Recorded
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
 from domain.task.results import TaskReopened
 from domain.task.state import Facts, TaskCreated
-from projections.documents import MissingDocument
-from projections.task_facts import TaskFacts, stamp, take_over
+from projections.support.documents import MissingDocument
+from projections.support.time import stamp
+from projections.task.facts import TaskFacts, take_over
 
 
 class Task(TaskFacts):
