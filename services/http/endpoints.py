@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from projections.query import BadQuery
+from projections.support.query import BadQuery
 from services.commands import wire
 from services.commands.wire import Malformed
 from services.http.auth import Caller, Gate

@@ -170,7 +170,7 @@ def test_every_short_life_of_a_task_is_mirrored(task_id: str, failures: int) -> 
     state = None
     for event in recorded(scene.log):
         if event.category == "task" and event.entity_id == task_id:
-            state = deadlines.fold(state, event)
+            state = deadlines.apply(state, event)
     seen: Counter[str] = Counter()
 
     def live(before: Given, remembered: deadlines.Remembered | None, left: int) -> None:
@@ -181,7 +181,7 @@ def test_every_short_life_of_a_task_is_mirrored(task_id: str, failures: int) -> 
             now = copy.copy(remembered)
             for event in recorded(here.log, first=first):
                 if event.category == "task" and event.entity_id == task_id and event.name in deadlines.EVENTS:
-                    now = deadlines.fold(now, event)
+                    now = deadlines.apply(now, event)
             wanted = current(here.state("task", task_id))
             assert {kind: due.due for kind, due in deadlines.due_of(now).items()} == wanted, here.log
             seen.update(wanted.keys())

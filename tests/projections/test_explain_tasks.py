@@ -10,9 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import directory, query, suffix, task_pages, tasks
-from projections.conditions import OPERATORS, Asked, among
-from projections.task_filters import CONDITIONS, Members, where
+from projections import directory, suffix, tasks
+from projections.support import query
+from projections.support.conditions import OPERATORS, Asked, among
+from projections.task import pages as task_pages
+from projections.task.filters import CONDITIONS, Members, where
 from services.store.migrate import upgrade
 
 ROWS = 100_000

@@ -31,7 +31,7 @@ from domain.task import (
     UnassignTask,
 )
 from projections import tasks
-from projections.documents import Table, array, plain_array
+from projections.support.documents import Table, array, plain_array
 from services.store.migrate import upgrade
 from tests import builders
 from tests.given import Given

@@ -19,7 +19,7 @@ from domain.task import (
     TaskStarted,
 )
 from projections import activities, suffix, tasks
-from projections.query import BadQuery, Query
+from projections.support.query import BadQuery, Query
 from services.store.migrate import upgrade
 from tests import builders
 from tests.given import NOW

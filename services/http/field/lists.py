@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from projections import activities, task_filters, tasks
-from projections.conditions import Where, by_word
+from projections import activities, tasks
 from projections.listing import Side, merged
-from projections.query import MOST_ROWS, Query
+from projections.support.conditions import Where, by_word
+from projections.support.query import MOST_ROWS, Query
+from projections.task import filters as task_filters
 from services.http.endpoints import Call, nothing_else, number, one
 from services.http.field.answers import paginator
 from services.http.field.shapes import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from projections.task_document import shown_values
+from projections.task.document import shown_values
 
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
 UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")

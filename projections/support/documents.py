@@ -17,7 +17,7 @@ import psycopg
 
 from domain.compare import name_key, text_key
 from domain.recorded import Recorded
-from projections.task_facts import stamp
+from projections.support.time import stamp
 
 D = TypeVar("D")
 Key = tuple[str, ...]

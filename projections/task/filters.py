@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from domain.compare import name_key, text_key
-from projections.conditions import (
+from projections.support.conditions import (
     ALL,
     CONTAINS,
     EXISTS,
@@ -38,9 +38,9 @@ from projections.conditions import (
     text_of,
     texts,
 )
-from projections.documents import held, title_key
-from projections.query import BadQuery, time_of
-from projections.task_facts import stamp
+from projections.support.documents import held, title_key
+from projections.support.query import BadQuery, time_of
+from projections.support.time import stamp
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
 _encode = msgspec.json.Encoder(order="sorted").encode

@@ -1,11 +1,11 @@
-"""Pages of tasks in the order that a caller wants, for callers that count; `task_filters` gives the conditions."""
+"""Pages of tasks in the order that a caller wants, for callers that count; `filters` gives the conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from projections.conditions import Where, parts_of
-from projections.query import MOST_ROWS, BadQuery, Query, select
+from projections.support.conditions import Where, parts_of
+from projections.support.query import MOST_ROWS, BadQuery, Query, select
 
 # Deep pages get slower, and end at the statement's time-out.
 MOST_PAGES = 1_000_000

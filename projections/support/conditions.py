@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from domain.compare import name_key
-from projections.query import MOST_VALUES, BadQuery, demand_text
+from projections.support.query import MOST_VALUES, BadQuery, demand_text
 
 OPERATORS = ("neq", "lt", "lte", "gt", "gte", "in", "match", "prefix", "suffix", "contains", "exists")
 EQUAL, NEQ, IN, MATCH, PREFIX, SUFFIX, CONTAINS, EXISTS = (
