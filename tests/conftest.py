@@ -139,15 +139,7 @@ def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def migrated_url(databases: Databases) -> Iterator[str]:
-    """A database of this test alone, with all tables and no rows."""
-    url = databases.create_migrated()
-    yield url
-    databases.drop(url)
-
-
-@pytest.fixture
-def lent_url(databases: Databases) -> Iterator[str]:
-    """A database with all tables and no rows, for tests that only fill the tables; others had it before."""
+    """A database with all tables and no rows; others had it before, unless they changed more than rows."""
     url = databases.lend()
     yield url
     databases.take_back(url)

@@ -235,8 +235,8 @@ def test_marks_stay_while_a_deadline_is_the_same_and_a_deadline_that_comes_back_
     conn.rollback()
 
 
-def test_marks_go_over_to_tables_that_are_built_anew(lent_url: str) -> None:
-    with psycopg.connect(lent_url) as conn:
+def test_marks_go_over_to_tables_that_are_built_anew(migrated_url: str) -> None:
+    with psycopg.connect(migrated_url) as conn:
         log = recorded(Given().and_commands([CreateTask("a", end=SOON), CreateTask("b", end=SOON)]).log)
         deadlines.projection("v1").project(conn, log)
         conn.execute("UPDATE deadlines SET sends = 2, wake_at = 'infinity' WHERE task_id = 'a'")

@@ -65,8 +65,8 @@ def a_worker(url: str, cache: int = 1000, on_decided: Callable[[], None] = lambd
 
 
 @pytest.fixture
-def worker(lent_url: str) -> Iterator[Worker]:
-    with a_worker(lent_url) as made:
+def worker(migrated_url: str) -> Iterator[Worker]:
+    with a_worker(migrated_url) as made:
         yield made
 
 
@@ -84,7 +84,7 @@ ACCEPTED, AGAIN = ("accepted", False, None), ("accepted", True, None)
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_same_command_again_gets_the_first_answer(worker: Worker, lent_url: str, together: bool) -> None:
+def test_the_same_command_again_gets_the_first_answer(worker: Worker, migrated_url: str, together: bool) -> None:
     commands = [create("a", "c"), create("a", "c"), create("b", "c"), create("a", "d")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
@@ -95,11 +95,11 @@ def test_the_same_command_again_gets_the_first_answer(worker: Worker, lent_url: 
         ("rejected", False, "taken"),
     ]
     assert got[0].events == got[1].events
-    assert created(lent_url) == ["a"]
+    assert created(migrated_url) == ["a"]
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool) -> None:
+def test_one_key_takes_effect_once(worker: Worker, migrated_url: str, together: bool) -> None:
     commands = [create(None, idempotency_key="k"), create(None, idempotency_key="k"), create("b", idempotency_key="k")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
@@ -107,7 +107,7 @@ def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool
     assert got[0].events == got[1].events
     again = replies(worker.run(commands))
     assert [told(reply)[1] for reply in again] == [True, True, True]
-    assert len(created(lent_url)) == 1
+    assert len(created(migrated_url)) == 1
 
 
 def given_by(actor: str, name: str, data: bytes, command_id: str, **rest: Any) -> Incoming:
@@ -138,57 +138,57 @@ def test_an_answer_is_for_its_asker(worker: Worker, together: bool, name: str, d
     ]
 
 
-def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(lent_url: str) -> None:
-    with a_worker(lent_url) as first:
+def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(migrated_url: str) -> None:
+    with a_worker(migrated_url) as first:
         first.run([incoming(builders.member("m1")), incoming(builders.task("t", assignees=("m1",)))])
         left = [incoming(RetireEntry("member", "m1"))]
-        with a_worker(lent_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
+        with a_worker(migrated_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
             (reply,) = replies(second.run([incoming(ProcessTask("t"), actor="m1")]))
     assert told(reply) == ("rejected", False, "forbidden")
 
 
 @pytest.mark.parametrize("first", ["retire", "create"])
-def test_of_a_retirement_and_a_creation_at_once_one_is_refused(lent_url: str, first: str) -> None:
+def test_of_a_retirement_and_a_creation_at_once_one_is_refused(migrated_url: str, first: str) -> None:
     given = {"retire": RetireWorkflow("w"), "create": builders.activity()}
-    with a_worker(lent_url) as other:
+    with a_worker(migrated_url) as other:
         other.run([incoming(builders.workflow())])
         left = [incoming(given.pop(first))]
-        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+        with a_worker(migrated_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
             (reply,) = replies(late.run([incoming(*given.values())]))
     assert told(reply) == ("rejected", False, "not-found" if first == "retire" else "in-use")
 
 
 @pytest.mark.parametrize("first", ["task", "activity"])
-def test_of_an_activity_and_a_task_with_one_id_at_once_one_is_made(lent_url: str, first: str) -> None:
+def test_of_an_activity_and_a_task_with_one_id_at_once_one_is_made(migrated_url: str, first: str) -> None:
     made = {"task": builders.task("x"), "activity": builders.activity(id="x")}
-    with a_worker(lent_url) as other:
+    with a_worker(migrated_url) as other:
         other.run([incoming(builders.workflow())])
         left = [incoming(made.pop(first))]
-        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+        with a_worker(migrated_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
             (reply,) = replies(late.run([incoming(*made.values())]))
     assert told(reply) == ("rejected", False, "taken")
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_refused_create_may_come_again_under_its_key(worker: Worker, lent_url: str, together: bool) -> None:
+def test_a_refused_create_may_come_again_under_its_key(worker: Worker, migrated_url: str, together: bool) -> None:
     worker.run([create("taken")])
     commands = [create("taken", idempotency_key="k"), create("free", idempotency_key="k")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
     assert [told(reply) for reply in got] == [("rejected", False, "taken"), ACCEPTED]
-    assert created(lent_url) == ["taken", "free"]
+    assert created(migrated_url) == ["taken", "free"]
 
 
-def test_a_key_outlives_the_ledger(worker: Worker, lent_url: str) -> None:
+def test_a_key_outlives_the_ledger(worker: Worker, migrated_url: str) -> None:
     scene = [create("x"), create(None, idempotency_key="k"), create("y")]
     first = replies(worker.run(scene))[1]
     nothing = incoming(builders.member("ann", email="a@b.c"), idempotency_key="same")
     worker.run([nothing])
     empty = replies(worker.run([replace(nothing, command_id="other", idempotency_key="none")]))[0]
     assert empty.events == ()
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("DELETE FROM ledger")
-    with a_worker(lent_url) as later:
+    with a_worker(migrated_url) as later:
         again, conflict, none = replies(
             later.run(
                 [
@@ -201,10 +201,10 @@ def test_a_key_outlives_the_ledger(worker: Worker, lent_url: str) -> None:
     assert (told(again), again.events) == (AGAIN, first.events)
     assert told(conflict) == ("rejected", False, "idempotency-conflict")
     assert (told(none), none.events) == (AGAIN, ())
-    assert len(created(lent_url)) == 3
+    assert len(created(migrated_url)) == 3
 
 
-def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, lent_url: str) -> None:
+def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, migrated_url: str) -> None:
     got = replies(
         worker.run(
             [
@@ -218,11 +218,11 @@ def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, le
     )
     assert [told(reply) for reply in got[:2]] == [ACCEPTED, ACCEPTED]
     assert [told(reply)[2] for reply in got[2:]] == ["version-conflict"] * 3
-    assert [version for _, version, _ in stored(lent_url)] == [1, 2]
+    assert [version for _, version, _ in stored(migrated_url)] == [1, 2]
 
 
 def test_a_refusal_and_a_failure_in_the_middle_change_nothing_for_the_rest(
-    worker: Worker, lent_url: str, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decider = DECIDER_OF_COMMAND["task.create"]
 
@@ -238,16 +238,16 @@ def test_a_refusal_and_a_failure_in_the_middle_change_nothing_for_the_rest(
     assert outcomes[1].reply is None
     rest = replies([outcomes[0], *outcomes[2:]])
     assert [told(reply)[2] for reply in rest] == [None, "taken", "not-found", None]
-    assert created(lent_url) == ["a", "b"]
-    assert len(rows(lent_url, "SELECT 1 FROM ledger")) == 4
+    assert created(migrated_url) == ["a", "b"]
+    assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 4
 
 
-def test_a_batch_reads_what_its_own_commands_did(worker: Worker, lent_url: str) -> None:
+def test_a_batch_reads_what_its_own_commands_did(worker: Worker, migrated_url: str) -> None:
     scene = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)])]
     got = replies(worker.run([incoming(command) for command in scene]))
     assert [told(reply) for reply in got] == [ACCEPTED] * 3
     positions = [event.position for reply in got for event in reply.events]
-    assert positions == list(range(1, len(positions) + 1)) == [row[0] for row in _positions(lent_url)]
+    assert positions == list(range(1, len(positions) + 1)) == [row[0] for row in _positions(migrated_url)]
     assert got[-1].position == positions[-1]
 
 
@@ -267,37 +267,37 @@ def interrupted(url: str, other: Callable[[], Any]) -> Any:
     return a_worker(url, on_decided=get_ahead)
 
 
-def test_two_workers_with_one_command_record_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_command_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         first: list[Reply] = []
-        with interrupted(lent_url, lambda: first.extend(replies(winner.run([create("a", "c")])))) as loser:
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([create("a", "c")])))) as loser:
             got = replies(loser.run([create("x"), create("a", "c"), create("y")]))
     assert [told(reply) for reply in (*first, *got)] == [ACCEPTED, ACCEPTED, AGAIN, ACCEPTED]
     assert got[1].events == first[0].events
-    assert created(lent_url) == ["a", "x", "y"]
+    assert created(migrated_url) == ["a", "x", "y"]
 
 
-def test_two_workers_with_one_key_record_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_key_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         first: list[Reply] = []
         ahead = lambda: first.extend(replies(winner.run([create(None, idempotency_key="k")])))  # noqa: E731
-        with interrupted(lent_url, ahead) as loser:
+        with interrupted(migrated_url, ahead) as loser:
             got = replies(loser.run([create(None, idempotency_key="k"), create("b", idempotency_key="k")]))
     assert [told(reply) for reply in got] == [AGAIN, ("rejected", False, "idempotency-conflict")]
     assert got[0].events == first[0].events
-    assert len(created(lent_url)) == 1
+    assert len(created(migrated_url)) == 1
 
 
-def test_two_workers_with_one_name_give_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_name_give_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         ahead = lambda: winner.run([incoming(builders.workflow(id="w1", name="Visit"))])  # noqa: E731
-        with interrupted(lent_url, ahead) as loser:
+        with interrupted(migrated_url, ahead) as loser:
             got = replies(loser.run([incoming(builders.workflow(id="w2", name="Visit"))]))
     assert got[0].outcome == "rejected"
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/workflow-w1"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/workflow-w1"]
 
 
-def test_the_rest_of_a_batch_stands_when_one_command_lost(lent_url: str) -> None:
+def test_the_rest_of_a_batch_stands_when_one_command_lost(migrated_url: str) -> None:
     decided: list[str] = []
     decider = DECIDER_OF_COMMAND["task.change"]
 
@@ -306,53 +306,53 @@ def test_the_rest_of_a_batch_stands_when_one_command_lost(lent_url: str) -> None
             decided.append(command.id)
         return decider.decide(command, context)
 
-    with a_worker(lent_url) as winner, pytest.MonkeyPatch.context() as patch:
+    with a_worker(migrated_url) as winner, pytest.MonkeyPatch.context() as patch:
         winner.run([create(f"t{number}") for number in range(5)])
         with ThreadPoolExecutor(1) as elsewhere:
             ahead = lambda: elsewhere.submit(winner.run, [change("t2", "theirs")]).result()  # noqa: E731
-            with interrupted(lent_url, ahead) as loser:
+            with interrupted(migrated_url, ahead) as loser:
                 loser.run([change(f"t{number}", "warm") for number in range(5) if number != 2])
                 patch.setitem(DECIDER_OF_COMMAND, "task.change", replace(decider, decide=decide))
-                with interrupted(lent_url, ahead) as loser:
+                with interrupted(migrated_url, ahead) as loser:
                     winner.run([change("t2", "before")])
                     got = replies(loser.run([change(f"t{number}", "ours") for number in range(5)]))
     assert [told(reply) for reply in got] == [ACCEPTED] * 5
     again = [task for task in set(decided) if decided.count(task) > decided.count("t0")]
     assert again == ["t2"]
-    assert {stream for stream, _, _ in stored(lent_url)} == {f"acme/task-t{number}" for number in range(5)}
+    assert {stream for stream, _, _ in stored(migrated_url)} == {f"acme/task-t{number}" for number in range(5)}
 
 
 @pytest.mark.parametrize("retry_first", [True, False])
-def test_cancel_against_retry_of_a_failed_child(lent_url: str, retry_first: bool) -> None:
+def test_cancel_against_retry_of_a_failed_child(migrated_url: str, retry_first: bool) -> None:
     """Of the two one comes first, and the other is decided on what that left, whatever it had read before."""
     scene = [builders.workflow(), builders.activity(), FailTask("t1")]
     retry, cancel = incoming(RetryTask("t1")), incoming(CancelActivity("a"))
     ahead, behind = (retry, cancel) if retry_first else (cancel, retry)
-    with a_worker(lent_url) as winner:
+    with a_worker(migrated_url) as winner:
         assert all(reply.accepted for reply in replies(winner.run([incoming(each) for each in scene])))
         first: list[Reply] = []
-        with interrupted(lent_url, lambda: first.extend(replies(winner.run([ahead])))) as loser:
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([ahead])))) as loser:
             second = replies(loser.run([behind]))[0]
-    names = [name for _, _, name in stored(lent_url)]
+    names = [name for _, _, name in stored(migrated_url)]
     assert first[0].accepted
     if retry_first:
         # The retried child is open again, so the cancel takes it along.
         assert second.accepted
         assert names.index("task.retried") < names.index("activity.canceled")
-        assert ("acme/task-t1", 4, "task.canceled") in stored(lent_url)
+        assert ("acme/task-t1", 4, "task.canceled") in stored(migrated_url)
     else:
         assert second.error is not None
         assert "task.retried" not in names
 
 
-def test_fifty_writers_on_one_stream_are_all_answered(lent_url: str) -> None:
+def test_fifty_writers_on_one_stream_are_all_answered(migrated_url: str) -> None:
     each, writers = 4, 50
-    with a_worker(lent_url) as first:
+    with a_worker(migrated_url) as first:
         first.run([create("a")])
     start = threading.Barrier(writers)
 
     def write(number: int) -> list[Reply]:
-        with a_worker(lent_url) as own:
+        with a_worker(migrated_url) as own:
             start.wait(PATIENCE)
             return [
                 reply
@@ -363,23 +363,23 @@ def test_fifty_writers_on_one_stream_are_all_answered(lent_url: str) -> None:
     with ThreadPoolExecutor(writers) as threads:
         answers = [reply for found in threads.map(write, range(writers)) for reply in found]
     assert [told(reply) for reply in answers] == [ACCEPTED] * (each * writers)
-    assert len(stored(lent_url)) == each * writers + 1
+    assert len(stored(migrated_url)) == each * writers + 1
     assert sorted(reply.position or 0 for reply in answers) == list(range(2, each * writers + 2))
 
 
-def test_a_small_memory_changes_no_answer(lent_url: str) -> None:
-    with a_worker(lent_url, cache=2) as small:
+def test_a_small_memory_changes_no_answer(migrated_url: str) -> None:
+    with a_worker(migrated_url, cache=2) as small:
         for turn in range(3):
             commands = [create(f"t{number}") for number in range(10)]
             commands += [change(f"t{number}", f"{turn}") for number in range(10)]
             got = replies(small.run(commands))
             assert [reply.accepted for reply in got[:10]] == [turn == 0] * 10
             assert all(reply.accepted for reply in got[10:])
-    assert len(stored(lent_url)) == 40
+    assert len(stored(migrated_url)) == 40
 
 
 def test_a_batch_ends_with_the_command_whose_events_fill_it(
-    worker: Worker, lent_url: str, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 5000)
     large = [incoming(builders.task(f"t{number}", fields={"x": "y" * 2000}), f"c{number}") for number in range(5)]
@@ -395,30 +395,30 @@ def test_a_batch_ends_with_the_command_whose_events_fill_it(
     assert [told(reply) for reply in got] == [ACCEPTED] * 6 + [AGAIN, ("rejected", False, "taken"), ACCEPTED]
     assert got[6].events == got[0].events
     assert [reply.position for reply in got[:6]] == [1, 2, 3, 4, 5, 6]
-    assert created(lent_url) == ["t0", "t1", "t2", "t3", "t4", "alone", "last"]
+    assert created(migrated_url) == ["t0", "t1", "t2", "t3", "t4", "alone", "last"]
 
 
 @pytest.mark.parametrize("kind", ["id", "key"])
 def test_what_moved_under_a_batch_that_ends_early_is_decided_again(
-    lent_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 1000)
     given: Any = {"idempotency_key": "k"} if kind == "key" else {"command_id": "c"}
     batch = [incoming(builders.task("a", fields={"x": "y" * 2000}), **given), create("b")]
-    with a_worker(lent_url) as winner, interrupted(lent_url, lambda: winner.run(batch[:1])) as loser:
+    with a_worker(migrated_url) as winner, interrupted(migrated_url, lambda: winner.run(batch[:1])) as loser:
         # The first is done now, adds nothing, and leaves room for the second.
         got = replies(loser.run(batch))
         assert len(got) == 1
         got += replies(loser.run(batch[1:]))
     assert [told(reply) for reply in got] == [AGAIN, ACCEPTED]
-    assert created(lent_url) == ["a", "b"]
+    assert created(migrated_url) == ["a", "b"]
 
 
-def test_tenants_do_not_meet(worker: Worker, lent_url: str) -> None:
+def test_tenants_do_not_meet(worker: Worker, migrated_url: str) -> None:
     ours = create("a", "c", idempotency_key="k")
     theirs = replace(create("a", "c", idempotency_key="k"), tenant="other")
     assert [told(reply) for reply in replies(worker.run([ours, theirs]))] == [ACCEPTED, ACCEPTED]
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/task-a", "other/task-a"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "other/task-a"]
 
 
 def test_a_repetition_of_a_repetition_is_answered_alike(worker: Worker) -> None:
@@ -448,21 +448,21 @@ LATER = {
 
 
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-def test_a_stream_of_a_newer_version_keeps_its_commands_until_the_upgrade(lent_url: str, later: str) -> None:
+def test_a_stream_of_a_newer_version_keeps_its_commands_until_the_upgrade(migrated_url: str, later: str) -> None:
     refused = ("rejected", False, "newer-version")
-    with a_worker(lent_url) as older:
+    with a_worker(migrated_url) as older:
         older.run([create("a"), create("b")])
-    (kept,) = rows(lent_url, "SELECT topic, state FROM stored_events WHERE originator_id = 'acme/task-a'")
-    with psycopg.connect(lent_url) as conn:
+    (kept,) = rows(migrated_url, "SELECT topic, state FROM stored_events WHERE originator_id = 'acme/task-a'")
+    with psycopg.connect(migrated_url) as conn:
         conn.execute(f"UPDATE stored_events SET {later} WHERE originator_id = 'acme/task-a'")
     command = change("a", "T", command_id="c1")
-    with a_worker(lent_url) as worker:
+    with a_worker(migrated_url) as worker:
         got = replies(worker.run([command, change("b", "T"), create("d"), command, create("a", "c2")]))
     assert [told(reply) for reply in got] == [refused, ACCEPTED, ACCEPTED, refused, refused]
     assert got[0].error is not None
     assert "task-a" in got[0].error.detail
-    assert rows(lent_url, "SELECT 1 FROM ledger WHERE command_id IN ('c1', 'c2')") == []
-    with psycopg.connect(lent_url) as conn:
+    assert rows(migrated_url, "SELECT 1 FROM ledger WHERE command_id IN ('c1', 'c2')") == []
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("UPDATE stored_events SET topic = %s, state = %s WHERE originator_id = 'acme/task-a'", kept)
-    with a_worker(lent_url) as newer:
+    with a_worker(migrated_url) as newer:
         assert told(replies(newer.run([command]))[0]) == ACCEPTED
