@@ -1,19 +1,32 @@
 """The field dialect's list of tasks: masters and tasks side by side, filtered by its own words and counted in pages.
 
-Every filter is one of the read models' own or a constant condition named here; values are bound, never written in.
+What its words mean is asked of the functions that show a task and an activity.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from projections import activities, tasks
-from projections.query import MOST_ROWS, Filter, Listing, Query
+from projections import activities, task_filters, tasks
+from projections.conditions import Where, by_word
+from projections.listing import Side, merged
+from projections.query import MOST_ROWS, Query
 from services.http.endpoints import Call, nothing_else, number, one
 from services.http.field.answers import paginator
-from services.http.field.shapes import CHILD, MASTER, PLAIN, STATUSES, child, master, only, people_of
+from services.http.field.shapes import (
+    CHILD,
+    MASTER,
+    PLAIN,
+    STATUSES,
+    activity_status,
+    child,
+    master,
+    only,
+    people_of,
+    task_status,
+)
 from services.http.problems import Refused
 from services.http.service import Service
 
@@ -26,33 +39,29 @@ _SORTS = {
     "endTime": "end",
     "title": "title",
 }
+_TASK, _MASTER = "t", "a"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
-
-_MOVING = "(status IN ('active', 'paused') OR (status = 'open' AND (assignees <> '{}' OR dispatch = 'DISPATCHED')))"
-_STILL = "(status = 'open' AND assignees = '{}' AND dispatch <> 'DISPATCHED')"
-_TASKS: Listing = replace(
-    tasks.LISTING,
-    filters={
-        **tasks.LISTING.filters,
-        "ONGOING": Filter("flag", _MOVING),
-        "UNASSIGNED": Filter("flag", _STILL),
-        "is_child": Filter("flag", "(activity_id IS NOT NULL)"),
-    },
-)
-_ENDED = {"DONE": "completed", "FAILED": "failed", "CANCELED": "canceled"}
+_IS_CHILD, _STANDS_ALONE = task_filters.presence("activity_id", True), task_filters.presence("activity_id", False)
+_OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
+_OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a request asks for. A side that cannot hold anything that fits is left out, and so None."""
 
-    of_tasks: dict[str, Any] | None
-    of_masters: dict[str, Any] | None
+    of_tasks: Side | None
+    of_masters: Side | None
     sort: str
     limit: int
     page: int
     names: tuple[str, ...]
     link: dict[str, list[str]]
+
+    @property
+    def sides(self) -> list[Side]:
+        """Return the sides that may hold something."""
+        return [side for side in (self.of_tasks, self.of_masters) if side is not None]
 
     @property
     def offset(self) -> int:
@@ -65,12 +74,12 @@ async def list_tasks(service: Service, call: Call, parameters: dict[str, list[st
     wanted = _wanted(parameters)
     tenant, now = call.caller.tenant, service.clock()
     total = 0
-    for listing, filters in ((_TASKS, wanted.of_tasks), (activities.LISTING, wanted.of_masters)):
-        if filters is not None:
-            total += int((await service.database.fetch(*listing.count(tenant, filters)))[0][0])
+    for side in wanted.sides:
+        asked = side.listing.count(tenant, side.filters, side.where)
+        total += int((await service.database.fetch(*asked))[0][0])
     rows = await service.database.fetch(*_page(tenant, wanted)) if wanted.offset < total else []
     resources = [
-        (child, tasks.resource(row[1:], now)) if row[0] == "t" else (master, activities.resource(row[1:], now))
+        (child, tasks.resource(row[1:], now)) if row[0] == _TASK else (master, activities.resource(row[1:], now))
         for row in rows
     ]
     members = await service.people.members(tenant, [who for _, found in resources for who in people_of(found)])
@@ -86,29 +95,32 @@ def _wanted(parameters: dict[str, list[str]]) -> _Wanted:
     link = {name: values for name, values in parameters.items() if name != "page"}
     limit = number(parameters, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
     page = number(parameters, "page", 1, 1, 1_000_000)
-    shared: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
     hub = one(parameters, "hubId")
     if hub is not None:
-        shared["hub"] = hub
-    of_tasks: dict[str, Any] | None = dict(shared)
-    of_masters: dict[str, Any] | None = dict(shared)
+        filters["hub"] = hub
+    of_masters: Side | None = Side(_MASTER, activities.LISTING, dict(filters))
+    of_tasks: Side | None = Side(_TASK, tasks.LISTING, filters)
+    where: list[Where] = []
     status = one(parameters, "status")
     if status is not None:
         _choice("status", status, STATUSES)
-        of_tasks = {**shared, "status": _ENDED[status]} if status in _ENDED else {**shared, status: True}
-        states = {"ONGOING": ["active", "paused"], "UNASSIGNED": "open"}.get(status, _ENDED.get(status))
-        of_masters = {**shared, "status": states}
+        of_masters = Side(_MASTER, activities.LISTING, dict(filters), [_OF_MASTERS[status]])
+        where.append(_OF_TASKS[status])
     for name, column in (("flowId", "flow_id"), ("parentId", "activity_id")):
         value = one(parameters, name)
         if value is not None:
-            of_tasks, of_masters = {**(of_tasks or {}), column: value}, None
+            filters[column], of_masters = value, None
     kind = one(parameters, "taskType")
     if kind is not None:
         _choice("taskType", kind, (MASTER, CHILD, PLAIN))
         if kind == MASTER:
             of_tasks = None
         else:
-            of_tasks, of_masters = {**(of_tasks or {}), "is_child": kind == CHILD}, None
+            of_masters = None
+            where.append(_IS_CHILD if kind == CHILD else _STANDS_ALONE)
+    if of_tasks is not None:
+        of_tasks = of_tasks._replace(where=where)
     sort, names = _sort(parameters), _names(parameters)
     nothing_else(parameters, PARAMETERS)
     return _Wanted(of_tasks, of_masters, sort, limit, page, names, link)
@@ -137,26 +149,7 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def _page(tenant: str, wanted: _Wanted) -> Query:
     """Ask for the rows of a page, each with a mark of its side before it."""
-    if wanted.of_tasks is None and wanted.of_masters is None:
-        # A parent or a flow asked for, and masters alone: nothing has both.
-        return Query("SELECT 't', '', '', '' WHERE false", ())
-    if wanted.of_tasks is None or wanted.of_masters is None:
-        mark, listing, filters = ("a", activities.LISTING, wanted.of_masters)
-        if wanted.of_tasks is not None:
-            mark, listing, filters = ("t", _TASKS, wanted.of_tasks)
-        asked = listing.page(tenant, filters or {}, wanted.sort, limit=wanted.limit, offset=wanted.offset)
-        return Query(f"SELECT '{mark}', q.* FROM ({asked.sql}) AS q", asked.params)  # noqa: S608
-    depth = wanted.offset + wanted.limit
-    if depth > MOST_ROWS:
+    if len(wanted.sides) > 1 and wanted.offset + wanted.limit > MOST_ROWS:
         detail = f"masters and tasks together have {MOST_ROWS} rows at most; ask with a taskType to go on"
         raise Refused("bad-limit", detail, parameter="page")
-    ours = _TASKS.page(tenant, wanted.of_tasks, wanted.sort, limit=depth)
-    theirs = activities.LISTING.page(tenant, wanted.of_masters, wanted.sort, limit=depth)
-    way = "DESC" if wanted.sort.startswith("-") else "ASC"
-    # Keys of one kind sort as texts: times are all UTC, with `infinity` after every digit.
-    sql = (
-        f"SELECT * FROM (SELECT 't' AS side, q.* FROM ({ours.sql}) AS q(doc, id, key)"  # noqa: S608
-        f" UNION ALL SELECT 'a', q.* FROM ({theirs.sql}) AS q(doc, id, key)) AS both_sides"
-        f' ORDER BY key COLLATE "C" {way}, id COLLATE "C" {way} LIMIT {wanted.limit:d} OFFSET {wanted.offset:d}'
-    )
-    return Query(sql, (*ours.params, *theirs.params))
+    return merged(tenant, wanted.sides, wanted.sort, wanted.limit, wanted.offset)

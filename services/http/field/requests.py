@@ -5,11 +5,8 @@ Nothing that a caller sends is dropped: a key that the dialect does not know is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from domain.decider import instant
-from domain.errors import Rejected
 from services.http.field.shapes import DONE, LEFT_OUT, MORE_OF_MASTER, MORE_OF_TASK
 from services.http.problems import Refused
 from services.messages import pointer_of
@@ -80,7 +77,6 @@ def _new_task(task: dict[str, Any], pointer: str) -> dict[str, Any]:
         else:
             # `createdFrom` too: the page knows it, and nothing but showing it again hangs on it.
             fields[key] = value
-    _demand_schedule(data, pointer)
     return _with_fields(data, fields)
 
 
@@ -102,7 +98,6 @@ def changed_task(body: Any) -> dict[str, Any]:
             raise Refused("derived", f"{key} is given by the service", at)
         else:
             fields[key] = value
-    _demand_schedule(data, "")
     return _with_fields(data, fields)
 
 
@@ -125,17 +120,6 @@ def changed_activity(body: Any) -> dict[str, Any]:
 
 def _with_fields(data: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     return {**data, "fields": fields} if fields else data
-
-
-def _demand_schedule(data: Mapping[str, Any], pointer: str) -> None:
-    """Refuse what is no time here, so that the domain's refusal of an end can only mean one before its start."""
-    try:
-        given = [(data.get(name), f"{pointer}/{name}") for name in ("start", "end")]
-        start, end = (instant(text, at) if text is not None else None for text, at in given)
-    except Rejected as refusal:
-        raise Refused(refusal.code, refusal.detail, refusal.pointer) from None
-    if start is not None and end is not None and end < start:
-        raise Refused("end-before-start", "a task cannot end before it starts", f"{pointer}/end")
 
 
 def _object(value: Any, pointer: str = "") -> dict[str, Any]:

@@ -23,16 +23,12 @@ from services.http.field.shapes import child, created_master, master, people_of
 from services.http.problems import Refused
 from services.http.queries import ACTIVITIES, TASKS, one_row, settled
 from services.http.service import Service
+from services.store import log
 from services.store.log import LogRow
 
 _Shape = Callable[[Mapping[str, Any], str, Mapping[str, str]], dict[str, Any]]
 _SHAPES: Mapping[str, _Shape] = {"task": child, "activity": master}
 _MODELS = (activities.NAME, tasks.NAME, directory.NAME)
-# From the log, so that what was created a moment ago is found however late the views are.
-_FIRST_EVENTS = (
-    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
-    " WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,8 @@ async def _found(service: Service, call: Call) -> _Found:
     tenant = call.caller.tenant
     if ID.match(call.id):
         streams = [stream_of(tenant, category, call.id) for category in ("task", "activity")]
-        rows = [LogRow(*row) for row in await service.database.fetch(_FIRST_EVENTS, (streams,))]
+        # From the log, so that what was created a moment ago is found however late the views are.
+        rows = [LogRow(*row) for row in await service.database.fetch(*log.first_events(streams))]
         for stream in streams:
             for row in rows:
                 if row.stream == stream:
@@ -133,13 +130,7 @@ async def _changed(service: Service, caller: Caller, entity_id: str, found: _Fou
         data = {**changed_activity(body), "id": entity_id}
         return await change(service, caller, "activity.change", data, "activity")
     data = {**changed_task(body), "id": entity_id}
-    try:
-        return await change(service, caller, "task.change", data)
-    except Refused as refused:
-        # Both times are times, so with the one that stays this end lies before its start.
-        if (refused.code, refused.pointer) == ("invalid", "/end"):
-            raise Refused("end-before-start", refused.detail, refused.pointer) from None
-        raise
+    return await change(service, caller, "task.change", data)
 
 
 async def _written(service: Service, call: Call, found: _Found, done: Done, what: str) -> Response:
