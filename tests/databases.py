@@ -70,6 +70,11 @@ class Databases:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+            for (added,) in session.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)",
+                (list(self._fresh),),
+            ).fetchall():
+                session.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(added)))
             if _shape(session) != self._shape:
                 return False
             session.execute("SET LOCAL synchronous_commit = off")

@@ -36,7 +36,6 @@ from domain.task import (
     WakeTask,
 )
 from projections import deadlines
-from services.store.migrate import upgrade
 from tests import builders
 from tests.given import NOW, Given
 from tests.projections.recording import recorded
@@ -121,9 +120,8 @@ def lived(life: Sequence[Any]) -> Given:
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
-    with psycopg.connect(database_url) as session:
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(module_url) as session:
         session.execute("SET timezone = 'UTC'")
         yield session
         session.rollback()

@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -25,12 +25,6 @@ from tests.eventually import PATIENCE, eventually, eventually_async
 from tests.services.harness import Client, database_proxy, declare, nursery, rows, settings, stored
 
 PAST, LATER = "2025-10-31T08:55:00+07:00", "9999-10-31T08:55:00+07:00"
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def add(conn: psycopg.Connection[Any], tenant: str, count: int = 1, end: str = PAST, kind: str = "overdue") -> None:

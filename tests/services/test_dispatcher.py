@@ -43,12 +43,6 @@ def provider() -> Iterator[Answering]:
     answering.close()
 
 
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
-
-
 # The dispatcher alone: attempts as the log and the read model have them, and calls that the test answers.
 
 
