@@ -58,12 +58,6 @@ def store(migrated_url: str) -> Iterator[EventStore]:
     made.close()
 
 
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
-
-
 # The library's own tests, on our recorder and our table, by a datastore as the library makes it (rows as dictionaries,
 # a connection for each thread). Overridden: ids are texts here, as our streams are named.
 # Not run: the throughput and performance tests, which print figures and demand nothing, and the subscriptions, which

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,12 +71,6 @@ REFUSED = {
     "directory": ("entries", "id = 'ann'", "member-ann"),
     "deadlines": ("deadline_tasks", "task_id = 't1'", "task-t1"),
 }
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def later(tenant: str) -> list[Any]:
