@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from services.http import bulk_receipts, commands, directory_entries, events, examples, openapi, queries
+from services.http import bulk_receipts, commands, components, directory_entries, events, examples, queries
+from services.http.core import openapi
+from services.http.core.components import Components
+from services.http.core.operation import Operation
+from services.http.core.routes import Table, install, route
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
-from services.http.endpoints import Table, install
-from services.http.field import api as field
+from services.http.endpoints import Endpoint
+from services.http.field import operations as field
 from services.http.field.errors import failed
 from services.http.guard import Envelope, Guard, failure
 from services.http.operations import Broker, Readiness, handlers
@@ -44,11 +49,12 @@ def envelope(path: str) -> Envelope:
     return next((spoken for starts, spoken in _DIALECTS if path.startswith(starts)), problem)
 
 
-class Application(FastAPI):
-    """FastAPI behind the guard. Known endpoints are found by the table; the rest goes through FastAPI's own stack."""
+class Application(Starlette):
+    """The router behind the guard. Known operations are found by the table; the rest goes through Starlette's stack."""
 
     table: Table
     guard: Guard
+    parts: Sequence[Operation | Endpoint]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard(scope, receive, send)
@@ -61,13 +67,33 @@ class Application(FastAPI):
         else:
             await super().__call__(scope, receive, send)
 
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        shared = Components(components.shared())
+        said = [
+            (part.path, part.method, openapi.about(part, shared) if isinstance(part, Operation) else _by_hand(part))
+            for part in self.parts
+        ]
+        said += [(path, "GET", {"tags": ["operations"], **about}) for path, about in examples.OPERATIONS.items()]
+        info = {"title": "Foldwork", "version": "1", "description": examples.DESCRIPTION}
+        return openapi.document(info, examples.TAGS, said, shared)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return self.document
+
+
+def _by_hand(endpoint: Endpoint) -> dict[str, Any]:
+    return {name: said for name, said in endpoint.about.items() if name != "status"}
+
 
 def create_app(
     settings: Settings,
     sender: Sender | None = None,
     broker: Broker | None = None,
     clock: Callable[[], datetime] | None = None,
-) -> FastAPI:
+) -> Application:
     """Return the application; its lifespan opens the database, the sender and the look at the queue, and closes them.
 
     `sender`, `broker` and `clock` are for tests; by default they are the ones that the settings name.
@@ -78,31 +104,22 @@ def create_app(
         service.database, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
     )
     app = Application(
-        title="Foldwork",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-        lifespan=_lifespan(service, queue),
+        lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
+    app.router.redirect_slashes = False
     app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    app.add_exception_handler(HTTPException, _unrouted)
-    app.add_exception_handler(Exception, _failed)
-    parts = (commands, bulk_receipts, queries, events, directory_entries, field, dispatch, workflow)
-    endpoints = [endpoint for part in parts for endpoint in part.endpoints(service)]
-    app.table = install(app, endpoints, service.gate, settings.http_body_limit)
+    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
+    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
+    app.table = install(app.routes, app.parts, service)
     for path, handler in handlers(readiness, service.metrics).items():
-        about = dict(examples.OPERATIONS[path])
-        responses = {"responses": about.pop("responses")}
-        app.add_api_route(path, handler, response_class=Response, tags=["operations"], openapi_extra=responses, **about)
+        app.routes.append(route(path, "GET", handler))
     _add_documentation(app)
     return app
 
 
-def _lifespan(service: Service, queue: Broker) -> Lifespan[FastAPI]:
+def _lifespan(service: Service, queue: Broker) -> Lifespan[Application]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Application) -> AsyncIterator[None]:
         async with service.running():
             try:
                 yield
@@ -113,7 +130,7 @@ def _lifespan(service: Service, queue: Broker) -> Lifespan[FastAPI]:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Answer what failed below FastAPI's own stack, which would say it in plain text; the guard logs it."""
+    """Answer what failed below Starlette's own stack, which would say it in plain text; the guard logs it."""
     return envelope(request.url.path)(failure())
 
 
@@ -138,18 +155,11 @@ def _methods(request: Request) -> list[str]:
     return sorted({method for route in own or found for method in route.methods or ()})
 
 
-def _add_documentation(app: FastAPI) -> None:
+def _add_documentation(app: Application) -> None:
     """Serve the OpenAPI document, and a page that shows it."""
 
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = openapi.document(app)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]
-
     async def served(_: Request) -> Response:
-        return Response(msgspec.json.encode(app.openapi()), media_type="application/json")
+        return Response(msgspec.json.encode(app.document), media_type="application/json")
 
     async def page(_: Request) -> Response:
         # The page's scripts come from FastAPI's default address; the document itself needs nothing from outside.
@@ -159,5 +169,5 @@ def _add_documentation(app: FastAPI) -> None:
             swagger_ui_parameters={"supportedSubmitMethods": [], "tryItOutEnabled": False},
         )
 
-    app.add_route("/openapi.json", served, include_in_schema=False)
-    app.add_route("/docs", page, include_in_schema=False)
+    app.add_route("/openapi.json", served)
+    app.add_route("/docs", page)

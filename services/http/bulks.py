@@ -58,6 +58,7 @@ class Bulk:
 
     name: str
     items: list[Item] = field(default_factory=list)
+    pointer: Callable[[str], str] = str
     id: str = field(default_factory=new_id)
 
     @property
@@ -65,17 +66,26 @@ class Bulk:
         """Return where the receipt of a bulk that is carried out in the background lies."""
         return f"/v1/bulks/{quote(self.id)}"
 
-    def give(self, service: Service, caller: Caller, item: Item, data: dict[str, Any], key: str | None) -> None:
+    def give(
+        self, service: Service, caller: Caller, item: Item, data: dict[str, Any], key: str | None, typed: bool = False
+    ) -> None:
         """Give a part its command, which names what it is about by `data["id"]`; raises `Refused` and `Malformed`."""
-        item.command = outgoing(service, caller, self.name, data, data["id"], idempotency_key=key)
+        item.command = outgoing(service, caller, self.name, data, data["id"], typed=typed, idempotency_key=key)
         item.id = data["id"]
 
 
 async def prepared(
-    name: str, parts: Sequence[Any], ref: Callable[[Any], str | None], prepare: Callable[[Bulk, Item, Any], None]
+    name: str,
+    parts: Sequence[Any],
+    ref: Callable[[Any], str | None],
+    prepare: Callable[[Bulk, Item, Any], None],
+    pointer: Callable[[str], str] = str,
 ) -> Bulk:
-    """Return a bulk of these parts in their order. `prepare` gives a part its command, or raises why it cannot."""
-    bulk = Bulk(name)
+    """Return a bulk of these parts in their order. `prepare` gives a part its command, or raises why it cannot.
+
+    `pointer` turns a place in a command's data into one in the part that it was made of.
+    """
+    bulk = Bulk(name, pointer=pointer)
     for part in parts:
         item = Item(ref(part))
         try:
@@ -108,7 +118,7 @@ async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | N
         else:
             if item.reply is not None and item.reply.error is not None:
                 error = item.reply.error
-                item.refused = Refused(error.code, error.detail, error.pointer)
+                item.refused = Refused(error.code, error.detail, bulk.pointer(error.pointer))
 
     async with asyncio.TaskGroup() as group:
         for index, item in enumerate(bulk.items, 1):

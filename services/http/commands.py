@@ -66,6 +66,7 @@ async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoi
         raise Refused("wrong-shape", "an id is a text", "/id")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
         raise Refused("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
+    given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
     try:
         return outgoing(
             service,
@@ -76,7 +77,7 @@ async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoi
             actor=_actor(call, body.get("actor")),
             expected_version=expected,
             idempotency_key=idempotency_key(),
-            **({} if command_id is None else {"command_id": command_id}),
+            **given,
         )
     except Malformed as error:
         if error.code == "bad-message-id":

@@ -211,7 +211,7 @@ _NOT_READY = {
 }
 OPERATIONS: dict[str, Json] = {
     "/livez": {
-        "operation_id": "livez",
+        "operationId": "livez",
         "summary": "Is the process alive",
         "responses": {
             200: answer(
@@ -220,7 +220,7 @@ OPERATIONS: dict[str, Json] = {
         },
     },
     "/readyz": {
-        "operation_id": "readyz",
+        "operationId": "readyz",
         "summary": "Is the process ready, and if not, what is missing",
         "responses": {
             200: answer("It is", _READY, schema=ref("Readiness")),
@@ -228,7 +228,7 @@ OPERATIONS: dict[str, Json] = {
         },
     },
     "/metrics": {
-        "operation_id": "metrics",
+        "operationId": "metrics",
         "summary": "Figures for Prometheus",
         "responses": {200: answer("Figures", None, "text/plain", {"type": "string"})},
     },

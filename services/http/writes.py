@@ -74,17 +74,27 @@ def key_route(key: str) -> str:
 
 
 def outgoing(
-    service: Service, caller: Caller, name: str, data: Mapping[str, Any], routing_key: str, **rest: Any
+    service: Service,
+    caller: Caller,
+    name: str,
+    data: Mapping[str, Any],
+    routing_key: str,
+    *,
+    typed: bool = False,
+    **rest: Any,
 ) -> Outgoing:
     """Return a command of this caller, as good as taken: whatever a worker would dead-letter is refused here.
 
-    Raises `Refused` for its size, and `Malformed` as the wire contract does. What cannot be a routing key is left out,
-    since a wrong one only makes a command slower.
+    Raises `Refused` for its size, and `Malformed` as the wire contract does; data that is `typed` was validated as a
+    request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules. What
+    cannot be a routing key is left out, since a wrong one only makes a command slower.
     """
     body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:
         raise Refused("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
-    messages.parse_data(name, body)
+    messages.demand_shallow(body)
+    if not typed:
+        messages.demand_well_formed(name, body)
     if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
         routing_key = "new"
     rest.setdefault("actor", caller.actor)

@@ -21,12 +21,11 @@ import httpx
 import msgspec
 import psycopg
 import uuid_utils
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 import projections
 from services import keys, messages
-from services.http.app import create_app
+from services.http.app import Application, create_app
 from services.http.database import Database
 from services.http.positions import Positions
 from services.intake.command_queue import BrokerAway
@@ -192,7 +191,7 @@ class House:
     """One HTTP process, and what a test needs around it."""
 
     url: str
-    app: FastAPI
+    app: Application
     sender: InProcess
     queue: Queue
     client: httpx.AsyncClient
