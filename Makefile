@@ -24,11 +24,12 @@ dev: venv ## the whole service on this machine, until Ctrl-C
 test: venv ## all tests; needs neither docker nor a network
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: venv ## lint, format, types and the boundaries between the packages
+check: venv ## lint, format, types, the boundaries between the packages, and code that nothing uses
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/vulture
 
 bench: venv ## measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)

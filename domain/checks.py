@@ -14,7 +14,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
-from domain.errors import Rejected
+from domain.errors import Refusal, Rejected
 from domain.left_out import LEFT_OUT
 from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text, hints_of, limits_of
 
@@ -37,12 +37,12 @@ class _Exceeded(Exception):
 Check = Callable[[Any], None]
 
 
-def refusal(command: Any) -> Rejected | None:
+def refusal(command: Any) -> Refusal | None:
     """Return why a command is refused whatever its state, with the place of the first value beyond its limit."""
     try:
         demand(type(command), command, "")
     except Rejected as refused:
-        return refused
+        return refused.refusal
     return None
 
 

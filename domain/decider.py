@@ -241,7 +241,7 @@ def checked_schedule(start: str | None, end: str | None, pointer: str) -> None:
     first = instant(start, f"{pointer}/start") if start is not None else None
     last = instant(end, f"{pointer}/end") if end is not None else None
     if first is not None and last is not None and last < first:
-        raise Rejected("invalid", "the end lies before the start", f"{pointer}/end")
+        raise Rejected("end-before-start", "a task cannot end before it starts", f"{pointer}/end")
 
 
 def changes(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 
-class Rejected(Exception):
-    """A command refused by the domain.
 
-    `code` is kebab-case and part of the contract, `detail` is for people, `pointer` is the JSON pointer (RFC 6901)
-    of the field in the command's data that is at fault, or empty.
-    """
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command was refused."""
+
+    # Kebab-case, and part of the contract.
+    code: str
+    # For people.
+    detail: str
+    # The JSON pointer (RFC 6901) of the field in the command's data that is at fault, or empty.
+    pointer: str = ""
+
+
+class RefusalError(Exception):
+    """The base of exceptions that carry a refusal."""
 
     def __init__(self, code: str, detail: str, pointer: str = "") -> None:
         super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.pointer = pointer
+        self.refusal = Refusal(code, detail, pointer)
+
+    @property
+    def code(self) -> str:
+        """The refusal's code."""
+        return self.refusal.code
+
+    @property
+    def detail(self) -> str:
+        """The refusal's sentence."""
+        return self.refusal.detail
+
+    @property
+    def pointer(self) -> str:
+        """The place of what is at fault."""
+        return self.refusal.pointer
+
+
+class Rejected(RefusalError):
+    """A command refused by the domain."""

@@ -74,6 +74,21 @@ def create_indexes(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> 
     _run(conn, model.INDEXES, of)
 
 
+def analyze(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Let the planner know of the rows of a suffix's tables."""
+    for stem in model.VIEWS:
+        conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(f"{stem}_{of}")))
+
+
+def tables(conn: psycopg.Connection[Any], model: ReadModel, *, lock: bool = False) -> tuple[str, str | None]:
+    """Return the suffixes that serve and that are being built; `lock` keeps both until the transaction ends."""
+    statement = f"SELECT serving, building FROM read_models WHERE name = %s{' FOR UPDATE' if lock else ''}"  # noqa: S608
+    row = conn.execute(statement.encode(), (model.NAME,)).fetchone()
+    if row is None:
+        raise LookupError(f"read model {model.NAME} has no tables: run `foldwork db upgrade`")
+    return row[0], row[1]
+
+
 def serve(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     """Let the tables of a suffix answer from the end of the caller's transaction on."""
     row = conn.execute("SELECT serving FROM read_models WHERE name = %s", (model.NAME,)).fetchone()
@@ -105,10 +120,7 @@ def begin_build(conn: psycopg.Connection[Any], model: ReadModel, of: str | None 
     The tables have no indexes but their key yet, since they fill faster without. `of` None means the code's version,
     made anew. A build of another version than the code's is given up.
     """
-    row = conn.execute("SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (model.NAME,)).fetchone()
-    if row is None:
-        raise LookupError(f"read model {model.NAME} has no tables yet")
-    serving, building = row
+    serving, building = tables(conn, model, lock=True)
     if building is not None:
         if version_of(building) == model.VERSION:
             return str(building)

@@ -15,9 +15,11 @@ from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsCha
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
+from projections.conditions import text_fact
 from projections.documents import Documents, Key, MissingDocument, Table, array, instant, listing_indexes, title_key
-from projections.query import COMMON_SORTS, Listing, common_filters, equal, flag
+from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
 from projections.task_facts import (
+    LIFECYCLES,
     TASK_EVENTS,
     Child,
     ShownChild,
@@ -225,18 +227,18 @@ def _row(key: Key, activity: Activity) -> Sequence[Any]:
 LISTING = Listing(
     "activities",
     filters={
-        **common_filters(),
+        **common_filters(people("assignees", "assignees = '{}'")),
         "rule": equal("rule"),
         "workflow_id": equal("workflow_id"),
         "attention": flag("attention"),
     },
     sorts=COMMON_SORTS,
 )
+# What a caller's own words for the state of an activity are functions of.
+FACTS = (text_fact("status", LIFECYCLES),)
 get = LISTING.get
 get_many = LISTING.get_many
 page = LISTING.page
-count = LISTING.count
-cursor = LISTING.cursor
 
 
 # Rendering.
@@ -247,11 +249,6 @@ def _shown(row: Sequence[Any], now: datetime) -> Shown:
     work = [(child.worked_seconds, child.working_since) for child in shown.children]
     shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
     return shown
-
-
-def resource_bytes(row: Sequence[Any], now: datetime) -> bytes:
-    """Return a row's resource as JSON; the fast way for lists."""
-    return _encode(_shown(row, now))
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

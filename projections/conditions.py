@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ ALL, NONE = Where("TRUE"), Where("FALSE")
 class Asked:
     """One filter: the attribute, the operator, and the value as the caller gave it: none, one, or several.
 
-    `parameter` is what the caller calls it; `now` the time at which periods are read.
+    `parameter` is what the caller calls it; `now` the time at which periods that go on are read.
     """
 
     tenant: str
@@ -43,7 +43,7 @@ class Asked:
     operator: str
     value: Any
     parameter: str
-    now: datetime
+    now: datetime | None = None
 
     def bad(self, detail: str) -> BadQuery:
         """Return the refusal of this filter."""
@@ -116,6 +116,14 @@ def among(column: str, kind: str, wanted: Sequence[Any], guard: str = "") -> Whe
     return Where(f"({guard}{column} = ANY(%s::{kind}[]))", (list(wanted),))
 
 
+def overlapping(column: str, wanted: Sequence[str], present: str = "") -> Where:
+    """Return that a column's list has one of the values; `present` is what all that have any fulfil."""
+    guard = f"{present} AND " if present else ""
+    if len(wanted) == 1:
+        return Where(f"({guard}{column} @> ARRAY[%s::text])", (wanted[0],))
+    return Where(f"({guard}{column} && %s::text[])", (list(wanted),))
+
+
 def beside(column: str, kind: str, wanted: Sequence[Any], null: str, guard: str = "") -> Where:
     """Return that a column has none of the values: as the stretches between them, which an index can be asked for."""
     values = sorted(set(wanted), key=_by_bytes)
@@ -129,6 +137,12 @@ def beside(column: str, kind: str, wanted: Sequence[Any], null: str, guard: str 
     # The order of the values in the statement is that of its parts.
     ordered = [f"({part})" for part in (*parts[:2], *parts[3:], parts[2])]
     return Where(f"({' OR '.join(ordered)})", tuple(params))
+
+
+def parts_of(conditions: Iterable[Where]) -> tuple[list[str], list[Any]]:
+    """Return the texts of conditions, and all their values in order."""
+    found = list(conditions)
+    return [each.sql for each in found], [value for each in found for value in each.params]
 
 
 def _by_bytes(value: Any) -> Any:
@@ -167,3 +181,80 @@ def between(column: str, prefix: str) -> Where:
     if end is None:
         return Where(f"{column} >= %s", (prefix,))
     return Where(f"({column} >= %s AND {column} < %s)", (prefix, end))
+
+
+# Words of a caller's own, for what the columns say otherwise.
+
+
+def words(column: str, word_of: Mapping[str, str]) -> Condition:
+    """Return the conditions of a column whose few values the caller knows under other words."""
+
+    def condition(asked: Asked) -> Where:
+        if asked.operator == CONTAINS:
+            raise asked.bad("contains is for lists and objects")
+        there = asked.presence()
+        if there is not None:
+            return ALL if there else NONE
+        return among(column, "text", [value for value, word in word_of.items() if _fits(asked, word)])
+
+    return condition
+
+
+def _fits(asked: Asked, word: str) -> bool:
+    if asked.operator in (EQUAL, IN, NEQ):
+        return (word in asked.several()) is not (asked.operator == NEQ)
+    text = asked.single()
+    tests: Mapping[str, bool] = {
+        "lt": word < text,
+        "lte": word <= text,
+        "gt": word > text,
+        "gte": word >= text,
+        MATCH: name_key(text) in word,
+        PREFIX: word.startswith(text),
+        SUFFIX: word.endswith(text),
+    }
+    return tests[asked.operator]
+
+
+class Fact(NamedTuple):
+    """A column as a function of a document's facts reads it: the values that it may have, and how SQL tells them."""
+
+    name: str
+    values: Sequence[Any]
+    sql: Callable[[Sequence[Any]], str]
+
+
+def text_fact(column: str, values: Iterable[str]) -> Fact:
+    """Return the fact that a column has one of a few texts, which are constants of the code."""
+
+    def sql(chosen: Sequence[str]) -> str:
+        listed = ", ".join(f"'{value}'" for value in chosen)
+        return f"{column} = {listed}" if len(chosen) == 1 else f"{column} IN ({listed})"
+
+    return Fact(column, tuple(values), sql)
+
+
+def by_word(
+    facts: Sequence[Fact], word_of: Callable[[Mapping[str, Any]], str], words: Iterable[str]
+) -> dict[str, Where]:
+    """Return for each word the condition that `word_of` gives it, which is asked for all combinations of the facts."""
+    return {word: Where(_cases(facts, word_of, word, {})) for word in words}
+
+
+def _cases(
+    facts: Sequence[Fact], word_of: Callable[[Mapping[str, Any]], str], word: str, given: Mapping[str, Any]
+) -> str:
+    if not facts:
+        return ALL.sql if word_of(given) == word else NONE.sql
+    first, *others = facts
+    values_of: dict[str, list[Any]] = {}
+    for value in first.values:
+        values_of.setdefault(_cases(others, word_of, word, {**given, first.name: value}), []).append(value)
+    if len(values_of) == 1:
+        return next(iter(values_of))
+    parts = [
+        first.sql(values) if rest == ALL.sql else f"({first.sql(values)} AND {rest})"
+        for rest, values in values_of.items()
+        if rest != NONE.sql
+    ]
+    return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"

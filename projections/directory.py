@@ -7,20 +7,21 @@ from typing import Any
 
 import msgspec
 
-from domain.compare import address_key, name_key
+from domain.compare import address_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
 from domain.recorded import Recorded
 from domain.references import Reference
+from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
-from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired, stored_steps
+from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections import query
-from projections.documents import Documents, Key, MissingDocument, Table, array, indexed
+from projections.documents import Documents, Key, MissingDocument, Table, indexed
 from projections.query import BadQuery, Query
 from projections.task_facts import stamp
 
 NAME = "directory"
-VERSION = 2
+VERSION = 3
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -40,11 +41,9 @@ CREATE TABLE entries_{suffix} (
     tenant     text COLLATE "C" NOT NULL,
     kind       text COLLATE "C" NOT NULL,
     id         text COLLATE "C" NOT NULL,
-    name       text COLLATE "C" NOT NULL,
     email      text COLLATE "C",
     account_id bigint,
     operator   text COLLATE "C",
-    manages    text[] NOT NULL,
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
     doc        text NOT NULL,
@@ -56,8 +55,7 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_email_idx ON entries_{suffix} (tenan
 CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (tenant, account_id)
     WHERE account_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
-    WHERE operator IS NOT NULL;
-CREATE INDEX IF NOT EXISTS entries_{suffix}_manages_idx ON entries_{suffix} USING gin (manages)
+    WHERE operator IS NOT NULL
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
 
@@ -124,14 +122,12 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, entry: Entry) -> Sequence[Any]:
     fields = entry.fields if entry.kind == "member" else {}
-    account, name = fields.get("account_id"), entry.fields.get("name")
+    account = fields.get("account_id")
     return (
         *key,
-        indexed(name_key(name)) if isinstance(name, str) else "",
         _address(fields.get("email")),
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
-        _manages(fields),
         entry.retired,
         entry.position,
         _encode(entry).decode(),
@@ -140,14 +136,6 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
 
 def _address(value: Any) -> str | None:
     return indexed(address_key(value)) if isinstance(value, str) else None
-
-
-def _manages(fields: dict[str, Any]) -> str:
-    projects = fields.get("projects") or {}
-    managed = [
-        indexed(project) for project, membership in projects.items() if (membership or {}).get("is_manager") is True
-    ]
-    return array(managed)
 
 
 # Questions. Every one gives rows of (doc, id), which `resource` takes.
@@ -200,11 +188,6 @@ def named(tenant: str, references: Iterable[Reference]) -> Query | None:
     return Query(
         " UNION ALL ".join(part.sql for part in parts), tuple(value for part in parts for value in part.params)
     )
-
-
-def managers(tenant: str, project: str) -> Query:
-    """Ask for the members that manage a project."""
-    return _ask(tenant, ["kind = 'member'", "manages @> ARRAY[%s::text]", "NOT retired"], [project])
 
 
 def page(

@@ -5,7 +5,7 @@ Rows are only ever added, and a row is its event's: reading an event again chang
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -128,29 +128,20 @@ def _row(event: Recorded) -> Sequence[Any]:
     return event.position, event.tenant, shown.activity_id, event.category, event.entity_id, doc
 
 
-# Questions. Every one gives rows of (doc, position), oldest first or newest first.
+# Questions. Every one gives rows of (doc, position), the oldest first.
 
 
-def of_activity(
-    tenant: str, activity_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False
-) -> Query:
+def of_activity(tenant: str, activity_id: str, after: int | None = None, limit: int = 100) -> Query:
     """Ask for the history of an activity and its children; `after` is the position of the last row seen."""
-    return _page(tenant, ["activity_id = %s"], [activity_id], after, limit, newest)
+    return _page(tenant, ["activity_id = %s"], [activity_id], after, limit)
 
 
-def of_entity(
-    tenant: str, category: str, entity_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False
-) -> Query:
-    """Ask for the history of one task, workflow or directory entry (`category` is the entry's kind)."""
-    return _page(tenant, ["category = %s", "entity_id = %s"], [category, entity_id], after, limit, newest)
-
-
-def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False) -> Query:
+def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 100) -> Query:
     """Ask for the history of one task."""
-    return of_entity(tenant, "task", task_id, after, limit, newest=newest)
+    return _page(tenant, ["category = 'task'", "entity_id = %s"], [task_id], after, limit)
 
 
-def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int, newest: bool) -> Query:
+def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int) -> Query:
     if not 1 <= limit <= query.MOST_ROWS:
         raise BadQuery("bad-limit", f"a page has 1 to {query.MOST_ROWS} rows", "limit")
     if any("\0" in value for value in values):
@@ -158,28 +149,12 @@ def _page(tenant: str, conditions: list[str], values: list[Any], after: int | No
     if after is not None:
         if not 0 <= after < 2**63:
             raise BadQuery("bad-cursor", "a position is a whole number from 0", "after")
-        conditions.append(f"position {'<' if newest else '>'} %s")
+        conditions.append("position > %s")
         values.append(after)
-    tail = f" ORDER BY position {'DESC' if newest else 'ASC'} LIMIT {limit:d}"
-    return query.select("history", "doc, position", tenant, conditions, values, tail)
-
-
-# Rendering.
+    return query.select("history", "doc, position", tenant, conditions, values, f" ORDER BY position LIMIT {limit:d}")
 
 
 def resource_bytes(row: Sequence[Any]) -> bytes:
     """Return a row's event as JSON."""
     doc: str = row[0]
     return doc.encode()
-
-
-def resource(row: Sequence[Any]) -> dict[str, Any]:
-    """Return a row's event."""
-    shown: dict[str, Any] = msgspec.json.decode(row[0])
-    return shown
-
-
-def render_from_events(events: Iterable[Recorded]) -> list[dict[str, Any]]:
-    """Return events as a history shows them."""
-    shown: list[dict[str, Any]] = msgspec.json.decode(_encode([entry(event) for event in events]))
-    return shown

@@ -17,6 +17,7 @@ from domain.compare import name_key, text_key
 from projections.conditions import (
     ALL,
     CONTAINS,
+    EXISTS,
     MATCH,
     NEQ,
     NONE,
@@ -55,6 +56,11 @@ def where(asked: Asked) -> Where:
         listed = ", ".join(name for name in OPERATORS if name in operators)
         raise asked.bad(f"{asked.name} may be asked with no operator, or {listed}")
     return condition(asked)
+
+
+def presence(name: str, there: bool) -> Where:
+    """Return the condition that a task has something of this name, or has nothing."""
+    return where(Asked("", name, EXISTS, "true" if there else "false", name))
 
 
 # Titles are found by their key, which has no case and an end, and then compared as texts, in the same normal form.
@@ -113,6 +119,8 @@ def _period(expression: str) -> Condition:
         operator, there = asked.operator, asked.presence()
         if there is not None:
             return ALL if there else NONE
+        if asked.now is None:
+            raise TypeError("a period is asked for at a time")
         times = (stamp(asked.now),) * expression.count("%s")
         if operator in ORDER:
             number = _number(asked, asked.single())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from projections.conditions import Where
+from projections.conditions import Where, parts_of
 from projections.query import MOST_ROWS, BadQuery, Query, select
 
 # Deep pages get slower, and end at the statement's time-out.
@@ -41,16 +40,11 @@ def page(
     asked += [(name, last) for name in ("created_at", "id") if not names & {name, "id"}]
     by = ", ".join(f"{SORTS[name]} {'DESC' if falling else 'ASC'}" for name, falling in asked)
     tail = f" ORDER BY {by} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
-    sql, params = _both(conditions)
+    sql, params = parts_of(conditions)
     ranks = [list(statuses)] * by.count("%s")
     return select("tasks", "doc, id", tenant, sql, [*params, *ranks], tail)
 
 
 def count(tenant: str, conditions: Iterable[Where]) -> Query:
     """Ask how many there are; gives one row with one number."""
-    return select("tasks", "count(*)", tenant, *_both(conditions))
-
-
-def _both(conditions: Iterable[Where]) -> tuple[list[str], list[Any]]:
-    found = list(conditions)
-    return [one.sql for one in found], [value for one in found for value in one.params]
+    return select("tasks", "count(*)", tenant, *parts_of(conditions))

@@ -10,12 +10,13 @@ import msgspec
 
 from domain.compare import text_key
 from domain.recorded import Recorded
-from domain.task import TaskCreated
+from domain.task import Dispatch, Resolution, TaskCreated
+from projections.conditions import Fact, text_fact
 from projections.documents import Documents, Key, Table, array, held, indexed, instant, title_key
-from projections.query import COMMON_SORTS, PERSON, Filter, Listing, common_filters, equal
+from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.task_document import Shown as Shown
 from projections.task_document import Task, decode, decode_shown, encode, fold, shown_values
-from projections.task_facts import TASK_EVENTS, seconds, stamp
+from projections.task_facts import LIFECYCLES, TASK_EVENTS, seconds, stamp
 
 NAME = "tasks"
 VERSION = 3
@@ -152,13 +153,7 @@ def _named(tenant: str, names: Sequence[str]) -> str | None:
 LISTING = Listing(
     "tasks",
     filters={
-        **common_filters(),
-        PERSON: Filter(
-            "text",
-            "(assignees <> '{}' AND assignees @> ARRAY[%s::text])",
-            "(assignees <> '{}' AND assignees && %s::text[])",
-            "assignees[1] IS NULL",
-        ),
+        **common_filters(people("assignees", "assignees[1] IS NULL", "assignees <> '{}'")),
         "resolution": equal("resolution"),
         "dispatch": equal("dispatch"),
         "activity_id": equal("activity_id", nullable=True),
@@ -168,16 +163,19 @@ LISTING = Listing(
         "route": equal("route", nullable=True),
         "operator": equal("operator", nullable=True),
         "channel": equal("channel", nullable=True),
-        "scheduled_at__gte": Filter("time", "(scheduled_at >= %s::timestamptz AND scheduled_at < 'infinity')"),
-        "scheduled_at__lte": Filter("time", "(scheduled_at <= %s::timestamptz AND scheduled_at < 'infinity')"),
+        **time_range("scheduled_at", "scheduled_at"),
     },
     sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
 )
-get = LISTING.get
-get_many = LISTING.get_many
+# What a caller's own words for the state of a task are functions of.
+FACTS = (
+    text_fact("status", LIFECYCLES),
+    text_fact("resolution", Resolution),
+    text_fact("dispatch", Dispatch),
+    Fact("assignees", ((), ("member",)), lambda chosen: "assignees <> '{}'" if chosen[0] else "assignees = '{}'"),
+)
 page = LISTING.page
 count = LISTING.count
-cursor = LISTING.cursor
 
 
 def _shown(row: Sequence[Any], now: datetime) -> Shown:
@@ -185,11 +183,6 @@ def _shown(row: Sequence[Any], now: datetime) -> Shown:
     work = ((shown.worked_seconds, shown.working_since),)
     shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
     return shown
-
-
-def resource_bytes(row: Sequence[Any], now: datetime) -> bytes:
-    """Return a row's resource as JSON; the fast way for lists."""
-    return encode(_shown(row, now))
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from domain import COMMANDS, EVENTS
+from domain.lifecycle import ROWS
 from services import messages, schemas
 from services.http.app import create_app
 from services.intake.topology import DELIVERY_LIMIT
@@ -23,7 +24,6 @@ Json = dict[str, Any]
 
 _CONFIGURED = ("/api/attribute-policies", "/api/target-resolution-policies", "/api/dispatch-configurations")
 # The endpoints that give each command; one that none is named for is given over `POST /v1/commands` alone.
-GENERAL = "POST /v1/commands"
 ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "workflow.define": ("POST /api/v3/internal/workflows",),
     "workflow.change": ("PUT /api/v3/workflow/{id}",),
@@ -226,7 +226,7 @@ def _command(name: str, shared: Json) -> Json:
     return {
         "name": name,
         "title": name,
-        "summary": schemas.SUMMARIES[name],
+        "summary": ROWS[name].summary,
         "contentType": "application/json",
         "headers": {"$ref": f"{_SCHEMAS}commandHeaders"},
         "correlationId": {"location": "$message.header#/correlation_id"},

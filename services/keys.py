@@ -15,6 +15,7 @@ import psycopg
 
 from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
+from projections.query import Query
 
 # `read` asks, `write` gives commands, `impersonate` lets a key of `system` name another actor for a command. The others
 # are the dispatch dialect's own: what a key may do there that may do nothing else.
@@ -46,7 +47,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "MANAGE_ACTIVITY_CONFIG",
     ),
 }
-COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
+_COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
 TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
 
 
@@ -93,7 +94,7 @@ def create(
     with conn.transaction():
         row = conn.execute(
             "INSERT INTO api_keys (id, digest, tenant, actor, permissions, name, expires_at)"  # noqa: S608
-            f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {COLUMNS}",
+            f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {_COLUMNS}",
             (id_of(token), digest(token), tenant, actor, granted, name, expires_at),
         ).fetchone()
     assert row is not None  # noqa: S101
@@ -114,10 +115,15 @@ def new_token() -> str:
 def list_keys(conn: psycopg.Connection[Any], tenant: str | None = None) -> list[KeyInfo]:
     """Return the keys of one tenant, or of all, the oldest first."""
     rows = conn.execute(
-        f"SELECT {COLUMNS} FROM api_keys WHERE %s::text IS NULL OR tenant = %s ORDER BY created_at, id",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM api_keys WHERE %s::text IS NULL OR tenant = %s ORDER BY created_at, id",  # noqa: S608
         (tenant, tenant),
     )
     return [key_info(row) for row in rows.fetchall()]
+
+
+def by_id(key_id: str) -> Query:
+    """Ask for the digest of a key, followed by what `key_info` takes."""
+    return Query(f"SELECT digest, {_COLUMNS} FROM api_keys WHERE id = %s", (key_id,))  # noqa: S608
 
 
 def revoke(conn: psycopg.Connection[Any], key_id: str) -> bool:
@@ -128,7 +134,7 @@ def revoke(conn: psycopg.Connection[Any], key_id: str) -> bool:
 
 
 def key_info(row: Sequence[Any]) -> KeyInfo:
-    """Return a row of `COLUMNS` as a key."""
+    """Return the columns of a row, without its digest, as a key."""
     key_id, tenant, actor, permissions, name, created_at, expires_at, revoked_at = row
     return KeyInfo(key_id, tenant, actor, tuple(permissions), name, created_at, expires_at, revoked_at)
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -14,10 +14,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from domain import COMMANDS, checks
 from domain.activity import NewTask
 from domain.decider import SYSTEM
-from domain.errors import Rejected
+from domain.errors import Refusal
 from domain.plan import Attribute, Criterion, DispatchPlan
+from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT, split_stream
-from domain.workflow import FieldMapping, Step
 from services.store import codec
 from services.store.log import LogRow
 from services.strict_json import MOST_DEPTH as MOST_DEPTH
@@ -32,8 +32,6 @@ DEAD_EXCHANGE = "foldwork.dead"
 DEAD_QUEUE = "foldwork.dead"
 EVENT_EXCHANGE = "foldwork.events"
 CLOUD_EVENT = "application/cloudevents+json"
-
-_Error = TypeVar("_Error", bound=Exception)
 
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -72,15 +70,7 @@ class Incoming:
     reply_to: str | None = None
     traceparent: str | None = None
     redelivered: bool = False
-    refusal: Rejected | None = None
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Why a command was refused."""
-
-    code: str
-    detail: str
-    pointer: str = ""
+    refusal: Refusal | None = None
 
 
 class EventSummary(msgspec.Struct, frozen=True):
@@ -100,7 +90,7 @@ class Reply(msgspec.Struct, frozen=True):
     duplicate: bool = False
     position: int | None = None
     events: tuple[EventSummary, ...] = ()
-    error: Problem | None = None
+    error: Refusal | None = None
 
     @property
     def accepted(self) -> bool:
@@ -216,14 +206,8 @@ def parse(
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     refusal = checks.refusal(command)
     if refusal is not None:
-        command, refusal = None, without_trace(refusal)
+        command = None
     return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
-
-
-def without_trace(error: _Error) -> _Error:
-    """Return an error that is kept, without the frames and the cause, which hold all that was parsed."""
-    error.__context__ = error.__cause__ = None
-    return error.with_traceback(None)
 
 
 def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 COMMANDS = Counter("foldwork_commands_total", "Commands answered, by outcome", ("outcome",))
 DEAD_LETTERS = Counter(
@@ -13,4 +13,3 @@ BATCH_SIZE = Histogram(
 )
 BATCH_SECONDS = Histogram("foldwork_batch_seconds", "Time from taking a batch to its acknowledgement, in seconds")
 PUBLISHED = Counter("foldwork_events_published_total", "Events that the broker confirmed")
-FOLLOWER_POSITION = Gauge("foldwork_follower_position", "Log position that a follower has saved", ("follower",))

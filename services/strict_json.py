@@ -7,18 +7,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from domain.errors import RefusalError
+
 MOST_DEPTH = 32
 
 
-class Malformed(Exception):
+class Malformed(RefusalError):
     """A message that is no command: it is dead-lettered with this code, and nothing is recorded."""
 
     def __init__(self, code: str, detail: str, pointer: str = "") -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
         # They name keys as the sender wrote them, and half of a surrogate pair fits into no header and no answer.
-        self.detail = _writable(detail)
-        self.pointer = _writable(pointer)
+        super().__init__(code, _writable(detail), _writable(pointer))
 
 
 def _writable(text: str) -> str:

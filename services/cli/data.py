@@ -17,9 +17,8 @@ from services.cli.where import amqp_url, development
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
-    from domain.errors import Rejected
+    from domain.errors import Refusal
     from services.intake.sender import Outgoing
-    from services.messages import Malformed
 
 
 def read_data(text: str) -> bytes:
@@ -34,7 +33,7 @@ def read_data(text: str) -> bytes:
     return text.encode()
 
 
-def malformed(outgoing: Outgoing) -> Malformed | Rejected | None:
+def malformed(outgoing: Outgoing) -> Refusal | None:
     """Return why the service would refuse a command whatever it holds, as it would itself; None for a command."""
     from services import messages
     from services.settings import command_limit
@@ -42,7 +41,7 @@ def malformed(outgoing: Outgoing) -> Malformed | Rejected | None:
     try:
         return messages.parse(outgoing.properties(), outgoing.body, command_limit()).refusal
     except messages.Malformed as found:
-        return found
+        return found.refusal
 
 
 def register(app: typer.Typer) -> None:
@@ -139,15 +138,14 @@ def register(app: typer.Typer) -> None:
         asyncio.run(follow())
 
 
-def _refuse(outgoing: Outgoing, found: Malformed | Rejected, as_json: bool) -> None:
+def _refuse(outgoing: Outgoing, refusal: Refusal, as_json: bool) -> None:
     """Say so as the service would have."""
     from services import messages
 
     if as_json:
-        problem = messages.Problem(found.code, found.detail, found.pointer)
-        say(messages.encode_reply(messages.Reply(outgoing.command_id, "rejected", error=problem)).decode())
+        say(messages.encode_reply(messages.Reply(outgoing.command_id, "rejected", error=refusal)).decode())
         raise typer.Exit(FAILED)
-    raise OperatorError(f"{found} {found.pointer}".strip())
+    raise OperatorError(f"{refusal.code}: {refusal.detail} {refusal.pointer}".strip())
 
 
 def event_line(event: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     @app.command("status")
     def status(as_json: bool = JSON) -> None:
         """Show how far each read model is, and the other followers of the log; and what they hold back."""
-        from services.outlets import standing
+        from services.store import standing
 
         rows = standing.status(database_url())
         if as_json:
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         name: str | None = typer.Argument(None, help="A follower; all, if left out."), as_json: bool = JSON
     ) -> None:
         """Let what is held back be tried again now."""
-        from services.outlets import standing
+        from services.store import standing
 
         count = standing.retry(database_url(), name)
         if as_json:
@@ -62,7 +62,8 @@ def register(app: typer.Typer) -> None:
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         from services import logs
-        from services.outlets import projections, standing
+        from services.outlets import projections
+        from services.store import standing
 
         logs.configure("error", "console")
         columns = (

@@ -78,7 +78,7 @@ class EmbeddedPostgres:
         self.start()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> str:

@@ -44,7 +44,7 @@ async def command(
     answered = await give(service, outgoing(service, caller, name, data, route, idempotency_key=key), models)
     reply = answered.reply
     if reply is not None and reply.error is not None:
-        raise Refused(reply.error.code, reply.error.detail, reply.error.pointer)
+        raise Refused.of(reply.error)
     return answered
 
 

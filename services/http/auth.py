@@ -14,15 +14,11 @@ from domain.streams import stream_of
 from services import keys
 from services.http.database import Database
 from services.http.problems import Refused
+from services.store import log
 
 # How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
 BELIEVED = 5.0
 _MOST_BELIEVED = 10_000
-# From the log, so that neither a late read model nor one that is being built lets anybody in.
-# The last retirement, and whether it is the member's last event.
-_RETIREMENT = """
-SELECT recorded_at, originator_version = (SELECT max(originator_version) FROM stored_events WHERE originator_id = %s)
-FROM stored_events WHERE originator_id = %s AND topic = %s ORDER BY originator_version DESC LIMIT 1"""
 _RETIRED = EVENT_NAMES[EntryRetired]
 _LONGEST = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
@@ -88,10 +84,7 @@ class Gate:
         return await asyncio.shield(asking)
 
     async def _ask(self, key_id: str, digest: bytes) -> _Check:
-        rows = await self.database.fetch(
-            f"SELECT digest, {keys.COLUMNS} FROM api_keys WHERE id = %s",  # noqa: S608
-            (key_id,),
-        )
+        rows = await self.database.fetch(*keys.by_id(key_id))
         now, until = datetime.now(UTC), time.monotonic() + self.believed
         # One comparison for known and unknown ids alike.
         stored, *columns = rows[0] if rows else (bytes(32),)
@@ -112,8 +105,8 @@ class Gate:
     async def _is_retired(self, key: keys.KeyInfo) -> bool:
         """Tell whether the key's member is retired, or was once since the key was made: a return revives no key."""
         for stream in actor_stream(key.actor):
-            name = stream_of(key.tenant, *stream)
-            rows = await self.database.fetch(_RETIREMENT, (name, name, _RETIRED))
+            # From the log, so that neither a late read model nor one that is being built lets anybody in.
+            rows = await self.database.fetch(*log.last_event_named(stream_of(key.tenant, *stream), _RETIRED))
             return any(last or key.created_at <= recorded_at for recorded_at, last in rows)
         return False
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from domain.errors import Refusal
 from domain.streams import ID
 from services.http import examples_bulks as examples
 from services.http.bulk_sender import StoredItem, decode_items
@@ -17,15 +18,10 @@ from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import receipt_path
-from services.messages import Problem
+from services.store import bulks, ledger
 
-_BULK = "SELECT command, items, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
-_DECIDED = (
-    "SELECT command_id, fingerprint, code, detail, pointer, last_position FROM ledger"
-    " WHERE tenant = %s AND command_id = ANY(%s::text[])"
-)
 # What a worker answers to the command whose id another one took.
-_CONFLICT = Problem("command-id-conflict", "another command came under this id", "")
+_CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -39,13 +35,13 @@ def endpoints(service: Service) -> list[Endpoint]:
 
 
 async def _receipt(service: Service, tenant: str, bulk_id: str) -> dict[str, Any]:
-    rows = await service.database.fetch(_BULK, (tenant, bulk_id)) if ID.match(bulk_id) else []
+    rows = await service.database.fetch(*bulks.stored(tenant, bulk_id)) if ID.match(bulk_id) else []
     if not rows:
         raise Refused("not-found", "there is no bulk of this id, or no longer")
     command, stored, sent, created_at = rows[0]
     items = decode_items(stored)
     ids = [item.command_id for item in items if item.command_id is not None]
-    decided = {row[0]: row[1:] for row in await service.database.fetch(_DECIDED, (tenant, ids))}
+    decided = {row[0]: row[1:] for row in await service.database.fetch(*ledger.outcomes(tenant, ids))}
     shown = [_item(item, decided) for item in items]
     outcomes = [item["outcome"] for item in shown]
     counts = {outcome: outcomes.count(outcome) for outcome in examples.OUTCOMES}
@@ -74,5 +70,5 @@ def _item(item: StoredItem, decided: dict[str, tuple[Any, ...]]) -> dict[str, An
     if fingerprint != item.fingerprint:
         return {**own, "outcome": "rejected", "error": _CONFLICT}
     if code is not None:
-        return {**own, "outcome": "rejected", "error": Problem(code, detail or "", pointer or "")}
+        return {**own, "outcome": "rejected", "error": Refusal(code, detail or "", pointer or "")}
     return {**own, "outcome": "accepted", "position": position}

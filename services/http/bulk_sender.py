@@ -18,11 +18,13 @@ import msgspec
 import psycopg
 import structlog
 
+from domain.errors import Refusal
 from services.http.database import Database
 from services.http.guard import CURRENT
 from services.http.problems import Refused, unavailable
 from services.intake.sender import NotSent, Outgoing
-from services.messages import Problem, Reply
+from services.messages import Reply
+from services.store import bulks, ledger
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
 AT_ONCE, UNDER_WAY = 4, 100
@@ -35,34 +37,6 @@ LEASE, POLL, CONFIRM, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
 # since a command that kills its worker does so each time.
 AGAIN, MAX_AGAIN = 60.0, 3600.0
 
-_STORE = """
-INSERT INTO bulks (tenant, id, command, actor, traceparent, items, commands)
-SELECT %(tenant)s, %(id)s, %(command)s, %(actor)s, %(traceparent)s, %(items)s, %(commands)s
-FROM (SELECT count(*) AS every, count(*) FILTER (WHERE tenant = %(tenant)s) AS own FROM bulks
-      WHERE commands IS NOT NULL AND sent_at IS NULL AND NOT (tenant = %(tenant)s AND id = %(id)s)) AS waiting
-WHERE every < %(every)s AND own < %(own)s
-ON CONFLICT (tenant, id) DO UPDATE SET id = excluded.id RETURNING id"""
-_TAKE = """
-UPDATE bulks SET due_at = now() + %s * interval '1 second'
-WHERE (tenant, id) = (
-    SELECT tenant, id FROM bulks WHERE commands IS NOT NULL AND due_at <= now() AND tenant <> ALL (%s::text[])
-    ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING tenant, id, command, actor, traceparent, items, commands, sent"""
-# `sent` only grows, so two who send the same bulk cannot take back what the other did.
-_PROGRESS = """
-UPDATE bulks SET sent = greatest(sent, %s), due_at = now() + %s * interval '1 second'
-WHERE tenant = %s AND id = %s RETURNING id"""
-# To wait as long as has passed doubles the time.
-_SENT = """
-UPDATE bulks SET sent = greatest(sent, %s), sent_at = coalesce(sent_at, now()),
-    due_at = now() + CASE WHEN sent_at < now() - interval '1 day' THEN interval '1 day'
-        ELSE least(greatest(now() - sent_at, %s * interval '1 second'), %s * interval '1 second') END
-WHERE tenant = %s AND id = %s RETURNING id"""
-_DECIDED = "SELECT command_id FROM ledger WHERE tenant = %s AND command_id = ANY(%s::text[])"
-# Who sent the last of it may have ended before it could say so.
-_DONE = """
-UPDATE bulks SET commands = NULL, sent_at = coalesce(sent_at, now()) WHERE tenant = %s AND id = %s RETURNING id"""
-
 
 class StoredItem(msgspec.Struct, array_like=True):
     """A part of a bulk as it is stored: the request's own name for it, its id, and why it never became a command.
@@ -72,7 +46,7 @@ class StoredItem(msgspec.Struct, array_like=True):
 
     ref: str | None
     id: str | None
-    error: Problem | None
+    error: Refusal | None
     command_id: str | None = None
     fingerprint: bytes | None = None
 
@@ -182,7 +156,7 @@ class BulkSender:
             "every": MAX_WAITING,
             "own": MAX_OF_TENANT,
         }
-        if not await self.database.fetch(_STORE, values):
+        if not await self.database.fetch(bulks.STORE, values):
             raise unavailable("too many bulk requests wait for being sent", "overloaded")
         self._wanted.set()
 
@@ -192,7 +166,7 @@ class BulkSender:
             # Without a database nothing can be sent; it is looked for again as after any pause.
             with suppress(Refused, psycopg.Error):
                 while len(self._running) < AT_ONCE and not self._stopping.is_set():
-                    rows = await self.database.fetch(_TAKE, (LEASE, list(self._running)))
+                    rows = await self.database.fetch(bulks.TAKE, (LEASE, list(self._running)))
                     if not rows:
                         break
                     self._begin(_Taken(*rows[0]))
@@ -217,24 +191,25 @@ class BulkSender:
             # The ledger tells what is left of a bulk that the broker has taken.
             rest = await self._undecided(bulk.tenant, commands)
             if not rest:
-                await self._note(_DONE, bulk.tenant, bulk.id)
+                await self._note(bulks.DONE, bulk.tenant, bulk.id)
                 return
         while rest and not self._stopping.is_set():
             taken = await self._send(rest[:UNDER_WAY])
             rest = rest[taken:]
-            await self._note(_PROGRESS, total - len(rest), LEASE, bulk.tenant, bulk.id)
+            await self._note(bulks.PROGRESS, total - len(rest), LEASE, bulk.tenant, bulk.id)
             if taken == 0:
                 await _until(self._stopping, PAUSE)
         if rest:
-            await self._note(_PROGRESS, total - len(rest), 0.0, bulk.tenant, bulk.id)
+            await self._note(bulks.PROGRESS, total - len(rest), 0.0, bulk.tenant, bulk.id)
             return
         while (
-            not await self._note(_SENT, total, AGAIN, MAX_AGAIN, bulk.tenant, bulk.id) and not self._stopping.is_set()
+            not await self._note(bulks.SENT, total, AGAIN, MAX_AGAIN, bulk.tenant, bulk.id)
+            and not self._stopping.is_set()
         ):
             await _until(self._stopping, PAUSE)
 
     async def _undecided(self, tenant: str, commands: Sequence[Outgoing]) -> list[Outgoing]:
-        rows = await self.database.fetch(_DECIDED, (tenant, [command.command_id for command in commands]))
+        rows = await self.database.fetch(*ledger.outcomes(tenant, [command.command_id for command in commands]))
         decided = {row[0] for row in rows}
         return [command for command in commands if command.command_id not in decided]
 

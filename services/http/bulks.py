@@ -20,7 +20,7 @@ from services.http.problems import Refused, unavailable
 from services.http.service import Service
 from services.http.writes import new_id, outgoing, receipt_path
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Malformed, Problem, Reply, fingerprint
+from services.messages import Malformed, Reply, fingerprint
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
@@ -117,8 +117,8 @@ async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | N
             item.refused = unavailable("the command was not taken; it may be sent again")
         else:
             if item.reply is not None and item.reply.error is not None:
-                error = item.reply.error
-                item.refused = Refused(error.code, error.detail, bulk.pointer(error.pointer))
+                refused = Refused.of(item.reply.error)
+                item.refused = refused.at(bulk.pointer(refused.pointer))
 
     async with asyncio.TaskGroup() as group:
         for index, item in enumerate(bulk.items, 1):
@@ -149,7 +149,6 @@ async def hand_over(service: Service, caller: Caller, bulk: Bulk) -> None:
 def _stored(item: Item) -> StoredItem:
     command, refused = item.command, item.refused
     if command is None:
-        problem = None if refused is None else Problem(refused.code, refused.detail, refused.pointer)
-        return StoredItem(item.ref, item.id, problem)
+        return StoredItem(item.ref, item.id, None if refused is None else refused.refusal)
     mark = fingerprint(command.name, command.body, command.actor)
     return StoredItem(item.ref, item.id, None, command.command_id, mark)

@@ -19,16 +19,9 @@ from services.http.service import Service
 from services.http.writes import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
 from services.intake.sender import Outgoing
 from services.messages import Malformed
+from services.store import ledger, log
 
 _KEYS = ("type", "data", "id", "actor", "expected_version", "routing_key")
-_RECEIPT = (
-    "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"
-    " WHERE tenant = %s AND command_id = %s"
-)
-_SUMMARIES = (
-    "SELECT notification_id, topic, originator_id, originator_version FROM stored_events"
-    " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
-)
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -124,7 +117,7 @@ async def _receipt(service: Service, call: Call) -> Response:
     command_id: str = call.id
     rows = []
     if "\0" not in command_id:
-        rows = await service.database.fetch(_RECEIPT, (call.caller.tenant, command_id))
+        rows = await service.database.fetch(*ledger.receipt(call.caller.tenant, command_id))
     if not rows:
         raise Refused("unknown-or-undecided", "no command of this id was decided here, or not yet")
     code, detail, pointer, first, last, recorded_at = rows[0]
@@ -140,6 +133,6 @@ async def _receipt(service: Service, call: Call) -> Response:
     elif first is not None:
         receipt["events"] = [
             {"position": position, "type": name, "stream": "-".join(split_stream(stream)[1:]), "version": version}
-            for position, name, stream, version in await service.database.fetch(_SUMMARIES, (first, last))
+            for position, name, stream, version in await service.database.fetch(*log.summaries_between(first, last))
         ]
     return Response(msgspec.json.encode(receipt), 200, media_type=JSON)

@@ -17,11 +17,6 @@ _KNOWN = ("after", "type", "limit")
 _DEFAULT, _MOST = 100, 500
 # How far one request looks for a tenant's events, so that a long stretch without any costs little and `next` moves on.
 _WINDOW = 20_000
-_WINDOWED = (
-    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
-    " WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
-    " AND (%s::text[] IS NULL OR topic = ANY(%s::text[])) ORDER BY notification_id LIMIT %s"
-)
 
 
 def endpoints(service: Service) -> list[Endpoint]:
@@ -40,10 +35,8 @@ def endpoints(service: Service) -> list[Endpoint]:
         if after > head:
             raise Refused("position-beyond-head", f"the log ends at position {head}", parameter="after")
         end = min(after + _WINDOW, head)
-        tenant = call.caller.tenant
-        # A tenant's streams begin with its name and a slash; `0` is the character that follows the slash.
-        values = (after, end, f"{tenant}/", f"{tenant}0", types, types, limit)
-        rows = await service.database.fetch(_WINDOWED, values) if end > after else []
+        asked = log.events_of_tenant(call.caller.tenant, after, end, types, limit)
+        rows = await service.database.fetch(*asked) if end > after else []
         found = b",".join([messages.cloud_event(LogRow(*row)) for row in rows])
         follow = rows[-1][0] if len(rows) == limit else end
         return Response(b'{"events":[%b],"next":%d,"head":%d}' % (found, follow, head), media_type=JSON)

@@ -32,7 +32,6 @@ BULK: Json = {
         },
     ],
 }
-LOCATION: Json = {"Location": {"description": "Where the receipt of the bulk lies", "schema": {"type": "string"}}}
 
 GET_BULK: Json = {
     "operationId": "get_bulk",

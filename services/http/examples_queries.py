@@ -7,7 +7,7 @@ from typing import Any
 from domain.lifecycle import Lifecycle
 from domain.rollup import RULES
 from projections import activities, tasks
-from projections.query import PERSON, Filter, Listing
+from projections.listing import PERSON, Filter, Listing
 from services.http import components
 from services.http.components import MOST_POSITION, page_of, ref
 from services.http.examples import (
@@ -36,15 +36,15 @@ def _filter(name: str, known: Filter) -> Json:
     if known.kind == "time":
         way = "From this time on" if name.endswith("__gte") else "Until this time"
         return parameter(name, f"{way}; RFC 3339 with an offset", format="date-time")
-    if known.many is None:
+    if not known.several:
         return parameter(name, "Part of the title, in any case of letters", **{**_TEXTS, "minLength": 1})
     # Several values may hold one that nothing has; a choice is only told of.
     items: Json = dict(_TEXTS) if name != PERSON else {"type": "string", **REFERENCE}
     if name in _CHOICES:
         items["examples"] = _CHOICES[name]
-    if known.null is None:
+    if not known.nullable:
         items["minLength"] = 1
-    none = ", leave it empty for none" if known.null is not None else ""
+    none = ", leave it empty for none" if known.nullable else ""
     what = f"Filter: {REFERENCES}" if name == PERSON else "Filter"
     found = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
     return {**found, "style": "form", "explode": True}

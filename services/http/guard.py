@@ -111,11 +111,6 @@ def failure() -> Refused:
     return Refused("internal", f"something went wrong; its request id is {CURRENT.get().request_id}")
 
 
-def current() -> Exchange:
-    """Return what is known of the request that is being served."""
-    return CURRENT.get()
-
-
 def header(name: bytes) -> str | None:
     """Return a header of the request that is being served; the last one when it was sent twice."""
     value: Any = CURRENT.get().headers.get(name)

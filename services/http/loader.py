@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from projections.query import Listing
+from projections.listing import Listing
 from services.http.database import Database
 
 Row = tuple[Any, ...]

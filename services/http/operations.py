@@ -21,31 +21,14 @@ from services.http.database import Database
 from services.http.metrics import CONTENT_TYPE, Metrics
 from services.http.problems import RETRY_SOON, Refused
 from services.intake.command_queue import BrokerAway
+from services.store import standing
 from services.store.diagnosis import explain
 
 _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
 _FRESH = 0.5
-# A follower that fills no serving table, of a build or of what was replaced, makes nobody wait.
-# Whose next event has been there for longer than so many seconds, and who has not moved for as long, stands still.
+# A follower whose next event is older than this, and which has not moved for as long, is not ready.
 _STANDS_STILL = 30
-_FOLLOWERS = (
-    "SELECT f.name, f.position, f.halted_at,"
-    " NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> r.name || '_' ||"
-    " r.serving), (SELECT coalesce(max(notification_id), 0) FROM stored_events), f.held,"
-    " CASE WHEN greatest(f.updated_at, e.recorded_at) < now() - %s * interval '1 second'"
-    " AND e.recorded_at IS NOT NULL THEN greatest(f.updated_at, e.recorded_at) END"
-    " FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1"
-)
-# Nobody asks unless a follower has held something back at some time. The error's text may hold a tenant's data.
-_HELD = (
-    "SELECT e.follower, count(*), min(e.since), min(e.position),"
-    " (array_agg(split_part(e.error, ':', 1) ORDER BY e.since, e.position))[1] FROM held_entities AS e GROUP BY 1"
-)
-_UNFOLLOWED = (
-    "SELECT r.name || '_' || r.serving FROM read_models AS r"
-    " WHERE NOT EXISTS (SELECT FROM followers AS f WHERE f.name = r.name || '_' || r.serving)"
-)
 
 
 class Broker(Protocol):
@@ -98,9 +81,9 @@ class Readiness:
 
     async def _stored(self) -> Part:
         try:
-            rows = await self.database.fetch(_FOLLOWERS, (_STANDS_STILL,), _TIMEOUT)
-            unfollowed = await self.database.fetch(_UNFOLLOWED, (), _TIMEOUT)
-            held = await self.database.fetch(_HELD, (), _TIMEOUT) if any(row[5] for row in rows) else []
+            rows = await self.database.fetch(*standing.followers(_STANDS_STILL), _TIMEOUT)
+            unfollowed = await self.database.fetch(*standing.UNFOLLOWED, _TIMEOUT)
+            held = await self.database.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
         except Refused as refused:
             return {"database": {"ready": False, "detail": refused.detail}}
         except psycopg.Error as error:

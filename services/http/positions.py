@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 
 from services.http.database import Database
 from services.http.problems import Refused, unavailable
+from services.store import standing
 
 _EVERY = 0.005
-_POSITIONS = (
-    "SELECT r.name, coalesce(f.position, 0), (SELECT coalesce(max(notification_id), 0) FROM stored_events)"
-    " FROM read_models AS r LEFT JOIN followers AS f ON f.name = r.name || '_' || r.serving"
-)
 
 
 @dataclass(slots=True)
@@ -69,7 +66,7 @@ class Positions:
 
     async def refresh(self) -> Mapping[str, int]:
         """Ask now, and return what is known of every read model."""
-        rows = await self.database.fetch(_POSITIONS)
+        rows = await self.database.fetch(*standing.POSITIONS)
         self._seen = {str(name): int(position) for name, position, _ in rows}
         if rows:
             self._head = int(rows[0][2])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from starlette.responses import Response
+
+from domain.errors import Refusal, RefusalError
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_SOON = {"Retry-After": "1"}
@@ -67,6 +69,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "too-large": 413,
     "unsupported-media-type": 415,
     # the command's data is wrong in itself
+    "end-before-start": 422,
     "invalid": 422,
     "lone-surrogate": 422,
     "not-eligible": 422,
@@ -93,7 +96,7 @@ def status_of(code: str) -> int:
     return STATUS_OF_CODE.get(code, _OTHER)
 
 
-class Refused(Exception):
+class Refused(RefusalError):
     """A request that is not served; each dialect renders it in its own envelope.
 
     `pointer` is the JSON pointer into the body, `parameter` the query parameter or header at fault.
@@ -108,13 +111,19 @@ class Refused(Exception):
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.pointer = pointer
+        super().__init__(code, detail, pointer)
         self.parameter = parameter
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+
+    @classmethod
+    def of(cls, refusal: Refusal, parameter: str = "") -> Self:
+        """Return what refuses a request for this reason."""
+        return cls(refusal.code, refusal.detail, refusal.pointer, parameter)
+
+    def at(self, pointer: str) -> Refused:
+        """Return the refusal with another place."""
+        return Refused(self.code, self.detail, pointer, self.parameter, self.headers, self.extra)
 
     @property
     def status(self) -> int:

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from projections import activities, history, tasks
-from projections.query import PERSON, Listing, Query
+from projections.listing import PERSON, Listing
+from projections.query import Query
 from services.http import examples_queries as examples
 from services.http.auth import Caller
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one

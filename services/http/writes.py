@@ -22,15 +22,12 @@ from services.http.problems import RETRY_SOON, Refused, unavailable
 from services.http.service import Service
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
+from services.store import log
 from services.store.log import LogRow
 
 MAX_ROUTING_KEY = 255
 _MAX_KEY = 255
 _RETIRED = EVENT_NAMES[EntryRetired]
-_EVENTS = (
-    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
-    " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +144,5 @@ async def events_of(service: Service, reply: Reply) -> list[Recorded]:
     positions = {event.position for event in reply.events}
     if not positions:
         return []
-    rows = await service.database.fetch(_EVENTS, (min(positions), max(positions)))
+    rows = await service.database.fetch(*log.events_between(min(positions), max(positions)))
     return [LogRow(*row).recorded() for row in rows if row[0] in positions]

@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from services import messages
 from services.intake.frames import Message
-from services.messages import Incoming, Malformed, Reply, without_trace
+from services.messages import Incoming, Malformed, Reply
 from services.settings import Settings
 
 
@@ -121,7 +121,9 @@ class Buffer:
                 self._settings.may_send,
             )
         except Malformed as malformed:
-            return without_trace(malformed)
+            # The frames and the cause hold all that was parsed.
+            malformed.__context__ = malformed.__cause__ = None
+            return malformed.with_traceback(None)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library written in Rust is no `Exception`

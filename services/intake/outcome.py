@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from domain.decider import Claim
-from domain.errors import Rejected
-from services.messages import EventSummary, Incoming, Problem, Reply
+from domain.errors import Refusal
+from services.messages import EventSummary, Incoming, Reply
 from services.store.event_store import ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
 
 IDEMPOTENCY = "idempotency"
@@ -26,7 +26,7 @@ class Outcome:
     claims: Mapping[Claim, str | None] = field(default_factory=dict)
     streams_read: Iterable[str] = ()
     claims_read: Iterable[Claim] = ()
-    refusal: Rejected | None = None
+    refusal: Refusal | None = None
     failure: Exception | None = None
     first: Outcome | None = None
     row: LedgerRow | None = None
@@ -116,11 +116,9 @@ def _reply(outcome: Outcome, start: int, head: int, store: EventStore) -> Reply:
     duplicate = row is not None or outcome.first is not None
     refusal = source.refusal
     if row is not None and row.code is not None:
-        refusal = Rejected(row.code, row.detail or "", row.pointer or "")
+        refusal = Refusal(row.code, row.detail or "", row.pointer or "")
     if refusal is not None:
-        return Reply(
-            command_id, "rejected", duplicate, head, error=Problem(refusal.code, refusal.detail, refusal.pointer)
-        )
+        return Reply(command_id, "rejected", duplicate, head, error=refusal)
     if source.row is not None:
         summaries = _recorded(source.row, store)
     else:

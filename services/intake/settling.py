@@ -17,7 +17,7 @@ from services.intake.buffer import Delivery
 from services.intake.outbox import Outbox
 from services.intake.outcome import Outcome
 from services.intake.store_thread import StoreThread
-from services.messages import Incoming, Malformed, Problem, Reply
+from services.messages import Incoming, Malformed, Reply
 from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
 
 # What could not be dead-lettered comes again, after a pause in which the broker may recover.
@@ -158,8 +158,8 @@ class Settler:
                 type=properties.message_type,
                 tenant=str((properties.headers or {}).get("tenant"))[:63],
             )
-            error = Problem(malformed.code, malformed.detail, malformed.pointer)
-            answered.append((delivery, Reply(str(properties.message_id or ""), "rejected", error=error)))
+            reply = Reply(str(properties.message_id or ""), "rejected", error=malformed.refusal)
+            answered.append((delivery, reply))
         await self._answer(answered)
         if len(answered) < len(deliveries):
             await asyncio.sleep(BURY_PAUSE)

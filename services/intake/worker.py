@@ -12,7 +12,7 @@ from typing import Any
 
 from domain import DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND
 from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
-from domain.errors import Rejected
+from domain.errors import Refusal, Rejected
 from domain.streams import split_stream, stream_of
 from services.intake.memory import Memory
 from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, row_of_key
@@ -246,7 +246,8 @@ class _Batch:
             self._demand_version(command, context)
             decision: Decision = DECIDER_OF_COMMAND[command.name].decide(command.command, context)
             events = self._new_events(command, decision)
-        except Rejected as refusal:
+        except Rejected as rejected:
+            refusal = rejected.refusal
             return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
         except NotLoaded:
             raise
@@ -264,7 +265,7 @@ class _Batch:
         """Refuse a command without a record, so that it is decided when it comes again after the upgrade."""
         found = self._newer[stream]
         where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
-        refusal = Rejected("newer-version", f"{where}, which this version of the service cannot read")
+        refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
         return Outcome(command, refusal=refusal, recorded=False)
 
     def _repeated(self, command: Incoming) -> Outcome | None:
@@ -277,7 +278,7 @@ class _Batch:
                     # The first may itself repeat another one's key: its answer is that one's.
                     row, first = row or first.row, first.first or first
                 return Outcome(command, row=row, first=first, recorded=False)
-            refusal = Rejected("command-id-conflict", "another command came under this id")
+            refusal = Refusal("command-id-conflict", "another command came under this id")
             return Outcome(command, refusal=refusal, recorded=False)
         if command.idempotency_key is None:
             return None
@@ -296,7 +297,7 @@ class _Batch:
         read = (Claim(key[1], key[2]),)
         if known == command.fingerprint:
             return Outcome(command, row=row, first=first, claims_read=read)
-        refusal = Rejected("idempotency-conflict", "another command took this idempotency key")
+        refusal = Refusal("idempotency-conflict", "another command took this idempotency key")
         return Outcome(command, refusal=refusal, claims_read=read)
 
     def _demand_version(self, command: Incoming, context: Context) -> None:

@@ -18,9 +18,8 @@ import msgspec
 import psycopg
 import structlog
 
-from projections import deadlines
+from projections import deadlines, due
 from services.intake.sender import Outgoing
-from services.outlets import due
 from services.store.connect import Backoff, connect
 from services.store.failures import UNAVAILABLE, passes, told
 
@@ -37,15 +36,9 @@ _ELSEWHERE = 0.2
 
 # Never change it: ids of commands that were recorded are made from it.
 _NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
-_UPDATE = """
-UPDATE deadlines AS d SET sends = d.sends + 1, wake_at = now() + interval '1 second' * {seconds}
-FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)
-WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"""
-_MARK = _UPDATE.format(
-    seconds=f"least(CASE d.kind WHEN 'dispatch' THEN {LONGEST_OF_DISPATCH} ELSE {LONGEST_RESEND} END,"
-    f" {RESEND} * 2.0 ^ least(d.sends, 20))"
-)
-_PUT_OFF = _UPDATE.format(seconds=LONGEST_RESEND)
+# The waits of rows that were sent, and of those that could not be.
+_SENT = (RESEND, LONGEST_OF_DISPATCH, LONGEST_RESEND)
+_PUT_OFF = (LONGEST_RESEND,) * 3
 
 Send = Callable[[Sequence[Outgoing]], object]
 _encode = msgspec.json.Encoder().encode
@@ -156,9 +149,9 @@ class Waker:
             if found:
                 refused = self._send_all(found)
                 self._on_sent()
-                for statement, rows in ((_MARK, [row for row in found if row not in refused]), (_PUT_OFF, refused)):
+                for waits, rows in ((_SENT, [row for row in found if row not in refused]), (_PUT_OFF, refused)):
                     if rows:
-                        conn.execute(statement, [list(part) for part in zip(*(each.key for each in rows), strict=True)])
+                        conn.execute(*due.postponed([row.key for row in rows], *waits))
                 sent = len(found)
         return REST if sent else min(self._poll, _ELSEWHERE)
 

@@ -21,10 +21,9 @@ from domain.lifecycle import TERMINAL
 from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
-from projections import deadlines
-from services.outlets import due
+from projections import deadlines, due
 from services.outlets.providers import Call, Calls, Outcome
-from services.store import codec
+from services.store import codec, log
 from services.store.connect import Backoff, connect_async
 
 NAME = "dispatcher"
@@ -33,24 +32,6 @@ AT_ONCE, OF_EACH = 16, 4
 LEASE = 60.0
 # How long calls under way may take to end when the service stops.
 LAST_CALLS = 2.0
-
-# Each tenant's oldest attempts, taken and leased in one statement; what another process takes is passed over.
-_LEASE = """
-UPDATE deadlines AS d SET wake_at = now() + %s * interval '1 second', sends = d.sends + 1
-FROM (SELECT t.tenant, t.task_id, t.kind FROM unnest(%s::text[], %s::integer[]) AS due (tenant, most)
-      CROSS JOIN LATERAL (
-          SELECT tenant, task_id, kind FROM deadlines
-          WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT due.most
-          FOR UPDATE SKIP LOCKED) AS t
-      LIMIT %s) AS taken
-WHERE d.tenant = taken.tenant AND d.task_id = taken.task_id AND d.kind = taken.kind
-RETURNING d.tenant, d.task_id, d.due, d.position"""
-_STREAMS = """
-SELECT originator_id, topic, state FROM stored_events WHERE originator_id = ANY(%s)
-ORDER BY originator_id, originator_version"""
-_DONE = """
-UPDATE deadlines SET todo = %s, wake_at = now(), sends = 0, outcome = %s
-WHERE tenant = %s AND task_id = %s AND kind = %s AND position = %s"""
 
 Open = Callable[[], AbstractAsyncContextManager[Calls]]
 _encode = msgspec.json.Encoder().encode
@@ -191,7 +172,7 @@ class Dispatcher:
         self._after = tenants[-1]
         share = max(1, free // len(tenants))
         most = [min(share, OF_EACH - busy[tenant]) for tenant in tenants]
-        leased = await conn.execute(_LEASE, (LEASE, tenants, most, deadlines.CALL, free), prepare=False)
+        leased = await conn.execute(due.LEASE, (LEASE, tenants, most, deadlines.CALL, free), prepare=False)
         # A lease that ran out while the database was away is no reason to call while the first call is under way.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
         for attempt, provider, task in await self._current(conn, attempts):
@@ -205,7 +186,7 @@ class Dispatcher:
         streams = {stream_of(attempt.tenant, "task", attempt.task_id): attempt for attempt in attempts}
         tasks: dict[str, Task | None] = {}
         providers: dict[str, Provider] = {}
-        found = await conn.execute(_STREAMS, (list(streams),), prepare=False, binary=True)
+        found = await conn.execute(*log.events_of_streams(list(streams)), prepare=False, binary=True)
         for stream, name, state in await found.fetchall():
             if stream not in streams:
                 continue
@@ -242,7 +223,7 @@ class Dispatcher:
         """Hand outcomes over to the waker; a row that is gone was of a task that has ended."""
         for attempt, outcome in list(self._outcomes.items()):
             place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)
-            await conn.execute(_DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)
+            await conn.execute(due.DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)
             await conn.execute(f"NOTIFY {deadlines.CHANNEL}")
             del self._outcomes[attempt], self._running[attempt]
 

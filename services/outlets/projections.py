@@ -18,7 +18,7 @@ import projections
 from projections import ReadModel, follower_name
 from services.errors import OperatorError
 from services.outlets.folding import Folding
-from services.store import held, log
+from services.store import held, log, standing
 from services.store.connect import connect
 from services.store.convoy import Convoy
 from services.store.failures import passes, systemic, timed_out, told
@@ -76,7 +76,7 @@ class ServingFollower(Follower):
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Find the serving tables; their row is made with them, and one made here would outlive them."""
-        suffix, _ = _tables(conn, self._model)
+        suffix, _ = projections.tables(conn, self._model)
         name = follower_name(self._model, suffix)
         if projections.version_of(suffix) != self._model.VERSION:
             self._folding = None
@@ -111,7 +111,7 @@ class BuildingFollower(Follower):
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """End when the tables are not being built any more; their row was made with them."""
-        if _tables(conn, self._model)[1] != self._suffix:
+        if projections.tables(conn, self._model)[1] != self._suffix:
             self.stop()
 
     def forget(self) -> None:
@@ -130,7 +130,7 @@ class BuildingFollower(Follower):
         if not self._indexed:
             self._index(conn)
             return Step.WORKED
-        if self.refused is not None and self._loses(conn, _tables(conn, self._model)[0]):
+        if self.refused is not None and self._loses(conn, projections.tables(conn, self._model)[0]):
             return step
         if self._switch(conn):
             self.stop()
@@ -155,24 +155,18 @@ class BuildingFollower(Follower):
         try:
             with conn.transaction():
                 conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_WAIT}")
-                row = conn.execute(
-                    "SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (self._model.NAME,)
-                ).fetchone()
-                if row is None or row[1] != self._suffix:
+                serving, building = projections.tables(conn, self._model, lock=True)
+                if building != self._suffix:
                     return False
-                old = follower_name(self._model, row[0])
+                old = follower_name(self._model, serving)
                 # Both rows are locked, so neither set of tables moves while the new one takes the last steps.
-                rows = conn.execute(
-                    "SELECT name, position, held FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE",
-                    ([old, self.name],),
-                ).fetchall()
-                found = {name: (position, generation) for name, position, generation in rows}
+                found = standing.locked(conn, [old, self.name])
                 position, generation = found[self.name]
                 self.held.look(conn, generation)
                 self._follow_to(conn, position, found.get(old, (0, 0))[0])
-                if self._loses(conn, row[0]):
+                if self._loses(conn, serving):
                     return False
-                conn.execute("DELETE FROM followers WHERE name = %s", (old,))
+                standing.remove(conn, old)
                 projections.serve(conn, self._model, self._suffix)
         except (psycopg.errors.LockNotAvailable, _NotTaken):
             return False
@@ -190,7 +184,7 @@ class BuildingFollower(Follower):
                 # The next step comes upon the same event, and finds it.
                 raise _NotTaken from error
             position = rows[-1].position
-            conn.execute("UPDATE followers SET position = %s WHERE name = %s", (position, self.name))
+            standing.move(conn, self.name, position)
 
     def _loses(self, conn: psycopg.Connection[Any], serving: str) -> bool:
         """Tell whether the new tables hold back an entity that those which serve do not."""
@@ -217,7 +211,7 @@ def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
         for model in projections.READ_MODELS:
             found.append(ServingFollower(model, batch=batch))
             found[-1].enlist(conn)
-            _, building = _tables(conn, model)
+            _, building = projections.tables(conn, model)
             if building is not None and projections.version_of(building) == model.VERSION:
                 found.append(BuildingFollower(model, building))
             sweep(conn, model)
@@ -251,11 +245,11 @@ def rebuild(
         conn.execute("SET synchronous_commit = off")  # a batch that a crash takes back is folded again
         conn.execute(f"LISTEN {log.CHANNEL}")
         follower = BuildingFollower(model, suffix)
-        first, began = _position(conn, follower.name), time.monotonic()
+        first, began = standing.position(conn, follower.name), time.monotonic()
         while not follower.stopped.is_set() and not stopped():
             step = follower.step(conn)
             if step is Step.HALTED:
-                raise RebuildHalted(follower.name, *_halted(conn, follower.name))
+                raise RebuildHalted(follower.name, *standing.halted(conn, follower.name))
             if follower.refused is not None:
                 refused = follower.refused
                 error = f"{refused.entity} would be held back: {refused.error}"
@@ -268,7 +262,7 @@ def rebuild(
                 # Another process fills the same tables, or readers of the old ones delayed the switch.
                 for _ in conn.notifies(timeout=0.2, stop_after=1):
                     pass
-        return _tables(conn, model)[0] == suffix
+        return projections.tables(conn, model)[0] == suffix
 
 
 @contextmanager
@@ -284,7 +278,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def _report(conn: psycopg.Connection[Any], name: str, first: int, began: float, progress: Progress) -> None:
-    position, head = _position(conn, name), log.head(conn)
+    position, head = standing.position(conn, name), log.head(conn)
     rate = (position - first) / max(time.monotonic() - began, 1e-6)
     progress(position, head, rate, (head - position) / rate if rate > 0 else float("inf"))
 
@@ -294,10 +288,7 @@ def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_WAIT}")
-            row = conn.execute(
-                "SELECT serving, building FROM read_models WHERE name = %s FOR UPDATE", (model.NAME,)
-            ).fetchone()
-            for suffix in projections.suffixes(conn, model) - set(row or ()):
+            for suffix in projections.suffixes(conn, model) - set(projections.tables(conn, model, lock=True)):
                 projections.drop(conn, model, suffix)
     except psycopg.errors.LockNotAvailable:
         return
@@ -309,23 +300,4 @@ def _index(conn: psycopg.Connection[Any], model: ReadModel, suffix: str) -> None
         conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
         projections.create_indexes(conn, model, suffix)
     # The planner knows nothing of tables that were filled a moment ago, and would meet its first readers unprepared.
-    for stem in model.VIEWS:
-        conn.execute(f"ANALYZE {stem}_{suffix}")
-
-
-def _tables(conn: psycopg.Connection[Any], model: ReadModel) -> tuple[str, str | None]:
-    """Return the suffixes that serve and that are being built."""
-    row = conn.execute("SELECT serving, building FROM read_models WHERE name = %s", (model.NAME,)).fetchone()
-    if row is None:
-        raise LookupError(f"read model {model.NAME} has no tables: run `foldwork db upgrade`")
-    return row[0], row[1]
-
-
-def _position(conn: psycopg.Connection[Any], name: str) -> int:
-    row = conn.execute("SELECT position FROM followers WHERE name = %s", (name,)).fetchone()
-    return int(row[0]) if row is not None else 0
-
-
-def _halted(conn: psycopg.Connection[Any], name: str) -> tuple[int | None, str | None]:
-    row = conn.execute("SELECT halted_at, error FROM followers WHERE name = %s", (name,)).fetchone()
-    return (row[0], row[1]) if row is not None else (None, None)
+    projections.analyze(conn, model, suffix)

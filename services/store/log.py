@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from domain.recorded import Recorded
+from projections.query import Query
 from services.store import codec
 
 if TYPE_CHECKING:
@@ -29,7 +30,27 @@ FROM stored_events"""  # noqa: S608
 _READ = f"{_SPARING} WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
 _AT = f"{_SPARING} WHERE notification_id = ANY(%s) ORDER BY notification_id"
 _STATES = "SELECT notification_id, state FROM stored_events WHERE notification_id = ANY(%s)"
-_RANGE = f"SELECT {_COLUMNS} FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"  # noqa: S608
+_EVENTS = f"SELECT {_COLUMNS} FROM stored_events"  # noqa: S608
+_RANGE = f"{_EVENTS} WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
+_FIRST = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
+_OF_STREAM = f"{_EVENTS} WHERE originator_id = %s AND topic = ANY(%s::text[]) ORDER BY originator_version"
+_OF_TENANT = (
+    f"{_EVENTS} WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
+    " AND (%s::text[] IS NULL OR topic = ANY(%s::text[])) ORDER BY notification_id LIMIT %s"
+)
+_SUMMARIES = (
+    "SELECT notification_id, topic, originator_id, originator_version FROM stored_events"
+    " WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
+)
+_OF_STREAMS = (
+    "SELECT originator_id, topic, state FROM stored_events WHERE originator_id = ANY(%s)"
+    " ORDER BY originator_id, originator_version"
+)
+_LAST_OF_NAME = (
+    "SELECT recorded_at, originator_version ="
+    " (SELECT max(originator_version) FROM stored_events WHERE originator_id = %s)"
+    " FROM stored_events WHERE originator_id = %s AND topic = %s ORDER BY originator_version DESC LIMIT 1"
+)
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
@@ -115,7 +136,45 @@ def at(conn: psycopg.Connection[Any], positions: Sequence[int]) -> list[LogRow]:
 
 def between(conn: psycopg.Connection[Any], first: int, last: int) -> list[LogRow]:
     """Return the events from position `first` to `last`, both included."""
-    return [LogRow(*row) for row in conn.execute(_RANGE, (first, last), prepare=True, binary=True).fetchall()]
+    asked = conn.execute(*events_between(first, last), prepare=True, binary=True)
+    return [LogRow(*row) for row in asked.fetchall()]
+
+
+def events_between(first: int, last: int) -> Query:
+    """Ask for the events from position `first` to `last`, both included; gives rows that `LogRow` takes."""
+    return Query(_RANGE, (first, last))
+
+
+def first_events(streams: Sequence[str]) -> Query:
+    """Ask for the first event of each stream; gives rows that `LogRow` takes."""
+    return Query(_FIRST, (list(streams),))
+
+
+def events_of_stream(stream: str, names: Sequence[str]) -> Query:
+    """Ask for the events of a stream that have one of the names, in order; gives rows that `LogRow` takes."""
+    return Query(_OF_STREAM, (stream, list(names)))
+
+
+def events_of_tenant(tenant: str, after: int, last: int, names: Sequence[str] | None, limit: int) -> Query:
+    """Ask for a tenant's events after one position and up to another; gives rows that `LogRow` takes."""
+    # A tenant's streams begin with its name and a slash; `0` is the character that follows the slash.
+    wanted = None if names is None else list(names)
+    return Query(_OF_TENANT, (after, last, f"{tenant}/", f"{tenant}0", wanted, wanted, limit))
+
+
+def summaries_between(first: int, last: int) -> Query:
+    """Ask for (position, name, stream, version) of the events from position `first` to `last`."""
+    return Query(_SUMMARIES, (first, last))
+
+
+def events_of_streams(streams: Sequence[str]) -> Query:
+    """Ask for (stream, name, state) of all events of these streams, each stream in order."""
+    return Query(_OF_STREAMS, (list(streams),))
+
+
+def last_event_named(stream: str, name: str) -> Query:
+    """Ask for the last event of this name in a stream: (when it was recorded, whether it is the stream's last)."""
+    return Query(_LAST_OF_NAME, (stream, stream, name))
 
 
 def head(conn: psycopg.Connection[Any]) -> int:

@@ -23,12 +23,12 @@ from schemathesis.core.transport import Response
 from schemathesis.engine import events
 from schemathesis.generation.case import Case
 
+from domain.errors import Refusal
 from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
 from services.http.bulk_sender import StoredItem, encode
 from services.http.examples_bulks import BULK_ID
-from services.messages import Problem
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 
@@ -93,7 +93,7 @@ def furnish(house: House) -> list[dict[str, str]]:
     with psycopg.connect(house.url) as conn:
         conn.execute(
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
-            (BULK_ID, encode([StoredItem(CANARY, None, Problem("wrong-shape", "a task is an object"))])),
+            (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
         )
     entries = {data["kind"]: data["id"] for name, data in seed.COMMANDS if name == "directory.register"}
     ids = ("a1", "t1", "t3", seed.WORKFLOW, seed.DRIVER, BULK_ID)

@@ -15,7 +15,7 @@ DONE, IGNORED = "done", "ignored"
 
 # What each command may answer. `done` and `ignored` beside the codes of its refusals.
 CONTRACT: dict[str, set[str]] = {
-    "task.create": {DONE, "invalid", "not-found", "taken", "not-eligible", "too-large"},
+    "task.create": {DONE, "invalid", "end-before-start", "not-found", "taken", "not-eligible", "too-large"},
     "task.assign": {
         DONE,
         "invalid",
@@ -67,6 +67,7 @@ CONTRACT: dict[str, set[str]] = {
         DONE,
         IGNORED,
         "invalid",
+        "end-before-start",
         "not-found",
         "forbidden",
         "already-processing",
@@ -107,7 +108,16 @@ CONTRACT: dict[str, set[str]] = {
     "task.wake": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
     "tracker.pause": {DONE, "invalid", "not-found", "forbidden", "not-processing"},
     "tracker.resume": {DONE, "invalid", "not-found", "forbidden", "not-paused", "blocked"},
-    "activity.create": {DONE, "invalid", "not-found", "wrong-task-count", "taken", "not-eligible", "too-large"},
+    "activity.create": {
+        DONE,
+        "invalid",
+        "end-before-start",
+        "not-found",
+        "wrong-task-count",
+        "taken",
+        "not-eligible",
+        "too-large",
+    },
     "activity.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "activity-canceled", "too-large"},
     "activity.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "workflow.define": {DONE, "invalid", "not-found", "forbidden", "taken", "name-taken", "not-eligible"},

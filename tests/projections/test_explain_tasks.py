@@ -51,7 +51,7 @@ def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database_url, autocommit=True) as session:
         session.execute(FILL)
         session.execute(
-            f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, '', 'm' || n || '@x.vn', n, 'op-' || n, '{{}}',"
+            f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n,"
             " false, n, '{}'"
             " FROM generate_series(0, 499) AS n"
         )

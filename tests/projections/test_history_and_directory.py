@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_history_holds_an_activitys_own_events_its_childrens_and_its_changes_of_
     log = recorded(after([*SCENE, ProcessTask("t1"), builders.task("lone")], changed))
     history.projection("v1").project(conn, log)
     rows = conn.execute(*history.of_activity("acme", "a")).fetchall()
-    assert [history.resource(row)["type"] for row in rows] == [
+    assert [json.loads(row[0])["type"] for row in rows] == [
         "activity.created",
         "task.created",
         "task.assigned",
@@ -46,13 +47,12 @@ def test_history_holds_an_activitys_own_events_its_childrens_and_its_changes_of_
         "task.started",
         "activity.status-changed",
     ]
-    shown = history.resource(rows[-2])
+    shown = json.loads(rows[-2][0])
     assert (shown["actor"], shown["data"]["runner"], shown["activity_id"]) == ("max", "ann", "a")
     assert shown["command_id"] == log[shown["position"] - 1].command_id
-    assert [history.resource(row)["entity_id"] for row in conn.execute(*history.of_task("acme", "lone"))] == ["lone"]
-    assert len(conn.execute(*history.of_entity("acme", "workflow", "w")).fetchall()) == 1
+    assert [json.loads(row[0])["entity_id"] for row in conn.execute(*history.of_task("acme", "lone"))] == ["lone"]
+    assert conn.execute("SELECT count(*) FROM history WHERE category = 'workflow'").fetchone() == (1,)
     assert conn.execute(*history.of_activity("other", "a")).fetchall() == []
-    assert history.render_from_events(log)[rows[0][1] - 1] == history.resource(rows[0])
 
 
 def test_history_passes_on_what_is_stored_as_if_it_had_been_decoded(conn: psycopg.Connection[Any]) -> None:
@@ -70,16 +70,13 @@ def test_history_passes_on_what_is_stored_as_if_it_had_been_decoded(conn: psycop
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("newest", [False, True])
-def test_history_pages_by_position(conn: psycopg.Connection[Any], newest: bool) -> None:
+def test_history_pages_by_position(conn: psycopg.Connection[Any]) -> None:
     history.projection("v1").project(conn, recorded(after(SCENE)))
-    whole = [row[1] for row in conn.execute(*history.of_activity("acme", "a", newest=newest))]
+    whole = [row[1] for row in conn.execute(*history.of_activity("acme", "a"))]
     paged: list[int] = []
-    while rows := conn.execute(
-        *history.of_activity("acme", "a", paged[-1] if paged else None, limit=2, newest=newest)
-    ).fetchall():
+    while rows := conn.execute(*history.of_activity("acme", "a", paged[-1] if paged else None, limit=2)).fetchall():
         paged += [row[1] for row in rows]
-    assert paged == whole == sorted(whole, reverse=newest)
+    assert paged == whole == sorted(whole)
 
 
 def test_a_history_query_refuses_what_is_out_of_range() -> None:
@@ -106,7 +103,6 @@ def test_directory_finds_members_by_id_email_and_account(conn: psycopg.Connectio
     assert conn.execute(*directory.named("acme", names)).fetchall() == [(*one, "ann") for one in names]
     assert conn.execute(*directory.named("other", names)).fetchall() == []
     assert directory.named("acme", [Reference("id", "ann")]) is None
-    assert ids(directory.managers("acme", "p")) == ["max"]
     assert ids(directory.members("other", ["ann"])) == []
     assert ids(directory.page("acme", "member", after="ann", limit=1)) == ["eve"]
     assert conn.execute(*directory.count("acme", "member")).fetchall() == [(3,)]

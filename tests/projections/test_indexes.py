@@ -16,8 +16,8 @@ from domain.compare import name_key
 from domain.directory import EntryChanged, EntryRegistered
 from domain.limits import Json, Title, limits_of
 from domain.plan import DispatchPlan
+from domain.steps import Step
 from domain.task import TaskCreated
-from domain.workflow import Step
 from projections.documents import MAX_INDEXED_BYTES, indexed, title_key
 from tests.builders import EARLY
 from tests.projections.recording import recorded
@@ -39,7 +39,6 @@ WIDEST: dict[str, Any] = {
     "email": INDEXED,
     "operator": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
-    "manages": [INDEXED, *(identifier(f"project-{number}") for number in range(500))],
     **dict.fromkeys(("roles", "whitelist", "blacklist"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),
     # The store's own: streams, commands, claims (case-folded, a character takes up to six bytes) and followers.

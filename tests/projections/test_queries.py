@@ -18,7 +18,7 @@ from domain.task import (
     TaskFailed,
     TaskStarted,
 )
-from projections import activities, query, suffix, tasks
+from projections import activities, suffix, tasks
 from projections.query import BadQuery, Query
 from services.store.migrate import upgrade
 from tests import builders
@@ -153,7 +153,7 @@ def test_paging_meets_every_row_once_in_order_over_ties_and_gaps(
     after_cursor = None
     while rows := conn.execute(*tasks.page("acme", {}, sort, after_cursor, limit)).fetchall():
         met += [row[1] for row in rows]
-        after_cursor = tasks.cursor(rows[-1], sort)
+        after_cursor = tasks.LISTING.cursor(rows[-1], sort)
     assert met == ids(conn, tasks.page("acme", {}, sort, limit=1000))
     assert len(met) == len(set(met)) == 29
 
@@ -227,29 +227,22 @@ def test_no_text_of_a_caller_becomes_a_part_of_a_statement() -> None:
     evil = "x'; DROP TABLE tasks; --"
     asked = tasks.page("acme", {"status": [evil, evil], "search": evil, "assignee": evil, "hub": evil})
     assert "DROP" not in asked.sql
-    assert "DROP" not in tasks.get(evil, evil).sql
+    assert "DROP" not in tasks.LISTING.get(evil, evil).sql
 
 
 def test_a_tenant_never_sees_anothers(conn: psycopg.Connection[Any]) -> None:
     assert ids(conn, tasks.page("other", {})) == ["theirs", "n00"]
-    assert ids(conn, tasks.get("acme", "theirs")) == []
-    assert ids(conn, tasks.get_many("other", ["n00", "n01"])) == ["n00"]
-    assert json.loads(conn.execute(*tasks.get("other", "n00")).fetchall()[0][0])["title"] == "Theirs"
+    assert ids(conn, tasks.LISTING.get("acme", "theirs")) == []
+    assert ids(conn, tasks.LISTING.get_many("other", ["n00", "n01"])) == ["n00"]
+    assert json.loads(conn.execute(*tasks.LISTING.get("other", "n00")).fetchall()[0][0])["title"] == "Theirs"
     assert ids(conn, activities.page("other", {})) == []
     assert ids(conn, activities.get("other", "a")) == []
 
 
-def test_a_stored_row_and_its_events_render_alike(conn: psycopg.Connection[Any]) -> None:
+def test_a_stored_row_is_shown_with_what_is_counted_at_the_time(conn: psycopg.Connection[Any]) -> None:
     row = conn.execute(*activities.get("acme", "a")).fetchall()[0]
     shown = activities.resource(row, NOW)
-    assert json.loads(activities.resource_bytes(row, NOW)) == json.loads(json.dumps(shown))
     assert {"working_seconds", "children", "sub_status", "reason"} <= set(shown)
-    row = conn.execute(*tasks.get("acme", "n00")).fetchall()[0]
-    assert json.loads(tasks.resource_bytes(row, NOW)) == json.loads(json.dumps(tasks.resource(row, NOW)))
-
-
-def test_the_position_of_a_read_model_is_asked_by_its_name(conn: psycopg.Connection[Any]) -> None:
-    assert conn.execute(*query.read_position("tasks")).fetchall() == [(0,)]
 
 
 def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -> None:
@@ -297,6 +290,6 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
         )
         conn.execute(f"ANALYZE {of_tasks}, {of_activities}")
         for model, one in filters:
-            for asked in (model.page("acme", one), model.get("acme", "t7")):
+            for asked in (model.page("acme", one), model.LISTING.get("acme", "t7")):
                 plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN {asked.sql}", asked.params))
                 assert "Seq Scan" not in plan, f"{one}: {plan}"

@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from projections import due
 from services.intake.sender import Outgoing
 from services.outlets import deadlines as outlet
-from services.outlets import due
 from services.outlets.deadlines import Waker
 from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles

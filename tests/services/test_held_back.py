@@ -10,8 +10,7 @@ import psycopg
 import pytest
 
 from domain.task import TaskCreated, TaskFieldsChanged
-from services.outlets import standing
-from services.store import codec, held
+from services.store import codec, held, standing
 from services.store.convoy import Convoy
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import OutsideUnavailable

@@ -25,9 +25,10 @@ from domain.task import (
 from projections import ReadModel, activities, tasks
 from services.intake.sender import Outgoing
 from services.outlets import projections as outlet
-from services.outlets import rollup, standing
+from services.outlets import rollup
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower
 from services.outlets.relay import MessageRefused
+from services.store import standing
 from services.store.event_store import append_in
 from services.store.follower import Follower, Step
 from tests import builders

@@ -496,7 +496,7 @@ async def test_of_what_is_refused_nothing_parsed_is_held(amqp_url: str, data: An
     kept = command.refusal if isinstance(command, messages.Incoming) else command
     assert isinstance(command, messages.Incoming) == refused
     assert kept is not None
-    assert (kept.__traceback__, kept.__context__) == (None, None)
+    assert (getattr(kept, "__traceback__", None), getattr(kept, "__context__", None)) == (None, None)
     assert getattr(command, "command", None) is None
     buffer.done([delivery])
     assert buffer.held == 0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
+from domain.errors import Refusal
 from services import messages
 from services.intake.frames import Properties
 from services.messages import Malformed, Reply
@@ -117,7 +118,7 @@ def test_a_queue_has_at_most_255_bytes() -> None:
 
 
 def test_an_answer_reads_as_it_was_written() -> None:
-    error = messages.Problem("not-found", "there is none", "/id")
+    error = Refusal("not-found", "there is none", "/id")
     summary = messages.EventSummary(3, "task.created", "task-a", 1)
     for reply in (Reply("c", "accepted", True, 3, (summary,)), Reply("c", "rejected", error=error)):
         assert messages.decode_reply(messages.encode_reply(reply)) == reply

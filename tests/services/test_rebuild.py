@@ -12,8 +12,8 @@ import projections
 from domain.task import TaskCreated, TaskFieldsChanged
 from projections import ReadModel, follower_name, tasks
 from services.outlets import projections as outlet
-from services.outlets import standing
 from services.outlets.projections import BuildingFollower, ServingFollower, UnknownReadModel
+from services.store import standing
 from services.store.follower import Follower, Step
 from tests import builders
 from tests.eventually import PATIENCE, eventually
@@ -236,7 +236,7 @@ def test_documents_in_memory_are_dropped_when_another_process_worked_in_between(
         changed = TaskFieldsChanged("n", None, {}, {"fields": {title: True}})
         store(conn, [more[-1]._replace(version=version, name="task.fields-changed", data=changed)])
         drain(conn, other if version == 3 else mine)
-    row = conn.execute(*tasks.get("acme", "n")).fetchall()[0]
+    row = conn.execute(*tasks.LISTING.get("acme", "n")).fetchall()[0]
     assert tasks.resource(row, log[0].occurred_at)["fields"] == {"Second": True, "Third": True}
 
 

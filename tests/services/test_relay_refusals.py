@@ -18,11 +18,11 @@ from domain.task import TaskCreated, TaskFieldsChanged
 from services.dev.broker import channel as development
 from services.intake.sender import Outgoing
 from services.messages import EVENT_EXCHANGE
-from services.outlets import deadlines, relay, standing
+from services.outlets import deadlines, relay
 from services.outlets.deadlines import Waker
 from services.outlets.relay import MessageRefused, Publisher, command_sender
 from services.roles import make_role
-from services.store import codec
+from services.store import codec, standing
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.log import LogRow

@@ -50,9 +50,9 @@ def refusal(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, BadQuery):
-        return Refused(error.code, error.detail, parameter=error.parameter)
+        return Refused.of(error.refusal, error.parameter)
     if isinstance(error, Malformed):
-        return Refused(error.code, error.detail, error.pointer)
+        return Refused.of(error.refusal)
     raise error
 
 

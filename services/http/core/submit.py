@@ -92,7 +92,7 @@ async def submit(
         return await _submit(call, command, data, entity, entity_id, key, marks)
     except Refused as refused:
         if isinstance(data, Request) and refused.pointer:
-            refused.pointer = data.pointer(refused.pointer)
+            raise refused.at(data.pointer(refused.pointer)) from None
         raise
 
 
@@ -126,7 +126,7 @@ async def _submit(
     answered = await give(service, command_out, entity.models)
     reply = answered.reply
     if reply is not None and reply.error is not None:
-        raise Refused(reply.error.code, reply.error.detail, reply.error.pointer)
+        raise Refused.of(reply.error)
     if entity_id is None:
         told = marks or (entity.created,)
         events = reply.events if reply is not None else ()

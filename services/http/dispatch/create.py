@@ -14,11 +14,7 @@ from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import Answered, events_of, idempotency_key, key_route
 from services.intake.outcome import IDEMPOTENCY, row_of_key
-
-_HOLDER = "SELECT holder FROM claims WHERE tenant = %s AND kind = %s AND key = %s"
-_STREAMS = (
-    "SELECT topic, originator_id FROM stored_events WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
-)
+from services.store import ledger, log
 
 
 async def create(service: Service, caller: Caller, data: dict[str, Any], key: str) -> tuple[Answered, dict[str, Any]]:
@@ -59,14 +55,14 @@ def _used(existing: str | None, same: bool) -> Refused:
 
 async def _holder(service: Service, tenant: str, key: str) -> tuple[str | None, str | None]:
     """Return which command took a key, and the id of what it made."""
-    rows = await service.database.fetch(_HOLDER, (tenant, IDEMPOTENCY, key))
+    rows = await service.database.fetch(*ledger.holder(tenant, IDEMPOTENCY, key))
     if not rows:
         return None, None
     row = row_of_key(tenant, rows[0][0])
     if row.first_position is None:
         return row.command_id, None
-    found = await service.database.fetch(_STREAMS, (row.first_position, row.last_position))
-    return row.command_id, _created((name, stream.partition("/")[2]) for name, stream in found)
+    found = await service.database.fetch(*log.summaries_between(row.first_position, row.last_position or 0))
+    return row.command_id, _created((name, stream.partition("/")[2]) for _, name, stream, _ in found)
 
 
 def _created(events: Iterable[tuple[str, str]]) -> str | None:

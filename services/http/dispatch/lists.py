@@ -1,27 +1,22 @@
 """The dispatch dialect's list of activities: filtered by its own words and counted in pages.
 
-Every filter is one of the read model's own or a constant condition named here; values are bound, never written in.
+What its statuses mean is asked of the function that shows a task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from projections import tasks
-from projections.query import BadQuery, Filter, Listing
+from projections.conditions import Where, by_word
+from projections.query import BadQuery
 from services.http.dispatch.shapes import (
-    CANCELED,
-    COMPLETED,
-    DISPATCHED,
-    FAILED,
-    READY,
     STATUSES,
     TYPE,
-    UNRESOLVED,
     activity,
     people_of,
+    status_of,
 )
 from services.http.endpoints import nothing_else, number, one
 from services.http.problems import Refused
@@ -52,24 +47,8 @@ _FILTERS = {
     "search": "search",
 }
 _NAMES = {column: name for name, column in _FILTERS.items()}
-
-_AT_WORK = "status IN ('active', 'paused')"
-_UNRESOLVED = "(status = 'open' AND resolution = 'FAILED')"
-# The dialect's statuses as conditions on the facts; `shapes.status_of` says the same of one task.
-CONDITIONS: Mapping[str, str] = {
-    READY: f"((status = 'open' OR {_AT_WORK}) AND dispatch <> 'DISPATCHED' AND NOT {_UNRESOLVED})",
-    UNRESOLVED: _UNRESOLVED,
-    DISPATCHED: f"((status = 'open' OR {_AT_WORK}) AND dispatch = 'DISPATCHED' AND NOT {_UNRESOLVED})",
-    COMPLETED: "(status = 'completed')",
-    FAILED: "(status = 'failed')",
-    CANCELED: "(status = 'canceled')",
-}
-_ACTIVITIES: Listing = replace(
-    tasks.LISTING,
-    filters={
-        **tasks.LISTING.filters,
-        **{name: Filter("flag", condition) for name, condition in CONDITIONS.items()},
-    },
+CONDITIONS: Mapping[str, Where] = by_word(
+    tasks.FACTS, lambda facts: status_of(facts["status"], facts["resolution"], facts["dispatch"]), STATUSES
 )
 
 
@@ -79,8 +58,7 @@ async def list_activities(service: Service, tenant: str, parameters: dict[str, l
     filters: dict[str, Any] = {}
     _choice(parameters, "type", (TYPE,))
     status = _choice(parameters, "status", STATUSES)
-    if status is not None:
-        filters[status] = True
+    where = [] if status is None else [CONDITIONS[status]]
     for name, column in _FILTERS.items():
         value = one(parameters, name)
         if value is not None:
@@ -90,7 +68,7 @@ async def list_activities(service: Service, tenant: str, parameters: dict[str, l
     nothing_else(parameters, PARAMETERS)
     sort = ("-" if order == "desc" else "") + SORTS[sort]
     try:
-        total, rows = await _rows(service, tenant, filters, sort, page, limit)
+        total, rows = await _rows(service, tenant, filters, where, sort, page, limit)
     except BadQuery as error:
         raise Refused(error.code, error.detail, parameter=_NAMES.get(error.parameter, error.parameter)) from None
     now = service.clock()
@@ -100,13 +78,19 @@ async def list_activities(service: Service, tenant: str, parameters: dict[str, l
 
 
 async def _rows(
-    service: Service, tenant: str, filters: Mapping[str, Any], sort: str, page: int, limit: int
+    service: Service,
+    tenant: str,
+    filters: Mapping[str, Any],
+    where: list[Where],
+    sort: str,
+    page: int,
+    limit: int,
 ) -> tuple[int, list[tuple[Any, ...]]]:
-    total = int((await service.database.fetch(*_ACTIVITIES.count(tenant, filters)))[0][0])
+    total = int((await service.database.fetch(*tasks.count(tenant, filters, where)))[0][0])
     offset = (page - 1) * limit
     if offset >= total:
         return total, []
-    question = _ACTIVITIES.page(tenant, filters, sort, limit=limit, offset=offset)
+    question = tasks.page(tenant, filters, sort, limit=limit, offset=offset, where=where)
     return total, await service.database.fetch(*question)
 
 

@@ -21,6 +21,7 @@ from projections.task_facts import stamp
 from services.http.dispatch.shapes import status_of
 from services.http.problems import Refused
 from services.http.service import Service
+from services.store import log
 from services.store.log import LogRow
 
 # What touches none of the facts that a status is made of; a task that is often saved has thousands of them.
@@ -40,10 +41,6 @@ _WORK = frozenset(
     {"task.assigned", "task.reassigned", "task.unassigned", "task.started", "task.paused", "task.resumed"}
 )
 NAMES: tuple[str, ...] = tuple(name for name in EVENTS if name not in _BESIDE)
-_EVENTS = (
-    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
-    " WHERE originator_id = %s AND topic = ANY(%s::text[]) ORDER BY originator_version"
-)
 
 
 def event_type(name: str) -> str:
@@ -58,7 +55,7 @@ async def status_events(service: Service, tenant: str, task_id: str) -> list[dic
     """Return the activity's status events, oldest first; refuses an id that nobody in the tenant has."""
     rows = []
     if ID.match(task_id):
-        rows = await service.database.fetch(_EVENTS, (stream_of(tenant, "task", task_id), list(NAMES)))
+        rows = await service.database.fetch(*log.events_of_stream(stream_of(tenant, "task", task_id), NAMES))
     if not rows:
         raise Refused("not-found", "there is no activity of this id")
     return shown(LogRow(*row).recorded() for row in rows)

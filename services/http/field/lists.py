@@ -1,25 +1,38 @@
 """The field dialect's list of tasks: masters and tasks side by side, filtered by its own words and counted in pages.
 
-Every filter is one of the read models' own or a constant condition named here; values are bound, never written in.
+What its words mean is asked of the functions that show a task and an activity.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from domain.limits import Number
-from projections import activities, tasks
-from projections.query import MOST_ROWS, Filter, Listing, Query
+from projections import activities, task_filters, tasks
+from projections.conditions import Where, by_word
+from projections.listing import Side, merged
+from projections.query import MOST_ROWS, Query
 from services.http.core.call import Call
 from services.http.core.pages import PageQuery
 from services.http.core.parameters import Position
 from services.http.field.answers import TasksFound
-from services.http.field.views import CHILD, MASTER, Beside, Master, Status, Task, people_of
+from services.http.field.views import (
+    CHILD,
+    MASTER,
+    STATUSES,
+    Beside,
+    Master,
+    Status,
+    Task,
+    activity_status,
+    people_of,
+    task_status,
+)
 from services.http.problems import Refused
 
 _SORTS = {
@@ -63,30 +76,27 @@ class ListWorkflows(PageQuery):
     """A page of workflows."""
 
 
-_MOVING = "(status IN ('active', 'paused') OR (status = 'open' AND (assignees <> '{}' OR dispatch = 'DISPATCHED')))"
-_STILL = "(status = 'open' AND assignees = '{}' AND dispatch <> 'DISPATCHED')"
-_TASKS: Listing = replace(
-    tasks.LISTING,
-    filters={
-        **tasks.LISTING.filters,
-        "ONGOING": Filter("flag", _MOVING),
-        "UNASSIGNED": Filter("flag", _STILL),
-        "is_child": Filter("flag", "(activity_id IS NOT NULL)"),
-    },
-)
-_ENDED = {"DONE": "completed", "FAILED": "failed", "CANCELED": "canceled"}
+_TASK, _MASTER = "t", "a"
+_IS_CHILD, _STANDS_ALONE = task_filters.presence("activity_id", True), task_filters.presence("activity_id", False)
+_OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
+_OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a request asks for. A side that cannot hold anything that fits is left out, and so None."""
 
-    of_tasks: dict[str, Any] | None
-    of_masters: dict[str, Any] | None
+    of_tasks: Side | None
+    of_masters: Side | None
     sort: str
     limit: int
     page: int
     names: tuple[str, ...]
+
+    @property
+    def sides(self) -> list[Side]:
+        """Return the sides that may hold something."""
+        return [side for side in (self.of_tasks, self.of_masters) if side is not None]
 
     @property
     def offset(self) -> int:
@@ -100,12 +110,12 @@ async def list_tasks(call: Call, query: ListTasks) -> dict[str, Any]:
     wanted = _wanted(query)
     tenant, now = call.caller.tenant, service.clock()
     total = 0
-    for listing, filters in ((_TASKS, wanted.of_tasks), (activities.LISTING, wanted.of_masters)):
-        if filters is not None:
-            total += int((await service.database.fetch(*listing.count(tenant, filters)))[0][0])
+    for side in wanted.sides:
+        asked = side.listing.count(tenant, side.filters, side.where)
+        total += int((await service.database.fetch(*asked))[0][0])
     rows = await service.database.fetch(*_page(tenant, wanted)) if wanted.offset < total else []
     resources = [
-        (Task, tasks.resource(row[1:], now)) if row[0] == "t" else (Master, activities.resource(row[1:], now))
+        (Task, tasks.resource(row[1:], now)) if row[0] == _TASK else (Master, activities.resource(row[1:], now))
         for row in rows
     ]
     members = await service.people.members(tenant, [who for _, found in resources for who in people_of(found)])
@@ -119,21 +129,19 @@ async def list_tasks(call: Call, query: ListTasks) -> dict[str, Any]:
 
 
 def _wanted(query: ListTasks) -> _Wanted:
-    shared: dict[str, Any] = {} if query.hub_id is None else {"hub": query.hub_id}
-    of_tasks: dict[str, Any] | None = dict(shared)
-    of_masters: dict[str, Any] | None = dict(shared)
-    status = query.status
-    if status is not None:
-        of_tasks = {**shared, "status": _ENDED[status]} if status in _ENDED else {**shared, status: True}
-        states = {"ONGOING": ["active", "paused"], "UNASSIGNED": "open"}.get(status, _ENDED.get(status))
-        of_masters = {**shared, "status": states}
+    filters: dict[str, Any] = {} if query.hub_id is None else {"hub": query.hub_id}
+    of_masters: Side | None = Side(_MASTER, activities.LISTING, dict(filters))
+    where: list[Where] = []
+    if query.status is not None:
+        of_masters = Side(_MASTER, activities.LISTING, dict(filters), [_OF_MASTERS[query.status]])
+        where.append(_OF_TASKS[query.status])
     for value, column in ((query.flow_id, "flow_id"), (query.parent_id, "activity_id")):
         if value is not None:
-            of_tasks, of_masters = {**(of_tasks or {}), column: value}, None
-    if query.task_type == MASTER:
-        of_tasks = None
-    elif query.task_type is not None:
-        of_tasks, of_masters = {**(of_tasks or {}), "is_child": query.task_type == CHILD}, None
+            filters[column], of_masters = value, None
+    if query.task_type not in (None, MASTER):
+        of_masters = None
+        where.append(_IS_CHILD if query.task_type == CHILD else _STANDS_ALONE)
+    of_tasks = None if query.task_type == MASTER else Side(_TASK, tasks.LISTING, filters, where)
     return _Wanted(of_tasks, of_masters, _sort(query), query.limit, query.page, _names(query.keys))
 
 
@@ -153,26 +161,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _page(tenant: str, wanted: _Wanted) -> Query:
     """Ask for the rows of a page, each with a mark of its side before it."""
-    if wanted.of_tasks is None and wanted.of_masters is None:
-        # A parent or a flow asked for, and masters alone: nothing has both.
-        return Query("SELECT 't', '', '', '' WHERE false", ())
-    if wanted.of_tasks is None or wanted.of_masters is None:
-        mark, listing, filters = ("a", activities.LISTING, wanted.of_masters)
-        if wanted.of_tasks is not None:
-            mark, listing, filters = ("t", _TASKS, wanted.of_tasks)
-        asked = listing.page(tenant, filters or {}, wanted.sort, limit=wanted.limit, offset=wanted.offset)
-        return Query(f"SELECT '{mark}', q.* FROM ({asked.sql}) AS q", asked.params)  # noqa: S608
-    depth = wanted.offset + wanted.limit
-    if depth > MOST_ROWS:
+    if len(wanted.sides) > 1 and wanted.offset + wanted.limit > MOST_ROWS:
         detail = f"masters and tasks together have {MOST_ROWS} rows at most; ask with a taskType to go on"
         raise Refused("bad-limit", detail, parameter="page")
-    ours = _TASKS.page(tenant, wanted.of_tasks, wanted.sort, limit=depth)
-    theirs = activities.LISTING.page(tenant, wanted.of_masters, wanted.sort, limit=depth)
-    way = "DESC" if wanted.sort.startswith("-") else "ASC"
-    # Keys of one kind sort as texts: times are all UTC, with `infinity` after every digit.
-    sql = (
-        f"SELECT * FROM (SELECT 't' AS side, q.* FROM ({ours.sql}) AS q(doc, id, key)"  # noqa: S608
-        f" UNION ALL SELECT 'a', q.* FROM ({theirs.sql}) AS q(doc, id, key)) AS both_sides"
-        f' ORDER BY key COLLATE "C" {way}, id COLLATE "C" {way} LIMIT {wanted.limit:d} OFFSET {wanted.offset:d}'
-    )
-    return Query(sql, (*ours.params, *theirs.params))
+    return merged(tenant, wanted.sides, wanted.sort, wanted.limit, wanted.offset)

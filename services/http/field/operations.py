@@ -24,17 +24,13 @@ from services.http.field.requests import ActivityChange, NewActivity, NewTask, N
 from services.http.field.workflows import NewWorkflow, Workflow, WorkflowChange, people_of_workflow
 from services.http.problems import Refused
 from services.http.queries import ACTIVITIES, TASKS, one_row
+from services.store import log
 from services.store.log import LogRow
 
 # Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
 RESERVED = frozenset({"activities", "tracker", "work_units"})
 _WORKFLOW = replace(WORKFLOW, excluded=RESERVED)
 _TASK_MODELS = (activities.NAME, tasks.NAME, directory.NAME)
-# From the log, so that what was created a moment ago is found however late the views are.
-_FIRST_EVENTS = (
-    "SELECT notification_id, originator_id, originator_version, topic, state, recorded_at FROM stored_events"
-    " WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
-)
 
 
 async def _beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> views.Beside:
@@ -66,7 +62,8 @@ async def _found(call: Call) -> _Found:
     tenant = call.caller.tenant
     if ID.match(call.id):
         streams = [stream_of(tenant, category, call.id) for category in ("task", "activity")]
-        rows = [LogRow(*row) for row in await call.service.database.fetch(_FIRST_EVENTS, (streams,))]
+        # From the log, so that what was created a moment ago is found however late the views are.
+        rows = [LogRow(*row) for row in await call.service.database.fetch(*log.first_events(streams))]
         for stream in streams:
             for row in rows:
                 if row.stream == stream:
@@ -101,14 +98,7 @@ async def _update_task(call: Call) -> Response:
     if found.noun == "activity":
         done = await submit(call, "activity.change", ActivityChange.read(body), ACTIVITY, entity_id=call.id)
     else:
-        change = TaskChange.read(body)
-        try:
-            done = await submit(call, "task.change", change, TASK, entity_id=call.id)
-        except Refused as refused:
-            # Both times are times, so with the one that stays this end lies before its start.
-            if (refused.code, refused.pointer) == ("invalid", "/endTime"):
-                raise Refused("end-before-start", refused.detail, refused.pointer) from None
-            raise
+        done = await submit(call, "task.change", TaskChange.read(body), TASK, entity_id=call.id)
     return await FIELD.answer(call, done, answers.TaskUpdated, found.noun)
 
 

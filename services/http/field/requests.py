@@ -6,13 +6,11 @@ Nothing that a caller sends is dropped: a key that the dialect does not know is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from domain.decider import instant
-from domain.errors import Rejected
 from domain.limits import (
     MAX_ASSIGNEES,
     Flow,
@@ -51,19 +49,6 @@ def derived_from(views: Iterable[type[View]], why: str, *more: str) -> dict[str,
     return dict.fromkeys([*(name for view in views for name in names(view)), *more], why)
 
 
-def _end_after_start(request: Any) -> None:
-    """Refuse what is no time here, so that the domain's refusal of an end can only mean one before its start."""
-    try:
-        start, end = (
-            instant(text, at) if text is not None else None
-            for text, at in ((request.start_time, "/startTime"), (request.end_time, "/endTime"))
-        )
-    except Rejected as refusal:
-        refuse(refusal.code, refusal.detail, refusal.pointer)
-    if start is not None and end is not None and end < start:
-        refuse("end-before-start", "a task cannot end before it starts", "/endTime")
-
-
 class _Timed(_WithFields):
     """What a task may be given at any time."""
 
@@ -72,11 +57,6 @@ class _Timed(_WithFields):
     start_time: Annotated[Instant | None, To("start")] = None
     end_time: Annotated[Instant | None, To("end")] = None
     assignee: Annotated[People | None, To("assignees")] = None
-
-    @model_validator(mode="after")
-    def _demand_times(self) -> Self:
-        _end_after_start(self)
-        return self
 
 
 class NewChild(_Timed):

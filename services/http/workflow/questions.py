@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.compare import name_key
 from domain.references import is_account
 from projections import task_filters
-from projections.conditions import ALL, CONTAINS, EXISTS, IN, NEQ, NONE, OPERATORS, ORDER, Asked, Where, among
+from projections.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
 from projections.query import MOST_ROWS
 from projections.task_filters import Members
 from projections.task_pages import MOST_PAGES
@@ -57,7 +56,7 @@ SORTS: Mapping[str, str] = {
 STATUS_ORDER = sorted(STATUSES, key=STATUSES.__getitem__)
 _PEOPLE = frozenset({"assigned_account_id", "whitelisted_ids", "blacklisted_ids"})
 _OBJECTS = frozenset({"data", "output", "indicators"})
-_STATUS_OPERATORS = frozenset({"", *OPERATORS} - {CONTAINS})
+_STATUS = words("status", STATUSES)
 _FILTER = re.compile(r"filter\[([a-z_]+?)(?:__([a-z]+))?\](\[\])?\Z")
 _FIELDS = re.compile(r"fields\[([a-z_/]+)\](\[\])?\Z")
 
@@ -148,7 +147,7 @@ def conditions_of(
 def _condition(one: Filter, tenant: str, members: Mapping[str, tuple[str, ...]], now: datetime) -> Where:
     asked = _asked(one, tenant, now)
     if one.name == "status":
-        return _status(asked)
+        return _STATUS(asked)
     if not _names_people(one):
         return task_filters.where(asked)
     ids = Members(member for text in _references(one) for member in members.get(text, ()))
@@ -157,32 +156,6 @@ def _condition(one: Filter, tenant: str, members: Mapping[str, tuple[str, ...]],
 
 def _asked(one: Filter, tenant: str, now: datetime) -> Asked:
     return Asked(tenant, FILTERS[one.name], one.operator, one.value, one.parameter, now)
-
-
-def _status(asked: Asked) -> Where:
-    """Return the condition on the dialect's words: there are but six, so it is known beforehand which of them fit."""
-    if asked.operator not in _STATUS_OPERATORS:
-        raise asked.bad("contains is for lists and objects")
-    there = asked.presence()
-    if there is not None:
-        return ALL if there else NONE
-    return among("status", "text", [ours for ours, word in STATUSES.items() if _fits(asked, word)])
-
-
-def _fits(asked: Asked, word: str) -> bool:
-    if asked.operator in ("", IN, NEQ):
-        return (word in asked.several()) is not (asked.operator == NEQ)
-    text = asked.single()
-    tests: Mapping[str, bool] = {
-        "lt": word < text,
-        "lte": word <= text,
-        "gt": word > text,
-        "gte": word >= text,
-        "match": name_key(text) in word,
-        "prefix": word.startswith(text),
-        "suffix": word.endswith(text),
-    }
-    return tests[asked.operator]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from projections.documents import instant
 from projections.task_document import shown_values
 from services.http.people import Member
 
-ACTIVITY, PROJECT, WORK_UNIT, NODE = TYPES = (
+ACTIVITY, PROJECT, WORK_UNIT, NODE = (
     "workflow/activities",
     "workflow/projects",
     "workflow/work_units",

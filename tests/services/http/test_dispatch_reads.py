@@ -64,7 +64,7 @@ def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(lent_ur
         found = {
             status: conn.execute(
                 "SELECT status, resolution, dispatch FROM unnest(%s::text[], %s::text[], %s::text[])"
-                f" AS facts(status, resolution, dispatch) WHERE {condition}",
+                f" AS facts(status, resolution, dispatch) WHERE {condition.sql}",
                 [list(column) for column in zip(*facts, strict=True)],
             ).fetchall()
             for status, condition in CONDITIONS.items()

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from domain.decider import Context
-from domain.entries import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
+from domain.directory.fields import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
 from domain.errors import Rejected
 from domain.plan import Criterion, CriterionType, Provider
 from domain.streams import ID
 
 CHANNELS = ("SALESMAN", "CALLCENTER", "WHATSAPP", "EMAIL", "SMS", "PUSH")
 CRITERIA: tuple[str, ...] = get_args(CriterionType)
-UPFRONT, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
+_, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
 MOST_SECONDS = 3600

@@ -1,0 +1,257 @@
+"""Lists of documents: the filters that have a name of their own, the sorts, and pages by cursor or by number."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from domain.compare import name_key
+from domain.streams import ID
+from projections.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
+from projections.query import MOST_OFFSET, MOST_ROWS, MOST_VALUES, BadQuery, Query, demand_text, select, time_of
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition under a name of its own, and what its documentation says of the values."""
+
+    kind: Literal["text", "flag", "time"]
+    condition: Condition
+    several: bool = False
+    nullable: bool = False
+
+
+def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str) -> Filter:
+    """Return the filter for a text column: one value, several, or none. `read` gives a text the column's form."""
+
+    def condition(asked: Asked) -> Where:
+        if asked.value is None and nullable:
+            return Where(f"{column} IS NULL")
+        return among(column, "text", [read(text) for text in _texts(asked, nullable)])
+
+    return Filter("text", condition, several=True, nullable=nullable)
+
+
+def people(column: str, null: str, present: str = "") -> Filter:
+    """Return the filter for a column that lists members; `null` is what a row with none of them fulfils."""
+
+    def condition(asked: Asked) -> Where:
+        return Where(null) if asked.value is None else overlapping(column, _texts(asked, nullable=True), present)
+
+    return Filter("text", condition, several=True, nullable=True)
+
+
+def flag(column: str) -> Filter:
+    """Return the filter for a boolean column; its two forms are the ones that partial indexes are made for."""
+
+    def condition(asked: Asked) -> Where:
+        if not isinstance(asked.value, bool) and asked.value not in ("true", "false"):
+            raise asked.bad("this filter is true or false")
+        return Where(column if asked.value in (True, "true") else f"NOT {column}")
+
+    return Filter("flag", condition)
+
+
+def time_range(name: str, column: str) -> dict[str, Filter]:
+    """Return the filters `<name>__gte` and `<name>__lte`; what has no time, and so `infinity`, lies in no range."""
+
+    def bound(operator: str) -> Condition:
+        sql = f"({column} {operator} %s::timestamptz AND {column} < 'infinity')"
+        return lambda asked: Where(sql, (time_of(asked.value, asked.parameter),))
+
+    return {f"{name}__gte": Filter("time", bound(">=")), f"{name}__lte": Filter("time", bound("<="))}
+
+
+def _search(asked: Asked) -> Where:
+    (text,) = _texts(asked, nullable=False, most=1)
+    return Where("strpos(title_key, %s) > 0", (name_key(text),))
+
+
+def _texts(asked: Asked, nullable: bool, most: int = MOST_VALUES) -> list[str]:
+    value = asked.value
+    if value is None:
+        raise asked.bad("this filter needs a value")
+    if isinstance(value, str):
+        return [demand_text(value, asked.parameter)]
+    if most == 1 or not isinstance(value, Sequence) or len(value) > most:
+        raise asked.bad("this filter takes one text")
+    if not nullable and "" in value:
+        raise asked.bad("this filter needs a value")
+    return [demand_text(item, asked.parameter) for item in value]
+
+
+# The filter that names people.
+PERSON = "assignee"
+
+
+def common_filters(assignee: Filter) -> dict[str, Filter]:
+    """Return the filters that every document with a life, people and a schedule has."""
+    return {
+        "status": equal("status"),
+        "hub": equal("hub", nullable=True),
+        "project": equal("project", nullable=True),
+        PERSON: assignee,
+        "overdue": flag("overdue"),
+        "search": Filter("text", _search),
+        **time_range("created_at", "created_at"),
+        **time_range("updated_at", "updated_at"),
+        **time_range("start", "start_at"),
+        **time_range("end", "end_at"),
+    }
+
+
+# Start and end hold `infinity` where there is no time, titles the empty text, so that every row has its place.
+COMMON_SORTS: Mapping[str, tuple[str, str]] = {
+    "created_at": ("created_at", "timestamptz"),
+    "updated_at": ("updated_at", "timestamptz"),
+    "start": ("start_at", "timestamptz"),
+    "end": ("end_at", "timestamptz"),
+    "title": ("title_key", "text"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The view that questions read, and what may be asked of it. A sort's column never holds NULL.
+
+    `sorts` maps the name of a sort to its column and that column's SQL type.
+    """
+
+    view: str
+    filters: Mapping[str, Filter]
+    sorts: Mapping[str, tuple[str, str]]
+    default: str = "-created_at"
+
+    def get(self, tenant: str, entity_id: str) -> Query:
+        """Ask for one row by its id."""
+        return select(self.view, "doc, id, '' AS key", tenant, ["id = %s"], [demand_text(entity_id, "id")])
+
+    def get_many(self, tenant: str, ids: Iterable[str]) -> Query:
+        """Ask for the rows with these ids, in any order; ids that are not there are left out."""
+        wanted = [demand_text(entity_id, "ids") for entity_id in ids]
+        return select(self.view, "doc, id, '' AS key", tenant, ["id = ANY(%s::text[])"], [wanted])
+
+    def page(
+        self,
+        tenant: str,
+        filters: Mapping[str, Any],
+        sort: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        where: Sequence[Where] = (),
+    ) -> Query:
+        """Ask for a page. `after` is the cursor of the last row seen; raises `BadQuery`.
+
+        A cursor stays good while rows come and go. `offset` is for callers that count pages; it gets slower with depth.
+        `where` are further conditions, which have no name of their own here.
+        """
+        sort, column, kind, descending = self._sort(sort)
+        if not 1 <= limit <= MOST_ROWS:
+            raise BadQuery("bad-limit", f"a page has 1 to {MOST_ROWS} rows", "limit")
+        if not 0 <= offset <= MOST_OFFSET:
+            raise BadQuery("bad-offset", f"an offset is 0 to {MOST_OFFSET}", "offset")
+        conditions, values = self._conditions(tenant, filters, where)
+        if after is not None:
+            key, last = _read_cursor(after, sort, kind)
+            conditions.append(f"({column}, id) {'<' if descending else '>'} (%s::{kind}, %s)")
+            values += [key, last]
+        way = "DESC" if descending else "ASC"
+        tail = f" ORDER BY {column} {way}, id {way} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset > 0 else "")
+        # Under its own name the text would take the column's place in the order, and no index would serve it.
+        return select(self.view, f"doc, id, {column}::text AS key", tenant, conditions, values, tail)
+
+    def count(self, tenant: str, filters: Mapping[str, Any], where: Sequence[Where] = ()) -> Query:
+        """Ask how many rows a page would run through; gives one row with one number."""
+        return select(self.view, "count(*)", tenant, *self._conditions(tenant, filters, where))
+
+    def cursor(self, row: Sequence[Any], sort: str | None = None) -> str:
+        """Return the cursor that asks for what follows this row of a page with the same sort."""
+        name = self._sort(sort)[0]
+        return urlsafe_b64encode(msgspec.json.encode([name, row[2], row[1]])).decode().rstrip("=")
+
+    def _sort(self, sort: str | None) -> tuple[str, str, str, bool]:
+        name = self.default if sort is None else sort
+        known = self.sorts.get(name.removeprefix("-"))
+        if known is None:
+            detail = f"sort by one of {', '.join(self.sorts)}, each with - before it or not"
+            raise BadQuery("bad-sort", detail, "sort")
+        return name, *known, name.startswith("-")
+
+    def _conditions(
+        self, tenant: str, filters: Mapping[str, Any], where: Sequence[Where]
+    ) -> tuple[list[str], list[Any]]:
+        asked = [self._condition(Asked(tenant, name, EQUAL, value, name)) for name, value in filters.items()]
+        return parts_of([*asked, *where])
+
+    def _condition(self, asked: Asked) -> Where:
+        known = self.filters.get(asked.name)
+        if known is None:
+            raise BadQuery("unknown-filter", f"filters are {', '.join(self.filters)}", asked.name)
+        return known.condition(asked)
+
+
+class Side(NamedTuple):
+    """A part of a page that is made of several listings; each of its rows begins with the mark."""
+
+    mark: str
+    listing: Listing
+    filters: Mapping[str, Any]
+    where: Sequence[Where] = ()
+
+
+def merged(tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: int = 0) -> Query:
+    """Ask for a page of the rows of all sides together, which all know the sort.
+
+    Each side gives all rows up to the page's end, so of several that end may be `MOST_ROWS` at most.
+    """
+    (first, *others) = sides
+    if not others:
+        asked = first.listing.page(tenant, first.filters, sort, limit=limit, offset=offset, where=first.where)
+        return Query(f"SELECT '{first.mark}', q.* FROM ({asked.sql}) AS q", asked.params)  # noqa: S608
+    pages = [side.listing.page(tenant, side.filters, sort, limit=offset + limit, where=side.where) for side in sides]
+    rows = " UNION ALL ".join(
+        f"SELECT '{side.mark}' AS side, q.* FROM ({page.sql}) AS q(doc, id, key)"  # noqa: S608
+        for side, page in zip(sides, pages, strict=True)
+    )
+    way = "DESC" if sort.startswith("-") else "ASC"
+    # Keys of one kind sort as texts: times are all UTC, with `infinity` after every digit.
+    order = f'ORDER BY key COLLATE "C" {way}, id COLLATE "C" {way} LIMIT {limit:d} OFFSET {offset:d}'
+    return Query(
+        f"SELECT * FROM ({rows}) AS merged {order}",  # noqa: S608
+        tuple(value for page in pages for value in page.params),
+    )
+
+
+def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:
+    """Return the sort's value, as one of its column's type, and the id that a cursor holds; raises `BadQuery`."""
+    try:
+        padded = after.encode("ascii") + b"=" * (-len(after) % 4)
+        name, key, last = msgspec.json.decode(urlsafe_b64decode(padded), type=tuple[str, str, str])
+        value = _KEYS[kind](key)
+    except (ValueError, RecursionError, BadQuery):
+        raise BadQuery("bad-cursor", "this is no cursor that was given out here", "cursor") from None
+    if name != sort:
+        raise BadQuery("bad-cursor", f"this cursor belongs to the sort {name[:40]!r}", "cursor")
+    if not ID.match(last):
+        raise BadQuery("bad-cursor", "this is no cursor that was given out here", "cursor")
+    return value, last
+
+
+def _moment_key(key: str) -> Any:
+    # The instant is given to PostgreSQL, never the text: Python reads weeks and offsets that PostgreSQL does not.
+    # As PostgreSQL writes it, which is not what a caller may write.
+    moment = key if key == "infinity" else datetime.fromisoformat(key)
+    return moment if isinstance(moment, str) else time_of(moment, "cursor")
+
+
+# How the value of a sort is read from a cursor, by the type of the sort's column.
+_KEYS: Mapping[str, Callable[[str], Any]] = {
+    "timestamptz": _moment_key,
+    "text": lambda key: demand_text(key, "cursor"),
+}

@@ -1,0 +1,141 @@
+"""How the followers stand: how far each is, where it is halted, and what it holds back until it is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from projections.query import Query
+from services.errors import OperatorError
+from services.store import held, log
+from services.store.connect import connect
+from services.store.held import HeldEntity
+
+_SERVING = "r.name || '_' || r.serving"
+_ALL = (
+    "WITH tables AS (SELECT r.name, s.suffix, s.suffix = r.serving AS serving,"
+    " r.name || '_' || s.suffix AS follower FROM read_models AS r"
+    " CROSS JOIN LATERAL (VALUES (r.serving), (r.building)) AS s (suffix) WHERE s.suffix IS NOT NULL)"
+    " SELECT coalesce(t.name, f.name), coalesce(t.suffix, ''), coalesce(t.serving, true),"
+    " coalesce(f.position, 0), f.halted_at, f.error, coalesce(t.follower, f.name)"
+    " FROM tables AS t FULL JOIN followers AS f ON f.name = t.follower"
+    " ORDER BY t.name IS NULL, 1, 2"
+)
+# A follower that fills no serving table, of a build or of what was replaced, makes nobody wait.
+_FOLLOWERS = (
+    "SELECT f.name, f.position, f.halted_at,"  # noqa: S608
+    f" NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> {_SERVING}),"
+    f" ({log.HEAD}), f.held,"
+    " CASE WHEN greatest(f.updated_at, e.recorded_at) < now() - %s * interval '1 second'"
+    " AND e.recorded_at IS NOT NULL THEN greatest(f.updated_at, e.recorded_at) END"
+    " FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1"
+)
+# How much each follower holds back, since when, from which position on, and why. An error's text may hold a tenant's
+# data, so only its beginning is given.
+HELD = Query(
+    "SELECT e.follower, count(*), min(e.since), min(e.position),"
+    " (array_agg(split_part(e.error, ':', 1) ORDER BY e.since, e.position))[1] FROM held_entities AS e GROUP BY 1",
+    (),
+)
+# The serving tables that no follower fills.
+UNFOLLOWED = Query(
+    f"SELECT {_SERVING} FROM read_models AS r WHERE NOT EXISTS (SELECT FROM followers AS f WHERE f.name = {_SERVING})",  # noqa: S608
+    (),
+)
+# How far the serving tables of each read model are, and the last position of the log.
+POSITIONS = Query(
+    f"SELECT r.name, coalesce(f.position, 0), ({log.HEAD})"  # noqa: S608
+    f" FROM read_models AS r LEFT JOIN followers AS f ON f.name = {_SERVING}",
+    (),
+)
+
+
+class UnknownFollower(OperatorError):
+    """There is no follower of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How one follower stands, of a set of tables if it fills some. `lag` is the number of events behind the head."""
+
+    name: str
+    suffix: str
+    serving: bool
+    position: int
+    head: int
+    halted_at: int | None
+    error: str | None
+    held: list[HeldEntity]
+
+    @property
+    def lag(self) -> int:
+        """Return the number of events still to be read."""
+        return self.head - self.position
+
+
+def followers(stands_still: float) -> Query:
+    """Ask for (name, position, halted at, whether it counts, head, held, stands still since) of every follower.
+
+    One stands still whose next event is older than so many seconds, and which has not moved for as long.
+    """
+    return Query(_FOLLOWERS, (stands_still,))
+
+
+def status(database_url: str) -> list[Status]:
+    """Return how each read model stands, a line for the serving tables and one for those being built; then the rest."""
+    with connect(database_url, "projections", autocommit=True) as conn:
+        head, waiting = log.head(conn), held.status(conn)
+        rows = conn.execute(_ALL).fetchall()
+    return [
+        Status(name, suffix, serving, position, max(head, position), halted_at, error, waiting.get(follower, []))
+        for name, suffix, serving, position, halted_at, error, follower in rows
+    ]
+
+
+def retry(database_url: str, name: str | None = None) -> int:
+    """Let what is held back be tried again now, of all followers or of one; return how many entities those are.
+
+    A read model goes by its own name, whichever tables it has.
+    """
+    wanted = [line for line in status(database_url) if name in (None, line.name)]
+    if name is not None and not wanted:
+        known = ", ".join(dict.fromkeys(line.name for line in status(database_url)))
+        raise UnknownFollower(f"there is no follower {name}; the followers are {known}")
+    followers = [f"{line.name}_{line.suffix}" if line.suffix else line.name for line in wanted]
+    with connect(database_url, "projections", autocommit=True) as conn:
+        count = 0
+        for follower in followers:
+            with conn.transaction():
+                count += held.retry_now(conn, follower)
+    return count
+
+
+def position(conn: psycopg.Connection[Any], name: str) -> int:
+    """Return the last position that a follower has handled; 0 for one that is not there."""
+    row = conn.execute("SELECT position FROM followers WHERE name = %s", (name,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def halted(conn: psycopg.Connection[Any], name: str) -> tuple[int | None, str | None]:
+    """Return the position at which a follower is halted, and why."""
+    row = conn.execute("SELECT halted_at, error FROM followers WHERE name = %s", (name,)).fetchone()
+    return (row[0], row[1]) if row is not None else (None, None)
+
+
+def locked(conn: psycopg.Connection[Any], names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Lock the rows of these followers, and return of each its position and its generation of what is held back."""
+    statement = "SELECT name, position, held FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE"
+    return {name: (at, generation) for name, at, generation in conn.execute(statement, (list(names),)).fetchall()}
+
+
+def move(conn: psycopg.Connection[Any], name: str, position: int) -> None:
+    """Save the position of a follower whose row is locked."""
+    conn.execute("UPDATE followers SET position = %s WHERE name = %s", (position, name))
+
+
+def remove(conn: psycopg.Connection[Any], name: str) -> None:
+    """Remove the row of a follower."""
+    conn.execute("DELETE FROM followers WHERE name = %s", (name,))
