@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from domain import COMMANDS, EVENTS
 from domain.lifecycle import ROWS
 from services import messages, schemas
-from services.http.app import create_app
+from services.http.core.app import create_app
 from services.intake.topology import DELIVERY_LIMIT
 from services.settings import Settings
 

@@ -15,9 +15,9 @@ import uvicorn
 
 from services.cancellation import cancel
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
-from services.http.app import create_app
-from services.http.listening import bind
-from services.http.probe import probing
+from services.http.core.app import create_app
+from services.http.core.listening import bind
+from services.http.core.probe import probing
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
 from services.outlets import projections as read_models

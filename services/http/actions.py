@@ -8,12 +8,12 @@ from typing import Any
 from starlette.types import Message
 
 from projections import activities, directory, tasks
-from services.http.auth import Caller
+from services.http.core.authenticator import Caller
 from services.http.core.call import Call
+from services.http.core.command import Answered, give, outgoing
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.core.submit import ACTIVITY, TASK, Done, left, route_of, submit
-from services.http.problems import Refused
-from services.http.service import Service
-from services.http.writes import Answered, give, outgoing
 
 __all__ = ["MODELS", "Done", "change", "command", "route_of", "shown"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.http.core.call import JSON, Call, Ready
+from services.http.core.errors import problem
+from services.http.core.middleware import Envelope
 from services.http.core.operation import Handler
 from services.http.core.parameters import nothing_else, number, one
 from services.http.core.routes import refusal
-from services.http.guard import Envelope
-from services.http.problems import problem
 
 __all__ = ["JSON", "Call", "Endpoint", "Handler", "Ready", "nothing_else", "number", "one", "refusal"]
 

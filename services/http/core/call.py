@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services import messages
-from services.http.auth import Caller
-from services.http.guard import header
-from services.http.problems import Refused
-from services.http.service import Service
+from services.http.core.authenticator import Caller
+from services.http.core.errors import Refused
+from services.http.core.middleware import header
+from services.http.core.service import Service
 
 JSON = "application/json"
 _MAX_PARAMETERS = 100

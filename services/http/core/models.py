@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from services import bounds as bounds  # so that limits are part of the models' schemas
-from services.http.problems import Refused
+from services.http.core.errors import Refused
 from services.messages import pointer_of
 
 Json = dict[str, Any]

@@ -29,11 +29,11 @@ from starlette.responses import Response
 
 from domain.recorded import Recorded
 from services.http.core.call import JSON, Call, as_json
+from services.http.core.errors import Refused
+from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import Query, nothing_else
 from services.http.core.submit import Done, Entity, submit
-from services.http.guard import Envelope
-from services.http.problems import Refused
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]

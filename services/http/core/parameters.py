@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from domain.limits import MAX_WHOLE, Number, limits_of
 from services import schemas
 from services.http.core.call import Call
-from services.http.problems import Refused
+from services.http.core.errors import Refused
 
 Json = dict[str, Any]
 

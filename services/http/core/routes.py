@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.query import BadQuery
 from services.http.core.call import Call
+from services.http.core.errors import Refused
+from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.operation import Handler
-from services.http.guard import CURRENT, Envelope
-from services.http.problems import Refused
-from services.http.service import Service
+from services.http.core.service import Service
 from services.messages import Malformed
 
 

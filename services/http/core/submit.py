@@ -18,10 +18,10 @@ from domain.streams import ID
 from projections import activities, directory, tasks
 from services import messages
 from services.http.core.call import Call
+from services.http.core.command import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
+from services.http.core.errors import Refused
 from services.http.core.models import Request
-from services.http.problems import Refused
-from services.http.service import Service
-from services.http.writes import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
+from services.http.core.service import Service
 from services.messages import Reply
 
 Row = Sequence[Any]

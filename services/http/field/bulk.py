@@ -9,14 +9,14 @@ from typing import Any
 from starlette.responses import Response
 
 from services.http.actions import MODELS
-from services.http.bulks import Bulk, Item, decide, hand_over, prepared
+from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
 from services.http.core.call import Call, as_json
+from services.http.core.command import idempotency_key, new_id
+from services.http.core.errors import Refused
 from services.http.core.parameters import nothing_else
 from services.http.field import answers
 from services.http.field.errors import said
 from services.http.field.requests import MAX_REF, NewTask, NewTasks
-from services.http.problems import Refused
-from services.http.writes import idempotency_key, new_id
 
 
 async def create_tasks(call: Call) -> Response:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.responses import Response
 
-from services.http.problems import Refused, status_of
+from services.http.core.errors import Refused, status_of
 
 
 class Failure(NamedTuple):

@@ -18,6 +18,7 @@ from projections.conditions import Where, by_word
 from projections.listing import Side, merged
 from projections.query import MOST_ROWS, Query
 from services.http.core.call import Call
+from services.http.core.errors import Refused
 from services.http.core.pages import PageQuery
 from services.http.core.parameters import Position
 from services.http.field.answers import TasksFound
@@ -33,7 +34,6 @@ from services.http.field.views import (
     people_of,
     task_status,
 )
-from services.http.problems import Refused
 
 _SORTS = {
     "createdTime": "created_at",

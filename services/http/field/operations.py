@@ -13,6 +13,7 @@ from domain.streams import ID, stream_of
 from domain.task import TaskCreated
 from projections import activities, directory, tasks
 from services.http.core.call import Call, as_json
+from services.http.core.errors import Refused
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import ACTIVITY, TASK, WORKFLOW, submit
@@ -22,8 +23,7 @@ from services.http.field.errors import failed, failure, is_of_person
 from services.http.field.lists import ListTasks, ListWorkflows, list_tasks
 from services.http.field.requests import ActivityChange, NewActivity, NewTask, NewTasks, TaskChange
 from services.http.field.workflows import NewWorkflow, Workflow, WorkflowChange, people_of_workflow
-from services.http.problems import Refused
-from services.http.queries import ACTIVITIES, TASKS, one_row
+from services.http.native.queries import ACTIVITIES, TASKS, one_row
 from services.store import log
 from services.store.log import LogRow
 

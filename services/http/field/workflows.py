@@ -26,10 +26,10 @@ from domain.limits import (
     WorkflowName,
 )
 from domain.workflow import Failure, Gating
+from services.http.core.errors import Refused
 from services.http.core.models import From, Json, To, names
 from services.http.field.requests import PEOPLE, REFERENCES, FieldRequest, derived_from
 from services.http.field.views import Count, CreatedBy, CreatedTime, FieldView, OrganizationId, UpdatedTime, emails
-from services.http.problems import Refused
 
 
 class FieldMapping(FieldView):

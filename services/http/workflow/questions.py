@@ -15,7 +15,7 @@ from projections.query import MOST_ROWS
 from projections.task_filters import Members
 from projections.task_pages import MOST_PAGES
 from services import messages
-from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, Refused
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
 Parameters = dict[str, list[str]]

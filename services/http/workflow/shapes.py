@@ -7,7 +7,7 @@ from typing import Any
 
 from projections.documents import instant
 from projections.task_document import shown_values
-from services.http.people import Member
+from services.http.core.members import Member
 
 ACTIVITY, PROJECT, WORK_UNIT, NODE = (
     "workflow/activities",

@@ -25,9 +25,9 @@ from pydantic import SecretStr
 
 import projections
 from services import keys, messages
-from services.http.app import Application, create_app
-from services.http.database import Database
-from services.http.positions import Positions
+from services.http.core.app import Application, create_app
+from services.http.core.pool import Database
+from services.http.core.positions import Positions
 from services.intake.command_queue import BrokerAway
 from services.intake.sender import NotSent, Outgoing
 from services.intake.worker import Worker
@@ -238,7 +238,7 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
     """Run the HTTP process on a database."""
     sender, queue = InProcess(database_url), Queue()
-    with patch("services.http.service.Positions", partial(Followed, late=lambda: sender.late)):
+    with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
         app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
-from services.http import bulk_sender
+from services.http.core import bulk_sender
 from services.intake.sender import Outgoing
 from services.messages import Reply
 from tests.eventually import eventually_async

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from services.http import bulk_sender
-from services.http.bulk_sender import BulkSender
-from services.http.database import Database
-from services.http.problems import unavailable
+from services.http.core import bulk_sender
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.errors import unavailable
+from services.http.core.pool import Database
 from services.intake.sender import NotSent, Outgoing
 from services.messages import Reply
 from tests.eventually import eventually_async

@@ -13,11 +13,11 @@ from domain import COMMANDS
 from domain.limits import MAX_KEY, Id, Title, hints_of
 from services import messages
 from services.http.core.components import Components, component_name, example_of
+from services.http.core.errors import Refused
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
 from services.http.field import operations as field
 from services.http.field.requests import ActivityChange, NewTask, TaskChange
-from services.http.problems import Refused
 
 
 class Part(Request):

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from domain.streams import ENTRY_KINDS
-from services.http import examples_directory
-from services.http.directory_entries import MOST_ENTRIES
+from services.http.native import examples_directory
+from services.http.native.directory_entries import MOST_ENTRIES
 from services.intake.sender import Outgoing
 from tests.services.http.house import House, opened, problem
 

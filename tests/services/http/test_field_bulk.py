@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from services import keys
-from services.http.app import create_app
+from services.http.core.app import create_app
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
 from services.roles import Roles

@@ -13,10 +13,10 @@ import pytest
 
 from services.http.core import openapi
 from services.http.core.components import Components
+from services.http.core.errors import STATUS_OF_CODE, Refused
 from services.http.core.operation import Operation
 from services.http.field.errors import FAILURES, failed_code
 from services.http.field.operations import OPERATIONS
-from services.http.problems import STATUS_OF_CODE, Refused
 from tests.services.http.house import House, field_failure, with_activity, with_workflow
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "field.md"

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from services.http.database import Database, Rows
-from services.http.problems import STATUS_OF_CODE, phrase
+from services.http.core.errors import STATUS_OF_CODE, phrase
+from services.http.core.pool import Database, Rows
 from services.intake.sender import Outgoing
 from services.messages import Reply
 from tests.services.http.house import House, field_failure, opened, problem

@@ -16,12 +16,12 @@ import pytest
 
 import projections
 from projections import tasks
-from services.http import operations as module
-from services.http.app import create_app
-from services.http.database import Database
-from services.http.probe import probe_app, probing
-from services.http.problems import Refused
-from services.http.service import make_service
+from services.http.core import health as module
+from services.http.core.app import create_app
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
+from services.http.core.probe import probe_app, probing
+from services.http.core.service import make_service
 from services.intake.command_queue import BrokerAway, CommandQueue
 from services.intake.sender import CommandSender
 from services.messages import COMMAND_QUEUE

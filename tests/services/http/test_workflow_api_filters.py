@@ -30,8 +30,8 @@ from domain.task import (
 )
 from projections import directory, query, task_pages, tasks
 from projections.conditions import OPERATORS
-from services.http.people import Member, references, resolved
-from services.http.problems import Refused
+from services.http.core.errors import Refused
+from services.http.core.members import Member, references, resolved
 from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
 from services.store.migrate import upgrade

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import structlog
 
 from projections import activities, tasks
-from services.http.auth import Gate
-from services.http.bulk_sender import BulkSender
-from services.http.database import Database
-from services.http.loader import Loader
-from services.http.metrics import Metrics
-from services.http.people import People
-from services.http.positions import Positions
+from services.http.core.authenticator import Gate
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.loader import Loader
+from services.http.core.members import People
+from services.http.core.metrics import Metrics
+from services.http.core.pool import Database
+from services.http.core.positions import Positions
 from services.intake.sender import CommandSender, Outgoing
 from services.messages import Reply
 from services.settings import Settings

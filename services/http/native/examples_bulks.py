@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.http.components import ref
-from services.http.examples import Json, answer, parameter, problems
+from services.http.native.components import ref
+from services.http.native.examples import Json, answer, parameter, problems
 
 # What can have become of a part of a bulk.
 OUTCOMES = ("accepted", "rejected", "undecided")

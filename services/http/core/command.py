@@ -16,10 +16,10 @@ from domain import EVENT_NAMES
 from domain.directory import EntryRetired
 from domain.recorded import Recorded
 from services import messages
-from services.http.auth import Caller
-from services.http.guard import CURRENT, header
-from services.http.problems import RETRY_SOON, Refused, unavailable
-from services.http.service import Service
+from services.http.core.authenticator import Caller
+from services.http.core.errors import RETRY_SOON, Refused, unavailable
+from services.http.core.middleware import CURRENT, header
+from services.http.core.service import Service
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Reply
 from services.store import log

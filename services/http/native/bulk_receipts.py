@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from domain.errors import Refusal
 from domain.streams import ID
-from services.http import examples_bulks as examples
-from services.http.bulk_sender import StoredItem, decode_items
+from services.http.core.bulk_sender import StoredItem, decode_items
+from services.http.core.command import receipt_path
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
-from services.http.problems import Refused
-from services.http.service import Service
-from services.http.writes import receipt_path
+from services.http.native import examples_bulks as examples
 from services.store import bulks, ledger
 
 # What a worker answers to the command whose id another one took.

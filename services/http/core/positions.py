@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.http.database import Database
-from services.http.problems import Refused, unavailable
+from services.http.core.errors import Refused, unavailable
+from services.http.core.pool import Database
 from services.store import standing
 
 _EVERY = 0.005

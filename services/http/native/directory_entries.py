@@ -17,16 +17,16 @@ from domain.lifecycle import TERMINAL, Lifecycle
 from domain.streams import ENTRY_KINDS, ID
 from projections import directory, tasks
 from services import messages
-from services.http import examples_directory as examples
 from services.http.actions import command
-from services.http.auth import Caller
-from services.http.bulks import Bulk, Item, decide, hand_over, prepared
-from services.http.components import MAX_HELD
+from services.http.core.authenticator import Caller
+from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
+from services.http.core.command import Answered, events_of, idempotency_key, key_route, new_id
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
-from services.http.problems import Refused
-from services.http.queries import DEFAULT_LIMIT, MOST_LIMIT, settled
-from services.http.service import Service
-from services.http.writes import Answered, events_of, idempotency_key, key_route, new_id
+from services.http.native import examples_directory as examples
+from services.http.native.components import MAX_HELD
+from services.http.native.queries import DEFAULT_LIMIT, MOST_LIMIT, settled
 
 MOST_ENTRIES = 1000
 _OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from services.http.problems import unavailable
+from services.http.core.errors import unavailable
 from services.store.connect import Backoff, connect_async
 
 Rows = list[tuple[Any, ...]]

@@ -17,13 +17,13 @@ from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from projections import activities, history, tasks
 from projections.listing import PERSON, Listing
 from projections.query import Query
-from services.http import examples_queries as examples
-from services.http.auth import Caller
+from services.http.core.authenticator import Caller
+from services.http.core.errors import Refused
+from services.http.core.members import Member
+from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
-from services.http.people import Member
-from services.http.problems import Refused
-from services.http.rendering import Kinds, Renderer, shown_activities, shown_tasks
-from services.http.service import Service
+from services.http.native import examples_queries as examples
+from services.http.native.rendering import Kinds, Renderer, shown_activities, shown_tasks
 
 DEFAULT_LIMIT, MOST_LIMIT = 50, 500
 

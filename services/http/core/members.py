@@ -17,7 +17,7 @@ from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
 from projections.query import MOST_VALUES, BadQuery, demand_text
-from services.http.database import Database
+from services.http.core.pool import Database
 
 _BELIEVED = 5.0
 _MOST = 20_000

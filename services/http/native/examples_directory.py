@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.http.components import ENTITY_ID, page_of, ref, shape
-from services.http.examples import (
+from services.http.native.components import ENTITY_ID, page_of, ref, shape
+from services.http.native.examples import (
     CURSOR,
     ID,
     KEY,
@@ -17,7 +17,7 @@ from services.http.examples import (
     parameter,
     problems,
 )
-from services.http.examples_bulks import BULK_ID, RECEIPT
+from services.http.native.examples_bulks import BULK_ID, RECEIPT
 
 # What can become of an entry of a list.
 OUTCOMES = ("registered", "unchanged", "refused", "undecided")

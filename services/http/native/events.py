@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from domain import EVENTS
 from services import messages
-from services.http import examples
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else, number
-from services.http.problems import Refused
-from services.http.service import Service
+from services.http.native import examples
 from services.store import log
 from services.store.log import LogRow
 

@@ -19,9 +19,9 @@ import psycopg
 import structlog
 
 from domain.errors import Refusal
-from services.http.database import Database
-from services.http.guard import CURRENT
-from services.http.problems import Refused, unavailable
+from services.http.core.errors import Refused, unavailable
+from services.http.core.middleware import CURRENT
+from services.http.core.pool import Database
 from services.intake.sender import NotSent, Outgoing
 from services.messages import Reply
 from services.store import bulks, ledger

@@ -11,7 +11,7 @@ from domain.rollup import RULES
 from domain.streams import ENTRY_KINDS
 from projections import activities, directory, history, tasks
 from services import schemas
-from services.http.problems import STATUS_OF_CODE
+from services.http.core.errors import STATUS_OF_CODE
 
 Json = dict[str, Any]
 

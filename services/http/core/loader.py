@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from projections.listing import Listing
-from services.http.database import Database
+from services.http.core.pool import Database
 
 Row = tuple[Any, ...]
 _Waiting = dict[str, list[asyncio.Future[Row | None]]]

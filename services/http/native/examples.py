@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from domain import EVENTS
-from services.http import components
-from services.http.components import MOST_POSITION, ref
-from services.http.problems import PROBLEM_JSON, STATUS_OF_CODE
+from services.http.core.errors import PROBLEM_JSON, STATUS_OF_CODE
+from services.http.native import components
+from services.http.native.components import MOST_POSITION, ref
 
 DESCRIPTION = """Activities made of tasks: commands in, rolled-up status out.
 

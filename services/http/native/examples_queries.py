@@ -8,9 +8,9 @@ from domain.lifecycle import Lifecycle
 from domain.rollup import RULES
 from projections import activities, tasks
 from projections.listing import PERSON, Filter, Listing
-from services.http import components
-from services.http.components import MOST_POSITION, page_of, ref
-from services.http.examples import (
+from services.http.native import components
+from services.http.native.components import MOST_POSITION, page_of, ref
+from services.http.native.examples import (
     CURSOR,
     ID,
     LIMIT,

@@ -11,10 +11,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from services.http.database import Database
-from services.http.listening import bind
-from services.http.metrics import Metrics
-from services.http.operations import Broker, Readiness, handlers
+from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.listening import bind
+from services.http.core.metrics import Metrics
+from services.http.core.pool import Database
 from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 

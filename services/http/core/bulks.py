@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from services.http.auth import Caller
-from services.http.bulk_sender import Command, StoredItem
+from services.http.core.authenticator import Caller
+from services.http.core.bulk_sender import Command, StoredItem
+from services.http.core.command import new_id, outgoing, receipt_path
+from services.http.core.errors import Refused, unavailable
+from services.http.core.service import Service
 from services.http.endpoints import refusal
-from services.http.problems import Refused, unavailable
-from services.http.service import Service
-from services.http.writes import new_id, outgoing, receipt_path
 from services.intake.sender import NotSent, Outgoing, Unconfirmed
 from services.messages import Malformed, Reply, fingerprint
 

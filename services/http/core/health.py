@@ -17,9 +17,9 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.http.database import Database
-from services.http.metrics import CONTENT_TYPE, Metrics
-from services.http.problems import RETRY_SOON, Refused
+from services.http.core.errors import RETRY_SOON, Refused
+from services.http.core.metrics import CONTENT_TYPE, Metrics
+from services.http.core.pool import Database
 from services.intake.command_queue import BrokerAway
 from services.store import standing
 from services.store.diagnosis import explain

@@ -12,8 +12,8 @@ from domain.decider import actor_stream
 from domain.directory import EntryRetired
 from domain.streams import stream_of
 from services import keys
-from services.http.database import Database
-from services.http.problems import Refused
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
 from services.store import log
 
 # How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.

@@ -11,12 +11,12 @@ from domain import COMMANDS
 from domain.decider import SYSTEM
 from domain.streams import ID, split_stream
 from services import messages
-from services.http import examples
 from services.http.actions import route_of
+from services.http.core.command import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
+from services.http.core.errors import Refused, problem
+from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
-from services.http.problems import Refused, problem
-from services.http.service import Service
-from services.http.writes import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
+from services.http.native import examples
 from services.intake.sender import Outgoing
 from services.messages import Malformed
 from services.store import ledger, log

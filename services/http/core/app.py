@@ -17,20 +17,20 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from services.http import bulk_receipts, commands, components, directory_entries, events, examples, queries
 from services.http.core import openapi
 from services.http.core.components import Components
+from services.http.core.errors import Refused, problem
+from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.middleware import Envelope, Guard, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
+from services.http.core.service import Sender, Service, make_service
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Endpoint
 from services.http.field import operations as field
 from services.http.field.errors import failed
-from services.http.guard import Envelope, Guard, failure
-from services.http.operations import Broker, Readiness, handlers
-from services.http.problems import Refused, problem
-from services.http.service import Sender, Service, make_service
+from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
 from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
 from services.intake.command_queue import CommandQueue
