@@ -18,7 +18,7 @@ from domain.lifecycle import ROWS
 from services import cloud_events, schemas
 from services.broker import names
 from services.broker.topology import DELIVERY_LIMIT
-from services.http.app import create_app
+from services.http.core.app import create_app
 from services.settings import Settings
 
 Json = dict[str, Any]

@@ -18,9 +18,9 @@ from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
-from services.http.app import create_app
-from services.http.listening import bind
-from services.http.probe import probing
+from services.http.core.app import create_app
+from services.http.core.listening import bind
+from services.http.core.probe import probing
 from services.outlets import projections as read_models
 from services.outlets import rollup
 from services.outlets.deadlines import Waker

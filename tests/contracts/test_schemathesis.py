@@ -27,8 +27,8 @@ from domain.errors import Refusal
 from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
-from services.http.bulk_sender import StoredItem, encode
-from services.http.examples_bulks import BULK_ID
+from services.http.core.bulk_sender import StoredItem, encode
+from services.http.native.examples_bulks import BULK_ID
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 

@@ -15,7 +15,7 @@ from projections.task import filters as task_filters
 from projections.task.filters import Members
 from projections.task.pages import MOST_PAGES
 from services.commands import wire
-from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, Refused
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
 Parameters = dict[str, list[str]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from projections.support.documents import instant
 from projections.task.document import shown_values
-from services.http.people import Member
+from services.http.core.members import Member
 
 ACTIVITY, PROJECT, WORK_UNIT, NODE = (
     "workflow/activities",

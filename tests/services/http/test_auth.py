@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from services import keys
-from services.http.auth import Gate
-from services.http.database import Database
-from services.http.problems import Refused
+from services.http.core.authenticator import Gate
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
 from tests.services.http.house import House, field_failure, opened, problem, with_activity, with_workflow
 
 NATIVE = [

@@ -9,8 +9,8 @@ import pytest
 
 from domain.streams import ENTRY_KINDS
 from services.broker.sender import Outgoing
-from services.http import examples_directory
-from services.http.directory_entries import MOST_ENTRIES
+from services.http.native import examples_directory
+from services.http.native.directory_entries import MOST_ENTRIES
 from tests.services.http.house import House, opened, problem
 
 HUBS = "/v1/directory/hub"

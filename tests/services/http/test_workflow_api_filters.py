@@ -28,12 +28,10 @@ from domain.task import (
     TaskStarted,
     TaskWakeSet,
 )
-from projections import directory, tasks
-from projections.support import query
+from projections import directory, query, task_pages, tasks
 from projections.support.conditions import OPERATORS
-from projections.task import pages as task_pages
-from services.http.people import Member, references, resolved
-from services.http.problems import Refused
+from services.http.core.errors import Refused
+from services.http.core.members import Member, references, resolved
 from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
 from tests.given import NOW
