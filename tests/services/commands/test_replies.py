@@ -94,7 +94,9 @@ async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_lette
             return len(letters_found) == 3
 
         await eventually_async(all_letters)
-        told = [line for line in logs if line["event"] == "the broker closed the connection because of this reply queue"]
+        told = [
+            line for line in logs if line["event"] == "the broker closed the connection because of this reply queue"
+        ]
         assert [line["reply_to"] for line in told] == [forged]
         # The connections that all others' answers and letters go out on have never been lost.
         assert [connection.transport.connection for connection in consumer._outbox._connections] == before  # type: ignore[union-attr]
