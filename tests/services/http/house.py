@@ -26,7 +26,7 @@ from pydantic import SecretStr
 import projections
 from services import keys, messages
 from services.http.core.app import Application, create_app
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.intake.command_queue import BrokerAway
 from services.intake.sender import NotSent, Outgoing
@@ -177,7 +177,7 @@ class Queue:
 class Followed(Positions):
     """Waits briefly for a read model that a test keeps from following, and with patience for any other."""
 
-    def __init__(self, database: Database, *, late: Callable[[], set[str]]) -> None:
+    def __init__(self, database: Pool, *, late: Callable[[], set[str]]) -> None:
         super().__init__(database)
         self._late = late
 

@@ -30,7 +30,7 @@ from domain.task import (
 )
 from projections import directory, query, task_pages, tasks
 from projections.conditions import OPERATORS
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved
 from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
@@ -264,7 +264,7 @@ def test_several_values_are_any_of_them_and_none_are_nothing(
     [(name, operator) for name in FILTERS for operator in OPERATORS if operator not in TAKEN[name]],
 )
 def test_an_operator_without_a_meaning_is_refused(conn: psycopg.Connection[Any], name: str, operator: str) -> None:
-    with pytest.raises((Refused, query.BadQuery)) as refused:
+    with pytest.raises((ApiError, query.BadQuery)) as refused:
         ask(conn, {f"filter[{name}__{operator}]": ["{}" if name in OBJECTS else "1"]})
     assert refused.value.code == "bad-filter"
     assert refused.value.parameter == f"filter[{name}__{operator}]"
