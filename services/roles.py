@@ -13,19 +13,20 @@ import psycopg
 import structlog
 import uvicorn
 
+from services.broker.publisher import Publisher, command_sender
 from services.cancellation import cancel
+from services.commands.consumer import CommandConsumer
+from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.http.core.app import create_app
 from services.http.core.listening import bind
 from services.http.core.probe import probing
-from services.intake.consumer import CommandConsumer
-from services.intake.watchdog import NotConsuming
 from services.outlets import projections as read_models
 from services.outlets import rollup
 from services.outlets.deadlines import Waker
 from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Providers
-from services.outlets.relay import Publisher, command_sender, relay_handle
+from services.outlets.relay import relay_handle
 from services.settings import Settings
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase

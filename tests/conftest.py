@@ -12,9 +12,10 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import psycopg
 import pytest
 import structlog
 
@@ -123,6 +124,14 @@ def database_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
+@pytest.fixture(scope="module")
+def module_url(databases: Databases) -> Iterator[str]:
+    """A database with all tables and no rows, which the tests of a module share."""
+    url = databases.create_migrated()
+    yield url
+    databases.drop(url)
+
+
 @pytest.fixture
 def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
     """A function that makes an empty database each time it is called."""
@@ -139,18 +148,17 @@ def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def migrated_url(databases: Databases) -> Iterator[str]:
-    """A database of this test alone, with all tables and no rows."""
-    url = databases.create_migrated()
-    yield url
-    databases.drop(url)
-
-
-@pytest.fixture
-def lent_url(databases: Databases) -> Iterator[str]:
-    """A database with all tables and no rows, for tests that only fill the tables; others had it before."""
+    """A database with all tables and no rows; others had it before, unless they changed more than rows."""
     url = databases.lend()
     yield url
     databases.take_back(url)
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the test's database, which commits each statement."""
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
 
 
 @pytest.fixture(scope="session", params=["development", "rabbitmq"] if AMQP_URL else ["development"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections.query import Query
+from projections.support.query import Query
 
 _STORED = "SELECT command, items, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
 # Takes the columns by name, and in `every` and `own` how many bulks may wait, of all tenants and of this one.

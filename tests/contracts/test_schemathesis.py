@@ -64,15 +64,15 @@ CANARY = "canary-4711"
 
 
 @pytest.fixture
-def service(lent_url: str) -> Iterator[Served]:
-    with served(lent_url, http_body_limit=1 << 20) as running:
+def service(migrated_url: str) -> Iterator[Served]:
+    with served(migrated_url, http_body_limit=1 << 20) as running:
         furnish(running.house)
         yield running
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
-    async with opened(lent_url) as running:
+async def house(migrated_url: str) -> AsyncIterator[House]:
+    async with opened(migrated_url) as running:
         yield running
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -18,7 +17,7 @@ from domain.limits import Json, Title, limits_of
 from domain.plan import DispatchPlan
 from domain.steps import Step
 from domain.task import TaskCreated
-from projections.documents import MAX_INDEXED_BYTES, indexed, title_key
+from projections.support.documents import MAX_INDEXED_BYTES, indexed, title_key
 from tests.builders import EARLY
 from tests.projections.recording import recorded
 from tests.widest import identifier, wide, widest_json
@@ -54,12 +53,6 @@ _PLAIN = {
     "jsonb": Jsonb({}), "timestamp with time zone": EARLY,
 }  # fmt: skip
 _VARYING = ("text", "ARRAY", "jsonb")
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def test_every_index_takes_the_widest_row(conn: psycopg.Connection[Any]) -> None:

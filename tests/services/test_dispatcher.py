@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from domain.plan import DispatchPlan, Provider
 from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
+from services.broker.publisher import Publisher, command_sender
 from services.outlets import dispatcher as outlet
 from services.outlets.deadlines import Waker
 from services.outlets.dispatcher import Dispatcher
 from services.outlets.providers import Call, Outcome, Providers, signature
-from services.outlets.relay import Publisher, command_sender
 from services.roles import Roles
 from tests import builders
 from tests.eventually import PATIENCE, eventually, eventually_async
@@ -41,12 +41,6 @@ def provider() -> Iterator[Answering]:
     answering = Answering()
     yield answering
     answering.close()
-
-
-@pytest.fixture
-def conn(lent_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(lent_url, autocommit=True) as session:
-        yield session
 
 
 # The dispatcher alone: attempts as the log and the read model have them, and calls that the test answers.
@@ -126,11 +120,11 @@ def reported(conn: psycopg.Connection[Any]) -> dict[str, Any]:
 
 
 def test_an_attempt_becomes_a_report_and_the_payload_is_the_task_s_own(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "acme")
     answers = Answers()
-    with dispatching(lent_url, answers):
+    with dispatching(migrated_url, answers):
         eventually(lambda: reported(conn))
     assert reported(conn) == {
         "acme-0": {
@@ -168,20 +162,20 @@ def test_the_provider_is_told_the_title_as_it_is_now() -> None:
     assert json.loads(outlet.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
 
 
-def test_two_dispatchers_call_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_two_dispatchers_call_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("aaa", "bbb", "ccc"):
         ask_for(conn, tenant, 30)
     first, second = Answers(), Answers()
-    with dispatching(lent_url, first), dispatching(lent_url, second):
+    with dispatching(migrated_url, first), dispatching(migrated_url, second):
         eventually(lambda: len(reported(conn)) == 90)
     assert len(first.keys) + len(second.keys) == 90
     assert len({*first.keys, *second.keys}) == 90
 
 
-def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_slow_provider_of_one_tenant_stops_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "slow", 200)
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.open["slow"] == outlet.OF_EACH)
         ask_for(conn, "quick", 30)
         dispatcher.look()
@@ -194,55 +188,57 @@ def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psyco
     assert answers.most["slow"] == outlet.OF_EACH
 
 
-def test_what_is_over_by_the_log_is_not_called(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_what_is_over_by_the_log_is_not_called(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     """The read model may be behind; the task's own stream never is."""
     ask_for(conn, "acme", 2)
     conn.execute("DELETE FROM stored_events WHERE originator_id = 'acme/task-acme-1' AND topic LIKE '%dispatch%'")
     conn.execute("UPDATE deadlines SET due = '7' WHERE task_id = 'acme-0'")
     answers = Answers()
-    with dispatching(lent_url, answers):
-        eventually(lambda: rows(lent_url, "SELECT 1 FROM deadlines WHERE sends = 1") == [(1,), (1,)])
+    with dispatching(migrated_url, answers):
+        eventually(lambda: rows(migrated_url, "SELECT 1 FROM deadlines WHERE sends = 1") == [(1,), (1,)])
     assert answers.calls == []
 
 
-def test_a_task_that_cannot_be_read_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_task_that_cannot_be_read_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "acme", 2)
     conn.execute("UPDATE stored_events SET topic = 'task.of-tomorrow' WHERE originator_id = 'acme/task-acme-0'")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: list(reported(conn)) == ["acme-1"])
 
 
-def test_a_task_whose_events_make_no_sense_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_task_whose_events_make_no_sense_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "acme", 2)
     conn.execute("DELETE FROM stored_events WHERE originator_id = 'acme/task-acme-0' AND originator_version = 1")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: set(reported(conn)) == {"acme-1"})
 
 
-def test_an_outcome_that_no_json_can_hold_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_an_outcome_that_no_json_can_hold_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("odd", "other"):
         ask_for(conn, tenant)
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: set(reported(conn)) == {"odd-0", "other-0"})
     odd = reported(conn)["odd-0"]
     assert (odd["succeeded"], odd["reference"], odd["code"], odd["message"]) == (False, "r-?", "?", "a\0b")
 
 
 def test_a_provider_that_fails_in_an_unknown_way_is_a_failed_attempt(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "broken")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: reported(conn))
     assert reported(conn)["broken-0"]["code"] == "error"
 
 
-def test_a_lease_that_ran_out_is_called_again_under_the_same_key(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_lease_that_ran_out_is_called_again_under_the_same_key(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
     ask_for(conn, "slow")
     dying, next_one = Answers(at_once=False), Answers()
-    with dispatching(lent_url, dying):
+    with dispatching(migrated_url, dying):
         eventually(lambda: dying.calls)
-        with dispatching(lent_url, next_one):
+        with dispatching(migrated_url, next_one):
 
             def taken_over() -> bool:
                 # The first one may renew its lease in between.
@@ -255,11 +251,11 @@ def test_a_lease_that_ran_out_is_called_again_under_the_same_key(lent_url: str, 
 
 
 def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_here(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         conn.execute("UPDATE deadlines SET wake_at = now()")
         dispatcher.look()
@@ -271,21 +267,23 @@ def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_
 
 
 def test_stop_is_quick_and_leaves_the_attempt_to_its_lease(
-    lent_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlet, "LAST_CALLS", 0.2)
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         dispatcher.stop()  # and nobody lets the call end
     assert conn.execute("SELECT todo, sends, wake_at > now() FROM deadlines").fetchall() == [("call", 1, True)]
 
 
-def test_a_call_that_ends_while_the_service_stops_is_written_down(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_call_that_ends_while_the_service_stops_is_written_down(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         dispatcher.stop()
         assert answers.loop is not None
@@ -293,10 +291,10 @@ def test_a_call_that_ends_while_the_service_stops_is_written_down(lent_url: str,
     assert list(reported(conn)) == ["slow-0"]
 
 
-def test_an_outcome_survives_the_database_being_away(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_an_outcome_survives_the_database_being_away(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with database_proxy(lent_url) as (proxy, through), dispatching(through, answers) as dispatcher:
+    with database_proxy(migrated_url) as (proxy, through), dispatching(through, answers) as dispatcher:
         eventually(lambda: answers.calls)
         proxy.down()
         assert answers.loop is not None
@@ -352,18 +350,20 @@ TRIED = ["task.dispatch-requested", "task.dispatch-failed"]
 WAKE = ["task.wake-set"]
 
 
-async def test_a_task_that_is_due_goes_out_signed_and_once(lent_url: str, amqp_url: str, provider: Answering) -> None:
+async def test_a_task_that_is_due_goes_out_signed_and_once(
+    migrated_url: str, amqp_url: str, provider: Answering
+) -> None:
     provider.answer = lambda _: (200, {}, b'{"id": "p-1"}')
-    async with running(lent_url, amqp_url, *ALL), Client(amqp_url) as client:
+    async with running(migrated_url, amqp_url, *ALL), Client(amqp_url) as client:
         await configure(client, provider)
         await create(client)
-        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(lent_url))
-        await eventually_async(lambda: rows(lent_url, "SELECT 1 FROM deadlines") == [])
+        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(migrated_url))
+        await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
     (received,) = provider.received
     stamp = received.headers["x-foldwork-timestamp"]
     assert received.headers["x-foldwork-signature"] == signature(CANARY, stamp, received.body)
     assert json.loads(received.body)["id"] == "a"
-    assert names_of(lent_url) == [
+    assert names_of(migrated_url) == [
         "task.created",
         "task.wake-set",
         "task.dispatch-requested",
@@ -372,95 +372,95 @@ async def test_a_task_that_is_due_goes_out_signed_and_once(lent_url: str, amqp_u
 
 
 async def test_three_failures_fail_the_task_and_no_secret_is_told(
-    lent_url: str, amqp_url: str, provider: Answering
+    migrated_url: str, amqp_url: str, provider: Answering
 ) -> None:
     provider.answer = lambda _: (503, {}, b'{"message": "busy"}')
     env = {"dispatch_hosts": "127.0.0.1", "dispatch_secrets": json.dumps({"acme/hook": CANARY}), "log_level": "debug"}
-    env |= {"database_url": lent_url, "amqp_url": amqp_url, "follower_poll": "0.2"}
-    async with running(lent_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
+    env |= {"database_url": migrated_url, "amqp_url": amqp_url, "follower_poll": "0.2"}
+    async with running(migrated_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
         with nursery().start("policies", env=env) as process:
             await configure(client, provider)
             await create(client)
-            await eventually_async(lambda: "task.failed" in names_of(lent_url))
-            await eventually_async(lambda: rows(lent_url, "SELECT 1 FROM deadlines") == [])
+            await eventually_async(lambda: "task.failed" in names_of(migrated_url))
+            await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
             process.signal(signal.SIGTERM)
             assert await process.ended() == 0
-    assert names_of(lent_url) == ["task.created", *WAKE, *TRIED, *WAKE, *TRIED, *WAKE, *TRIED, "task.failed"]
+    assert names_of(migrated_url) == ["task.created", *WAKE, *TRIED, *WAKE, *TRIED, *WAKE, *TRIED, "task.failed"]
     assert [received.key for received in provider.received] == ["acme/a/1", "acme/a/2", "acme/a/3"]
-    recorded_ = str(rows(lent_url, "SELECT convert_from(state, 'UTF8') FROM stored_events"))
+    recorded_ = str(rows(migrated_url, "SELECT convert_from(state, 'UTF8') FROM stored_events"))
     assert "the provider answered 503: busy" in recorded_
     assert "x-foldwork-signature" in provider.received[0].headers
     assert '"started"' in process.output
     assert CANARY not in process.output + recorded_
 
 
-async def test_a_failure_is_followed_by_a_success(lent_url: str, amqp_url: str, provider: Answering) -> None:
+async def test_a_failure_is_followed_by_a_success(migrated_url: str, amqp_url: str, provider: Answering) -> None:
     provider.answer = lambda received: (500 if received.key.endswith("/1") else 200, {}, b"")
-    async with running(lent_url, amqp_url, *ALL), Client(amqp_url) as client:
+    async with running(migrated_url, amqp_url, *ALL), Client(amqp_url) as client:
         await configure(client, provider)
         await create(client)
-        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(lent_url))
+        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(migrated_url))
     assert [received.key for received in provider.received] == ["acme/a/1", "acme/a/2"]
 
 
 async def test_a_dispatcher_killed_after_the_call_calls_again_under_the_same_key(
-    lent_url: str, amqp_url: str, provider: Answering
+    migrated_url: str, amqp_url: str, provider: Answering
 ) -> None:
-    env = {"database_url": lent_url, "amqp_url": amqp_url, "dispatch_hosts": "127.0.0.1", "follower_poll": "0.2"}
-    async with running(lent_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
+    env = {"database_url": migrated_url, "amqp_url": amqp_url, "dispatch_hosts": "127.0.0.1", "follower_poll": "0.2"}
+    async with running(migrated_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
         await configure(client, provider, secret=None)
         await create(client)
         with nursery().start("policies", env={**env, "test_build": "1", "crash_at": "after-call"}) as process:
             assert await process.ended() == -signal.SIGKILL, process.output
         assert [received.key for received in provider.received] == ["acme/a/1"]
         # Its lease keeps others off until it runs out.
-        assert rows(lent_url, "UPDATE deadlines SET wake_at = now() WHERE wake_at > now() RETURNING todo") == [
+        assert rows(migrated_url, "UPDATE deadlines SET wake_at = now() WHERE wake_at > now() RETURNING todo") == [
             ("call",)
         ]
-        async with running(lent_url, amqp_url, "policies"):
-            await eventually_async(lambda: "task.dispatch-succeeded" in names_of(lent_url))
+        async with running(migrated_url, amqp_url, "policies"):
+            await eventually_async(lambda: "task.dispatch-succeeded" in names_of(migrated_url))
     assert [received.key for received in provider.received] == ["acme/a/1", "acme/a/1"]
-    assert names_of(lent_url).count("task.dispatch-succeeded") == 1
+    assert names_of(migrated_url).count("task.dispatch-succeeded") == 1
 
 
 async def test_a_report_that_was_lost_is_sent_again_without_another_call(
-    lent_url: str, amqp_url: str, provider: Answering
+    migrated_url: str, amqp_url: str, provider: Answering
 ) -> None:
     publisher = Publisher(amqp_url, "test")
     await publisher.start()
     sending, losing = Waker(command_sender(publisher)), Waker(lambda _: None)
-    with psycopg.connect(lent_url, autocommit=True) as session:
-        async with running(lent_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        async with running(migrated_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
             await configure(client, provider)
             await create(client)
-            await eventually_async(lambda: rows(lent_url, "SELECT kind FROM deadlines") == [("dispatch",)])
+            await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [("dispatch",)])
             await asyncio.to_thread(sending.step, session)
-            await eventually_async(lambda: rows(lent_url, "SELECT kind FROM deadlines") == [("attempt",)])
-            given = settings(lent_url, amqp_url, dispatch_hosts=("127.0.0.1",), dispatch_secrets=SECRETS)
-            with dispatching(lent_url, Providers(given)):
+            await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [("attempt",)])
+            given = settings(migrated_url, amqp_url, dispatch_hosts=("127.0.0.1",), dispatch_secrets=SECRETS)
+            with dispatching(migrated_url, Providers(given)):
                 await eventually_async(lambda: reported(session))
             await asyncio.to_thread(losing.step, session)
-            assert rows(lent_url, "SELECT sends, wake_at > now() FROM deadlines") == [(1, True)]
+            assert rows(migrated_url, "SELECT sends, wake_at > now() FROM deadlines") == [(1, True)]
             session.execute("UPDATE deadlines SET wake_at = now()")
             await asyncio.to_thread(sending.step, session)
-            await eventually_async(lambda: rows(lent_url, "SELECT kind FROM deadlines") == [])
+            await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [])
     await publisher.close()
-    assert names_of(lent_url)[-1] == "task.dispatch-succeeded"
+    assert names_of(migrated_url)[-1] == "task.dispatch-succeeded"
     assert len(provider.received) == 1
 
 
 async def test_a_task_that_ends_while_it_is_called_stays_ended(
-    lent_url: str, amqp_url: str, provider: Answering
+    migrated_url: str, amqp_url: str, provider: Answering
 ) -> None:
-    async with running(lent_url, amqp_url, *ALL), Client(amqp_url) as client:
+    async with running(migrated_url, amqp_url, *ALL), Client(amqp_url) as client:
         await configure(client, provider)
         provider.hold.clear()
         await create(client)
         await eventually_async(lambda: provider.received)
         reply = await client.ask("task.cancel", {"id": "a"})
         assert reply.accepted
-        await eventually_async(lambda: rows(lent_url, "SELECT 1 FROM deadlines") == [])
+        await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
         provider.hold.set()
         await create(client, "b")
-        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(lent_url, "b"))
-    assert names_of(lent_url)[-1] == "task.canceled"
+        await eventually_async(lambda: "task.dispatch-succeeded" in names_of(migrated_url, "b"))
+    assert names_of(migrated_url)[-1] == "task.canceled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,11 +23,11 @@ from domain.task import (
     TaskStarted,
 )
 from projections import ReadModel, activities, tasks
-from services.intake.sender import Outgoing
+from services.broker.publisher import MessageRefused
+from services.broker.sender import Outgoing
 from services.outlets import projections as outlet
 from services.outlets import rollup
 from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower
-from services.outlets.relay import MessageRefused
 from services.store import standing
 from services.store.event_store import append_in
 from services.store.follower import Follower, Step
@@ -71,12 +71,6 @@ REFUSED = {
     "directory": ("entries", "id = 'ann'", "member-ann"),
     "deadlines": ("deadline_tasks", "task_id = 't1'", "task-t1"),
 }
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def later(tenant: str) -> list[Any]:
@@ -274,14 +268,14 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
     store(conn, recorded([*SCENE, *LATER]))
     drain(conn, ServingFollower(tasks))
     before = content(conn, tasks)
-    fold = tasks.fold
+    apply = tasks.apply
 
     def failing(task: Any, event: Any) -> Any:
         if event.entity_id == "t2" and isinstance(event.data, TaskCanceled):
             raise ValueError("a fault of the code")
-        return fold(task, event)
+        return apply(task, event)
 
-    monkeypatch.setattr(tasks, "fold", failing)
+    monkeypatch.setattr(tasks, "apply", failing)
     with pytest.raises(RebuildHalted, match="acme/task-t2 would be held back: ValueError: a fault of the code"):
         outlet.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
@@ -291,7 +285,7 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
     building = next(each for each in outlet.followers(migrated_url) if isinstance(each, BuildingFollower))
     drain(conn, building)
     assert not building.stopped.is_set()
-    monkeypatch.setattr(tasks, "fold", fold)
+    monkeypatch.setattr(tasks, "apply", apply)
     assert outlet.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}

@@ -7,11 +7,11 @@ import json
 from datetime import UTC, datetime
 
 from domain.limits import MAX_FIELDS_BYTES
-from services.intake.worker import Worker
+from services.commands.worker import Worker
 from services.store.event_store import EventStore, NewEvent
 from tests.builders import task
+from tests.services.commands.deciding import ACCEPTED, incoming, replies, told
 from tests.services.harness import Client, created, dead_letters, rows, stored, working
-from tests.services.test_worker import ACCEPTED, incoming, replies, told
 
 
 async def test_a_value_beyond_its_limit_is_an_answer_and_no_dead_letter(migrated_url: str, amqp_url: str) -> None:
@@ -55,8 +55,8 @@ async def test_drafts_that_add_up_are_refused_before_they_make_an_event_that_no_
     assert max(size for _, size in sizes) < MAX_FIELDS_BYTES + 1000
 
 
-def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbours_are_not(lent_url: str) -> None:
-    store, ids = EventStore(lent_url), (f"id-{number}" for number in itertools.count())
+def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbours_are_not(migrated_url: str) -> None:
+    store, ids = EventStore(migrated_url), (f"id-{number}" for number in itertools.count())
     try:
         worker = Worker(store, lambda: datetime.now(UTC), ids.__next__, lambda: 1, event_limit=2000)
         batch = [incoming(task("a")), incoming(task("b", fields={"x": "y" * 2000})), incoming(task("c"))]
@@ -68,11 +68,11 @@ def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbo
     assert error is not None
     assert "task.created" in error.detail
     assert "2000" in error.detail
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/task-a", "acme/task-c"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "acme/task-c"]
 
 
-def test_an_event_is_encoded_once_and_measured_as_it_is_stored(lent_url: str) -> None:
-    store, ids = EventStore(lent_url), (f"id-{number}" for number in itertools.count())
+def test_an_event_is_encoded_once_and_measured_as_it_is_stored(migrated_url: str) -> None:
+    store, ids = EventStore(migrated_url), (f"id-{number}" for number in itertools.count())
     try:
         worker = Worker(store, lambda: datetime.now(UTC), ids.__next__, lambda: 1)
         (outcome,) = worker.run([incoming(task("a", title="\u00e4"))])
@@ -80,5 +80,5 @@ def test_an_event_is_encoded_once_and_measured_as_it_is_stored(lent_url: str) ->
         store.close()
     (event,) = outcome.events
     assert isinstance(event, NewEvent)
-    assert rows(lent_url, "SELECT state FROM stored_events") == [(event.state,)]
+    assert rows(migrated_url, "SELECT state FROM stored_events") == [(event.state,)]
     assert json.loads(event.state)["data"]["title"] == "\u00e4"

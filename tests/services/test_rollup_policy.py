@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -26,9 +26,9 @@ from domain.task import (
     TaskUnassigned,
 )
 from domain.workflow import RetireWorkflow
-from services.intake.sender import Outgoing
-from services.intake.worker import Worker
-from services.messages import Incoming
+from services.broker.sender import Outgoing
+from services.commands.wire import Incoming
+from services.commands.worker import Worker
 from services.outlets import rollup
 from services.store import log
 from services.store.event_store import EventStore, append_in
@@ -40,12 +40,6 @@ from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(), builders.activity()]
 FAST = [builders.workflow(3, failure="fail_fast"), builders.activity(3)]
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:

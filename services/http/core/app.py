@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from services.broker.command_queue import CommandQueue
 from services.http.core import openapi
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
@@ -33,7 +34,6 @@ from services.http.field.errors import failed
 from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
 from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
-from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 # Which dialect speaks below a path: the first that fits.

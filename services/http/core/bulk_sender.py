@@ -19,11 +19,11 @@ import psycopg
 import structlog
 
 from domain.errors import Refusal
+from services.broker.sender import NotSent, Outgoing
+from services.commands.wire import Reply
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT
 from services.http.core.pool import Pool
-from services.intake.sender import NotSent, Outgoing
-from services.messages import Reply
 from services.store import bulks, ledger
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
+from services.commands.wire import Malformed, Reply, fingerprint
 from services.http.core.authenticator import Caller
 from services.http.core.bulk_sender import Command, StoredItem
 from services.http.core.command import new_id, outgoing, receipt_path
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.service import Service
 from services.http.endpoints import refusal
-from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Malformed, Reply, fingerprint
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services import messages
+from services.commands import wire
 from services.http.core.authenticator import Caller
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
@@ -60,7 +60,7 @@ class Call:
 
     async def json(self) -> Any:
         """Return the body as JSON that is safe to store; refuses what is too large before it is decoded."""
-        return messages.load_json(await self.body())
+        return wire.load_json(await self.body())
 
     async def body(self) -> bytes:
         """Return the body of a JSON request."""

@@ -15,13 +15,13 @@ import uuid_utils
 from domain import EVENT_NAMES
 from domain.directory import EntryRetired
 from domain.recorded import Recorded
-from services import messages
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
+from services.commands import wire
+from services.commands.wire import Reply
 from services.http.core.authenticator import Caller
 from services.http.core.errors import RETRY_SOON, ApiError, unavailable
 from services.http.core.middleware import CURRENT, header
 from services.http.core.service import Service
-from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Reply
 from services.store import log
 from services.store.log import LogRow
 
@@ -89,15 +89,15 @@ def outgoing(
     body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:
         raise ApiError("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
-    messages.demand_shallow(body)
+    wire.demand_shallow(body)
     if not typed:
-        messages.demand_well_formed(name, body)
+        wire.demand_well_formed(name, body)
     if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
         routing_key = "new"
     rest.setdefault("actor", caller.actor)
     traceparent = CURRENT.get().traceparent
     command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
-    messages.parse_headers(_Properties(command.command_id, name, command.headers()))
+    wire.parse_headers(_Properties(command.command_id, name, command.headers()))
     return command
 
 

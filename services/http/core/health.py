@@ -17,10 +17,10 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.broker.command_queue import BrokerAway
 from services.http.core.errors import RETRY_SOON, ApiError
 from services.http.core.metrics import CONTENT_TYPE, Metrics
 from services.http.core.pool import Pool
-from services.intake.command_queue import BrokerAway
 from services.store import standing
 from services.store.diagnosis import explain
 

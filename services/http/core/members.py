@@ -16,7 +16,7 @@ from domain.recorded import Recorded
 from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
-from projections.query import MOST_VALUES, BadQuery, demand_text
+from projections.support.query import MOST_VALUES, BadQuery, demand_text
 from services.http.core.pool import Pool
 
 _BELIEVED = 5.0

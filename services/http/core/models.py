@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from services import bounds as bounds  # so that limits are part of the models' schemas
+from services.commands.wire import pointer_of
 from services.http.core.errors import ApiError
-from services.messages import pointer_of
 
 Json = dict[str, Any]
 _MISSING: Any = object()

@@ -11,11 +11,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from services.broker.command_queue import CommandQueue
 from services.http.core.health import Broker, Readiness, handlers
 from services.http.core.listening import bind
 from services.http.core.metrics import Metrics
 from services.http.core.pool import Pool
-from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from projections.query import BadQuery
+from projections.support.query import BadQuery
+from services.commands.wire import Malformed
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.operation import Handler
 from services.http.core.service import Service
-from services.messages import Malformed
 
 
 class Part(Protocol):

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import structlog
 
 from projections import activities, tasks
+from services.broker.sender import CommandSender, Outgoing
+from services.commands.wire import Reply
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.loader import Loader
@@ -19,8 +21,6 @@ from services.http.core.members import MemberCache
 from services.http.core.metrics import Metrics
 from services.http.core.pool import Pool
 from services.http.core.positions import Positions
-from services.intake.sender import CommandSender, Outgoing
-from services.messages import Reply
 from services.settings import Settings
 from services.store.connect import Backoff
 

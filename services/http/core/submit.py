@@ -16,13 +16,13 @@ import psycopg
 from domain.recorded import Recorded
 from domain.streams import ID
 from projections import activities, directory, tasks
-from services import messages
+from services.commands import wire
+from services.commands.wire import Reply
 from services.http.core.call import Call
 from services.http.core.command import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
 from services.http.core.errors import ApiError
 from services.http.core.models import Request
 from services.http.core.service import Service
-from services.messages import Reply
 
 Row = Sequence[Any]
 
@@ -172,8 +172,8 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
         except (ApiError, psycopg.Error):
             row = None
         if row is not None:
-            return messages.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
-    return messages.routing_key(name, data)
+            return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
+    return wire.routing_key(name, data)
 
 
 # What the dialects' writes leave.

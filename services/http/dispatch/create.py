@@ -7,13 +7,13 @@ from typing import Any
 
 from domain.recorded import Recorded
 from domain.task import Task, evolve
+from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.actions import command
 from services.http.core.authenticator import Caller
 from services.http.core.command import Answered, events_of, idempotency_key, key_route
 from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import short
-from services.intake.outcome import IDEMPOTENCY, row_of_key
 from services.store import ledger, log
 
 

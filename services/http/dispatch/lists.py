@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from projections import tasks
-from projections.conditions import Where, by_word
-from projections.query import BadQuery
+from projections.support.conditions import Where, by_word
+from projections.support.query import BadQuery
 from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import (

@@ -17,7 +17,7 @@ from domain.task import (
     TaskReopened,
     evolve,
 )
-from projections.task_facts import stamp
+from projections.support.time import stamp
 from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import status_of

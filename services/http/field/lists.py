@@ -13,10 +13,11 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from domain.limits import Number
-from projections import activities, task_filters, tasks
-from projections.conditions import Where, by_word
+from projections import activities, tasks
 from projections.listing import Side, merged
-from projections.query import MOST_ROWS, Query
+from projections.support.conditions import Where, by_word
+from projections.support.query import MOST_ROWS, Query
+from projections.task import filters as task_filters
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.pages import PageQuery

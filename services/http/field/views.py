@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
 from domain.limits import Id
-from projections.task_document import shown_values
+from projections.task.document import shown_values
 from services.http.core.models import From, Json, View
 
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"

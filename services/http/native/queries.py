@@ -16,7 +16,7 @@ from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from projections import activities, history, tasks
 from projections.listing import PERSON, Listing
-from projections.query import Query
+from projections.support.query import Query
 from services.http.core.authenticator import Caller
 from services.http.core.errors import ApiError
 from services.http.core.members import Member

@@ -16,7 +16,7 @@ import msgspec
 
 from domain.lifecycle import RIGHTS, TABLE, TERMINAL, Lifecycle, allowed_actions
 from projections import activities, tasks
-from projections.task_facts import Seconds, Timed, seconds, stamp
+from projections.support.time import Seconds, Timed, seconds, stamp
 
 _LIFECYCLE = {state.value.lower(): state for state in Lifecycle}
 encode = msgspec.json.Encoder().encode

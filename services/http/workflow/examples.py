@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from domain.limits import MAX_ACCOUNT, Comment, Fields
-from projections.query import MOST_ROWS
-from projections.task_pages import MOST_PAGES
+from projections.support.query import MOST_ROWS
+from projections.task.pages import MOST_PAGES
 from services.bounds import schema_of
 from services.http.core.errors import phrase
 from services.http.core.openapi import deep_object

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from domain.references import is_account
-from projections import task_filters
-from projections.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
-from projections.query import MOST_ROWS
-from projections.task_filters import Members
-from projections.task_pages import MOST_PAGES
-from services import messages
+from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
+from projections.support.query import MOST_ROWS
+from projections.task import filters as task_filters
+from projections.task.filters import Members
+from projections.task.pages import MOST_PAGES
+from services.commands import wire
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
@@ -106,8 +106,8 @@ def _value(name: str, operator: str, values: list[str], listed: bool, parameter:
 
 def _object(text: str, parameter: str) -> Any:
     try:
-        found = messages.load_json(text.encode("utf-8", "surrogatepass"))
-    except messages.Malformed as error:
+        found = wire.load_json(text.encode("utf-8", "surrogatepass"))
+    except wire.Malformed as error:
         code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
         raise ApiError(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
     if not isinstance(found, dict):

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from domain import COMMANDS
 from domain.limits import MAX_KEY, Id, Title, hints_of
-from services import messages
+from services.commands import wire
 from services.http.core.components import Components, component_name, example_of
 from services.http.core.errors import ApiError
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
@@ -237,7 +237,7 @@ def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], co
     if request_.example is not None:
         data = request_.read(request_.example).data()
         given = {"id": "x"} if command.endswith(".change") else {}
-        messages.parse_data(command, msgspec.json.encode({**given, **data}))
+        wire.parse_data(command, msgspec.json.encode({**given, **data}))
 
 
 def test_operations_have_names_of_their_own() -> None:

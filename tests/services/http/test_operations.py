@@ -16,15 +16,15 @@ import pytest
 
 import projections
 from projections import tasks
+from services.broker.command_queue import BrokerAway, CommandQueue
+from services.broker.names import COMMAND_QUEUE
+from services.broker.sender import CommandSender
 from services.http.core import health as module
 from services.http.core.app import create_app
 from services.http.core.errors import ApiError
 from services.http.core.pool import Pool
 from services.http.core.probe import probe_app, probing
 from services.http.core.service import make_service
-from services.intake.command_queue import BrokerAway, CommandQueue
-from services.intake.sender import CommandSender
-from services.messages import COMMAND_QUEUE
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.http.house import (
     House,
