@@ -19,12 +19,11 @@ from services.http.listening import bind
 from services.http.probe import probing
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
-from services.outlets import projections as read_models
-from services.outlets import rollup
-from services.outlets.deadlines import Waker
-from services.outlets.dispatcher import Dispatcher
-from services.outlets.providers import Providers
-from services.outlets.relay import Publisher, command_sender, relay_handle
+from services.processors import read_models, rollup
+from services.processors.dispatcher import Dispatcher
+from services.processors.providers import Providers
+from services.processors.relay import Publisher, command_sender, relay_handle
+from services.processors.scheduler import Scheduler
 from services.settings import Settings
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
@@ -200,8 +199,8 @@ def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
     """Return all who act by themselves on what is recorded, and on what falls due."""
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
-    waker = Waker(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [rollup.follower(append_in, send, batch=settings.follower_batch), waker, dispatcher]
+    scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
+    return [rollup.follower(append_in, send, batch=settings.follower_batch), scheduler, dispatcher]
 
 
 class Roles:

@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         from services import logs
-        from services.outlets import projections
+        from services.processors import read_models
         from services.store import standing
 
         logs.configure("error", "console")
@@ -83,7 +83,7 @@ def register(app: typer.Typer) -> None:
             bar.update(tasks[0], completed=position, total=head, reached=reached)
 
         try:
-            switched = projections.rebuild(database_url(), name, progress)
+            switched = read_models.rebuild(database_url(), name, progress)
         finally:
             if tasks:
                 bar.stop()

@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from domain.plan import DispatchPlan, Provider
 from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
-from services.outlets import dispatcher as outlet
-from services.outlets.deadlines import Waker
-from services.outlets.dispatcher import Dispatcher
-from services.outlets.providers import Call, Outcome, Providers, signature
-from services.outlets.relay import Publisher, command_sender
+from services.processors import dispatcher as dispatcher_module
+from services.processors.dispatcher import Dispatcher
+from services.processors.providers import Call, Outcome, Providers, signature
+from services.processors.relay import Publisher, command_sender
+from services.processors.scheduler import Scheduler
 from services.roles import Roles
 from tests import builders
 from tests.eventually import PATIENCE, eventually, eventually_async
@@ -165,7 +165,7 @@ def test_an_attempt_becomes_a_report_and_the_payload_is_the_task_s_own(
 
 def test_the_provider_is_told_the_title_as_it_is_now() -> None:
     scene = given_commands([builders.task(plan=builders.plan(reason="call")), ChangeTask("t", "Call again")])
-    assert json.loads(outlet.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
+    assert json.loads(dispatcher_module.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
 
 
 def test_two_dispatchers_call_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:
@@ -182,16 +182,16 @@ def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psyco
     ask_for(conn, "slow", 200)
     answers = Answers(at_once=False)
     with dispatching(lent_url, answers) as dispatcher:
-        eventually(lambda: answers.open["slow"] == outlet.OF_EACH)
+        eventually(lambda: answers.open["slow"] == dispatcher_module.OF_EACH)
         ask_for(conn, "quick", 30)
         dispatcher.look()
         eventually(lambda: len([name for name in reported(conn) if name.startswith("quick")]) == 30)
-        assert answers.open["slow"] == answers.most["slow"] == outlet.OF_EACH
+        assert answers.open["slow"] == answers.most["slow"] == dispatcher_module.OF_EACH
         assert answers.loop is not None
         answers.loop.call_soon_threadsafe(answers.go.set)
         eventually(lambda: len(reported(conn)) == 230)
     assert len(set(answers.keys)) == len(answers.keys) == 230
-    assert answers.most["slow"] == outlet.OF_EACH
+    assert answers.most["slow"] == dispatcher_module.OF_EACH
 
 
 def test_what_is_over_by_the_log_is_not_called(lent_url: str, conn: psycopg.Connection[Any]) -> None:
@@ -273,7 +273,7 @@ def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_
 def test_stop_is_quick_and_leaves_the_attempt_to_its_lease(
     lent_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet, "LAST_CALLS", 0.2)
+    monkeypatch.setattr(dispatcher_module, "LAST_CALLS", 0.2)
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
     with dispatching(lent_url, answers) as dispatcher:
@@ -309,7 +309,7 @@ def test_an_outcome_survives_the_database_being_away(lent_url: str, conn: psycop
     assert len(answers.calls) == 1
 
 
-# The whole way: a task with a plan, the worker, the read models, the waker, and a provider that is called over HTTP.
+# End to end: a task with a plan, the worker, the read models, the scheduler, and a provider called over HTTP.
 
 
 @asynccontextmanager
@@ -428,7 +428,7 @@ async def test_a_report_that_was_lost_is_sent_again_without_another_call(
 ) -> None:
     publisher = Publisher(amqp_url, "test")
     await publisher.start()
-    sending, losing = Waker(command_sender(publisher)), Waker(lambda _: None)
+    sending, losing = Scheduler(command_sender(publisher)), Scheduler(lambda _: None)
     with psycopg.connect(lent_url, autocommit=True) as session:
         async with running(lent_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
             await configure(client, provider)

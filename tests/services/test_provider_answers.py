@@ -14,8 +14,8 @@ import pytest
 
 from domain.plan import Provider
 from services import messages
-from services.outlets import providers
-from services.outlets.providers import MAX_ANSWER, MAX_SAID, Call, Outcome, Providers
+from services.processors import providers
+from services.processors.providers import MAX_ANSWER, MAX_SAID, Call, Outcome, Providers
 from tests.eventually import PATIENCE
 from tests.services.harness import settings
 

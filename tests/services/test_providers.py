@@ -16,8 +16,8 @@ import structlog
 from pydantic import SecretStr
 
 from domain.plan import Provider
-from services.outlets import providers as calling
-from services.outlets.providers import Call, Outcome, Providers, is_public, said, signature
+from services.processors import providers as calling
+from services.processors.providers import Call, Outcome, Providers, is_public, said, signature
 from services.settings import ConfigurationError, Settings, load
 from tests.eventually import PATIENCE
 from tests.services.answering import Answering

@@ -20,8 +20,8 @@ from domain.task import TaskCreated, TaskFieldsChanged
 from services.intake.sender import Outgoing
 from services.intake.tail import subscription
 from services.messages import EVENT_EXCHANGE
-from services.outlets import relay
-from services.outlets.relay import Publisher, command_sender, relay_handle
+from services.processors import relay
+from services.processors.relay import Publisher, command_sender, relay_handle
 from services.roles import make_role
 from services.store import codec, log
 from services.store.event_store import NewEvent, append_in
@@ -261,7 +261,7 @@ async def test_threads_that_share_a_publisher_do_not_take_each_others_confirms(
 
     try:
         # Who lost a confirm would wait for it until its time-out, and fail.
-        await asyncio.gather(*(asyncio.to_thread(often, name) for name in ("waker", "policy", "third")))
+        await asyncio.gather(*(asyncio.to_thread(often, name) for name in ("scheduler", "policy", "third")))
     finally:
         await publisher.close()
 

@@ -29,7 +29,7 @@ from domain.workflow import RetireWorkflow
 from services.intake.sender import Outgoing
 from services.intake.worker import Worker
 from services.messages import Incoming
-from services.outlets import rollup
+from services.processors import rollup
 from services.store import log
 from services.store.event_store import EventStore, append_in
 from services.store.failures import OutsideUnavailable

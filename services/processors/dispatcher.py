@@ -1,4 +1,4 @@
-"""The dispatcher: it calls the provider of each attempt at dispatch, and writes down what came of it for the waker.
+"""The dispatcher: it calls the provider of each attempt at dispatch, and writes down what came of it for the scheduler.
 
 An attempt is taken under a lease, so just one process makes it. Outside it happens at least once, under one key: who is
 killed between the call and the writing down makes the call again. It is recorded once, whoever reports it.
@@ -22,7 +22,7 @@ from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
 from projections import deadlines, due
-from services.outlets.providers import Call, Calls, Outcome
+from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
 from services.store.connect import Backoff, connect_async
 
@@ -220,7 +220,7 @@ class Dispatcher:
         self._wanted.set()
 
     async def _write_down(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Hand outcomes over to the waker; a row that is gone was of a task that has ended."""
+        """Hand outcomes over to the scheduler; a row that is gone was of a task that has ended."""
         for attempt, outcome in list(self._outcomes.items()):
             place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)
             await conn.execute(due.DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)

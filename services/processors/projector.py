@@ -14,7 +14,7 @@ from services.store.entities import of_activity, of_stream
 from services.store.log import LogRow
 
 
-class Folding:
+class Projector:
     """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
 
     def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:

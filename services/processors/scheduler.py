@@ -1,4 +1,4 @@
-"""The waker: it sends a command for each deadline that is due, fairly between tenants, until the deadline is gone.
+"""The scheduler: it sends a command for each deadline that is due, fairly between tenants, until the deadline is gone.
 
 A row is locked, its command is sent, and once the broker has it the row is marked in the same transaction. A crash in
 between sends the same id again, which the ledger knows; what was lost on its way is sent anew after a while. A command
@@ -23,7 +23,7 @@ from services.intake.sender import Outgoing
 from services.store.connect import Backoff, connect
 from services.store.failures import UNAVAILABLE, passes, told
 
-NAME = "waker"
+NAME = "scheduler"
 # A round sends so many of each tenant's, for so many tenants; a short rest leaves the workers to others as well.
 OF_EACH, TENANTS_AT_ONCE = 50, 20
 REST = 0.02
@@ -77,7 +77,7 @@ def command_for(row: DueRow) -> Outgoing:
     )
 
 
-class Waker:
+class Scheduler:
     """Runs in a thread with a connection of its own, beside others of its kind.
 
     `send` returns when the broker has confirmed the commands; `on_sent` runs before the rows are marked. `on_hint` runs
@@ -98,7 +98,7 @@ class Waker:
         self._on_sent = on_sent
         self._on_hint = on_hint
         self._after = ""
-        self._log = structlog.get_logger("waker")
+        self._log = structlog.get_logger("scheduler")
         self.stopped = threading.Event()
         self.connected = False
 
@@ -115,16 +115,16 @@ class Waker:
                 backoff.lost(error)
                 self.stopped.wait(backoff.next_wait())
             except Exception:
-                self._log.exception("waker failed")
+                self._log.exception("scheduler failed")
                 self.stopped.wait(backoff.next_wait())
 
     def stop(self) -> None:
-        """Ask the waker to end after the transaction at hand."""
+        """Ask the scheduler to end after the transaction at hand."""
         self.stopped.set()
 
     @property
     def unready(self) -> list[str]:
-        """Name the waker when it should work and has no connection."""
+        """Name the scheduler when it should work and has no connection."""
         return [self.name] if not self.connected and not self.stopped.is_set() else []
 
     def _work(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:

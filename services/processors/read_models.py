@@ -17,7 +17,7 @@ import psycopg
 import projections
 from projections import ReadModel, follower_name
 from services.errors import OperatorError
-from services.outlets.folding import Folding
+from services.processors.projector import Projector
 from services.store import held, log, standing
 from services.store.connect import connect
 from services.store.convoy import Convoy
@@ -56,43 +56,43 @@ class ServingFollower(Follower):
     """
 
     def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
-        super().__init__(follower_name(model, projections.suffix(model)), self._fold, batch=batch)
+        super().__init__(follower_name(model, projections.suffix(model)), self._project, batch=batch)
         self._model = model
-        self._folding: Folding | None = None
+        self._projector: Projector | None = None
 
-    def _fold(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        assert self._folding is not None  # noqa: S101
-        self._folding(conn, rows)
+    def _project(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        assert self._projector is not None  # noqa: S101
+        self._projector(conn, rows)
 
     def forget(self) -> None:
         """Drop the documents that are kept in memory."""
-        if self._folding is not None:
-            self._folding.forget()
+        if self._projector is not None:
+            self._projector.forget()
 
     @property
     def able(self) -> bool:
         """Tell whether the serving tables are of the code's version."""
-        return self._folding is not None
+        return self._projector is not None
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Find the serving tables; their row is made with them, and one made here would outlive them."""
         suffix, _ = projections.tables(conn, self._model)
         name = follower_name(self._model, suffix)
         if projections.version_of(suffix) != self._model.VERSION:
-            self._folding = None
-        elif self._folding is None or name != self.name:
+            self._projector = None
+        elif self._projector is None or name != self.name:
             self.name = name
-            self._folding = Folding(self._model, suffix, _KEPT)
-            self.held = Held(name, self._folding.entity_of)
+            self._projector = Projector(self._model, suffix, _KEPT)
+            self.held = Held(name, self._projector.entity_of)
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch; without a row to lock, look whether other tables serve now."""
-        step = super().step(conn) if self._folding is not None else Step.ELSEWHERE
+        step = super().step(conn) if self._projector is not None else Step.ELSEWHERE
         if step is not Step.ELSEWHERE:
             return step
-        before = self._folding
+        before = self._projector
         self.enlist(conn)
-        return super().step(conn) if self._folding is not before and self._folding is not None else step
+        return super().step(conn) if self._projector is not before and self._projector is not None else step
 
 
 class BuildingFollower(Follower):
@@ -102,8 +102,10 @@ class BuildingFollower(Follower):
     """
 
     def __init__(self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH) -> None:
-        self._folding = Folding(model, suffix, _KEPT_BUILDING)
-        super().__init__(follower_name(model, suffix), self._folding, batch=batch, entity_of=self._folding.entity_of)
+        self._projector = Projector(model, suffix, _KEPT_BUILDING)
+        super().__init__(
+            follower_name(model, suffix), self._projector, batch=batch, entity_of=self._projector.entity_of
+        )
         self._model = model
         self._suffix = suffix
         self._indexed = False
@@ -116,7 +118,7 @@ class BuildingFollower(Follower):
 
     def forget(self) -> None:
         """Drop the documents that are kept in memory."""
-        self._folding.forget()
+        self._projector.forget()
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch, or switch when there is none."""
