@@ -20,9 +20,9 @@ from services.errors import OperatorError
 from services.processors.projector import Projector
 from services.store import held, log, standing
 from services.store.connect import connect
-from services.store.convoy import Convoy
 from services.store.failures import passes, systemic, timed_out, told
 from services.store.follower import Follower, Reader, Step
+from services.store.follower_group import FollowerGroup
 from services.store.held import Held, HeldEntity
 from services.store.log import LogRow
 
@@ -224,7 +224,7 @@ def readers(database_url: str, *, batch: int = 500) -> list[Reader]:
     """Return what follows, each in a thread: those that fill serving tables together, one that builds alone."""
     found = followers(database_url, batch=batch)
     level = [each for each in found if isinstance(each, ServingFollower)]
-    return [Convoy(_TOGETHER, level, batch=batch), *(each for each in found if each not in level)]
+    return [FollowerGroup(_TOGETHER, level, batch=batch), *(each for each in found if each not in level)]
 
 
 def rebuild(

@@ -11,10 +11,10 @@ import pytest
 
 from domain.task import TaskCreated, TaskFieldsChanged
 from services.store import codec, held, standing
-from services.store.convoy import Convoy
 from services.store.event_store import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.follower import Follower, Reader, Step
+from services.store.follower_group import FollowerGroup
 from services.store.held import Handle
 from services.store.log import LogRow
 from tests.eventually import eventually
@@ -87,8 +87,8 @@ def alone(handle: Handle, name: str = NAME, **given: Any) -> Follower:
     return Follower(name, handle, **given)
 
 
-def together(handle: Handle, name: str = NAME, **given: Any) -> Convoy:
-    return Convoy("all", [Follower(name, handle, **given), Follower("other", lambda *_: None, **given)], **given)
+def together(handle: Handle, name: str = NAME, **given: Any) -> FollowerGroup:
+    return FollowerGroup("all", [Follower(name, handle, **given), Follower("other", lambda *_: None, **given)], **given)
 
 
 BOTH = pytest.mark.parametrize("make", [alone, together])

@@ -26,7 +26,7 @@ _SAVE = (
 _LOCK_WAIT, _LEFT_BEHIND = 500, 5.0
 
 
-class Convoy(Reader):
+class FollowerGroup(Reader):
     """Several followers of which none acts outside.
 
     Those that stand level are handled in one transaction. One that is behind has every other turn until it is level;
