@@ -19,7 +19,15 @@ from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_h
 from services.messages import Incoming
 from services.settings import EVENT_LIMIT
 from services.store import codec
-from services.store.event_store import Append, ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
+from services.store.event_store import (
+    Append,
+    ClaimKey,
+    CommandKey,
+    ConcurrencyConflict,
+    EventStore,
+    LedgerRow,
+    NewEvent,
+)
 
 # Whoever has lost so often decides under the append lock, which nobody can get ahead of; else fifty writers on one
 # stream starve each other.
@@ -105,14 +113,14 @@ class _Batch:
         )
         self._ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
-        moved: Moved | None = None
+        moved: ConcurrencyConflict | None = None
         with ExitStack() as alone:
             for rounds in range(MOST_ROUNDS):
                 decided = self._decide_all(outcomes, moved)
                 self._worker._on_decided()
                 try:
                     head, _ = self._store.append(self._append(decided))
-                except Moved as lost:
+                except ConcurrencyConflict as lost:
                     outcomes, moved = decided, lost
                     if rounds == PATIENT_ROUNDS:
                         alone.enter_context(self._store.alone())
@@ -170,8 +178,8 @@ class _Batch:
 
     # Deciding.
 
-    def _decide_all(self, before: Sequence[Outcome | None], moved: Moved | None) -> list[Outcome]:
-        """Decide each command in order; after `Moved`, only those that touch what moved or what is decided anew."""
+    def _decide_all(self, before: Sequence[Outcome | None], moved: ConcurrencyConflict | None) -> list[Outcome]:
+        """Decide the commands in order; after a conflict, only those whose reads have changed."""
         self._first.clear()
         self._keys.clear()
         touched = Touched(moved)
@@ -379,7 +387,7 @@ class _Batch:
             append.claims[key] = key_holder(outcome)
         return append
 
-    def _reload(self, moved: Moved) -> None:
+    def _reload(self, moved: ConcurrencyConflict) -> None:
         """Go back to what is committed, with what has moved read again."""
         self._worker._streams.drop(moved.streams)
         self._worker._holders.drop(moved.claims)

@@ -113,7 +113,7 @@ class StatementFailed(StoreUnavailable):
     """The database is there and ended a statement as too large or too slow; a smaller batch may be recorded."""
 
 
-class Moved(Exception):
+class ConcurrencyConflict(Exception):
     """What some decisions read has changed; nothing was recorded, and those decisions are to be made again."""
 
     def __init__(self, streams: set[str], claims: set[ClaimKey], commands: set[CommandKey]) -> None:
@@ -240,7 +240,7 @@ class Recorder(PostgresApplicationRecorder):
 
 
 def _demand_unmoved(conn: psycopg.Connection[Any], append: Append) -> int:
-    """Compare everything that was read, under the lock, and return the log's head; raises `Moved`."""
+    """Compare everything that was read, under the lock, and return the log's head; raises `ConcurrencyConflict`."""
     with conn.pipeline():
         versions = conn.execute(_VERSIONS, (list(append.streams_read),), prepare=True, binary=True)
         wanted = {**append.claims_read, **append.claims}
@@ -264,7 +264,7 @@ def _demand_unmoved(conn: psycopg.Connection[Any], append: Append) -> int:
         if holder and key in holders and key not in append.claims_read and key not in append.given_up
     }
     if moved or lost or decided:
-        raise Moved(moved, lost, decided)
+        raise ConcurrencyConflict(moved, lost, decided)
     return head
 
 
@@ -419,7 +419,7 @@ class EventStore:
             return log.between(cast("psycopg.Connection[Any]", conn), first, last)
 
     def append(self, append: Append) -> tuple[int, list[int]]:
-        """Record one transaction and return (the head, positions of its events); raises `Moved`, recording nothing."""
+        """Record one transaction; return (head, positions of its events). A `ConcurrencyConflict` records nothing."""
         with _translated():
             recordings = self._events.put(cast("Any", append.events), append=append)
         positions = [recording.notification.id for recording in recordings]

@@ -28,9 +28,9 @@ from services.store import codec, event_store, log, migrate
 from services.store.event_store import (
     APPEND_LOCK,
     Append,
+    ConcurrencyConflict,
     EventStore,
     LedgerRow,
-    Moved,
     NewEvent,
     Recorder,
     SessionLost,
@@ -132,7 +132,7 @@ def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore
     assert store.holders([(TENANT, Claim("name", "x"))]) == {claim: "a 0 1"}
     assert store.ledger([(TENANT, "c")])[TENANT, "c"].last_position == 2
     assert store.load(["acme/task-a", "acme/task-none"])["acme/task-none"] == (0, None)
-    with pytest.raises(Moved) as moved:
+    with pytest.raises(ConcurrencyConflict) as moved:
         store.append(
             Append(
                 events=[event("c"), event("a", 2)],
@@ -144,7 +144,7 @@ def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore
     assert moved.value.streams == {"acme/task-a"}
     assert moved.value.claims == {claim}
     assert moved.value.commands == {(TENANT, "c")}
-    with pytest.raises(Moved):
+    with pytest.raises(ConcurrencyConflict):
         store.append(Append(claims={claim: "taken unread"}))
     assert len(stored(migrated_url)) == 2
     assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 2

@@ -242,7 +242,7 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
     assert capsys.readouterr().out.count("connection lost") <= 1
 
 
-def test_stop_ends_a_waker_that_has_nothing_to_do(lent_url: str) -> None:
+def test_stop_ends_a_scheduler_that_has_nothing_to_do(lent_url: str) -> None:
     scheduler = Scheduler(lambda _: None, poll=0.1)
     thread = threading.Thread(target=scheduler.run, args=(lent_url,))
     thread.start()
@@ -276,7 +276,7 @@ async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_agai
     ]
 
 
-async def test_a_waker_killed_before_it_marked_wakes_once(lent_url: str, amqp_url: str) -> None:
+async def test_a_scheduler_killed_before_it_marked_wakes_once(lent_url: str, amqp_url: str) -> None:
     env = {"database_url": lent_url, "amqp_url": amqp_url, "test_build": "1", "crash_at": "after-wake"}
     async with running(lent_url, amqp_url, "commands", "projections") as _, Client(amqp_url) as client:
         await client.ask("task.create", {"id": "a", "end": LATER})
