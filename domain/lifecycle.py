@@ -1,14 +1,15 @@
-"""The life of a task as one table, state by command; guards, allowed actions, the diagram and the tests read it.
+"""One row for each command: its purpose, who may give it, and, for a task, the state that it leads to.
 
-A cell holds the state that the command leads to, or the code of the refusal. Three commands depend on more than the
-state, and say so at their own place: `task.assign` with `start` leads on to ACTIVE, `task.cancel` reaches a FAILED task
-when its activity was cancelled, and `task.submit-result` ends a task as its result says, one that has ended only by
-a hard override.
+Transitions, allowed actions, summaries, the diagram and the tests read it. A cell holds the next state, or the code of
+the refusal. Three commands depend on more than the state: `task.assign` with `start` leads on to ACTIVE, `task.cancel`
+reaches a FAILED task when its activity was cancelled, and `task.submit-result` ends a task as its result says, one that
+has ended only by a hard override.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.errors import Rejected
@@ -27,36 +28,120 @@ OPEN, ACTIVE, PAUSED, COMPLETED, FAILED, CANCELED = Lifecycle
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELED})
 
 Cell = Lifecycle | str
+Cells = Mapping[Lifecycle, Cell]
+# Who may give a command: the kinds of actor, and the code that anyone else is refused with.
+Right = tuple[frozenset[str], str]
+ASSIGNEE, MANAGER, SYSTEM, OTHER = "assignee", "manager", "system", "other"
+_ANYONE: Right = (frozenset({ASSIGNEE, MANAGER, SYSTEM, OTHER}), "forbidden")
+_WORKER: Right = (frozenset({ASSIGNEE, SYSTEM}), "not-assignee")
+_LEAD: Right = (frozenset({MANAGER, SYSTEM}), "forbidden")
+_INVOLVED: Right = (frozenset({ASSIGNEE, MANAGER, SYSTEM}), "forbidden")
+_SERVICE: Right = (frozenset({SYSTEM}), "forbidden")
 
 
-def _row(
-    opened: Cell, active: Cell, paused: Cell, completed: Cell, failed: Cell, canceled: Cell
-) -> Mapping[Lifecycle, Cell]:
+class MissingPart(Exception):
+    """A command or an event lacks something that it needs; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A command's name, its purpose in one sentence, who may give it, and its cells in the table of states."""
+
+    name: str
+    summary: str
+    right: Right
+    cells: Cells | None
+
+
+def row(name: str, summary: str = "", right: Right | None = None, cells: Cells | None = None) -> Row:
+    """Return a command's row. Only a command that is decided by the state of one task has cells."""
+    if not summary:
+        raise MissingPart(f"command {name}: its row in domain/lifecycle.py has no summary")
+    if right is None:
+        raise MissingPart(f"command {name}: its row in domain/lifecycle.py does not say who may give it")
+    return Row(name, summary, right, cells)
+
+
+def _cells(opened: Cell, active: Cell, paused: Cell, completed: Cell, failed: Cell, canceled: Cell) -> Cells:
     return {OPEN: opened, ACTIVE: active, PAUSED: paused, COMPLETED: completed, FAILED: failed, CANCELED: canceled}
 
 
-_T, _R = "terminal", "result-final"
-TABLE: Mapping[str, Mapping[Lifecycle, Cell]] = {
-    # command:             OPEN              ACTIVE                PAUSED                COMPLETED, FAILED, CANCELED
-    "task.assign": _row(OPEN, "already-processing", "already-processing", _T, _T, _T),
-    "task.claim": _row(OPEN, "already-processing", "already-processing", _T, _T, _T),
-    "task.reassign": _row(OPEN, OPEN, OPEN, _T, _T, _T),
-    "task.unassign": _row(OPEN, OPEN, OPEN, _T, _T, _T),
-    "task.process": _row(ACTIVE, "already-processing", ACTIVE, _T, _T, _T),
-    "task.pause": _row(
-        "not-processing", PAUSED, "not-processing", "not-processing", "not-processing", "not-processing"
+_ENDED, _FINAL, _BUSY = "terminal", "result-final", "already-processing"
+_IDLE, _UNREADY, _SOUND = "not-processing", "not-ready", "not-failed"
+_STAYS = _cells(OPEN, ACTIVE, PAUSED, _ENDED, _ENDED, _ENDED)
+_ROWS = (
+    row("workflow.define", "Define a workflow: a name and its ordered steps.", _LEAD),
+    row(
+        "workflow.change", "Change a workflow; activities that were made from it keep what they were made from.", _LEAD
     ),
-    "task.save": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
-    "task.change": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
-    "task.complete": _row(COMPLETED, COMPLETED, COMPLETED, _T, _T, _T),
-    "task.error": _row(FAILED, FAILED, FAILED, _T, _T, _T),
-    "task.cancel": _row(CANCELED, CANCELED, CANCELED, _T, _T, _T),
-    "task.retry": _row("not-failed", "not-failed", "not-failed", "not-failed", OPEN, "not-failed"),
-    "task.retry-resolution": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
-    "task.resolve-target": _row(OPEN, ACTIVE, PAUSED, _T, _T, _T),
-    "task.dispatch": _row(OPEN, "not-ready", "not-ready", "not-ready", "not-ready", "not-ready"),
-    "task.submit-result": _row(COMPLETED, COMPLETED, COMPLETED, _R, _R, _R),
-}
+    row("workflow.retire", "Retire a workflow that no activity was made from.", _LEAD),
+    row("activity.create", "Create an activity with a task for each step of its workflow.", _ANYONE),
+    row("activity.change", "Change an activity's title, hub and own fields.", _LEAD),
+    row("activity.cancel", "Cancel an activity and those of its tasks that are open or failed.", _LEAD),
+    row("task.create", "Create a task that stands alone.", _ANYONE),
+    row(
+        "task.assign",
+        "Give a task that nobody has to members, and start it if asked.",
+        _LEAD,
+        _cells(OPEN, _BUSY, _BUSY, _ENDED, _ENDED, _ENDED),
+    ),
+    row("task.claim", "Take a task that nobody has.", _ANYONE, _cells(OPEN, _BUSY, _BUSY, _ENDED, _ENDED, _ENDED)),
+    row("task.reassign", "Give a task to other members.", _INVOLVED, _cells(OPEN, OPEN, OPEN, _ENDED, _ENDED, _ENDED)),
+    row("task.unassign", "Take a task from its members.", _INVOLVED, _cells(OPEN, OPEN, OPEN, _ENDED, _ENDED, _ENDED)),
+    row(
+        "task.process",
+        "Start a task, or go on with it.",
+        _WORKER,
+        _cells(ACTIVE, _BUSY, ACTIVE, _ENDED, _ENDED, _ENDED),
+    ),
+    row(
+        "task.pause",
+        "Pause a task that is being worked on.",
+        _WORKER,
+        _cells(_IDLE, PAUSED, _IDLE, _IDLE, _IDLE, _IDLE),
+    ),
+    row("task.save", "Keep a draft of a task's data.", _WORKER, _STAYS),
+    row(
+        "task.change",
+        "Change a task's title, fields, times, hub and people, and complete it if asked.",
+        _INVOLVED,
+        _STAYS,
+    ),
+    row(
+        "task.complete",
+        "Complete a task with its output.",
+        _WORKER,
+        _cells(COMPLETED, COMPLETED, COMPLETED, _ENDED, _ENDED, _ENDED),
+    ),
+    row("task.error", "Say that a task failed.", _INVOLVED, _cells(FAILED, FAILED, FAILED, _ENDED, _ENDED, _ENDED)),
+    row("task.cancel", "Cancel a task.", _LEAD, _cells(CANCELED, CANCELED, CANCELED, _ENDED, _ENDED, _ENDED)),
+    row("task.retry", "Open a failed task again.", _LEAD, _cells(_SOUND, _SOUND, _SOUND, _SOUND, OPEN, _SOUND)),
+    row("task.retry-resolution", "Look for a task's targets again.", _LEAD, _STAYS),
+    row("task.resolve-target", "Say which user one of a task's targets is.", _LEAD, _STAYS),
+    row(
+        "task.dispatch",
+        "Send a task out over its channel now.",
+        _LEAD,
+        _cells(OPEN, _UNREADY, _UNREADY, _UNREADY, _UNREADY, _UNREADY),
+    ),
+    row("task.report-dispatch", "Say what came of an attempt to send a task out.", _SERVICE),
+    row(
+        "task.submit-result",
+        "Say how a task ended where it was sent to.",
+        _INVOLVED,
+        _cells(COMPLETED, COMPLETED, COMPLETED, _FINAL, _FINAL, _FINAL),
+    ),
+    row("task.wake", "Say that a task's deadline came due.", _SERVICE),
+    row("tracker.pause", "Pause whatever a person is working on.", _ANYONE),
+    row("tracker.resume", "Go on with what the tracker paused last.", _ANYONE),
+    row("directory.register", "Register an entry of the directory; registering the same again changes nothing.", _LEAD),
+    row("directory.change", "Change fields of an entry.", _LEAD),
+    row("directory.retire", "Retire an entry.", _LEAD),
+)
+# The one list of commands, by name: a command is this row, and its class and its decision in a file of the domain.
+ROWS: Mapping[str, Row] = {each.name: each for each in _ROWS}
+TABLE: Mapping[str, Cells] = {each.name: each.cells for each in _ROWS if each.cells is not None}
+RIGHTS: Mapping[str, Right] = {each.name: each.right for each in _ROWS}
 
 _DETAIL = {
     "terminal": "the task has ended",
@@ -67,79 +152,42 @@ _DETAIL = {
     "result-final": "the task has ended; only a hard override gives it another result",
 }
 
-# Who may give a command: the kinds of actor, and the code that anyone else is refused with.
-ASSIGNEE, MANAGER, SYSTEM, OTHER = "assignee", "manager", "system", "other"
-_ANYONE = frozenset({ASSIGNEE, MANAGER, SYSTEM, OTHER})
-_WORKER = frozenset({ASSIGNEE, SYSTEM})
-_LEAD = frozenset({MANAGER, SYSTEM})
-_INVOLVED = frozenset({ASSIGNEE, MANAGER, SYSTEM})
-_SERVICE = frozenset({SYSTEM})
-RIGHTS: Mapping[str, tuple[frozenset[str], str]] = {
-    "task.create": (_ANYONE, "forbidden"),
-    "task.assign": (_LEAD, "forbidden"),
-    "task.claim": (_ANYONE, "forbidden"),
-    "task.reassign": (_INVOLVED, "forbidden"),
-    "task.unassign": (_INVOLVED, "forbidden"),
-    "task.process": (_WORKER, "not-assignee"),
-    "task.pause": (_WORKER, "not-assignee"),
-    "task.save": (_WORKER, "not-assignee"),
-    "task.change": (_INVOLVED, "forbidden"),
-    "task.complete": (_WORKER, "not-assignee"),
-    "task.error": (_INVOLVED, "forbidden"),
-    "task.cancel": (_LEAD, "forbidden"),
-    "task.retry": (_LEAD, "forbidden"),
-    "task.retry-resolution": (_LEAD, "forbidden"),
-    "task.resolve-target": (_LEAD, "forbidden"),
-    "task.dispatch": (_LEAD, "forbidden"),
-    "task.submit-result": (_INVOLVED, "forbidden"),
-    "task.report-dispatch": (_SERVICE, "forbidden"),
-    "task.wake": (_SERVICE, "forbidden"),
-    "tracker.pause": (_ANYONE, "forbidden"),
-    "tracker.resume": (_ANYONE, "forbidden"),
-    "activity.create": (_ANYONE, "forbidden"),
-    "activity.change": (_LEAD, "forbidden"),
-    "activity.cancel": (_LEAD, "forbidden"),
-    "workflow.define": (_LEAD, "forbidden"),
-    "workflow.change": (_LEAD, "forbidden"),
-    "workflow.retire": (_LEAD, "forbidden"),
-    "directory.register": (_LEAD, "forbidden"),
-    "directory.change": (_LEAD, "forbidden"),
-    "directory.retire": (_LEAD, "forbidden"),
-}
 # What a command may hold that needs a right of its own beside the command's: a result that fails or cancels a task
 # needs the right of the command that does the same, and only who leads may undo how a task ended or pass over the
 # steps before it. That the work is done may be said by whoever may submit a result.
-PARTS: Mapping[str, tuple[frozenset[str], str]] = {
+PARTS: Mapping[str, Right] = {
     "task.submit-result CANCELED": RIGHTS["task.cancel"],
     "task.submit-result NOT_EXECUTED": RIGHTS["task.error"],
-    "task.submit-result hard_override": (_LEAD, "forbidden"),
+    "task.submit-result hard_override": _LEAD,
 }
 # Who may register, change and retire an entry of each kind; what the whole tenant works by is for the system alone.
 # For a project its own manager counts, for a member the managers of the projects that are touched, else any project's;
 # a member who is there and in no project is the system's to change, retire and bring back.
 ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
-    "hub": _LEAD,
-    "project": _LEAD,
-    "member": _LEAD,
-    "commerce": _LEAD,
-    "route": _LEAD,
-    "operator": _LEAD,
-    "policy": _SERVICE,
-    "attribute": _SERVICE,
-    "targeting": _SERVICE,
-    "dispatch": _SERVICE,
+    "hub": _LEAD[0],
+    "project": _LEAD[0],
+    "member": _LEAD[0],
+    "commerce": _LEAD[0],
+    "route": _LEAD[0],
+    "operator": _LEAD[0],
+    "policy": _SERVICE[0],
+    "attribute": _SERVICE[0],
+    "targeting": _SERVICE[0],
+    "dispatch": _SERVICE[0],
 }
 
 
-def guard(command: str, current: Lifecycle) -> Lifecycle:
+def transition(command: str, current: Lifecycle) -> Lifecycle:
     """Return the state that the command leads to, or refuse it with the table's code."""
+    if command not in TABLE:
+        raise MissingPart(f"command {command}: its row in domain/lifecycle.py has no cells")
     cell = TABLE[command][current]
     if isinstance(cell, Lifecycle):
         return cell
     raise Rejected(cell, _DETAIL[cell])
 
 
-def rights(command: str) -> tuple[frozenset[str], str]:
+def rights(command: str) -> Right:
     """Return who may give a command, or one with this part, and the code that anyone else is refused with."""
     return RIGHTS[command] if command in RIGHTS else PARTS[command]
 

@@ -114,6 +114,10 @@ Said = Annotated[str, Text(0, 500)]
 Whole = Annotated[int, Number(-MAX_WHOLE - 1, MAX_WHOLE)]
 Count = Annotated[int, Number(0, 2**31 - 1)]
 Fields = Annotated[dict[str, Any], Json()]
+Assignees = Annotated[tuple[Person, ...], Items(MAX_ASSIGNEES)]
+NewAssignees = Annotated[tuple[Person, ...], Items(MAX_ASSIGNEES, 1)]
+Listed = Annotated[tuple[Person, ...], Items(MAX_LISTED)]
+Roles = Annotated[tuple[Role, ...], Items(MAX_ROLES)]
 Value = Annotated[Any, Json(MAX_ATTRIBUTE_BYTES, values=MAX_ATTRIBUTE_VALUES)]
 
 Limit = Text | Number | Items | Json

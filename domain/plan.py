@@ -19,6 +19,9 @@ class Attribute:
     fallback: Value = None
 
 
+Attributes = Annotated[tuple[Attribute, ...], Items(MAX_KEYS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion:
     """How a user of the commerce is found; the lowest `priority` is tried first. `role` belongs to `ROLE_MATCH`."""
@@ -80,7 +83,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class TaskFieldMapping:
     """A field that goes to a later step's task, if it is blank there, when this one is completed."""
 
     task: str

@@ -12,8 +12,9 @@ from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
 from domain.recorded import Recorded
 from domain.references import Reference
+from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
-from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired, stored_steps
+from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections import query
 from projections.documents import Documents, Key, MissingDocument, Table, indexed
 from projections.query import BadQuery, Query

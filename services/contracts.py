@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from domain import COMMANDS, EVENTS
+from domain.lifecycle import ROWS
 from services import messages, schemas
 from services.http.app import create_app
 from services.intake.topology import DELIVERY_LIMIT
@@ -225,7 +226,7 @@ def _command(name: str, shared: Json) -> Json:
     return {
         "name": name,
         "title": name,
-        "summary": schemas.SUMMARIES[name],
+        "summary": ROWS[name].summary,
         "contentType": "application/json",
         "headers": {"$ref": f"{_SCHEMAS}commandHeaders"},
         "correlationId": {"location": "$message.header#/correlation_id"},

@@ -16,8 +16,8 @@ from domain.activity import NewTask
 from domain.decider import SYSTEM
 from domain.errors import Refusal
 from domain.plan import Attribute, Criterion, DispatchPlan
+from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT, split_stream
-from domain.workflow import FieldMapping, Step
 from services.store import codec
 from services.store.log import LogRow
 from services.strict_json import MOST_DEPTH as MOST_DEPTH

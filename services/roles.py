@@ -13,6 +13,7 @@ import psycopg
 import structlog
 import uvicorn
 
+from services.cancellation import cancel
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.http.app import create_app
 from services.http.listening import bind
@@ -240,8 +241,7 @@ class Roles:
         done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
         for task in late:
             self._log.warning("not stopped within the grace", role=task.get_name())
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await cancel(*late)
         self._log.info("stopped")
         for task in done:
             try:

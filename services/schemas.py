@@ -15,7 +15,8 @@ import msgspec
 from pydantic import TypeAdapter
 
 from domain import COMMANDS, EVENTS
-from domain.entries import ENTRY_FIELDS, NAME
+from domain.directory.fields import ENTRY_FIELDS, NAME
+from domain.lifecycle import ROWS
 from domain.streams import ENTRY_KINDS
 from services import bounds, messages
 
@@ -25,40 +26,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ID: Json = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
 TENANT: Json = {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}
 MOMENT: Json = {"format": "date-time"}
-
-# What each command is for, in one sentence.
-SUMMARIES: Mapping[str, str] = {
-    "workflow.define": "Define a workflow: a name and its ordered steps.",
-    "workflow.change": "Change a workflow; activities that were made from it keep what they were made from.",
-    "workflow.retire": "Retire a workflow that no activity was made from.",
-    "activity.create": "Create an activity with a task for each step of its workflow.",
-    "activity.change": "Change an activity's title, hub and own fields.",
-    "activity.cancel": "Cancel an activity and those of its tasks that are open or failed.",
-    "task.create": "Create a task that stands alone.",
-    "task.assign": "Give a task that nobody has to members, and start it if asked.",
-    "task.claim": "Take a task that nobody has.",
-    "task.reassign": "Give a task to other members.",
-    "task.unassign": "Take a task from its members.",
-    "task.process": "Start a task, or go on with it.",
-    "task.pause": "Pause a task that is being worked on.",
-    "task.save": "Keep a draft of a task's data.",
-    "task.change": "Change a task's title, fields, times, hub and people, and complete it if asked.",
-    "task.complete": "Complete a task with its output.",
-    "task.error": "Say that a task failed.",
-    "task.cancel": "Cancel a task.",
-    "task.retry": "Open a failed task again.",
-    "tracker.pause": "Pause whatever a person is working on.",
-    "tracker.resume": "Go on with what the tracker paused last.",
-    "task.dispatch": "Send a task out over its channel now.",
-    "task.report-dispatch": "Say what came of an attempt to send a task out.",
-    "task.submit-result": "Say how a task ended where it was sent to.",
-    "task.retry-resolution": "Look for a task's targets again.",
-    "task.resolve-target": "Say which user one of a task's targets is.",
-    "task.wake": "Say that a task's deadline came due.",
-    "directory.register": "Register an entry of the directory; registering the same again changes nothing.",
-    "directory.change": "Change fields of an entry.",
-    "directory.retire": "Retire an entry.",
-}
 
 
 def tidy(schema: Any, hints: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
@@ -101,8 +68,8 @@ def _command(name: str) -> Json:
     made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema(), bounds.hints_by_class())
     if {"kind", "fields"} <= set(made["properties"]):
         made["allOf"] = _entries()
-    said = made.get("description")
-    made["description"] = f"{SUMMARIES[name]}\n\n{said}" if said else SUMMARIES[name]
+    said, summary = made.get("description"), ROWS[name].summary
+    made["description"] = f"{summary}\n\n{said}" if said else summary
     return {"$schema": DIALECT, "$id": f"urn:foldwork:command:{name}", **made}
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from domain.activity import CreateActivity, NewTask
 from domain.directory import RegisterEntry
 from domain.plan import DispatchPlan
+from domain.steps import Step
 from domain.task import CreateTask
-from domain.workflow import DefineWorkflow, Step
+from domain.workflow import DefineWorkflow
 
 EARLY = "2025-10-31T08:50:00.000+07:00"
 LATE = "2025-11-01T08:55:00.000+07:00"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.databases import Databases
 from tests.eventually import SLOWNESS
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldwork", deadline=None)
 hypothesis.settings.load_profile("foldwork")
+
+# As the service itself does. structlog's default renders an error with the local variables of every frame, which blocks
+# the event loop for seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 AMQP_URL = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 

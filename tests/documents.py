@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from domain import COMMANDS, EVENT_NAMES, EVENTS
-from domain.entries import ENTRY_FIELDS
+from domain.directory.fields import ENTRY_FIELDS
 from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, PARTS, RIGHTS, SYSTEM, mermaid
 from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text
 from services.settings import Settings

@@ -1,122 +1,230 @@
-"""How a task ends otherwise than by its own completion, and how one that failed begins anew."""
+"""How a task ends, what a completed step hands on, and how one that failed begins anew."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
 from domain import lifecycle
-from domain.decider import (
-    Context,
-    Decision,
-)
-from domain.directory import at_work
+from domain.checks import demand_fits
+from domain.decider import Context, Decision, changes, instant, merged
+from domain.directory import settings
+from domain.directory.lookup import at_work
 from domain.errors import Rejected
-from domain.lifecycle import FAILED, TERMINAL
-from domain.task import (
-    CancelTask,
-    FailTask,
-    ResultRecorded,
-    RetryTask,
-    SubmitResult,
-    Task,
-    TaskAssigned,
-    TaskCanceled,
-    TaskCompleted,
-    TaskFailed,
-    TaskReassigned,
-    TaskReopened,
-    TaskRetried,
-    TaskUnassigned,
-    sending,
-)
+from domain.lifecycle import CANCELED, COMPLETED, FAILED, OPEN, TERMINAL
+from domain.limits import Comment, Fields, Id
+from domain.task.assigning import TaskReassigned, TaskUnassigned
 from domain.task.gating import demand_unblocked
-from domain.task.recording import one, permit, released
-from domain.task.work import fed, joined, lateness, taken_away
+from domain.task.recording import decides, permit, record, released
+from domain.task.scheduling import after_retry
+from domain.task.state import TASK, Dispatch, Effects, Facts, Task
+from domain.task.working import TaskStarted, joined, runner_of, taken_away
 
-DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
+
+@TASK.command("task.complete")
+@dataclass(frozen=True, slots=True)
+class CompleteTask:
+    id: Id
+    data: Fields = field(default_factory=dict)
 
 
+@TASK.command("task.error")
+@dataclass(frozen=True, slots=True)
+class FailTask:
+    id: Id
+    comment: Comment | None = None
+
+
+@TASK.command("task.cancel")
+@dataclass(frozen=True, slots=True)
+class CancelTask:
+    id: Id
+    reason: Comment | None = None
+
+
+@TASK.command("task.retry")
+@dataclass(frozen=True, slots=True)
+class RetryTask:
+    id: Id
+
+
+@TASK.event("task.completed")
+@dataclass(frozen=True, slots=True)
+class TaskCompleted:
+    id: str
+    activity_id: str | None
+    output: dict[str, Any]
+    late: bool = False
+
+
+@TASK.event("task.fields-mapped")
+@dataclass(frozen=True, slots=True)
+class TaskFieldsMapped:
+    """Blank fields that a completed earlier step filled; `source` is its task."""
+
+    id: str
+    activity_id: str | None
+    source: str
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+
+@TASK.event("task.failed")
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    id: str
+    activity_id: str | None
+    comment: str | None
+
+
+@TASK.event("task.canceled")
+@dataclass(frozen=True, slots=True)
+class TaskCanceled:
+    id: str
+    activity_id: str | None
+    reason: str | None
+    assignees: tuple[str, ...]
+
+
+@TASK.event("task.retried")
+@dataclass(frozen=True, slots=True)
+class TaskRetried:
+    id: str
+    activity_id: str | None
+
+
+_Event = TaskCompleted | TaskFieldsMapped | TaskFailed | TaskCanceled | TaskRetried
+
+
+@TASK.evolves(_Event)
+def _effects(task: Facts, event: _Event) -> Effects:
+    match event:
+        case TaskCompleted():
+            return {"lifecycle": COMPLETED, "runner": None, "data": event.output, "wake": None, "overdue": False}
+        case TaskFieldsMapped():
+            return {"fields": merged(task.fields, event.new)}
+        case TaskFailed():
+            return {"lifecycle": FAILED, "runner": None, "wake": None, "overdue": False}
+        case TaskCanceled():
+            return {
+                "lifecycle": CANCELED,
+                "runner": None,
+                "assignees": (),
+                "released": event.assignees,
+                "wake": None,
+                "overdue": False,
+            }
+        case TaskRetried():
+            return {
+                "lifecycle": OPEN,
+                "dispatch": Dispatch.NONE,
+                "in_flight": False,
+                "wake": None,
+                "first_attempt": task.attempt,
+                "result": None,
+            }
+        case _:
+            assert_never(event)
+
+
+@decides(CompleteTask)
+def complete(command: CompleteTask, task: Task, context: Context) -> Decision:
+    """Complete a task; one that was never started is started first, so that its times stay true."""
+    lifecycle.transition("task.complete", task.lifecycle)
+    permit("task.complete", task, context)
+    demand_unblocked(task, context)
+    rule = lateness(task, context)
+    if rule == "reject":
+        raise Rejected("late", f"the task was due by {task.end}")
+    late = rule == "flag"
+    output = joined(task.data, command.data, "/data")
+    events: list[Any] = taken_away(task, command.data)
+    if task.lifecycle is OPEN:
+        if not task.assignees:
+            raise Rejected("not-assignee", "a task that nobody has cannot be completed; assign or start it first")
+        events.append(TaskStarted(task.id, task.activity_id, runner_of(task, context)))
+    events.append(TaskCompleted(task.id, task.activity_id, output, late))
+    return hand_on(task, output, released(task, record(task, context, *events)), context)
+
+
+def lateness(task: Task, context: Context) -> str | None:
+    """Return what the tenant says of completing the task now that its end has passed; None when it has not."""
+    if task.end is None or context.now <= instant(task.end, "/end"):
+        return None
+    policy = settings.entry_fields(context, "policy", "late-completion")
+    return "flag" if policy is None else str(policy["value"])
+
+
+def hand_on(task: Task, output: dict[str, Any], decision: Decision, context: Context) -> Decision:
+    """Add what later steps take over from a step that is completed: into their blank fields, and nowhere else."""
+    feeds = task.created.feeds
+    if not feeds:
+        return decision
+    values = {**task.fields, **output}
+    names = dict.fromkeys(feed.task for feed in feeds)
+    events = []
+    for later in context.all_states("task", names):
+        if later is None or later.lifecycle in TERMINAL:
+            continue
+        wanted = {
+            feed.to_field: values[feed.from_field]
+            for feed in feeds
+            if feed.task == later.id
+            and not is_blank(values.get(feed.from_field))
+            and is_blank(later.fields.get(feed.to_field))
+        }
+        if wanted:
+            old, new = changes(later.fields, wanted)
+            demand_fits({**later.fields, **wanted}, f"the fields of task {later.id}", "")
+            mapped = TaskFieldsMapped(later.id, later.activity_id, task.id, old, new)
+            events.append((context.stream("task", later.id), mapped))
+    return Decision((*decision.events, *events), decision.claims)
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a field has nothing in it; zero and false are something."""
+    return value is None or value in ("", [], {})
+
+
+@decides(FailTask)
 def fail(command: FailTask, task: Task, context: Context) -> Decision:
     """Record that a task failed."""
     permit("task.error", task, context)
-    lifecycle.guard("task.error", task.lifecycle)
-    return released(task, one(task, context, TaskFailed(task.id, task.activity_id, command.comment)))
+    lifecycle.transition("task.error", task.lifecycle)
+    return released(task, record(task, context, TaskFailed(task.id, task.activity_id, command.comment)))
 
 
+@decides(CancelTask)
 def cancel(command: CancelTask, task: Task, context: Context) -> Decision:
     """Cancel a task."""
     permit("task.cancel", task, context)
-    if task.lifecycle is not FAILED or not _activity_canceled(task, context):
-        lifecycle.guard("task.cancel", task.lifecycle)
+    if task.lifecycle is not FAILED or not activity_canceled(task, context):
+        lifecycle.transition("task.cancel", task.lifecycle)
     return canceled(task, command.reason, context)
 
 
 def canceled(task: Task, reason: str | None, context: Context) -> Decision:
     """Cancel a task that may be cancelled: its people are free of it, and the event remembers them."""
     event = TaskCanceled(task.id, task.activity_id, reason, task.assignees)
-    return released(task, one(task, context, event))
+    return released(task, record(task, context, event))
 
 
+@decides(RetryTask)
 def retry(command: RetryTask, task: Task, context: Context) -> Decision:
     """Open a failed task again, for those of its people who were not retired."""
     permit("task.retry", task, context)
-    lifecycle.guard("task.retry", task.lifecycle)
-    if _activity_canceled(task, context):
+    lifecycle.transition("task.retry", task.lifecycle)
+    if activity_canceled(task, context):
         raise Rejected("activity-canceled", "its activity was cancelled")
     events: list[Any] = [TaskRetried(task.id, task.activity_id)]
     members = at_work(context, task.assignees)
     if members != task.assignees:
         parted = TaskReassigned(task.id, task.activity_id, task.assignees, members)
         events.append(parted if members else TaskUnassigned(task.id, task.activity_id, task.assignees))
-    return one(task, context, *events, *sending.retried(task, context))
+    return record(task, context, *events, *after_retry(task, context))
 
 
-def result(command: SubmitResult, task: Task, context: Context) -> Decision:
-    """Record how a task ended where it was sent to."""
-    permit("task.submit-result", task, context)
-    for part in (command.result, "hard_override" if command.hard_override else ""):
-        if f"task.submit-result {part}" in lifecycle.PARTS:
-            permit(f"task.submit-result {part}", task, context)
-    ended = task.lifecycle in TERMINAL
-    if ended and not command.hard_override:
-        lifecycle.guard("task.submit-result", task.lifecycle)
-    if command.result == "PENDING":
-        return Decision()
-    done = command.result in DONE_RESULTS
-    if done and not command.hard_override:
-        demand_unblocked(task, context)
-    if ended and _activity_canceled(task, context):
-        raise Rejected("activity-canceled", "its activity was cancelled")
-    recorded = ResultRecorded(
-        task.id,
-        task.activity_id,
-        command.result,
-        task.result,
-        command.hard_override,
-        command.data,
-        command.comment,
-    )
-    events: list[Any] = [recorded, *taken_away(task, command.data if done else {})]
-    if ended:
-        events.append(TaskReopened(task.id, task.activity_id))
-    assignees = task.assignees or at_work(context, task.released)
-    if assignees != task.assignees:
-        # What is not cancelled any more is theirs again, or nobody would have done it; not theirs who were retired.
-        events.append(TaskAssigned(task.id, task.activity_id, assignees))
-    if done:
-        output = joined(task.data, command.data, "/data")
-        # What has happened outside has happened, so even a tenant that refuses to complete late is only told.
-        late = lateness(task, context) in ("flag", "reject")
-        events.append(TaskCompleted(task.id, task.activity_id, output, late))
-        return fed(task, output, released(task, one(task, context, *events)), context)
-    if command.result == "NOT_EXECUTED":
-        events.append(TaskFailed(task.id, task.activity_id, command.comment))
-    else:
-        events.append(TaskCanceled(task.id, task.activity_id, command.comment, assignees))
-    return released(task, one(task, context, *events))
-
-
-def _activity_canceled(task: Task, context: Context) -> bool:
+def activity_canceled(task: Task, context: Context) -> bool:
     if task.activity_id is None:
         return False
     activity = context.state("activity", task.activity_id)

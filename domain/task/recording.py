@@ -1,26 +1,42 @@
-"""What every decision on a task does alike: rights, events on its own stream, and the one running task of a person."""
+"""What every decision on a task does alike: the task itself, rights, and events on its own stream."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from domain import lifecycle
-from domain.decider import (
-    Claim,
-    Context,
-    Decision,
-)
-from domain.directory import actor_kind
+from domain.decider import Claim, Context, Decision
+from domain.directory.eligibility import actor_kind
+from domain.directory.members import known_person
 from domain.errors import Rejected
 from domain.lifecycle import ACTIVE, ASSIGNEE
-from domain.people import known_person
-from domain.task import (
-    ClaimTask,
-    PauseTracker,
-    ResumeTracker,
-    Task,
-    TaskPaused,
-)
+from domain.task.state import TASK, Task
+
+
+class _OnTask(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Command = TypeVar("_Command", bound=_OnTask)
+_Decide = Callable[[_Command, Task, Context], Decision]
+
+
+def decides(kind: type[_Command]) -> Callable[[_Decide[_Command]], _Decide[_Command]]:
+    """Mark the function that decides a class of commands on a task that is there."""
+
+    def mark(decide: _Decide[_Command]) -> _Decide[_Command]:
+        @TASK.decides(kind)
+        def on_task(command: _Command, context: Context) -> Decision:
+            task: Task | None = context.state("task", command.id)
+            if task is None:
+                raise Rejected("not-found", f"there is no task {command.id}", "/id")
+            return decide(command, task, context)
+
+        return decide
+
+    return mark
 
 
 def permit(command: str, task: Task, context: Context) -> None:
@@ -32,7 +48,7 @@ def permit(command: str, task: Task, context: Context) -> None:
     lifecycle.permit(command, kind)
 
 
-def one(task: Task, context: Context, *events: Any) -> Decision:
+def record(task: Task, context: Context, *events: Any) -> Decision:
     """Return the decision that records these events on the task's own stream."""
     stream = context.stream("task", task.id)
     return Decision(tuple((stream, event) for event in events))
@@ -45,9 +61,9 @@ def released(task: Task, decision: Decision) -> Decision:
     return Decision(decision.events, {Claim("running", task.runner): None, **decision.claims})
 
 
-def spoken_for(command: ClaimTask | PauseTracker | ResumeTracker, context: Context, detail: str) -> str:
+def spoken_for(named: str | None, context: Context, detail: str) -> str:
     """Return the reference to whom a command is for: the actor, or whomever the system names."""
-    member = command.member if command.member is not None else context.actor
+    member = named if named is not None else context.actor
     if member == lifecycle.SYSTEM:
         raise Rejected("invalid", "name the member that the system speaks for", "/member")
     if context.actor not in (lifecycle.SYSTEM, member) and known_person(context, member, "/member") != context.actor:
@@ -55,6 +71,6 @@ def spoken_for(command: ClaimTask | PauseTracker | ResumeTracker, context: Conte
     return member
 
 
-def pause_of(task: Task, reason: str) -> tuple[TaskPaused, ...]:
-    """Return the pause of a task that is being worked on, and nothing for any other."""
-    return (TaskPaused(task.id, task.activity_id, reason),) if task.lifecycle is ACTIVE else ()
+def permit_system(command: str, context: Context) -> None:
+    """Refuse everybody but the service itself."""
+    lifecycle.permit(command, lifecycle.SYSTEM if context.actor == lifecycle.SYSTEM else lifecycle.OTHER)

@@ -1,45 +1,22 @@
 """A task's state, and what each event makes of it; it stores four independent facts and no status.
 
-The facts are lifecycle, assignees, resolution and dispatch. Every public status is a function of them.
+The facts are lifecycle, assignees, resolution and dispatch. Every public status is a function of them. What an event
+changes stands with the event, once: the state and every reader of the log take it from there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
-from domain.decider import merged
-from domain.directory import Eligibility
-from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, Lifecycle
-from domain.plan import Target
-from domain.task.events import (
-    AttributesResolved,
-    DispatchFailed,
-    DispatchRequested,
-    DispatchSucceeded,
-    ResolutionFailed,
-    ResultRecorded,
-    TargetsResolved,
-    TaskAssigned,
-    TaskBecameOverdue,
-    TaskCanceled,
-    TaskCompleted,
-    TaskCreated,
-    TaskDataSaved,
-    TaskFailed,
-    TaskFieldsChanged,
-    TaskFieldsMapped,
-    TaskPaused,
-    TaskReassigned,
-    TaskReopened,
-    TaskRescheduled,
-    TaskResumed,
-    TaskRetried,
-    TaskStarted,
-    TaskUnassigned,
-    TaskWakeSet,
-)
+from domain.aggregate import Aggregate
+from domain.directory.eligibility import Eligibility
+from domain.lifecycle import OPEN, Lifecycle
+from domain.plan import DispatchPlan, Target, TaskFieldMapping
+
+TASK = Aggregate("task")
 
 
 class Resolution(StrEnum):
@@ -54,6 +31,37 @@ class Dispatch(StrEnum):
     REQUESTED = "REQUESTED"
     DISPATCHED = "DISPATCHED"
     GAVE_UP = "GAVE_UP"
+
+
+@TASK.event("task.created")
+@dataclass(frozen=True, slots=True)
+class TaskCreated:
+    """`after` holds the earlier siblings that must be done with first, in a workflow with sequential gating.
+
+    `feeds` says which fields go on to later siblings when this task is completed.
+    """
+
+    id: str
+    title: str | None = None
+    activity_id: str | None = None
+    step: int | None = None
+    flow: str | None = None
+    flow_id: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    end: str | None = None
+    hub: str | None = None
+    project: str | None = None
+    commerce: str | None = None
+    route: str | None = None
+    operator: str | None = None
+    roles: tuple[str, ...] = ()
+    whitelist: tuple[str, ...] = ()
+    blacklist: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    workflow_id: str | None = None
+    feeds: tuple[TaskFieldMapping, ...] = ()
+    plan: DispatchPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,73 +99,79 @@ class Task:
     result: str | None = None
 
     @property
+    def unresolved(self) -> bool:
+        """Tell whether the task's targets wait to be resolved."""
+        return self.resolution in (Resolution.PENDING, Resolution.FAILED)
+
+    @property
     def eligibility(self) -> Eligibility:
         """Return who may have the task."""
         made = self.created
         return Eligibility(made.project, made.roles, made.whitelist, made.blacklist)
 
 
+class Facts(Protocol):
+    """Those facts of a task that the effect of an event depends on."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+    @property
+    def data(self) -> Mapping[str, Any]: ...
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+class Effects(TypedDict, total=False):
+    """The facts of a task that an event changes, with their new values; the names are those of `Task`."""
+
+    id: str
+    activity_id: str | None
+    created: TaskCreated
+    title: str | None
+    fields: dict[str, Any]
+    start: str | None
+    end: str | None
+    hub: str | None
+    lifecycle: Lifecycle
+    assignees: tuple[str, ...]
+    resolution: Resolution
+    dispatch: Dispatch
+    runner: str | None
+    data: dict[str, Any]
+    overdue: bool
+    targets: tuple[Target, ...]
+    tries: int
+    attributes: dict[str, Any]
+    attempt: int
+    first_attempt: int
+    in_flight: bool
+    wake: tuple[str, str] | None
+    released: tuple[str, ...]
+    result: str | None
+
+
+class _Nothing:
+    """The facts of a task of which a reader keeps none."""
+
+    fields: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
+    attributes: Mapping[str, Any] = {}
+    attempt: int = 0
+
+
+NOTHING = _Nothing()
+
+
+def effects(task: Facts, event: Any) -> Effects:
+    """Return what an event changes of a task with these facts."""
+    changed: Effects = TASK.arms[type(event)](task, event)
+    return changed
+
+
 def evolve(state: Task | None, event: Any) -> Task | None:
     """Return the task after one more event."""
     if isinstance(event, TaskCreated):
-        return Task(event.id, event.activity_id, event, event.title, event.fields, event.start, event.end, event.hub)
-    return None if state is None else _evolved(state, event)
-
-
-def _evolved(state: Task, event: Any) -> Task:
-    match event:
-        case TaskStarted() | TaskResumed():
-            return replace(state, lifecycle=ACTIVE, runner=event.runner)
-        case TaskCompleted():
-            return replace(state, lifecycle=COMPLETED, runner=None, data=event.output, wake=None, overdue=False)
-        case TaskPaused():
-            return replace(state, lifecycle=PAUSED, runner=None)
-        case TaskFailed():
-            return replace(state, lifecycle=FAILED, runner=None, wake=None, overdue=False)
-        case TaskCanceled():
-            state = replace(state, lifecycle=CANCELED, runner=None, assignees=(), released=event.assignees)
-            return replace(state, wake=None, overdue=False)
-        case TaskRetried():
-            state = replace(state, lifecycle=OPEN, dispatch=Dispatch.NONE, in_flight=False, wake=None)
-            return replace(state, first_attempt=state.attempt, result=None)
-        case TaskReopened():
-            return replace(state, lifecycle=OPEN)
-        case TaskAssigned() | TaskReassigned():
-            return replace(state, lifecycle=OPEN, runner=None, assignees=event.assignees)
-        case TaskUnassigned():
-            return replace(state, lifecycle=OPEN, runner=None, assignees=())
-        case TaskDataSaved():
-            return replace(state, data=merged(state.data, event.new))
-        case TaskFieldsChanged():
-            new = dict(event.new)
-            title, hub = new.pop("title", state.title), new.pop("hub", state.hub)
-            return replace(state, title=title, hub=hub, fields=merged(state.fields, new.pop("fields", {})))
-        case TaskFieldsMapped():
-            return replace(state, fields=merged(state.fields, event.new))
-        case TaskRescheduled():
-            return replace(state, start=event.start, end=event.end, overdue=False)
-        case TaskBecameOverdue():
-            return replace(state, overdue=True)
-        case TaskWakeSet():
-            return replace(state, wake=None if event.at is None else (event.kind, event.at))
-    return _sent(state, event)
-
-
-def _sent(state: Task, event: Any) -> Task:
-    match event:
-        case AttributesResolved():
-            return replace(state, attributes={**state.attributes, **event.attributes})
-        case TargetsResolved():
-            return replace(state, resolution=Resolution.RESOLVED, targets=event.targets, tries=0, wake=None)
-        case ResolutionFailed():
-            return replace(state, resolution=Resolution.FAILED, targets=event.targets, tries=event.tries, wake=None)
-        case DispatchRequested():
-            return replace(state, dispatch=Dispatch.REQUESTED, attempt=event.attempt, in_flight=True, wake=None)
-        case DispatchSucceeded():
-            return replace(state, dispatch=Dispatch.DISPATCHED, in_flight=False)
-        case DispatchFailed():
-            dispatch = Dispatch.GAVE_UP if event.final else Dispatch.REQUESTED
-            return replace(state, dispatch=dispatch, in_flight=False)
-        case ResultRecorded():
-            return replace(state, result=event.result)
-    return state
+        return Task(**effects(NOTHING, event))
+    return None if state is None else replace(state, **effects(state, event))

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from domain import COMMANDS, EVENTS
-from domain.lifecycle import TABLE, Lifecycle
+from domain.lifecycle import ROWS, TABLE, Lifecycle
 from domain.rollup import RULES
 from domain.streams import ENTRY_KINDS
 from projections import activities, directory, history, tasks
@@ -140,7 +140,7 @@ def _command(name: str, found: Json) -> Json:
     data = schemas.inlined(schemas.command(name), PREFIX, found)
     return {
         "type": "object",
-        "description": schemas.SUMMARIES[name],
+        "description": ROWS[name].summary,
         "required": ["type", "data"],
         "additionalProperties": False,
         "properties": {

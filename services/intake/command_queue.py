@@ -10,7 +10,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
-from services.intake.connected import connected
+from services.intake.connected import connected, temporary_channel
 from services.messages import COMMAND_QUEUE
 
 # Of the two seconds that whoever asks waits at most, so that a connection that is lost is noticed here.
@@ -48,7 +48,7 @@ class CommandQueue:
                 self.url, timeout=_TIMEOUT, client_properties={"connection_name": "foldwork-readiness"}
             )
         # A question that fails closes its channel, so each has a new one.
-        async with connection.channel() as channel:
+        async with temporary_channel(connection) as channel:
             queue = await channel.declare_queue(COMMAND_QUEUE, passive=True)
             return queue.declaration_result.consumer_count or 0
 

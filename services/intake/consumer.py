@@ -13,6 +13,7 @@ from aiormq.abc import AbstractChannel
 from faststream.rabbit import RabbitBroker
 
 from services import metrics
+from services.cancellation import cancel
 from services.crash import AFTER_DECIDE, BEFORE_ACK, CrashPoints
 from services.intake.buffer import Buffer, Delivery
 from services.intake.connected import connected
@@ -105,9 +106,7 @@ class CommandConsumer:
                 if ended.done():
                     await ended
         finally:
-            for task in (work, *aside):
-                task.cancel()
-            await asyncio.gather(work, *aside, return_exceptions=True)
+            await cancel(work, *aside)
             await self._close()
 
     async def _consume(self) -> None:

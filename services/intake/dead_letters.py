@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import aio_pika
@@ -16,7 +15,7 @@ from aiormq.exceptions import DeliveryError
 from pamqp import encode
 
 from services.intake import topology
-from services.intake.connected import connected
+from services.intake.connected import close_channel, connected, temporary_channel
 from services.intake.frames import Message
 from services.messages import DEAD_EXCHANGE, Malformed
 
@@ -143,7 +142,7 @@ class DeadLetters:
             while not connected(self._connection):
                 await asyncio.sleep(0.05)
             # With the exchange and the queue there, it is the letter itself for which the broker closes the channel.
-            async with self._connection.channel() as channel:
+            async with temporary_channel(self._connection) as channel:
                 await topology.declare(channel)
         for index, (message, reason) in enumerate(dead):
             if not buried[index]:
@@ -207,8 +206,7 @@ async def _publish_alone(under: Any, letter: aio_pika.Message) -> None:
                 letter.body, exchange=DEAD_EXCHANGE, properties=letter.properties, mandatory=True
             )
         finally:
-            with suppress(Exception):
-                await channel.close()
+            await close_channel(channel)
 
 
 def _key(message: Message) -> bytes:

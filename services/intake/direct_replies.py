@@ -15,6 +15,8 @@ import structlog
 from aiormq.exceptions import AMQPConnectionError, ConnectionClosed
 from pamqp.commands import Basic
 
+from services.cancellation import cancel
+
 _MAX_NAMES, _MAX_WAITING = 10_000, 1000
 _CONNECT_SECONDS, _CONFIRM_SECONDS = 5.0, 5.0
 
@@ -65,8 +67,7 @@ class DirectReplies:
         """Send no more."""
         self._waiting.clear()
         if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+            await cancel(self._work)
             self._work = None
         await self._disconnect()
         self._known.clear()

@@ -16,6 +16,7 @@ from pamqp.commands import Basic
 
 from services import messages
 from services.intake import topology
+from services.intake.connected import temporary_channel
 from services.intake.dead_letters import Dead, DeadLetters
 from services.intake.direct_replies import DirectReplies
 from services.intake.properties import Properties
@@ -65,7 +66,7 @@ class Outbox:
         """Declare everything, again too; raises when that cannot be done."""
         if not self._connections:
             raise ConnectionError("the connection is not open")
-        async with asyncio.timeout(_DECLARE_SECONDS), self._connections[0].channel() as channel:
+        async with asyncio.timeout(_DECLARE_SECONDS), temporary_channel(self._connections[0]) as channel:
             await topology.declare(channel)
 
     async def close(self) -> None:

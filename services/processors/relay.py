@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -31,6 +30,8 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from services import messages, metrics
+from services.cancellation import cancel
+from services.intake.connected import close_channel
 from services.intake.sender import Outgoing
 from services.intake.topology import declare
 from services.messages import CLOUD_EVENT, COMMAND_EXCHANGE, EVENT_EXCHANGE
@@ -170,8 +171,7 @@ class Publisher:
     async def close(self) -> None:
         """Close the connection."""
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await cancel(self._opening)
         if self._connection is not None:
             await self._connection.close()
 
@@ -222,8 +222,7 @@ class Publisher:
         except TimeoutError:
             # Opening it again may have failed for good, as when a declaration was refused meanwhile.
             self._channel = None
-            with suppress(Exception):
-                await robust.close()
+            await close_channel(robust)
             raise OutsideUnavailable("the channel does not open again") from None
 
     async def _open(self) -> AbstractRobustChannel:
@@ -239,7 +238,7 @@ class Publisher:
             try:
                 await declare(channel)
             except BaseException:
-                await channel.close()
+                await close_channel(channel)
                 raise
             self._channel = channel
         return self._channel

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from domain.configuration import CHANNELS, provider_of, targeting_of, users_of
 from domain.decider import Context
 from domain.directory import ChangeEntry, EntryChanged, EntryRegistered, RetireEntry
+from domain.directory.settings import CHANNELS, provider_of, targeting_of, users_of
 from domain.plan import Criterion, Provider
 from tests.builders import EMAIL, entry
 from tests.domain.cases import Case, done, each, refused

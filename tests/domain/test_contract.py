@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
 import domain
 from domain import lifecycle
-from tests.domain import (
-    test_activity,
-    test_configuration,
-    test_deadlines,
-    test_directory,
-    test_directory_rights,
-    test_field_mapping,
-    test_limits,
-    test_null,
-    test_people,
-    test_results,
-    test_sending,
-    test_strangers,
-    test_targets,
-    test_task,
-    test_task_change,
-    test_tracker,
-    test_workflow,
-)
 from tests.domain.cases import CONTRACT, DONE, IGNORED, REFUSALS, Case
 
-THEMES = (
-    test_activity,
-    test_configuration,
-    test_deadlines,
-    test_directory,
-    test_directory_rights,
-    test_field_mapping,
-    test_limits,
-    test_null,
-    test_people,
-    test_results,
-    test_sending,
-    test_strangers,
-    test_targets,
-    test_task,
-    test_task_change,
-    test_tracker,
-    test_workflow,
-)
-CASES: list[Case] = [case for theme in THEMES for case in theme.CASES]
+THEMES = [
+    import_module(f"tests.domain.{file.stem}")
+    for file in sorted(Path(__file__).parent.glob("test_*.py"))
+    if file != Path(__file__)
+]
+CASES: list[Case] = [case for theme in THEMES for case in getattr(theme, "CASES", ())]
 HOME = Path(domain.__file__).parent
 
 

@@ -31,7 +31,7 @@ from domain.task import (
     UnassignTask,
     WakeTask,
 )
-from domain.task.sending import PROVIDER_WAIT
+from domain.task.dispatching import PROVIDER_WAIT
 from tests.builders import EARLY, EMAIL, LATE, entry, manager, member, plan, task
 from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
 from tests.given import NOW, Given, given_commands

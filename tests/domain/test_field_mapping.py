@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from domain.activity import NewTask
-from domain.plan import Feed
+from domain.plan import TaskFieldMapping
+from domain.steps import FieldMapping, Step, stored_steps
 from domain.task import (
     CancelTask,
     ChangeTask,
@@ -23,7 +24,7 @@ from domain.task import (
     TaskReopened,
     TaskStarted,
 )
-from domain.workflow import ChangeWorkflow, FieldMapping, Step, WorkflowChanged, WorkflowDefined, stored_steps
+from domain.workflow import ChangeWorkflow, WorkflowChanged, WorkflowDefined
 from tests.builders import activity, member, steps, workflow
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands
@@ -34,7 +35,11 @@ MAPPED = (
     Step("Two", field_mapping=(ADDRESS, FieldMapping(0, "note", "note"))),
     Step("Three", field_mapping=(FieldMapping(1, "note", "note"), ADDRESS)),
 )
-FEEDS = (Feed("t2", "địa chỉ", "address"), Feed("t2", "note", "note"), Feed("t3", "địa chỉ", "address"))
+FEEDS = (
+    TaskFieldMapping("t2", "địa chỉ", "address"),
+    TaskFieldMapping("t2", "note", "note"),
+    TaskFieldMapping("t3", "địa chỉ", "address"),
+)
 STARTED = TaskStarted("t1", "a", "ann")
 
 
@@ -212,7 +217,7 @@ def test_answer(case: Case) -> None:
 
 def test_a_task_knows_what_it_hands_on() -> None:
     created = [event for event in run().log if isinstance(event, TaskCreated)]
-    assert [event.feeds for event in created] == [FEEDS, (Feed("t3", "note", "note"),), ()]
+    assert [event.feeds for event in created] == [FEEDS, (TaskFieldMapping("t3", "note", "note"),), ()]
 
 
 def test_what_was_handed_on_is_handed_on_again_by_the_step_that_took_it() -> None:

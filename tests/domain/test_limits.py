@@ -11,12 +11,12 @@ from domain import COMMANDS, checks
 from domain.activity import ChangeActivity, NewTask
 from domain.decider import instant
 from domain.directory import ChangeEntry, RegisterEntry
-from domain.entries import ENTRY_FIELDS
+from domain.directory.fields import ENTRY_FIELDS
 from domain.errors import Rejected
 from domain.limits import MAX_FIELDS_BYTES, MAX_VALUES
 from domain.plan import DispatchPlan
+from domain.steps import FieldMapping
 from domain.task import ChangeTask, CompleteTask, CreateTask, DispatchTask, SaveTask, SubmitResult
-from domain.workflow import FieldMapping
 from tests import builders
 from tests.builders import member, task
 from tests.domain.cases import Case, each, refused

@@ -6,6 +6,7 @@ from typing import Any
 
 from domain.activity import ActivityFieldsChanged, ChangeActivity, NewTask
 from domain.decider import Claim
+from domain.steps import FieldMapping, Step
 from domain.task import (
     ChangeTask,
     CompleteTask,
@@ -20,7 +21,6 @@ from domain.task import (
     TaskRescheduled,
     TaskUnassigned,
 )
-from domain.workflow import FieldMapping, Step
 from tests.builders import EARLY, LATE, activity, member, task, workflow
 from tests.domain.cases import Case, done, each, ignored
 from tests.given import Given, given_commands

@@ -10,8 +10,9 @@ from domain.decider import Claim
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.errors import Rejected
 from domain.references import Reference, is_email, is_operator, reference
+from domain.steps import Step, stored_steps
 from domain.task import AssignTask, ClaimTask, CreateTask, ReassignTask, TaskAssigned, TaskCreated
-from domain.workflow import ChangeWorkflow, Step, WorkflowChanged, WorkflowDefined, stored_steps
+from domain.workflow import ChangeWorkflow, WorkflowChanged, WorkflowDefined
 from tests.builders import activity, entry, member, task, workflow
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, given_commands

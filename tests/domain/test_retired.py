@@ -9,6 +9,7 @@ import pytest
 
 from domain import COMMANDS
 from domain.directory import RegisterEntry, RetireEntry
+from domain.steps import Step
 from domain.task import (
     AssignTask,
     CancelTask,
@@ -28,7 +29,7 @@ from domain.task import (
     TaskStarted,
     TaskUnassigned,
 )
-from domain.workflow import ChangeWorkflow, Step
+from domain.workflow import ChangeWorkflow
 from tests.builders import entry, manager, member, task, workflow
 from tests.given import Given, given_commands
 

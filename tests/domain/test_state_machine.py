@@ -15,6 +15,7 @@ from domain.directory import ChangeEntry, RetireEntry
 from domain.left_out import LEFT_OUT
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
 from domain.plan import Criterion
+from domain.steps import FieldMapping, Step
 from domain.task import (
     AssignTask,
     CancelTask,
@@ -41,8 +42,8 @@ from domain.task import (
     UnassignTask,
     WakeTask,
 )
-from domain.task.sending import RESOLUTION_WAITS
-from domain.workflow import FieldMapping, RetireWorkflow, Step
+from domain.task.scheduling import RESOLUTION_WAITS
+from domain.workflow import RetireWorkflow
 from tests.builders import EMAIL, activity, entry, manager, member, plan, task, workflow
 from tests.domain.cases import CONTRACT, IGNORED, REFUSALS
 from tests.given import Given, Outcome, given, given_commands

@@ -6,8 +6,9 @@ from typing import Any
 
 from domain.decider import Claim
 from domain.directory import EntryRegistered
+from domain.steps import Step, stored_steps
 from domain.task import ClaimTask, ReassignTask, TaskAssigned, TaskReassigned
-from domain.workflow import ChangeWorkflow, Step, WorkflowChanged, stored_steps
+from domain.workflow import ChangeWorkflow, WorkflowChanged
 from tests.builders import member, task, workflow
 from tests.domain.cases import Case, done, each
 from tests.given import Given, given_commands

@@ -24,7 +24,7 @@ from domain.task import (
     TaskWakeSet,
     WakeTask,
 )
-from domain.task.sending import RESOLUTION_WAITS
+from domain.task.scheduling import RESOLUTION_WAITS
 from tests.builders import EMAIL, entry, manager, member, plan, task
 from tests.domain.cases import Case, done, each, ids_and_strangers, refused
 from tests.given import NOW, Given, given, given_commands

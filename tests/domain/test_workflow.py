@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from domain.activity import NewTask
 from domain.decider import Claim
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
+from domain.steps import Step, stored_steps
 from domain.workflow import (
     ChangeWorkflow,
     DefineWorkflow,
     RetireWorkflow,
-    Step,
     WorkflowChanged,
     WorkflowDefined,
     WorkflowRetired,
-    stored_steps,
 )
 from tests.builders import activity, entry, manager, member, steps, workflow
 from tests.domain.cases import Case, done, each, ignored, refused

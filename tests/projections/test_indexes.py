@@ -16,8 +16,8 @@ from domain.compare import name_key
 from domain.directory import EntryChanged, EntryRegistered
 from domain.limits import Json, Title, limits_of
 from domain.plan import DispatchPlan
+from domain.steps import Step
 from domain.task import TaskCreated
-from domain.workflow import Step
 from projections.documents import MAX_INDEXED_BYTES, indexed, title_key
 from tests.builders import EARLY
 from tests.projections.recording import recorded

@@ -183,17 +183,17 @@ class Proxy:
 
     def __init__(self, target: str | tuple[str, int]) -> None:
         self._target = target
-        self._loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusing = False
         # What ends a connection as soon as the server answers it: the client never learns what came of it.
         self.forget_after: bytes | None = None
         self.connections = 0
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=self.loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._accept, "127.0.0.1", 0), self._loop
+            asyncio.start_server(self._accept, "127.0.0.1", 0), self.loop
         ).result(PATIENCE)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
@@ -214,7 +214,7 @@ class Proxy:
         self._open.update(pair)
         forgetting = [False]
         for source, sink, outward in ((reader, far_writer, True), (far_reader, writer, False)):
-            task = self._loop.create_task(self._pump(source, sink, pair, forgetting, outward))
+            task = self.loop.create_task(self._pump(source, sink, pair, forgetting, outward))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -232,9 +232,13 @@ class Proxy:
                     self.forget_after, forgetting[0] = None, True
                 elif not outward and forgetting[0]:
                     break
+                await self.forward(data, outward)
                 sink.write(data)
                 await sink.drain()
         self._abort(*pair)
+
+    async def forward(self, data: bytes, outward: bool) -> None:
+        """Return when the data may go on; `outward` is to the server."""
 
     def _abort(self, *writers: asyncio.StreamWriter) -> None:
         for writer in writers:
@@ -247,7 +251,7 @@ class Proxy:
         async def cut() -> None:
             self._abort(*tuple(self._open))
 
-        asyncio.run_coroutine_threadsafe(cut(), self._loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(cut(), self.loop).result(PATIENCE)
 
     def down(self) -> None:
         """Cut all, and let nobody in."""
@@ -266,10 +270,10 @@ class Proxy:
             self._abort(*tuple(self._open))
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(PATIENCE)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE)
-        self._loop.close()
+        self.loop.close()
 
 
 P = TypeVar("P", bound=Proxy)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-from domain.configuration import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, SOURCES
-from domain.entries import ENTRY_FIELDS, MAX_CRITERIA
+from domain.directory.fields import ENTRY_FIELDS, MAX_CRITERIA
+from domain.directory.settings import CRITERIA, MOST_SECONDS, MOST_TIMEOUT, SOURCES
 from domain.limits import MAX_KEYS, Comment, Fields, Id, Instant, Whole, hints_of
 from domain.plan import Attribute, Criterion, DispatchPlan
-from domain.task.commands import Result
+from domain.task.results import Result
 from services.bounds import schema_of
 from services.http.components import Json, shape
 from services.http.dispatch.shapes import MOST_KEY, REQUIRED, STATUSES, TYPE

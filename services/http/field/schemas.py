@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from domain.limits import MAX_ASSIGNEES, MAX_KEY, MAX_MAPPINGS, MAX_STEPS, Flow, Id, Instant, Person, Title, hints_of
-from domain.workflow import DefineWorkflow, FieldMapping, Step
+from domain.steps import FieldMapping, Step
+from domain.workflow import DefineWorkflow
 from services.bounds import schema_of
 from services.http.field.requests import DERIVED_OF_MASTER, DERIVED_OF_TASK, MOST_REF, MOST_TASKS
 from services.http.field.shapes import CHILD, LEFT_OUT, MASTER, PLAIN, STATUSES

@@ -19,6 +19,7 @@ import domain
 from domain.activity import CancelActivity
 from domain.lifecycle import TERMINAL, Lifecycle
 from domain.rollup import Child, rollup
+from domain.steps import Step
 from domain.task import (
     AssignTask,
     CancelTask,
@@ -43,7 +44,6 @@ from domain.task import (
     Task,
     UnassignTask,
 )
-from domain.workflow import Step
 from services import messages
 from tests.builders import activity, entry, manager, member, workflow
 from tests.given import COMMAND_NAMES, Given, given_commands

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from domain import COMMANDS
-from domain.entries import ENTRY_FIELDS, MAX_URL, NAME
+from domain.directory.fields import ENTRY_FIELDS, MAX_URL, NAME
 from domain.limits import MAX_ASSIGNEES, MAX_KEYS, MAX_LISTED, MAX_MAPPINGS, MAX_STEPS, Items, Text
-from domain.workflow import Step
+from domain.steps import Step
 from tests.widest import Place, built, identifier, places, wide, widest
 
 Command = tuple[str, dict[str, Any]]

@@ -8,23 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
-from domain import configuration
+from domain.aggregate import Aggregate
 from domain.checks import demand_fits
-from domain.compare import same_json, text_key
-from domain.decider import Claim, Context, Decider, Decision, changes, merged, own_id
-from domain.entries import demand_bounded
+from domain.compare import same_json
+from domain.decider import Claim, Context, Decision, changes, merged, own_id
+from domain.directory import settings
+from domain.directory.eligibility import actor_kind
+from domain.directory.fields import demand_bounded
+from domain.directory.lookup import Entry, fresh_number
 from domain.errors import Rejected
-from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, SYSTEM, permit
+from domain.lifecycle import ENTRY_RIGHTS, MANAGER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
 from domain.references import FIELDS, RETIRED_EMAIL, claim_of, is_account, is_email, is_operator, key_of
 
+DIRECTORY = Aggregate("directory")
 Kind = Literal[
     "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
 ]
 
 
+@DIRECTORY.command("directory.register")
 @dataclass(frozen=True, slots=True)
 class RegisterEntry:
     kind: Kind
@@ -32,6 +37,7 @@ class RegisterEntry:
     fields: Fields = field(default_factory=dict)
 
 
+@DIRECTORY.command("directory.change")
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
     kind: Kind
@@ -39,12 +45,14 @@ class ChangeEntry:
     fields: Fields
 
 
+@DIRECTORY.command("directory.retire")
 @dataclass(frozen=True, slots=True)
 class RetireEntry:
     kind: Kind
     id: Id
 
 
+@DIRECTORY.event("directory.entry-registered")
 @dataclass(frozen=True, slots=True)
 class EntryRegistered:
     kind: str
@@ -52,6 +60,7 @@ class EntryRegistered:
     fields: dict[str, Any]
 
 
+@DIRECTORY.event("directory.entry-changed")
 @dataclass(frozen=True, slots=True)
 class EntryChanged:
     kind: str
@@ -60,37 +69,20 @@ class EntryChanged:
     new: dict[str, Any]
 
 
+@DIRECTORY.event("directory.entry-retired")
 @dataclass(frozen=True, slots=True)
 class EntryRetired:
     kind: str
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A directory entry's state."""
-
-    kind: str
-    id: str
-    fields: dict[str, Any]
-    retired: bool = False
+Event = EntryRegistered | EntryChanged | EntryRetired
 
 
-def decide(command: RegisterEntry | ChangeEntry | RetireEntry, context: Context) -> Decision:
-    """Decide a directory command."""
-    match command:
-        case RegisterEntry():
-            permit("directory.register", actor_kind(context, (), None))
-            return _register(command, context)
-        case ChangeEntry():
-            permit("directory.change", actor_kind(context, (), None))
-            return _change(command, context)
-        case RetireEntry():
-            permit("directory.retire", actor_kind(context, (), None))
-            return _retire(command, context)
-
-
-def _register(command: RegisterEntry, context: Context) -> Decision:
+@DIRECTORY.decides(RegisterEntry)
+def register(command: RegisterEntry, context: Context) -> Decision:
+    """Decide `directory.register`."""
+    permit("directory.register", actor_kind(context, (), None))
     entry_id = own_id(command.id, context)
     _check(command.kind, entry_id, command.fields)
     present: Entry | None = None if command.id is None else context.state(command.kind, entry_id)
@@ -113,7 +105,10 @@ def _register(command: RegisterEntry, context: Context) -> Decision:
     return Decision(((context.stream(command.kind, entry_id), event),), claims)
 
 
-def _change(command: ChangeEntry, context: Context) -> Decision:
+@DIRECTORY.decides(ChangeEntry)
+def change(command: ChangeEntry, context: Context) -> Decision:
+    """Decide `directory.change`."""
+    permit("directory.change", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
     _check(command.kind, command.id, {**present.fields, **command.fields})
     if command.kind == "member" and command.fields.get("account_id", 0) is None:
@@ -129,7 +124,10 @@ def _change(command: ChangeEntry, context: Context) -> Decision:
     return Decision(((context.stream(command.kind, command.id), event),), claims)
 
 
-def _retire(command: RetireEntry, context: Context) -> Decision:
+@DIRECTORY.decides(RetireEntry)
+def retire(command: RetireEntry, context: Context) -> Decision:
+    """Decide `directory.retire`."""
+    permit("directory.retire", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
     _permit_entry(command.kind, command.id, present, None, context)
     kept = _kept(present)
@@ -210,7 +208,7 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
 
     name = fields.get("name")
     demand("name", isinstance(name, str), "a text")
-    configuration.check(kind, entry_id, fields)
+    settings.check(kind, entry_id, fields)
     if kind == "member":
         if entry_id == SYSTEM:
             raise Rejected("invalid", "this id speaks for the system itself", "/id")
@@ -229,7 +227,8 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
     demand_bounded(kind, fields)
 
 
-def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRetired) -> Entry | None:
+@DIRECTORY.evolves(Event)
+def evolve(state: Entry | None, event: Event) -> Entry | None:
     """Return the entry after one more event."""
     match event:
         case EntryRegistered():
@@ -238,6 +237,8 @@ def evolve(state: Entry | None, event: EntryRegistered | EntryChanged | EntryRet
             return None if state is None else replace(state, fields=merged(state.fields, event.new))
         case EntryRetired():
             return None if state is None else replace(state, retired=True)
+        case _:
+            assert_never(event)
 
 
 def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[str, str]]:
@@ -245,96 +246,4 @@ def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[
     return () if command.id is None else ((command.kind, command.id),)
 
 
-DECIDER = Decider(
-    category="directory",
-    commands={"directory.register": RegisterEntry, "directory.change": ChangeEntry, "directory.retire": RetireEntry},
-    events={
-        "directory.entry-registered": EntryRegistered,
-        "directory.entry-changed": EntryChanged,
-        "directory.entry-retired": EntryRetired,
-    },
-    decide=decide,
-    evolve=evolve,
-    reads=reads,
-)
-
-
-# What the other aggregates ask the directory.
-
-
-def known(context: Context, kind: str, entry_id: str, pointer: str) -> Entry:
-    """Return an entry that is registered, or refuse `not-found`."""
-    entry: Entry | None = context.state(kind, entry_id)
-    if entry is None or entry.retired:
-        detail = f"there is no {kind} {entry_id}" if entry is None else f"{kind} {entry_id} was retired"
-        raise Rejected("not-found", detail, pointer)
-    return entry
-
-
-def at_work(context: Context, members: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the members, in order, who were not retired; only they are given work."""
-    members = tuple(members)
-    # Whom the command itself registers is not there yet.
-    known_before = [member for member in members if member not in context.drawn]
-    entries = zip(known_before, context.all_states("member", known_before), strict=True)
-    gone = {member for member, entry in entries if entry is not None and entry.retired}
-    return tuple(member for member in members if member not in gone)
-
-
-def known_hub(context: Context, hub: str, pointer: str) -> None:
-    """Refuse an unknown hub, but only in a tenant that has registered hubs."""
-    if context.holder("registered", "hub") is not None:
-        known(context, "hub", hub, pointer)
-
-
-def fresh_number(context: Context) -> int:
-    """Draw an account number that nobody is known to have; members may bring their own, so a drawn one can be taken.
-
-    Whether it is free is for the store to say: it lets a claim that was not read be taken only when nobody holds it.
-    """
-    number = context.new_number()
-    while context.holders.get(Claim("member-account", str(number))) is not None:
-        number = context.new_number()
-    return number
-
-
-@dataclass(frozen=True, slots=True)
-class Eligibility:
-    """Who may have a task: members of its project, with a role, on the whitelist, and never on the blacklist."""
-
-    project: str | None = None
-    roles: tuple[str, ...] = ()
-    whitelist: tuple[str, ...] = ()
-    blacklist: tuple[str, ...] = ()
-
-    def refuses(self, member: str, entry: Entry | None) -> str | None:
-        """Return why the member is not eligible, or None. `entry` is None for one registered by the same command."""
-        fields: Mapping[str, Any] = entry.fields if entry is not None else {}
-        if member in self.blacklist:
-            return "is on the blacklist"
-        if self.whitelist and member not in self.whitelist:
-            return "is not on the whitelist"
-        if self.roles and not set(map(text_key, self.roles)) & set(map(text_key, fields.get("actor_roles") or ())):
-            return f"has none of the roles {', '.join(self.roles)}"
-        if self.project is not None and self.project not in (fields.get("projects") or {}):
-            return f"is no member of project {self.project}"
-        return None
-
-
-def is_manager(fields: Mapping[str, Any], project: str | None) -> bool:
-    """Tell whether a member manages the project; of a thing without one, whether it manages any."""
-    projects = fields.get("projects") or {}
-    asked = [projects.get(project) or {}] if project is not None else list(projects.values())
-    return any(membership.get("is_manager") is True for membership in asked)
-
-
-def actor_kind(context: Context, assignees: Iterable[str], project: str | None) -> str:
-    """Return what the command's actor is to a thing with these assignees: assignee, manager, system or other."""
-    if context.actor == SYSTEM:
-        return SYSTEM
-    if context.actor in assignees:
-        return ASSIGNEE
-    entry: Entry | None = context.state("member", context.actor)
-    if entry is not None and not entry.retired and is_manager(entry.fields, project):
-        return MANAGER
-    return OTHER
+DECIDER = DIRECTORY.decider(evolve, reads)

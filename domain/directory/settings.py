@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from domain.decider import Context
-from domain.entries import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
+from domain.directory.fields import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
 from domain.errors import Rejected
 from domain.plan import Criterion, CriterionType, Provider
 from domain.streams import ID

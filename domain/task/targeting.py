@@ -3,19 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
 
-from domain import configuration
+from domain import lifecycle
 from domain.compare import text_key
-from domain.decider import Claim, Context
+from domain.decider import Claim, Context, Decision
+from domain.directory import settings
 from domain.errors import Rejected
+from domain.limits import Id, Label
 from domain.plan import Criterion, Target
-from domain.task.events import ResolutionFailed, TargetsResolved, TaskCreated
-from domain.task.state import Resolution, Task
+from domain.task.recording import decides, permit, record
+from domain.task.scheduling import dispatch_wake, resolution_wake
+from domain.task.state import TASK, Effects, Facts, Resolution, Task, TaskCreated
 
 LAST_CONTACTED = frozenset({"LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL"})
 _PLACE = "t{}"
+
+
+@TASK.command("task.retry-resolution")
+@dataclass(frozen=True, slots=True)
+class RetryResolution:
+    """Look for the task's targets again."""
+
+    id: Id
+
+
+@TASK.command("task.resolve-target")
+@dataclass(frozen=True, slots=True)
+class ResolveTarget:
+    """Say which user one target is."""
+
+    id: Id
+    target: Label
+    user: Id
+
+
+@TASK.event("task.targets-resolved")
+@dataclass(frozen=True, slots=True)
+class TargetsResolved:
+    id: str
+    activity_id: str | None
+    targets: tuple[Target, ...]
+
+
+@TASK.event("task.resolution-failed")
+@dataclass(frozen=True, slots=True)
+class ResolutionFailed:
+    """`tries` counts the attempts so far that failed in a row, from 1."""
+
+    id: str
+    activity_id: str | None
+    reason: str
+    targets: tuple[Target, ...] = ()
+    tries: int = 1
+
+
+_Event = TargetsResolved | ResolutionFailed
+
+
+@TASK.evolves(_Event)
+def _effects(task: Facts, event: _Event) -> Effects:
+    match event:
+        case TargetsResolved():
+            return {"resolution": Resolution.RESOLVED, "targets": event.targets, "tries": 0, "wake": None}
+        case ResolutionFailed():
+            return {"resolution": Resolution.FAILED, "targets": event.targets, "tries": event.tries, "wake": None}
+        case _:
+            assert_never(event)
 
 
 def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsResolved | ResolutionFailed | None:
@@ -23,12 +78,12 @@ def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsRes
     plan = created.plan
     if plan is None:
         return None
-    criteria, fallbacks = configuration.targeting_of(context, plan.channel)
+    criteria, fallbacks = settings.targeting_of(context, plan.channel)
     if plan.criteria is not None:
         criteria = plan.criteria
     if not criteria:
         return None
-    users = configuration.users_of(context, created.commerce)
+    users = settings.users_of(context, created.commerce)
     locked: dict[str, Target] = {}
     missed: list[Criterion] = []
     for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
@@ -85,15 +140,39 @@ def contacted(task: Task) -> dict[Claim, str | None]:
     return {last_contacted(commerce, plan.channel, kind): users[0] for kind in kinds}
 
 
-def is_unresolved(task: Task) -> bool:
-    """Tell whether the task's targets wait to be resolved."""
-    return task.resolution in (Resolution.PENDING, Resolution.FAILED)
-
-
 def demand_unresolved(task: Task) -> None:
     """Refuse unless the task's targets wait to be resolved."""
-    if not is_unresolved(task):
+    if not task.unresolved:
         raise Rejected("not-unresolved", "the task's targets are not unresolved")
+
+
+def retry_resolution(task: Task, context: Context) -> list[Any]:
+    """Return what looking for the targets again gives."""
+    # Asked for once more, a criterion that was taken away since leaves nothing to look for.
+    found = looked_for(task.created, task.tries, context)
+    if isinstance(found, ResolutionFailed):
+        wake = resolution_wake(task.id, task.activity_id, found.tries, context)
+        return [found] if wake is None else [found, wake]
+    resolved = found if found is not None else TargetsResolved(task.id, task.activity_id, ())
+    wake = dispatch_wake(task.created, context)
+    return [resolved] if wake is None else [resolved, wake]
+
+
+@decides(RetryResolution)
+def _retry_resolution(command: RetryResolution, task: Task, context: Context) -> Decision:
+    permit("task.retry-resolution", task, context)
+    lifecycle.transition("task.retry-resolution", task.lifecycle)
+    demand_unresolved(task)
+    return record(task, context, *retry_resolution(task, context))
+
+
+@decides(ResolveTarget)
+def _resolve_target(command: ResolveTarget, task: Task, context: Context) -> Decision:
+    permit("task.resolve-target", task, context)
+    lifecycle.transition("task.resolve-target", task.lifecycle)
+    resolved = named(task, command.target, command.user, context)
+    wake = dispatch_wake(task.created, context)
+    return record(task, context, *((resolved,) if wake is None else (resolved, wake)))
 
 
 def named(task: Task, target_id: str, user: str, context: Context) -> TargetsResolved:
@@ -113,7 +192,7 @@ def named(task: Task, target_id: str, user: str, context: Context) -> TargetsRes
 def _demand_callable(user: str, task: Task, context: Context) -> None:
     """Refuse a user whom the task's commerce does not have now, or who is locked, now or when targets were found."""
     commerce = task.created.commerce
-    found = next((each for each in configuration.users_of(context, commerce) if each["id"] == user), None)
+    found = next((each for each in settings.users_of(context, commerce) if each["id"] == user), None)
     if found is None:
         whose = f"commerce {commerce} has no user {user}" if commerce is not None else "the task has no commerce"
         raise Rejected("not-found", whose, "/user")

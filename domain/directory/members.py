@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.decider import Claim, Context
-from domain.directory import Eligibility, Entry, EntryRegistered, fresh_number
+from domain.directory.eligibility import Eligibility
+from domain.directory.entries import EntryRegistered
+from domain.directory.lookup import Entry, fresh_number
 from domain.errors import Rejected
 from domain.references import FIELDS, RETIRED_EMAIL, Reference, key_of, reference
 
 
 def known_person(context: Context, text: str, pointer: str) -> str:
     """Return the member that a reference names, or refuse `not-found`."""
-    return People(context).known(text, pointer)
+    return MemberResolver(context).known(text, pointer)
 
 
 @dataclass(slots=True)
-class People:
+class MemberResolver:
     """The members that one command refers to.
 
     An e-mail that nobody has yet names somebody new where people are given work: the member is registered in the same
@@ -120,14 +122,16 @@ class People:
         return member
 
 
-def demand_eligible(context: Context, people: People, members: Iterable[str], rule: Eligibility, pointer: str) -> None:
+def demand_eligible(
+    context: Context, resolver: MemberResolver, members: Iterable[str], rule: Eligibility, pointer: str
+) -> None:
     """Refuse `not-eligible` for the first member that the rule excludes."""
     if rule == Eligibility():
         return
-    members = tuple(member for member in members if member not in people.stays)
+    members = tuple(member for member in members if member not in resolver.stays)
     # Named by e-mail they were not looked at yet; all at once, so that many cost as few rounds as one.
-    context.all_states("member", [member for member in members if not people.is_new(member)])
+    context.all_states("member", [member for member in members if not resolver.is_new(member)])
     for member in members:
-        reason = rule.refuses(member, None if people.is_new(member) else context.state("member", member))
+        reason = rule.refuses(member, None if resolver.is_new(member) else context.state("member", member))
         if reason is not None:
-            raise Rejected("not-eligible", f"member {member} {reason}", people.places.get(member, pointer))
+            raise Rejected("not-eligible", f"member {member} {reason}", resolver.places.get(member, pointer))

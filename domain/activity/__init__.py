@@ -1,0 +1,27 @@
+"""An activity: one run of a workflow, a master whose children are tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from domain.activity.changing import *  # noqa: F403
+from domain.activity.changing import CancelActivity, ChangeActivity
+from domain.activity.creating import *  # noqa: F403
+from domain.activity.creating import CreateActivity
+from domain.activity.state import *  # noqa: F403
+from domain.activity.state import ACTIVITY, evolve
+from domain.decider import streams_of_id
+from domain.task.creating import streams_of_new
+
+
+def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable[tuple[str, str]]:
+    """Name the streams that the command is sure to look at, the activity's own first."""
+    if not isinstance(command, CreateActivity):
+        return (("activity", command.id),)
+    own = streams_of_id(command.id, "activity")
+    tasks = (stream for task in command.tasks for stream in streams_of_id(task.id, "task"))
+    others = (stream for task in command.tasks for stream in streams_of_new(task))
+    return (*own, ("workflow", command.workflow_id), *tasks, *others)
+
+
+DECIDER = ACTIVITY.decider(evolve, reads)

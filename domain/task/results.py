@@ -1,0 +1,117 @@
+"""How a task ended where it was sent to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, assert_never
+
+from domain import lifecycle
+from domain.decider import Context, Decision
+from domain.directory.lookup import at_work
+from domain.errors import Rejected
+from domain.lifecycle import OPEN, TERMINAL
+from domain.limits import Comment, Fields, Id
+from domain.task.assigning import TaskAssigned
+from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, activity_canceled, hand_on, lateness
+from domain.task.gating import demand_unblocked
+from domain.task.recording import decides, permit, record, released
+from domain.task.state import TASK, Effects, Facts, Task
+from domain.task.working import joined, taken_away
+
+Result = Literal["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED"]
+DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
+
+
+@TASK.command("task.submit-result")
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """Say how the task ended where it was sent to. A result is final once, unless `hard_override`."""
+
+    id: Id
+    result: Result
+    hard_override: bool = False
+    data: Fields = field(default_factory=dict)
+    comment: Comment | None = None
+
+
+@TASK.event("task.result-recorded")
+@dataclass(frozen=True, slots=True)
+class ResultRecorded:
+    """`previous` is the result before, which only a hard override replaces."""
+
+    id: str
+    activity_id: str | None
+    result: str
+    previous: str | None = None
+    hard_override: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
+    comment: str | None = None
+
+
+@TASK.event("task.reopened")
+@dataclass(frozen=True, slots=True)
+class TaskReopened:
+    """A hard override takes the task out of the state in which it had ended."""
+
+    id: str
+    activity_id: str | None
+
+
+_Event = ResultRecorded | TaskReopened
+
+
+@TASK.evolves(_Event)
+def _effects(task: Facts, event: _Event) -> Effects:
+    match event:
+        case ResultRecorded():
+            return {"result": event.result}
+        case TaskReopened():
+            return {"lifecycle": OPEN}
+        case _:
+            assert_never(event)
+
+
+@decides(SubmitResult)
+def result(command: SubmitResult, task: Task, context: Context) -> Decision:
+    """Record how a task ended where it was sent to."""
+    permit("task.submit-result", task, context)
+    for part in (command.result, "hard_override" if command.hard_override else ""):
+        if f"task.submit-result {part}" in lifecycle.PARTS:
+            permit(f"task.submit-result {part}", task, context)
+    ended = task.lifecycle in TERMINAL
+    if ended and not command.hard_override:
+        lifecycle.transition("task.submit-result", task.lifecycle)
+    if command.result == "PENDING":
+        return Decision()
+    done = command.result in DONE_RESULTS
+    if done and not command.hard_override:
+        demand_unblocked(task, context)
+    if ended and activity_canceled(task, context):
+        raise Rejected("activity-canceled", "its activity was cancelled")
+    recorded = ResultRecorded(
+        task.id,
+        task.activity_id,
+        command.result,
+        task.result,
+        command.hard_override,
+        command.data,
+        command.comment,
+    )
+    events: list[Any] = [recorded, *taken_away(task, command.data if done else {})]
+    if ended:
+        events.append(TaskReopened(task.id, task.activity_id))
+    assignees = task.assignees or at_work(context, task.released)
+    if assignees != task.assignees:
+        # What is not cancelled any more is theirs again, or nobody would have done it; not theirs who were retired.
+        events.append(TaskAssigned(task.id, task.activity_id, assignees))
+    if done:
+        output = joined(task.data, command.data, "/data")
+        # What has happened outside has happened, so even a tenant that refuses to complete late is only told.
+        late = lateness(task, context) in ("flag", "reject")
+        events.append(TaskCompleted(task.id, task.activity_id, output, late))
+        return hand_on(task, output, released(task, record(task, context, *events)), context)
+    if command.result == "NOT_EXECUTED":
+        events.append(TaskFailed(task.id, task.activity_id, command.comment))
+    else:
+        events.append(TaskCanceled(task.id, task.activity_id, command.comment, assignees))
+    return released(task, record(task, context, *events))
