@@ -26,9 +26,9 @@ from services.processors.providers import Providers
 from services.processors.relay import Publisher, command_sender, relay_handle
 from services.processors.scheduler import Scheduler
 from services.settings import Settings
+from services.store.append import append_in
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
-from services.store.event_store import append_in
 from services.store.follower import Follower
 from services.store.migrate import demand_current, outdated
 

@@ -24,7 +24,7 @@ from services.intake.subscriber import COMMANDS, QUEUE, subscribe
 from services.intake.watchdog import Watchdog
 from services.settings import Settings
 from services.store.connect import Backoff
-from services.store.event_store import StoreUnavailable
+from services.store.unavailable import StoreUnavailable
 
 PRUNE_SECONDS = 600.0
 # Between two batches of receipts when there are more: the ledger must shrink as fast as it can grow, also under load.

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from domain.decider import Claim
 from domain.errors import Refusal
 from services.messages import EventSummary, Incoming, Reply
-from services.store.event_store import ClaimKey, CommandKey, ConcurrencyConflict, EventStore, LedgerRow, NewEvent
+from services.store.append import ClaimKey, CommandKey, ConcurrencyConflict, LedgerRow, NewEvent
+from services.store.event_store import EventStore
 
 IDEMPOTENCY = "idempotency"
 

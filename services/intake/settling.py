@@ -18,7 +18,7 @@ from services.intake.outbox import Outbox
 from services.intake.outcome import Outcome
 from services.intake.store_thread import StoreThread
 from services.messages import Incoming, Malformed, Reply
-from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 
 # What could not be dead-lettered comes again, after a pause in which the broker may recover.
 BURY_PAUSE = 0.5

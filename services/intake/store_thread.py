@@ -17,7 +17,8 @@ from services.intake.outcome import Outcome
 from services.intake.worker import Worker
 from services.messages import Incoming
 from services.settings import Settings
-from services.store.event_store import EventStore, StatementFailed, StoreUnavailable
+from services.store.event_store import EventStore
+from services.store.unavailable import StatementFailed, StoreUnavailable
 
 T = TypeVar("T")
 

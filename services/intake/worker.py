@@ -19,15 +19,8 @@ from services.intake.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_h
 from services.messages import Incoming
 from services.settings import EVENT_LIMIT
 from services.store import codec
-from services.store.event_store import (
-    Append,
-    ClaimKey,
-    CommandKey,
-    ConcurrencyConflict,
-    EventStore,
-    LedgerRow,
-    NewEvent,
-)
+from services.store.append import Append, ClaimKey, CommandKey, ConcurrencyConflict, LedgerRow, NewEvent
+from services.store.event_store import EventStore
 
 # Whoever has lost so often decides under the append lock, which nobody can get ahead of; else fifty writers on one
 # stream starve each other.

@@ -21,10 +21,11 @@ from services.processors.projector import Projector
 from services.store import held, log, standing
 from services.store.connect import connect
 from services.store.failures import passes, systemic, timed_out, told
-from services.store.follower import Follower, Reader, Step
+from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.held import Held, HeldEntity
 from services.store.log import LogRow
+from services.store.reader import Reader, Step
 
 BUILD_BATCH = 5000
 # Documents kept in memory: an activity's is about 4 kB, and every role stays below 150 MB.
@@ -164,7 +165,7 @@ class BuildingFollower(Follower):
                 # Both rows are locked, so neither set of tables moves while the new one takes the last steps.
                 found = standing.locked(conn, [old, self.name])
                 position, generation = found[self.name]
-                self.held.look(conn, generation)
+                self.held.refresh(conn, generation)
                 self._follow_to(conn, position, found.get(old, (0, 0))[0])
                 if self._loses(conn, serving):
                     return False

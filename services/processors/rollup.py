@@ -27,8 +27,8 @@ from projections.documents import MissingDocument
 from projections.task_facts import LIFECYCLES, TASK_EVENTS, Child, as_rollup, fold_facts, placeholders, stamp
 from services.intake.sender import Outgoing
 from services.store import codec
+from services.store.append import ClaimKey, NewEvent, write_claims
 from services.store.entities import of_activity
-from services.store.event_store import ClaimKey, NewEvent, write_claims
 from services.store.follower import Follower
 from services.store.log import LogRow
 

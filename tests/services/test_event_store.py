@@ -25,21 +25,12 @@ from domain.streams import stream_of
 from domain.task import TaskCreated
 from services import messages
 from services.store import codec, event_store, log, migrate
-from services.store.event_store import (
-    APPEND_LOCK,
-    Append,
-    ConcurrencyConflict,
-    EventStore,
-    LedgerRow,
-    NewEvent,
-    Recorder,
-    SessionLost,
-    StatementFailed,
-    StoreUnavailable,
-    append_in,
-)
-from services.store.follower import Follower, Step
+from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
+from services.store.event_store import EventStore, Recorder
+from services.store.follower import Follower
 from services.store.migrate import SchemaMismatch
+from services.store.reader import Step
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 from tests.eventually import PATIENCE, eventually
 from tests.services.harness import TENANT, database_proxy, rows, stored
 

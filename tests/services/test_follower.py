@@ -11,12 +11,13 @@ import pytest
 
 from domain.task import TaskCreated
 from services.store import codec, log
+from services.store.append import NewEvent, append_in
 from services.store.connect import connect
-from services.store.event_store import NewEvent, append_in
 from services.store.failures import Fenced
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.log import LogGap, LogRow
+from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
 from tests.services.following import NAME, SEEN, add, an_event, connections, following, noting, seen, state
 from tests.services.harness import rows

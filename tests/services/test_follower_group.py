@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from services.store import follower_group as module
-from services.store.follower import Follower, Handle, Step
+from services.store.follower import Follower, Handle
 from services.store.follower_group import FollowerGroup
 from services.store.log import LogRow
+from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
 from tests.services.following import SEEN, add, connections, following, noting, seen, state
 from tests.services.harness import rows
@@ -180,11 +181,11 @@ def test_a_row_that_another_process_holds_is_left_to_it(conn: Connection, migrat
     assert set(positions(migrated_url).values()) == {(2, None)}
 
 
-def test_one_that_waits_for_a_lock_is_left_behind_by_the_others(
+def test_a_follower_blocked_by_a_lock_is_skipped_by_the_others(
     conn: Connection, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOCK_WAIT", 50)
-    monkeypatch.setattr(module, "_LEFT_BEHIND", 0.2)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(module, "_SKIP_SECONDS", 0.2)
     conn.execute("CREATE TABLE others (id int)")
 
     def waiting(session: Connection, batch: Batch) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from domain.task import TaskCreated, TaskFieldsChanged
 from services.store import codec, held, standing
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
-from services.store.follower import Follower, Reader, Step
+from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.held import Handle
 from services.store.log import LogRow
+from services.store.reader import Reader, Step
 from tests.eventually import eventually
 from tests.services.following import SEEN, an_event, connections, following, noting, seen
 from tests.services.harness import rows
@@ -230,7 +231,7 @@ def test_a_follower_that_can_take_nothing_halts(
     position, halted_at, entities = state(migrated_url)
     assert (position, halted_at, len(entities)) == (5, 6, 5)
     ((error,),) = rows(migrated_url, "SELECT error FROM followers WHERE name = %s", NAME)
-    assert error == "TooMuchHeld: 5 entities are held back already, and the next fails too: ValueError: this one is bad"
+    assert error == "TooMuchHeld: 5 entities are held back already, and another one fails: ValueError: this one is bad"
     picky.refused.clear()
     drain(conn, make(picky))
     drain(conn, make(picky))

@@ -28,8 +28,9 @@ from services.processors import read_models, rollup
 from services.processors.read_models import BuildingFollower, RebuildHalted, ServingFollower
 from services.processors.relay import MessageRefused
 from services.store import standing
-from services.store.event_store import append_in
-from services.store.follower import Follower, Step
+from services.store.append import append_in
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.projections.recording import after, recorded, store
 

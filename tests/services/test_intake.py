@@ -22,14 +22,9 @@ from services.intake.dead_letters import kept_headers
 from services.intake.sender import CommandSender
 from services.intake.watchdog import NotConsuming
 from services.messages import Incoming
-from services.store.event_store import (
-    APPEND_LOCK,
-    Append,
-    EventStore,
-    SessionLost,
-    StatementFailed,
-    StoreUnavailable,
-)
+from services.store.append import APPEND_LOCK, Append
+from services.store.event_store import EventStore
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import (
     TENANT,

@@ -25,7 +25,7 @@ from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
 from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
 from services.roles import RoleEnded, Roles, make_role
-from services.store.event_store import APPEND_LOCK
+from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import (
     TENANT,

@@ -14,7 +14,8 @@ import pytest
 import projections
 from projections import follower_name, tasks
 from services.processors import read_models
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests.eventually import PATIENCE
 from tests.projections.recording import recorded, store
 from tests.services.test_held_back_read_models import LATER, SCENE, mend, refuse

@@ -14,7 +14,8 @@ from projections import ReadModel, follower_name, tasks
 from services.processors import read_models
 from services.processors.read_models import BuildingFollower, ServingFollower, UnknownReadModel
 from services.store import standing
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.eventually import PATIENCE, eventually
 from tests.projections.recording import after, recorded, store

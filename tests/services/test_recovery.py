@@ -268,7 +268,7 @@ async def test_what_an_outage_left_undone_at_the_stop_is_not_acknowledged_by_wha
 
 
 def _unavailable() -> Exception:
-    from services.store.event_store import StoreUnavailable
+    from services.store.unavailable import StoreUnavailable
 
     return StoreUnavailable("the server closed the connection")
 

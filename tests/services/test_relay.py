@@ -24,7 +24,7 @@ from services.processors import relay
 from services.processors.relay import Publisher, command_sender, relay_handle
 from services.roles import make_role
 from services.store import codec, log
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import Client, broker_proxy, declare, nursery, rows, settings, working

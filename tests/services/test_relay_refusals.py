@@ -23,7 +23,7 @@ from services.processors.relay import MessageRefused, Publisher, command_sender
 from services.processors.scheduler import LONGEST_RESEND, Scheduler
 from services.roles import make_role
 from services.store import codec, standing
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.log import LogRow
 from tests.brokers import BrokerInThread

@@ -31,9 +31,11 @@ from services.intake.worker import Worker
 from services.messages import Incoming
 from services.processors import rollup
 from services.store import log
-from services.store.event_store import EventStore, append_in
+from services.store.append import append_in
+from services.store.event_store import EventStore
 from services.store.failures import OutsideUnavailable
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.given import COMMAND_NAMES, NOW
 from tests.projections.recording import after, recorded, store

@@ -14,11 +14,12 @@ from projections import documents
 from projections.documents import DOCUMENT, Documents, Table
 from services.store import pace
 from services.store.failures import lost, passes, systemic, timed_out
-from services.store.follower import Follower, Reader
+from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.held import Handle
 from services.store.log import LogRow
 from services.store.pace import Pace
+from services.store.reader import Reader
 from tests.eventually import eventually
 from tests.services.following import NAME, SEEN, add, following, noting, seen, state
 from tests.services.harness import rows
