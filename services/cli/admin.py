@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         expires = datetime.now(UTC) + timedelta(days=days) if days else None
         unknown = [name for name in role if name not in api_keys.ROLES]
         if unknown:
-            raise OperatorError(f"there is no role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
+            raise OperatorError(f"unknown role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
         wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
             with connect(database_url(), "keys") as conn:

@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         from services import logs
-        from services.processors import read_models
+        from services.processors.rebuild import rebuild as run_rebuild
         from services.store import standing
 
         logs.configure("error", "console")
@@ -83,7 +83,7 @@ def register(app: typer.Typer) -> None:
             bar.update(tasks[0], completed=position, total=head, reached=reached)
 
         try:
-            switched = read_models.rebuild(database_url(), name, progress)
+            switched = run_rebuild(database_url(), name, progress)
         finally:
             if tasks:
                 bar.stop()

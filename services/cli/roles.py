@@ -12,6 +12,7 @@ from services.errors import OperatorError
 def run_roles(*names: str) -> None:
     """Run roles until SIGTERM or SIGINT."""
     from services import logs, roles
+    from services.follower_role import RoleEnded
 
     chosen = settings()
     logs.configure(chosen.log_level, chosen.log_format)
@@ -20,7 +21,7 @@ def run_roles(*names: str) -> None:
     except OSError as error:
         said = error.strerror or str(error)
         raise OperatorError(f"cannot start: {said}" + (f": {error.filename}" if error.filename else "")) from None
-    except roles.RoleEnded:
+    except RoleEnded:
         # The log says why.
         raise typer.Exit(FAILED) from None
 

@@ -53,7 +53,7 @@ def elsewhere(url: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "at", "said"),
     [
-        ("projections rebuild nope", str, "there is no read model nope; the read models are activities, tasks"),
+        ("projections rebuild nope", str, "unknown read model nope; the read models are activities, tasks"),
         ("projections status", lambda _: NOWHERE, "the database cannot be reached: "),
         ("db status", elsewhere, 'the database server refused the connection: database "no_such_database" does not'),
         ("keys list", lambda url: with_options(url, "-c role=pg_monitor"), "lacks a privilege: permission denied"),

@@ -24,8 +24,9 @@ from domain.task import (
 )
 from projections import ReadModel, activities, tasks
 from services.intake.sender import Outgoing
-from services.processors import read_models, rollup
-from services.processors.read_models import BuildingFollower, RebuildHalted, ServingFollower
+from services.processors import read_models, rebuild, rollup
+from services.processors.read_models import ServingFollower
+from services.processors.rebuild import BuildingFollower, RebuildHalted
 from services.processors.relay import MessageRefused
 from services.store import standing
 from services.store.append import append_in
@@ -142,7 +143,7 @@ def test_a_row_that_a_table_refuses_holds_back_its_entity_and_no_other(
     mended = content(conn, model)
     assert mended != stale
     assert content(conn, model, but=which) == others
-    assert read_models.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == mended
 
 
@@ -169,7 +170,7 @@ def test_all_that_serve_together_go_on_past_the_refusal_of_one(
         pass
     assert held(migrated_url, model.NAME) == {}
     grown = content(conn, model)
-    assert read_models.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == grown
 
 
@@ -179,7 +180,7 @@ def test_a_rebuild_folds_what_was_held_back_when_it_can(migrated_url: str, conn:
     store(conn, recorded([*SCENE, *LATER]))
     drain(conn, ServingFollower(model))
     assert held(migrated_url, model.NAME)
-    assert read_models.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert held(migrated_url, model.NAME) == {}
     assert conn.execute("SELECT count(*) FROM held_events").fetchall() == [(0,)]
 
@@ -228,7 +229,7 @@ def test_an_event_that_cannot_be_decoded_holds_back_what_it_belongs_to(
     found = held(migrated_url, model.NAME)
     assert {name: first for name, (first, _) in found.items()} == {entity: position}
     # The same holds of tables that are built anew, which serve as soon as they are as good.
-    assert read_models.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert held(migrated_url, model.NAME) == found
     good = recorded([TaskCreated("t1"), TaskFieldsChanged("t1", "a", {}, {"title": "Mended"})])[1]
     store(conn, [good._replace(entity_id="spare", version=1)])
@@ -241,7 +242,7 @@ def test_an_event_that_cannot_be_decoded_holds_back_what_it_belongs_to(
     drain(conn, ServingFollower(model))
     assert held(migrated_url, model.NAME) == {}
     grown = content(conn, model)
-    assert read_models.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == grown
 
 
@@ -283,7 +284,7 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
 
     monkeypatch.setattr(tasks, "fold", failing)
     with pytest.raises(RebuildHalted, match="acme/task-t2 would be held back: ValueError: a fault of the code"):
-        read_models.rebuild(migrated_url, "tasks")
+        rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}
     assert list(held(migrated_url, "tasks", serving=False)) == ["acme/task-t2"]
@@ -292,7 +293,7 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
     drain(conn, building)
     assert not building.stopped.is_set()
     monkeypatch.setattr(tasks, "fold", fold)
-    assert read_models.rebuild(migrated_url, "tasks")
+    assert rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}
 
@@ -329,7 +330,7 @@ def test_rows_that_an_index_cannot_take_are_held_back_by_a_rebuild_too(
     drain(conn, ServingFollower(tasks))
     found, before = held(migrated_url, "tasks"), content(conn, tasks)
     assert list(found) == ["acme/task-t2"]
-    assert read_models.rebuild(migrated_url, "tasks")
+    assert rebuild.rebuild(migrated_url, "tasks")
     assert (held(migrated_url, "tasks"), content(conn, tasks)) == (found, before)
     conn.execute(f"DROP INDEX tasks_{projections.suffix(tasks)}r2_wide_idx".encode())
     drain(conn, ServingFollower(tasks))

@@ -17,6 +17,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from structlog.testing import capture_logs
 
 from services import messages
+from services.follower_role import RoleEnded
 from services.intake import consumer as consumers
 from services.intake import dead_letters as letters
 from services.intake.buffer import Buffer
@@ -24,7 +25,7 @@ from services.intake.command_queue import CommandQueue
 from services.intake.consumer import CommandConsumer
 from services.intake.watchdog import NotConsuming
 from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
-from services.roles import RoleEnded, Roles, make_role
+from services.roles import Roles, make_role
 from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import (

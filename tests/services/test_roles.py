@@ -18,7 +18,8 @@ import psycopg
 import pytest
 
 from services import roles
-from services.roles import ROLES, FollowerRole, Roles, make_role
+from services.follower_role import FollowerRole
+from services.roles import ROLES, Roles, make_role
 from services.store.follower import Follower
 from services.store.migrate import SchemaMismatch
 from tests.eventually import PATIENCE, eventually, eventually_async

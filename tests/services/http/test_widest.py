@@ -18,7 +18,7 @@ from services import messages
 from services.intake import topology
 from services.intake.sender import Outgoing
 from services.messages import EVENT_EXCHANGE
-from services.processors import read_models
+from services.processors import rebuild
 from services.processors.relay import Publisher, relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
@@ -87,7 +87,7 @@ async def test_the_widest_value_of_every_field_goes_through_the_whole_system(hou
     await all_is_published(house.url, amqp_url)
     before = content(house.url)
     for model in projections.READ_MODELS:
-        assert await asyncio.to_thread(read_models.rebuild, house.url, model.NAME)
+        assert await asyncio.to_thread(rebuild.rebuild, house.url, model.NAME)
     after = content(house.url)
     assert {view: len(rows) for view, rows in after.items()} == {view: len(rows) for view, rows in before.items()}
     assert after == before
