@@ -182,16 +182,16 @@ def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psyco
     ask_for(conn, "slow", 200)
     answers = Answers(at_once=False)
     with dispatching(lent_url, answers) as dispatcher:
-        eventually(lambda: answers.open["slow"] == dispatcher_module.OF_EACH)
+        eventually(lambda: answers.open["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT)
         ask_for(conn, "quick", 30)
         dispatcher.look()
         eventually(lambda: len([name for name in reported(conn) if name.startswith("quick")]) == 30)
-        assert answers.open["slow"] == answers.most["slow"] == dispatcher_module.OF_EACH
+        assert answers.open["slow"] == answers.most["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT
         assert answers.loop is not None
         answers.loop.call_soon_threadsafe(answers.go.set)
         eventually(lambda: len(reported(conn)) == 230)
     assert len(set(answers.keys)) == len(answers.keys) == 230
-    assert answers.most["slow"] == dispatcher_module.OF_EACH
+    assert answers.most["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT
 
 
 def test_what_is_over_by_the_log_is_not_called(lent_url: str, conn: psycopg.Connection[Any]) -> None:
@@ -273,7 +273,7 @@ def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_
 def test_stop_is_quick_and_leaves_the_attempt_to_its_lease(
     lent_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher_module, "LAST_CALLS", 0.2)
+    monkeypatch.setattr(dispatcher_module, "STOP_TIMEOUT", 0.2)
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
     with dispatching(lent_url, answers) as dispatcher:

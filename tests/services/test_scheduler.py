@@ -16,9 +16,8 @@ import pytest
 
 from projections import due
 from services.intake.sender import Outgoing
-from services.processors import scheduler as scheduler_module
 from services.processors.relay import Publisher, command_sender
-from services.processors.scheduler import Scheduler
+from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually, eventually_async
@@ -48,7 +47,7 @@ def of(sent: Sequence[Outgoing]) -> Counter[str]:
 
 
 def drain(conn: psycopg.Connection[Any], scheduler: Scheduler) -> None:
-    while scheduler.step(conn) == scheduler_module.REST:
+    while scheduler.step(conn) == REST:
         pass
 
 
@@ -108,11 +107,11 @@ def test_a_tenant_with_a_hundred_thousand_delays_nobody(conn: psycopg.Connection
     sent: list[Outgoing] = []
     scheduler = Scheduler(sent.extend)
     scheduler.step(conn)
-    assert of(sent) == {"aaa": scheduler_module.OF_EACH, "zzz": 1}
+    assert of(sent) == {"aaa": MAX_ROWS_OF_TENANT, "zzz": 1}
     oldest = [json.loads(command.body)["id"] for command in sent if command.tenant == "aaa"]
-    assert sorted(oldest, key=lambda name: int(name[1:])) == [f"t{n}" for n in range(1, scheduler_module.OF_EACH + 1)]
+    assert sorted(oldest, key=lambda name: int(name[1:])) == [f"t{n}" for n in range(1, MAX_ROWS_OF_TENANT + 1)]
     scheduler.step(conn)
-    assert of(sent) == {"aaa": 2 * scheduler_module.OF_EACH, "zzz": 1}
+    assert of(sent) == {"aaa": 2 * MAX_ROWS_OF_TENANT, "zzz": 1}
 
 
 def test_what_is_due_is_found_by_index_for_every_tenant(conn: psycopg.Connection[Any]) -> None:
@@ -130,16 +129,16 @@ def test_what_is_due_is_found_by_index_for_every_tenant(conn: psycopg.Connection
 
 
 def test_more_tenants_than_fit_into_a_round_take_turns(conn: psycopg.Connection[Any]) -> None:
-    tenants = [f"tenant-{number:02}" for number in range(scheduler_module.TENANTS_AT_ONCE + 7)]
+    tenants = [f"tenant-{number:02}" for number in range(MAX_TENANTS + 7)]
     for tenant in tenants:
-        add(conn, tenant, 3 * scheduler_module.OF_EACH)
+        add(conn, tenant, 3 * MAX_ROWS_OF_TENANT)
     sent: list[Outgoing] = []
     scheduler = Scheduler(sent.extend)
     scheduler.step(conn)
     scheduler.step(conn)
     assert set(of(sent)) == set(tenants)
     drain(conn, scheduler)
-    assert of(sent) == dict.fromkeys(tenants, 3 * scheduler_module.OF_EACH)
+    assert of(sent) == dict.fromkeys(tenants, 3 * MAX_ROWS_OF_TENANT)
 
 
 def test_two_schedulers_at_once_send_each_row_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:
