@@ -66,7 +66,7 @@ def test_what_is_held_back_is_shown_with_its_error(held_back: str) -> None:
 
 def test_it_is_tried_again_on_demand_by_whoever_runs(held_back: str) -> None:
     with psycopg.connect(held_back, autocommit=True) as conn:
-        assert "there is no follower nothing" in run(held_back, "retry", "nothing", code=1)
+        assert "unknown follower nothing" in run(held_back, "retry", "nothing", code=1)
         follower = next(
             each
             for each in read_models.followers(held_back)
