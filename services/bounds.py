@@ -1,4 +1,4 @@
-"""The domain's limits as keywords of JSON Schema, so that a limit stands beside its field's type and nowhere else."""
+"""The limits of the domain as keywords of JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 
 def bounded(schema: Schema, hint: Any) -> Schema:
-    """Return the schema of a type with the type's limits; a reference to another schema stays as it is."""
+    """Add the limits of a type to its schema; references to other schemas are kept."""
     hint, null = _present(hint)
     bare, marks = limits.limits_of(hint)
     made = dict(schema)
@@ -55,9 +55,9 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
 
 
 def schema_of(hint: Any) -> Schema:
-    """Return the schema of a plain type: texts, numbers, flags, words, lists, maps, and typed dictionaries.
+    """Return the schema of a plain type: strings, numbers, booleans, literals, lists, maps and typed dictionaries.
 
-    Of one that may be None, it is the schema of a value that is there.
+    For an optional type, it is the schema of the value without None.
     """
     hint, _ = _present(hint)
     bare, _ = limits.limits_of(hint)
@@ -80,7 +80,7 @@ def schema_of(hint: Any) -> Schema:
 
 
 def hints_by_class() -> dict[str, dict[str, Any]]:
-    """Return the types of the fields of every class that stands in a command's data, by the class's name."""
+    """Return the field types of every class in the data of commands, by class name."""
     found: dict[str, dict[str, Any]] = {}
     for kind in COMMANDS.values():
         _collect(kind, found)
