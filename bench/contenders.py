@@ -13,8 +13,8 @@ from bench.naive import names
 from bench.naive.view import runner
 from bench.processes import Failed, free_port, listening
 from bench.wire import Wire
-from services.intake import topology
-from services.messages import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_QUEUE, EVENT_EXCHANGE
+from services.broker import topology
+from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_QUEUE, EVENT_EXCHANGE
 from services.store.migrate import upgrade
 
 Connection = psycopg.Connection[Any]

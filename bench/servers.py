@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from bench.wire import Refused, Wire
-from services.messages import COMMAND_QUEUE
+from services.broker.names import COMMAND_QUEUE
 
 DATABASE_VARIABLE, AMQP_VARIABLE = "FOLDWORK_BENCH_DATABASE_URL", "FOLDWORK_BENCH_AMQP_URL"
 STANDARD_DATABASE = "postgresql://postgres@127.0.0.1:5432"

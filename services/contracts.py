@@ -15,9 +15,10 @@ from pydantic import SecretStr
 
 from domain import COMMANDS, EVENTS
 from domain.lifecycle import ROWS
-from services import messages, schemas
+from services import cloud_events, schemas
+from services.broker import names
+from services.broker.topology import DELIVERY_LIMIT
 from services.http.app import create_app
-from services.intake.topology import DELIVERY_LIMIT
 from services.settings import Settings
 
 Json = dict[str, Any]
@@ -152,13 +153,13 @@ def _commands_channel() -> Json:
     return {
         "address": "{route}",
         "title": "Commands",
-        "description": f"The topic exchange `{messages.COMMAND_EXCHANGE}`, bound to the quorum queue "
-        f"`{messages.COMMAND_QUEUE}`: a single active consumer, at most {DELIVERY_LIMIT} deliveries.",
+        "description": f"The topic exchange `{names.COMMAND_EXCHANGE}`, bound to the quorum queue "
+        f"`{names.COMMAND_QUEUE}`: a single active consumer, at most {DELIVERY_LIMIT} deliveries.",
         "parameters": {
             "route": {"description": "The activity's id for it and its tasks, else the aggregate's own id."}
         },
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in COMMANDS},
-        "bindings": {"amqp": _routed(messages.COMMAND_EXCHANGE, "topic")},
+        "bindings": {"amqp": _routed(names.COMMAND_EXCHANGE, "topic")},
     }
 
 
@@ -166,27 +167,27 @@ def _events_channel() -> Json:
     return {
         "address": "{tenant}.{type}",
         "title": "Events",
-        "description": f"The topic exchange `{messages.EVENT_EXCHANGE}`: bind `acme.#` for a tenant, "
+        "description": f"The topic exchange `{names.EVENT_EXCHANGE}`: bind `acme.#` for a tenant, "
         "`*.activity.status-changed` for every roll-up.",
         "parameters": {
             "tenant": {"description": "1 to 63 characters of a-z 0-9 -"},
             "type": {"description": "The event's type.", "enum": list(EVENTS)},
         },
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in EVENTS},
-        "bindings": {"amqp": _routed(messages.EVENT_EXCHANGE, "topic")},
+        "bindings": {"amqp": _routed(names.EVENT_EXCHANGE, "topic")},
     }
 
 
 def _dead_letters_channel() -> Json:
     return {
-        "address": messages.DEAD_QUEUE,
+        "address": names.DEAD_QUEUE,
         "title": "Dead letters",
-        "description": f"The fanout exchange `{messages.DEAD_EXCHANGE}` and the quorum queue of the same name.",
+        "description": f"The fanout exchange `{names.DEAD_EXCHANGE}` and the quorum queue of the same name.",
         "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
         "bindings": {
             "amqp": {
                 "is": "queue",
-                "queue": {"name": messages.DEAD_QUEUE, "durable": True, "exclusive": False, "autoDelete": False},
+                "queue": {"name": names.DEAD_QUEUE, "durable": True, "exclusive": False, "autoDelete": False},
                 "bindingVersion": "0.3.0",
             }
         },
@@ -240,7 +241,7 @@ def _event(name: str, shared: Json) -> Json:
     return {
         "name": name,
         "title": name,
-        "contentType": messages.CLOUD_EVENT,
+        "contentType": cloud_events.CLOUD_EVENT,
         "payload": schemas.cloud_event(name, f"{_SCHEMAS}event.{name}"),
         "bindings": {"amqp": {"messageType": name, "bindingVersion": "0.3.0"}},
     }

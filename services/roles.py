@@ -13,18 +13,19 @@ import psycopg
 import structlog
 import uvicorn
 
+from services.broker.publisher import Publisher, command_sender
 from services.cancellation import cancel
+from services.commands.consumer import CommandConsumer
+from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.http.app import create_app
 from services.http.listening import bind
 from services.http.probe import probing
-from services.intake.consumer import CommandConsumer
-from services.intake.watchdog import NotConsuming
 from services.processors import read_models, rollup
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Providers
-from services.processors.relay import Publisher, command_sender, relay_handle
+from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
 from services.settings import Settings
 from services.store.append import append_in

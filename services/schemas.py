@@ -18,7 +18,8 @@ from domain import COMMANDS, EVENTS
 from domain.directory.fields import ENTRY_FIELDS, NAME
 from domain.lifecycle import ROWS
 from domain.streams import ENTRY_KINDS
-from services import bounds, messages
+from services import bounds
+from services.commands import wire
 
 Json = dict[str, Any]
 
@@ -150,7 +151,7 @@ def _complete(schema: Json) -> Json:
 
 def reply() -> Json:
     """Return the schema of an answer."""
-    found = shapes("#/$defs/", messages.Reply)
+    found = shapes("#/$defs/", wire.Reply)
     whole, refusal = found.pop("Reply"), found.pop("Refusal")
     whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
     whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}

@@ -18,7 +18,7 @@ from services.errors import OperatorError
 
 if TYPE_CHECKING:
     from domain.errors import Refusal
-    from services.intake.sender import Outgoing
+    from services.broker.sender import Outgoing
 
 
 def read_data(text: str) -> bytes:
@@ -35,12 +35,12 @@ def read_data(text: str) -> bytes:
 
 def malformed(outgoing: Outgoing) -> Refusal | None:
     """Return the refusal of a command that the service would not even decide, or None."""
-    from services import messages
+    from services.commands import wire
     from services.settings import command_limit
 
     try:
-        return messages.parse(outgoing.properties(), outgoing.body, command_limit()).refusal
-    except messages.Malformed as found:
+        return wire.parse(outgoing.properties(), outgoing.body, command_limit()).refusal
+    except wire.Malformed as found:
         return found.refusal
 
 
@@ -63,8 +63,9 @@ def register(app: typer.Typer) -> None:
         """Publish a command to the broker; an invalid one is refused and not sent."""
         from domain import COMMANDS
         from domain.streams import ID
-        from services import logs, messages
-        from services.intake.sender import CommandSender, Outgoing
+        from services import logs
+        from services.broker.sender import CommandSender, Outgoing
+        from services.commands import wire
 
         logs.configure("error", "console")
         if name not in COMMANDS:
@@ -81,10 +82,10 @@ def register(app: typer.Typer) -> None:
         )
         if (found := malformed(outgoing)) is not None:
             _refuse(outgoing, found, as_json)
-        routed = replace(outgoing, routing_key=messages.routing_key(name, json.loads(body), activity))
+        routed = replace(outgoing, routing_key=wire.routing_key(name, json.loads(body), activity))
         url = amqp_url()
 
-        async def publish() -> messages.Reply | None:
+        async def publish() -> wire.Reply | None:
             sender = CommandSender(url, "send")
             try:
                 await sender.start()
@@ -100,7 +101,7 @@ def register(app: typer.Typer) -> None:
                 say(f"sent {routed.command_id}" + (", no answer yet" if wait else ""))
             raise typer.Exit(NO_ANSWER if wait else 0)
         if as_json:
-            say(messages.encode_reply(reply).decode())
+            say(wire.encode_reply(reply).decode())
         else:
             say(f"{reply.outcome} {reply.command_id} at position {reply.position}")
             for event in reply.events:
@@ -117,7 +118,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print new events as they are published to the events exchange."""
         from services import logs
-        from services.intake.tail import MAX_PATTERN, subscription
+        from services.broker.tail import MAX_PATTERN, subscription
 
         logs.configure("error", "console")
         if len(pattern.encode()) > MAX_PATTERN:
@@ -139,10 +140,10 @@ def register(app: typer.Typer) -> None:
 
 def _refuse(outgoing: Outgoing, refusal: Refusal, as_json: bool) -> None:
     """Report a refusal in the form of the service."""
-    from services import messages
+    from services.commands import wire
 
     if as_json:
-        say(messages.encode_reply(messages.Reply(outgoing.command_id, "rejected", error=refusal)).decode())
+        say(wire.encode_reply(wire.Reply(outgoing.command_id, "rejected", error=refusal)).decode())
         raise typer.Exit(FAILED)
     raise OperatorError(f"{refusal.code}: {refusal.detail} {refusal.pointer}".strip())
 

@@ -15,7 +15,7 @@ def explain(error: Exception) -> str | None:
         if isinstance(error, psycopg.Error):
             return database.explain(error)
     if "aiormq" in sys.modules:
-        from services.intake import failures as broker
+        from services.broker import failures as broker
 
         if (explained := broker.explain(error)) is not None:
             return explained

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import typer
 
+from services.broker.sender import CommandSender, Outgoing
+from services.broker.tail import subscription
+from services.commands.wire import Reply
 from services.dev import seed
-from services.intake.sender import CommandSender, Outgoing
-from services.intake.tail import subscription
-from services.messages import Reply
 
 ANSWER_SECONDS = 60.0
 _RETRY_SECONDS = 0.2

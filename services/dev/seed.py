@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from services.intake.sender import CommandSender, NotSent, Outgoing
+from services.broker.sender import CommandSender, NotSent, Outgoing
 
 TENANT = "demo"
 WORKFLOW = "68f2198aef526585c30e16d2"

@@ -17,12 +17,12 @@ import psycopg
 from domain.recorded import Recorded
 from domain.streams import ID
 from projections import activities, directory, tasks
-from services import messages
+from services.commands import wire
+from services.commands.wire import Reply
 from services.http.auth import Caller
 from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
-from services.messages import Reply
 
 # What a write waits for by default: the task, its activity, and the people whom both show.
 MODELS = (activities.NAME, tasks.NAME, directory.NAME)
@@ -110,8 +110,8 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
         except (Refused, psycopg.Error):
             row = None
         if row is not None:
-            return messages.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
-    return messages.routing_key(name, data)
+            return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
+    return wire.routing_key(name, data)
 
 
 async def shown(service: Service, tenant: str, answered: Answered, noun: str, entity_id: str) -> Done:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from services.broker.command_queue import CommandQueue
 from services.http import bulk_receipts, commands, directory_entries, events, examples, openapi, queries
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
@@ -28,7 +29,6 @@ from services.http.problems import Refused, problem
 from services.http.service import Sender, Service, make_service
 from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
-from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 # Which dialect speaks below a path: the first that fits.

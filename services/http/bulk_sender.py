@@ -19,11 +19,11 @@ import psycopg
 import structlog
 
 from domain.errors import Refusal
+from services.broker.sender import NotSent, Outgoing
+from services.commands.wire import Reply
 from services.http.database import Database
 from services.http.guard import CURRENT
 from services.http.problems import Refused, unavailable
-from services.intake.sender import NotSent, Outgoing
-from services.messages import Reply
 from services.store import bulks, ledger
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.

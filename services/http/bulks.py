@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
+from services.commands.wire import Malformed, Reply, fingerprint
 from services.http.auth import Caller
 from services.http.bulk_sender import Command, StoredItem
 from services.http.endpoints import refusal
 from services.http.problems import Refused, unavailable
 from services.http.service import Service
 from services.http.writes import new_id, outgoing, receipt_path
-from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Malformed, Reply, fingerprint
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50

@@ -10,15 +10,15 @@ from starlette.responses import Response
 from domain import COMMANDS
 from domain.decider import SYSTEM
 from domain.streams import ID, split_stream
-from services import messages
+from services.broker.sender import Outgoing
+from services.commands import wire
+from services.commands.wire import Malformed
 from services.http import examples
 from services.http.actions import route_of
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.problems import Refused, problem
 from services.http.service import Service
 from services.http.writes import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
-from services.intake.sender import Outgoing
-from services.messages import Malformed
 from services.store import ledger, log
 
 _KEYS = ("type", "data", "id", "actor", "expected_version", "routing_key")
@@ -48,7 +48,7 @@ def endpoints(service: Service) -> list[Endpoint]:
 async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoing:
     for key in body:
         if key not in _KEYS:
-            raise Refused("unknown-field", f"a command has {', '.join(_KEYS)}", messages.pointer_of((key,)))
+            raise Refused("unknown-field", f"a command has {', '.join(_KEYS)}", wire.pointer_of((key,)))
     name, data = body.get("type"), body.get("data")
     if not isinstance(name, str) or name not in COMMANDS:
         raise Refused("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
@@ -109,7 +109,7 @@ def _answer(answered: Answered) -> Response:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
         pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
         return problem(Refused(reply.error.code, reply.error.detail, pointer, extra=extra))
-    return Response(messages.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
+    return Response(wire.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
 
 
 async def _receipt(service: Service, call: Call) -> Response:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from domain.lifecycle import TERMINAL, Lifecycle
 from domain.streams import ENTRY_KINDS, ID
 from projections import directory, tasks
-from services import messages
+from services.commands import wire
 from services.http import examples_directory as examples
 from services.http.actions import command
 from services.http.auth import Caller
@@ -147,7 +147,7 @@ def _known(body: dict[str, Any], keys: Sequence[str], pointer: str) -> dict[str,
     # `kind` stands in the path, so the command's own check of its keys would let it through.
     for key in body:
         if key not in keys:
-            place = messages.pointer_of((key,))
+            place = wire.pointer_of((key,))
             raise Refused("unknown-field", f"known here: {', '.join(keys)}", f"{pointer}{place}")
     return body
 

@@ -16,11 +16,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.query import BadQuery
-from services import messages
+from services.commands import wire
+from services.commands.wire import Malformed
 from services.http.auth import Caller, Gate
 from services.http.guard import CURRENT, Envelope, header
 from services.http.problems import Refused, problem
-from services.messages import Malformed
 
 JSON = "application/json"
 _MOST_PARAMETERS = 100
@@ -63,7 +63,7 @@ class Call:
 
     async def json(self) -> Any:
         """Return the body as JSON that is safe to store; refuses what is too large before it is decoded."""
-        return messages.load_json(await self.body())
+        return wire.load_json(await self.body())
 
     async def body(self) -> bytes:
         """Return the body of a JSON request."""

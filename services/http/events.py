@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from domain import EVENTS
-from services import messages
+from services import cloud_events
 from services.http import examples
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else, number
 from services.http.problems import Refused
@@ -37,7 +37,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         end = min(after + _WINDOW, head)
         asked = log.events_of_tenant(call.caller.tenant, after, end, types, limit)
         rows = await service.database.fetch(*asked) if end > after else []
-        found = b",".join([messages.cloud_event(LogRow(*row)) for row in rows])
+        found = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
         follow = rows[-1][0] if len(rows) == limit else end
         return Response(b'{"events":[%b],"next":%d,"head":%d}' % (found, follow, head), media_type=JSON)
 

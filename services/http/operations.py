@@ -17,10 +17,10 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.broker.command_queue import BrokerAway
 from services.http.database import Database
 from services.http.metrics import CONTENT_TYPE, Metrics
 from services.http.problems import RETRY_SOON, Refused
-from services.intake.command_queue import BrokerAway
 from services.store import standing
 from services.store.diagnosis import explain
 

@@ -11,11 +11,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from services.broker.command_queue import CommandQueue
 from services.http.database import Database
 from services.http.listening import bind
 from services.http.metrics import Metrics
 from services.http.operations import Broker, Readiness, handlers
-from services.intake.command_queue import CommandQueue
 from services.settings import Settings
 
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import structlog
 
 from projections import activities, tasks
+from services.broker.sender import CommandSender, Outgoing
+from services.commands.wire import Reply
 from services.http.auth import Gate
 from services.http.bulk_sender import BulkSender
 from services.http.database import Database
@@ -19,8 +21,6 @@ from services.http.loader import Loader
 from services.http.metrics import Metrics
 from services.http.people import People
 from services.http.positions import Positions
-from services.intake.sender import CommandSender, Outgoing
-from services.messages import Reply
 from services.settings import Settings
 from services.store.connect import Backoff
 

@@ -15,13 +15,13 @@ import uuid_utils
 from domain import EVENT_NAMES
 from domain.directory import EntryRetired
 from domain.recorded import Recorded
-from services import messages
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
+from services.commands import wire
+from services.commands.wire import Reply
 from services.http.auth import Caller
 from services.http.guard import CURRENT, header
 from services.http.problems import RETRY_SOON, Refused, unavailable
 from services.http.service import Service
-from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Reply
 from services.store import log
 from services.store.log import LogRow
 
@@ -81,13 +81,13 @@ def outgoing(
     body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:
         raise Refused("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
-    messages.parse_data(name, body)
+    wire.parse_data(name, body)
     if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
         routing_key = "new"
     rest.setdefault("actor", caller.actor)
     traceparent = CURRENT.get().traceparent
     command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
-    messages.parse_headers(_Properties(command.command_id, name, command.headers()))
+    wire.parse_headers(_Properties(command.command_id, name, command.headers()))
     return command
 
 

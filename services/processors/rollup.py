@@ -25,7 +25,7 @@ from domain.task import TaskFailed
 from domain.workflow import use_of
 from projections.documents import MissingDocument
 from projections.task_facts import LIFECYCLES, TASK_EVENTS, Child, as_rollup, fold_facts, placeholders, stamp
-from services.intake.sender import Outgoing
+from services.broker.sender import Outgoing
 from services.store import codec
 from services.store.append import ClaimKey, NewEvent, write_claims
 from services.store.entities import of_activity

@@ -19,7 +19,7 @@ import psycopg
 import structlog
 
 from projections import deadlines, due
-from services.intake.sender import Outgoing
+from services.broker.sender import Outgoing
 from services.store.connect import Backoff, connect
 from services.store.failures import UNAVAILABLE, passes, told
 

@@ -135,7 +135,7 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
-    script, _ = blocks("docs/contracts.md", "python")
+    (script,) = blocks("docs/contracts.md", "python")
     assert len([line for line in script.splitlines() if line.strip()]) <= 13
     with dev(tmp_path) as system:
         surroundings = {**environment(), "FOLDWORK_AMQP_URL": system.where["amqp_url"]}

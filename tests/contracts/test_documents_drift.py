@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from domain import COMMANDS, EVENTS
 from domain.errors import Refusal
-from services import contracts, messages, schemas
+from services import contracts, schemas
+from services.commands import wire
 from services.contracts import ENDPOINTS
 from tests.documents import ROOT, shape
 from tests.domain.cases import REFUSALS
@@ -216,10 +217,10 @@ def test_every_event_ever_released_fits_its_schema(sample: Path) -> None:
 
 def test_answers_fit_their_schema() -> None:
     validator = jsonschema_rs.validator_for(schemas.reply())
-    summary = messages.EventSummary(1, "task.completed", "task-t1", 2)
+    summary = wire.EventSummary(1, "task.completed", "task-t1", 2)
     for reply in (
-        messages.Reply("c1", "accepted", False, 1, (summary,)),
-        messages.Reply("c1", "rejected", error=Refusal("invalid", "an id", "/id")),
+        wire.Reply("c1", "accepted", False, 1, (summary,)),
+        wire.Reply("c1", "rejected", error=Refusal("invalid", "an id", "/id")),
     ):
         assert validator.is_valid(msgspec.to_builtins(reply))
     assert not validator.is_valid({"command_id": "c1", "outcome": "accepted"})

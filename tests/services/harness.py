@@ -26,10 +26,10 @@ import psycopg
 from pamqp.commands import Basic
 from pydantic import SecretStr
 
-from services import messages
-from services.intake import topology
-from services.intake.consumer import CommandConsumer
-from services.messages import Reply
+from services.broker import names, topology
+from services.commands import wire
+from services.commands.consumer import CommandConsumer
+from services.commands.wire import Reply
 from services.settings import Settings
 from tests.eventually import PATIENCE, eventually, eventually_async
 
@@ -84,9 +84,9 @@ class Client:
 
     async def _answered(self, message: Any) -> None:
         key = message.header.properties.correlation_id
-        self.replies.setdefault(key, []).append(messages.decode_reply(message.body))
+        self.replies.setdefault(key, []).append(wire.decode_reply(message.body))
 
-    async def publish(self, body: bytes, exchange: str = messages.COMMAND_EXCHANGE, **properties: Any) -> None:
+    async def publish(self, body: bytes, exchange: str = names.COMMAND_EXCHANGE, **properties: Any) -> None:
         """Publish bytes with just these properties, and wait for the confirm."""
         await self._channel.basic_publish(
             body, exchange=exchange, routing_key="k", properties=Basic.Properties(delivery_mode=2, **properties)
@@ -133,7 +133,7 @@ async def dead_letters(amqp_url: str, most: int = 1000) -> list[Any]:
         channel = await connection.channel()
         found = []
         while len(found) < most:
-            message = await channel.basic_get(messages.DEAD_QUEUE, no_ack=True)
+            message = await channel.basic_get(names.DEAD_QUEUE, no_ack=True)
             if isinstance(message.delivery, Basic.GetEmpty):
                 break
             found.append(message)
@@ -142,7 +142,7 @@ async def dead_letters(amqp_url: str, most: int = 1000) -> list[Any]:
         await connection.close()
 
 
-async def waiting(amqp_url: str, queue: str = messages.COMMAND_QUEUE) -> int:
+async def waiting(amqp_url: str, queue: str = names.COMMAND_QUEUE) -> int:
     """Return how many messages of a queue wait for a consumer."""
     connection = await aiormq.connect(amqp_url)
     try:
@@ -226,8 +226,8 @@ class Proxy:
         forgetting: list[bool],
         outward: bool,
     ) -> None:
-        with suppress(OSError):
-            while data := await source.read(1 << 16):
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while data := await self._read(source, outward):
                 if outward and self.forget_after is not None and self.forget_after in data:
                     self.forget_after, forgetting[0] = None, True
                 elif not outward and forgetting[0]:
@@ -239,6 +239,10 @@ class Proxy:
 
     async def forward(self, data: bytes, outward: bool) -> None:
         """Return when the data may go on; `outward` is to the server."""
+
+    async def _read(self, source: asyncio.StreamReader, outward: bool) -> bytes:
+        """Return what is passed on next; `outward` is to the server."""
+        return await source.read(1 << 16)
 
     def _abort(self, *writers: asyncio.StreamWriter) -> None:
         for writer in writers:

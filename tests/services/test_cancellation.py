@@ -10,10 +10,10 @@ from aiormq.exceptions import ChannelClosed
 from pamqp import commands
 
 from services import cancellation
+from services.broker.connection import connected, temporary_channel
+from services.broker.outbox import Outbox
 from services.cancellation import cancel
-from services.intake import consumer as consumers
-from services.intake.connected import connected, temporary_channel
-from services.intake.outbox import Outbox
+from services.commands import consumer as consumers
 from tests.eventually import LATE, eventually_async
 from tests.services.harness import Proxy, broker_proxy, working
 

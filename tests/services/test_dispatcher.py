@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from domain.plan import DispatchPlan, Provider
 from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
+from services.broker.publisher import Publisher, command_sender
 from services.processors import dispatcher as dispatcher_module
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Call, Outcome, Providers, signature
-from services.processors.relay import Publisher, command_sender
 from services.processors.scheduler import Scheduler
 from services.roles import Roles
 from tests import builders

@@ -23,7 +23,7 @@ from domain import EVENTS
 from domain.decider import Claim
 from domain.streams import stream_of
 from domain.task import TaskCreated
-from services import messages
+from services import cloud_events
 from services.store import codec, event_store, log, migrate
 from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
 from services.store.event_store import EventStore, Recorder
@@ -247,7 +247,7 @@ def test_an_older_shape_reaches_every_reader_as_todays(
     (row,) = log.read(conn, 0, 10)
     assert row.recorded().data == TaskCreated("a", "Old")
     assert [each.recorded().data.title for each in store.events(1, 1)] == ["Old"]
-    published = messages.cloud_event(row)
+    published = cloud_events.cloud_event(row)
     assert b'"title":"Old"' in published
     assert b'"name"' not in published
 

@@ -23,11 +23,11 @@ from domain.task import (
     TaskStarted,
 )
 from projections import ReadModel, activities, tasks
-from services.intake.sender import Outgoing
+from services.broker.publisher import MessageRefused
+from services.broker.sender import Outgoing
 from services.processors import read_models, rebuild, rollup
 from services.processors.read_models import ServingFollower
 from services.processors.rebuild import BuildingFollower, RebuildHalted
-from services.processors.relay import MessageRefused
 from services.store import standing
 from services.store.append import append_in
 from services.store.follower import Follower

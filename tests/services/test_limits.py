@@ -11,8 +11,9 @@ import pytest
 
 from domain import COMMANDS
 from domain.limits import Json
-from services import messages, schemas
-from services.messages import Incoming
+from services import schemas
+from services.commands import wire
+from services.commands.wire import Incoming
 from tests.widest import Place, beyond, built, places, widest
 
 PLACES = [(name, place) for name, kind in COMMANDS.items() for place in places(kind)]
@@ -31,7 +32,7 @@ def parsed(name: str, data: Any) -> Incoming:
     properties = SimpleNamespace(
         message_id="m", message_type=name, headers={"tenant": "acme"}, reply_to=None, correlation_id=None, user_id=None
     )
-    return messages.parse(properties, json.dumps(data, ensure_ascii=False).encode(), 4 << 20)
+    return wire.parse(properties, json.dumps(data, ensure_ascii=False).encode(), 4 << 20)
 
 
 @pytest.mark.parametrize(("name", "place"), PLACES, ids=IDS)

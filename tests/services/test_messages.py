@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from domain.errors import Refusal
-from services import messages
-from services.intake.frames import Properties
-from services.messages import Malformed, Reply
+from services.broker import names
+from services.broker.frames.reader import Properties
+from services.commands import wire
+from services.commands.wire import Malformed, Reply
 
 LIMIT = 1 << 20
 
 
-def parsed(body: bytes, name: str = "task.create", **properties: Any) -> messages.Incoming:
+def parsed(body: bytes, name: str = "task.create", **properties: Any) -> wire.Incoming:
     given_properties = {"message_id": "c", "message_type": name, "headers": {"tenant": "acme"}} | properties
-    return messages.parse(Basic.Properties(**given_properties), body, LIMIT)
+    return wire.parse(Basic.Properties(**given_properties), body, LIMIT)
 
 
 def refusal(body: bytes) -> Malformed | None:
@@ -75,7 +76,7 @@ ACTORS: list[dict[str, str]] = [{}, {"actor": "system"}, {"actor": "m1"}, {"acto
 
 
 def test_depth_and_size_end_where_they_are_said_to() -> None:
-    inner = messages.MOST_DEPTH - 2
+    inner = wire.MOST_DEPTH - 2
     assert parsed(b'{"id": "a", "fields": {"x": ' + b"[" * inner + b"]" * inner + b"}}")
     with pytest.raises(Malformed, match="too-deep"):
         parsed(b'{"id": "a", "fields": {"x": ' + b"[" * (inner + 1) + b"]" * (inner + 1) + b"}}")
@@ -97,32 +98,32 @@ def test_depth_and_size_end_where_they_are_said_to() -> None:
     ],
 )
 def test_answers_may_go_to_reply_queues(queue: str) -> None:
-    assert messages.may_reply_to(queue)
+    assert names.may_reply_to(queue)
 
 
 @pytest.mark.parametrize(
     "queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "amq.direct", "x.reply.y"]
 )
 def test_answers_may_go_nowhere_else(queue: str | None) -> None:
-    assert not messages.may_reply_to(queue)
+    assert not names.may_reply_to(queue)
 
 
 @pytest.mark.parametrize("token", ["", "!!!.x", "a..b", ".a", "a.", "a b", "a\n", "é", "a" * 234])
 def test_no_answer_goes_to_a_direct_reply_name_that_no_broker_has_made(token: str) -> None:
-    assert not messages.may_reply_to(f"amq.rabbitmq.reply-to.{token}")
+    assert not names.may_reply_to(f"amq.rabbitmq.reply-to.{token}")
 
 
 def test_a_queue_has_at_most_255_bytes() -> None:
-    assert messages.may_reply_to("reply." + "é" * 124)
-    assert not messages.may_reply_to("reply." + "é" * 125)
+    assert names.may_reply_to("reply." + "é" * 124)
+    assert not names.may_reply_to("reply." + "é" * 125)
 
 
 def test_an_answer_reads_as_it_was_written() -> None:
     error = Refusal("not-found", "there is none", "/id")
-    summary = messages.EventSummary(3, "task.created", "task-a", 1)
+    summary = wire.EventSummary(3, "task.created", "task-a", 1)
     for reply in (Reply("c", "accepted", True, 3, (summary,)), Reply("c", "rejected", error=error)):
-        assert messages.decode_reply(messages.encode_reply(reply)) == reply
-    assert set(json.loads(messages.encode_reply(Reply("c", "accepted")))) == {
+        assert wire.decode_reply(wire.encode_reply(reply)) == reply
+    assert set(json.loads(wire.encode_reply(Reply("c", "accepted")))) == {
         "command_id",
         "outcome",
         "duplicate",
@@ -133,9 +134,9 @@ def test_an_answer_reads_as_it_was_written() -> None:
 
 
 def test_the_routing_key_keeps_an_activity_and_its_tasks_together() -> None:
-    assert messages.routing_key("task.complete", {"id": "t"}, "a") == "a"
-    assert messages.routing_key("task.complete", {"id": "t"}) == "t"
-    assert messages.routing_key("task.create", {}) == "new"
+    assert wire.routing_key("task.complete", {"id": "t"}, "a") == "a"
+    assert wire.routing_key("task.complete", {"id": "t"}) == "t"
+    assert wire.routing_key("task.create", {}) == "new"
 
 
 def test_what_a_trace_is_called_is_kept_or_dropped_never_refused() -> None:
@@ -146,7 +147,7 @@ def test_what_a_trace_is_called_is_kept_or_dropped_never_refused() -> None:
 
 def why(body: bytes, properties: Any, **given: Any) -> str:
     with pytest.raises(Malformed) as found:
-        messages.parse(properties, body, LIMIT, **given)
+        wire.parse(properties, body, LIMIT, **given)
     return found.value.code
 
 
@@ -191,7 +192,7 @@ NESTED = st.recursive(
 def test_numbers_and_keys_in_any_order_are_json_that_can_be_stored_or_malformed(text: str) -> None:
     found: list[Any] = []
     try:
-        found.append(messages.load_json(text.encode()))
+        found.append(wire.load_json(text.encode()))
     except Malformed as malformed:
         found.append(malformed.code)
     said = json.dumps(found[0])
@@ -202,7 +203,7 @@ def test_a_long_text_costs_little_more_than_itself_to_look_at() -> None:
     body = b'{"id": "x", "title": "' + b"a" * 900_000 + b'", "fields": {"x": "' + b"[" * 40 + b'"}}'
     tracemalloc.start()
     try:
-        messages.load_json(body)
+        wire.load_json(body)
         assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
     finally:
         tracemalloc.stop()

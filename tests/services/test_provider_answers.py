@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from domain.plan import Provider
-from services import messages
+from services.commands import wire
 from services.processors import providers
 from services.processors.providers import MAX_ANSWER, MAX_MESSAGE, Call, Outcome, Providers
 from tests.eventually import PATIENCE
@@ -257,7 +257,7 @@ async def test_what_is_recorded_of_an_answer_is_a_command_that_is_taken(raw: Raw
         outcome = await called(raw.url)
         report = {"id": "t", "attempt": 1, "succeeded": outcome.succeeded, "reference": outcome.reference}
         told = msgspec.json.encode({**report, "code": outcome.code, "message": outcome.message})
-        messages.parse_data("task.report-dispatch", told)
+        wire.parse_data("task.report-dispatch", told)
 
 
 async def test_calls_of_ugly_answers_leave_the_provider_usable(raw: Raw) -> None:

@@ -7,12 +7,12 @@ import json
 from datetime import UTC, datetime
 
 from domain.limits import MAX_FIELDS_BYTES
-from services.intake.worker import Worker
+from services.commands.worker import Worker
 from services.store.append import NewEvent
 from services.store.event_store import EventStore
 from tests.builders import task
+from tests.services.commands.deciding import ACCEPTED, incoming, replies, told
 from tests.services.harness import Client, created, dead_letters, rows, stored, working
-from tests.services.test_worker import ACCEPTED, incoming, replies, told
 
 
 async def test_a_value_beyond_its_limit_is_an_answer_and_no_dead_letter(migrated_url: str, amqp_url: str) -> None:

@@ -17,11 +17,12 @@ import pytest
 
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
-from services.intake.sender import Outgoing
-from services.intake.tail import subscription
-from services.messages import EVENT_EXCHANGE
-from services.processors import relay
-from services.processors.relay import Publisher, command_sender, relay_handle
+from services.broker import publisher as publisher_module
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.publisher import Publisher, command_sender
+from services.broker.sender import Outgoing
+from services.broker.tail import subscription
+from services.processors.relay import relay_handle
 from services.roles import make_role
 from services.store import codec, log
 from services.store.append import NewEvent, append_in
@@ -249,7 +250,7 @@ async def test_a_follower_sends_commands_that_a_worker_takes(migrated_url: str, 
 async def test_threads_that_share_a_publisher_do_not_take_each_others_confirms(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "CONFIRM_SECONDS", 10.0)
+    monkeypatch.setattr(publisher_module, "CONFIRM_SECONDS", 10.0)
     await declare(amqp_url)
     publisher = Publisher(amqp_url, "policies")
     await publisher.start()

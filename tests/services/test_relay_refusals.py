@@ -15,11 +15,12 @@ from pamqp.commands import Basic
 
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
+from services.broker.frames import writer
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.publisher import MessageRefused, Publisher, command_sender
+from services.broker.sender import Outgoing
 from services.dev.broker import channel as development
-from services.intake.sender import Outgoing
-from services.messages import EVENT_EXCHANGE
 from services.processors import relay, scheduler
-from services.processors.relay import MessageRefused, Publisher, command_sender
 from services.processors.scheduler import LONGEST_RESEND, Scheduler
 from services.roles import make_role
 from services.store import codec, standing
@@ -113,10 +114,10 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, wanted: str, **properties: Any) -> 
     """Give the events of a task properties, as when something made them, by which the broker refuses them."""
     publication = relay._publication
 
-    def changed(row: LogRow) -> relay.Publication:
+    def changed(row: LogRow) -> writer.Publication:
         exchange, key, body, header = publication(row)
         if row.stream == wanted:
-            header = relay._header(Basic.Properties(message_id=str(row.position), **properties), len(body))
+            header = writer.content_header(Basic.Properties(message_id=str(row.position), **properties), len(body))
         return exchange, key, body, header
 
     monkeypatch.setattr(relay, "_publication", changed)
@@ -179,8 +180,8 @@ async def publishing(amqp_url: str) -> AsyncIterator[Publisher]:
         await publisher.close()
 
 
-def event(user_id: str | None = None) -> relay.Publication:
-    return EVENT_EXCHANGE, "acme.task.created", b"{}", relay._header(Basic.Properties(user_id=user_id), 2)
+def event(user_id: str | None = None) -> writer.Publication:
+    return EVENT_EXCHANGE, "acme.task.created", b"{}", writer.content_header(Basic.Properties(user_id=user_id), 2)
 
 
 async def test_a_publisher_tells_a_refusal_from_an_outage_and_goes_on_after_both(amqp_url: str) -> None:

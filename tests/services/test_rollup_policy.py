@@ -26,9 +26,9 @@ from domain.task import (
     TaskUnassigned,
 )
 from domain.workflow import RetireWorkflow
-from services.intake.sender import Outgoing
-from services.intake.worker import Worker
-from services.messages import Incoming
+from services.broker.sender import Outgoing
+from services.commands.wire import Incoming
+from services.commands.worker import Worker
 from services.processors import rollup
 from services.store import log
 from services.store.append import append_in

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from projections import due
-from services.intake.sender import Outgoing
-from services.processors.relay import Publisher, command_sender
+from services.broker.publisher import Publisher, command_sender
+from services.broker.sender import Outgoing
 from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable

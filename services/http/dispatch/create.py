@@ -7,13 +7,13 @@ from typing import Any
 
 from domain.recorded import Recorded
 from domain.task import Task, evolve
+from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.actions import command
 from services.http.auth import Caller
 from services.http.dispatch.shapes import short
 from services.http.problems import Refused
 from services.http.service import Service
 from services.http.writes import Answered, events_of, idempotency_key, key_route
-from services.intake.outcome import IDEMPOTENCY, row_of_key
 from services.store import ledger, log
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from services import messages
+from services.commands import wire
 from services.http.actions import MODELS
 from services.http.auth import Caller
 from services.http.bulks import Bulk, Item, decide, hand_over, prepared
@@ -65,7 +65,7 @@ def _request(body: Any) -> tuple[bool, list[Any]]:
         raise Refused("wrong-shape", "the body is an object")
     for key in body:
         if key not in ("background", "tasks"):
-            raise Refused("unknown-field", "a bulk request has background and tasks", messages.pointer_of((key,)))
+            raise Refused("unknown-field", "a bulk request has background and tasks", wire.pointer_of((key,)))
     background, tasks = body.get("background", False), body.get("tasks")
     if not isinstance(background, bool):
         raise Refused("wrong-shape", "background is true or false", "/background")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.commands.wire import pointer_of
 from services.http.field.shapes import DONE, LEFT_OUT, MORE_OF_MASTER, MORE_OF_TASK
 from services.http.problems import Refused
-from services.messages import pointer_of
 
 # Of a bulk request: its tasks, and the characters of a task's `refId`.
 MOST_TASKS = 2000

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from domain.limits import MAX_ACCOUNT
-from services import messages
+from services.commands import wire
 from services.http.endpoints import Call
 from services.http.guard import header
 from services.http.problems import Refused
@@ -25,7 +25,7 @@ async def body_of(call: Call, known: Iterable[str], required: Iterable[str] = ()
     known = ("id", *known)
     for key, value in body.items():
         if key not in known:
-            raise Refused("unknown-field", f"the body has {', '.join(known)}", messages.pointer_of((key,)))
+            raise Refused("unknown-field", f"the body has {', '.join(known)}", wire.pointer_of((key,)))
         if key == "id" and value != call.scope["path_params"].get("id"):
             raise Refused("invalid", "the id is the one in the path", "/id")
     for name in required:

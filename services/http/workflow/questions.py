@@ -14,7 +14,7 @@ from projections.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked
 from projections.query import MOST_ROWS
 from projections.task_filters import Members
 from projections.task_pages import MOST_PAGES
-from services import messages
+from services.commands import wire
 from services.http.problems import STATUS_OF_CODE, Refused
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
@@ -106,8 +106,8 @@ def _value(name: str, operator: str, values: list[str], listed: bool, parameter:
 
 def _object(text: str, parameter: str) -> Any:
     try:
-        found = messages.load_json(text.encode("utf-8", "surrogatepass"))
-    except messages.Malformed as error:
+        found = wire.load_json(text.encode("utf-8", "surrogatepass"))
+    except wire.Malformed as error:
         code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
         raise Refused(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
     if not isinstance(found, dict):

@@ -25,14 +25,15 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 import projections
-from services import keys, messages
+from services import keys
+from services.broker.command_queue import BrokerAway
+from services.broker.sender import NotSent, Outgoing
+from services.commands import wire
+from services.commands.wire import Reply
+from services.commands.worker import Worker
 from services.http.app import create_app
 from services.http.database import Database
 from services.http.positions import Positions
-from services.intake.command_queue import BrokerAway
-from services.intake.sender import NotSent, Outgoing
-from services.intake.worker import Worker
-from services.messages import Reply
 from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
@@ -146,7 +147,7 @@ class InProcess:
                     conn.execute("UPDATE followers SET position = %s WHERE name = %s", (rows[-1].position, name))
 
 
-def incoming(outgoing: Outgoing) -> messages.Incoming:
+def incoming(outgoing: Outgoing) -> wire.Incoming:
     """Return a command as a worker reads it; raises `Malformed` for what it would dead-letter."""
     properties = SimpleNamespace(
         message_id=outgoing.command_id,
@@ -156,7 +157,7 @@ def incoming(outgoing: Outgoing) -> messages.Incoming:
         correlation_id=None,
         user_id=None,
     )
-    return messages.parse(properties, outgoing.body, LIMIT)
+    return wire.parse(properties, outgoing.body, LIMIT)
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ import httpx
 import psycopg
 import pytest
 
-from services.intake.sender import NotSent, Outgoing
-from services.messages import Reply
+from services.broker.sender import NotSent, Outgoing
+from services.commands.wire import Reply
 from tests.eventually import eventually_async
 from tests.services.http.house import House
 

@@ -9,9 +9,9 @@ import msgspec
 import psycopg
 import pytest
 
+from services.broker.sender import Outgoing
+from services.commands.wire import Reply
 from services.http import bulk_sender
-from services.intake.sender import Outgoing
-from services.messages import Reply
 from tests.eventually import eventually_async
 from tests.services.http.house import House
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each

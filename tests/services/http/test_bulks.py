@@ -8,12 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from services.broker.sender import NotSent, Outgoing
+from services.commands.wire import Reply
 from services.http import bulk_sender
 from services.http.bulk_sender import BulkSender
 from services.http.database import Database
 from services.http.problems import unavailable
-from services.intake.sender import NotSent, Outgoing
-from services.messages import Reply
 from tests.eventually import eventually_async
 from tests.services.http.house import NOW, House, field_failure, opened, problem
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.intake.sender import Outgoing, Unconfirmed
-from services.messages import Reply
+from services.broker.sender import Outgoing, Unconfirmed
+from services.commands.wire import Reply
 from tests.services.http.house import House, problem, with_activity, with_workflow
 
 DEFINE: dict[str, Any] = {

@@ -44,7 +44,7 @@ from domain.task import (
     Task,
     UnassignTask,
 )
-from services import messages
+from services.commands import wire
 from tests.builders import activity, entry, manager, member, workflow
 from tests.given import COMMAND_NAMES, Given, given_commands
 from tests.services.http.house import NOW, House, opened
@@ -191,7 +191,7 @@ def scene() -> list[Any]:
 
 def _planned(name: str, plan: dict[str, Any]) -> Any:
     data = {"id": name, "commerce": "shop", "plan": plan}
-    return messages.parse_data("task.create", msgspec.json.encode(data))[0]
+    return wire.parse_data("task.create", msgspec.json.encode(data))[0]
 
 
 class Dialects(RuleBasedStateMachine):

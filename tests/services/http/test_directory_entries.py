@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from domain.streams import ENTRY_KINDS
+from services.broker.sender import Outgoing
 from services.http import examples_directory
 from services.http.directory_entries import MOST_ENTRIES
-from services.intake.sender import Outgoing
 from tests.services.http.house import House, opened, problem
 
 HUBS = "/v1/directory/hub"

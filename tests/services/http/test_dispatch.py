@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 import pytest
 
-from services.messages import Reply
+from services.commands.wire import Reply
 from tests.services.http.dispatch_scene import BODY, OWNER, failure, furnish, planned, report, unresolved
 from tests.services.http.house import House, with_activity, with_workflow
 

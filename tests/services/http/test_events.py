@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from services.cloud_events import cloud_event
 from services.http import events
-from services.messages import cloud_event
 from services.store import log
 from tests.services.http.house import House, problem, with_activity, with_workflow
 

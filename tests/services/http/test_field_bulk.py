@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from services import keys
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
+from services.commands.wire import Reply
 from services.http.app import create_app
-from services.intake.sender import NotSent, Outgoing, Unconfirmed
-from services.messages import Reply
 from services.roles import Roles
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import settings

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from services.broker.sender import Outgoing
+from services.commands.wire import Reply
 from services.http.database import Database, Rows
 from services.http.problems import STATUS_OF_CODE, phrase
-from services.intake.sender import Outgoing
-from services.messages import Reply
 from tests.services.http.house import House, field_failure, opened, problem
 from tests.services.http.ugly import demand_envelope
 

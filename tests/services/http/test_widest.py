@@ -14,12 +14,13 @@ import pytest
 
 import projections
 from domain.streams import ENTRY_KINDS
-from services import messages
-from services.intake import topology
-from services.intake.sender import Outgoing
-from services.messages import EVENT_EXCHANGE
+from services import cloud_events
+from services.broker import topology
+from services.broker.names import EVENT_EXCHANGE
+from services.broker.publisher import Publisher
+from services.broker.sender import Outgoing
 from services.processors import rebuild
-from services.processors.relay import Publisher, relay_handle
+from services.processors.relay import relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
 from tests.services.http.house import House, opened
@@ -186,7 +187,7 @@ async def all_is_published(url: str, amqp_url: str) -> None:
             await asyncio.to_thread(handle, None, batch)
         for row in rows:
             message = await channel.basic_get(queue, no_ack=True)
-            assert message.body == messages.published(row)[0]
+            assert message.body == cloud_events.published(row)[0]
     finally:
         await publisher.close()
         await connection.close()

@@ -1,0 +1,30 @@
+"""The names of exchanges and queues, and the reply queues that answers may go to."""
+
+from __future__ import annotations
+
+import re
+
+COMMAND_EXCHANGE = "foldwork.commands"
+COMMAND_QUEUE = "foldwork.commands"
+DEAD_EXCHANGE = "foldwork.dead"
+DEAD_QUEUE = "foldwork.dead"
+EVENT_EXCHANGE = "foldwork.events"
+
+# Names of queues that a client gets from the broker, or from aio-pika (`amq_`), and those that are named for it.
+DIRECT_REPLIES = "amq.rabbitmq.reply-to."
+REPLY_QUEUES = (DIRECT_REPLIES, "amq.gen-", "amq_", "reply.")
+# A direct-reply name ends in a token of the broker, whose parts are base64.
+_DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
+_MAX_QUEUE = 255
+
+
+def may_reply_to(queue: str | None) -> bool:
+    """Tell whether answers may go to a queue: only to reply queues, never to one of Foldwork's own."""
+    if queue is None or not queue.startswith(REPLY_QUEUES) or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
+        return False
+    return not is_direct(queue) or _DIRECT_TOKEN.match(queue, len(DIRECT_REPLIES)) is not None
+
+
+def is_direct(queue: str) -> bool:
+    """Tell whether a queue's name is one that the broker made for direct replies."""
+    return queue.startswith(DIRECT_REPLIES)

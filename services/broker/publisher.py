@@ -1,0 +1,226 @@
+"""Publishing many messages by one write, for threads; it returns only when the broker has confirmed all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+from aiormq.abc import ChannelFrame
+from aiormq.exceptions import AMQPError, DeliveryError
+from pamqp.commands import Basic
+
+from services.broker.connection import close_channel, connect_robust
+from services.broker.frames import writer
+from services.broker.frames.reader import Frames
+from services.broker.frames.writer import Publication
+from services.broker.names import COMMAND_EXCHANGE
+from services.broker.sender import Outgoing
+from services.broker.topology import declare
+from services.cancellation import cancel
+from services.settings import broker_user
+from services.store.connect import Backoff
+from services.store.failures import OutsideUnavailable
+
+CONFIRM_SECONDS = 30.0
+_REOPEN_SECONDS, _REOPEN_PAUSE = 10.0, 0.01
+# Codes by which a broker closes a channel, or a connection, over a message: content too large, no consumers,
+# precondition failed; frame error and syntax error. Others mean that the broker, or an exchange, is not available.
+_REFUSING_CODES = frozenset({311, 313, 406, 501, 502})
+_ACCESS_REFUSED = 403
+
+
+class MessageRefused(Exception):
+    """The broker is available and refuses a message of this write, because of its content or its routing."""
+
+
+def _refuses(code: int, text: str) -> bool:
+    """Tell whether the broker closed a channel because of a message that was published."""
+    # Topic permissions may allow a user some routing keys only.
+    return code in _REFUSING_CODES or (code == _ACCESS_REFUSED and "to topic" in text)
+
+
+class _Confirms:
+    """Counts the confirms of one channel, a whole write at a time; aiormq's own way is a future for each message."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self._last = 0
+        self._open: set[int] = set()
+        self._refused = 0
+        self._all: asyncio.Future[None] | None = None
+        self.refusal: str | None = None
+
+    def expect(self, count: int) -> asyncio.Future[None]:
+        """Return what ends with the confirms of the next `count` messages, or with the channel."""
+        first, self._last = self._last + 1, self._last + count
+        self._open = set(range(first, first + count))
+        self._refused = 0
+        self._all = self.channel.create_future()
+        return self._all
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """Note an ack or nack."""
+        settled = {each for each in self._open if each <= tag} if multiple else self._open & {tag}
+        self._open -= settled
+        if not accepted:
+            self._refused += len(settled)
+        if self._all is None or self._all.done() or self._open:
+            return
+        if self._refused:
+            # For example by a full queue that rejects publishes. The other messages were accepted.
+            self._all.set_exception(MessageRefused(f"the broker refused {self._refused} messages of a write"))
+        else:
+            self._all.set_result(None)
+
+    def returned(self, exchange: str) -> None:
+        """Note a message that reached no queue."""
+        if self._all is not None and not self._all.done():
+            self._all.set_exception(OutsideUnavailable(f"no queue is bound for messages to {exchange}"))
+
+    def closed(self, code: int, text: str) -> None:
+        """Note why the broker closes the channel; aiormq ends the future, in what may be a bare `Exception`."""
+        if _refuses(code, text):
+            self.refusal = text
+
+
+class Publisher:
+    """A connection with confirms that threads share through its loop, one write at a time; it reconnects by itself."""
+
+    def __init__(self, amqp_url: str, name: str) -> None:
+        self._url = amqp_url
+        self._name = name
+        self.user = broker_user(amqp_url)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: AbstractRobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        # One write and its confirms at a time, since delivery tags are counted per channel.
+        self._turn = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self._frames = Frames()
+        self._confirms: _Confirms | None = None
+
+    async def start(self) -> None:
+        """Keep the running loop for the threads' calls, and start to connect and declare in the background."""
+        self._loop = asyncio.get_running_loop()
+        self._opening = asyncio.create_task(self._open_early(), name=f"open-{self._name}")
+
+    async def _open_early(self) -> None:
+        backoff = Backoff("broker", structlog.get_logger(self._name))
+        while self._channel is None:
+            try:
+                async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
+                    await self._open()
+            except Exception as error:
+                backoff.lost(error)
+                await asyncio.sleep(backoff.next_wait())
+        backoff.reached()
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            await cancel(self._opening)
+        if self._connection is not None:
+            await self._connection.close()
+
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Publish in order and wait for every confirm; to be called from threads, never from the loop.
+
+        Raises `OutsideUnavailable`, or `MessageRefused` when the broker refuses one of the messages.
+        """
+        if self._loop is None:
+            raise OutsideUnavailable("the publisher has not started")
+        future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
+        try:
+            future.result(CONFIRM_SECONDS + 15)
+        except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
+            future.cancel()
+            raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+
+    async def _publish(self, publications: Sequence[Publication]) -> None:
+        async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
+            channel = await self._open_channel()
+            # One write for all: aiormq's own publish costs a lock, a future and a drain for each message.
+            number, size = channel.number, channel.max_content_size
+            payload = b"".join([writer.frames(number, size, each) for each in publications])
+            async with channel.lock:
+                confirms = self._confirms_of(channel)
+                # Under the lock: a caller that gives up while waiting must not leave the count ahead of the broker's.
+                confirmed = confirms.expect(len(publications))
+                await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+            try:
+                await confirmed
+            except MessageRefused:
+                raise
+            except Exception as error:
+                if confirms.refusal is not None:
+                    raise MessageRefused(confirms.refusal) from error
+                raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+
+    def _confirms_of(self, channel: Any) -> _Confirms:
+        """Return the confirms of a channel; every new channel counts from 1."""
+        if self._confirms is None or self._confirms.channel is not channel:
+            self._confirms = _Confirms(channel)
+            self._frames.confirms = {channel.number: self._confirms}
+        return self._confirms
+
+    async def _open_channel(self) -> Any:
+        """Return the channel to publish on; a closed one reopens after the topology was declared again."""
+        robust = await self._open()
+        try:
+            async with asyncio.timeout(_REOPEN_SECONDS):
+                while True:
+                    await robust.ready()
+                    channel = await robust.get_underlay_channel()
+                    if not channel.is_closed:
+                        return channel
+                    # Nothing published on it would be confirmed. The robust channel notices this in a task of its own.
+                    await asyncio.sleep(_REOPEN_PAUSE)
+        except TimeoutError:
+            # Reopening may have failed permanently, for example because a declaration was refused.
+            self._channel = None
+            await close_channel(robust)
+            raise OutsideUnavailable("the channel does not reopen") from None
+
+    async def _open(self) -> AbstractRobustChannel:
+        if self._connection is None:
+            self._connection = await connect_robust(self._url, self._name, self._frames)
+        if self._channel is None:
+            channel = await self._connection.channel(publisher_confirms=True)
+            try:
+                await declare(channel)
+            except BaseException:
+                await close_channel(channel)
+                raise
+            self._channel = channel
+        return self._channel
+
+
+def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]:
+    """Return a function by which a follower sends commands, and returns only when the broker has them."""
+
+    def send(commands: Sequence[Outgoing]) -> None:
+        publisher.publish(
+            [
+                (
+                    COMMAND_EXCHANGE,
+                    command.routing_key,
+                    command.body,
+                    writer.content_header(
+                        Basic.Properties(
+                            content_type="application/json",
+                            delivery_mode=writer.PERSISTENT,
+                            message_id=command.command_id,
+                            message_type=command.name,
+                            headers=command.headers(),
+                            user_id=publisher.user,
+                        ),
+                        len(command.body),
+                    ),
+                )
+                for command in commands
+            ]
+        )
+
+    return send

@@ -1,0 +1,172 @@
+"""Sends commands and waits for their answers; a command is sent once the broker has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection, DeliveryMode
+from aio_pika.exceptions import AMQPError, DeliveryError
+
+from services.broker import names, topology
+from services.broker.connection import connect_robust, connected
+from services.broker.frames.reader import Frames, Message, Taker
+from services.commands import wire
+from services.commands.wire import Reply
+from services.errors import OperatorError
+from services.settings import broker_user
+
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+
+
+class NotSent(OperatorError):
+    """The broker did not accept the command."""
+
+
+class Unconfirmed(NotSent):
+    """The broker may have accepted the command without a confirm; resend it only under the same id or key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A command to be sent. `body` is the JSON of its data."""
+
+    name: str
+    body: bytes
+    tenant: str
+    routing_key: str = "new"
+    actor: str = "system"
+    command_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    idempotency_key: str | None = None
+    expected_version: int | None = None
+    traceparent: str | None = None
+
+    def headers(self) -> dict[str, Any]:
+        """Return the AMQP headers that are set."""
+        return {
+            key: value
+            for key, value in (
+                ("tenant", self.tenant),
+                ("actor", self.actor),
+                ("idempotency-key", self.idempotency_key),
+                ("expected-version", self.expected_version),
+                ("traceparent", self.traceparent),
+            )
+            if value is not None
+        }
+
+    def properties(self) -> Any:
+        """Return the AMQP properties in the form that `wire.parse` reads."""
+        return SimpleNamespace(
+            message_id=self.command_id,
+            message_type=self.name,
+            headers=self.headers(),
+            reply_to=None,
+            user_id=None,
+            correlation_id=None,
+        )
+
+
+class CommandSender:
+    """One connection that publishes commands and receives answers by direct reply-to; it reconnects by itself."""
+
+    def __init__(self, amqp_url: str, name: str = "sender") -> None:
+        self._url = amqp_url
+        self._name = name
+        # The broker verifies it, and Foldwork's own user may send for every tenant.
+        self._user = broker_user(amqp_url)
+        self._connection: AbstractRobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        self._exchange: aio_pika.abc.AbstractExchange | None = None
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._log = structlog.get_logger("sender")
+
+    async def start(self) -> None:
+        """Connect and consume answers; raises if the broker cannot be reached."""
+        frames = Frames()
+        self._connection = await connect_robust(self._url, self._name, frames)
+        self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        queue = await self._channel.get_queue(_DIRECT_REPLY, ensure=False)
+        # Answers are taken from the frames; aio-pika consumes again under the same tag on every new channel.
+        tag = f"answers-{uuid.uuid4().hex}"
+        frames.takers[tag.encode()] = Taker(self._answered)
+        await queue.consume(_not_taken, no_ack=True, consumer_tag=tag)
+        # On this channel: if the broker closes it because an exchange was deleted, aio-pika declares it again.
+        await topology.declare(self._channel)
+        self._exchange = await self._channel.get_exchange(names.COMMAND_EXCHANGE, ensure=False)
+
+    async def close(self) -> None:
+        """Close the connection, and cancel those who wait for an answer."""
+        for future in self._waiting.values():
+            future.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether commands can be sent now."""
+        # The connection is open for a moment before the exchange is declared.
+        return self._exchange is not None and connected(self._connection)
+
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.
+
+        Raises `NotSent` when the broker did not accept the command, `Unconfirmed` when it did not confirm in time.
+        """
+        loop = asyncio.get_running_loop()
+        correlation = uuid.uuid4().hex
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[correlation] = future
+        deadline = loop.time() + timeout
+        try:
+            await self._publish(outgoing, correlation, deadline)
+            if not wait:
+                return None
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    return await future
+            return None
+        finally:
+            self._waiting.pop(correlation, None)
+
+    async def _publish(self, outgoing: Outgoing, correlation: str, deadline: float) -> None:
+        if self._exchange is None or not self.ready:
+            raise NotSent("the broker cannot be reached")
+        message = aio_pika.Message(
+            outgoing.body,
+            message_id=outgoing.command_id,
+            type=outgoing.name,
+            reply_to=_DIRECT_REPLY,
+            correlation_id=correlation,
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            headers=outgoing.headers(),
+            user_id=self._user,
+        )
+        try:
+            # aio-pika's own timeout does not apply while it reconnects.
+            async with asyncio.timeout_at(deadline):
+                await self._exchange.publish(message, outgoing.routing_key, mandatory=True)
+        except DeliveryError as error:
+            raise NotSent("the broker has no queue for commands, or refuses more of them") from error
+        except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
+            raise Unconfirmed(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+
+    def _answered(self, message: Message) -> None:
+        future = self._waiting.get(message.properties.correlation_id or "")
+        if future is None or future.done():
+            return
+        try:
+            future.set_result(wire.decode_reply(message.body))
+        except Exception as error:
+            self._log.warning("cannot decode an answer", error=str(error))
+
+
+async def _not_taken(_: AbstractIncomingMessage) -> None:
+    raise RuntimeError("an answer was not taken from the frames")

@@ -1,0 +1,67 @@
+"""Duplicates of commands, in this batch or an earlier one: the same id, or the same idempotency key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from domain.decider import Claim
+from domain.errors import Refusal
+from services.commands.outcome import IDEMPOTENCY, Outcome, row_of_key
+from services.commands.wire import Incoming
+from services.store.append import ClaimKey, CommandKey, LedgerRow
+
+
+class Repeats:
+    """The ledger's rows of a batch's commands, and the first outcome under each id and key of the batch itself."""
+
+    def __init__(self) -> None:
+        self.ledger: dict[CommandKey, LedgerRow] = {}
+        self._first: dict[CommandKey, Outcome] = {}
+        self.keys: dict[ClaimKey, Outcome] = {}
+
+    def clear(self) -> None:
+        """Forget the batch's own outcomes before it is decided again."""
+        self._first.clear()
+        self.keys.clear()
+
+    def add(self, outcome: Outcome) -> None:
+        """Note an outcome that later commands of the batch may repeat."""
+        if not outcome.recorded:
+            return
+        command = outcome.incoming
+        self._first[command.tenant, command.command_id] = outcome
+        if command.idempotency_key and outcome.refusal is None and outcome.row is None and outcome.first is None:
+            self.keys[command.tenant, IDEMPOTENCY, command.idempotency_key] = outcome
+
+    def find(self, command: Incoming, held: Mapping[ClaimKey, str | None]) -> Outcome | None:
+        """Return the outcome of a duplicate, or None; `held` are the claims that are loaded."""
+        key = (command.tenant, command.command_id)
+        row, first = self.ledger.get(key), self._first.get(key)
+        known = row.fingerprint if row else first.incoming.fingerprint if first else None
+        if known is not None:
+            if known == command.fingerprint:
+                if first is not None:
+                    # The first may itself repeat another command's key; then the answer is that command's.
+                    row, first = row or first.row, first.first or first
+                return Outcome(command, row=row, first=first, recorded=False)
+            refusal = Refusal("command-id-conflict", "another command came under this id")
+            return Outcome(command, refusal=refusal, recorded=False)
+        if command.idempotency_key is None:
+            return None
+        return self._of_key(command, (command.tenant, IDEMPOTENCY, command.idempotency_key), held)
+
+    def _of_key(self, command: Incoming, key: ClaimKey, held: Mapping[ClaimKey, str | None]) -> Outcome | None:
+        first, row = self.keys.get(key), None
+        if first is not None:
+            known = first.incoming.fingerprint
+        else:
+            holder = held[key]
+            if holder is None:
+                return None
+            row = row_of_key(command.tenant, holder)
+            known = row.fingerprint
+        read = (Claim(key[1], key[2]),)
+        if known == command.fingerprint:
+            return Outcome(command, row=row, first=first, claims_read=read)
+        refusal = Refusal("idempotency-conflict", "another command took this idempotency key")
+        return Outcome(command, refusal=refusal, claims_read=read)

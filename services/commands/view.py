@@ -1,0 +1,130 @@
+"""The streams and claims that the decisions of a batch read: the committed state, changed by earlier commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from domain import DECIDER_OF_CATEGORY
+from domain.decider import Claim
+from domain.streams import split_stream
+from services.commands.memory import Memory
+from services.commands.outcome import IDEMPOTENCY, Outcome
+from services.store import codec
+from services.store.append import Append, ClaimKey, ConcurrencyConflict
+from services.store.event_store import EventStore
+
+_NOTHING: tuple[int, Any] = (0, None)
+
+
+class View:
+    """Streams and claims of one batch; the memory that outlives it is changed only when the batch is recorded."""
+
+    def __init__(self, store: EventStore, streams: Memory, holders: Memory) -> None:
+        self._store = store
+        self._streams = streams
+        self._holders = holders
+        self._committed: dict[str, tuple[int, Any]] = {}
+        self.held: dict[ClaimKey, str | None] = {}
+        # Streams that this version cannot read: commands on them are refused without a record, and may be sent again.
+        self.newer: dict[str, codec.NewerStream] = {}
+        # The committed state, changed by the commands so far.
+        self.states: dict[str, Any] = {}
+        self.versions: dict[str, int] = {}
+        self.claims: dict[str, dict[Claim, str | None]] = {}
+
+    def load(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> None:
+        """Read what is neither here nor cached, by one query for streams and one for claims."""
+        missing = []
+        for stream in streams:
+            if stream not in self._committed and stream not in self.newer:
+                found = self._streams.get(stream)
+                if found is None:
+                    missing.append(stream)
+                else:
+                    self._learn(stream, found)
+        if missing:
+            for stream, found in self._store.load(missing).items():
+                if isinstance(found[1], codec.NewerStream):
+                    self.newer[stream] = found[1]
+                else:
+                    self._learn(stream, found)
+        unknown = []
+        for tenant, claim in claims:
+            key = (tenant, *claim)
+            if key not in self.held:
+                held = self._holders.get(key)
+                if held is None:
+                    unknown.append((tenant, claim))
+                else:
+                    self._hold(key, held[0])
+        if unknown:
+            for key, holder in self._store.holders(unknown).items():
+                self._hold(key, holder)
+
+    def remembered(self, streams: Iterable[str], claims: Iterable[tuple[str, Claim]]) -> bool:
+        """Tell whether all of these are cached, so that no query is needed."""
+        return all(self._streams.get(stream) is not None for stream in streams) and all(
+            self._holders.get((tenant, *claim)) is not None for tenant, claim in claims
+        )
+
+    def _learn(self, stream: str, found: tuple[int, Any]) -> None:
+        self._committed[stream] = found
+        self.versions[stream], self.states[stream] = found
+
+    def _hold(self, key: ClaimKey, holder: str | None) -> None:
+        self.held[key] = holder
+        self.claims.setdefault(key[0], {})[Claim(key[1], key[2])] = holder
+
+    def apply(self, outcome: Outcome) -> None:
+        """Apply an outcome, so that the commands that follow see it."""
+        for event in outcome.events:
+            stream = event.stream
+            decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
+            self.states[stream] = decider.evolve(self.states.get(stream), event.event)
+            self.versions[stream] = event.version
+        if outcome.claims:
+            self.claims.setdefault(outcome.incoming.tenant, {}).update(outcome.claims)
+
+    def compare(self, outcome: Outcome, append: Append) -> None:
+        """Add the committed versions and holders that a decision is based on to the append."""
+        for stream in outcome.streams_read:
+            # A stream that was never loaded was created by an earlier command: nothing of it is committed.
+            append.streams_read[stream] = self._committed.get(stream, _NOTHING)[0]
+        for claim in outcome.claims_read:
+            key = (outcome.incoming.tenant, *claim)
+            # A claim that was never loaded was left by an earlier command, and what that one read is compared.
+            if key in self.held:
+                append.claims_read[key] = self.held[key]
+
+    def reload(self, moved: ConcurrencyConflict) -> None:
+        """Reset to the committed state, and read again what has changed."""
+        self._streams.drop(moved.streams)
+        self._holders.drop(moved.claims)
+        for stream in moved.streams:
+            self._committed.pop(stream, None)
+        for key in moved.claims:
+            self.held.pop(key, None)
+        self.states.clear()
+        self.versions.clear()
+        self.claims.clear()
+        for stream, found in self._committed.items():
+            self._learn(stream, found)
+        for key, holder in self.held.items():
+            self._hold(key, holder)
+        self.load(moved.streams, [(key[0], Claim(key[1], key[2])) for key in moved.claims])
+
+    def remember(self, outcomes: Sequence[Outcome]) -> None:
+        """Cache what is committed now."""
+        streams, holders = self._streams, self._holders
+        for stream in self._committed:
+            streams.put(stream, (self.versions[stream], self.states[stream]))
+        for outcome in outcomes:
+            for event in outcome.events:
+                stream = event.stream
+                streams.put(stream, (self.versions[stream], self.states[stream]))
+        for tenant, claims in self.claims.items():
+            for claim, holder in claims.items():
+                # An idempotency key's holder contains positions that only the store knows; it is read on the next use.
+                if claim.kind != IDEMPOTENCY:
+                    holders.put((tenant, *claim), (holder,))

@@ -1,0 +1,214 @@
+"""The wire contract of commands: bytes to a command, a reply to bytes; what is malformed raises `Malformed`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from domain import COMMANDS, checks
+from domain.activity import NewTask
+from domain.decider import SYSTEM
+from domain.errors import Refusal
+from domain.plan import Attribute, Criterion, DispatchPlan
+from domain.steps import FieldMapping, Step
+from domain.streams import ID, TENANT
+from services.strict_json import MOST_DEPTH as MOST_DEPTH
+from services.strict_json import Malformed as Malformed
+from services.strict_json import load_json as load_json
+from services.strict_json import pointer_of as pointer_of
+
+_MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
+
+for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
+    _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+_VALIDATORS = {name: TypeAdapter(kind).validator for name, kind in COMMANDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A well-formed command with what came around it.
+
+    `fingerprint` is the SHA-256 of its type, its actor and its canonical data: an answer is for its asker, so what
+    another actor sends under the same id or idempotency key is another command.
+    `refusal` is set when a value exceeds its limit: the command is then refused without being decided,
+    and `command` is None, since what exceeds a limit should not be held.
+    """
+
+    tenant: str
+    command_id: str
+    name: str
+    command: Any
+    fingerprint: bytes
+    actor: str = SYSTEM
+    idempotency_key: str | None = None
+    expected_version: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    traceparent: str | None = None
+    redelivered: bool = False
+    refusal: Refusal | None = None
+
+
+class EventSummary(msgspec.Struct, frozen=True):
+    """One recorded event in an answer."""
+
+    position: int
+    type: str
+    stream: str
+    version: int
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to a command. `position` is that of its last event, or the log's head when it recorded none."""
+
+    command_id: str
+    outcome: str
+    duplicate: bool = False
+    position: int | None = None
+    events: tuple[EventSummary, ...] = ()
+    error: Refusal | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Tell whether the command took effect, now or the first time."""
+        return self.outcome == "accepted"
+
+
+_encode = msgspec.json.Encoder().encode
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+_decode_reply = msgspec.json.Decoder(Reply).decode
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return the answer's JSON."""
+    return _encode(reply)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Return the answer that a worker sent."""
+    return _decode_reply(body)
+
+
+def parse_headers(properties: Any) -> dict[str, Any]:
+    """Return the fields of `Incoming` that stand around the body; raises `Malformed`.
+
+    `properties` are AMQP basic properties: message_id, headers, reply_to, correlation_id, message_type.
+    """
+    tenant = _tenant(properties)
+    headers: Mapping[str, Any] = properties.headers
+    message_id, name = properties.message_id, properties.message_type
+    if message_id is None:
+        raise Malformed("missing-message-id", "a command carries its id as message_id")
+    if not _MESSAGE_ID.match(message_id):
+        raise Malformed("bad-message-id", "a message_id is 1 to 128 printable ASCII characters without space")
+    if name not in COMMANDS:
+        raise Malformed("unknown-type", f"there is no command {str(name)[:100]!r}")
+    actor = headers.get("actor", SYSTEM)
+    if not isinstance(actor, str) or not ID.match(actor):
+        raise Malformed("bad-header", "actor is a member's id or `system`")
+    key = headers.get("idempotency-key")
+    if key is not None and (not isinstance(key, str) or not _KEY.match(key)):
+        raise Malformed("bad-header", "idempotency-key is a text of 1 to 255 characters")
+    expected = headers.get("expected-version")
+    if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
+        raise Malformed("bad-header", "expected-version is a whole number from 0")
+    traceparent = headers.get("traceparent")
+    if not isinstance(traceparent, str) or not _TRACEPARENT.match(traceparent):
+        traceparent = None
+    correlation = properties.correlation_id
+    if correlation is not None and not _KEY.match(correlation):
+        raise Malformed("bad-header", "correlation_id is a text of 1 to 255 characters")
+    return {
+        "tenant": tenant,
+        "command_id": message_id,
+        "name": name,
+        "actor": actor,
+        "idempotency_key": key,
+        "expected_version": expected,
+        "correlation_id": correlation,
+        "reply_to": properties.reply_to,
+        "traceparent": traceparent,
+    }
+
+
+def _tenant(properties: Any) -> str:
+    tenant = (properties.headers or {}).get("tenant")
+    if tenant is None:
+        raise Malformed("missing-tenant", "a command names its tenant in the header `tenant`")
+    if not isinstance(tenant, str) or not TENANT.match(tenant):
+        raise Malformed("bad-tenant", "a tenant is 1 to 63 characters of a-z 0-9 -")
+    return tenant
+
+
+def parse(
+    properties: Any,
+    body: bytes,
+    limit: int,
+    redelivered: bool = False,
+    size: int | None = None,
+    may_send: Callable[[str | None, str], bool] = lambda _user, _tenant: True,
+) -> Incoming:
+    """Return the command that a delivery holds; raises `Malformed` with a code and a JSON pointer.
+
+    The sender is looked at first (`may_send(user, tenant)`), then the size (`size` bytes, where `body` is only the
+    beginning), then the body; of what somebody may not send nothing is parsed.
+    """
+    unreadable = getattr(properties, "unreadable", None)
+    if unreadable and properties.headers is None:
+        # Whose it is cannot be told.
+        raise Malformed("unreadable", unreadable)
+    tenant = _tenant(properties)
+    if not may_send(properties.user_id, tenant):
+        raise Malformed("forbidden", f"this broker user does not speak for tenant {tenant}")
+    if size is None:
+        size = len(body)
+    if size > limit:
+        raise Malformed("too-large", f"a command has at most {limit} bytes, this one {size}")
+    if unreadable:
+        raise Malformed("unreadable", unreadable)
+    fields = parse_headers(properties)
+    command, fingerprint = parse_data(fields["name"], body, fields["actor"])
+    refusal = checks.refusal(command)
+    if refusal is not None:
+        command = None
+    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
+
+
+def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:
+    """Return a command, and its fingerprint when this actor gives it, from the JSON of its data; raises `Malformed`."""
+    value = load_json(body)
+    try:
+        command = _VALIDATORS[name].validate_json(body, strict=True)
+    except ValidationError as error:
+        raise _malformed(error) from None
+    return command, _fingerprint(name, value, actor)
+
+
+def fingerprint(name: str, body: bytes, actor: str) -> bytes:
+    """Return the fingerprint of a command that is known to be well-formed."""
+    return _fingerprint(name, load_json(body), actor)
+
+
+def _fingerprint(name: str, value: Any, actor: str) -> bytes:
+    return hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
+
+
+def _malformed(error: ValidationError) -> Malformed:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    unknown = first["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+    return Malformed("unknown-field" if unknown else "wrong-shape", first["msg"], pointer_of(first["loc"]))
+
+
+def routing_key(name: str, data: Mapping[str, Any], activity_id: str | None = None) -> str:
+    """Return the key that keeps an activity and all its tasks in order: the activity's id, else the aggregate's own."""
+    own = data.get("id")
+    key = activity_id if activity_id is not None else own
+    return key if isinstance(key, str) and key else "new"

@@ -1,0 +1,275 @@
+"""The group commit: many commands decided in arrival order and recorded in one transaction, each as if it were alone.
+
+A command that is refused, or that fails, changes nothing for its neighbours; what was decided once is answered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+
+from domain import DECIDER_OF_COMMAND
+from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
+from domain.errors import Refusal, Rejected
+from domain.streams import stream_of
+from services.commands.memory import Memory
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
+from services.commands.repeats import Repeats
+from services.commands.view import View
+from services.commands.wire import Incoming
+from services.settings import EVENT_LIMIT
+from services.store import codec
+from services.store.append import Append, ConcurrencyConflict, NewEvent
+from services.store.event_store import EventStore
+
+# After so many conflicts a batch decides under the append lock, where no other writer can get ahead; otherwise fifty
+# writers on one stream starve each other.
+PATIENT_ROUNDS = 3
+# So this many conflicts in a row mean that something is broken.
+MAX_ROUNDS = 20
+# The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
+# the memory and the statement. What remains is the next batch.
+MAX_BATCH_BYTES = 8 << 20
+
+
+class Worker:
+    """Runs batches on one store, in the store's thread."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        new_number: Callable[[], int],
+        cache: int = 50_000,
+        on_decided: Callable[[], None] = lambda: None,
+        event_limit: int = EVENT_LIMIT,
+    ) -> None:
+        self._store = store
+        self._event_limit = event_limit
+        self._clock = clock
+        self._new_id = new_id
+        self._new_number = new_number
+        self._on_decided = on_decided
+        self._streams = Memory(cache)
+        self._holders = Memory(cache)
+
+    def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
+        """Decide and record one transaction, and return an outcome a command, in order.
+
+        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events.
+        `attempted` says that the commands' attempts are counted, and that the count goes when they are done with.
+        Raises the store's errors, and then nothing was recorded.
+        """
+        try:
+            return _Batch(self, batch, attempted).run()
+        except BaseException:
+            # The cache may be ahead of the log or behind it; comparing versions would notice, but reading is cheaper.
+            self._streams.clear()
+            self._holders.clear()
+            raise
+
+
+def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
+    # A command that exceeds a limit is refused without a decision.
+    if command.refusal is None:
+        yield from DECIDER_OF_COMMAND[command.name].reads(command.command)
+        yield from actor_stream(command.actor)
+
+
+class _Batch:
+    """One batch; the worker's cache is changed only after it is recorded."""
+
+    def __init__(self, worker: Worker, batch: Sequence[Incoming], attempted: bool) -> None:
+        self._worker = worker
+        self._store = worker._store
+        self._commands = batch
+        self._attempted = attempted
+        self._now = worker._clock()
+        self._view = View(self._store, worker._streams, worker._holders)
+        self._repeats = Repeats()
+
+    def run(self) -> list[Outcome]:
+        self._view.load(
+            (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
+            ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
+        )
+        self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
+        outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
+        moved: ConcurrencyConflict | None = None
+        with ExitStack() as alone:
+            for rounds in range(MAX_ROUNDS):
+                decided = self._decide_all(outcomes, moved)
+                self._worker._on_decided()
+                try:
+                    head, _ = self._store.append(self._append(decided))
+                except ConcurrencyConflict as lost:
+                    outcomes, moved = decided, lost
+                    if rounds == PATIENT_ROUNDS:
+                        alone.enter_context(self._store.alone())
+                    self._view.reload(lost)
+                    self._repeats.ledger |= self._store.ledger(lost.commands)
+                    continue
+                alone.close()
+                self._view.remember(decided)
+                answer(decided, head, self._store)
+                return decided
+        raise RuntimeError(f"a batch lost {MAX_ROUNDS} times in a row to other writers")
+
+    # Deciding.
+
+    def _decide_all(self, before: Sequence[Outcome | None], moved: ConcurrencyConflict | None) -> list[Outcome]:
+        """Decide the commands in order; after a conflict, only those whose reads have changed."""
+        self._repeats.clear()
+        touched = Touched(moved)
+        probed = False
+        outcomes: list[Outcome] = []
+        size = 0
+        for index, command in enumerate(self._commands):
+            outcome = before[index]
+            if outcome is not None and touched.by(outcome):
+                touched.add(outcome)
+                outcome = None
+            anew = outcome is None
+            while outcome is None:
+                try:
+                    outcome = self._outcome(command)
+                except NotLoaded as lack:
+                    streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
+                    newer = [stream for stream in streams if stream in self._view.newer]
+                    if newer:
+                        outcome = self._newer_version(command, newer[0])
+                        break
+                    if not probed and not self._view.remembered(streams, claims):
+                        probed = True
+                        more = self._probe(index + 1, before)
+                        streams, claims = streams + more[0], claims + more[1]
+                    self._view.load(streams, claims)
+            if anew and moved is not None:
+                touched.add(outcome)
+            self._view.apply(outcome)
+            self._repeats.add(outcome)
+            outcomes.append(outcome)
+            size += sum(len(event.state) for event in outcome.events)
+            if size >= MAX_BATCH_BYTES:
+                break
+        self._commands = self._commands[: len(outcomes)]
+        return outcomes
+
+    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, Claim]]]:
+        """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
+        streams: list[str] = []
+        claims: list[tuple[str, Claim]] = []
+        for index in range(start, len(self._commands)):
+            command = self._commands[index]
+            if before[index] is None and command.refusal is None:
+                try:
+                    DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
+                except NotLoaded as lack:
+                    streams += lack.streams
+                    claims += [(command.tenant, claim) for claim in lack.claims]
+                except Exception:  # noqa: S112 - whatever is wrong with it shows when its turn comes
+                    continue
+        return streams, claims
+
+    def _context(self, command: Incoming) -> Context:
+        return Context(
+            command.tenant,
+            command.actor,
+            self._now,
+            self._worker._new_id,
+            self._worker._new_number,
+            self._view.states,
+            self._view.claims.setdefault(command.tenant, {}),
+        )
+
+    def _outcome(self, command: Incoming) -> Outcome:
+        repeated = self._repeats.find(command, self._view.held)
+        if repeated is not None:
+            return repeated
+        if command.refusal is not None:
+            return Outcome(command, refusal=command.refusal)
+        context = self._context(command)
+        try:
+            self._demand_version(command, context)
+            decision: Decision = DECIDER_OF_COMMAND[command.name].decide(command.command, context)
+            events = self._new_events(command, decision)
+        except Rejected as rejected:
+            refusal = rejected.refusal
+            return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
+        except NotLoaded:
+            raise
+        except Exception as failure:
+            return Outcome(command, failure=failure, recorded=False)
+        return Outcome(
+            command,
+            events=events,
+            claims=decision.claims,
+            streams_read=context.streams_read,
+            claims_read=context.claims_read,
+        )
+
+    def _newer_version(self, command: Incoming, stream: str) -> Outcome:
+        """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
+        found = self._view.newer[stream]
+        where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
+        refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
+        return Outcome(command, refusal=refusal, recorded=False)
+
+    def _demand_version(self, command: Incoming, context: Context) -> None:
+        if command.expected_version is None:
+            return
+        # A command without an id creates its aggregate; the streams that it reads are of other aggregates.
+        brought = getattr(command.command, "id", None) is not None
+        own = next(iter(DECIDER_OF_COMMAND[command.name].reads(command.command)), None) if brought else None
+        actual = 0
+        if own is not None:
+            context.state(*own)
+            actual = self._view.versions[stream_of(command.tenant, *own)]
+        if actual != command.expected_version:
+            raise Rejected("version-conflict", f"the stream is at version {actual}, not {command.expected_version}")
+
+    def _new_events(self, command: Incoming, decision: Decision) -> list[NewEvent]:
+        events = []
+        versions: dict[str, int] = {}
+        for stream, event in decision.events:
+            version = versions[stream] = versions.get(stream, self._view.versions.get(stream, 0)) + 1
+            metadata = codec.Metadata(
+                self._worker._new_id(),
+                command.command_id,
+                command.correlation_id or command.command_id,
+                command.command_id,
+                command.actor,
+                self._now,
+                command.traceparent,
+            )
+            made = NewEvent(stream, version, codec.name_of(event), event, metadata)
+            if len(made.state) > self._worker._event_limit:
+                detail = f"it would record {made.name} with {len(made.state)} bytes"
+                raise Rejected("too-large", f"{detail}, and an event has at most {self._worker._event_limit}")
+            events.append(made)
+        return events
+
+    # Recording.
+
+    def _append(self, outcomes: Sequence[Outcome]) -> Append:
+        append = Append()
+        for outcome in outcomes:
+            command, tenant = outcome.incoming, outcome.incoming.tenant
+            self._view.compare(outcome, append)
+            for claim, holder in outcome.claims.items():
+                key = (tenant, *claim)
+                if holder is None and key not in append.claims:
+                    append.given_up.add(key)
+                append.claims[key] = holder
+            outcome.offset = len(append.events)
+            append.events += outcome.events
+            if outcome.recorded:
+                append.ledger.append(ledger_row(outcome))
+            if self._attempted and outcome.failure is None:
+                append.attempts_done.append((tenant, command.command_id))
+        for key, outcome in self._repeats.keys.items():
+            append.claims_read[key] = self._view.held[key]
+            append.claims[key] = key_holder(outcome)
+        return append
