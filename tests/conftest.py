@@ -12,9 +12,10 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import psycopg
 import pytest
 import structlog
 
@@ -143,6 +144,13 @@ def migrated_url(databases: Databases) -> Iterator[str]:
     url = databases.create_migrated()
     yield url
     databases.drop(url)
+
+
+@pytest.fixture
+def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection in autocommit to the database of the test."""
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from services.store import migrate
 from tests.acceptance.running import FOLDWORK, environment
 from tests.acceptance.terminal import typed
 from tests.eventually import PATIENCE, eventually
-from tests.services.harness import broker_proxy, declare, nursery, rows, waiting
+from tests.services.harness import declare, rows, waiting
+from tests.services.processes import nursery
+from tests.services.proxy import broker_proxy
 from tests.services.test_connections import with_options
 
 NOWHERE = "postgresql://127.0.0.1:1/db"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -24,12 +23,6 @@ SCENE = [
     builders.member(email="Ann@Example.com", operator_id="OP-1"),
     builders.activity(assignees=[("ann",)]),
 ]
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def test_history_holds_an_activitys_own_events_its_childrens_and_its_changes_of_status(

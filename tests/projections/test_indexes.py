@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -54,12 +53,6 @@ _PLAIN = {
     "jsonb": Jsonb({}), "timestamp with time zone": EARLY,
 }  # fmt: skip
 _VARYING = ("text", "ARRAY", "jsonb")
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def test_every_index_takes_the_widest_row(conn: psycopg.Connection[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,13 +40,7 @@ MODELS = pytest.mark.parametrize("model", projections.READ_MODELS, ids=lambda mo
 END = "2025-11-01T08:55:00.000+07:00"
 
 SCENE = after(
-    [
-        builders.workflow(),
-        builders.member(),
-        builders.member("bob"),
-        builders.activity(),
-        builders.task("n0"),
-    ],
+    [builders.workflow(), builders.member(), builders.member("bob"), builders.activity(), builders.task("n0")],
     TaskRescheduled("t1", "a", None, None, None, END),
     TaskRescheduled("t2", "a", None, None, None, END),
 )
@@ -72,12 +66,6 @@ REFUSED = {
     "directory": ("entries", "id = 'ann'", "member-ann"),
     "deadlines": ("deadline_tasks", "task_id = 't1'", "task-t1"),
 }
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def later(tenant: str) -> list[Any]:

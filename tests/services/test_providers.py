@@ -21,7 +21,8 @@ from services.processors.providers import Call, Outcome, Providers, is_public, p
 from services.settings import ConfigurationError, Settings, load
 from tests.eventually import PATIENCE
 from tests.services.answering import Answering
-from tests.services.harness import free_port, settings
+from tests.services.harness import settings
+from tests.services.processes import free_port
 
 URL = "postgresql://localhost/none"
 AMQP = "amqp://guest:guest@localhost/"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +24,6 @@ SCENE = [builders.workflow(), builders.member(), builders.activity(assignees=[("
 # The suffixes of the first tables of this version and of the next.
 FIRST, NEXT = f"v{tasks.VERSION}", f"v{tasks.VERSION + 1}"
 NAMES = [model.NAME for model in projections.READ_MODELS]
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def add(conn: psycopg.Connection[Any], count: int, prefix: str = "x") -> None:

@@ -28,7 +28,9 @@ from services.store import codec, log
 from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually_async
-from tests.services.harness import Client, broker_proxy, declare, nursery, rows, settings, working
+from tests.services.harness import Client, declare, rows, settings, working
+from tests.services.processes import nursery
+from tests.services.proxy import broker_proxy
 
 AT = datetime(2025, 10, 31, 8, 0, tzinfo=UTC)
 

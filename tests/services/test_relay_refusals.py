@@ -29,7 +29,8 @@ from services.store.failures import OutsideUnavailable
 from services.store.log import LogRow
 from tests.brokers import BrokerInThread
 from tests.eventually import eventually_async
-from tests.services.harness import broker_proxy, declare, settings
+from tests.services.harness import declare, settings
+from tests.services.proxy import broker_proxy
 from tests.services.test_relay import AT, position, relaying, subscribed
 
 LIMIT = 50_000

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -42,12 +42,6 @@ from tests.projections.recording import after, recorded, store
 
 SCENE = [builders.workflow(), builders.member(), builders.activity()]
 FAST = [builders.workflow(3, failure="fail_fast"), builders.activity(3)]
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        yield session
 
 
 def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:

@@ -21,7 +21,9 @@ from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST,
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually, eventually_async
-from tests.services.harness import Client, database_proxy, declare, nursery, rows, settings, stored
+from tests.services.harness import Client, declare, rows, settings, stored
+from tests.services.processes import nursery
+from tests.services.proxy import database_proxy
 
 PAST, LATER = "2025-10-31T08:55:00+07:00", "9999-10-31T08:55:00+07:00"
 

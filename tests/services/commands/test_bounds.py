@@ -17,16 +17,7 @@ from services.commands.consumer import CommandConsumer
 from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, code
-from tests.services.harness import (
-    TENANT,
-    Client,
-    created,
-    dead_letters,
-    declare,
-    settings,
-    waiting,
-    working,
-)
+from tests.services.harness import TENANT, Client, created, dead_letters, declare, settings, waiting, working
 
 
 async def test_the_bytes_at_hand_are_bounded(migrated_url: str, amqp_url: str) -> None:

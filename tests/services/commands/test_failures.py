@@ -17,15 +17,7 @@ from services.store.event_store import EventStore
 from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, tasks
-from tests.services.harness import (
-    Client,
-    created,
-    dead_letters,
-    declare,
-    rows,
-    settings,
-    working,
-)
+from tests.services.harness import Client, created, dead_letters, declare, rows, settings, working
 
 
 async def test_an_unexpected_failure_hurts_only_its_own_command(

@@ -16,11 +16,7 @@ from services.roles import make_role
 from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, plain, tasks
-from tests.services.harness import (
-    Client,
-    settings,
-    working,
-)
+from tests.services.harness import Client, settings, working
 
 
 async def test_a_deleted_queue_is_declared_again_and_consumed(migrated_url: str, amqp_url: str) -> None:
