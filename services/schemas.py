@@ -6,7 +6,7 @@ The limits of commands' values are part of their types, and are added from there
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -188,16 +188,3 @@ def cloud_event(name: str | None = None, data: str = "") -> Json:
         "required": [key for key in shown if key != "traceparent"],
         "properties": shown,
     }
-
-
-def references(schema: Any) -> Iterator[str]:
-    """Yield every `$ref` of a schema."""
-    if isinstance(schema, list):
-        for item in schema:
-            yield from references(item)
-    elif isinstance(schema, dict):
-        for key, value in schema.items():
-            if key == "$ref" and isinstance(value, str):
-                yield value
-            else:
-                yield from references(value)
