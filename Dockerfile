@@ -11,7 +11,7 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
     && /opt/foldwork/bin/pip install --quiet --no-index --find-links /wheels -r runtime.txt
 
 FROM dependencies AS build
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY domain domain
 COPY projections projections
 COPY services services

@@ -15,20 +15,20 @@ from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsCha
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
-from projections.conditions import text_fact
-from projections.documents import Documents, Key, MissingDocument, Table, array, instant, listing_indexes, title_key
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
-from projections.task_facts import (
-    LIFECYCLES,
-    TASK_EVENTS,
-    Child,
-    ShownChild,
-    as_rollup,
-    fold_facts,
-    placeholders,
-    seconds,
-    stamp,
+from projections.support.conditions import text_fact
+from projections.support.documents import (
+    Documents,
+    Key,
+    MissingDocument,
+    Table,
+    array,
+    instant,
+    listing_indexes,
+    title_key,
 )
+from projections.support.time import seconds, stamp
+from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, ShownChild, apply_facts, as_rollup, placeholders
 
 NAME = "activities"
 VERSION = 2
@@ -121,10 +121,10 @@ _decode = msgspec.json.Decoder(Activity).decode
 _decode_shown = msgspec.json.Decoder(Shown).decode
 
 
-def fold(activity: Activity | None, event: Recorded) -> Activity | None:
+def apply(activity: Activity | None, event: Recorded) -> Activity | None:
     """Return the activity after one more event of its own or of a child's; `settle` then rolls it up.
 
-    An event that was folded before changes nothing.
+    An event that was applied before changes nothing.
     """
     if activity is not None and event.position <= activity.position:
         return activity
@@ -145,7 +145,7 @@ def fold(activity: Activity | None, event: Recorded) -> Activity | None:
     else:
         for child in activity.children:
             if child.id == event.entity_id:
-                fold_facts(child, event, at)
+                apply_facts(child, event, at)
     activity.updated_at = at
     activity.position = event.position
     return activity
@@ -190,7 +190,7 @@ def settle(activity: Activity) -> None:
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Activity]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=_decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=_decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -270,7 +270,7 @@ def render_from_events(
         if key is not None and key[1] == activity_id:
             if activity is None and not isinstance(event.data, ActivityCreated):
                 return None
-            activity = fold(activity, event)
+            activity = apply(activity, event)
     if activity is None:
         return None
     settle(activity)

@@ -6,34 +6,17 @@ who act on them: a row begins with fresh marks, and whoever builds the table ane
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
 
+from domain.lifecycle import TERMINAL
 from domain.recorded import Recorded
-from domain.task import (
-    EVENTS as TASK_EVENTS,
-)
-from domain.task import (
-    DispatchFailed,
-    DispatchRequested,
-    DispatchSucceeded,
-    ResolutionFailed,
-    TargetsResolved,
-    TaskBecameOverdue,
-    TaskCanceled,
-    TaskCompleted,
-    TaskCreated,
-    TaskFailed,
-    TaskReopened,
-    TaskRescheduled,
-    TaskRetried,
-    TaskWakeSet,
-)
-from projections.documents import Key, Table, array, plain_array
+from domain.task.state import TaskCreated, changes_of
+from projections.support.documents import Key, Table, array, plain_array
 
 NAME = "deadlines"
 VERSION = 1
@@ -129,85 +112,53 @@ def _instant(text: str) -> str:
     return datetime.fromisoformat(text).astimezone(UTC).isoformat()
 
 
-def fold(task: Remembered | None, event: Recorded) -> Remembered | None:
-    """Return what is remembered after one more event; one that was folded before changes nothing."""
-    data = event.data
-    if task is None:
-        if not _begins(data):
-            return None
-        task = Remembered(data.activity_id)
-    elif event.position <= task.position:
+# What a deadline is made of.
+EVENTS = frozenset(
+    {
+        "task.created",
+        "task.rescheduled",
+        "task.became-overdue",
+        "task.completed",
+        "task.failed",
+        "task.canceled",
+        "task.retried",
+        "task.reopened",
+        "task.wake-set",
+        "task.targets-resolved",
+        "task.resolution-failed",
+        "task.dispatch-requested",
+        "task.dispatch-succeeded",
+        "task.dispatch-failed",
+    }
+)
+
+
+def apply(task: Remembered | None, event: Recorded) -> Remembered | None:
+    """Return what is remembered after one more event; one that was applied before changes nothing."""
+    if task is not None and event.position <= task.position:
         return task
-    change = _CHANGES.get(type(data))
-    if change is not None:
-        change(task, data, event)
+    changed = changes_of(event.data)
+    if task is None:
+        if not (changed.get("end") or changed.get("wake") or changed.get("in_flight")):
+            return None
+        task = Remembered(event.data.activity_id)
+    if "end" in changed:
+        task.end, task.since = changed["end"], event.position
+    if "overdue" in changed or "end" in changed:
+        task.overdue = changed.get("overdue", False)
+    if "lifecycle" in changed:
+        ended = changed["lifecycle"] in TERMINAL
+        if task.ended and not ended:
+            task.since = event.position
+        task.ended = ended
+    if "wake" in changed:
+        task.wake = None if changed["wake"] is None else (*changed["wake"], event.position)
+    if "in_flight" in changed:
+        # By the database's clock, which is the one that says what is due.
+        requested_at = event.recorded_at.astimezone(UTC).isoformat()
+        task.attempt = (changed["attempt"], requested_at, event.position) if changed["in_flight"] else None
     task.position = event.position
     return task
-
-
-def _begins(data: Any) -> bool:
-    """Tell whether an event gives a task a deadline of which there was none to remember."""
-    if isinstance(data, (TaskCreated, TaskRescheduled)):
-        return data.end is not None
-    if isinstance(data, TaskWakeSet):
-        return data.at is not None
-    return isinstance(data, DispatchRequested)
-
-
-def _scheduled(task: Remembered, data: TaskCreated | TaskRescheduled, event: Recorded) -> None:
-    task.end, task.overdue, task.since = data.end, False, event.position
-
-
-def _overdue(task: Remembered, data: TaskBecameOverdue, event: Recorded) -> None:
-    task.overdue = True
-
-
-def _ended(task: Remembered, data: Any, event: Recorded) -> None:
-    task.ended, task.overdue, task.wake = True, False, None
-
-
-def _retried(task: Remembered, data: TaskRetried, event: Recorded) -> None:
-    task.ended, task.wake, task.attempt, task.since = False, None, None, event.position
-
-
-def _reopened(task: Remembered, data: TaskReopened, event: Recorded) -> None:
-    task.ended, task.since = False, event.position
-
-
-def _woken(task: Remembered, data: TaskWakeSet, event: Recorded) -> None:
-    task.wake = None if data.at is None else (data.kind, data.at, event.position)
-
-
-def _looked_for(task: Remembered, data: Any, event: Recorded) -> None:
-    task.wake = None
-
-
-def _requested(task: Remembered, data: DispatchRequested, event: Recorded) -> None:
-    # By the database's clock, which is the one that says what is due.
-    task.wake, task.attempt = None, (data.attempt, event.recorded_at.astimezone(UTC).isoformat(), event.position)
-
-
-def _answered(task: Remembered, data: Any, event: Recorded) -> None:
-    task.attempt = None
-
-
-_CHANGES: dict[type, Callable[[Remembered, Any, Recorded], None]] = {
-    TaskCreated: _scheduled,
-    TaskRescheduled: _scheduled,
-    TaskBecameOverdue: _overdue,
-    TaskCompleted: _ended,
-    TaskFailed: _ended,
-    TaskCanceled: _ended,
-    TaskRetried: _retried,
-    TaskReopened: _reopened,
-    TaskWakeSet: _woken,
-    TargetsResolved: _looked_for,
-    ResolutionFailed: _looked_for,
-    DispatchRequested: _requested,
-    DispatchSucceeded: _answered,
-    DispatchFailed: _answered,
-}
-EVENTS = frozenset(name for name, kind in TASK_EVENTS.items() if kind in _CHANGES)
 
 
 class Deadlines:
@@ -246,7 +197,7 @@ class Deadlines:
         before = {key: (task.position, due_of(task)) for key, task in tasks.items()}
         for event in events:
             key = (event.tenant, event.entity_id)
-            task = fold(tasks.get(key), event)
+            task = apply(tasks.get(key), event)
             if task is not None:
                 tasks[key] = task
         self._write(conn, {key: before.get(key, (0, {})) for key in tasks}, tasks)

@@ -15,10 +15,10 @@ from domain.references import Reference
 from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
-from projections import query
-from projections.documents import Documents, Key, MissingDocument, Table, indexed
-from projections.query import BadQuery, Query
-from projections.task_facts import stamp
+from projections.support import query
+from projections.support.documents import Documents, Key, MissingDocument, Table, indexed
+from projections.support.query import BadQuery, Query
+from projections.support.time import stamp
 
 NAME = "directory"
 VERSION = 3
@@ -78,8 +78,8 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-def fold(entry: Entry | None, event: Recorded) -> Entry | None:
-    """Return the entry after one more of its events; one that was folded before changes nothing."""
+def apply(entry: Entry | None, event: Recorded) -> Entry | None:
+    """Return the entry after one more of its events; one that was applied before changes nothing."""
     if entry is not None and event.position <= entry.position:
         return entry
     at = stamp(event.occurred_at)
@@ -113,7 +113,7 @@ def fold(entry: Entry | None, event: Recorded) -> Entry | None:
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Entry]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=_decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=_decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -250,5 +250,5 @@ def render_from_events(
         if event.category == kind and event.entity_id == entry_id:
             if entry is None and not isinstance(event.data, (EntryRegistered, WorkflowDefined)):
                 return None
-            entry = fold(entry, event)
+            entry = apply(entry, event)
     return None if entry is None else resource((_encode(entry).decode(),))

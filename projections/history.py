@@ -14,10 +14,10 @@ import psycopg
 from domain import EVENTS as ALL_EVENTS
 from domain import STATUS_CATEGORY
 from domain.recorded import Recorded
-from projections import query
-from projections.documents import Table
-from projections.query import BadQuery, Query
-from projections.task_facts import stamp
+from projections.support import query
+from projections.support.documents import Table
+from projections.support.query import BadQuery, Query
+from projections.support.time import stamp
 
 NAME = "history"
 VERSION = 1

@@ -12,8 +12,8 @@ import msgspec
 
 from domain.compare import name_key
 from domain.streams import ID
-from projections.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
-from projections.query import MOST_OFFSET, MOST_ROWS, MOST_VALUES, BadQuery, Query, demand_text, select, time_of
+from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
+from projections.support.query import MOST_OFFSET, MOST_ROWS, MOST_VALUES, BadQuery, Query, demand_text, select, time_of
 
 
 @dataclass(frozen=True, slots=True)

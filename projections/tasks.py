@@ -11,12 +11,13 @@ import msgspec
 from domain.compare import text_key
 from domain.recorded import Recorded
 from domain.task import Dispatch, Resolution, TaskCreated
-from projections.conditions import Fact, text_fact
-from projections.documents import Documents, Key, Table, array, held, indexed, instant, title_key
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
-from projections.task_document import Shown as Shown
-from projections.task_document import Task, decode, decode_shown, encode, fold, shown_values
-from projections.task_facts import LIFECYCLES, TASK_EVENTS, seconds, stamp
+from projections.support.conditions import Fact, text_fact
+from projections.support.documents import Documents, Key, Table, array, held, indexed, instant, title_key
+from projections.support.time import seconds, stamp
+from projections.task.document import Shown as Shown
+from projections.task.document import Task, apply, decode, decode_shown, encode, shown_values
+from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
 VERSION = 3
@@ -98,7 +99,7 @@ _TABLE = Table.of(TABLES, key=("tenant", "id"))
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Task]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=fold, decode=decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=decode, row=_row, keep=keep)
 
 
 def _key_of(event: Recorded) -> Key | None:
@@ -203,5 +204,5 @@ def render_from_events(
         if event.category == "task" and event.entity_id == task_id:
             if task is None and not isinstance(event.data, TaskCreated):
                 return None
-            task = fold(task, event)
+            task = apply(task, event)
     return None if task is None else resource((encode(task).decode(),), now)

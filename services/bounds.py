@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
-from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
-from domain import COMMANDS, limits
+from domain import limits
 from domain.limits import INSTANT, Items, Limit, Number, Text
 
 Schema = dict[str, Any]
@@ -54,6 +52,21 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
             return {"description": said, **kept}
 
 
+def _with_keywords(limit: Limit, core: Any, handler: Any) -> Schema:
+    schema: Schema = handler(core)
+    # What was recorded before there was a limit may exceed it.
+    if handler.mode == "serialization":
+        return schema
+    if isinstance(limit, Items) and "additionalProperties" in schema:
+        return schema | _keywords(limit, {**schema, "propertyNames": {}})
+    return schema | _keywords(limit, schema)
+
+
+# Pydantic asks for the keywords of a limit wherever it meets the limit in the type of something that is given.
+for _kind in limits.LIMITS:
+    _kind.__get_pydantic_json_schema__ = _with_keywords  # type: ignore[union-attr]
+
+
 def schema_of(hint: Any) -> Schema:
     """Return the schema of a plain type: strings, numbers, booleans, literals, lists, maps and typed dictionaries.
 
@@ -77,29 +90,6 @@ def schema_of(hint: Any) -> Schema:
     if origin in (tuple, list):
         return bounded({"type": "array", "items": schema_of(get_args(bare)[0])}, hint)
     return bounded({"type": _TYPES[bare]}, hint)
-
-
-def hints_by_class() -> dict[str, dict[str, Any]]:
-    """Return the field types of every class in the data of commands, by class name."""
-    found: dict[str, dict[str, Any]] = {}
-    for kind in COMMANDS.values():
-        _collect(kind, found)
-    return found
-
-
-def _collect(kind: type, found: dict[str, dict[str, Any]]) -> None:
-    if kind.__name__ not in found:
-        found[kind.__name__] = limits.hints_of(kind)
-        for hint in found[kind.__name__].values():
-            for part in _parts(hint):
-                if isinstance(part, type) and is_dataclass(part):
-                    _collect(part, found)
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    yield hint
-    for part in get_args(hint):
-        yield from _parts(part)
 
 
 def _present(hint: Any) -> tuple[Any, bool]:

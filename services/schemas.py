@@ -1,12 +1,11 @@
 """JSON Schemas of commands, events and answers, made from the types that are parsed and encoded, so they cannot drift.
 
-The limits of commands' values are part of their types, and are added from there.
+The limits of commands' values are part of their types, from which `bounds` lets pydantic read them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -29,26 +28,20 @@ TENANT: Json = {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}
 MOMENT: Json = {"format": "date-time"}
 
 
-def tidy(schema: Any, hints: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
-    """Return a made schema without its noise: titles of fields, unions that only add null, indented descriptions.
-
-    `hints` are the types of the fields of classes whose limits are added.
-    """
+def tidy(schema: Any) -> Any:
+    """Return a made schema without its noise: titles of fields, unions that only add null, indented descriptions."""
     if isinstance(schema, list):
-        return [tidy(item, hints) for item in schema]
+        return [tidy(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     made = {key: value for key, value in schema.items() if key not in ("properties", "title")}
-    made = {key: value if key in ("default", "enum", "const") else tidy(value, hints) for key, value in made.items()}
+    made = {key: value if key in ("default", "enum", "const") else tidy(value) for key, value in made.items()}
     if "description" in made:
         made["description"] = inspect.cleandoc(made["description"])
     if "properties" in schema:
         owner = schema.get("title", "")
-        made = {"title": owner, **made, "properties": {}} if owner else {**made, "properties": {}}
-        limited = (hints or {}).get(owner, {})
-        for name, field in schema["properties"].items():
-            plain = bounds.bounded(field, limited[name]) if name in limited else field
-            made["properties"][name] = tidy(plain, hints)
+        properties = {name: tidy(field) for name, field in schema["properties"].items()}
+        made = {**({"title": owner} if owner else {}), **made, "properties": properties}
     return _flat(made)
 
 
@@ -66,7 +59,7 @@ def _flat(schema: Json) -> Json:
 
 @cache
 def _command(name: str) -> Json:
-    made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema(), bounds.hints_by_class())
+    made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema())
     if {"kind", "fields"} <= set(made["properties"]):
         made["allOf"] = _entries()
     said, summary = made.get("description"), ROWS[name].summary
@@ -102,7 +95,7 @@ def command(name: str) -> Json:
 
 @cache
 def _event(name: str) -> Json:
-    made: Json = tidy(TypeAdapter(EVENTS[name]).json_schema())
+    made: Json = tidy(TypeAdapter(EVENTS[name]).json_schema(mode="serialization"))
     # New fields may come, so a reader must let pass what it does not know.
     for part in (made, *made.get("$defs", {}).values()):
         part.pop("additionalProperties", None)

@@ -30,8 +30,7 @@ def load_json(body: bytes) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Malformed("not-utf-8", f"byte {error.start} is no UTF-8") from None
-    if body.count(b"[") + body.count(b"{") > MOST_DEPTH:
-        _demand_shallow(text)
+    demand_shallow(body, text)
     try:
         try:
             value = _strict_json(text)
@@ -62,7 +61,11 @@ def _no_constant(name: str) -> Any:
     raise Malformed("not-json", f"{name} is no JSON number")
 
 
-def _demand_shallow(text: str) -> None:
+def demand_shallow(body: bytes, text: str | None = None) -> None:
+    """Refuse JSON that nests too deep; `text` is the body decoded, where that was done already."""
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return
+    text = body.decode("utf-8") if text is None else text
     depth = 0
     # Possessive, so that nothing is kept for a way back through a long text.
     for mark in re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):

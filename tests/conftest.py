@@ -124,6 +124,14 @@ def database_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
+@pytest.fixture(scope="module")
+def module_url(databases: Databases) -> Iterator[str]:
+    """A database with all tables and no rows, which the tests of a module share."""
+    url = databases.create_migrated()
+    yield url
+    databases.drop(url)
+
+
 @pytest.fixture
 def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
     """A function that makes an empty database each time it is called."""
@@ -140,25 +148,17 @@ def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def migrated_url(databases: Databases) -> Iterator[str]:
-    """A database of this test alone, with all tables and no rows."""
-    url = databases.create_migrated()
+    """A database with all tables and no rows; others had it before, unless they changed more than rows."""
+    url = databases.lend()
     yield url
-    databases.drop(url)
+    databases.take_back(url)
 
 
 @pytest.fixture
 def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection in autocommit to the database of the test."""
+    """A connection to the test's database, which commits each statement."""
     with psycopg.connect(migrated_url, autocommit=True) as session:
         yield session
-
-
-@pytest.fixture
-def lent_url(databases: Databases) -> Iterator[str]:
-    """A database with all tables and no rows, for tests that only fill the tables; others had it before."""
-    url = databases.lend()
-    yield url
-    databases.take_back(url)
 
 
 @pytest.fixture(scope="session", params=["development", "rabbitmq"] if AMQP_URL else ["development"])

@@ -54,21 +54,37 @@ class Databases:
         return url
 
     def take_back(self, url: str) -> None:
-        """Empty a database that was lent; one whose tables are not what they were is dropped."""
-        with psycopg.connect(url) as session:
-            reusable = _shape(session) == self._shape
-            if reusable:
-                session.execute("SET LOCAL synchronous_commit = off")
-                for table in self._fresh:
-                    name = sql.Identifier(table)
-                    session.execute(sql.SQL("DELETE FROM {}").format(name))
-                    for row in self._fresh[table]:
-                        values = sql.SQL(", ").join(map(sql.Literal, row))
-                        session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, values))
+        """Empty a database that was lent; one whose schema or settings are not what they were is dropped."""
+        try:
+            reusable = self._emptied(url)
+        except psycopg.Error:
+            reusable = False
         if reusable:
             self._idle.append(url)
         else:
             self.drop(url)
+
+    def _emptied(self, url: str) -> bool:
+        with psycopg.connect(url, options="-c lock_timeout=5s") as session:
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            for (added,) in session.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)",
+                (list(self._fresh),),
+            ).fetchall():
+                session.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(added)))
+            if _shape(session) != self._shape:
+                return False
+            session.execute("SET LOCAL synchronous_commit = off")
+            for table in self._fresh:
+                name = sql.Identifier(table)
+                session.execute(sql.SQL("DELETE FROM {}").format(name))
+                for row in self._fresh[table]:
+                    values = sql.SQL(", ").join(map(sql.Literal, row))
+                    session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, values))
+        return True
 
     def drop(self, url: str) -> None:
         """Drop a database that was made here, even if somebody is still connected to it."""
@@ -87,11 +103,34 @@ class Databases:
             session.execute(statement.format(*(sql.Identifier(name) for name in names)))
 
 
+_SHAPE = r"""
+SELECT 'relation', relname::text, relkind::text || pg_get_userbyid(relowner) || coalesce(relacl::text, '')
+    || coalesce(reloptions::text, '')
+FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT 'column', attrelid::regclass::text || '.' || attname, format_type(atttypid, atttypmod) || attnotnull
+FROM pg_attribute WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+UNION ALL SELECT 'view', viewname::text, definition FROM pg_views WHERE schemaname = 'public'
+UNION ALL SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid FROM pg_index
+WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+UNION ALL SELECT 'constraint', conname::text, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'trigger', tgname::text, pg_get_triggerdef(oid) || tgenabled::text
+FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT 'function', oid::regprocedure::text, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT 'sequence', sequencename::text, coalesce(last_value::text, '') FROM pg_sequences
+UNION ALL SELECT 'schema', nspname::text, coalesce(nspacl::text, '') FROM pg_namespace
+WHERE nspname NOT LIKE 'pg\_temp%' AND nspname NOT LIKE 'pg\_toast\_temp%'
+UNION ALL SELECT 'database', '', coalesce(datacl::text, '') || datconnlimit || datallowconn
+FROM pg_database WHERE datname = current_database()
+UNION ALL SELECT 'setting', setrole::text, setconfig::text FROM pg_db_role_setting
+WHERE setdatabase IN (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 1, 2, 3
+"""
+
+
 def _shape(session: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """Return the tables, views and indexes of a database."""
-    return session.execute(
-        "SELECT relkind, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1, 2"
-    ).fetchall()
+    """Return all that a test can change in a database beside rows: a change of any of it is not taken back."""
+    return session.execute(_SHAPE).fetchall()
 
 
 def _rows(session: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:

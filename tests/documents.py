@@ -23,7 +23,7 @@ from services.settings import Settings
 from tests.widest import places
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+DOCUMENTS = (*sorted(ROOT.glob("[A-Z]*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 _PART = re.compile(r"(<!-- ([a-z-]+): [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 

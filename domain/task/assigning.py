@@ -15,7 +15,7 @@ from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Id, NewAssignees, Person
 from domain.task.recording import decides, permit, record, released, spoken_for
 from domain.task.scheduling import back_in_line
-from domain.task.state import TASK, Effects, Facts, Task
+from domain.task.state import TASK, Facts, Task
 from domain.task.working import pause_of, start
 
 
@@ -79,12 +79,16 @@ _Event = TaskAssigned | TaskReassigned | TaskUnassigned
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case TaskAssigned() | TaskReassigned():
-            return {"lifecycle": OPEN, "runner": None, "assignees": event.assignees}
+            task.lifecycle = OPEN
+            task.runner = None
+            task.assignees = event.assignees
         case TaskUnassigned():
-            return {"lifecycle": OPEN, "runner": None, "assignees": ()}
+            task.lifecycle = OPEN
+            task.runner = None
+            task.assignees = ()
         case _:
             assert_never(event)
 

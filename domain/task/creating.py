@@ -22,7 +22,7 @@ from domain.streams import ID
 from domain.task.assigning import TaskAssigned, resolved_assignees
 from domain.task.dispatching import AttributesResolved, resolved_attributes
 from domain.task.scheduling import dispatch_wake, resolution_wake
-from domain.task.state import TASK, Effects, Facts, TaskCreated
+from domain.task.state import TASK, Facts, TaskCreated
 from domain.task.targeting import LAST_CONTACTED, ResolutionFailed, last_contacted, looked_for
 
 
@@ -55,17 +55,15 @@ _Event = TaskCreated
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
-    return {
-        "id": event.id,
-        "activity_id": event.activity_id,
-        "created": event,
-        "title": event.title,
-        "fields": event.fields,
-        "start": event.start,
-        "end": event.end,
-        "hub": event.hub,
-    }
+def _evolve(task: Facts, event: _Event) -> None:
+    task.id = event.id
+    task.activity_id = event.activity_id
+    task.created = event
+    task.title = event.title
+    task.fields = event.fields
+    task.start = event.start
+    task.end = event.end
+    task.hub = event.hub
 
 
 @TASK.decides(CreateTask)

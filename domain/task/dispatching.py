@@ -20,7 +20,7 @@ from domain.task.ending import TaskFailed
 from domain.task.gating import is_blocked
 from domain.task.recording import decides, permit, permit_system, record
 from domain.task.scheduling import TaskWakeSet
-from domain.task.state import TASK, Dispatch, Effects, Facts, Task, TaskCreated
+from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
 from domain.task.targeting import contacted
 
 MOST_ATTEMPTS = 3
@@ -97,16 +97,21 @@ _Event = AttributesResolved | DispatchRequested | DispatchSucceeded | DispatchFa
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case AttributesResolved():
-            return {"attributes": {**task.attributes, **event.attributes}}
+            task.attributes = {**task.attributes, **event.attributes}
         case DispatchRequested():
-            return {"dispatch": Dispatch.REQUESTED, "attempt": event.attempt, "in_flight": True, "wake": None}
+            task.dispatch = Dispatch.REQUESTED
+            task.attempt = event.attempt
+            task.in_flight = True
+            task.wake = None
         case DispatchSucceeded():
-            return {"dispatch": Dispatch.DISPATCHED, "in_flight": False}
+            task.dispatch = Dispatch.DISPATCHED
+            task.in_flight = False
         case DispatchFailed():
-            return {"dispatch": Dispatch.GAVE_UP if event.final else Dispatch.REQUESTED, "in_flight": False}
+            task.dispatch = Dispatch.GAVE_UP if event.final else Dispatch.REQUESTED
+            task.in_flight = False
         case _:
             assert_never(event)
 

@@ -17,7 +17,7 @@ from domain.task.assigning import TaskReassigned, TaskUnassigned
 from domain.task.gating import demand_unblocked
 from domain.task.recording import decides, permit, record, released
 from domain.task.scheduling import after_retry
-from domain.task.state import TASK, Dispatch, Effects, Facts, Task
+from domain.task.state import TASK, Dispatch, Facts, Task
 from domain.task.working import TaskStarted, joined, runner_of, taken_away
 
 
@@ -97,32 +97,35 @@ _Event = TaskCompleted | TaskFieldsMapped | TaskFailed | TaskCanceled | TaskRetr
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case TaskCompleted():
-            return {"lifecycle": COMPLETED, "runner": None, "data": event.output, "wake": None, "overdue": False}
+            task.lifecycle = COMPLETED
+            task.runner = None
+            task.data = event.output
+            task.wake = None
+            task.overdue = False
         case TaskFieldsMapped():
-            return {"fields": merged(task.fields, event.new)}
+            task.fields = merged(task.fields, event.new)
         case TaskFailed():
-            return {"lifecycle": FAILED, "runner": None, "wake": None, "overdue": False}
+            task.lifecycle = FAILED
+            task.runner = None
+            task.wake = None
+            task.overdue = False
         case TaskCanceled():
-            return {
-                "lifecycle": CANCELED,
-                "runner": None,
-                "assignees": (),
-                "released": event.assignees,
-                "wake": None,
-                "overdue": False,
-            }
+            task.lifecycle = CANCELED
+            task.runner = None
+            task.assignees = ()
+            task.released = event.assignees
+            task.wake = None
+            task.overdue = False
         case TaskRetried():
-            return {
-                "lifecycle": OPEN,
-                "dispatch": Dispatch.NONE,
-                "in_flight": False,
-                "wake": None,
-                "first_attempt": task.attempt,
-                "result": None,
-            }
+            task.lifecycle = OPEN
+            task.dispatch = Dispatch.NONE
+            task.in_flight = False
+            task.wake = None
+            task.first_attempt = task.attempt
+            task.result = None
         case _:
             assert_never(event)
 

@@ -15,7 +15,7 @@ from domain.task.assigning import TaskAssigned
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, activity_canceled, hand_on, lateness
 from domain.task.gating import demand_unblocked
 from domain.task.recording import decides, permit, record, released
-from domain.task.state import TASK, Effects, Facts, Task
+from domain.task.state import TASK, Facts, Task
 from domain.task.working import joined, taken_away
 
 Result = Literal["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED"]
@@ -61,12 +61,12 @@ _Event = ResultRecorded | TaskReopened
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case ResultRecorded():
-            return {"result": event.result}
+            task.result = event.result
         case TaskReopened():
-            return {"lifecycle": OPEN}
+            task.lifecycle = OPEN
         case _:
             assert_never(event)
 

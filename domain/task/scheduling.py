@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from domain.decider import Context, instant, text_of
 from domain.directory import settings
 from domain.lifecycle import OPEN
-from domain.task.state import TASK, Dispatch, Effects, Facts, Task, TaskCreated
+from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
 
 # Seconds until a failed resolution is tried again by itself; after the last one only when it is asked for.
 RESOLUTION_WAITS = (60, 300, 1800, 7200, 43200)
@@ -51,14 +51,16 @@ _Event = TaskRescheduled | TaskBecameOverdue | TaskWakeSet
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case TaskRescheduled():
-            return {"start": event.start, "end": event.end, "overdue": False}
+            task.start = event.start
+            task.end = event.end
+            task.overdue = False
         case TaskBecameOverdue():
-            return {"overdue": True}
+            task.overdue = True
         case TaskWakeSet():
-            return {"wake": None if event.at is None else (event.kind, event.at)}
+            task.wake = None if event.at is None else (event.kind, event.at)
         case _:
             assert_never(event)
 

@@ -6,10 +6,9 @@ changes stands with the event, once: the state and every reader of the log take 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol, TypedDict
+from typing import Any
 
 from domain.aggregate import Aggregate
 from domain.directory.eligibility import Eligibility
@@ -110,27 +109,22 @@ class Task:
         return Eligibility(made.project, made.roles, made.whitelist, made.blacklist)
 
 
-class Facts(Protocol):
-    """Those facts of a task that the effect of an event depends on."""
+class Facts:
+    """The facts of a task that an event can change; the names are those of `Task`.
 
-    @property
-    def fields(self) -> Mapping[str, Any]: ...
-    @property
-    def data(self) -> Mapping[str, Any]: ...
-    @property
-    def attributes(self) -> Mapping[str, Any]: ...
-    @property
-    def attempt(self) -> int: ...
+    What an event does to a task is written once, as a function that sets these. It is given a new one of this class to
+    make the next state, and a document by readers that keep one.
+    """
 
-
-class Effects(TypedDict, total=False):
-    """The facts of a task that an event changes, with their new values; the names are those of `Task`."""
-
+    # What the next value of a fact depends on; the others are just set.
+    fields: dict[str, Any] = {}  # noqa: RUF012
+    data: dict[str, Any] = {}  # noqa: RUF012
+    attributes: dict[str, Any] = {}  # noqa: RUF012
+    attempt: int = 0
     id: str
     activity_id: str | None
     created: TaskCreated
     title: str | None
-    fields: dict[str, Any]
     start: str | None
     end: str | None
     hub: str | None
@@ -139,12 +133,9 @@ class Effects(TypedDict, total=False):
     resolution: Resolution
     dispatch: Dispatch
     runner: str | None
-    data: dict[str, Any]
     overdue: bool
     targets: tuple[Target, ...]
     tries: int
-    attributes: dict[str, Any]
-    attempt: int
     first_attempt: int
     in_flight: bool
     wake: tuple[str, str] | None
@@ -152,26 +143,19 @@ class Effects(TypedDict, total=False):
     result: str | None
 
 
-class _Nothing:
-    """The facts of a task of which a reader keeps none."""
-
-    fields: Mapping[str, Any] = {}
-    data: Mapping[str, Any] = {}
-    attributes: Mapping[str, Any] = {}
-    attempt: int = 0
-
-
-NOTHING = _Nothing()
-
-
-def effects(task: Facts, event: Any) -> Effects:
-    """Return what an event changes of a task with these facts."""
-    changed: Effects = TASK.arms[type(event)](task, event)
-    return changed
-
-
 def evolve(state: Task | None, event: Any) -> Task | None:
     """Return the task after one more event."""
-    if isinstance(event, TaskCreated):
-        return Task(**effects(NOTHING, event))
-    return None if state is None else replace(state, **effects(state, event))
+    if state is None:
+        return Task(**changes_of(event)) if isinstance(event, TaskCreated) else None
+    facts = Facts()
+    facts.fields, facts.data, facts.attributes = state.fields, state.data, state.attributes
+    facts.attempt = state.attempt
+    TASK.arms[type(event)](facts, event)
+    return replace(state, **vars(facts))
+
+
+def changes_of(event: Any) -> dict[str, Any]:
+    """Return the facts that an event sets whatever they were before."""
+    facts = Facts()
+    TASK.arms[type(event)](facts, event)
+    return vars(facts)

@@ -15,7 +15,7 @@ from domain.limits import Id, Label
 from domain.plan import Criterion, Target
 from domain.task.recording import decides, permit, record
 from domain.task.scheduling import dispatch_wake, resolution_wake
-from domain.task.state import TASK, Effects, Facts, Resolution, Task, TaskCreated
+from domain.task.state import TASK, Facts, Resolution, Task, TaskCreated
 
 LAST_CONTACTED = frozenset({"LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL"})
 _PLACE = "t{}"
@@ -63,12 +63,18 @@ _Event = TargetsResolved | ResolutionFailed
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case TargetsResolved():
-            return {"resolution": Resolution.RESOLVED, "targets": event.targets, "tries": 0, "wake": None}
+            task.resolution = Resolution.RESOLVED
+            task.targets = event.targets
+            task.tries = 0
+            task.wake = None
         case ResolutionFailed():
-            return {"resolution": Resolution.FAILED, "targets": event.targets, "tries": event.tries, "wake": None}
+            task.resolution = Resolution.FAILED
+            task.targets = event.targets
+            task.tries = event.tries
+            task.wake = None
         case _:
             assert_never(event)
 

@@ -16,7 +16,7 @@ from domain.lifecycle import ACTIVE, PAUSED
 from domain.limits import Fields, Id, Person
 from domain.task.gating import demand_unblocked
 from domain.task.recording import decides, permit, record, released, spoken_for
-from domain.task.state import TASK, Effects, Facts, Task
+from domain.task.state import TASK, Facts, Task
 
 
 @TASK.command("task.process")
@@ -110,21 +110,22 @@ _Event = TaskStarted | TaskResumed | TaskPaused | TaskDataSaved | TaskFieldsChan
 
 
 @TASK.evolves(_Event)
-def _effects(task: Facts, event: _Event) -> Effects:
+def _evolve(task: Facts, event: _Event) -> None:
     match event:
         case TaskStarted() | TaskResumed():
-            return {"lifecycle": ACTIVE, "runner": event.runner}
+            task.lifecycle = ACTIVE
+            task.runner = event.runner
         case TaskPaused():
-            return {"lifecycle": PAUSED, "runner": None}
+            task.lifecycle = PAUSED
+            task.runner = None
         case TaskDataSaved():
-            return {"data": merged(task.data, event.new)}
+            task.data = merged(task.data, event.new)
         case TaskFieldsChanged():
-            changed: Effects = {"fields": merged(task.fields, event.new.get("fields", {}))}
+            task.fields = merged(task.fields, event.new.get("fields", {}))
             if "title" in event.new:
-                changed["title"] = event.new["title"]
+                task.title = event.new["title"]
             if "hub" in event.new:
-                changed["hub"] = event.new["hub"]
-            return changed
+                task.hub = event.new["hub"]
         case _:
             assert_never(event)
 

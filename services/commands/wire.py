@@ -20,6 +20,7 @@ from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT
 from services.strict_json import MOST_DEPTH as MOST_DEPTH
 from services.strict_json import Malformed as Malformed
+from services.strict_json import demand_shallow as demand_shallow
 from services.strict_json import load_json as load_json
 from services.strict_json import pointer_of as pointer_of
 
@@ -190,6 +191,14 @@ def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]
     except ValidationError as error:
         raise _malformed(error) from None
     return command, _fingerprint(name, value, actor)
+
+
+def demand_well_formed(name: str, body: bytes) -> None:
+    """Refuse the JSON of data, read by the rules of `load_json` before, that is no command; raises `Malformed`."""
+    try:
+        _VALIDATORS[name].validate_json(body, strict=True)
+    except ValidationError as error:
+        raise _malformed(error) from None
 
 
 def fingerprint(name: str, body: bytes, actor: str) -> bytes:

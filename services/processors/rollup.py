@@ -23,8 +23,9 @@ from domain.rollup import rollup
 from domain.streams import stream_of
 from domain.task import TaskFailed
 from domain.workflow import use_of
-from projections.documents import MissingDocument
-from projections.task_facts import LIFECYCLES, TASK_EVENTS, Child, as_rollup, fold_facts, placeholders, stamp
+from projections.support.documents import MissingDocument
+from projections.support.time import stamp
+from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, apply_facts, as_rollup, placeholders
 from services.broker.sender import Outgoing
 from services.store import codec
 from services.store.append import ClaimKey, NewEvent, write_claims
@@ -166,7 +167,7 @@ def _applied(master: _Master | None, event: Recorded) -> _Master:
         master.family.canceled = True
     for child in master.family.children:
         if child.id == event.entity_id and event.category == "task":
-            fold_facts(child, event, at)
+            apply_facts(child, event, at)
     return master
 
 

@@ -126,12 +126,12 @@ def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
 @pytest.mark.parametrize("on_terminal", [True, False], ids=["terminal", "piped"])
 @pytest.mark.parametrize("name", TYPED)
 def test_a_command_does_what_is_typed(
-    lent_url: str, amqp_url: str, tmp_path: Path, name: str, on_terminal: bool
+    migrated_url: str, amqp_url: str, tmp_path: Path, name: str, on_terminal: bool
 ) -> None:
     wanted = TYPED[name]
-    line = line_of(name, lent_url, amqp_url)
+    line = line_of(name, migrated_url, amqp_url)
     with (
-        surroundings(name, lent_url, amqp_url, tmp_path) as env,
+        surroundings(name, migrated_url, amqp_url, tmp_path) as env,
         typed(*line, folder=tmp_path, on_terminal=on_terminal, env=env) as run,
     ):
         if wanted.until is not None:
@@ -144,12 +144,12 @@ def test_a_command_does_what_is_typed(
 
 
 @pytest.mark.parametrize("name", [name for name, options in commands().items() if "--json" in options])
-def test_json_is_a_document_a_line(lent_url: str, amqp_url: str, tmp_path: Path, name: str) -> None:
-    line = [*line_of(name, lent_url, amqp_url), "--json"]
+def test_json_is_a_document_a_line(migrated_url: str, amqp_url: str, tmp_path: Path, name: str) -> None:
+    line = [*line_of(name, migrated_url, amqp_url), "--json"]
     if name == "tail":
         line += ["--count", "1"]
     with (
-        surroundings(name, lent_url, amqp_url, tmp_path) as env,
+        surroundings(name, migrated_url, amqp_url, tmp_path) as env,
         typed(*line, folder=tmp_path, on_terminal=False, env=env) as run,
     ):
         if name == "tail":

@@ -66,11 +66,11 @@ def elsewhere(url: str) -> str:
     ],
 )
 def test_what_is_wrong_with_the_database_is_named(
-    lent_url: str, tmp_path: Path, arguments: str, at: Callable[[str], str], said: str
+    migrated_url: str, tmp_path: Path, arguments: str, at: Callable[[str], str], said: str
 ) -> None:
-    line = refused(run(tmp_path, *arguments.split(), database_url=at(lent_url)))
+    line = refused(run(tmp_path, *arguments.split(), database_url=at(migrated_url)))
     assert said in line
-    assert "cannot be reached" not in line or at(lent_url) == NOWHERE
+    assert "cannot be reached" not in line or at(migrated_url) == NOWHERE
 
 
 def test_a_statement_that_the_database_cancels_is_told_as_that(migrated_url: str, tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_a_port_that_is_taken_is_said(migrated_url: str, amqp_url: str) -> None:
             assert process.output == f"cannot start: Address already in use: 127.0.0.1:{port}\n"
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(lent_url: str, tmp_path: Path) -> None:
-    env = {**environment(), "FOLDWORK_DATABASE_URL": lent_url}
+def test_a_reader_that_leaves_ends_the_command_quietly(migrated_url: str, tmp_path: Path) -> None:
+    env = {**environment(), "FOLDWORK_DATABASE_URL": migrated_url}
     for arguments in (
         ["projections", "status"],
         ["projections", "status", "--json"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain import COMMANDS, EVENTS
-from services.http.problems import STATUS_OF_CODE
+from services.http.core.errors import STATUS_OF_CODE
 from tests.documents import DOCUMENTS, ROOT, made_anew
 
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]

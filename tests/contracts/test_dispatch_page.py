@@ -102,15 +102,15 @@ def furnish(house: House) -> None:
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
-    async with opened(lent_url) as running:
+async def house(migrated_url: str) -> AsyncIterator[House]:
+    async with opened(migrated_url) as running:
         furnish(running)
         yield running
 
 
 @pytest.fixture
-def service(lent_url: str) -> Iterator[Served]:
-    with served(lent_url) as running:
+def service(migrated_url: str) -> Iterator[Served]:
+    with served(migrated_url) as running:
         furnish(running.house)
         yield running
 

@@ -80,15 +80,15 @@ RESPONSE = """{
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
+async def house(migrated_url: str) -> AsyncIterator[House]:
     """The organization of the page: its workflow, and the administrator whose token is used."""
-    async with opened(lent_url) as running:
+    async with opened(migrated_url) as running:
         admin = {"kind": "member", "id": "admin", "fields": {"email": "admin@example.com"}}
         running.command("directory.register", admin, ORGANIZATION)
         steps = [{"name": name, "flow": f"{name} flow", "flow_id": f"flow-{name}"} for name in ("Pickup", "Delivery")]
         workflow = {"id": "68f2198aef526585c30e16d2", "name": "Pickup to Delivery", "steps": steps}
         running.command("workflow.define", workflow, ORGANIZATION)
-        with psycopg.connect(lent_url) as conn:
+        with psycopg.connect(migrated_url) as conn:
             _, running.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
         yield running
 

@@ -27,8 +27,8 @@ from domain.errors import Refusal
 from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
-from services.http.bulk_sender import StoredItem, encode
-from services.http.examples_bulks import BULK_ID
+from services.http.core.bulk_sender import StoredItem, encode
+from services.http.native.examples_bulks import BULK_ID
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 
@@ -64,15 +64,15 @@ CANARY = "canary-4711"
 
 
 @pytest.fixture
-def service(lent_url: str) -> Iterator[Served]:
-    with served(lent_url, http_body_limit=1 << 20) as running:
+def service(migrated_url: str) -> Iterator[Served]:
+    with served(migrated_url, http_body_limit=1 << 20) as running:
         furnish(running.house)
         yield running
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
-    async with opened(lent_url) as running:
+async def house(migrated_url: str) -> AsyncIterator[House]:
+    async with opened(migrated_url) as running:
         yield running
 
 

@@ -258,9 +258,9 @@ _BASE = "/api/v3/workflow/activities"
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
+async def house(migrated_url: str) -> AsyncIterator[House]:
     """Activities in every state, with and without all that may be there."""
-    async with opened(lent_url) as running:
+    async with opened(migrated_url) as running:
         running.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
         for number, member in ((42, "ann"), (43, "bob")):
             fields = {"account_id": number, "actor_roles": ["driver"], "projects": {"p": {"is_manager": True}}}

@@ -19,7 +19,7 @@ from domain.task import (
     TaskFailed,
 )
 from projections import activities
-from projections.documents import MissingDocument
+from projections.support.documents import MissingDocument
 from tests import builders
 from tests.given import NOW
 from tests.projections.recording import after, recorded
@@ -112,7 +112,7 @@ def explanation(events: list[Any]) -> dict[str, Any]:
     activity = None
     for event in recorded(events):
         key = activities._key_of(event)
-        activity = activities.fold(activity, event) if key is not None and key[1] == "a" else activity
+        activity = activities.apply(activity, event) if key is not None and key[1] == "a" else activity
     assert activity is not None
     activities.settle(activity)
     return activities.explain((activities._encode(activity).decode(), "a", ""))
@@ -125,4 +125,4 @@ def test_a_failure_that_fails_fast_fails_the_whole() -> None:
 
 def test_a_childs_event_without_its_activity_is_no_silent_loss() -> None:
     with pytest.raises(MissingDocument):
-        activities.fold(None, recorded([TaskFailed("t1", "a", None)])[0])
+        activities.apply(None, recorded([TaskFailed("t1", "a", None)])[0])

@@ -36,7 +36,6 @@ from domain.task import (
     WakeTask,
 )
 from projections import deadlines
-from services.store.migrate import upgrade
 from tests import builders
 from tests.given import NOW, Given
 from tests.projections.recording import recorded
@@ -121,9 +120,8 @@ def lived(life: Sequence[Any]) -> Given:
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
-    with psycopg.connect(database_url) as session:
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(module_url) as session:
         session.execute("SET timezone = 'UTC'")
         yield session
         session.rollback()
@@ -170,7 +168,7 @@ def test_every_short_life_of_a_task_is_mirrored(task_id: str, failures: int) -> 
     state = None
     for event in recorded(scene.log):
         if event.category == "task" and event.entity_id == task_id:
-            state = deadlines.fold(state, event)
+            state = deadlines.apply(state, event)
     seen: Counter[str] = Counter()
 
     def live(before: Given, remembered: deadlines.Remembered | None, left: int) -> None:
@@ -181,7 +179,7 @@ def test_every_short_life_of_a_task_is_mirrored(task_id: str, failures: int) -> 
             now = copy.copy(remembered)
             for event in recorded(here.log, first=first):
                 if event.category == "task" and event.entity_id == task_id and event.name in deadlines.EVENTS:
-                    now = deadlines.fold(now, event)
+                    now = deadlines.apply(now, event)
             wanted = current(here.state("task", task_id))
             assert {kind: due.due for kind, due in deadlines.due_of(now).items()} == wanted, here.log
             seen.update(wanted.keys())
@@ -235,8 +233,8 @@ def test_marks_stay_while_a_deadline_is_the_same_and_a_deadline_that_comes_back_
     conn.rollback()
 
 
-def test_marks_go_over_to_tables_that_are_built_anew(lent_url: str) -> None:
-    with psycopg.connect(lent_url) as conn:
+def test_marks_go_over_to_tables_that_are_built_anew(migrated_url: str) -> None:
+    with psycopg.connect(migrated_url) as conn:
         log = recorded(Given().and_commands([CreateTask("a", end=SOON), CreateTask("b", end=SOON)]).log)
         deadlines.projection("v1").project(conn, log)
         conn.execute("UPDATE deadlines SET sends = 2, wake_at = 'infinity' WHERE task_id = 'a'")

@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import directory, query, suffix, task_pages, tasks
-from projections.conditions import OPERATORS, Asked, among
-from projections.task_filters import CONDITIONS, Members, where
-from services.store.migrate import upgrade
+from projections import directory, suffix, tasks
+from projections.support import query
+from projections.support.conditions import OPERATORS, Asked, among
+from projections.task import pages as task_pages
+from projections.task.filters import CONDITIONS, Members, where
 
 ROWS = 100_000
 # Rows that are read and not shown: the page's own size is what a scan in the order of the page may come across.
@@ -46,9 +47,8 @@ FROM generate_series(1, {ROWS}) AS n,
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
-    with psycopg.connect(database_url, autocommit=True) as session:
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(module_url, autocommit=True) as session:
         session.execute(FILL)
         session.execute(
             f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n,"

@@ -31,8 +31,7 @@ from domain.task import (
     UnassignTask,
 )
 from projections import tasks
-from projections.documents import Table, array, plain_array
-from services.store.migrate import upgrade
+from projections.support.documents import Table, array, plain_array
 from tests import builders
 from tests.given import Given
 from tests.projections.recording import recorded
@@ -82,9 +81,8 @@ def log_of(wanted: Sequence[Any]) -> list[Recorded]:
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
-    with psycopg.connect(database_url) as session:
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(module_url) as session:
         yield session
         session.rollback()
 

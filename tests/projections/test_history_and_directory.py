@@ -13,7 +13,7 @@ from domain.references import Reference
 from domain.task import ProcessTask
 from domain.workflow import ChangeWorkflow, DefineWorkflow, RetireWorkflow
 from projections import directory, history, suffix
-from projections.query import BadQuery
+from projections.support.query import BadQuery
 from services.store import log
 from tests import builders
 from tests.projections.recording import after, recorded, store

@@ -19,8 +19,7 @@ from domain.task import (
     TaskStarted,
 )
 from projections import activities, suffix, tasks
-from projections.query import BadQuery, Query
-from services.store.migrate import upgrade
+from projections.support.query import BadQuery, Query
 from tests import builders
 from tests.given import NOW
 from tests.projections.recording import after, recorded
@@ -29,9 +28,8 @@ TIMES = (None, "2025-10-31T08:00:00+07:00", "2025-10-31T01:00:00Z", "2025-11-02T
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
-    with psycopg.connect(database_url, autocommit=True) as session:
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(module_url, autocommit=True) as session:
         lone = [
             TaskCreated(
                 f"n{number:02}",

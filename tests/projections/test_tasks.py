@@ -34,8 +34,8 @@ from domain.task import (
     TaskWakeSet,
 )
 from projections import tasks
-from projections.documents import MissingDocument
-from projections.task_document import encode
+from projections.support.documents import MissingDocument
+from projections.task.document import encode
 from tests.builders import EARLY, LATE
 from tests.given import NOW
 from tests.projections.recording import recorded
@@ -135,7 +135,7 @@ def test_a_plan_is_shown_whole_and_says_whether_the_task_can_be_sent_out() -> No
     def dispatchable(*events: Any) -> bool:
         folded = None
         for event in recorded(events):
-            folded = tasks.fold(folded, event)
+            folded = tasks.apply(folded, event)
         assert folded is not None
         return folded.dispatchable
 
@@ -168,7 +168,7 @@ def test_events_render_on_top_of_a_row_that_is_behind() -> None:
     log = recorded([MADE, GIVEN, RUNS])
     behind = None
     for event in log[:2]:
-        behind = tasks.fold(behind, event)
+        behind = tasks.apply(behind, event)
     assert behind is not None
     base = encode(behind).decode()
     assert tasks.render_from_events(log[2:], "t", NOW, base) == tasks.render_from_events(log, "t", NOW)
@@ -178,4 +178,4 @@ def test_events_render_on_top_of_a_row_that_is_behind() -> None:
 
 def test_a_change_of_a_task_that_was_never_made_is_no_silent_loss() -> None:
     with pytest.raises(MissingDocument):
-        tasks.fold(None, recorded([RUNS])[0])
+        tasks.apply(None, recorded([RUNS])[0])

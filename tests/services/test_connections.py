@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from services import keys
-from services.http.database import Database
+from services.http.core.pool import Database
 from services.store import connect as connecting
 from services.store import migrate
 from services.store.connect import connect, connect_async, demand_sessions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Self
 
 import psycopg
@@ -23,12 +22,6 @@ from tests.projections.recording import recorded, store
 from tests.services.dispatchers import dispatching, reported
 from tests.services.harness import rows
 from tests.services.proxy import database_proxy
-
-
-@pytest.fixture
-def conn(lent_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(lent_url, autocommit=True) as session:
-        yield session
 
 
 class Answers:
@@ -87,11 +80,11 @@ def ask_for(conn: psycopg.Connection[Any], tenant: str, count: int = 1) -> None:
 
 
 def test_an_attempt_becomes_a_report_and_the_payload_is_the_task_s_own(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "acme")
     answers = Answers()
-    with dispatching(lent_url, answers):
+    with dispatching(migrated_url, answers):
         eventually(lambda: reported(conn))
     assert reported(conn) == {
         "acme-0": {
@@ -129,20 +122,20 @@ def test_the_provider_is_told_the_title_as_it_is_now() -> None:
     assert json.loads(dispatcher_module.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
 
 
-def test_two_dispatchers_call_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_two_dispatchers_call_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("aaa", "bbb", "ccc"):
         ask_for(conn, tenant, 30)
     first, second = Answers(), Answers()
-    with dispatching(lent_url, first), dispatching(lent_url, second):
+    with dispatching(migrated_url, first), dispatching(migrated_url, second):
         eventually(lambda: len(reported(conn)) == 90)
     assert len(first.keys) + len(second.keys) == 90
     assert len({*first.keys, *second.keys}) == 90
 
 
-def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_slow_provider_of_one_tenant_stops_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "slow", 200)
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.open["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT)
         ask_for(conn, "quick", 30)
         dispatcher.look()
@@ -155,55 +148,57 @@ def test_a_slow_provider_of_one_tenant_stops_no_other(lent_url: str, conn: psyco
     assert answers.most["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT
 
 
-def test_what_is_over_by_the_log_is_not_called(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_what_is_over_by_the_log_is_not_called(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     """The read model may be behind; the task's own stream never is."""
     ask_for(conn, "acme", 2)
     conn.execute("DELETE FROM stored_events WHERE originator_id = 'acme/task-acme-1' AND topic LIKE '%dispatch%'")
     conn.execute("UPDATE deadlines SET due = '7' WHERE task_id = 'acme-0'")
     answers = Answers()
-    with dispatching(lent_url, answers):
-        eventually(lambda: rows(lent_url, "SELECT 1 FROM deadlines WHERE sends = 1") == [(1,), (1,)])
+    with dispatching(migrated_url, answers):
+        eventually(lambda: rows(migrated_url, "SELECT 1 FROM deadlines WHERE sends = 1") == [(1,), (1,)])
     assert answers.calls == []
 
 
-def test_a_task_that_cannot_be_read_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_task_that_cannot_be_read_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "acme", 2)
     conn.execute("UPDATE stored_events SET topic = 'task.of-tomorrow' WHERE originator_id = 'acme/task-acme-0'")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: list(reported(conn)) == ["acme-1"])
 
 
-def test_a_task_whose_events_make_no_sense_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_task_whose_events_make_no_sense_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "acme", 2)
     conn.execute("DELETE FROM stored_events WHERE originator_id = 'acme/task-acme-0' AND originator_version = 1")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: set(reported(conn)) == {"acme-1"})
 
 
-def test_an_outcome_that_no_json_can_hold_holds_up_no_other(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_an_outcome_that_no_json_can_hold_holds_up_no_other(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("odd", "other"):
         ask_for(conn, tenant)
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: set(reported(conn)) == {"odd-0", "other-0"})
     odd = reported(conn)["odd-0"]
     assert (odd["succeeded"], odd["reference"], odd["code"], odd["message"]) == (False, "r-?", "?", "a\0b")
 
 
 def test_a_provider_that_fails_in_an_unknown_way_is_a_failed_attempt(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "broken")
-    with dispatching(lent_url, Answers()):
+    with dispatching(migrated_url, Answers()):
         eventually(lambda: reported(conn))
     assert reported(conn)["broken-0"]["code"] == "error"
 
 
-def test_a_lease_that_ran_out_is_called_again_under_the_same_key(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_lease_that_ran_out_is_called_again_under_the_same_key(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
     ask_for(conn, "slow")
     dying, next_one = Answers(at_once=False), Answers()
-    with dispatching(lent_url, dying):
+    with dispatching(migrated_url, dying):
         eventually(lambda: dying.calls)
-        with dispatching(lent_url, next_one):
+        with dispatching(migrated_url, next_one):
 
             def taken_over() -> bool:
                 # The first one may renew its lease in between.
@@ -216,11 +211,11 @@ def test_a_lease_that_ran_out_is_called_again_under_the_same_key(lent_url: str, 
 
 
 def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_here(
-    lent_url: str, conn: psycopg.Connection[Any]
+    migrated_url: str, conn: psycopg.Connection[Any]
 ) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         conn.execute("UPDATE deadlines SET wake_at = now()")
         dispatcher.look()
@@ -232,21 +227,23 @@ def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_
 
 
 def test_stop_is_quick_and_leaves_the_attempt_to_its_lease(
-    lent_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher_module, "STOP_TIMEOUT", 0.2)
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         dispatcher.stop()  # and nobody lets the call end
     assert conn.execute("SELECT todo, sends, wake_at > now() FROM deadlines").fetchall() == [("call", 1, True)]
 
 
-def test_a_call_that_ends_while_the_service_stops_is_written_down(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_a_call_that_ends_while_the_service_stops_is_written_down(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with dispatching(lent_url, answers) as dispatcher:
+    with dispatching(migrated_url, answers) as dispatcher:
         eventually(lambda: answers.calls)
         dispatcher.stop()
         assert answers.loop is not None
@@ -254,10 +251,10 @@ def test_a_call_that_ends_while_the_service_stops_is_written_down(lent_url: str,
     assert list(reported(conn)) == ["slow-0"]
 
 
-def test_an_outcome_survives_the_database_being_away(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_an_outcome_survives_the_database_being_away(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
-    with database_proxy(lent_url) as (proxy, through), dispatching(through, answers) as dispatcher:
+    with database_proxy(migrated_url) as (proxy, through), dispatching(through, answers) as dispatcher:
         eventually(lambda: answers.calls)
         proxy.down()
         assert answers.loop is not None

@@ -263,14 +263,14 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
     store(conn, recorded([*SCENE, *LATER]))
     drain(conn, ServingFollower(tasks))
     before = content(conn, tasks)
-    fold = tasks.fold
+    apply = tasks.apply
 
     def failing(task: Any, event: Any) -> Any:
         if event.entity_id == "t2" and isinstance(event.data, TaskCanceled):
             raise ValueError("a fault of the code")
-        return fold(task, event)
+        return apply(task, event)
 
-    monkeypatch.setattr(tasks, "fold", failing)
+    monkeypatch.setattr(tasks, "apply", failing)
     with pytest.raises(RebuildHalted, match="acme/task-t2 would be held back: ValueError: a fault of the code"):
         rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
@@ -280,7 +280,7 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
     building = next(each for each in read_models.followers(migrated_url) if isinstance(each, BuildingFollower))
     drain(conn, building)
     assert not building.stopped.is_set()
-    monkeypatch.setattr(tasks, "fold", fold)
+    monkeypatch.setattr(tasks, "apply", apply)
     assert rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}

@@ -56,8 +56,8 @@ async def test_drafts_that_add_up_are_refused_before_they_make_an_event_that_no_
     assert max(size for _, size in sizes) < MAX_FIELDS_BYTES + 1000
 
 
-def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbours_are_not(lent_url: str) -> None:
-    store, ids = EventStore(lent_url), (f"id-{number}" for number in itertools.count())
+def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbours_are_not(migrated_url: str) -> None:
+    store, ids = EventStore(migrated_url), (f"id-{number}" for number in itertools.count())
     try:
         worker = Worker(store, lambda: datetime.now(UTC), ids.__next__, lambda: 1, event_limit=2000)
         batch = [incoming(task("a")), incoming(task("b", fields={"x": "y" * 2000})), incoming(task("c"))]
@@ -69,11 +69,11 @@ def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbo
     assert error is not None
     assert "task.created" in error.detail
     assert "2000" in error.detail
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/task-a", "acme/task-c"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "acme/task-c"]
 
 
-def test_an_event_is_encoded_once_and_measured_as_it_is_stored(lent_url: str) -> None:
-    store, ids = EventStore(lent_url), (f"id-{number}" for number in itertools.count())
+def test_an_event_is_encoded_once_and_measured_as_it_is_stored(migrated_url: str) -> None:
+    store, ids = EventStore(migrated_url), (f"id-{number}" for number in itertools.count())
     try:
         worker = Worker(store, lambda: datetime.now(UTC), ids.__next__, lambda: 1)
         (outcome,) = worker.run([incoming(task("a", title="\u00e4"))])
@@ -81,5 +81,5 @@ def test_an_event_is_encoded_once_and_measured_as_it_is_stored(lent_url: str) ->
         store.close()
     (event,) = outcome.events
     assert isinstance(event, NewEvent)
-    assert rows(lent_url, "SELECT state FROM stored_events") == [(event.state,)]
+    assert rows(migrated_url, "SELECT state FROM stored_events") == [(event.state,)]
     assert json.loads(event.state)["data"]["title"] == "\u00e4"

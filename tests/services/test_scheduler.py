@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -26,12 +26,6 @@ from tests.services.processes import nursery
 from tests.services.proxy import database_proxy
 
 PAST, LATER = "2025-10-31T08:55:00+07:00", "9999-10-31T08:55:00+07:00"
-
-
-@pytest.fixture
-def conn(lent_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(lent_url, autocommit=True) as session:
-        yield session
 
 
 def add(conn: psycopg.Connection[Any], tenant: str, count: int = 1, end: str = PAST, kind: str = "overdue") -> None:
@@ -143,7 +137,7 @@ def test_more_tenants_than_fit_into_a_round_take_turns(conn: psycopg.Connection[
     assert of(sent) == dict.fromkeys(tenants, 3 * MAX_ROWS_OF_TENANT)
 
 
-def test_two_schedulers_at_once_send_each_row_once(lent_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_two_schedulers_at_once_send_each_row_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("aaa", "bbb", "ccc"):
         add(conn, tenant, 400)
     together = threading.Barrier(2)
@@ -159,7 +153,7 @@ def test_two_schedulers_at_once_send_each_row_once(lent_url: str, conn: psycopg.
 
     def work() -> None:
         try:
-            with psycopg.connect(lent_url, autocommit=True) as session:
+            with psycopg.connect(migrated_url, autocommit=True) as session:
                 scheduler = Scheduler(send)
                 eventually(lambda: scheduler.step(session) > 0 and left(session) == 0)
                 together.abort()
@@ -214,7 +208,7 @@ def test_what_was_lost_is_sent_again_under_another_id_later_and_later(conn: psyc
 
 
 def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
-    lent_url: str, conn: psycopg.Connection[Any], capsys: pytest.CaptureFixture[str]
+    migrated_url: str, conn: psycopg.Connection[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     add(conn, "acme")
     away, sent = threading.Event(), []
@@ -228,7 +222,7 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
         sent.extend(commands)
 
     scheduler = Scheduler(send, poll=0.1)
-    thread = threading.Thread(target=scheduler.run, args=(lent_url,))
+    thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
     try:
         eventually(lambda: len(attempts) > 2)
@@ -243,9 +237,9 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
     assert capsys.readouterr().out.count("connection lost") <= 1
 
 
-def test_stop_ends_a_scheduler_that_has_nothing_to_do(lent_url: str) -> None:
+def test_stop_ends_a_scheduler_that_has_nothing_to_do(migrated_url: str) -> None:
     scheduler = Scheduler(lambda _: None, poll=0.1)
-    thread = threading.Thread(target=scheduler.run, args=(lent_url,))
+    thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
     eventually(lambda: scheduler.connected)
     scheduler.stop()
@@ -253,22 +247,24 @@ def test_stop_ends_a_scheduler_that_has_nothing_to_do(lent_url: str) -> None:
     assert not thread.is_alive()
 
 
-async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_again(lent_url: str, amqp_url: str) -> None:
+async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_again(
+    migrated_url: str, amqp_url: str
+) -> None:
     async with (
-        running(lent_url, amqp_url, "commands", "projections", "policies"),
-        running(lent_url, amqp_url, "policies"),
+        running(migrated_url, amqp_url, "commands", "projections", "policies"),
+        running(migrated_url, amqp_url, "policies"),
         Client(amqp_url) as client,
     ):
         for task_id in ("a", "b", "c"):
             await client.ask("task.create", {"id": task_id, "end": PAST})
         await client.ask("task.create", {"id": "later", "end": LATER})
-        await eventually_async(lambda: overdue(lent_url) == 3)
+        await eventually_async(lambda: overdue(migrated_url) == 3)
         await client.ask("task.error", {"id": "a"})
         await client.ask("task.retry", {"id": "a"})
-        await eventually_async(lambda: overdue(lent_url) == 4)
+        await eventually_async(lambda: overdue(migrated_url) == 4)
         left = "SELECT task_id, kind FROM deadlines"
-        await eventually_async(lambda: rows(lent_url, left) == [("later", "overdue")])
-    assert names_of(lent_url, "a") == [
+        await eventually_async(lambda: rows(migrated_url, left) == [("later", "overdue")])
+    assert names_of(migrated_url, "a") == [
         "task.created",
         "task.became-overdue",
         "task.failed",
@@ -277,58 +273,58 @@ async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_agai
     ]
 
 
-async def test_a_scheduler_killed_before_it_marked_wakes_once(lent_url: str, amqp_url: str) -> None:
-    env = {"database_url": lent_url, "amqp_url": amqp_url, "test_build": "1", "crash_at": "after-wake"}
-    async with running(lent_url, amqp_url, "commands", "projections") as _, Client(amqp_url) as client:
+async def test_a_scheduler_killed_before_it_marked_wakes_once(migrated_url: str, amqp_url: str) -> None:
+    env = {"database_url": migrated_url, "amqp_url": amqp_url, "test_build": "1", "crash_at": "after-wake"}
+    async with running(migrated_url, amqp_url, "commands", "projections") as _, Client(amqp_url) as client:
         await client.ask("task.create", {"id": "a", "end": LATER})
-        await eventually_async(lambda: len(rows(lent_url, "SELECT 1 FROM deadlines")) == 1)
+        await eventually_async(lambda: len(rows(migrated_url, "SELECT 1 FROM deadlines")) == 1)
         # Due by the row alone: the domain asks no clock. Nobody follows, so the row stays while it is sent and sent.
-    async with running(lent_url, amqp_url, "commands"), Client(amqp_url):
-        with psycopg.connect(lent_url, autocommit=True) as session:
+    async with running(migrated_url, amqp_url, "commands"), Client(amqp_url):
+        with psycopg.connect(migrated_url, autocommit=True) as session:
             session.execute("UPDATE deadlines SET wake_at = now()")
         for _ in range(2):
             with nursery().start("policies", env=env) as process:
                 assert await process.ended() == -signal.SIGKILL, process.output
-        await eventually_async(lambda: overdue(lent_url) == 1)
-        async with running(lent_url, amqp_url, "policies"):
-            await eventually_async(lambda: rows(lent_url, "SELECT sends FROM deadlines") == [(1,)])
+        await eventually_async(lambda: overdue(migrated_url) == 1)
+        async with running(migrated_url, amqp_url, "policies"):
+            await eventually_async(lambda: rows(migrated_url, "SELECT sends FROM deadlines") == [(1,)])
     wakes = "SELECT count(*) FROM ledger"
     # The creation and one wake: three deliveries of it came under one id.
-    assert rows(lent_url, wakes) == [(2,)]
-    assert overdue(lent_url) == 1
+    assert rows(migrated_url, wakes) == [(2,)]
+    assert overdue(migrated_url) == 1
 
 
-async def test_a_wake_that_was_lost_takes_effect_when_it_is_sent_again(lent_url: str, amqp_url: str) -> None:
+async def test_a_wake_that_was_lost_takes_effect_when_it_is_sent_again(migrated_url: str, amqp_url: str) -> None:
     await declare(amqp_url)
-    async with running(lent_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
+    async with running(migrated_url, amqp_url, "commands", "projections"), Client(amqp_url) as client:
         await client.ask("task.create", {"id": "a", "end": PAST})
-        await eventually_async(lambda: len(rows(lent_url, "SELECT 1 FROM deadlines")) == 1)
+        await eventually_async(lambda: len(rows(migrated_url, "SELECT 1 FROM deadlines")) == 1)
         publisher = Publisher(amqp_url, "test")
         await publisher.start()
         try:
-            with psycopg.connect(lent_url, autocommit=True) as session:
+            with psycopg.connect(migrated_url, autocommit=True) as session:
                 await asyncio.to_thread(Scheduler(lambda _: None).step, session)
                 session.execute("UPDATE deadlines SET wake_at = now()")
-                assert overdue(lent_url) == 0
+                assert overdue(migrated_url) == 0
                 await asyncio.to_thread(Scheduler(command_sender(publisher)).step, session)
-            await eventually_async(lambda: overdue(lent_url) == 1)
-            await eventually_async(lambda: rows(lent_url, "SELECT 1 FROM deadlines") == [])
+            await eventually_async(lambda: overdue(migrated_url) == 1)
+            await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
         finally:
             await publisher.close()
 
 
-async def test_the_database_gone_and_back(lent_url: str, amqp_url: str) -> None:
-    with database_proxy(lent_url) as (proxy, through):
+async def test_the_database_gone_and_back(migrated_url: str, amqp_url: str) -> None:
+    with database_proxy(migrated_url) as (proxy, through):
         async with (
-            running(lent_url, amqp_url, "commands", "projections"),
+            running(migrated_url, amqp_url, "commands", "projections"),
             running(through, amqp_url, "policies") as policies,
             Client(amqp_url) as client,
         ):
             await client.ask("task.create", {"id": "a", "end": PAST})
-            await eventually_async(lambda: overdue(lent_url) == 1)
+            await eventually_async(lambda: overdue(migrated_url) == 1)
             proxy.down()
             await eventually_async(lambda: "scheduler" in policies.roles["policies"].unready)
             await client.ask("task.create", {"id": "b", "end": PAST})
             proxy.up()
-            await eventually_async(lambda: overdue(lent_url) == 2)
+            await eventually_async(lambda: overdue(migrated_url) == 2)
             await eventually_async(lambda: not policies.roles["policies"].unready)

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from domain.recorded import Recorded
-from projections import documents
-from projections.documents import DOCUMENT, Documents, Table
+from projections.support import documents
+from projections.support.documents import DOCUMENT, Documents, Table
 from services.store import pace
 from services.store.failures import lost, passes, systemic, timed_out
 from services.store.follower import Follower

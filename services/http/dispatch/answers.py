@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from services.http.core.command import Answered
 from services.http.endpoints import JSON
-from services.http.writes import Answered
 
 
 def as_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -8,6 +8,9 @@ from starlette.responses import Response
 
 from projections import tasks
 from services.http.actions import Done, change
+from services.http.core.errors import Refused
+from services.http.core.middleware import header
+from services.http.core.service import Service
 from services.http.dispatch import configuration, examples
 from services.http.dispatch.answers import accepted, as_json
 from services.http.dispatch.create import create
@@ -25,10 +28,7 @@ from services.http.dispatch.shapes import (
 )
 from services.http.dispatch.status_events import status_events
 from services.http.endpoints import Call, Endpoint, Handler, nothing_else, number
-from services.http.guard import header
-from services.http.problems import Refused
-from services.http.queries import TASKS, one_row, settled
-from services.http.service import Service
+from services.http.native.queries import TASKS, one_row, settled
 
 VIEW, CREATE, CANCEL, DISPATCH = "VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"
 _PATH = "/api/activities"

@@ -15,16 +15,16 @@ from starlette.responses import Response
 from domain.streams import ID
 from projections import directory
 from services.http.actions import command
+from services.http.core.command import Answered, events_of, idempotency_key
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.dispatch import examples_configuration as examples
 from services.http.dispatch.answers import accepted, as_json
 from services.http.dispatch.lists import meta, paging
 from services.http.dispatch.shapes import fields_of, text
 from services.http.endpoints import Call, Handler, nothing_else
-from services.http.examples import Json
-from services.http.problems import Refused
-from services.http.queries import settled
-from services.http.service import Service
-from services.http.writes import Answered, events_of, idempotency_key
+from services.http.native.examples import Json
+from services.http.native.queries import settled
 
 MANAGE = "MANAGE_ACTIVITY_CONFIG"
 Served = tuple[str, str, str, Handler, Json]

@@ -9,11 +9,11 @@ from domain.recorded import Recorded
 from domain.task import Task, evolve
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.actions import command
-from services.http.auth import Caller
+from services.http.core.authenticator import Caller
+from services.http.core.command import Answered, events_of, idempotency_key, key_route
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.dispatch.shapes import short
-from services.http.problems import Refused
-from services.http.service import Service
-from services.http.writes import Answered, events_of, idempotency_key, key_route
 from services.store import ledger, log
 
 

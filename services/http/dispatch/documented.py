@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.http.components import Json, shape
+from services.http.core.errors import phrase
 from services.http.dispatch import schemas
-from services.http.examples import KEY, LOCATION, parameter
-from services.http.problems import phrase
+from services.http.native.components import Json, shape
+from services.http.native.examples import KEY, LOCATION, parameter
 
 TENANT = parameter(
     "x-tenant-id",

@@ -8,7 +8,7 @@ from services.http.dispatch import schemas
 from services.http.dispatch.documented import answer, body, failures, link, operation, write
 from services.http.dispatch.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_PAGE, SORTS
 from services.http.dispatch.shapes import STATUSES, TYPE
-from services.http.examples import ID, MIN_POSITION, Json, parameter
+from services.http.native.examples import ID, MIN_POSITION, Json, parameter
 
 REQUEST: Json = {
     "reason": "Monthly visit",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.http.dispatch import schemas
 from services.http.dispatch.documented import answer, body, failures, link, operation, write
 from services.http.dispatch.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_PAGE
-from services.http.examples import ID, MIN_POSITION, Json, parameter
+from services.http.native.examples import ID, MIN_POSITION, Json, parameter
 
 _STAMPS = {"createdAt": "2025-01-15T08:00:00.000Z", "updatedAt": "2025-01-15T08:00:00.000Z"}
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from projections import tasks
-from projections.conditions import Where, by_word
-from projections.query import BadQuery
+from projections.support.conditions import Where, by_word
+from projections.support.query import BadQuery
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.dispatch.shapes import (
     STATUSES,
     TYPE,
@@ -19,8 +21,6 @@ from services.http.dispatch.shapes import (
     status_of,
 )
 from services.http.endpoints import nothing_else, number, one
-from services.http.problems import Refused
-from services.http.service import Service
 
 DEFAULT_LIMIT, MOST_LIMIT, MOST_PAGE = 25, 100, 100_000
 PARAMETERS = (

@@ -10,9 +10,9 @@ from domain.limits import MAX_KEYS, Comment, Fields, Id, Instant, Whole, hints_o
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.task.results import Result
 from services.bounds import schema_of
-from services.http.components import Json, shape
 from services.http.dispatch.shapes import MOST_KEY, REQUIRED, STATUSES, TYPE
 from services.http.dispatch.status_events import TYPES
+from services.http.native.components import Json, shape
 
 RESULTS: tuple[str, ...] = get_args(Result)
 TEXT: Json = {"type": "string"}

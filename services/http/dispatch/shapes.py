@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from domain.plan import reason_of
-from services.http.people import Member
-from services.http.problems import Refused
+from services.http.core.errors import Refused
+from services.http.core.members import Member
 
 TYPE = "TASK"
 READY, UNRESOLVED, DISPATCHED, COMPLETED, FAILED, CANCELED = STATUSES = (

@@ -17,10 +17,10 @@ from domain.task import (
     TaskReopened,
     evolve,
 )
-from projections.task_facts import stamp
+from projections.support.time import stamp
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.dispatch.shapes import status_of
-from services.http.problems import Refused
-from services.http.service import Service
 from services.store import log
 from services.store.log import LogRow
 

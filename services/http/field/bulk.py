@@ -8,97 +8,81 @@ from typing import Any
 
 from starlette.responses import Response
 
-from services.commands import wire
 from services.http.actions import MODELS
-from services.http.auth import Caller
-from services.http.bulks import Bulk, Item, decide, hand_over, prepared
-from services.http.endpoints import Call, Endpoint, nothing_else
-from services.http.field import examples
-from services.http.field.answers import answer
-from services.http.field.errors import failed, said
-from services.http.field.requests import MOST_REF, MOST_TASKS, new_task
-from services.http.problems import Refused
-from services.http.service import Service
-from services.http.writes import idempotency_key, new_id
+from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
+from services.http.core.call import Call, as_json
+from services.http.core.command import idempotency_key, new_id
+from services.http.core.errors import Refused
+from services.http.core.parameters import nothing_else
+from services.http.field import answers
+from services.http.field.errors import said
+from services.http.field.requests import MAX_REF, NewTask, NewTasks
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """Return the endpoint of bulk requests."""
-
-    async def post(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        background, tasks = _request(await call.json())
-        bulk = await _prepared(service, call.caller, tasks)
-        if not background:
-            await decide(service, bulk, MODELS)
-            return _answer(bulk)
-        if not any(item.undecided for item in bulk.items):
-            return _answer(bulk)
-        await hand_over(service, call.caller, bulk)
-        return _answer(bulk, {"receipt": bulk.receipt})
-
-    return [Endpoint("POST", "/api/v3/tasks/bulk", "write", post, examples.BULK_TASKS, failed)]
+async def create_tasks(call: Call) -> Response:
+    """Create the tasks of a bulk request, in the caller's time or in the background."""
+    nothing_else(call.parameters())
+    request = NewTasks.read(await call.json())
+    bulk = await _prepared(call, request.tasks)
+    if not request.background:
+        await decide(call.service, bulk, MODELS)
+        return _answer(bulk)
+    if not any(item.undecided for item in bulk.items):
+        return _answer(bulk)
+    await hand_over(call.service, call.caller, bulk)
+    return _answer(bulk, bulk.receipt)
 
 
-def _answer(bulk: Bulk, more: dict[str, str] | None = None) -> Response:
-    lost = sum(item.refused is not None for item in bulk.items)
-    shown = [_shown(item) for item in bulk.items]
-    body = {"success": len(shown) - lost, "failed": lost, **(more or {}), "tasks": shown}
-    status = 202 if any(item.undecided for item in bulk.items) else 200
-    return answer(body, status, {"Location": more["receipt"]} if more else None)
-
-
-def _shown(item: Item) -> dict[str, Any]:
-    """Return a task's part of the answer."""
-    receipt = {} if item.receipt is None else {"receipt": item.receipt}
-    if item.refused is not None:
-        message, code = said(item.refused)
-        own = {"status": False, "message": message, "_id": item.id if item.unsure else None, "refId": item.ref}
-        return {**own, "failedCode": code, **(receipt if item.unsure else {})}
-    message = "Task accepted, its outcome is not known yet" if item.undecided else "Task created successfully"
-    own = {"status": True, "message": message, "_id": item.id, "refId": item.ref}
-    return {**own, **(receipt if item.undecided else {})}
-
-
-def _request(body: Any) -> tuple[bool, list[Any]]:
-    if not isinstance(body, dict):
-        raise Refused("wrong-shape", "the body is an object")
-    for key in body:
-        if key not in ("background", "tasks"):
-            raise Refused("unknown-field", "a bulk request has background and tasks", wire.pointer_of((key,)))
-    background, tasks = body.get("background", False), body.get("tasks")
-    if not isinstance(background, bool):
-        raise Refused("wrong-shape", "background is true or false", "/background")
-    if not isinstance(tasks, list):
-        raise Refused("wrong-shape", "tasks is a list", "/tasks")
-    if not 1 <= len(tasks) <= MOST_TASKS:
-        raise Refused("bulk-size", f"a bulk request has from 1 to {MOST_TASKS} tasks", "/tasks")
-    return background, tasks
-
-
-async def _prepared(service: Service, caller: Caller, tasks: list[Any]) -> Bulk:
+async def _prepared(call: Call, given: list[Any]) -> Bulk:
     """Return the tasks in the request's order, each with its command, or with why it cannot be one."""
-    counted = Counter(ref for ref in map(_ref, tasks) if ref is not None)
-    key = idempotency_key()
+    counted = Counter(ref for ref in map(_ref, given) if ref is not None)
+    key, caller = idempotency_key(), call.caller
 
     def prepare(bulk: Bulk, item: Item, task: Any) -> None:
         if not isinstance(task, dict):
             raise Refused("wrong-shape", "a task is an object")
         if item.ref is None:
-            raise Refused("wrong-shape", f"refId is a text of 1 to {MOST_REF} characters", "/refId")
+            raise Refused("wrong-shape", f"refId is a text of 1 to {MAX_REF} characters", "/refId")
         if counted[item.ref] > 1:
             # Nobody could tell from the answer which of them was created, nor repeat just one.
             raise Refused("ref-twice", f"{counted[item.ref]} tasks have this refId", "/refId")
-        if key is None:
-            bulk.give(service, caller, item, {"id": new_id(), **new_task(task)}, None)
-        else:
+        task_id, own_key = new_id(), None
+        if key is not None:
             # The id follows from the key, so a repetition is the same command, and its answer knows the id at once.
             mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{item.ref}".encode()).hexdigest()
-            bulk.give(service, caller, item, {"id": mark[:32], **new_task(task)}, f"bulk-{mark}")
+            task_id, own_key = mark[:32], f"bulk-{mark}"
+        data = {"id": task_id, **NewTask.read(task).data()}
+        bulk.give(call.service, caller, item, data, own_key, typed=True)
 
-    return await prepared("task.create", tasks, _ref, prepare)
+    return await prepared("task.create", given, _ref, prepare, NewTask.pointer)
 
 
 def _ref(task: Any) -> str | None:
     ref = task.get("refId") if isinstance(task, dict) else None
-    return ref if isinstance(ref, str) and 1 <= len(ref) <= MOST_REF else None
+    return ref if isinstance(ref, str) and 1 <= len(ref) <= MAX_REF else None
+
+
+def _answer(bulk: Bulk, receipt: str | None = None) -> Response:
+    failed_items = sum(item.refused is not None for item in bulk.items)
+    found = {
+        "success": len(bulk.items) - failed_items,
+        "failed": failed_items,
+        "receipt": receipt,
+        "tasks": [_of_bulk(item) for item in bulk.items],
+    }
+    if not any(item.undecided for item in bulk.items):
+        return as_json(answers.BulkDone.show(found))
+    return as_json(answers.BulkAccepted.show(found), 202, {"Location": receipt} if receipt else None)
+
+
+def _of_bulk(item: Item) -> dict[str, Any]:
+    """Return what became of a task."""
+    own: dict[str, Any] = {"id": item.id, "refId": item.ref, "failedCode": "", "receipt": None}
+    if item.refused is not None:
+        message, code = said(item.refused)
+        lost = {"status": False, "message": message, "failedCode": code}
+        return {**own, **lost, **({"receipt": item.receipt} if item.unsure else {"id": None})}
+    if item.undecided:
+        message = "Task accepted, its outcome is not known yet"
+        return {**own, "status": True, "message": message, "receipt": item.receipt}
+    return {**own, "status": True, "message": "Task created successfully"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 
-from services.http.problems import Refused, status_of
+from services.http.core.errors import Refused, status_of
 
 
 class Failure(NamedTuple):
@@ -98,18 +98,18 @@ _OF_STATUS = {400: "activity-001", 422: "activity-001", 404: "task-001", 409: "a
 
 
 def is_of_person(pointer: str) -> bool:
-    """Tell whether a place in a command's data is that of people."""
-    return any(f"/{name}" in pointer for name in ("assignees", "whitelist", "blacklist"))
+    """Tell whether a place in a request is that of people."""
+    return any(f"/{name}" in pointer for name in ("assignee", "whitelist", "blacklist"))
 
 
 def failed_code(refused: Refused) -> str:
     """Return the dialect's code of a refusal."""
-    if refused.pointer == "/workflow_id" and refused.code in ("not-found", "invalid"):
+    if refused.pointer == "/workflowId" and refused.code in ("not-found", "invalid"):
         return "workflow-033"
     if refused.code == "not-found":
-        if refused.pointer.endswith("/hub"):
+        if refused.pointer.endswith("/hubId"):
             return "hub-001"
-        if refused.pointer == "/project":
+        if refused.pointer == "/projectId":
             return "project-001"
         return "member-001" if is_of_person(refused.pointer) else "task-001"
     known = _FAILED_CODE.get(refused.code)
@@ -120,33 +120,31 @@ def failed_code(refused: Refused) -> str:
     return _OF_STATUS.get(status_of(refused.code), "activity-007")
 
 
-# Where the command's data has a value, the dialect's request has it under another name.
-_NAMES = {
-    "assignees": "assignee",
-    "end": "endTime",
-    "field_mapping": "fieldMapping",
-    "flow_id": "flowId",
-    "from_field": "fromField",
-    "hub": "hubId",
-    "project": "projectId",
-    "start": "startTime",
-    "status_mapping": "statusMapping",
-    "to_field": "toField",
-    "workflow_id": "workflowId",
+# Families of failed codes that an operation on these can answer with, whatever their status.
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "task": ("activity", "auth", "hub", "member", "request", "server", "task", "workflow-033"),
+    "bulk": ("activity", "auth", "bulk", "request", "server"),
+    "workflow": ("activity", "auth", "member", "project", "request", "server", "workflow"),
 }
 
 
-def place(pointer: str) -> str:
-    """Return a JSON pointer into the command's data as one into the request's body."""
-    command, fields, own = pointer.partition("/fields/")
-    renamed = "/".join(_NAMES.get(part, part) for part in command.removesuffix("/fields").split("/"))
-    # Below `fields` every name is the caller's own already.
-    return f"{renamed}/{own}" if fields else renamed
+def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
+    """Return what the failed codes of a status mean, and an example."""
+    found = {
+        code: its.meaning
+        for code, its in FAILURES.items()
+        if its.status == status and code.startswith(_FAMILIES[topic])
+    }
+    if not found:
+        return None
+    first = next(iter(found))
+    meanings = "; ".join(f"`{code}`: {meaning}" for code, meaning in found.items())
+    return meanings, {"status": False, "message": found[first], "failedCode": first}
 
 
 def said(refused: Refused) -> tuple[str, str]:
     """Return the message and the failed code of a refusal."""
-    where = place(refused.pointer) or refused.parameter
+    where = refused.pointer or refused.parameter
     return f"{refused.detail} ({where})" if where else refused.detail, failed_code(refused)
 
 

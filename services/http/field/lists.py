@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from projections import activities, task_filters, tasks
-from projections.conditions import Where, by_word
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domain.limits import Number
+from projections import activities, tasks
 from projections.listing import Side, merged
-from projections.query import MOST_ROWS, Query
-from services.http.endpoints import Call, nothing_else, number, one
-from services.http.field.answers import paginator
-from services.http.field.shapes import (
+from projections.support.conditions import Where, by_word
+from projections.support.query import MOST_ROWS, Query
+from projections.task import filters as task_filters
+from services.http.core.call import Call
+from services.http.core.errors import Refused
+from services.http.core.pages import PageQuery
+from services.http.core.parameters import Position
+from services.http.field.answers import TasksFound
+from services.http.field.views import (
     CHILD,
     MASTER,
-    PLAIN,
     STATUSES,
+    Beside,
+    Master,
+    Status,
+    Task,
     activity_status,
-    child,
-    master,
-    only,
     people_of,
     task_status,
 )
-from services.http.problems import Refused
-from services.http.service import Service
 
-PARAMETERS = ("limit", "page", "hubId", "status", "flowId", "taskType", "parentId", "sortBy", "sortOrder", "fields")
-DEFAULT_LIMIT, MOST_LIMIT = 15, 500
 _SORTS = {
     "createdTime": "created_at",
     "updatedTime": "updated_at",
@@ -39,8 +43,41 @@ _SORTS = {
     "endTime": "end",
     "title": "title",
 }
-_TASK, _MASTER = "t", "a"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+_NAMES = r"^$|^\s*[A-Za-z0-9_.-]{1,100}\s*(,\s*[A-Za-z0-9_.-]{1,100}\s*)*$"
+_ORDERS = ("asc", "desc")
+
+
+class ListTasks(PageQuery):
+    """Which masters and tasks are asked for."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    page: Annotated[int, Number(1, 1_000_000)] = Field(
+        1, description="From 1; without a taskType the pages end at row 1000"
+    )
+    hub_id: str | None = Field(None, description="Of this hub")
+    status: Status | None = Field(None, description="In this status")
+    flow_id: str | None = Field(None, description="Of this flow")
+    task_type: Literal["activityMaster", "activityChild", "task"] | None = Field(None, description="Of this type")
+    parent_id: str | None = Field(None, description="Children of this master")
+    sort_by: Literal["createdTime", "updatedTime", "startTime", "endTime", "title"] = Field(
+        "createdTime", description="Order"
+    )
+    sort_order: str = Field("desc", description="Direction", json_schema_extra={"enum": list(_ORDERS)})
+    min_position: Position = Field(
+        0, alias="min_position", description="Wait until the read model has handled this position"
+    )
+    keys: str = Field(
+        "", alias="fields", description="Just these keys, with commas between", json_schema_extra={"pattern": _NAMES}
+    )
+
+
+class ListWorkflows(PageQuery):
+    """A page of workflows."""
+
+
+_TASK, _MASTER = "t", "a"
 _IS_CHILD, _STANDS_ALONE = task_filters.presence("activity_id", True), task_filters.presence("activity_id", False)
 _OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
 _OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
@@ -56,7 +93,6 @@ class _Wanted:
     limit: int
     page: int
     names: tuple[str, ...]
-    link: dict[str, list[str]]
 
     @property
     def sides(self) -> list[Side]:
@@ -69,9 +105,10 @@ class _Wanted:
         return (self.page - 1) * self.limit
 
 
-async def list_tasks(service: Service, call: Call, parameters: dict[str, list[str]]) -> dict[str, Any]:
-    """Return the dialect's answer to a query with these parameters."""
-    wanted = _wanted(parameters)
+async def list_tasks(call: Call, query: ListTasks) -> dict[str, Any]:
+    """Return the dialect's answer to a query."""
+    service = call.service
+    wanted = _wanted(query)
     tenant, now = call.caller.tenant, service.clock()
     total = 0
     for side in wanted.sides:
@@ -79,72 +116,48 @@ async def list_tasks(service: Service, call: Call, parameters: dict[str, list[st
         total += int((await service.database.fetch(*asked))[0][0])
     rows = await service.database.fetch(*_page(tenant, wanted)) if wanted.offset < total else []
     resources = [
-        (child, tasks.resource(row[1:], now)) if row[0] == _TASK else (master, activities.resource(row[1:], now))
+        (Task, tasks.resource(row[1:], now)) if row[0] == _TASK else (Master, activities.resource(row[1:], now))
         for row in rows
     ]
     members = await service.people.members(tenant, [who for _, found in resources for who in people_of(found)])
     emails = {member: found.email for member, found in members.items() if found.email is not None}
-    data = [shape(found, tenant, emails) for shape, found in resources]
+    beside = Beside(tenant, emails)
+    data = [view.show(found, beside) for view, found in resources]
     if wanted.names:
-        data = [only(shown, wanted.names) for shown in data]
-    page = paginator(call, wanted.link, data, page=wanted.page, limit=wanted.limit, total=total)
-    return {"status": True, "message": "Tasks found", "tasks": page}
+        names = {"_id", *wanted.names}
+        data = [{name: value for name, value in shown.items() if name in names} for shown in data]
+    return TasksFound.show(query.page_of(call, total).with_rows(data))
 
 
-def _wanted(parameters: dict[str, list[str]]) -> _Wanted:
-    link = {name: values for name, values in parameters.items() if name != "page"}
-    limit = number(parameters, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
-    page = number(parameters, "page", 1, 1, 1_000_000)
-    filters: dict[str, Any] = {}
-    hub = one(parameters, "hubId")
-    if hub is not None:
-        filters["hub"] = hub
+def _wanted(query: ListTasks) -> _Wanted:
+    filters: dict[str, Any] = {} if query.hub_id is None else {"hub": query.hub_id}
     of_masters: Side | None = Side(_MASTER, activities.LISTING, dict(filters))
-    of_tasks: Side | None = Side(_TASK, tasks.LISTING, filters)
     where: list[Where] = []
-    status = one(parameters, "status")
-    if status is not None:
-        _choice("status", status, STATUSES)
-        of_masters = Side(_MASTER, activities.LISTING, dict(filters), [_OF_MASTERS[status]])
-        where.append(_OF_TASKS[status])
-    for name, column in (("flowId", "flow_id"), ("parentId", "activity_id")):
-        value = one(parameters, name)
+    if query.status is not None:
+        of_masters = Side(_MASTER, activities.LISTING, dict(filters), [_OF_MASTERS[query.status]])
+        where.append(_OF_TASKS[query.status])
+    for value, column in ((query.flow_id, "flow_id"), (query.parent_id, "activity_id")):
         if value is not None:
             filters[column], of_masters = value, None
-    kind = one(parameters, "taskType")
-    if kind is not None:
-        _choice("taskType", kind, (MASTER, CHILD, PLAIN))
-        if kind == MASTER:
-            of_tasks = None
-        else:
-            of_masters = None
-            where.append(_IS_CHILD if kind == CHILD else _STANDS_ALONE)
-    if of_tasks is not None:
-        of_tasks = of_tasks._replace(where=where)
-    sort, names = _sort(parameters), _names(parameters)
-    nothing_else(parameters, PARAMETERS)
-    return _Wanted(of_tasks, of_masters, sort, limit, page, names, link)
+    if query.task_type not in (None, MASTER):
+        of_masters = None
+        where.append(_IS_CHILD if query.task_type == CHILD else _STANDS_ALONE)
+    of_tasks = None if query.task_type == MASTER else Side(_TASK, tasks.LISTING, filters, where)
+    return _Wanted(of_tasks, of_masters, _sort(query), query.limit, query.page, _names(query.keys))
 
 
-def _sort(parameters: dict[str, list[str]]) -> str:
-    by = one(parameters, "sortBy") or "createdTime"
-    order = (one(parameters, "sortOrder") or "desc").lower()
-    _choice("sortBy", by, tuple(_SORTS))
-    _choice("sortOrder", order, ("asc", "desc"))
-    return ("-" if order == "desc" else "") + _SORTS[by]
+def _sort(query: ListTasks) -> str:
+    order = query.sort_order.lower()
+    if order not in _ORDERS:
+        raise Refused("bad-filter", f"sortOrder is one of {', '.join(_ORDERS)}", parameter="sortOrder")
+    return ("-" if order == "desc" else "") + _SORTS[query.sort_by]
 
 
-def _names(parameters: dict[str, list[str]]) -> tuple[str, ...]:
-    text = one(parameters, "fields")
+def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     if len(names) > 100 or not all(_NAME.match(name) for name in names):
         raise Refused("bad-filter", "fields is a list of at most 100 names with commas between", parameter="fields")
     return names
-
-
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise Refused("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
 
 
 def _page(tenant: str, wanted: _Wanted) -> Query:

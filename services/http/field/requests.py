@@ -1,147 +1,190 @@
-"""The field dialect's requests on tasks and activities as the data of commands, all pure; each raises `Refused`.
+"""The field dialect's requests as the data of commands.
 
 Nothing that a caller sends is dropped: a key that the dialect does not know is a field of the task's flow.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
-from services.commands.wire import pointer_of
-from services.http.field.shapes import DONE, LEFT_OUT, MORE_OF_MASTER, MORE_OF_TASK
-from services.http.problems import Refused
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domain.limits import (
+    MAX_ASSIGNEES,
+    Flow,
+    Id,
+    Instant,
+    Items,
+    Person,
+    Title,
+)
+from services.http.core.models import Json, Request, To, View, names, refuse
+from services.http.field.views import DAY, DONE, HUB, Master, Task
 
 # Of a bulk request: its tasks, and the characters of a task's `refId`.
-MOST_TASKS = 2000
-MOST_REF = 255
-_COMMON = ("_id", "taskType", "status", "organizationId", "createdBy", "createdTime", "subId", "parentId")
-# What the service says of a master or a task, and so nobody can set.
-DERIVED_OF_MASTER = frozenset({*_COMMON, *MORE_OF_MASTER, LEFT_OUT, "assignee", "startTime", "endTime"})
-DERIVED_OF_TASK = frozenset({*_COMMON, *MORE_OF_TASK, "workflowId"})
-_FLOW_KEYS = {"flow": "flow", "flowId": "flow_id"}
-_TASK_KEYS = {"startTime": "start", "endTime": "end", "hubId": "hub", "title": "title"}
-_MASTER_KEYS = {"hubId": "hub", "title": "title"}
+MAX_TASKS = 2000
+MAX_REF = 255
+REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
+PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
+People = Annotated[list[Person], Items(MAX_ASSIGNEES), Field(description=PEOPLE)]
 
 
-def new_activity(body: Any) -> dict[str, Any]:
-    """Return the data of `activity.create` that a create request means."""
-    data: dict[str, Any] = {}
-    own: dict[str, Any] = {}
-    for key, value in _object(body).items():
-        if key == "workflowId":
-            data["workflow_id"] = _text(value, f"/{key}")
-        elif key in _MASTER_KEYS:
-            _put(data, _MASTER_KEYS[key], value, f"/{key}")
-        elif key in DERIVED_OF_MASTER:
-            raise Refused("derived", f"{key} follows from the tasks", f"/{key}")
-        elif key != "tasks":
-            own[key] = value
-    if "workflow_id" not in data:
-        raise Refused("wrong-shape", "workflowId is required", "/workflowId")
-    if not isinstance(body.get("tasks"), list):
-        raise Refused("wrong-shape", "tasks is a list, with a task for each step", "/tasks")
-    data["tasks"] = [_child(task, f"/tasks/{index}") for index, task in enumerate(body["tasks"])]
-    return _with_fields(data, own)
+class FieldRequest(Request):
+    """A request with names in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
-def _child(task: Any, pointer: str) -> dict[str, Any]:
-    for key in _FLOW_KEYS:
-        if key in _object(task, pointer):
-            raise Refused("derived", f"{key} is given by the workflow's step", f"{pointer}/{key}")
-    return _new_task(task, pointer)
+class _WithFields(FieldRequest):
+    """A request whose other keys are fields."""
+
+    model_config = ConfigDict(extra="allow")
+    free = "fields"
 
 
-def new_task(body: Any) -> dict[str, Any]:
-    """Return the data of `task.create` that a create request means; a title that is left out is the flow's name."""
-    data: dict[str, Any] = {}
-    for key, name in _FLOW_KEYS.items():
-        _put(data, name, _object(body).get(key), f"/{key}")
-    if not data.get("flow"):
-        raise Refused("wrong-shape", "flow is required", "/flow")
-    own = {key: value for key, value in body.items() if key not in _FLOW_KEYS}
-    return {"title": data["flow"], **data, **_new_task(own, "")}
+def derived_from(views: Iterable[type[View]], why: str, *more: str) -> dict[str, str]:
+    """Return the keys of views as ones that cannot be given."""
+    return dict.fromkeys([*(name for view in views for name in names(view)), *more], why)
 
 
-def _new_task(task: dict[str, Any], pointer: str) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    for key, value in task.items():
-        at = pointer + pointer_of((key,))
-        if key == "assignee":
-            if value is not None:
-                data["assignees"] = _people(value, at)
-        elif key in _TASK_KEYS:
-            _put(data, _TASK_KEYS[key], value, at)
-        elif key in DERIVED_OF_TASK:
-            raise Refused("derived", f"{key} is given by the service", at)
-        else:
-            # `createdFrom` too: the page knows it, and nothing but showing it again hangs on it.
-            fields[key] = value
-    return _with_fields(data, fields)
+class _Timed(_WithFields):
+    """What a task may be given at any time."""
+
+    title: Title | None = None
+    hub_id: Annotated[Id | None, To("hub")] = None
+    start_time: Annotated[Instant | None, To("start")] = None
+    end_time: Annotated[Instant | None, To("end")] = None
+    assignee: Annotated[People | None, To("assignees")] = None
 
 
-def changed_task(body: Any) -> dict[str, Any]:
-    """Return the data of `task.change`, but for the id, that a request means; null takes away what it stands for."""
-    data: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    for key, value in _object(body).items():
-        at = pointer_of((key,))
-        if key == "status":
-            if value != DONE:
-                raise Refused("derived", f"a status follows from what is done; only {DONE} is given, to complete", at)
-            data["complete"] = True
-        elif key == "assignee":
-            data["assignees"] = None if value is None else _people(value, at)
-        elif key in _TASK_KEYS:
-            data[_TASK_KEYS[key]] = None if value is None else _text(value, at)
-        elif key in DERIVED_OF_TASK or key in _FLOW_KEYS:
-            raise Refused("derived", f"{key} is given by the service", at)
-        else:
-            fields[key] = value
-    return _with_fields(data, fields)
+class NewChild(_Timed):
+    """A step's task. Any other key is a field of the step's flow."""
+
+    derived: ClassVar[dict[str, str]] = {
+        **derived_from([Task], "is given by the service", "subId", "workflowId"),
+        **dict.fromkeys(("flow", "flowId"), "is given by the workflow's step"),
+    }
 
 
-def changed_activity(body: Any) -> dict[str, Any]:
-    """Return the data of `activity.change`, but for the id, that a request means; null takes away a hub or a field."""
-    data: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    for key, value in _object(body).items():
-        at = pointer_of((key,))
-        if key == "title" and value is None:
-            raise Refused("invalid", "an activity always has a title", at)
-        if key in _MASTER_KEYS:
-            data[_MASTER_KEYS[key]] = None if value is None else _text(value, at)
-        elif key in DERIVED_OF_MASTER or key in ("workflowId", "tasks"):
-            raise Refused("derived", f"{key} of an activity follows from its workflow and its tasks", at)
-        else:
-            fields[key] = value
-    return _with_fields(data, fields)
+class NewTask(_Timed):
+    """A task that stands alone. Any other key is a field of the flow."""
+
+    derived = derived_from([Task], "is given by the service", "subId", "workflowId")
+
+    flow: Flow = Field(..., min_length=1, description="The name of the flow, and the title by default")
+    flow_id: Flow | None = None
+
+    example: ClassVar[Json] = {"flow": "Visit", "assignee": ["driver@example.com"], **DAY, "customerName": "John Doe"}
+
+    def data(self) -> Json:
+        """Return the command's data, with the flow's name for a title that is left out."""
+        data = super().data()
+        data.setdefault("title", data["flow"])
+        return data
 
 
-def _with_fields(data: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    return {**data, "fields": fields} if fields else data
+class NewActivity(_WithFields):
+    """An activity. Any other key is a field of its own."""
+
+    derived = derived_from([Master], "follows from the tasks", "parentId")
+
+    workflow_id: str
+    hub_id: Annotated[Id | None, To("hub")] = Field(None, description="Inherited by tasks without one")
+    title: Title | None = Field(None, description="The workflow's name by default")
+    tasks: list[NewChild] = Field(..., description="One a step, in their order")
+
+    # The page's own, word for word.
+    example: ClassVar[Json] = {
+        "workflowId": "68f2198aef526585c30e16d2",
+        "hubId": HUB,
+        "tasks": [
+            {
+                "customerName": "John Doe",
+                "customerAddress": "Jl. Sudirman No. 1, Jakarta",
+                "pickupCoordinate": "-6.2088,106.8456",
+                "assignee": ["driver@example.com"],
+                **DAY,
+                "hubId": HUB,
+                "createdFrom": "WEB",
+            },
+            {
+                "recipientName": "Jane Smith",
+                "recipientAddress": "Jl. Pajajaran No. 10, Bogor",
+                "deliveryCoordinate": "-6.5950,106.8167",
+                "assignee": [],
+                **DAY,
+                "hubId": HUB,
+                "createdFrom": "WEB",
+            },
+        ],
+    }
 
 
-def _object(value: Any, pointer: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Refused("wrong-shape", "a task is an object" if pointer else "the body is an object", pointer)
+def _only_done(value: Any) -> Any:
+    if value != DONE:
+        refuse("derived", f"a status follows from what is done; only {DONE} is given, to complete")
     return value
 
 
-def _people(value: Any, pointer: str) -> list[str]:
-    if not isinstance(value, list):
-        raise Refused(
-            "wrong-shape", "assignee is a list of e-mails, member ids, account:<number> or operator:<id>", pointer
-        )
-    return [_text(item, f"{pointer}/{index}") for index, item in enumerate(value)]
+class TaskChange(_Timed):
+    """What is left out stays as it is. Any other key is a field, of a task's flow or of an activity's own.
+
+    Null takes away what it stands for. An activity has no assignee, startTime, endTime and status of its own to change.
+    """
+
+    changes = True
+    derived = NewTask.derived
+
+    status: Annotated[Literal["DONE"], BeforeValidator(_only_done), To("complete", lambda _: True)] = Field(
+        "DONE", description="Completes the task"
+    )
+
+    example: ClassVar[Json] = {"status": DONE, "receivedBy": "Jane Smith"}
 
 
-def _put(data: dict[str, Any], name: str, value: Any, pointer: str) -> None:
-    if value is not None:
-        data[name] = _text(value, pointer)
-
-
-def _text(value: Any, pointer: str) -> str:
-    if not isinstance(value, str):
-        raise Refused("wrong-shape", "this is a text", pointer)
+def _always(value: Any) -> Any:
+    if value is None:
+        refuse("invalid", "an activity always has a title")
     return value
+
+
+class ActivityChange(_WithFields):
+    """What is left out stays as it is; null takes away a hub or a field."""
+
+    changes = True
+    derived = derived_from([Master], "of an activity follows from its workflow and its tasks", "parentId", "tasks")
+
+    title: Annotated[Title, BeforeValidator(_always)] = ""
+    hub_id: Annotated[Id | None, To("hub")] = None
+
+
+def _of_a_size(tasks: list[Any]) -> list[Any]:
+    if not 1 <= len(tasks) <= MAX_TASKS:
+        refuse("bulk-size", f"a bulk request has from 1 to {MAX_TASKS} tasks")
+    return tasks
+
+
+# What is wrong with one task fails that task alone, so nothing is demanded of it here.
+BulkTask = Annotated[
+    Any,
+    Field(
+        description=f"As for POST /api/v3/task, with a `refId` of 1 to {MAX_REF} characters that is the request's own"
+        " name for it and stays a field of the task"
+    ),
+]
+
+
+class NewTasks(FieldRequest):
+    """Tasks that stand alone, each created by itself."""
+
+    background: bool = Field(False, description="Answer at once, with a receipt that tells of the rest")
+    tasks: Annotated[list[BulkTask], AfterValidator(_of_a_size), Items(MAX_TASKS, 1)]
+
+    example: ClassVar[Json] = {
+        "tasks": [
+            {"refId": "order-1", **NewTask.example},
+            {"refId": "order-2", **NewTask.example, "endTime": "2025-10-30T00:00:00Z"},
+        ]
+    }

@@ -1,156 +1,212 @@
-"""Workflows in the field dialect: defined, listed, read, changed and retired."""
+"""The field dialect's workflows: their definitions as the data of commands, and as they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from starlette.responses import Response
+from pydantic import Field
 
-from domain.recorded import Recorded
-from domain.streams import ID
-from projections import directory
-from services.http.actions import command
-from services.http.endpoints import Call, Endpoint, nothing_else, number
-from services.http.field import examples_workflows as examples
-from services.http.field.answers import accepted, answer, emails, paginator
-from services.http.field.errors import failed, is_of_person
-from services.http.field.lists import DEFAULT_LIMIT, MOST_LIMIT
-from services.http.field.workflow_shapes import changed_definition, definition, people_of, workflow
-from services.http.problems import Refused
-from services.http.queries import settled
-from services.http.service import Service
-from services.http.writes import Answered, events_of, idempotency_key, key_route, new_id
-
-# Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
-RESERVED = frozenset({"activities", "tracker", "work_units"})
-_MODELS = (directory.NAME,)
-
-
-def endpoints(service: Service) -> list[Endpoint]:
-    """Return the endpoints of workflows."""
-
-    async def page(call: Call) -> Response:
-        parameters = call.parameters()
-        await settled(service, parameters, *_MODELS)
-        return answer(await _page(service, call, parameters))
-
-    async def post(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        data, key = definition(await call.json()), idempotency_key()
-        # With a key the id is left to the worker, or a repetition would be another command.
-        workflow_id = new_id() if key is None else None
-        if workflow_id is not None:
-            data = {"id": workflow_id, **data}
-        answered = await _give(service, call, "workflow.define", data, workflow_id or key_route(key or ""))
-        return await _answer(service, call, answered, _defined(answered), "created", 201)
-
-    async def get(call: Call) -> Response:
-        parameters = call.parameters()
-        await settled(service, parameters, *_MODELS)
-        nothing_else(parameters, ("min_position",))
-        rows = await service.database.fetch(*directory.get(call.caller.tenant, directory.WORKFLOW, _id(call)))
-        entry = directory.resource(rows[0]) if rows else None
-        if entry is None or entry["retired"]:
-            raise _unknown()
-        return answer({"status": True, "message": "Workflow found", "workflow": await _shown(service, call, entry)})
-
-    async def put(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        data = {**changed_definition(await call.json()), "id": _id(call)}
-        answered = await _give(service, call, "workflow.change", data, call.id)
-        return await _answer(service, call, answered, call.id, "updated")
-
-    async def delete(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        answered = await _give(service, call, "workflow.retire", {"id": _id(call)}, call.id)
-        return await _answer(service, call, answered, call.id, "deleted")
-
-    return [
-        Endpoint("GET", "/api/v3/internal/workflows", "read", page, examples.LIST_WORKFLOWS, failed),
-        Endpoint("POST", "/api/v3/internal/workflows", "write", post, examples.CREATE_WORKFLOW, failed),
-        Endpoint("GET", "/api/v3/workflow/{id}", "read", get, examples.GET_WORKFLOW, failed),
-        Endpoint("PUT", "/api/v3/workflow/{id}", "write", put, examples.UPDATE_WORKFLOW, failed),
-        Endpoint("DELETE", "/api/v3/workflow/{id}", "write", delete, examples.DELETE_WORKFLOW, failed),
-    ]
+from domain.limits import (
+    MAX_ASSIGNEES,
+    MAX_LABELS,
+    MAX_LISTED,
+    MAX_MAPPINGS,
+    MAX_ROLES,
+    MAX_STEPS,
+    FieldName,
+    Flow,
+    Id,
+    Items,
+    Label,
+    Number,
+    Person,
+    Role,
+    StepName,
+    WorkflowName,
+)
+from domain.workflow import Failure, Gating
+from services.http.core.errors import Refused
+from services.http.core.models import From, Json, To, names
+from services.http.field.requests import PEOPLE, REFERENCES, FieldRequest, derived_from
+from services.http.field.views import Count, CreatedBy, CreatedTime, FieldView, OrganizationId, UpdatedTime, emails
 
 
-async def _page(service: Service, call: Call, parameters: dict[str, list[str]]) -> dict[str, Any]:
-    link = {name: values for name, values in parameters.items() if name != "page"}
-    limit = number(parameters, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
-    page = number(parameters, "page", 1, 1, 1_000_000)
-    nothing_else(parameters, ("limit", "page", "min_position"))
-    tenant, offset = call.caller.tenant, (page - 1) * limit
-    total = int((await service.database.fetch(*directory.count(tenant, directory.WORKFLOW)))[0][0])
-    rows = []
-    if offset < total:
-        rows = await service.database.fetch(*directory.page(tenant, directory.WORKFLOW, limit=limit, offset=offset))
-    entries = [directory.resource(row) for row in rows]
-    addresses = await emails(service, tenant, [member for entry in entries for member in people_of(entry)])
-    data = [workflow(entry, tenant, addresses) for entry in entries]
-    shown = paginator(call, link, data, page=page, limit=limit, total=total)
-    return {"status": True, "message": "Workflows found", "workflows": shown}
+class FieldMapping(FieldView):
+    """A field of an earlier step that fills a field of this one, if that is blank by then."""
+
+    step: Count
+    from_field: str
+    to_field: str
 
 
-def _id(call: Call) -> str:
-    """Return the id in the path; refuse what can be no workflow's here."""
-    if call.id in RESERVED or not ID.match(call.id):
-        raise _unknown()
-    return call.id
+class Step(FieldView):
+    """A step of a workflow; one that was recorded before steps had one of these is shown without."""
+
+    name: str
+    flow: Annotated[str | None, From("flow", default=None)]
+    flow_id: Annotated[str | None, From("flow_id", default=None)]
+    assignee: Annotated[list[str], From("assignees", emails, default=())]
+    status_mapping: Annotated[dict[str, str], From("status_mapping", default={})]
+    field_mapping: Annotated[list[FieldMapping], From("field_mapping", default=())]
+    roles: Annotated[list[str], From("roles", default=())]
+    whitelist: Annotated[list[str], From("whitelist", emails, default=())]
+    blacklist: Annotated[list[str], From("blacklist", emails, default=())]
 
 
-def _unknown() -> Refused:
-    return Refused("no-workflow", "there is no workflow of this id")
+class Workflow(FieldView):
+    """A workflow as it is defined now."""
+
+    id: Id = Field(alias="_id")
+    name: Annotated[str, From("fields/name")]
+    steps: Annotated[list[Step], From("fields/steps")]
+    gating: Annotated[Gating, From("fields/gating")]
+    failure: Annotated[Failure, From("fields/failure")]
+    project_id: Annotated[str | None, From("fields/project")]
+    version: Annotated[int, From("fields/version"), Field(ge=1, description="Counts the definitions")]
+    organization_id: OrganizationId
+    created_by: CreatedBy
+    created_time: CreatedTime
+    updated_time: UpdatedTime
+
+    example: ClassVar[Json] = {
+        "_id": "68f2198aef526585c30e16d2",
+        "name": "Pickup to Delivery",
+        "steps": [
+            {
+                "name": "Pickup",
+                "flow": "Pickup",
+                "flowId": "68f2198aef526585c30e16d0",
+                "assignee": ["driver@example.com"],
+                "statusMapping": {"DONE": "Picked up"},
+                "fieldMapping": [],
+                "roles": [],
+                "whitelist": [],
+                "blacklist": [],
+            }
+        ],
+        "gating": "sequential",
+        "failure": "wait_all",
+        "projectId": None,
+        "version": 1,
+        "organizationId": "634e98098ce07d29474a7e20",
+        "createdBy": "admin@example.com",
+        "createdTime": "2025-10-31T01:50:00.000Z",
+        "updatedTime": "2025-10-31T01:50:00.000Z",
+    }
 
 
-async def _give(service: Service, call: Call, name: str, data: dict[str, Any], route: str) -> Answered:
-    """Give the command, and refuse in the dialect's words: what is retired is not there any more."""
-    try:
-        return await command(service, call.caller, name, data, route, idempotency_key(), _MODELS)
-    except Refused as refused:
-        if refused.code in ("not-found", "retired") and refused.pointer == "/id":
-            raise _unknown() from None
-        if refused.code == "invalid" and not is_of_person(refused.pointer):
-            raise Refused("workflow-rule", refused.detail, refused.pointer) from None
-        raise
+def people_of_workflow(entry: Mapping[str, Any]) -> list[str]:
+    """Return the members that a workflow shows."""
+    names = ("assignees", "whitelist", "blacklist")
+    members = [who for step in entry["fields"]["steps"] for name in names for who in step.get(name, ())]
+    return [*members, entry["created_by"]]
 
 
-def _defined(answered: Answered) -> str | None:
-    events = answered.reply.events if answered.reply is not None else ()
-    return next((event.stream.partition("-")[2] for event in events if event.type == "workflow.defined"), None)
+# Requests.
+
+Listed = Annotated[list[Person], Items(MAX_LISTED)]
 
 
-async def _answer(
-    service: Service, call: Call, answered: Answered, workflow_id: str | None, what: str, status: int = 200
-) -> Response:
-    entry, events = await _entry(service, call.caller.tenant, answered, workflow_id)
-    if entry is None:
-        return accepted(answered, "Workflow")
-    body: dict[str, Any] = {"status": True, **({"code": status} if status != 200 else {})}
-    body |= {"message": f"Workflow {what} successfully", "workflow": await _shown(service, call, entry, events)}
-    return answer(body, status)
+class _Definition(FieldRequest):
+    """A part of a workflow's definition."""
+
+    what: ClassVar[str]
+
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> Refused:
+        """Return the refusal of a key, at the place of what does not have it."""
+        return Refused("unknown-field", f"{cls.what} has {', '.join(names(cls))}, and no {key[:100]}", pointer)
 
 
-async def _entry(
-    service: Service, tenant: str, answered: Answered, workflow_id: str | None
-) -> tuple[dict[str, Any] | None, Sequence[Recorded]]:
-    """Return the workflow as the command left it: the read model's, or one made from the command's own events."""
-    if answered.reply is None or workflow_id is None:
-        return None, ()
-    try:
-        rows = await service.database.fetch(*directory.get(tenant, directory.WORKFLOW, workflow_id))
-        events = [] if answered.visible else await events_of(service, answered.reply)
-    except Refused as refused:
-        if refused.code != "unavailable":
-            raise
-        # The command took effect; that the database went away since makes no failure of it.
-        return None, ()
-    base = rows[0][0] if rows else None
-    return directory.render_from_events(events, directory.WORKFLOW, workflow_id, base), events
+class NewFieldMapping(_Definition):
+    """A field of an earlier step that fills a field of this one, if that is blank by then."""
+
+    what = "a field mapping"
+
+    step: Annotated[int, Number(0, MAX_STEPS - 2)] = Field(..., description="An earlier step, counted from 0")
+    from_field: FieldName
+    to_field: FieldName
 
 
-async def _shown(
-    service: Service, call: Call, entry: dict[str, Any], events: Sequence[Recorded] = ()
-) -> dict[str, Any]:
-    tenant = call.caller.tenant
-    return workflow(entry, tenant, await emails(service, tenant, people_of(entry), events))
+class NewStep(_Definition):
+    """A step of a workflow, as it is defined."""
+
+    what = "a step"
+
+    name: StepName
+    flow: Flow | None = None
+    flow_id: Flow | None = Field(None, description="In one step of the workflow only")
+    assignee: Annotated[list[Person], Items(MAX_ASSIGNEES), To("assignees")] = Field(
+        [], description=f"Who has the step's task by default. {PEOPLE}"
+    )
+    status_mapping: Annotated[dict[StepName, Label], Items(MAX_LABELS)] = Field(
+        {}, description="Under `DONE` the sub-status of the master once the step is done"
+    )
+    field_mapping: Annotated[list[NewFieldMapping], Items(MAX_MAPPINGS)] = Field(
+        [], description="Fields of earlier steps that fill fields of this one, if they are blank by then"
+    )
+    roles: Annotated[list[Role], Items(MAX_ROLES)] = Field(
+        [], description="Who has none of these roles may not have the step's task"
+    )
+    whitelist: Listed = Field([], description=f"{REFERENCES}; nobody else may have the step's task")
+    blacklist: Listed = Field([], description=f"{REFERENCES}; they may not have the step's task")
+
+
+class _WorkflowDefinition(_Definition):
+    what = "a workflow"
+    derived = derived_from([Workflow], "is given by the service")
+
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> Refused:
+        """Return the refusal of a key."""
+        if not pointer and key == "projectId":
+            return Refused("fixed", "a workflow keeps its project", "/projectId")
+        if not pointer and key in cls.derived:
+            return Refused("derived", f"{key} {cls.derived[key]}", f"/{key}")
+        return super().unknown(key, pointer)
+
+
+class NewWorkflow(_WorkflowDefinition):
+    """A workflow."""
+
+    name: WorkflowName
+    steps: Annotated[list[NewStep], Items(MAX_STEPS, 1)]
+    gating: Gating = "none"
+    failure: Failure = "wait_all"
+    project_id: Annotated[Id | None, To("project")] = None
+
+    example: ClassVar[Json] = {
+        "name": "Pickup to Delivery",
+        "steps": [
+            {
+                "name": "Pickup",
+                "flow": "Pickup",
+                "flowId": "68f2198aef526585c30e16d0",
+                "assignee": ["driver@example.com"],
+                "statusMapping": {"DONE": "Picked up"},
+            },
+            {
+                "name": "Delivery",
+                "flow": "Delivery",
+                "flowId": "68f2198aef526585c30e16d1",
+                "fieldMapping": [{"step": 0, "fromField": "parcel", "toField": "parcel"}],
+            },
+        ],
+        "gating": "sequential",
+    }
+
+
+class WorkflowChange(_WorkflowDefinition):
+    """What is left out stays as it is."""
+
+    changes = True
+
+    name: WorkflowName = ""
+    steps: Annotated[list[NewStep], Items(MAX_STEPS, 1)] = Field(
+        [], description="As many as before; they replace those"
+    )
+    gating: Gating = "none"
+    failure: Failure = "wait_all"
+
+    example: ClassVar[Json] = {"name": "Door to Door", "gating": "none"}

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from domain.recorded import Recorded
 from projections import activities, directory
-from services.http.service import Service
+from services.http.core.command import Answered
+from services.http.core.service import Service
 from services.http.workflow.errors import JSON_API
 from services.http.workflow.shapes import Fields, Json, activity, node, node_id, people_of, project, work_unit
-from services.http.writes import Answered
 
 
 def document(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

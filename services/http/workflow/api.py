@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from projections import activities, directory, tasks
 from services.http.actions import Done, change, command, shown
+from services.http.core.command import idempotency_key
+from services.http.core.errors import Refused
+from services.http.core.service import Service
 from services.http.endpoints import Call, Endpoint, nothing_else
-from services.http.problems import Refused
-from services.http.queries import TASKS, one_row, settled
-from services.http.service import Service
+from services.http.native.queries import TASKS, one_row, settled
 from services.http.workflow import examples
 from services.http.workflow.answers import accepted, document, resources, whole
 from services.http.workflow.bodies import account_of, body_of, comment_of, data_of, flag_of
@@ -20,7 +21,6 @@ from services.http.workflow.errors import failed
 from services.http.workflow.listing import list_activities
 from services.http.workflow.questions import taken_fields, taken_included
 from services.http.workflow.shapes import work_unit
-from services.http.writes import idempotency_key
 
 # Where the dialect speaks, beside the field dialect's own `/api/v3/workflow/{id}`.
 PATHS = ("/api/v3/workflow/activities", "/api/v3/workflow/tracker/", "/api/v3/workflow/work_units/")

@@ -7,9 +7,9 @@ from typing import Any
 
 from domain.limits import MAX_ACCOUNT
 from services.commands import wire
+from services.http.core.errors import Refused
+from services.http.core.middleware import header
 from services.http.endpoints import Call
-from services.http.guard import header
-from services.http.problems import Refused
 
 
 async def body_of(call: Call, known: Iterable[str], required: Iterable[str] = ()) -> dict[str, Any]:

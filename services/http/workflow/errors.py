@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, Refused
 
 JSON_API = "application/vnd.api+json"
 

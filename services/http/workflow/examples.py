@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from domain.limits import MAX_ACCOUNT, Comment, Fields
-from projections.query import MOST_ROWS
-from projections.task_pages import MOST_PAGES
+from projections.support.query import MOST_ROWS
+from projections.task.pages import MOST_PAGES
 from services.bounds import schema_of
-from services.http.examples import ID, KEY, LOCATION, MIN_POSITION, REFERENCE, REFERENCES, Json, answer, link, parameter
-from services.http.problems import phrase
+from services.http.core.errors import phrase
+from services.http.native.examples import (
+    ID,
+    KEY,
+    LOCATION,
+    MIN_POSITION,
+    REFERENCE,
+    REFERENCES,
+    Json,
+    answer,
+    link,
+    parameter,
+)
 from services.http.workflow.errors import JSON_API, codes_of
 from services.http.workflow.questions import FILTERS, SORTS
 from services.http.workflow.schemas import ACTIVITY_DOCUMENT, ERRORS, LIST_DOCUMENT, RECEIPT, UNIT_DOCUMENT

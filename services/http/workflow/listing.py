@@ -6,10 +6,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from projections import activities, directory, task_pages, tasks
+from projections import activities, directory, tasks
+from projections.task import pages as task_pages
+from services.http.core.service import Service
 from services.http.endpoints import Call, nothing_else
-from services.http.queries import settled
-from services.http.service import Service
+from services.http.native.queries import settled
 from services.http.workflow.answers import document, resources
 from services.http.workflow.questions import (
     STATUS_ORDER,

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from domain.references import is_account
-from projections import task_filters
-from projections.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
-from projections.query import MOST_ROWS
-from projections.task_filters import Members
-from projections.task_pages import MOST_PAGES
+from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
+from projections.support.query import MOST_ROWS
+from projections.task import filters as task_filters
+from projections.task.filters import Members
+from projections.task.pages import MOST_PAGES
 from services.commands import wire
-from services.http.problems import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, Refused
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
 Parameters = dict[str, list[str]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from projections.documents import instant
-from projections.task_document import shown_values
-from services.http.people import Member
+from projections.support.documents import instant
+from projections.task.document import shown_values
+from services.http.core.members import Member
 
 ACTIVITY, PROJECT, WORK_UNIT, NODE = (
     "workflow/activities",

@@ -11,6 +11,6 @@ from tests.services.commands.deciding import a_worker
 
 
 @pytest.fixture
-def worker(lent_url: str) -> Iterator[Worker]:
-    with a_worker(lent_url) as made:
+def worker(migrated_url: str) -> Iterator[Worker]:
+    with a_worker(migrated_url) as made:
         yield made

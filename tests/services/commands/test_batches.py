@@ -258,19 +258,19 @@ def test_full_batches_of_anything_do_what_the_commands_do_one_by_one(
     assert len(together[1]) > 60
 
 
-def test_to_complete_one_task_and_start_another_is_no_failure(lent_url: str) -> None:
+def test_to_complete_one_task_and_start_another_is_no_failure(migrated_url: str) -> None:
     """The claim that completing gives up unread is what starting reads."""
     now = [START]
     work = [incoming(ProcessTask("t1"), "ann")]
     batch = [incoming(CompleteTask("t1"), "ann"), incoming(ProcessTask("t2"), "ann")]
-    with a_worker(lent_url, now, 1000) as first:
+    with a_worker(migrated_url, now, 1000) as first:
         first.run(scene())
         first.run(work)
-    with a_worker(lent_url, now, 1000) as cold:
+    with a_worker(migrated_url, now, 1000) as cold:
         outcomes = cold.run(batch)
     assert [outcome.failure for outcome in outcomes] == [None, None]
     assert [outcome.reply and outcome.reply.accepted for outcome in outcomes] == [True, True]
-    assert rows(lent_url, "SELECT key, holder FROM claims WHERE kind = 'running'") == [("ann", "t2")]
+    assert rows(migrated_url, "SELECT key, holder FROM claims WHERE kind = 'running'") == [("ann", "t2")]
 
 
 _ids = itertools.count(1)

@@ -20,7 +20,7 @@ from tests.services.harness import created, rows, stored
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_same_command_again_gets_the_first_answer(worker: Worker, lent_url: str, together: bool) -> None:
+def test_the_same_command_again_gets_the_first_answer(worker: Worker, migrated_url: str, together: bool) -> None:
     commands = [create("a", "c"), create("a", "c"), create("b", "c"), create("a", "d")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
@@ -31,11 +31,11 @@ def test_the_same_command_again_gets_the_first_answer(worker: Worker, lent_url: 
         ("rejected", False, "taken"),
     ]
     assert got[0].events == got[1].events
-    assert created(lent_url) == ["a"]
+    assert created(migrated_url) == ["a"]
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool) -> None:
+def test_one_key_takes_effect_once(worker: Worker, migrated_url: str, together: bool) -> None:
     commands = [create(None, idempotency_key="k"), create(None, idempotency_key="k"), create("b", idempotency_key="k")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
@@ -43,7 +43,7 @@ def test_one_key_takes_effect_once(worker: Worker, lent_url: str, together: bool
     assert got[0].events == got[1].events
     again = replies(worker.run(commands))
     assert [told(reply)[1] for reply in again] == [True, True, True]
-    assert len(created(lent_url)) == 1
+    assert len(created(migrated_url)) == 1
 
 
 def given_by(actor: str, name: str, data: bytes, command_id: str, **rest: Any) -> Incoming:
@@ -75,25 +75,25 @@ def test_an_answer_is_for_its_asker(worker: Worker, together: bool, name: str, d
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_refused_create_may_come_again_under_its_key(worker: Worker, lent_url: str, together: bool) -> None:
+def test_a_refused_create_may_come_again_under_its_key(worker: Worker, migrated_url: str, together: bool) -> None:
     worker.run([create("taken")])
     commands = [create("taken", idempotency_key="k"), create("free", idempotency_key="k")]
     batches = [commands] if together else [[command] for command in commands]
     got = [reply for batch in batches for reply in replies(worker.run(batch))]
     assert [told(reply) for reply in got] == [("rejected", False, "taken"), ACCEPTED]
-    assert created(lent_url) == ["taken", "free"]
+    assert created(migrated_url) == ["taken", "free"]
 
 
-def test_a_key_outlives_the_ledger(worker: Worker, lent_url: str) -> None:
+def test_a_key_outlives_the_ledger(worker: Worker, migrated_url: str) -> None:
     scene = [create("x"), create(None, idempotency_key="k"), create("y")]
     first = replies(worker.run(scene))[1]
     nothing = incoming(builders.member("ann", email="a@b.c"), idempotency_key="same")
     worker.run([nothing])
     empty = replies(worker.run([replace(nothing, command_id="other", idempotency_key="none")]))[0]
     assert empty.events == ()
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("DELETE FROM ledger")
-    with a_worker(lent_url) as later:
+    with a_worker(migrated_url) as later:
         again, conflict, none = replies(
             later.run(
                 [
@@ -106,10 +106,10 @@ def test_a_key_outlives_the_ledger(worker: Worker, lent_url: str) -> None:
     assert (told(again), again.events) == (AGAIN, first.events)
     assert told(conflict) == ("rejected", False, "idempotency-conflict")
     assert (told(none), none.events) == (AGAIN, ())
-    assert len(created(lent_url)) == 3
+    assert len(created(migrated_url)) == 3
 
 
-def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, lent_url: str) -> None:
+def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, migrated_url: str) -> None:
     got = replies(
         worker.run(
             [
@@ -123,11 +123,11 @@ def test_an_expected_version_is_compared_within_the_batch_too(worker: Worker, le
     )
     assert [told(reply) for reply in got[:2]] == [ACCEPTED, ACCEPTED]
     assert [told(reply)[2] for reply in got[2:]] == ["version-conflict"] * 3
-    assert [version for _, version, _ in stored(lent_url)] == [1, 2]
+    assert [version for _, version, _ in stored(migrated_url)] == [1, 2]
 
 
 def test_a_refusal_and_a_failure_in_the_middle_change_nothing_for_the_rest(
-    worker: Worker, lent_url: str, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decider = DECIDER_OF_COMMAND["task.create"]
 
@@ -143,36 +143,36 @@ def test_a_refusal_and_a_failure_in_the_middle_change_nothing_for_the_rest(
     assert outcomes[1].reply is None
     rest = replies([outcomes[0], *outcomes[2:]])
     assert [told(reply)[2] for reply in rest] == [None, "taken", "not-found", None]
-    assert created(lent_url) == ["a", "b"]
-    assert len(rows(lent_url, "SELECT 1 FROM ledger")) == 4
+    assert created(migrated_url) == ["a", "b"]
+    assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 4
 
 
 def _positions(url: str) -> list[tuple[Any, ...]]:
     return rows(url, "SELECT notification_id FROM stored_events ORDER BY 1")
 
 
-def test_a_batch_reads_what_its_own_commands_did(worker: Worker, lent_url: str) -> None:
+def test_a_batch_reads_what_its_own_commands_did(worker: Worker, migrated_url: str) -> None:
     scene = [builders.workflow(), builders.member(), builders.activity(assignees=[("ann",)])]
     got = replies(worker.run([incoming(command) for command in scene]))
     assert [told(reply) for reply in got] == [ACCEPTED] * 3
     positions = [event.position for reply in got for event in reply.events]
-    assert positions == list(range(1, len(positions) + 1)) == [row[0] for row in _positions(lent_url)]
+    assert positions == list(range(1, len(positions) + 1)) == [row[0] for row in _positions(migrated_url)]
     assert got[-1].position == positions[-1]
 
 
-def test_a_small_memory_changes_no_answer(lent_url: str) -> None:
-    with a_worker(lent_url, cache=2) as small:
+def test_a_small_memory_changes_no_answer(migrated_url: str) -> None:
+    with a_worker(migrated_url, cache=2) as small:
         for turn in range(3):
             commands = [create(f"t{number}") for number in range(10)]
             commands += [change(f"t{number}", f"{turn}") for number in range(10)]
             got = replies(small.run(commands))
             assert [reply.accepted for reply in got[:10]] == [turn == 0] * 10
             assert all(reply.accepted for reply in got[10:])
-    assert len(stored(lent_url)) == 40
+    assert len(stored(migrated_url)) == 40
 
 
 def test_a_batch_ends_with_the_command_whose_events_fill_it(
-    worker: Worker, lent_url: str, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 5000)
     large = [incoming(builders.task(f"t{number}", fields={"x": "y" * 2000}), f"c{number}") for number in range(5)]
@@ -188,14 +188,14 @@ def test_a_batch_ends_with_the_command_whose_events_fill_it(
     assert [told(reply) for reply in got] == [ACCEPTED] * 6 + [AGAIN, ("rejected", False, "taken"), ACCEPTED]
     assert got[6].events == got[0].events
     assert [reply.position for reply in got[:6]] == [1, 2, 3, 4, 5, 6]
-    assert created(lent_url) == ["t0", "t1", "t2", "t3", "t4", "alone", "last"]
+    assert created(migrated_url) == ["t0", "t1", "t2", "t3", "t4", "alone", "last"]
 
 
-def test_tenants_do_not_meet(worker: Worker, lent_url: str) -> None:
+def test_tenants_do_not_meet(worker: Worker, migrated_url: str) -> None:
     ours = create("a", "c", idempotency_key="k")
     theirs = replace(create("a", "c", idempotency_key="k"), tenant="other")
     assert [told(reply) for reply in replies(worker.run([ours, theirs]))] == [ACCEPTED, ACCEPTED]
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/task-a", "other/task-a"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "other/task-a"]
 
 
 def test_a_repetition_of_a_repetition_is_answered_alike(worker: Worker) -> None:
@@ -225,21 +225,21 @@ LATER = {
 
 
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-def test_a_stream_of_a_newer_version_keeps_its_commands_until_the_upgrade(lent_url: str, later: str) -> None:
+def test_a_stream_of_a_newer_version_keeps_its_commands_until_the_upgrade(migrated_url: str, later: str) -> None:
     refused = ("rejected", False, "newer-version")
-    with a_worker(lent_url) as older:
+    with a_worker(migrated_url) as older:
         older.run([create("a"), create("b")])
-    (kept,) = rows(lent_url, "SELECT topic, state FROM stored_events WHERE originator_id = 'acme/task-a'")
-    with psycopg.connect(lent_url) as conn:
+    (kept,) = rows(migrated_url, "SELECT topic, state FROM stored_events WHERE originator_id = 'acme/task-a'")
+    with psycopg.connect(migrated_url) as conn:
         conn.execute(f"UPDATE stored_events SET {later} WHERE originator_id = 'acme/task-a'")
     command = change("a", "T", command_id="c1")
-    with a_worker(lent_url) as worker:
+    with a_worker(migrated_url) as worker:
         got = replies(worker.run([command, change("b", "T"), create("d"), command, create("a", "c2")]))
     assert [told(reply) for reply in got] == [refused, ACCEPTED, ACCEPTED, refused, refused]
     assert got[0].error is not None
     assert "task-a" in got[0].error.detail
-    assert rows(lent_url, "SELECT 1 FROM ledger WHERE command_id IN ('c1', 'c2')") == []
-    with psycopg.connect(lent_url) as conn:
+    assert rows(migrated_url, "SELECT 1 FROM ledger WHERE command_id IN ('c1', 'c2')") == []
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("UPDATE stored_events SET topic = %s, state = %s WHERE originator_id = 'acme/task-a'", kept)
-    with a_worker(lent_url) as newer:
+    with a_worker(migrated_url) as newer:
         assert told(replies(newer.run([command]))[0]) == ACCEPTED

@@ -23,33 +23,33 @@ from tests.services.commands.deciding import ACCEPTED, AGAIN, a_worker, change, 
 from tests.services.harness import created, stored
 
 
-def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(lent_url: str) -> None:
-    with a_worker(lent_url) as first:
+def test_whoever_is_retired_while_his_command_is_decided_has_come_too_late(migrated_url: str) -> None:
+    with a_worker(migrated_url) as first:
         first.run([incoming(builders.member("m1")), incoming(builders.task("t", assignees=("m1",)))])
         left = [incoming(RetireEntry("member", "m1"))]
-        with a_worker(lent_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
+        with a_worker(migrated_url, on_decided=lambda: first.run([left.pop()]) if left else None) as second:
             (reply,) = replies(second.run([incoming(ProcessTask("t"), actor="m1")]))
     assert told(reply) == ("rejected", False, "forbidden")
 
 
 @pytest.mark.parametrize("first", ["retire", "create"])
-def test_of_a_retirement_and_a_creation_at_once_one_is_refused(lent_url: str, first: str) -> None:
+def test_of_a_retirement_and_a_creation_at_once_one_is_refused(migrated_url: str, first: str) -> None:
     given = {"retire": RetireWorkflow("w"), "create": builders.activity()}
-    with a_worker(lent_url) as other:
+    with a_worker(migrated_url) as other:
         other.run([incoming(builders.workflow())])
         left = [incoming(given.pop(first))]
-        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+        with a_worker(migrated_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
             (reply,) = replies(late.run([incoming(*given.values())]))
     assert told(reply) == ("rejected", False, "not-found" if first == "retire" else "in-use")
 
 
 @pytest.mark.parametrize("first", ["task", "activity"])
-def test_of_an_activity_and_a_task_with_one_id_at_once_one_is_made(lent_url: str, first: str) -> None:
+def test_of_an_activity_and_a_task_with_one_id_at_once_one_is_made(migrated_url: str, first: str) -> None:
     made = {"task": builders.task("x"), "activity": builders.activity(id="x")}
-    with a_worker(lent_url) as other:
+    with a_worker(migrated_url) as other:
         other.run([incoming(builders.workflow())])
         left = [incoming(made.pop(first))]
-        with a_worker(lent_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
+        with a_worker(migrated_url, on_decided=lambda: other.run([left.pop()]) if left else None) as late:
             (reply,) = replies(late.run([incoming(*made.values())]))
     assert told(reply) == ("rejected", False, "taken")
 
@@ -66,37 +66,37 @@ def interrupted(url: str, other: Callable[[], Any]) -> Any:
     return a_worker(url, on_decided=get_ahead)
 
 
-def test_two_workers_with_one_command_record_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_command_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         first: list[Reply] = []
-        with interrupted(lent_url, lambda: first.extend(replies(winner.run([create("a", "c")])))) as loser:
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([create("a", "c")])))) as loser:
             got = replies(loser.run([create("x"), create("a", "c"), create("y")]))
     assert [told(reply) for reply in (*first, *got)] == [ACCEPTED, ACCEPTED, AGAIN, ACCEPTED]
     assert got[1].events == first[0].events
-    assert created(lent_url) == ["a", "x", "y"]
+    assert created(migrated_url) == ["a", "x", "y"]
 
 
-def test_two_workers_with_one_key_record_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_key_record_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         first: list[Reply] = []
         ahead = lambda: first.extend(replies(winner.run([create(None, idempotency_key="k")])))  # noqa: E731
-        with interrupted(lent_url, ahead) as loser:
+        with interrupted(migrated_url, ahead) as loser:
             got = replies(loser.run([create(None, idempotency_key="k"), create("b", idempotency_key="k")]))
     assert [told(reply) for reply in got] == [AGAIN, ("rejected", False, "idempotency-conflict")]
     assert got[0].events == first[0].events
-    assert len(created(lent_url)) == 1
+    assert len(created(migrated_url)) == 1
 
 
-def test_two_workers_with_one_name_give_it_once(lent_url: str) -> None:
-    with a_worker(lent_url) as winner:
+def test_two_workers_with_one_name_give_it_once(migrated_url: str) -> None:
+    with a_worker(migrated_url) as winner:
         ahead = lambda: winner.run([incoming(builders.workflow(id="w1", name="Visit"))])  # noqa: E731
-        with interrupted(lent_url, ahead) as loser:
+        with interrupted(migrated_url, ahead) as loser:
             got = replies(loser.run([incoming(builders.workflow(id="w2", name="Visit"))]))
     assert got[0].outcome == "rejected"
-    assert [stream for stream, _, _ in stored(lent_url)] == ["acme/workflow-w1"]
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/workflow-w1"]
 
 
-def test_the_rest_of_a_batch_stands_when_one_command_lost(lent_url: str) -> None:
+def test_the_rest_of_a_batch_stands_when_one_command_lost(migrated_url: str) -> None:
     decided: list[str] = []
     decider = DECIDER_OF_COMMAND["task.change"]
 
@@ -105,53 +105,53 @@ def test_the_rest_of_a_batch_stands_when_one_command_lost(lent_url: str) -> None
             decided.append(command.id)
         return decider.decide(command, context)
 
-    with a_worker(lent_url) as winner, pytest.MonkeyPatch.context() as patch:
+    with a_worker(migrated_url) as winner, pytest.MonkeyPatch.context() as patch:
         winner.run([create(f"t{number}") for number in range(5)])
         with ThreadPoolExecutor(1) as elsewhere:
             ahead = lambda: elsewhere.submit(winner.run, [change("t2", "theirs")]).result()  # noqa: E731
-            with interrupted(lent_url, ahead) as loser:
+            with interrupted(migrated_url, ahead) as loser:
                 loser.run([change(f"t{number}", "warm") for number in range(5) if number != 2])
                 patch.setitem(DECIDER_OF_COMMAND, "task.change", replace(decider, decide=decide))
-                with interrupted(lent_url, ahead) as loser:
+                with interrupted(migrated_url, ahead) as loser:
                     winner.run([change("t2", "before")])
                     got = replies(loser.run([change(f"t{number}", "ours") for number in range(5)]))
     assert [told(reply) for reply in got] == [ACCEPTED] * 5
     again = [task for task in set(decided) if decided.count(task) > decided.count("t0")]
     assert again == ["t2"]
-    assert {stream for stream, _, _ in stored(lent_url)} == {f"acme/task-t{number}" for number in range(5)}
+    assert {stream for stream, _, _ in stored(migrated_url)} == {f"acme/task-t{number}" for number in range(5)}
 
 
 @pytest.mark.parametrize("retry_first", [True, False])
-def test_cancel_against_retry_of_a_failed_child(lent_url: str, retry_first: bool) -> None:
+def test_cancel_against_retry_of_a_failed_child(migrated_url: str, retry_first: bool) -> None:
     """Of the two one comes first, and the other is decided on what that left, whatever it had read before."""
     scene = [builders.workflow(), builders.activity(), FailTask("t1")]
     retry, cancel = incoming(RetryTask("t1")), incoming(CancelActivity("a"))
     ahead, behind = (retry, cancel) if retry_first else (cancel, retry)
-    with a_worker(lent_url) as winner:
+    with a_worker(migrated_url) as winner:
         assert all(reply.accepted for reply in replies(winner.run([incoming(each) for each in scene])))
         first: list[Reply] = []
-        with interrupted(lent_url, lambda: first.extend(replies(winner.run([ahead])))) as loser:
+        with interrupted(migrated_url, lambda: first.extend(replies(winner.run([ahead])))) as loser:
             second = replies(loser.run([behind]))[0]
-    names = [name for _, _, name in stored(lent_url)]
+    names = [name for _, _, name in stored(migrated_url)]
     assert first[0].accepted
     if retry_first:
         # The retried child is open again, so the cancel takes it along.
         assert second.accepted
         assert names.index("task.retried") < names.index("activity.canceled")
-        assert ("acme/task-t1", 4, "task.canceled") in stored(lent_url)
+        assert ("acme/task-t1", 4, "task.canceled") in stored(migrated_url)
     else:
         assert second.error is not None
         assert "task.retried" not in names
 
 
-def test_fifty_writers_on_one_stream_are_all_answered(lent_url: str) -> None:
+def test_fifty_writers_on_one_stream_are_all_answered(migrated_url: str) -> None:
     each, writers = 4, 50
-    with a_worker(lent_url) as first:
+    with a_worker(migrated_url) as first:
         first.run([create("a")])
     start = threading.Barrier(writers)
 
     def write(number: int) -> list[Reply]:
-        with a_worker(lent_url) as own:
+        with a_worker(migrated_url) as own:
             start.wait(PATIENCE)
             return [
                 reply
@@ -162,21 +162,21 @@ def test_fifty_writers_on_one_stream_are_all_answered(lent_url: str) -> None:
     with ThreadPoolExecutor(writers) as threads:
         answers = [reply for found in threads.map(write, range(writers)) for reply in found]
     assert [told(reply) for reply in answers] == [ACCEPTED] * (each * writers)
-    assert len(stored(lent_url)) == each * writers + 1
+    assert len(stored(migrated_url)) == each * writers + 1
     assert sorted(reply.position or 0 for reply in answers) == list(range(2, each * writers + 2))
 
 
 @pytest.mark.parametrize("kind", ["id", "key"])
 def test_what_moved_under_a_batch_that_ends_early_is_decided_again(
-    lent_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(workers, "MAX_BATCH_BYTES", 1000)
     given: Any = {"idempotency_key": "k"} if kind == "key" else {"command_id": "c"}
     batch = [incoming(builders.task("a", fields={"x": "y" * 2000}), **given), create("b")]
-    with a_worker(lent_url) as winner, interrupted(lent_url, lambda: winner.run(batch[:1])) as loser:
+    with a_worker(migrated_url) as winner, interrupted(migrated_url, lambda: winner.run(batch[:1])) as loser:
         # The first is done now, adds nothing, and leaves room for the second.
         got = replies(loser.run(batch))
         assert len(got) == 1
         got += replies(loser.run(batch[1:]))
     assert [told(reply) for reply in got] == [AGAIN, ACCEPTED]
-    assert created(lent_url) == ["a", "b"]
+    assert created(migrated_url) == ["a", "b"]

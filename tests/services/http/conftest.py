@@ -8,7 +8,7 @@ from tests.services.http.house import House, opened
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
+async def house(migrated_url: str) -> AsyncIterator[House]:
     """The HTTP process on a database that holds this test's rows alone."""
-    async with opened(lent_url) as running:
+    async with opened(migrated_url) as running:
         yield running

@@ -21,7 +21,6 @@ import httpx
 import msgspec
 import psycopg
 import uuid_utils
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 import projections
@@ -31,9 +30,9 @@ from services.broker.sender import NotSent, Outgoing
 from services.commands import wire
 from services.commands.wire import Reply
 from services.commands.worker import Worker
-from services.http.app import create_app
-from services.http.database import Database
-from services.http.positions import Positions
+from services.http.core.app import Application, create_app
+from services.http.core.pool import Database
+from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
@@ -193,7 +192,7 @@ class House:
     """One HTTP process, and what a test needs around it."""
 
     url: str
-    app: FastAPI
+    app: Application
     sender: InProcess
     queue: Queue
     client: httpx.AsyncClient
@@ -240,7 +239,7 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
     """Run the HTTP process on a database."""
     sender, queue = InProcess(database_url), Queue()
-    with patch("services.http.service.Positions", partial(Followed, late=lambda: sender.late)):
+    with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
         app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

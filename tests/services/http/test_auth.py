@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from services import keys
-from services.http.auth import Gate
-from services.http.database import Database
-from services.http.problems import Refused
+from services.http.core.authenticator import Gate
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
 from tests.services.http.house import House, field_failure, opened, problem, with_activity, with_workflow
 
 NATIVE = [
@@ -101,31 +101,31 @@ async def test_keys_are_stored_as_digests_and_listed_without_secrets(house: Hous
         {"tenant": "acme", "expires_at": datetime(2999, 1, 1)},  # noqa: DTZ001
     ],
 )
-def test_a_key_that_makes_no_sense_is_not_made(lent_url: str, given: dict[str, object]) -> None:
-    with psycopg.connect(lent_url) as conn:
+def test_a_key_that_makes_no_sense_is_not_made(migrated_url: str, given: dict[str, object]) -> None:
+    with psycopg.connect(migrated_url) as conn:
         with pytest.raises(ValueError, match=r"a tenant|an actor|permissions|only a key|expires"):
             keys.create(conn, **given)  # type: ignore[arg-type]
         assert keys.list_keys(conn) == []
 
 
 @pytest.fixture
-async def database(lent_url: str) -> AsyncIterator[Database]:
-    database = Database(lent_url, 5.0, lanes=1)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, lanes=1)
     database.start()
     yield database
     await database.close()
 
 
 async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_counts(
-    lent_url: str, database: Database
+    migrated_url: str, database: Database
 ) -> None:
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         info, token = keys.create(conn, "acme")
     header = f"Bearer {token}".encode()
     believing, doubting = Gate(database, believed=5.0), Gate(database, believed=0.0)
     for gate in (believing, doubting):
         assert (await gate.caller(header)).tenant == "acme"
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         assert keys.revoke(conn, info.id)
         assert not keys.revoke(conn, info.id)
     assert (await believing.caller(header)).tenant == "acme"
@@ -167,23 +167,23 @@ async def test_the_key_of_another_tenants_member_of_that_id_stays(house: House) 
     assert (await house.get("/v1/tasks", house.key("other", "ann"))).status_code == 401
 
 
-async def test_a_key_ends_when_it_expires_even_while_it_is_believed(lent_url: str, database: Database) -> None:
-    with psycopg.connect(lent_url) as conn:
+async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url: str, database: Database) -> None:
+    with psycopg.connect(migrated_url) as conn:
         info, token = keys.create(conn, "acme", expires_at=datetime.now(UTC) + timedelta(hours=1))
     gate = Gate(database)
     header = f"Bearer {token}".encode()
     assert (await gate.caller(header)).key_id == info.id
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("UPDATE api_keys SET expires_at = now() - interval '1 second'")
     with pytest.raises(Refused, match="unauthorized"):
         await Gate(database).caller(header)
 
 
-async def test_no_token_reaches_a_log_or_an_error(lent_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    async with opened(lent_url) as house:
+async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async with opened(migrated_url) as house:
         token = house.key()
         canary = token.rpartition("_")[2]
-        with psycopg.connect(lent_url, autocommit=True) as conn:
+        with psycopg.connect(migrated_url, autocommit=True) as conn:
             conn.execute("DROP VIEW tasks")
         response = await house.get("/v1/tasks/t1", token)
         problem(response, 500, "internal")

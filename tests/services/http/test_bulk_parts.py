@@ -11,7 +11,7 @@ import pytest
 
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
-from services.http import bulk_sender
+from services.http.core import bulk_sender
 from tests.eventually import eventually_async
 from tests.services.http.house import House
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each

@@ -10,10 +10,10 @@ import pytest
 
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
-from services.http import bulk_sender
-from services.http.bulk_sender import BulkSender
-from services.http.database import Database
-from services.http.problems import unavailable
+from services.http.core import bulk_sender
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.errors import unavailable
+from services.http.core.pool import Database
 from tests.eventually import eventually_async
 from tests.services.http.house import NOW, House, field_failure, opened, problem
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each
@@ -22,10 +22,10 @@ from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made,
 
 
 @of_each
-async def test_the_time_for_answers_grows_with_the_bulk(lent_url: str, kind: Kind) -> None:
+async def test_the_time_for_answers_grows_with_the_bulk(migrated_url: str, kind: Kind) -> None:
     """Workers that need 10 ms for each command are no reason for answers that are not known."""
     count = 300
-    async with opened(lent_url, reply_timeout=0.4, bulk_item_ms=25.0) as house:
+    async with opened(migrated_url, reply_timeout=0.4, bulk_item_ms=25.0) as house:
         send = house.sender.send
         timeouts: list[float] = []
 
@@ -127,9 +127,9 @@ async def test_what_was_answered_is_carried_out_when_the_broker_is_back(
 
 @of_each
 async def test_a_process_that_stops_leaves_the_rest_to_another(
-    lent_url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(lent_url) as house:
+    async with opened(migrated_url) as house:
         broker = Holding(house, monkeypatch, 100)
         token = house.key()
         receipt = (await kind.post(house, 250, token)).json()["receipt"]
@@ -138,7 +138,7 @@ async def test_a_process_that_stops_leaves_the_rest_to_another(
             return bool((await house.get(receipt, token)).json()["sent"] == 100)
 
         await eventually_async(first_hundred)
-    async with opened(lent_url) as house:
+    async with opened(migrated_url) as house:
         house.tokens["acme"] = token
         shown = await done_of(house, receipt)
         assert (shown["accepted"], shown["sent"]) == (250, 250)
@@ -148,7 +148,7 @@ async def test_a_process_that_stops_leaves_the_rest_to_another(
 
 
 @of_each
-async def test_a_process_that_is_killed_loses_nothing(lent_url: str, kind: Kind) -> None:
+async def test_a_process_that_is_killed_loses_nothing(migrated_url: str, kind: Kind) -> None:
     """Its lease runs out, and another process goes on; what was sent before takes effect once."""
 
     class Hanging:
@@ -162,9 +162,9 @@ async def test_a_process_that_is_killed_loses_nothing(lent_url: str, kind: Kind)
             await asyncio.Event().wait()
             return None
 
-    database, hanging = Database(lent_url, 30.0, 1), Hanging()
+    database, hanging = Database(migrated_url, 30.0, 1), Hanging()
     killed = BulkSender(database, hanging)
-    async with opened(lent_url) as house:
+    async with opened(migrated_url) as house:
         token = house.key()
         house.sender.unreachable = True
         receipt = (await kind.post(house, 150, token)).json()["receipt"]
@@ -175,16 +175,16 @@ async def test_a_process_that_is_killed_loses_nothing(lent_url: str, kind: Kind)
         assert task is not None
         task.cancel()
     await database.close()
-    async with opened(lent_url) as house:
+    async with opened(migrated_url) as house:
         house.tokens["acme"] = token
         # What the killed process had sent is decided, too.
         await asyncio.to_thread(house.sender.work, hanging.taken)
         shown = (await house.get(receipt)).json()
         assert (shown["state"], shown["sent"], shown["accepted"]) == ("running", 0, 100)
         assert house.sender.sent == []
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         conn.execute("UPDATE bulks SET due_at = now() WHERE commands IS NOT NULL")
-    async with opened(lent_url) as house:
+    async with opened(migrated_url) as house:
         house.tokens["acme"] = token
         shown = await done_of(house, receipt)
         assert (shown["accepted"], shown["sent"]) == (150, 150)

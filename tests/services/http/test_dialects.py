@@ -307,10 +307,10 @@ class Dialects(RuleBasedStateMachine):
         return answer.json()
 
 
-def test_all_dialects_say_what_the_model_says(lent_url: str) -> None:
+def test_all_dialects_say_what_the_model_says(migrated_url: str) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        house = runner.run(stack.enter_async_context(opened(lent_url)))
+        house = runner.run(stack.enter_async_context(opened(migrated_url)))
         numbers, accepted = itertools.count(1), set[type]()
 
         def machine() -> Dialects:

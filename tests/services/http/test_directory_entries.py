@@ -9,8 +9,8 @@ import pytest
 
 from domain.streams import ENTRY_KINDS
 from services.broker.sender import Outgoing
-from services.http import examples_directory
-from services.http.directory_entries import MOST_ENTRIES
+from services.http.native import examples_directory
+from services.http.native.directory_entries import MOST_ENTRIES
 from tests.services.http.house import House, opened, problem
 
 HUBS = "/v1/directory/hub"
@@ -379,8 +379,8 @@ async def test_a_question_that_cannot_be_asked_is_refused(house: House, query: s
     problem(await house.get(f"{HUBS}?{query}"), 400, code)
 
 
-async def test_a_page_waits_for_the_position_that_is_asked_for(lent_url: str) -> None:
-    async with opened(lent_url, view_timeout=0.05) as house:
+async def test_a_page_waits_for_the_position_that_is_asked_for(migrated_url: str) -> None:
+    async with opened(migrated_url, view_timeout=0.05) as house:
         house.sender.late.add("directory")
         position = house.command("directory.register", {"kind": "hub", "id": "h1"}).position
         problem(await house.get(f"{HUBS}?min_position={position}"), 503, "view-late")

@@ -11,11 +11,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.service import make_service
 from services.http.dispatch import api
 from services.http.dispatch.errors import place, status_of
 from services.http.endpoints import Endpoint
-from services.http.problems import STATUS_OF_CODE, Refused
-from services.http.service import make_service
 from services.keys import PERMISSIONS
 from tests.services.http.dispatch_scene import BODY, POLICY, PROVIDER, TARGETING, failure, furnish, planned, unresolved
 from tests.services.http.house import House, settings_for

@@ -58,9 +58,9 @@ def test_a_status_is_a_function_of_the_facts(lifecycle: str, resolution: str, di
     assert status_of(lifecycle, resolution, dispatch) == status
 
 
-def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(lent_url: str) -> None:
+def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(migrated_url: str) -> None:
     facts = [(state.value.lower(), resolution.value, dispatch.value) for state, resolution, dispatch in FACTS]
-    with psycopg.connect(lent_url) as conn:
+    with psycopg.connect(migrated_url) as conn:
         found = {
             status: conn.execute(
                 "SELECT status, resolution, dispatch FROM unnest(%s::text[], %s::text[], %s::text[])"

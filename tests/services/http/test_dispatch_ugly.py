@@ -9,8 +9,8 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from services.http.core.service import make_service
 from services.http.dispatch import api
-from services.http.service import make_service
 from tests.services.http.dispatch_scene import BODY, failure
 from tests.services.http.house import House, settings_for
 from tests.services.http.test_dispatch_contract import CASES, WITH_BODY, WRITES, Case, house

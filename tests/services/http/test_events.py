@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from services.cloud_events import cloud_event
-from services.http import events
+from services.http.native import events
 from services.store import log
 from tests.services.http.house import House, problem, with_activity, with_workflow
 

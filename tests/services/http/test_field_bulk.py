@@ -13,7 +13,7 @@ import pytest
 from services import keys
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands.wire import Reply
-from services.http.app import create_app
+from services.http.core.app import create_app
 from services.roles import Roles
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import settings
@@ -225,9 +225,9 @@ async def test_late_views_do_not_matter(house: House) -> None:
 
 
 @pytest.fixture
-async def roomy(lent_url: str) -> AsyncIterator[House]:
+async def roomy(migrated_url: str) -> AsyncIterator[House]:
     """A house with the limit that a process has by default."""
-    async with opened(lent_url, http_body_limit=4 << 20, reply_timeout=20.0) as running:
+    async with opened(migrated_url, http_body_limit=4 << 20, reply_timeout=20.0) as running:
         yield running
 
 
@@ -239,10 +239,10 @@ async def test_two_thousand_at_once(roomy: House) -> None:
     assert (await roomy.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 2000
 
 
-async def test_over_a_broker_with_workers_behind_it(lent_url: str, amqp_url: str) -> None:
-    with psycopg.connect(lent_url) as conn:
+async def test_over_a_broker_with_workers_behind_it(migrated_url: str, amqp_url: str) -> None:
+    with psycopg.connect(migrated_url) as conn:
         _, token = keys.create(conn, "acme")
-    known = settings(lent_url, amqp_url, reply_timeout=20.0)
+    known = settings(migrated_url, amqp_url, reply_timeout=20.0)
     behind = Roles(known, ("commands", "projections"))
     work = asyncio.create_task(behind.run())
     try:

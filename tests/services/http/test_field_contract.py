@@ -11,12 +11,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from services.http.endpoints import Endpoint
-from services.http.field import api
+from services.http.core import openapi
+from services.http.core.components import Components
+from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.operation import Operation
 from services.http.field.errors import FAILURES, failed_code
-from services.http.problems import STATUS_OF_CODE, Refused
-from services.http.service import make_service
-from tests.services.http.house import House, field_failure, settings_for, with_activity, with_workflow
+from services.http.field.operations import OPERATIONS
+from tests.services.http.house import House, field_failure, with_activity, with_workflow
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "field.md"
 DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
@@ -75,12 +76,12 @@ async def _send(house: House, case: Case, entity: str | None = None, query: str 
     return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
 
 
-def _endpoints() -> list[Endpoint]:
-    return api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
+COMPONENTS = Components()
+ABOUT = {(one.method, one.path): openapi.about(one, COMPONENTS) for one in OPERATIONS}
 
 
 def test_every_endpoint_has_a_case() -> None:
-    assert {(case.method, case.path) for case in CASES} == {(one.method, one.path) for one in _endpoints()}
+    assert {(case.method, case.path) for case in CASES} == {(one.method, one.path) for one in OPERATIONS}
 
 
 @EVERY
@@ -90,8 +91,7 @@ async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: C
     assert response.headers["content-type"] == "application/json"
     _validate(_operation(case)["responses"][str(case.status)], response.json())
     if case.body is not None:
-        schema = _operation(case)["requestBody"]["content"]["application/json"]["schema"]
-        jsonschema_rs.Draft202012Validator(schema).validate(case.body)
+        _validate(_operation(case)["requestBody"], case.body)
 
 
 @EVERY
@@ -189,37 +189,39 @@ async def test_a_broker_that_is_away_is_said(house: House, case: Case) -> None:
 
 
 def _operation(case: Case) -> dict[str, Any]:
-    (found,) = (one for one in _endpoints() if (one.method, one.path) == (case.method, case.path))
-    return found.about
+    return ABOUT[case.method, case.path]
 
 
 def _validate(documented: dict[str, Any], body: Any) -> None:
-    schema = documented["content"]["application/json"]["schema"]
+    (media,) = documented["content"].values()
+    assert list(media["schema"]) == ["$ref"]
+    # In one document with what it refers to, so that references are found.
+    schema = {**media["schema"], "components": {"schemas": COMPONENTS.schemas}}
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(body)
 
 
-@pytest.mark.parametrize("endpoint", _endpoints(), ids=lambda one: f"{one.method} {one.path}")
-def test_examples_are_as_the_schemas_say(endpoint: Endpoint) -> None:
-    about = endpoint.about
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: f"{one.method} {one.path}")
+def test_examples_are_as_the_schemas_say(operation: Operation) -> None:
+    about = ABOUT[operation.method, operation.path]
     assert about["summary"]
-    for response in about["responses"].values():
-        (media,) = response["content"].values()
-        jsonschema_rs.meta.validate(media["schema"])
-        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
-    if endpoint.method in ("POST", "PUT"):
-        media = about["requestBody"]["content"]["application/json"]
-        jsonschema_rs.meta.validate(media["schema"])
-        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
-    else:
-        assert "requestBody" not in about
-    wanted = {"401", "403", "429", "500", "503", *({"413", "415", "422"} if "requestBody" in about else ())}
+    bodies = [about["requestBody"]] if operation.method in ("POST", "PUT") else []
+    assert ("requestBody" in about) is bool(bodies)
+    for documented in (*about["responses"].values(), *bodies):
+        (media,) = documented["content"].values()
+        _validate(documented, media["example"])
+    wanted = {"401", "403", "429", "500", "503", *({"413", "415", "422"} if bodies else ())}
     assert wanted <= set(about["responses"])
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS.schemas))
+def test_every_schema_is_one(name: str) -> None:
+    jsonschema_rs.meta.validate(COMPONENTS.schemas[name])
 
 
 def test_the_document_names_every_endpoint_and_every_failed_code_as_the_code_does() -> None:
     text = DOCUMENT.read_text("utf-8")
-    for endpoint in _endpoints():
-        assert f"`{endpoint.method} {endpoint.path}`" in text
+    for operation in OPERATIONS:
+        assert f"`{operation.method} {operation.path}`" in text
     rows = re.findall(r"^\| `([a-z]+-[0-9]{3})` \| ([0-9]{3}) \| (.+) \|$", text, re.MULTILINE)
     assert rows == [(code, str(failure.status), failure.meaning) for code, failure in FAILURES.items()]
 

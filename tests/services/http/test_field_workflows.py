@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.http.field.workflows import RESERVED
+from services.http.field.operations import RESERVED
 from tests.services.http.house import House, field_failure
 
 LIST, ONE = "/api/v3/internal/workflows", "/api/v3/workflow"

@@ -11,8 +11,8 @@ import pytest
 
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
-from services.http.database import Database, Rows
-from services.http.problems import STATUS_OF_CODE, phrase
+from services.http.core.errors import STATUS_OF_CODE, phrase
+from services.http.core.pool import Database, Rows
 from tests.services.http.house import House, field_failure, opened, problem
 from tests.services.http.ugly import demand_envelope
 

@@ -18,8 +18,8 @@ LARGE = {"a": "x" * MAX_FIELDS_BYTES}
 
 
 @pytest.fixture
-async def house(lent_url: str) -> Any:
-    async with opened(lent_url, http_body_limit=4 << 20) as running:
+async def house(migrated_url: str) -> Any:
+    async with opened(migrated_url, http_body_limit=4 << 20) as running:
         yield running
 
 

@@ -19,12 +19,12 @@ from projections import tasks
 from services.broker.command_queue import BrokerAway, CommandQueue
 from services.broker.names import COMMAND_QUEUE
 from services.broker.sender import CommandSender
-from services.http import operations as module
-from services.http.app import create_app
-from services.http.database import Database
-from services.http.probe import probe_app, probing
-from services.http.problems import Refused
-from services.http.service import make_service
+from services.http.core import health as module
+from services.http.core.app import create_app
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
+from services.http.core.probe import probe_app, probing
+from services.http.core.service import make_service
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.http.house import (
     House,

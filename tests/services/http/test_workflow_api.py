@@ -52,9 +52,9 @@ READS = ("/activities", "/activities/t")
 
 
 @pytest.fixture
-async def house(lent_url: str) -> AsyncIterator[House]:
+async def house(migrated_url: str) -> AsyncIterator[House]:
     """One task of a project, one activity of two steps, and the people."""
-    async with opened(lent_url) as running:
+    async with opened(migrated_url) as running:
         running.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
         for member, number in ACCOUNTS.items():
             projects = {} if member == "eve" else {"p": {"is_manager": member == "max"}}
@@ -568,12 +568,12 @@ async def test_a_question_that_cannot_be_asked(house: House) -> None:
         refused(await house.get(f"{LIST}?{query}"), 422, code, **source)
 
 
-async def test_the_seconds_run_while_it_is_worked_on(lent_url: str) -> None:
-    async with opened(lent_url) as house:
+async def test_the_seconds_run_while_it_is_worked_on(migrated_url: str) -> None:
+    async with opened(migrated_url) as house:
         house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}})
         house.command("task.create", {"id": "t", "assignees": ["ann"]})
         house.command("task.process", {"id": "t"})
-        with psycopg.connect(lent_url) as conn:
+        with psycopg.connect(migrated_url) as conn:
             conn.execute(
                 f"UPDATE tasks_{suffix(tasks)} SET started_at = started_at - interval '30 s',"
                 " doc = replace(doc, 'T01:50:00.000Z', 'T01:49:30.000Z')"

@@ -28,13 +28,14 @@ from domain.task import (
     TaskStarted,
     TaskWakeSet,
 )
-from projections import directory, query, task_pages, tasks
-from projections.conditions import OPERATORS
-from services.http.people import Member, references, resolved
-from services.http.problems import Refused
+from projections import directory, tasks
+from projections.support import query
+from projections.support.conditions import OPERATORS
+from projections.task import pages as task_pages
+from services.http.core.errors import Refused
+from services.http.core.members import Member, references, resolved
 from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
-from services.store.migrate import upgrade
 from tests.given import NOW
 from tests.projections.recording import recorded
 
@@ -80,12 +81,11 @@ EVENTS: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    upgrade(database_url)
+def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
     log = recorded(EVENTS, every=3)
     others = [TaskCreated("theirs", "Visit", "a1", 0, project="p1", roles=("driver",), fields={"kg": 2})]
     log += recorded(others, tenant="other", first=1000)
-    with psycopg.connect(database_url, autocommit=True) as session:
+    with psycopg.connect(module_url, autocommit=True) as session:
         for model in (tasks, directory):
             model.projection(projections.suffix(model)).project(session, log)
         yield session

@@ -1,0 +1,1 @@
+"""What read models share: tables of documents, and questions to them."""

@@ -1,0 +1,1 @@
+"""A task as its readers keep and find it."""

@@ -1,0 +1,157 @@
+"""A task's document: all that readers are told of a task, from the task's own events alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from domain.plan import DispatchPlan, Target
+from domain.recorded import Recorded
+from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
+from domain.task.results import TaskReopened
+from domain.task.state import Facts, TaskCreated
+from projections.support.documents import MissingDocument
+from projections.support.time import stamp
+from projections.task.facts import TaskFacts, take_over
+
+
+class Task(TaskFacts):
+    """A task's document: what is stored of it, without what has its default.
+
+    `wake` is what the task is next seen to for by itself, at `wake_at`; `in_flight` says that the outcome of a dispatch
+    is still to come.
+    """
+
+    activity_id: str | None = None
+    workflow_id: str | None = None
+    flow: str | None = None
+    flow_id: str | None = None
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    hub: str | None = None
+    project: str | None = None
+    commerce: str | None = None
+    route: str | None = None
+    operator: str | None = None
+    roles: tuple[str, ...] = ()
+    whitelist: tuple[str, ...] = ()
+    blacklist: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    runner: str | None = None
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    output: dict[str, Any] | None = None
+    plan: DispatchPlan | None = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    attempt: int = 0
+    in_flight: bool = False
+    wake_kind: str | None = msgspec.field(default=None, name="wake")
+    wake_at: str | None = None
+    result: str | None = None
+    late: bool = False
+    comment: str | None = None
+    reason: str | None = None
+    created_by: str = ""
+    updated_at: str = ""
+    version: int = 0
+
+    @property
+    def wake(self) -> tuple[str, str] | None:
+        """What the task is next seen to for by itself, and when."""
+        return None if self.wake_kind is None or self.wake_at is None else (self.wake_kind, self.wake_at)
+
+    @wake.setter
+    def wake(self, wake: tuple[str, str] | None) -> None:
+        self.wake_kind, self.wake_at = (None, None) if wake is None else wake
+
+    @property
+    def dispatchable(self) -> bool:
+        """Tell whether the task has a channel, and no dispatch that succeeded, was given up or is under way."""
+        return self.plan is not None and self.dispatch in ("NONE", "REQUESTED") and not self.in_flight
+
+
+class Shown(Task, omit_defaults=False):
+    """The document as it is shown: every key is there, and the three periods at the time of reading."""
+
+    working_seconds: float = 0.0
+    live_seconds: float = 0.0
+    pipeline_seconds: float = 0.0
+
+
+def shown_values(fields: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a task with what was saved or completed over them; a null there is what was taken away."""
+    if not data:
+        return fields
+    values = {**fields, **data}
+    if None in data.values():
+        return {name: value for name, value in values.items() if value is not None or name not in data}
+    return values
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Task).decode
+decode_shown = msgspec.json.Decoder(Shown).decode
+
+
+def apply(task: Task | None, event: Recorded) -> Task:
+    """Return the task after one more of its events; one that was applied before changes nothing."""
+    if task is not None and event.position <= task.position:
+        return task
+    data = event.data
+    at = stamp(event.occurred_at)
+    if isinstance(data, TaskCreated):
+        task = Task(**dict(zip(_OF_CREATION, _values_of(data), strict=True)), created_by=event.actor)
+    elif task is None:
+        raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
+    take_over(task, data, at)
+    remember = _ENDINGS.get(type(data))
+    if remember is not None:
+        remember(task, data)
+    task.position, task.version, task.updated_at = event.position, event.version, at
+    return task
+
+
+# What a new task is told of that no event changes.
+_OF_CREATION = tuple(
+    name
+    for name in Task.__struct_fields__
+    if name in {field.name for field in fields(TaskCreated)} and (name == "id" or name not in Facts.__annotations__)
+)
+_values_of = attrgetter(*_OF_CREATION)
+
+
+# How the task ended, which only readers want to know.
+
+
+def _completed(task: Task, event: TaskCompleted) -> None:
+    task.output, task.late = event.output, event.late
+
+
+def _failed(task: Task, event: TaskFailed) -> None:
+    task.comment = event.comment
+
+
+def _canceled(task: Task, event: TaskCanceled) -> None:
+    task.reason = event.reason
+
+
+def _retried(task: Task, event: TaskRetried) -> None:
+    task.comment = None
+
+
+def _reopened(task: Task, event: TaskReopened) -> None:
+    # What it ended with is not true of it any more; what was saved at work stays.
+    task.output = task.comment = task.reason = None
+    task.late = False
+
+
+_ENDINGS: dict[type, Callable[[Task, Any], None]] = {
+    TaskCompleted: _completed,
+    TaskFailed: _failed,
+    TaskCanceled: _canceled,
+    TaskRetried: _retried,
+    TaskReopened: _reopened,
+}

@@ -1,0 +1,278 @@
+"""What may be asked of each attribute of a task, with which operators, and the condition that it is in SQL.
+
+No index serves the three periods, `match` and `suffix`: they stay inside the tenant and the statement's time-out. What
+is not there is greater than everything when rows are sorted, and fits no filter but `neq` and `exists` false.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from domain.compare import name_key, text_key
+from projections.support.conditions import (
+    ALL,
+    CONTAINS,
+    EXISTS,
+    MATCH,
+    NEQ,
+    NONE,
+    OPERATORS,
+    ORDER,
+    PREFIX,
+    SCALAR,
+    SET,
+    SUFFIX,
+    TEXT,
+    Asked,
+    Condition,
+    Where,
+    among,
+    beside,
+    between,
+    scalar,
+    text_of,
+    texts,
+)
+from projections.support.documents import held, title_key
+from projections.support.query import BadQuery, time_of
+from projections.support.time import stamp
+
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def where(asked: Asked) -> Where:
+    """Return the condition of a filter; raises `BadQuery`."""
+    known = CONDITIONS.get(asked.name)
+    if known is None:
+        raise BadQuery("unknown-filter", f"filters are {', '.join(CONDITIONS)}", asked.parameter)
+    operators, condition = known
+    if asked.operator not in operators:
+        listed = ", ".join(name for name in OPERATORS if name in operators)
+        raise asked.bad(f"{asked.name} may be asked with no operator, or {listed}")
+    return condition(asked)
+
+
+def presence(name: str, there: bool) -> Where:
+    """Return the condition that a task has something of this name, or has nothing."""
+    return where(Asked("", name, EXISTS, "true" if there else "false", name))
+
+
+# Titles are found by their key, which has no case and an end, and then compared as texts, in the same normal form.
+_TITLE = "normalize(doc::jsonb ->> 'title')"
+
+
+def _text(asked: Asked, value: Any) -> str:
+    return text_key(text_of(asked, value))
+
+
+def _name(asked: Asked) -> Where:
+    operator, there = asked.operator, asked.presence()
+    if there is not None:
+        return Where("title_key > ''" if there else "title_key = ''")
+    if operator in ORDER:
+        key = title_key(text_of(asked, asked.single()))
+        return Where(f"(title_key {ORDER[operator]} %s AND title_key > '')", (key,))
+    if operator in (MATCH, PREFIX, SUFFIX):
+        return _part_of_name(operator, _text(asked, asked.single()))
+    wanted = [_text(asked, item) for item in asked.several()]
+    keys = sorted({title_key(text) for text in wanted})
+    if operator != NEQ:
+        found = among("title_key", "text", keys)
+        return found if found is NONE else Where(f"({found.sql} AND {_TITLE} = ANY(%s))", (*found.params, wanted))
+    if not wanted:
+        return ALL
+    stretches = beside("title_key", "text", keys, "FALSE")
+    same = f"(title_key = ANY(%s) AND {_TITLE} <> ALL(%s))"
+    return Where(f"({stretches.sql} OR {same})", (*stretches.params, keys, wanted))
+
+
+def _part_of_name(operator: str, text: str) -> Where:
+    if operator == MATCH:
+        return Where("strpos(title_key, %s) > 0", (name_key(text),))
+    if operator == SUFFIX:
+        return Where(f"right({_TITLE}, length(%s)) = %s", (text, text))
+    found = between("title_key", title_key(text))
+    return Where(f"({found.sql} AND starts_with({_TITLE}, %s))", (*found.params, text))
+
+
+# Times and periods.
+
+
+def _time(asked: Asked, value: Any) -> datetime:
+    return time_of(value, asked.parameter)
+
+
+def _number(asked: Asked, value: Any) -> float:
+    if not isinstance(value, str) or not _NUMBER.match(value):
+        raise asked.bad("this filter takes a number")
+    return float(value)
+
+
+def _period(expression: str) -> Condition:
+    def condition(asked: Asked) -> Where:
+        operator, there = asked.operator, asked.presence()
+        if there is not None:
+            return ALL if there else NONE
+        if asked.now is None:
+            raise TypeError("a period is asked for at a time")
+        times = (stamp(asked.now),) * expression.count("%s")
+        if operator in ORDER:
+            number = _number(asked, asked.single())
+            return Where(f"{expression} {ORDER[operator]} %s::numeric", (*times, number))
+        numbers = [_number(asked, item) for item in asked.several()]
+        if operator == NEQ:
+            return Where(f"{expression} <> ALL(%s::numeric[])", (*times, numbers))
+        return Where(f"{expression} = ANY(%s::numeric[])", (*times, numbers))
+
+    return condition
+
+
+def _since(begin: str, end: str) -> str:
+    return f"greatest(0, extract(epoch FROM {end} - {begin}))"
+
+
+_NOW = "%s::timestamptz"
+_BEGUN = "(doc::jsonb ->> 'working_since')::timestamptz"
+_WORKING = (
+    "(coalesce((doc::jsonb ->> 'worked_seconds')::numeric, 0)"
+    f" + CASE WHEN doc::jsonb ->> 'working_since' IS NULL THEN 0 ELSE {_since(_BEGUN, _NOW)} END)"
+)
+_LIVE = f"(CASE WHEN started_at IS NULL THEN 0 ELSE {_since('started_at', f'coalesce(ended_at, {_NOW})')} END)"
+_PIPELINE = _since("created_at", f"coalesce(ended_at, {_NOW})")
+
+
+# People: references to them are resolved before, so that what is asked for is known when it is planned.
+
+
+def account(value: Any, parameter: str) -> int:
+    """Return an account number; raises `BadQuery`."""
+    text = str(value) if not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadQuery("bad-filter", "an account id is a whole number", parameter)
+    return int(text)
+
+
+class Members(tuple[str, ...]):
+    """The ids of the members that references name, in place of the references."""
+
+
+def _members(asked: Asked) -> list[str]:
+    if not isinstance(asked.value, Members):
+        raise TypeError("references are resolved before they are asked for")
+    return list(asked.value)
+
+
+def _assignee(asked: Asked) -> Where:
+    column, there = "assignees[1]", asked.presence()
+    if there is not None:
+        return Where(f"{column} IS NOT NULL" if there else f"{column} IS NULL")
+    if asked.operator in ORDER:
+        ids = (
+            "SELECT id FROM entries WHERE tenant = %s AND kind = 'member'"  # noqa: S608
+            f" AND account_id {ORDER[asked.operator]} %s"
+        )
+        return Where(f"{column} = ANY(ARRAY({ids}))", (asked.tenant, account(asked.single(), asked.parameter)))
+    if asked.operator == NEQ:
+        return beside(column, "text", _members(asked), f"{column} IS NULL")
+    return among(column, "text", _members(asked))
+
+
+def _list(column: str, *, people: bool = False) -> Condition:
+    def condition(asked: Asked) -> Where:
+        there = asked.presence()
+        if there is not None:
+            return Where(f"{column} IS NOT NULL" if there else f"{column} IS NULL")
+        names = _members(asked) if people else [text_of(asked, item) for item in asked.several()]
+        wanted = [held(asked.tenant, name) for name in names]
+        if asked.operator == NEQ:
+            return Where(f"({column} IS NULL OR NOT {column} && %s::text[])", (wanted,))
+        return Where(f"{column} && %s::text[]", (wanted,)) if wanted else NONE
+
+    return condition
+
+
+# Objects.
+
+
+def _objects(asked: Asked) -> list[dict[str, Any]]:
+    values = asked.several()
+    if not all(isinstance(value, dict) for value in values):
+        raise asked.bad('the value is a JSON object, such as {"signed":true}')
+    return values
+
+
+def _object(column: str) -> Condition:
+    def condition(asked: Asked) -> Where:
+        there, none = asked.presence(), f"{column} IS NULL"
+        if there is not None:
+            return Where(f"{column} IS NOT NULL" if there else none)
+        parts, params = [], []
+        for value in _objects(asked):
+            held = _encode({asked.tenant: value}).decode()
+            if asked.operator == CONTAINS:
+                parts.append(f"{column} @> %s::jsonb" if value else "TRUE")
+                params += [held] if value else []
+            else:
+                # Contained first, since an index finds just that.
+                parts.append(f"({column} @> %s::jsonb AND {column} = %s::jsonb)" if value else none)
+                params += [held, held] if value else []
+        if not parts:
+            return ALL if asked.operator == NEQ else NONE
+        one = f"({' OR '.join(parts)})"
+        return Where(f"{one} IS NOT TRUE" if asked.operator == NEQ else one, tuple(params))
+
+    return condition
+
+
+INDICATORS: Mapping[str, str] = {
+    "overdue": "overdue",
+    "late": "late",
+    "unresolved": "resolution = 'FAILED'",
+    "dispatched": "dispatch = 'DISPATCHED'",
+}
+
+
+def _indicators(asked: Asked) -> Where:
+    there = asked.presence()
+    if there is not None:
+        return ALL if there else NONE
+    parts = []
+    for value in _objects(asked):
+        known = set(value) <= set(INDICATORS) and all(isinstance(on, bool) for on in value.values())
+        whole = asked.operator == CONTAINS or len(value) == len(INDICATORS)
+        marks = [sql if value[name] else f"NOT ({sql})" for name, sql in INDICATORS.items() if known and name in value]
+        parts.append(f"({' AND '.join(marks) or 'TRUE'})" if known and whole else "FALSE")
+    one = f"({' OR '.join(parts) or 'FALSE'})"
+    return Where(f"NOT {one}" if asked.operator == NEQ else one)
+
+
+_NOT_COMPLETED = "status = ANY('{open,active,paused,failed,canceled}')"
+CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+    "id": (TEXT, texts("id", "FALSE")),
+    "assigned": (SCALAR, _assignee),
+    "name": (TEXT, _name),
+    "started_at": (SCALAR, scalar("started_at", "timestamptz", _time, "started_at IS NULL")),
+    "completed_at": (
+        SCALAR,
+        scalar("ended_at", "timestamptz", _time, _NOT_COMPLETED, "status = 'completed'"),
+    ),
+    "wake_at": (SCALAR, scalar("wake_at", "timestamptz", _time, "wake_at IS NULL")),
+    "created_at": (SCALAR, scalar("created_at", "timestamptz", _time, "FALSE")),
+    "roles": (SET, _list("roles")),
+    "whitelist": (SET, _list("whitelist", people=True)),
+    "blacklist": (SET, _list("blacklist", people=True)),
+    "working_seconds": (SCALAR, _period(_WORKING)),
+    "live_seconds": (SCALAR, _period(_LIVE)),
+    "pipeline_seconds": (SCALAR, _period(_PIPELINE)),
+    "project": (TEXT, texts("project", "project IS NULL")),
+    "activity_id": (TEXT, texts("activity_id", "activity_id IS NULL")),
+    "data": (SET, _object("data")),
+    "output": (SET, _object("output")),
+    "indicators": (SET, _indicators),
+}

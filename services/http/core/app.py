@@ -1,0 +1,173 @@
+"""The HTTP role, put together: routes, the guard around them, documentation, and the parts they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Lifespan, Receive, Scope, Send
+
+from services.broker.command_queue import CommandQueue
+from services.http.core import openapi
+from services.http.core.components import Components
+from services.http.core.errors import Refused, problem
+from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.middleware import Envelope, Guard, failure
+from services.http.core.operation import Operation
+from services.http.core.routes import Table, install, route
+from services.http.core.service import Sender, Service, make_service
+from services.http.dispatch import api as dispatch
+from services.http.dispatch import errors as dispatch_errors
+from services.http.endpoints import Endpoint
+from services.http.field import operations as field
+from services.http.field.errors import failed
+from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
+from services.http.workflow import api as workflow
+from services.http.workflow import errors as workflow_errors
+from services.settings import Settings
+
+# Which dialect speaks below a path: the first that fits.
+_DIALECTS: tuple[tuple[tuple[str, ...], Envelope], ...] = (
+    (workflow.PATHS, workflow_errors.failed),
+    (("/api/v3/",), failed),
+    (("/api/",), dispatch_errors.failed),
+)
+
+
+def envelope(path: str) -> Envelope:
+    """Return the dialect that errors below a path are said in."""
+    return next((spoken for starts, spoken in _DIALECTS if path.startswith(starts)), problem)
+
+
+class Application(Starlette):
+    """The router behind the guard. Known operations are found by the table; the rest goes through Starlette's stack."""
+
+    table: Table
+    guard: Guard
+    parts: Sequence[Operation | Endpoint]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.guard(scope, receive, send)
+
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what the guard lets through."""
+        serve = self.table.find(scope) if scope["type"] == "http" and not scope.get("root_path") else None
+        if serve is not None:
+            await serve(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        shared = Components(components.shared())
+        said = [
+            (part.path, part.method, openapi.about(part, shared) if isinstance(part, Operation) else _by_hand(part))
+            for part in self.parts
+        ]
+        said += [(path, "GET", {"tags": ["operations"], **about}) for path, about in examples.OPERATIONS.items()]
+        info = {"title": "Foldwork", "version": "1", "description": examples.DESCRIPTION}
+        return openapi.document(info, examples.TAGS, said, shared)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return self.document
+
+
+def _by_hand(endpoint: Endpoint) -> dict[str, Any]:
+    return {name: said for name, said in endpoint.about.items() if name != "status"}
+
+
+def create_app(
+    settings: Settings,
+    sender: Sender | None = None,
+    broker: Broker | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> Application:
+    """Return the application; its lifespan opens the database, the sender and the look at the queue, and closes them.
+
+    `sender`, `broker` and `clock` are for tests; by default they are the ones that the settings name.
+    """
+    service = make_service(settings, sender, clock)
+    queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
+    readiness = Readiness(
+        service.database, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
+    )
+    app = Application(
+        lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
+    )
+    app.router.redirect_slashes = False
+    app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
+    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
+    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
+    app.table = install(app.routes, app.parts, service)
+    for path, handler in handlers(readiness, service.metrics).items():
+        app.routes.append(route(path, "GET", handler))
+    _add_documentation(app)
+    return app
+
+
+def _lifespan(service: Service, queue: Broker) -> Lifespan[Application]:
+    @asynccontextmanager
+    async def lifespan(_: Application) -> AsyncIterator[None]:
+        async with service.running():
+            try:
+                yield
+            finally:
+                await queue.close()
+
+    return lifespan
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer what failed below Starlette's own stack, which would say it in plain text; the guard logs it."""
+    return envelope(request.url.path)(failure())
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """Answer what no route takes, in the dialect that the path belongs to."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    path = request.url.path
+    if error.status_code == 405:
+        allowed = {"Allow": ", ".join(_methods(request))}
+        refused = Refused("method-not-allowed", f"{request.method} is not served here", headers=allowed)
+    elif path.startswith("/api/"):
+        refused = Refused("no-endpoint", "there is no such endpoint")
+    else:
+        refused = Refused("not-found", "there is no such endpoint")
+    return envelope(path)(refused)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path; the router knows those of the first of its routes alone."""
+    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    own = [route for route in found if route.path == request.url.path]
+    return sorted({method for route in own or found for method in route.methods or ()})
+
+
+def _add_documentation(app: Application) -> None:
+    """Serve the OpenAPI document, and a page that shows it."""
+
+    async def served(_: Request) -> Response:
+        return Response(msgspec.json.encode(app.document), media_type="application/json")
+
+    async def page(_: Request) -> Response:
+        # The page's scripts come from FastAPI's default address; the document itself needs nothing from outside.
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Foldwork",
+            swagger_ui_parameters={"supportedSubmitMethods": [], "tryItOutEnabled": False},
+        )
+
+    app.add_route("/openapi.json", served)
+    app.add_route("/docs", page)

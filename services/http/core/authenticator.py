@@ -1,0 +1,126 @@
+"""Who asks: bearer API keys, checked against their digests; a key's tenant is the only one that its requests meet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from domain import EVENT_NAMES
+from domain.decider import actor_stream
+from domain.directory import EntryRetired
+from domain.streams import stream_of
+from services import keys
+from services.http.core.errors import Refused
+from services.http.core.pool import Database
+from services.store import log
+
+# How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
+BELIEVED = 5.0
+_MOST_BELIEVED = 10_000
+_RETIRED = EVENT_NAMES[EntryRetired]
+_LONGEST = 256
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
+_WRONG_TOKEN = {"WWW-Authenticate": 'Bearer realm="foldwork", error="invalid_token"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request speaks for."""
+
+    key_id: str
+    tenant: str
+    actor: str
+    permissions: frozenset[str]
+
+    def demand(self, permission: str) -> None:
+        """Refuse a caller without this permission."""
+        if permission not in self.permissions:
+            raise Refused("forbidden", f"this needs the permission {permission}")
+
+
+@dataclass(slots=True)
+class _Check:
+    """What one token was found to be, and until when that is believed."""
+
+    caller: Caller | None
+    until: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """Turns an `Authorization` header into a caller, asking the database once in `believed` seconds per token."""
+
+    database: Database
+    believed: float = BELIEVED
+    _checks: dict[bytes, _Check] = field(default_factory=dict)
+    _asking: dict[bytes, asyncio.Task[_Check]] = field(default_factory=dict)
+
+    async def caller(self, authorization: bytes | None) -> Caller:
+        """Return the caller, or refuse with 401."""
+        if authorization is None:
+            raise Refused("unauthorized", "send an API key as Authorization: Bearer …", headers=_CHALLENGE)
+        scheme, _, token = authorization.decode("latin-1").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
+            raise _wrong_token()
+        # By digest, so that no token stays in memory.
+        digest = keys.digest(token)
+        check = self._checks.get(digest)
+        if check is None or check.until <= time.monotonic():
+            check = await self._ask_once(keys.id_of(token), digest)
+        if check.caller is None:
+            raise _wrong_token()
+        return check.caller
+
+    async def _ask_once(self, key_id: str, digest: bytes) -> _Check:
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(key_id, digest))
+            self._asking[digest] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+        # A request that ends early must not take the answer from the others that wait for it.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, key_id: str, digest: bytes) -> _Check:
+        rows = await self.database.fetch(*keys.by_id(key_id))
+        now, until = datetime.now(UTC), time.monotonic() + self.believed
+        # One comparison for known and unknown ids alike.
+        stored, *columns = rows[0] if rows else (bytes(32),)
+        if not keys.matches(bytes(stored), digest) or not columns:
+            # Not kept: whoever tries tokens must not fill the memory.
+            return _Check(None, 0.0)
+        key = keys.key_info(columns)
+        if not key.usable(now) or await self._is_retired(key):
+            return _Check(None, 0.0)
+        if key.expires_at is not None:
+            until = min(until, time.monotonic() + (key.expires_at - now).total_seconds())
+        check = _Check(Caller(key.id, key.tenant, key.actor, keys.granted_by(key.permissions)), until)
+        if len(self._checks) >= _MOST_BELIEVED:
+            self._checks.clear()
+        self._checks[digest] = check
+        return check
+
+    async def _is_retired(self, key: keys.KeyInfo) -> bool:
+        """Tell whether the key's member is retired, or was once since the key was made: a return revives no key."""
+        for stream in actor_stream(key.actor):
+            # From the log, so that neither a late read model nor one that is being built lets anybody in.
+            rows = await self.database.fetch(*log.last_event_named(stream_of(key.tenant, *stream), _RETIRED))
+            return any(last or key.created_at <= recorded_at for recorded_at, last in rows)
+        return False
+
+    def forget(self, tenant: str, actor: str) -> None:
+        """Ask anew for every token that speaks for this actor."""
+        mine = [
+            digest
+            for digest, check in self._checks.items()
+            if check.caller is not None and (check.caller.tenant, check.caller.actor) == (tenant, actor)
+        ]
+        for digest in mine:
+            del self._checks[digest]
+
+
+def _wrong_token() -> Refused:
+    detail = "this API key is unknown, expired or revoked, or its member was retired"
+    return Refused("unauthorized", detail, headers=_WRONG_TOKEN)

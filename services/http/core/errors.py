@@ -1,0 +1,158 @@
+"""What a request is refused with: one exception, one table of codes, and RFC 9457 as the answer outside dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Self
+
+import msgspec
+from starlette.responses import Response
+
+from domain.errors import Refusal, RefusalError
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_SOON = {"Retry-After": "1"}
+# What Python 3.13 calls otherwise than 3.11.
+_PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
+
+# The status of every code that a command, its data or a question can be refused with.
+STATUS_OF_CODE: Mapping[str, int] = {
+    # the body is no JSON that may be stored
+    "not-json": 400,
+    "not-utf-8": 400,
+    "duplicate-key": 400,
+    "too-deep": 400,
+    "bad-header": 400,
+    # the question cannot be asked
+    "unknown-parameter": 400,
+    "unknown-filter": 400,
+    "bad-filter": 400,
+    "bad-sort": 400,
+    "bad-limit": 400,
+    "bad-offset": 400,
+    "bad-cursor": 400,
+    "bad-position": 400,
+    "position-beyond-head": 400,
+    # who asks
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not-assignee": 403,
+    # what is not there, or belongs to another tenant
+    "not-found": 404,
+    "unknown-or-undecided": 404,
+    "method-not-allowed": 405,
+    # the command does not fit what is
+    "activity-canceled": 409,
+    "already-assigned": 409,
+    "already-processing": 409,
+    "blocked": 409,
+    "command-id-conflict": 409,
+    "idempotency-conflict": 409,
+    "in-use": 409,
+    "late": 409,
+    "name-taken": 409,
+    "not-assigned": 409,
+    "not-failed": 409,
+    "not-paused": 409,
+    "not-processing": 409,
+    "not-ready": 409,
+    "not-unresolved": 409,
+    "result-final": 409,
+    "retired": 409,
+    "same-assignee": 409,
+    "taken": 409,
+    "target-locked": 409,
+    "terminal": 409,
+    "unresolved": 409,
+    "version-conflict": 409,
+    "too-large": 413,
+    "unsupported-media-type": 415,
+    # the command's data is wrong in itself
+    "end-before-start": 422,
+    "invalid": 422,
+    "lone-surrogate": 422,
+    "not-eligible": 422,
+    "nul": 422,
+    "number-out-of-range": 422,
+    "step-count-fixed": 422,
+    "unknown-field": 422,
+    "unknown-type": 422,
+    "wrong-shape": 422,
+    "wrong-task-count": 422,
+    # not the caller's fault
+    "internal": 500,
+    "newer-version": 503,
+    "overloaded": 503,
+    "unavailable": 503,
+    "view-late": 503,
+}
+# A refusal of a kind that is newer than this table is still about what is.
+_OTHER = 409
+
+
+def status_of(code: str) -> int:
+    """Return the HTTP status of a refusal's code."""
+    return STATUS_OF_CODE.get(code, _OTHER)
+
+
+class Refused(RefusalError):
+    """A request that is not served; each dialect renders it in its own envelope.
+
+    `pointer` is the JSON pointer into the body, `parameter` the query parameter or header at fault.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        pointer: str = "",
+        parameter: str = "",
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(code, detail, pointer)
+        self.parameter = parameter
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+    @classmethod
+    def of(cls, refusal: Refusal, parameter: str = "") -> Self:
+        """Return what refuses a request for this reason."""
+        return cls(refusal.code, refusal.detail, refusal.pointer, parameter)
+
+    def at(self, pointer: str) -> Refused:
+        """Return the refusal with another place."""
+        return Refused(self.code, self.detail, pointer, self.parameter, self.headers, self.extra)
+
+    @property
+    def status(self) -> int:
+        """Return the status outside dialects."""
+        return status_of(self.code)
+
+
+def unavailable(detail: str, code: str = "unavailable") -> Refused:
+    """Return the refusal of what may succeed in a moment."""
+    return Refused(code, detail, headers=RETRY_SOON)
+
+
+def phrase(status: int) -> str:
+    """Return the name of a status, the same under every Python."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
+def problem(refused: Refused) -> Response:
+    """Render a refusal as problem details."""
+    body: dict[str, Any] = {
+        "type": f"urn:foldwork:problem:{refused.code}",
+        "title": phrase(refused.status),
+        "status": refused.status,
+        "detail": refused.detail,
+        "code": refused.code,
+    }
+    if refused.pointer:
+        body["pointer"] = refused.pointer
+    if refused.parameter:
+        body["parameter"] = refused.parameter
+    body |= refused.extra
+    return Response(msgspec.json.encode(body), refused.status, refused.headers, PROBLEM_JSON)

@@ -1,0 +1,63 @@
+"""Rows by id, for all who ask at the same time by one question; what comes while one is on its way is the next.
+
+A row is read after it was asked for, never before, so waiting for a position first is still enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from projections.listing import Listing
+from services.http.core.pool import Database
+
+Row = tuple[Any, ...]
+_Waiting = dict[str, list[asyncio.Future[Row | None]]]
+
+
+@dataclass(slots=True)
+class Loader:
+    """Asks one read model; a tenant's ids are only ever asked for together with the same tenant's."""
+
+    database: Database
+    listing: Listing
+    _waiting: dict[str, _Waiting] = field(default_factory=dict)
+    _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def row(self, tenant: str, entity_id: str) -> Row | None:
+        """Return the row of an id, or None; raises `Refused` as the database does."""
+        answer: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant, {}).setdefault(entity_id, []).append(answer)
+        if tenant not in self._busy:
+            self._busy[tenant] = asyncio.create_task(self._work(tenant), name="loader")
+        return await answer
+
+    async def _work(self, tenant: str) -> None:
+        try:
+            while wanted := self._waiting.pop(tenant, None):
+                try:
+                    rows = await self.database.fetch(*self._question(tenant, wanted))
+                except Exception as error:
+                    _settle(wanted, None, error)
+                else:
+                    _settle(wanted, {row[1]: row for row in rows}, None)
+        finally:
+            del self._busy[tenant]
+
+    def _question(self, tenant: str, wanted: _Waiting) -> tuple[str, tuple[Any, ...]]:
+        if len(wanted) == 1:
+            return self.listing.get(tenant, next(iter(wanted)))
+        return self.listing.get_many(tenant, wanted)
+
+
+def _settle(wanted: _Waiting, rows: dict[str, Row] | None, error: Exception | None) -> None:
+    for entity_id, answers in wanted.items():
+        for answer in answers:
+            # Who has left waits no more.
+            if answer.done():
+                continue
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(rows.get(entity_id) if rows is not None else None)

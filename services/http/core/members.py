@@ -1,0 +1,132 @@
+"""Members by id, for what a dialect shows of them and for what an actor may do; kept for a few seconds at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from domain.decider import SYSTEM
+from domain.directory import EntryRegistered, is_manager
+from domain.errors import Rejected
+from domain.recorded import Recorded
+from domain.references import Reference, reference
+from domain.streams import ID
+from projections import directory
+from projections.support.query import MOST_VALUES, BadQuery, demand_text
+from services.http.core.pool import Database
+
+_BELIEVED = 5.0
+_MOST = 20_000
+
+
+class _Fields(msgspec.Struct):
+    email: Any = None
+    account_id: Any = None
+    operator_id: Any = None
+    projects: Any = None
+
+
+class _Document(msgspec.Struct):
+    id: str
+    fields: _Fields
+    retired: bool = False
+
+
+_decode = msgspec.json.Decoder(_Document).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What others may see of a member."""
+
+    email: str | None
+    account_id: int | None
+    operator_id: str | None
+    projects: dict[str, Any]
+    retired: bool
+
+    def manages(self, project: str | None) -> bool:
+        """Tell whether the member manages the project, by the domain's own rule."""
+        return not self.retired and is_manager({"projects": self.projects}, project)
+
+
+@dataclass(slots=True)
+class People:
+    """Looks members up in the directory, a whole page's at once. Who is not there is asked for again each time."""
+
+    database: Database
+    _known: dict[tuple[str, str], tuple[float, Member]] = field(default_factory=dict)
+
+    async def members(self, tenant: str, ids: Iterable[str], events: Iterable[Recorded] = ()) -> dict[str, Member]:
+        """Return those of the members that the directory has; `events` are ones that it may not show yet."""
+        now = time.monotonic()
+        found = {
+            event.entity_id: _member(msgspec.convert(event.data.fields, _Fields), retired=False)
+            for event in events
+            if isinstance(event.data, EntryRegistered) and event.category == "member"
+        }
+        missing = []
+        for member_id in dict.fromkeys(ids):
+            known = self._known.get((tenant, member_id))
+            if member_id in found:
+                continue
+            if known is not None and known[0] > now:
+                found[member_id] = known[1]
+            elif member_id != SYSTEM and ID.match(member_id):
+                # What is no id is no member's, and a question that names it is refused.
+                missing.append(member_id)
+        if missing:
+            if len(self._known) > _MOST:
+                self._known.clear()
+            for row in await self.database.fetch(*directory.members(tenant, missing)):
+                document = _decode(row[0])
+                member = found[document.id] = _member(document.fields, document.retired)
+                self._known[tenant, document.id] = (now + _BELIEVED, member)
+        return found
+
+    async def named(self, tenant: str, texts: Iterable[Any], parameter: str) -> dict[str, tuple[str, ...]]:
+        """Return for each reference the members that it names, or named before they were retired, which may be none.
+
+        Raises `BadQuery` for what can name nobody, or for too many of them.
+        """
+        wanted = references(texts, parameter)
+        question = directory.named(tenant, wanted.values())
+        return resolved(wanted, await self.database.fetch(*question) if question is not None else ())
+
+    async def member(self, tenant: str, member_id: str) -> Member | None:
+        """Return one member, or None."""
+        return (await self.members(tenant, (member_id,))).get(member_id)
+
+
+def references(texts: Iterable[Any], parameter: str) -> dict[str, Reference]:
+    """Return a filter's values as references, by the same rule as in a command; raises `BadQuery`."""
+    try:
+        wanted = {text: reference(demand_text(text, parameter), "") for text in texts}
+    except Rejected as refusal:
+        raise BadQuery("bad-filter", refusal.detail, parameter) from None
+    if len(wanted) > MOST_VALUES:
+        raise BadQuery("bad-filter", f"a filter has at most {MOST_VALUES} values", parameter)
+    return wanted
+
+
+def resolved(wanted: Mapping[str, Reference], rows: Iterable[Sequence[Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the members that references name; `rows` are what `directory.named` found."""
+    found: dict[Reference, tuple[str, ...]] = {one: (one.key,) for one in wanted.values() if one.form == "id"}
+    for form, key, member_id in rows:
+        one = Reference(form, key)
+        found[one] = (*found.get(one, ()), member_id)
+    return {text: found.get(one, ()) for text, one in wanted.items()}
+
+
+def _member(fields: _Fields, retired: bool) -> Member:
+    return Member(
+        fields.email if isinstance(fields.email, str) else None,
+        fields.account_id if type(fields.account_id) is int else None,
+        fields.operator_id if isinstance(fields.operator_id, str) else None,
+        fields.projects if isinstance(fields.projects, dict) else {},
+        retired,
+    )

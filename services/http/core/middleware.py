@@ -1,0 +1,117 @@
+"""The outermost layer of the HTTP process: identity, limits, figures and the last word on errors of every request.
+
+It is plain ASGI and adds nothing per chunk, since every request pays for it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.http.core.errors import Refused, unavailable
+from services.http.core.metrics import Metrics
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+# What an operator asks must be answered when the service is full, too.
+OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})
+
+Envelope = Callable[[Refused], Response]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request before anything looked at its body."""
+
+    request_id: str
+    traceparent: str | None
+    headers: dict[bytes, bytes]
+
+
+CURRENT: ContextVar[Exchange] = ContextVar("exchange")
+
+
+class Guard:
+    """Wraps the application. `envelope(path)` gives the dialect that a path's errors are said in."""
+
+    def __init__(self, app: ASGIApp, in_flight: int, metrics: Metrics, envelope: Callable[[str], Envelope]) -> None:
+        self._app = app
+        self._most = in_flight
+        self._now = 0
+        self._metrics = metrics
+        self._envelope = envelope
+        self._log = structlog.get_logger("http")
+        metrics.in_flight.set_function(lambda: self._now)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        exchange = _exchange(headers)
+        CURRENT.set(exchange)
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id, traceparent=exchange.traceparent)
+        tagged = (b"x-request-id", exchange.request_id.encode())
+        status, over = 0, False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, over
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), tagged]
+            else:
+                over = not message.get("more_body", False)
+            await send(message)
+
+        path: str = scope["path"]
+        counted = path not in OPERATIONAL
+        if counted and self._now >= self._most:
+            refused = unavailable("too many requests are under way", "overloaded")
+            await self._envelope(path)(refused)(scope, receive, answer)
+            self._metrics.served(scope, status, time.perf_counter() - began)
+            return
+        self._now += counted
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            # What went wrong is for the log alone, and as text: a renderer might show local values, such as a token.
+            self._log.error("a request failed", method=scope["method"], path=path, trace=traceback.format_exc())
+            if status:
+                # Who answered with the failure and raised it all the same left nothing to be done.
+                if not over:
+                    raise
+            else:
+                await self._envelope(path)(failure())(scope, receive, answer)
+        finally:
+            self._now -= counted
+            self._metrics.served(scope, status, time.perf_counter() - began)
+
+
+def _exchange(headers: dict[bytes, bytes]) -> Exchange:
+    given = headers.get(b"x-request-id")
+    request_id = given.decode() if given is not None and _REQUEST_ID.match(given) else secrets.token_hex(16)
+    trace = headers.get(b"traceparent")
+    traceparent = trace.decode() if trace is not None and _TRACEPARENT.match(trace) else None
+    return Exchange(request_id, traceparent, headers)
+
+
+def failure() -> Refused:
+    """Return what a caller is told of a request that failed unexpectedly."""
+    return Refused("internal", f"something went wrong; its request id is {CURRENT.get().request_id}")
+
+
+def header(name: bytes) -> str | None:
+    """Return a header of the request that is being served; the last one when it was sent twice."""
+    value: Any = CURRENT.get().headers.get(name)
+    return None if value is None else value.decode("latin-1")

@@ -1,0 +1,300 @@
+"""The models of a dialect: requests, which become the data of commands, and views, which show resources.
+
+A field says once what it is called, what it may be, and where it goes to or comes from. Validation, the command's data,
+the place of a refusal in the caller's own terms and the schema all follow from that. Types alone are checked here:
+the limits of `domain.limits` are part of the types for the schema's sake, and the worker refuses what exceeds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal, NoReturn, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+
+from services import bounds as bounds  # so that limits are part of the models' schemas
+from services.commands.wire import pointer_of
+from services.http.core.errors import Refused
+
+Json = dict[str, Any]
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Where a request's field stands in the command's data: `plan/channel`; None when it is no part of it.
+
+    `by` makes the command's value of the request's. Without this mark a field stands under its Python name.
+    """
+
+    place: str | None
+    by: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """Where a view's field comes from: the resource's value at a place such as `fields/name`, or all of it for "".
+
+    `by(value, context)` makes what is shown of it. Without this mark a field comes from its Python name, and one that
+    is a literal of one value is that value. A missing value raises unless there is a `default`.
+    """
+
+    place: str
+    by: Callable[[Any, Any], Any] | None = None
+    default: Any = _MISSING
+
+
+def _fail_fast(schema: Any) -> None:
+    """Let every list end with its first fault, since only that one is told, and a list may have very many."""
+    if isinstance(schema, list):
+        for part in schema:
+            _fail_fast(part)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for part in schema.values():
+            _fail_fast(part)
+
+
+class Request(BaseModel):
+    """A request's body. A subclass has a field for each key, and says what else holds of all of them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # What is left out of a change stays as it is, and null takes away; elsewhere null is as if the key were not there.
+    changes: ClassVar[bool] = False
+    # Where unknown keys go in the command's data, in a model with `extra="allow"`.
+    free: ClassVar[str] = ""
+    # Keys that the service gives a value, by why they are refused.
+    derived: ClassVar[Mapping[str, str]] = {}
+    # Names of the command's data that the request's body does not hold, such as an id that stands in the path.
+    elsewhere: ClassVar[frozenset[str]] = frozenset()
+    example: ClassVar[Any] = None
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Return a decoded body as a request; raises `Refused` with one of its faults."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+        # A key that nobody knows is told first, since one that is missing may be the same, misspelt.
+        raise cls._refused(next((each for each in found if each["type"] == "extra_forbidden"), found[0]))
+
+    def data(self) -> Json:
+        """Return the command's data."""
+        found: Json = {}
+        given, values = self.__pydantic_fields_set__, self.__dict__
+        for field in _fields_to(type(self)):
+            if field.name not in given or not field.path:
+                continue
+            value = values[field.name]
+            if value is None and not self.changes:
+                continue
+            if field.model is not None and value is not None:
+                value = [item.data() for item in value] if field.many else value.data()
+            elif field.by is not None:
+                value = field.by(value)
+            inner = found
+            for part in field.path[:-1]:
+                inner = inner.setdefault(part, {})
+            inner[field.path[-1]] = value
+        if self.__pydantic_extra__:
+            found[self.free] = self.__pydantic_extra__
+        return found
+
+    @classmethod
+    def pointer(cls, place: str) -> str:
+        """Return a JSON pointer into the command's data as one into the request's body."""
+        return "".join(f"/{part}" for part in cls._placed(place.split("/")[1:]))
+
+    @classmethod
+    def _placed(cls, parts: list[str]) -> list[str]:
+        for field in _fields_to(cls):
+            path = list(field.path)
+            if not path or parts[: len(path)] != path:
+                continue
+            rest = parts[len(path) :]
+            if field.by is not None:
+                return [field.alias]
+            if field.model is not None and issubclass(field.model, Request) and rest:
+                index, rest = (rest[:1], rest[1:]) if field.many else ([], rest)
+                return [field.alias, *index, *field.model._placed(rest)]
+            return [field.alias, *rest]
+        if parts and (parts[0] in cls.elsewhere or any(field.path[:1] == (parts[0],) for field in _fields_to(cls))):
+            return []
+        return parts[1:] if cls.free and parts[:1] == [cls.free] else parts
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _fail_fast(schema)
+        return schema
+
+    @model_validator(mode="after")
+    def _demand_nothing_derived(self) -> Self:
+        if self.__pydantic_extra__ and self.derived:
+            for key in self.__pydantic_extra__:
+                if key in self.derived:
+                    refuse("derived", f"{key} {self.derived[key]}", pointer_of((key,)))
+        return self
+
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> Refused:
+        """Return the refusal of a key that the object at a place does not have."""
+        return Refused("unknown-field", f"the fields are {', '.join(names(cls))}", f"{pointer}{pointer_of((key,))}")
+
+    @classmethod
+    def _refused(cls, error: ErrorDetails) -> Refused:
+        kind, place = error["type"], error["loc"]
+        if kind == "extra_forbidden":
+            owner: type[Request] = cls
+            for part in place[:-1]:
+                owner = owner if isinstance(part, int) else _model_of(_fields_by_alias(owner)[part])[0]
+            return owner.unknown(str(place[-1]), pointer_of(place[:-1]))
+        context = error.get("ctx", {})
+        if "refused" in context:
+            return Refused(kind, context["refused"], f"{pointer_of(place)}{context['at']}")
+        return Refused("wrong-shape", _said(kind, error), pointer_of(place))
+
+
+# What pydantic says of a value of another type than its own.
+_SHAPES = {
+    "string_type": "this is a text",
+    "string_too_short": "this is a text that is not empty",
+    "bool_type": "this is true or false",
+    "int_type": "this is a whole number",
+    "list_type": "this is a list",
+    "dict_type": "this is an object",
+    "model_type": "this is an object",
+}
+
+
+def _said(kind: str, error: ErrorDetails) -> str:
+    if not error["loc"]:
+        return "the body is an object"
+    if kind == "missing":
+        return f"{error['loc'][-1]} is required"
+    if kind == "literal_error":
+        return f"this is one of {error['ctx']['expected']}"
+    return _SHAPES.get(kind, error["msg"])
+
+
+def refuse(code: str, detail: str, at: str = "") -> NoReturn:
+    """Refuse a value from within a validator; `at` is a place inside of what is validated."""
+    raise PydanticCustomError(code, "{refused}", {"refused": detail, "at": at})
+
+
+class View(BaseModel):
+    """What is shown of a resource, key by key in this order. A field with a default is left out while it is empty."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    example: ClassVar[Any] = None
+
+    @classmethod
+    def show(cls, resource: Any, context: Any = None) -> Json:
+        """Return a resource as it is shown; `context` is what the dialect looked up for it."""
+        shown: Json = {}
+        for alias, get, optional in _getters(cls):
+            value = get(resource, context)
+            if value or not optional:
+                shown[alias] = value
+        return shown
+
+
+def names(model: type[BaseModel]) -> list[str]:
+    """Return the keys of a model in their order."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+# What the fields' marks mean, worked out once for each class.
+
+
+@dataclass(frozen=True, slots=True)
+class _FieldTo:
+    name: str
+    alias: str
+    path: tuple[str, ...]
+    by: Callable[[Any], Any] | None
+    model: type[Request] | None
+    many: bool
+
+
+@cache
+def _fields_to(model: type[Request]) -> tuple[_FieldTo, ...]:
+    found = []
+    for name, field in model.model_fields.items():
+        to = _mark(field, To) or To(name)
+        path = () if to.place is None else tuple(to.place.split("/"))
+        inner, many = _model_of(field)
+        found.append(_FieldTo(name, field.alias or name, path, to.by, inner, many))
+    return tuple(found)
+
+
+_Getter = Callable[[Any, Any], Any]
+
+
+@cache
+def _getters(view: type[View]) -> tuple[tuple[str, _Getter, bool], ...]:
+    return tuple(
+        (field.alias or name, _getter(name, field), not field.is_required())
+        for name, field in view.model_fields.items()
+    )
+
+
+def _getter(name: str, field: FieldInfo) -> _Getter:
+    mark = _mark(field, From)
+    words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    if mark is None and len(words) == 1:
+        return lambda resource, context: words[0]
+    mark = mark or From(name)
+    at = _at(mark)
+    inner, many = _model_of(field)
+    if mark.by is not None:
+        by = mark.by
+        return lambda resource, context: by(at(resource), context)
+    if inner is not None and issubclass(inner, View):
+        show = inner.show
+        if many:
+            return lambda resource, context: [show(item, context) for item in at(resource)]
+        return lambda resource, context: None if (found := at(resource)) is None else show(found, context)
+    return lambda resource, context: at(resource)
+
+
+def _at(mark: From) -> Callable[[Any], Any]:
+    parts = mark.place.split("/") if mark.place else []
+    default = mark.default
+
+    def at(resource: Any) -> Any:
+        for part in parts:
+            resource = resource[part] if default is _MISSING else resource.get(part, default)
+        return resource
+
+    return at
+
+
+def _fields_by_alias(model: type[BaseModel]) -> dict[Any, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _mark(field: FieldInfo, kind: type[Any]) -> Any:
+    return next((mark for mark in field.metadata if isinstance(mark, kind)), None)
+
+
+def _model_of(field: FieldInfo) -> tuple[Any, bool]:
+    """Return the model that a field's value is one of, if it is one, and whether it holds a list of them."""
+    found = models_in(field.annotation)
+    kinds = (field.annotation, *get_args(field.annotation))
+    return (found[0] if len(found) == 1 else None), any(get_origin(kind) is list for kind in kinds)
+
+
+def models_in(hint: Any) -> list[type[BaseModel]]:
+    """Return the models that a type is made of."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return [hint]
+    return [model for part in get_args(hint) for model in models_in(part)]

@@ -1,0 +1,167 @@
+"""Operations: what a dialect consists of, as data from which they are served and documented.
+
+A dialect is a package of four files, and this is how each is written:
+
+1.  `errors.py`: the table of the dialect's codes, and an envelope, which makes a `Response` of a `Refused`. Pointers
+    of a refusal are the caller's own already.
+2.  `models.py`: a `Request` for each body and a `View` for each resource and each whole answer (`core.models`). A field
+    says where it goes, `commerce_id: Annotated[Id, To("commerce")]`, or where it comes from,
+    `parent_id: Annotated[str | None, From("activity_id")]`; a literal of one value is a constant of an answer. The
+    docstring of an answer is its description. An `example` stands on the model where it begins; answers get theirs
+    from the fields that they are made of.
+3.  `lists.py`: the queries of the dialect: a `Query` for the parameters of each (`core.parameters`), and what answers
+    it, by `core.pages` where it counts pages.
+4.  `operations.py`: a `Dialect`, and `OPERATIONS`, a tuple of `Operation`. A write that is one command has `command`,
+    `entity` and `request`, and is served from that: the request is read, its command submitted, and the resource that
+    it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
+    same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
+
+The application is given `OPERATIONS`; nothing else of a dialect is registered anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from starlette.responses import Response
+
+from domain.recorded import Recorded
+from services.http.core.call import JSON, Call, as_json
+from services.http.core.errors import Refused
+from services.http.core.middleware import Envelope
+from services.http.core.models import Request, View
+from services.http.core.parameters import Query, nothing_else
+from services.http.core.submit import Done, Entity, submit
+
+Handler = Callable[[Call], Awaitable[Response]]
+Json = dict[str, Any]
+
+
+async def _no_context(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> None:
+    """Look nothing up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the operations of a dialect have in common.
+
+    `failure(topic, status)` describes the refusals of a status, and gives an example of one; None when there are none.
+    `undecided` is the answer to a write that cannot be shown; its resource has a `noun`, a `command_id`, a `receipt`,
+    and `known`, whether the command is known to have taken effect. `context` looks up what views need beside the
+    resources; its `events` are ones that read models may not show yet.
+    """
+
+    tag: str
+    envelope: Envelope
+    failure: Callable[[str, int], tuple[str, Json] | None]
+    failure_view: type[View] | str
+    undecided: type[View]
+    context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
+    media: str = JSON
+    failure_media: str = JSON
+    # Statuses that every operation may answer with.
+    failures: tuple[int, ...] = (401, 403, 429, 500, 503)
+
+    async def answer(self, call: Call, done: Done, view: type[View], noun: str, status: int = 200) -> Response:
+        """Answer a write with the resource that it leaves, or with where its receipt lies."""
+        if done.resource is None:
+            answered = done.answered
+            found = {
+                "noun": noun,
+                "command_id": answered.command_id,
+                "receipt": answered.receipt,
+                "known": answered.reply is not None,
+            }
+            return as_json(self.undecided.show(found), 202, {"Location": answered.receipt}, self.media)
+        return await self.show(call, view, done.resource, done.events, status)
+
+    async def show(
+        self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
+    ) -> Response:
+        """Answer with a resource."""
+        context = await self.context(call, [resource], events)
+        return as_json(view.show(resource, context), status, media=self.media)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body."""
+
+    operation: str
+    place: str
+    parameter: str = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method of a path: who may call it, what it takes, what it does and what it answers."""
+
+    dialect: Dialect
+    method: str
+    path: str
+    permission: str
+    name: str
+    summary: str
+    _: KW_ONLY
+    description: str = ""
+    request: type[Request] | None = None
+    # A request that needs nothing said may come without a body.
+    body_optional: bool = False
+    query: type[Query] | None = None
+    command: str = ""
+    entity: Entity | None = None
+    handler: Handler | None = None
+    view: type[View] | str | None = None
+    status: int = 200
+    # Other successful answers, by status.
+    also: Mapping[int, type[View]] = field(default_factory=dict)
+    # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
+    refusals: tuple[int, ...] = ()
+    # What the dialect tells the meanings of statuses by.
+    topic: str = ""
+    # The dialect's own word for a refusal of the command.
+    rephrase: Callable[[Refused], Refused] | None = None
+    links: Mapping[str, Link] = field(default_factory=dict)
+    # Where the answer's example is another than the view's own.
+    example: Any = None
+    # Parameters that no model describes, such as those of the path beside `id`.
+    parameters: tuple[Json, ...] = ()
+
+    @property
+    def envelope(self) -> Envelope:
+        """Return what its errors are said in."""
+        return self.dialect.envelope
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether it gives a command."""
+        return self.method != "GET"
+
+    @property
+    def statuses(self) -> list[int]:
+        """Return the statuses of its refusals."""
+        own = self.refusals
+        if not own:
+            own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if self.writes else ()))
+            own = (*own, *((413, 415, 422) if self.request is not None else ()))
+        return sorted({*own, *self.dialect.failures})
+
+    def serve(self) -> Handler:
+        """Return what serves it."""
+        return self.handler if self.handler is not None else self._write
+
+    async def _write(self, call: Call) -> Response:
+        entity, view = self.entity, self.view
+        assert entity is not None and isinstance(view, type)  # noqa: S101, PT018
+        nothing_else(call.parameters())
+        data: Request | Mapping[str, Any] = {}
+        if self.request is not None:
+            data = self.request.read({} if self.body_optional and not call.has_body else await call.json())
+        entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
+        try:
+            done = await submit(call, self.command, data, entity, entity_id=entity_id)
+        except Refused as refused:
+            raise (refused if self.rephrase is None else self.rephrase(refused)) from None
+        return await self.dialect.answer(call, done, view, entity.noun, self.status)

@@ -1,0 +1,121 @@
+"""Query parameters: a model has a field for each, from which they are read, refused and documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from domain.limits import MAX_WHOLE, Number, limits_of
+from services import schemas
+from services.http.core.call import Call
+from services.http.core.errors import Refused
+
+Json = dict[str, Any]
+
+# What a parameter that is no number of its range is refused with; any other is a limit.
+_CODES = {"min_position": "bad-position", "after": "bad-position", "cursor": "bad-cursor"}
+Position = Annotated[int, Number(0, MAX_WHOLE)]
+
+
+class Query(BaseModel):
+    """The parameters of a query: whole numbers, texts and choices, each given once. Any other is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def read(cls, call: Call) -> Self:
+        """Return the parameters of a request; raises `Refused`."""
+        given = call.parameters()
+        values = {name: take(given, alias) for name, alias, take in _fields(cls) if alias in given}
+        nothing_else(given, [alias for _, alias, _ in _fields(cls)])
+        return cls.model_construct(**values)
+
+
+class MinPosition(Query):
+    """The position that a read waits for."""
+
+    min_position: Position = Field(0, description="Wait until the read model has handled this position")
+
+
+async def settled(call: Call, query: MinPosition, *models: str) -> None:
+    """Wait until these read models have handled the position that a query asks for."""
+    if "min_position" in query.model_fields_set:
+        await call.service.positions.demand(models, query.min_position, call.service.settings.view_timeout)
+
+
+def documented(query: type[Query]) -> list[Json]:
+    """Return the parameters of a model for the OpenAPI document."""
+    made = schemas.tidy(query.model_json_schema())
+    found = []
+    for name, schema in made["properties"].items():
+        plain = {key: value for key, value in schema.items() if key != "description"}
+        if not plain.get("default"):
+            plain.pop("default", None)
+        if "null" in plain["type"]:
+            plain["type"] = plain["type"][0]
+            if "enum" in plain:
+                plain["enum"] = plain["enum"][:-1]
+        found.append({"name": name, "in": "query", "description": schema["description"], "schema": plain})
+    return found
+
+
+# Reading from the parameters' texts.
+
+
+def one(parameters: dict[str, list[str]], name: str) -> str | None:
+    """Take a parameter that may be given once."""
+    values = parameters.pop(name, None)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise Refused("bad-filter", f"{name} is given more than once", parameter=name)
+    return values[0]
+
+
+def number(parameters: dict[str, list[str]], name: str, default: int, least: int, most: int = MAX_WHOLE) -> int:
+    """Take a parameter that is a whole number."""
+    text = one(parameters, name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
+        code = _CODES.get(name, "bad-limit")
+        raise Refused(code, f"{name} is a whole number from {least} to {most}", parameter=name)
+    return int(text)
+
+
+def choice(parameters: dict[str, list[str]], name: str, *known: str) -> str | None:
+    """Take a parameter that is one of some words."""
+    text = one(parameters, name)
+    if text is not None and text not in known:
+        raise Refused("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
+    return text
+
+
+def nothing_else(parameters: dict[str, list[str]], known: Iterable[str] = ()) -> None:
+    """Refuse parameters that nobody took, since a misspelt one would silently change the answer."""
+    for name in parameters:
+        raise Refused("unknown-parameter", f"the parameters are {', '.join(known)}", parameter=name)
+
+
+_Reader = Callable[[dict[str, list[str]], str], Any]
+
+
+@cache
+def _fields(query: type[Query]) -> tuple[tuple[str, str, _Reader], ...]:
+    return tuple((name, field.alias or name, _reader(field)) for name, field in query.model_fields.items())
+
+
+def _reader(field: FieldInfo) -> _Reader:
+    parts = [part for part in get_args(field.annotation) if part is not type(None)]
+    hint = parts[0] if type(None) in get_args(field.annotation) else field.annotation
+    bare, marks = limits_of(hint)
+    if get_origin(bare) is Literal:
+        return lambda given, name: choice(given, name, *get_args(bare))
+    if bare is int:
+        (limit,) = (mark for mark in (*marks, *field.metadata) if isinstance(mark, Number))
+        return lambda given, name: number(given, name, 0, limit.least, limit.most)
+    return one

@@ -1,0 +1,154 @@
+"""The HTTP process's own few connections; a question never waits for a database that is gone.
+
+All questions are reads, or writes that may be repeated: one whose connection broke is asked again. Each connection is a
+lane that takes the next question when it is done with one, so there is no pool to go through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import structlog
+
+from services.http.core.errors import unavailable
+from services.store.connect import Backoff, connect_async
+
+Rows = list[tuple[Any, ...]]
+Params = Sequence[Any] | Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Question:
+    sql: str
+    params: Params
+    answer: asyncio.Future[Rows]
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Database:
+    """`start` returns at once whether or not there is a database; `fetch` raises `Refused` while there is none."""
+
+    url: str
+    statement_timeout: float
+    lanes: int = 4
+    _waiting: deque[_Question] = field(default_factory=deque)
+    _idle: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _connected: int = 0
+    _failed: bool = False
+    _log: Any = field(default_factory=lambda: structlog.get_logger("http.database"))
+
+    def start(self) -> None:
+        """Start the lanes."""
+        self._tasks = [asyncio.create_task(self._lane(), name=f"lane-{number}") for number in range(self.lanes)]
+
+    async def close(self) -> None:
+        """End the lanes; what waits is refused."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._refuse_waiting()
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether a connection is there, as far as is known without asking."""
+        return self._connected > 0
+
+    async def fetch(self, sql: str, params: Params = (), timeout: float | None = None) -> Rows:
+        """Return all rows; raises `Refused` when the database does not answer in time."""
+        if self._failed and not self._connected:
+            raise unavailable("the database cannot be reached")
+        question = _Question(sql, params, asyncio.get_running_loop().create_future())
+        self._waiting.append(question)
+        self._wake()
+        try:
+            # The server's own time-out is of no use when it is the server that hangs.
+            async with asyncio.timeout(self.statement_timeout if timeout is None else timeout):
+                return await question.answer
+        except TimeoutError:
+            raise unavailable("the database did not answer in time") from None
+
+    def _wake(self) -> None:
+        while self._idle:
+            lane = self._idle.popleft()
+            if not lane.done():
+                lane.set_result(None)
+                return
+
+    async def _lane(self) -> None:
+        backoff = Backoff("database", self._log)
+        while True:
+            try:
+                connection = await connect_async(self.url, "http", self.statement_timeout)
+            except psycopg.Error as error:
+                backoff.lost(error)
+                self._failed = True
+                if not self._connected:
+                    self._refuse_waiting()
+                await asyncio.sleep(backoff.next_wait())
+                continue
+            backoff.reached()
+            self._failed = False
+            self._connected += 1
+            try:
+                await self._serve(connection)
+            finally:
+                self._connected -= 1
+                with suppress(psycopg.Error):
+                    await connection.close()
+
+    async def _serve(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        while not connection.closed:
+            while not self._waiting:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+            question = self._waiting.popleft()
+            if not question.answer.done():
+                await self._answer(connection, question)
+
+    async def _answer(self, connection: psycopg.AsyncConnection[Any], question: _Question) -> None:
+        question.attempts += 1
+        try:
+            cursor = await connection.execute(question.sql, question.params, prepare=True, binary=True)
+            rows = await cursor.fetchall()
+        except asyncio.CancelledError:
+            question.answer.cancel()
+            raise
+        except psycopg.errors.FeatureNotSupported as error:
+            # A view that was switched to other columns makes statements prepared before useless: begin anew.
+            await connection.close()
+            self._failure(connection, question, error)
+        except psycopg.Error as error:
+            self._failure(connection, question, error)
+        else:
+            if not question.answer.done():
+                question.answer.set_result(rows)
+
+    def _failure(self, connection: psycopg.AsyncConnection[Any], question: _Question, error: psycopg.Error) -> None:
+        lost = connection.closed
+        # When a server went away, every lane holds a dead connection, so a question may meet all of them.
+        if lost and question.attempts <= self.lanes:
+            self._waiting.appendleft(question)
+            self._wake()
+        elif question.answer.done():
+            return
+        elif lost or isinstance(error, psycopg.OperationalError):
+            self._log.warning("a question got no answer", error=str(error).strip())
+            question.answer.set_exception(unavailable("the database did not answer"))
+        else:
+            question.answer.set_exception(error)
+
+    def _refuse_waiting(self) -> None:
+        while self._waiting:
+            answer = self._waiting.popleft().answer
+            if not answer.done():
+                answer.set_exception(unavailable("the database cannot be reached"))

@@ -1,0 +1,82 @@
+"""The small health server of the roles that serve no HTTP of their own; it runs beside the work, never in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from services.broker.command_queue import CommandQueue
+from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.listening import bind
+from services.http.core.metrics import Metrics
+from services.http.core.pool import Database
+from services.settings import Settings
+
+
+def probe_app(
+    settings: Settings,
+    own: Callable[[], Mapping[str, bool]] = dict,
+    metrics: Metrics | None = None,
+    broker: Broker | None = None,
+) -> Starlette:
+    """Return the application with /livez, /readyz and /metrics. `own` says what only the role knows of itself."""
+    database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes=1)
+    figures = metrics if metrics is not None else Metrics()
+    queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
+    readiness = Readiness(database, queue, settings.ready_lag, figures, own)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        database.start()
+        try:
+            yield
+        finally:
+            await queue.close()
+            await database.close()
+
+    routes = [Route(path, handler) for path, handler in handlers(readiness, figures).items()]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the role whose process it is in."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def probing(settings: Settings, own: Callable[[], Mapping[str, bool]] = dict) -> Iterator[int | None]:
+    """Serve on `FOLDWORK_PROBE_PORT`, in a thread, while the block runs; without a port do nothing.
+
+    Gives the port, which matters when the one that was asked for is 0.
+    """
+    if settings.probe_port is None:
+        yield None
+        return
+    config = uvicorn.Config(
+        probe_app(settings, own),
+        host=settings.probe_host,
+        port=settings.probe_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    sockets = [bind(settings.probe_host, settings.probe_port)]
+    # From here on who asks waits for the thread, instead of being refused.
+    sockets[0].listen()
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets)), name="probe", daemon=True)
+    thread.start()
+    try:
+        yield int(sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(5)

@@ -1,0 +1,131 @@
+"""How operations are reached and served: caller first, then the query or the body, errors in the dialect, bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from projections.support.query import BadQuery
+from services.commands.wire import Malformed
+from services.http.core.call import Call
+from services.http.core.errors import Refused
+from services.http.core.middleware import CURRENT, Envelope
+from services.http.core.operation import Handler
+from services.http.core.service import Service
+
+
+class Part(Protocol):
+    """What can be served: an operation."""
+
+    @property
+    def method(self) -> str:
+        """Return the HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """Return the path, with names in braces."""
+
+    @property
+    def permission(self) -> str:
+        """Return what a caller's key must permit."""
+
+    @property
+    def name(self) -> str:
+        """Return the operation's id."""
+
+    @property
+    def envelope(self) -> Envelope:
+        """Return what its errors are said in."""
+
+    def serve(self) -> Handler:
+        """Return what serves it."""
+
+
+def refusal(error: Exception) -> Refused:
+    """Return what an error of the edge is to a caller."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, BadQuery):
+        return Refused.of(error.refusal, error.parameter)
+    if isinstance(error, Malformed):
+        return Refused.of(error.refusal)
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """An operation as an ASGI application."""
+
+    service: Service
+    permission: str
+    handler: Handler
+    envelope: Envelope
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            caller = await self.service.gate.caller(CURRENT.get().headers.get(b"authorization"))
+            caller.demand(self.permission)
+            response = await self.handler(Call(scope, receive, caller, self.service))
+        except (Refused, BadQuery, Malformed) as error:
+            response = self.envelope(refusal(error))
+        await response(scope, receive, send)
+
+
+class Table:
+    """Finds the routes whose path is constant or has one id by one look, since routing costs as much as a query.
+
+    What it does not find, the router does; both lead to the same place.
+    """
+
+    def __init__(self) -> None:
+        self._exact: dict[tuple[str, str], Route] = {}
+        self._by_id: dict[tuple[str, str, str], Route] = {}
+
+    def add(self, route: Route, method: str) -> None:
+        """Take a route over, if it is `…`, `…/{id}` or `…/{id}/…` with one more part."""
+        before, placed, after = route.path.partition("/{id}")
+        if "{" in before or "{" in after or after.count("/") > 1:
+            return
+        if placed:
+            self._by_id[method, before, after] = route
+        else:
+            self._exact[method, route.path] = route
+
+    def find(self, scope: Scope) -> ASGIApp | None:
+        """Return what serves a request, with the id put where the router would put it."""
+        path, method = scope["path"], scope["method"]
+        route = self._exact.get((method, path))
+        if route is None:
+            parent, _, last = path.rpartition("/")
+            route = self._by_id.get((method, parent, ""))
+            if route is None:
+                parent, _, entity_id = parent.rpartition("/")
+                route = self._by_id.get((method, parent, f"/{last}"))
+                last = entity_id
+            if route is None or not last:
+                return None
+            scope["path_params"] = {"id": last}
+        scope["route"] = route
+        return route.app
+
+
+def route(path: str, method: str, served: Any, name: str | None = None) -> Route:
+    """Return a route of one method; Starlette would add HEAD to GET."""
+    made = Route(path, served, methods=[method], name=name)
+    made.methods = {method}
+    return made
+
+
+def install(routes: list[BaseRoute], parts: Iterable[Part], service: Service) -> Table:
+    """Add operations to the router's routes, and return the short way to them."""
+    table = Table()
+    for part in parts:
+        served: Any = _Served(service, part.permission, part.serve(), part.envelope)
+        made = route(part.path, part.method, served, part.name)
+        routes.append(made)
+        table.add(made, part.method)
+    return table

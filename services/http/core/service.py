@@ -1,0 +1,116 @@
+"""What the endpoints of one process share: connections, caches and limits, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from projections import activities, tasks
+from services.broker.sender import CommandSender, Outgoing
+from services.commands.wire import Reply
+from services.http.core.authenticator import Gate
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.loader import Loader
+from services.http.core.members import People
+from services.http.core.metrics import Metrics
+from services.http.core.pool import Database
+from services.http.core.positions import Positions
+from services.settings import Settings
+from services.store.connect import Backoff
+
+
+class Sender(Protocol):
+    """What takes commands to the workers and brings their answers."""
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether commands can be sent now."""
+
+    async def start(self) -> None:
+        """Connect; raises when there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        """Send, and wait for the answer, or without `wait` just until the command is taken; raises `NotSent`."""
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts, by name."""
+
+    settings: Settings
+    database: Database
+    sender: Sender
+    gate: Gate
+    positions: Positions
+    people: People
+    loaders: Mapping[str, Loader]
+    bulks: BulkSender
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open everything without waiting for it, since the process must start while a server is down, and close it."""
+        self.database.start()
+        self.bulks.start()
+        connecting = asyncio.create_task(self._connect(), name="connect-sender")
+        try:
+            yield
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await self.bulks.close()
+            await self.positions.close()
+            await self.sender.close()
+            await self.database.close()
+
+    async def _connect(self) -> None:
+        """Try until the first connection stands; from there on the sender reconnects by itself."""
+        backoff = Backoff("broker", self._log)
+        while True:
+            try:
+                await self.sender.start()
+            except Exception as error:
+                backoff.lost(error)
+                # A start that failed half-way must not leave its connection behind.
+                with suppress(Exception):
+                    await self.sender.close()
+                await asyncio.sleep(backoff.next_wait())
+            else:
+                backoff.reached()
+                return
+
+
+def make_service(
+    settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, lanes: int = 4
+) -> Service:
+    """Put the parts together; nothing is opened yet."""
+    database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes)
+    if sender is None:
+        sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
+    return Service(
+        settings=settings,
+        database=database,
+        sender=sender,
+        gate=Gate(database),
+        positions=Positions(database),
+        people=People(database),
+        loaders={model.NAME: Loader(database, model.LISTING) for model in (activities, tasks)},
+        bulks=BulkSender(database, sender),
+        metrics=Metrics(),
+        clock=clock if clock is not None else _now,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
