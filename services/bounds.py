@@ -47,9 +47,9 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
             return {**({f"min{of}": least} if least else {}), f"max{of}": most}
         case limits.Json(most, keys, values):
             size = f"At most {most} bytes as JSON, and {values} values, those further inside included"
-            said = f"{size}; a key, also further inside, has at most {limits.MAX_KEY} characters"
+            text = f"{size}; a key, also further inside, has at most {limits.MAX_KEY} characters"
             kept = {"maxProperties": keys, "maxItems": values, "propertyNames": {"maxLength": limits.MAX_KEY}}
-            return {"description": said, **kept}
+            return {"description": text, **kept}
 
 
 def _with_keywords(limit: Limit, core: Any, handler: Any) -> Schema:
