@@ -29,7 +29,7 @@ check: venv ## lint, format, types, the boundaries between the packages, and cod
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/vulture
+	@$(BIN)/python -m tests.dead_code
 
 bench: venv ## measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)

@@ -11,7 +11,7 @@ from projections import activities, directory, tasks
 from services.http.core.authenticator import Caller
 from services.http.core.call import Call
 from services.http.core.command import Answered, give, outgoing
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.core.submit import ACTIVITY, TASK, Done, left, route_of, submit
 
@@ -40,11 +40,11 @@ async def command(
     key: str | None = None,
     models: Iterable[str] = MODELS,
 ) -> Answered:
-    """Give a command and wait for its answer and these read models; raises `Refused` with the command's refusal."""
+    """Give a command and wait for its answer and these read models; raises `ApiError` with the command's refusal."""
     answered = await give(service, outgoing(service, caller, name, data, route, idempotency_key=key), models)
     reply = answered.reply
     if reply is not None and reply.error is not None:
-        raise Refused.of(reply.error)
+        raise ApiError.of(reply.error)
     return answered
 
 

@@ -59,7 +59,11 @@ def elsewhere(url: str) -> str:
         ("projections status", lambda _: NOWHERE, "the database cannot be reached: "),
         ("db status", elsewhere, 'the database server refused the connection: database "no_such_database" does not'),
         ("keys list", lambda url: with_options(url, "-c role=pg_monitor"), "lacks a privilege: permission denied"),
-        ("keys create --tenant a", lambda url: with_options(url, "-c default_transaction_read_only=on"), "is read-only"),
+        (
+            "keys create --tenant a",
+            lambda url: with_options(url, "-c default_transaction_read_only=on"),
+            "is read-only",
+        ),
         ("keys list", lambda url: with_options(url, "-c search_path=pg_catalog"), "run `foldwork db upgrade`"),
         ("db upgrade", lambda url: with_options(url, "-c search_path=nowhere"), "no schema of the search_path exists"),
         ("db status", lambda url: with_options(url, "-c no_such_setting=1"), "the database server refused the conn"),

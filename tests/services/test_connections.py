@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from services import keys
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.store import connect as connecting
 from services.store import migrate
 from services.store.connect import connect, connect_async, demand_sessions
@@ -192,7 +192,7 @@ def test_a_search_path_without_a_schema_is_said(fresh_database: Callable[[], str
 
 
 async def test_the_http_process_connects_so_too(migrated_url: str) -> None:
-    database = Database(with_options(migrated_url, "-c DateStyle=SQL"), 5.0, lanes=1)
+    database = Pool(with_options(migrated_url, "-c DateStyle=SQL"), 5.0, size=1)
     database.start()
     try:
         while not database.ready:

@@ -1,4 +1,4 @@
-"""The HTTP role, put together: routes, the guard around them, documentation, and the parts they share."""
+"""The HTTP role, put together: routes, the middleware around them, documentation, and the parts they share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from services.broker.command_queue import CommandQueue
 from services.http.core import openapi
 from services.http.core.components import Components
-from services.http.core.errors import Refused, problem
+from services.http.core.errors import ApiError, problem
 from services.http.core.health import Broker, Readiness, handlers
-from services.http.core.middleware import Envelope, Guard, failure
+from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Sender, Service, make_service
@@ -50,17 +50,17 @@ def envelope(path: str) -> Envelope:
 
 
 class Application(Starlette):
-    """The router behind the guard. Known operations are found by the table; the rest goes through Starlette's stack."""
+    """The router behind the middleware. Known operations are found by the table, the rest by Starlette's stack."""
 
     table: Table
-    guard: Guard
+    outermost: Middleware
     parts: Sequence[Operation | Endpoint]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.guard(scope, receive, send)
+        await self.outermost(scope, receive, send)
 
     async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what the guard lets through."""
+        """Serve what the middleware lets through."""
         serve = self.table.find(scope) if scope["type"] == "http" and not scope.get("root_path") else None
         if serve is not None:
             await serve(scope, receive, send)
@@ -101,13 +101,13 @@ def create_app(
     service = make_service(settings, sender, clock)
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
     readiness = Readiness(
-        service.database, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
+        service.pool, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
     )
     app = Application(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
     app.router.redirect_slashes = False
-    app.guard = Guard(app.dispatch, settings.http_in_flight, service.metrics, envelope)
+    app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
     written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
     app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
     app.table = install(app.routes, app.parts, service)
@@ -130,7 +130,7 @@ def _lifespan(service: Service, queue: Broker) -> Lifespan[Application]:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Answer what failed below Starlette's own stack, which would say it in plain text; the guard logs it."""
+    """Answer what failed below Starlette's own stack, which would say it in plain text; the middleware logs it."""
     return envelope(request.url.path)(failure())
 
 
@@ -140,11 +140,11 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     path = request.url.path
     if error.status_code == 405:
         allowed = {"Allow": ", ".join(_methods(request))}
-        refused = Refused("method-not-allowed", f"{request.method} is not served here", headers=allowed)
+        refused = ApiError("method-not-allowed", f"{request.method} is not served here", headers=allowed)
     elif path.startswith("/api/"):
-        refused = Refused("no-endpoint", "there is no such endpoint")
+        refused = ApiError("no-endpoint", "there is no such endpoint")
     else:
-        refused = Refused("not-found", "there is no such endpoint")
+        refused = ApiError("not-found", "there is no such endpoint")
     return envelope(path)(refused)
 
 

@@ -12,8 +12,8 @@ from domain.decider import actor_stream
 from domain.directory import EntryRetired
 from domain.streams import stream_of
 from services import keys
-from services.http.core.errors import Refused
-from services.http.core.pool import Database
+from services.http.core.errors import ApiError
+from services.http.core.pool import Pool
 from services.store import log
 
 # How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
@@ -37,7 +37,7 @@ class Caller:
     def demand(self, permission: str) -> None:
         """Refuse a caller without this permission."""
         if permission not in self.permissions:
-            raise Refused("forbidden", f"this needs the permission {permission}")
+            raise ApiError("forbidden", f"this needs the permission {permission}")
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class _Check:
 
 
 @dataclass(slots=True)
-class Gate:
+class Authenticator:
     """Turns an `Authorization` header into a caller, asking the database once in `believed` seconds per token."""
 
-    database: Database
+    pool: Pool
     believed: float = BELIEVED
     _checks: dict[bytes, _Check] = field(default_factory=dict)
     _asking: dict[bytes, asyncio.Task[_Check]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Gate:
     async def caller(self, authorization: bytes | None) -> Caller:
         """Return the caller, or refuse with 401."""
         if authorization is None:
-            raise Refused("unauthorized", "send an API key as Authorization: Bearer …", headers=_CHALLENGE)
+            raise ApiError("unauthorized", "send an API key as Authorization: Bearer …", headers=_CHALLENGE)
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
@@ -84,7 +84,7 @@ class Gate:
         return await asyncio.shield(asking)
 
     async def _ask(self, key_id: str, digest: bytes) -> _Check:
-        rows = await self.database.fetch(*keys.by_id(key_id))
+        rows = await self.pool.fetch(*keys.by_id(key_id))
         now, until = datetime.now(UTC), time.monotonic() + self.believed
         # One comparison for known and unknown ids alike.
         stored, *columns = rows[0] if rows else (bytes(32),)
@@ -106,7 +106,7 @@ class Gate:
         """Tell whether the key's member is retired, or was once since the key was made: a return revives no key."""
         for stream in actor_stream(key.actor):
             # From the log, so that neither a late read model nor one that is being built lets anybody in.
-            rows = await self.database.fetch(*log.last_event_named(stream_of(key.tenant, *stream), _RETIRED))
+            rows = await self.pool.fetch(*log.last_event_named(stream_of(key.tenant, *stream), _RETIRED))
             return any(last or key.created_at <= recorded_at for recorded_at, last in rows)
         return False
 
@@ -121,6 +121,6 @@ class Gate:
             del self._checks[digest]
 
 
-def _wrong_token() -> Refused:
+def _wrong_token() -> ApiError:
     detail = "this API key is unknown, expired or revoked, or its member was retired"
-    return Refused("unauthorized", detail, headers=_WRONG_TOKEN)
+    return ApiError("unauthorized", detail, headers=_WRONG_TOKEN)

@@ -21,9 +21,9 @@ import structlog
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
-from services.http.core.errors import Refused, unavailable
+from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.store import bulks, ledger
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
@@ -112,7 +112,7 @@ class _Taken:
 class BulkSender:
     """Stores bulks, and sends those that are stored until `close`."""
 
-    database: Database
+    pool: Pool
     sender: Sends
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -144,7 +144,7 @@ class BulkSender:
         items: Sequence[StoredItem],
         commands: Sequence[Command],
     ) -> None:
-        """Store a bulk and see to it that it is sent; raises `Refused` when too many wait, or nothing can be stored."""
+        """Store a bulk and have it sent; raises `ApiError` when too many wait, or nothing can be stored."""
         values = {
             "tenant": tenant,
             "id": bulk_id,
@@ -156,7 +156,7 @@ class BulkSender:
             "every": MAX_WAITING,
             "own": MAX_OF_TENANT,
         }
-        if not await self.database.fetch(bulks.STORE, values):
+        if not await self.pool.fetch(bulks.STORE, values):
             raise unavailable("too many bulk requests wait for being sent", "overloaded")
         self._wanted.set()
 
@@ -164,9 +164,9 @@ class BulkSender:
         while not self._stopping.is_set():
             self._wanted.clear()
             # Without a database nothing can be sent; it is looked for again as after any pause.
-            with suppress(Refused, psycopg.Error):
+            with suppress(ApiError, psycopg.Error):
                 while len(self._running) < AT_ONCE and not self._stopping.is_set():
-                    rows = await self.database.fetch(bulks.TAKE, (LEASE, list(self._running)))
+                    rows = await self.pool.fetch(bulks.TAKE, (LEASE, list(self._running)))
                     if not rows:
                         break
                     self._begin(_Taken(*rows[0]))
@@ -209,7 +209,7 @@ class BulkSender:
             await _until(self._stopping, PAUSE)
 
     async def _undecided(self, tenant: str, commands: Sequence[Outgoing]) -> list[Outgoing]:
-        rows = await self.database.fetch(*ledger.outcomes(tenant, [command.command_id for command in commands]))
+        rows = await self.pool.fetch(*ledger.outcomes(tenant, [command.command_id for command in commands]))
         decided = {row[0] for row in rows}
         return [command for command in commands if command.command_id not in decided]
 
@@ -229,8 +229,8 @@ class BulkSender:
     async def _note(self, statement: str, *values: Any) -> bool:
         """Write progress down; tell whether that was possible. What was not is sent twice at worst."""
         try:
-            await self.database.fetch(statement, values)
-        except (Refused, psycopg.Error) as error:
+            await self.pool.fetch(statement, values)
+        except (ApiError, psycopg.Error) as error:
             self._log.warning("the progress of a bulk could not be stored", error=str(error))
             return False
         return True

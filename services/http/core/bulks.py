@@ -18,7 +18,7 @@ from services.commands.wire import Malformed, Reply, fingerprint
 from services.http.core.authenticator import Caller
 from services.http.core.bulk_sender import Command, StoredItem
 from services.http.core.command import new_id, outgoing, receipt_path
-from services.http.core.errors import Refused, unavailable
+from services.http.core.errors import ApiError, unavailable
 from services.http.core.service import Service
 from services.http.endpoints import refusal
 
@@ -37,7 +37,7 @@ class Item:
     ref: str | None = None
     id: str | None = None
     command: Outgoing | None = None
-    refused: Refused | None = None
+    refused: ApiError | None = None
     unsure: bool = False
     reply: Reply | None = None
 
@@ -69,7 +69,7 @@ class Bulk:
     def give(
         self, service: Service, caller: Caller, item: Item, data: dict[str, Any], key: str | None, typed: bool = False
     ) -> None:
-        """Give a part its command, which names what it is about by `data["id"]`; raises `Refused` and `Malformed`."""
+        """Give a part its command, which names what it is about by `data["id"]`; raises `ApiError` and `Malformed`."""
         item.command = outgoing(service, caller, self.name, data, data["id"], typed=typed, idempotency_key=key)
         item.id = data["id"]
 
@@ -90,7 +90,7 @@ async def prepared(
         item = Item(ref(part))
         try:
             prepare(bulk, item, part)
-        except (Refused, Malformed) as error:
+        except (ApiError, Malformed) as error:
             item.refused = refusal(error)
         bulk.items.append(item)
         if len(bulk.items) % _STRETCH == 0:
@@ -117,7 +117,7 @@ async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | N
             item.refused = unavailable("the command was not taken; it may be sent again")
         else:
             if item.reply is not None and item.reply.error is not None:
-                refused = Refused.of(item.reply.error)
+                refused = ApiError.of(item.reply.error)
                 item.refused = refused.at(bulk.pointer(refused.pointer))
 
     async with asyncio.TaskGroup() as group:
@@ -130,13 +130,13 @@ async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | N
     position = max((reply.position or 0 for reply in replies), default=None)
     if position:
         # What was accepted is there; that the database went away since makes no failure of it.
-        with suppress(Refused):
+        with suppress(ApiError):
             await service.positions.reached(models, position, deadline - loop.time())
     return position
 
 
 async def hand_over(service: Service, caller: Caller, bulk: Bulk) -> None:
-    """Store a bulk, to be sent by this process or another whatever happens; raises `Refused` when that cannot be."""
+    """Store a bulk, to be sent by this process or another whatever happens; raises `ApiError` when that cannot be."""
     items = []
     for item in bulk.items:
         items.append(_stored(item))

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.commands import wire
 from services.http.core.authenticator import Caller
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.core.service import Service
 
@@ -50,7 +50,7 @@ class Call:
                 for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=most):
                     found.setdefault(name, []).append(value)
             except ValueError:
-                raise Refused("bad-filter", f"a query has at most {most} parameters") from None
+                raise ApiError("bad-filter", f"a query has at most {most} parameters") from None
         return found
 
     @property
@@ -66,7 +66,7 @@ class Call:
         """Return the body of a JSON request."""
         kind = (header(b"content-type") or "").partition(";")[0].strip().lower()
         if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise Refused("unsupported-media-type", "send the body as application/json", parameter="Content-Type")
+            raise ApiError("unsupported-media-type", "send the body as application/json", parameter="Content-Type")
         limit = self.service.settings.http_body_limit
         length = (header(b"content-length") or "").lstrip("0")
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
@@ -75,7 +75,7 @@ class Call:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise Refused("not-json", "the request ended before its body")
+                raise ApiError("not-json", "the request ended before its body")
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:
@@ -85,8 +85,8 @@ class Call:
                 return b"".join(chunks)
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused("too-large", f"a body has at most {limit} bytes")
+def _too_large(limit: int) -> ApiError:
+    return ApiError("too-large", f"a body has at most {limit} bytes")
 
 
 class Ready(Response):

@@ -19,7 +19,7 @@ from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands import wire
 from services.commands.wire import Reply
 from services.http.core.authenticator import Caller
-from services.http.core.errors import RETRY_SOON, Refused, unavailable
+from services.http.core.errors import RETRY_SOON, ApiError, unavailable
 from services.http.core.middleware import CURRENT, header
 from services.http.core.service import Service
 from services.store import log
@@ -61,7 +61,7 @@ def idempotency_key() -> str | None:
         return None
     if not 1 <= len(key) <= _MAX_KEY or not all(" " <= mark <= "~" for mark in key):
         detail = f"a key is 1 to {_MAX_KEY} printable ASCII characters"
-        raise Refused("bad-header", detail, parameter="Idempotency-Key")
+        raise ApiError("bad-header", detail, parameter="Idempotency-Key")
     return key
 
 
@@ -82,13 +82,13 @@ def outgoing(
 ) -> Outgoing:
     """Return a command of this caller, as good as taken: whatever a worker would dead-letter is refused here.
 
-    Raises `Refused` for its size, and `Malformed` as the wire contract does; data that is `typed` was validated as a
+    Raises `ApiError` for its size, and `Malformed` as the wire contract does; data that is `typed` was validated as a
     request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules. What
     cannot be a routing key is left out, since a wrong one only makes a command slower.
     """
     body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:
-        raise Refused("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
+        raise ApiError("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
     wire.demand_shallow(body)
     if not typed:
         wire.demand_well_formed(name, body)
@@ -120,7 +120,7 @@ async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     except Unconfirmed:
         receipt = {"Location": receipt_path(command.command_id)}
         detail = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key or id"
-        raise Refused("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
+        raise ApiError("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
     except NotSent:
         raise unavailable("the command was not taken; it may be sent again") from None
     if reply is None:
@@ -128,12 +128,12 @@ async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     for event in reply.events:
         # Other processes notice when they ask anew; this one need not wait for that.
         if event.type == _RETIRED and event.stream.startswith("member-"):
-            service.gate.forget(command.tenant, event.stream.removeprefix("member-"))
+            service.authenticator.forget(command.tenant, event.stream.removeprefix("member-"))
     visible = False
     if reply.accepted and models:
         try:
             visible = await service.positions.reached(models, reply.position or 0, deadline - loop.time())
-        except Refused:
+        except ApiError:
             # The command took effect, so a database that is gone since makes no failure of it.
             visible = False
     return Answered(command.command_id, reply, visible)
@@ -144,5 +144,5 @@ async def events_of(service: Service, reply: Reply) -> list[Recorded]:
     positions = {event.position for event in reply.events}
     if not positions:
         return []
-    rows = await service.database.fetch(*log.events_between(min(positions), max(positions)))
+    rows = await service.pool.fetch(*log.events_between(min(positions), max(positions)))
     return [LogRow(*row).recorded() for row in rows if row[0] in positions]

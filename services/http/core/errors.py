@@ -96,7 +96,7 @@ def status_of(code: str) -> int:
     return STATUS_OF_CODE.get(code, _OTHER)
 
 
-class Refused(RefusalError):
+class ApiError(RefusalError):
     """A request that is not served; each dialect renders it in its own envelope.
 
     `pointer` is the JSON pointer into the body, `parameter` the query parameter or header at fault.
@@ -121,9 +121,9 @@ class Refused(RefusalError):
         """Return what refuses a request for this reason."""
         return cls(refusal.code, refusal.detail, refusal.pointer, parameter)
 
-    def at(self, pointer: str) -> Refused:
+    def at(self, pointer: str) -> ApiError:
         """Return the refusal with another place."""
-        return Refused(self.code, self.detail, pointer, self.parameter, self.headers, self.extra)
+        return ApiError(self.code, self.detail, pointer, self.parameter, self.headers, self.extra)
 
     @property
     def status(self) -> int:
@@ -131,9 +131,9 @@ class Refused(RefusalError):
         return status_of(self.code)
 
 
-def unavailable(detail: str, code: str = "unavailable") -> Refused:
+def unavailable(detail: str, code: str = "unavailable") -> ApiError:
     """Return the refusal of what may succeed in a moment."""
-    return Refused(code, detail, headers=RETRY_SOON)
+    return ApiError(code, detail, headers=RETRY_SOON)
 
 
 def phrase(status: int) -> str:
@@ -141,7 +141,7 @@ def phrase(status: int) -> str:
     return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
-def problem(refused: Refused) -> Response:
+def problem(refused: ApiError) -> Response:
     """Render a refusal as problem details."""
     body: dict[str, Any] = {
         "type": f"urn:foldwork:problem:{refused.code}",

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.broker.command_queue import BrokerAway
-from services.http.core.errors import RETRY_SOON, Refused
+from services.http.core.errors import RETRY_SOON, ApiError
 from services.http.core.metrics import CONTENT_TYPE, Metrics
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.store import standing
 from services.store.diagnosis import explain
 
@@ -48,7 +48,7 @@ Part = dict[str, Any]
 class Readiness:
     """Asks every part at once, each for two seconds at most. `own` gives what only this process knows of itself."""
 
-    database: Database
+    pool: Pool
     broker: Broker
     ready_lag: int
     metrics: Metrics
@@ -81,10 +81,10 @@ class Readiness:
 
     async def _stored(self) -> Part:
         try:
-            rows = await self.database.fetch(*standing.followers(_STANDS_STILL), _TIMEOUT)
-            unfollowed = await self.database.fetch(*standing.UNFOLLOWED, _TIMEOUT)
-            held = await self.database.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
-        except Refused as refused:
+            rows = await self.pool.fetch(*standing.followers(_STANDS_STILL), _TIMEOUT)
+            unfollowed = await self.pool.fetch(*standing.UNFOLLOWED, _TIMEOUT)
+            held = await self.pool.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
+        except ApiError as refused:
             return {"database": {"ready": False, "detail": refused.detail}}
         except psycopg.Error as error:
             return {"database": {"ready": False, "detail": explain(error)}}

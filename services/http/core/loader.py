@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from projections.listing import Listing
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 
 Row = tuple[Any, ...]
 _Waiting = dict[str, list[asyncio.Future[Row | None]]]
@@ -20,13 +20,13 @@ _Waiting = dict[str, list[asyncio.Future[Row | None]]]
 class Loader:
     """Asks one read model; a tenant's ids are only ever asked for together with the same tenant's."""
 
-    database: Database
+    pool: Pool
     listing: Listing
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def row(self, tenant: str, entity_id: str) -> Row | None:
-        """Return the row of an id, or None; raises `Refused` as the database does."""
+        """Return the row of an id, or None; raises `ApiError` as the database does."""
         answer: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, {}).setdefault(entity_id, []).append(answer)
         if tenant not in self._busy:
@@ -37,7 +37,7 @@ class Loader:
         try:
             while wanted := self._waiting.pop(tenant, None):
                 try:
-                    rows = await self.database.fetch(*self._question(tenant, wanted))
+                    rows = await self.pool.fetch(*self._question(tenant, wanted))
                 except Exception as error:
                     _settle(wanted, None, error)
                 else:

@@ -17,7 +17,7 @@ from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
 from projections.support.query import MOST_VALUES, BadQuery, demand_text
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 
 _BELIEVED = 5.0
 _MOST = 20_000
@@ -55,13 +55,13 @@ class Member:
 
 
 @dataclass(slots=True)
-class People:
+class MemberCache:
     """Looks members up in the directory, a whole page's at once. Who is not there is asked for again each time."""
 
-    database: Database
+    pool: Pool
     _known: dict[tuple[str, str], tuple[float, Member]] = field(default_factory=dict)
 
-    async def members(self, tenant: str, ids: Iterable[str], events: Iterable[Recorded] = ()) -> dict[str, Member]:
+    async def by_id(self, tenant: str, ids: Iterable[str], events: Iterable[Recorded] = ()) -> dict[str, Member]:
         """Return those of the members that the directory has; `events` are ones that it may not show yet."""
         now = time.monotonic()
         found = {
@@ -82,7 +82,7 @@ class People:
         if missing:
             if len(self._known) > _MOST:
                 self._known.clear()
-            for row in await self.database.fetch(*directory.members(tenant, missing)):
+            for row in await self.pool.fetch(*directory.members(tenant, missing)):
                 document = _decode(row[0])
                 member = found[document.id] = _member(document.fields, document.retired)
                 self._known[tenant, document.id] = (now + _BELIEVED, member)
@@ -95,11 +95,11 @@ class People:
         """
         wanted = references(texts, parameter)
         question = directory.named(tenant, wanted.values())
-        return resolved(wanted, await self.database.fetch(*question) if question is not None else ())
+        return resolved(wanted, await self.pool.fetch(*question) if question is not None else ())
 
-    async def member(self, tenant: str, member_id: str) -> Member | None:
+    async def one(self, tenant: str, member_id: str) -> Member | None:
         """Return one member, or None."""
-        return (await self.members(tenant, (member_id,))).get(member_id)
+        return (await self.by_id(tenant, (member_id,))).get(member_id)
 
 
 def references(texts: Iterable[Any], parameter: str) -> dict[str, Reference]:

@@ -18,7 +18,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.http.core.errors import Refused, unavailable
+from services.http.core.errors import ApiError, unavailable
 from services.http.core.metrics import Metrics
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
@@ -26,7 +26,7 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z
 # What an operator asks must be answered when the service is full, too.
 OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})
 
-Envelope = Callable[[Refused], Response]
+Envelope = Callable[[ApiError], Response]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Exchange:
 CURRENT: ContextVar[Exchange] = ContextVar("exchange")
 
 
-class Guard:
+class Middleware:
     """Wraps the application. `envelope(path)` gives the dialect that a path's errors are said in."""
 
     def __init__(self, app: ASGIApp, in_flight: int, metrics: Metrics, envelope: Callable[[str], Envelope]) -> None:
@@ -106,9 +106,9 @@ def _exchange(headers: dict[bytes, bytes]) -> Exchange:
     return Exchange(request_id, traceparent, headers)
 
 
-def failure() -> Refused:
+def failure() -> ApiError:
     """Return what a caller is told of a request that failed unexpectedly."""
-    return Refused("internal", f"something went wrong; its request id is {CURRENT.get().request_id}")
+    return ApiError("internal", f"something went wrong; its request id is {CURRENT.get().request_id}")
 
 
 def header(name: bytes) -> str | None:

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from services import bounds as bounds  # so that limits are part of the models' schemas
 from services.commands.wire import pointer_of
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 
 Json = dict[str, Any]
 _MISSING: Any = object()
@@ -77,7 +77,7 @@ class Request(BaseModel):
 
     @classmethod
     def read(cls, body: Any) -> Self:
-        """Return a decoded body as a request; raises `Refused` with one of its faults."""
+        """Return a decoded body as a request; raises `ApiError` with one of its faults."""
         try:
             return cls.model_validate(body)
         except ValidationError as error:
@@ -144,12 +144,12 @@ class Request(BaseModel):
         return self
 
     @classmethod
-    def unknown(cls, key: str, pointer: str) -> Refused:
+    def unknown(cls, key: str, pointer: str) -> ApiError:
         """Return the refusal of a key that the object at a place does not have."""
-        return Refused("unknown-field", f"the fields are {', '.join(names(cls))}", f"{pointer}{pointer_of((key,))}")
+        return ApiError("unknown-field", f"the fields are {', '.join(names(cls))}", f"{pointer}{pointer_of((key,))}")
 
     @classmethod
-    def _refused(cls, error: ErrorDetails) -> Refused:
+    def _refused(cls, error: ErrorDetails) -> ApiError:
         kind, place = error["type"], error["loc"]
         if kind == "extra_forbidden":
             owner: type[Request] = cls
@@ -158,8 +158,8 @@ class Request(BaseModel):
             return owner.unknown(str(place[-1]), pointer_of(place[:-1]))
         context = error.get("ctx", {})
         if "refused" in context:
-            return Refused(kind, context["refused"], f"{pointer_of(place)}{context['at']}")
-        return Refused("wrong-shape", _said(kind, error), pointer_of(place))
+            return ApiError(kind, context["refused"], f"{pointer_of(place)}{context['at']}")
+        return ApiError("wrong-shape", _said(kind, error), pointer_of(place))
 
 
 # What pydantic says of a value of another type than its own.
@@ -199,12 +199,7 @@ class View(BaseModel):
     @classmethod
     def show(cls, resource: Any, context: Any = None) -> Json:
         """Return a resource as it is shown; `context` is what the dialect looked up for it."""
-        shown: Json = {}
-        for alias, get, optional in _getters(cls):
-            value = get(resource, context)
-            if value or not optional:
-                shown[alias] = value
-        return shown
+        return _shower(cls)(resource, context)
 
 
 def names(model: type[BaseModel]) -> list[str]:
@@ -236,46 +231,40 @@ def _fields_to(model: type[Request]) -> tuple[_FieldTo, ...]:
     return tuple(found)
 
 
-_Getter = Callable[[Any, Any], Any]
-
-
 @cache
-def _getters(view: type[View]) -> tuple[tuple[str, _Getter, bool], ...]:
-    return tuple(
-        (field.alias or name, _getter(name, field), not field.is_required())
-        for name, field in view.model_fields.items()
-    )
+def _shower(view: type[View]) -> Callable[[Any, Any], Json]:
+    """Return the function that shows a resource, written out as dataclasses' are, since each row of a page needs it."""
+    lines, given = ["def show(resource, context):", " shown = {}"], dict[str, Any]()
+    for index, (name, field) in enumerate(view.model_fields.items()):
+        value = _value(index, name, field, given)
+        lines.append(f" if value := {value}:" if not field.is_required() else f" value = {value}")
+        lines.append(f"{' ' if field.is_required() else '  '}shown[{field.alias or name!r}] = value")
+    exec("\n".join([*lines, " return shown"]), given)  # noqa: S102 - of the model's own names alone
+    show: Callable[[Any, Any], Json] = given["show"]
+    return show
 
 
-def _getter(name: str, field: FieldInfo) -> _Getter:
+def _value(index: int, name: str, field: FieldInfo, given: Json) -> str:
+    """Return the expression for what a field shows; the values that it refers to are added to `given`."""
     mark = _mark(field, From)
     words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if mark is None and len(words) == 1:
-        return lambda resource, context: words[0]
+        return repr(words[0])
     mark = mark or From(name)
-    at = _at(mark)
+    value = "resource"
+    for part in mark.place.split("/") if mark.place else ():
+        value += f"[{part!r}]" if mark.default is _MISSING else f".get({part!r}, default{index})"
     inner, many = _model_of(field)
+    given[f"default{index}"] = mark.default
     if mark.by is not None:
-        by = mark.by
-        return lambda resource, context: by(at(resource), context)
-    if inner is not None and issubclass(inner, View):
-        show = inner.show
-        if many:
-            return lambda resource, context: [show(item, context) for item in at(resource)]
-        return lambda resource, context: None if (found := at(resource)) is None else show(found, context)
-    return lambda resource, context: at(resource)
-
-
-def _at(mark: From) -> Callable[[Any], Any]:
-    parts = mark.place.split("/") if mark.place else []
-    default = mark.default
-
-    def at(resource: Any) -> Any:
-        for part in parts:
-            resource = resource[part] if default is _MISSING else resource.get(part, default)
-        return resource
-
-    return at
+        given[f"by{index}"] = mark.by
+        return f"by{index}({value}, context)"
+    if inner is None or not issubclass(inner, View):
+        return value
+    given[f"show{index}"] = inner.show
+    if many:
+        return f"[show{index}(each, context) for each in {value}]"
+    return f"None if (found := {value}) is None else show{index}(found, context)"
 
 
 def _fields_by_alias(model: type[BaseModel]) -> dict[Any, FieldInfo]:

@@ -2,13 +2,13 @@
 
 A dialect is a package of four files, and this is how each is written:
 
-1.  `errors.py`: the table of the dialect's codes, and an envelope, which makes a `Response` of a `Refused`. Pointers
+1.  `errors.py`: the table of the dialect's codes, and an envelope, which makes a `Response` of an `ApiError`. Pointers
     of a refusal are the caller's own already.
 2.  `models.py`: a `Request` for each body and a `View` for each resource and each whole answer (`core.models`). A field
     says where it goes, `commerce_id: Annotated[Id, To("commerce")]`, or where it comes from,
     `parent_id: Annotated[str | None, From("activity_id")]`; a literal of one value is a constant of an answer. The
     docstring of an answer is its description. An `example` stands on the model where it begins; answers get theirs
-    from the fields that they are made of.
+    from the fields that they are made of. What exceeds 300 lines is split by theme.
 3.  `lists.py`: the queries of the dialect: a `Query` for the parameters of each (`core.parameters`), and what answers
     it, by `core.pages` where it counts pages.
 4.  `operations.py`: a `Dialect`, and `OPERATIONS`, a tuple of `Operation`. A write that is one command has `command`,
@@ -16,7 +16,7 @@ A dialect is a package of four files, and this is how each is written:
     it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
     same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
 
-The application is given `OPERATIONS`; nothing else of a dialect is registered anywhere.
+`core.app` is given `OPERATIONS`, and the paths below which the dialect answers for what nobody serves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from starlette.responses import Response
 
 from domain.recorded import Recorded
 from services.http.core.call import JSON, Call, as_json
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import Query, nothing_else
@@ -122,7 +122,7 @@ class Operation:
     # What the dialect tells the meanings of statuses by.
     topic: str = ""
     # The dialect's own word for a refusal of the command.
-    rephrase: Callable[[Refused], Refused] | None = None
+    rephrase: Callable[[ApiError], ApiError] | None = None
     links: Mapping[str, Link] = field(default_factory=dict)
     # Where the answer's example is another than the view's own.
     example: Any = None
@@ -162,6 +162,6 @@ class Operation:
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
         try:
             done = await submit(call, self.command, data, entity, entity_id=entity_id)
-        except Refused as refused:
+        except ApiError as refused:
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
         return await self.dialect.answer(call, done, view, entity.noun, self.status)

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from domain.limits import MAX_WHOLE, Number, limits_of
 from services import schemas
 from services.http.core.call import Call
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 
 Json = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Query(BaseModel):
 
     @classmethod
     def read(cls, call: Call) -> Self:
-        """Return the parameters of a request; raises `Refused`."""
+        """Return the parameters of a request; raises `ApiError`."""
         given = call.parameters()
         values = {name: take(given, alias) for name, alias, take in _fields(cls) if alias in given}
         nothing_else(given, [alias for _, alias, _ in _fields(cls)])
@@ -72,7 +72,7 @@ def one(parameters: dict[str, list[str]], name: str) -> str | None:
     if values is None:
         return None
     if len(values) > 1:
-        raise Refused("bad-filter", f"{name} is given more than once", parameter=name)
+        raise ApiError("bad-filter", f"{name} is given more than once", parameter=name)
     return values[0]
 
 
@@ -83,7 +83,7 @@ def number(parameters: dict[str, list[str]], name: str, default: int, least: int
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
         code = _CODES.get(name, "bad-limit")
-        raise Refused(code, f"{name} is a whole number from {least} to {most}", parameter=name)
+        raise ApiError(code, f"{name} is a whole number from {least} to {most}", parameter=name)
     return int(text)
 
 
@@ -91,14 +91,14 @@ def choice(parameters: dict[str, list[str]], name: str, *known: str) -> str | No
     """Take a parameter that is one of some words."""
     text = one(parameters, name)
     if text is not None and text not in known:
-        raise Refused("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
+        raise ApiError("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
     return text
 
 
 def nothing_else(parameters: dict[str, list[str]], known: Iterable[str] = ()) -> None:
     """Refuse parameters that nobody took, since a misspelt one would silently change the answer."""
     for name in parameters:
-        raise Refused("unknown-parameter", f"the parameters are {', '.join(known)}", parameter=name)
+        raise ApiError("unknown-parameter", f"the parameters are {', '.join(known)}", parameter=name)
 
 
 _Reader = Callable[[dict[str, list[str]], str], Any]

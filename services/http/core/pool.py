@@ -1,7 +1,7 @@
-"""The HTTP process's own few connections; a question never waits for a database that is gone.
+"""The HTTP process's own few connections; a statement never waits for a database that is gone.
 
-All questions are reads, or writes that may be repeated: one whose connection broke is asked again. Each connection is a
-lane that takes the next question when it is done with one, so there is no pool to go through.
+All statements are reads, or writes that may be repeated: one whose connection broke is sent again. Each connection has
+a task that takes the next statement when it is done with one, so nothing is checked out and returned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Params = Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class _Question:
+class _Statement:
     sql: str
     params: Params
     answer: asyncio.Future[Rows]
@@ -32,13 +32,13 @@ class _Question:
 
 
 @dataclass(slots=True)
-class Database:
-    """`start` returns at once whether or not there is a database; `fetch` raises `Refused` while there is none."""
+class Pool:
+    """`start` returns at once whether or not there is a database; `fetch` raises `ApiError` while there is none."""
 
     url: str
     statement_timeout: float
-    lanes: int = 4
-    _waiting: deque[_Question] = field(default_factory=deque)
+    size: int = 4
+    _waiting: deque[_Statement] = field(default_factory=deque)
     _idle: deque[asyncio.Future[None]] = field(default_factory=deque)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _connected: int = 0
@@ -46,11 +46,13 @@ class Database:
     _log: Any = field(default_factory=lambda: structlog.get_logger("http.database"))
 
     def start(self) -> None:
-        """Start the lanes."""
-        self._tasks = [asyncio.create_task(self._lane(), name=f"lane-{number}") for number in range(self.lanes)]
+        """Start the connections."""
+        self._tasks = [
+            asyncio.create_task(self._connection(), name=f"connection-{number}") for number in range(self.size)
+        ]
 
     async def close(self) -> None:
-        """End the lanes; what waits is refused."""
+        """Close the connections; what waits is refused."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -62,27 +64,27 @@ class Database:
         return self._connected > 0
 
     async def fetch(self, sql: str, params: Params = (), timeout: float | None = None) -> Rows:
-        """Return all rows; raises `Refused` when the database does not answer in time."""
+        """Return all rows; raises `ApiError` when the database does not answer in time."""
         if self._failed and not self._connected:
             raise unavailable("the database cannot be reached")
-        question = _Question(sql, params, asyncio.get_running_loop().create_future())
-        self._waiting.append(question)
+        statement = _Statement(sql, params, asyncio.get_running_loop().create_future())
+        self._waiting.append(statement)
         self._wake()
         try:
             # The server's own time-out is of no use when it is the server that hangs.
             async with asyncio.timeout(self.statement_timeout if timeout is None else timeout):
-                return await question.answer
+                return await statement.answer
         except TimeoutError:
             raise unavailable("the database did not answer in time") from None
 
     def _wake(self) -> None:
         while self._idle:
-            lane = self._idle.popleft()
-            if not lane.done():
-                lane.set_result(None)
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
                 return
 
-    async def _lane(self) -> None:
+    async def _connection(self) -> None:
         backoff = Backoff("database", self._log)
         while True:
             try:
@@ -111,41 +113,41 @@ class Database:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
-            question = self._waiting.popleft()
-            if not question.answer.done():
-                await self._answer(connection, question)
+            statement = self._waiting.popleft()
+            if not statement.answer.done():
+                await self._answer(connection, statement)
 
-    async def _answer(self, connection: psycopg.AsyncConnection[Any], question: _Question) -> None:
-        question.attempts += 1
+    async def _answer(self, connection: psycopg.AsyncConnection[Any], statement: _Statement) -> None:
+        statement.attempts += 1
         try:
-            cursor = await connection.execute(question.sql, question.params, prepare=True, binary=True)
+            cursor = await connection.execute(statement.sql, statement.params, prepare=True, binary=True)
             rows = await cursor.fetchall()
         except asyncio.CancelledError:
-            question.answer.cancel()
+            statement.answer.cancel()
             raise
         except psycopg.errors.FeatureNotSupported as error:
             # A view that was switched to other columns makes statements prepared before useless: begin anew.
             await connection.close()
-            self._failure(connection, question, error)
+            self._failure(connection, statement, error)
         except psycopg.Error as error:
-            self._failure(connection, question, error)
+            self._failure(connection, statement, error)
         else:
-            if not question.answer.done():
-                question.answer.set_result(rows)
+            if not statement.answer.done():
+                statement.answer.set_result(rows)
 
-    def _failure(self, connection: psycopg.AsyncConnection[Any], question: _Question, error: psycopg.Error) -> None:
+    def _failure(self, connection: psycopg.AsyncConnection[Any], statement: _Statement, error: psycopg.Error) -> None:
         lost = connection.closed
-        # When a server went away, every lane holds a dead connection, so a question may meet all of them.
-        if lost and question.attempts <= self.lanes:
-            self._waiting.appendleft(question)
+        # When a server went away, every connection may be dead, so a statement may meet all of them.
+        if lost and statement.attempts <= self.size:
+            self._waiting.appendleft(statement)
             self._wake()
-        elif question.answer.done():
+        elif statement.answer.done():
             return
         elif lost or isinstance(error, psycopg.OperationalError):
-            self._log.warning("a question got no answer", error=str(error).strip())
-            question.answer.set_exception(unavailable("the database did not answer"))
+            self._log.warning("a statement got no answer", error=str(error).strip())
+            statement.answer.set_exception(unavailable("the database did not answer"))
         else:
-            question.answer.set_exception(error)
+            statement.answer.set_exception(error)
 
     def _refuse_waiting(self) -> None:
         while self._waiting:

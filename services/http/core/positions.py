@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.http.core.errors import Refused, unavailable
-from services.http.core.pool import Database
+from services.http.core.errors import ApiError, unavailable
+from services.http.core.pool import Pool
 from services.store import standing
 
 _EVERY = 0.005
@@ -27,7 +27,7 @@ class Positions:
     Tables switched under way start at a lower position than the ones before only when an operator forces it.
     """
 
-    database: Database
+    pool: Pool
     _seen: dict[str, int] = field(default_factory=dict)
     _head: int = 0
     _waiters: list[_Waiter] = field(default_factory=list)
@@ -60,13 +60,13 @@ class Positions:
             await self.refresh()
             if position > self._head:
                 detail = f"the log ends at position {self._head}"
-                raise Refused("position-beyond-head", detail, parameter="min_position")
+                raise ApiError("position-beyond-head", detail, parameter="min_position")
         if not await self.reached(models, position, timeout):
             raise unavailable(f"the view has not reached position {position} yet", "view-late")
 
     async def refresh(self) -> Mapping[str, int]:
         """Ask now, and return what is known of every read model."""
-        rows = await self.database.fetch(*standing.POSITIONS)
+        rows = await self.pool.fetch(*standing.POSITIONS)
         self._seen = {str(name): int(position) for name, position, _ in rows}
         if rows:
             self._head = int(rows[0][2])

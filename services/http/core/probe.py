@@ -15,7 +15,7 @@ from services.broker.command_queue import CommandQueue
 from services.http.core.health import Broker, Readiness, handlers
 from services.http.core.listening import bind
 from services.http.core.metrics import Metrics
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.settings import Settings
 
 
@@ -26,19 +26,19 @@ def probe_app(
     broker: Broker | None = None,
 ) -> Starlette:
     """Return the application with /livez, /readyz and /metrics. `own` says what only the role knows of itself."""
-    database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes=1)
+    pool = Pool(settings.database_url.get_secret_value(), settings.statement_timeout, size=1)
     figures = metrics if metrics is not None else Metrics()
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
-    readiness = Readiness(database, queue, settings.ready_lag, figures, own)
+    readiness = Readiness(pool, queue, settings.ready_lag, figures, own)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        database.start()
+        pool.start()
         try:
             yield
         finally:
             await queue.close()
-            await database.close()
+            await pool.close()
 
     routes = [Route(path, handler) for path, handler in handlers(readiness, figures).items()]
     return Starlette(routes=routes, lifespan=lifespan)

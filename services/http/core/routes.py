@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from projections.support.query import BadQuery
 from services.commands.wire import Malformed
 from services.http.core.call import Call
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.operation import Handler
 from services.http.core.service import Service
@@ -45,14 +45,14 @@ class Part(Protocol):
         """Return what serves it."""
 
 
-def refusal(error: Exception) -> Refused:
+def refusal(error: Exception) -> ApiError:
     """Return what an error of the edge is to a caller."""
-    if isinstance(error, Refused):
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, BadQuery):
-        return Refused.of(error.refusal, error.parameter)
+        return ApiError.of(error.refusal, error.parameter)
     if isinstance(error, Malformed):
-        return Refused.of(error.refusal)
+        return ApiError.of(error.refusal)
     raise error
 
 
@@ -67,10 +67,10 @@ class _Served:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self.service.gate.caller(CURRENT.get().headers.get(b"authorization"))
+            caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
             caller.demand(self.permission)
             response = await self.handler(Call(scope, receive, caller, self.service))
-        except (Refused, BadQuery, Malformed) as error:
+        except (ApiError, BadQuery, Malformed) as error:
             response = self.envelope(refusal(error))
         await response(scope, receive, send)
 

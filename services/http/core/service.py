@@ -14,12 +14,12 @@ import structlog
 from projections import activities, tasks
 from services.broker.sender import CommandSender, Outgoing
 from services.commands.wire import Reply
-from services.http.core.authenticator import Gate
+from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.loader import Loader
-from services.http.core.members import People
+from services.http.core.members import MemberCache
 from services.http.core.metrics import Metrics
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store.connect import Backoff
@@ -47,11 +47,11 @@ class Service:
     """The parts, by name."""
 
     settings: Settings
-    database: Database
+    pool: Pool
     sender: Sender
-    gate: Gate
+    authenticator: Authenticator
     positions: Positions
-    people: People
+    members: MemberCache
     loaders: Mapping[str, Loader]
     bulks: BulkSender
     metrics: Metrics
@@ -61,7 +61,7 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open everything without waiting for it, since the process must start while a server is down, and close it."""
-        self.database.start()
+        self.pool.start()
         self.bulks.start()
         connecting = asyncio.create_task(self._connect(), name="connect-sender")
         try:
@@ -72,7 +72,7 @@ class Service:
             await self.bulks.close()
             await self.positions.close()
             await self.sender.close()
-            await self.database.close()
+            await self.pool.close()
 
     async def _connect(self) -> None:
         """Try until the first connection stands; from there on the sender reconnects by itself."""
@@ -92,21 +92,21 @@ class Service:
 
 
 def make_service(
-    settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, lanes: int = 4
+    settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, size: int = 4
 ) -> Service:
     """Put the parts together; nothing is opened yet."""
-    database = Database(settings.database_url.get_secret_value(), settings.statement_timeout, lanes)
+    pool = Pool(settings.database_url.get_secret_value(), settings.statement_timeout, size)
     if sender is None:
         sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
     return Service(
         settings=settings,
-        database=database,
+        pool=pool,
         sender=sender,
-        gate=Gate(database),
-        positions=Positions(database),
-        people=People(database),
-        loaders={model.NAME: Loader(database, model.LISTING) for model in (activities, tasks)},
-        bulks=BulkSender(database, sender),
+        authenticator=Authenticator(pool),
+        positions=Positions(pool),
+        members=MemberCache(pool),
+        loaders={model.NAME: Loader(pool, model.LISTING) for model in (activities, tasks)},
+        bulks=BulkSender(pool, sender),
         metrics=Metrics(),
         clock=clock if clock is not None else _now,
     )

@@ -20,7 +20,7 @@ from services.commands import wire
 from services.commands.wire import Reply
 from services.http.core.call import Call
 from services.http.core.command import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.models import Request
 from services.http.core.service import Service
 
@@ -44,14 +44,19 @@ class Entity:
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
     excluded: frozenset[str] = frozenset()
 
-    def demand_id(self, entity_id: str) -> None:
-        """Refuse what can be nobody's id."""
-        if entity_id in self.excluded or not ID.match(entity_id):
-            raise self.unknown()
+    async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
+        """Return the resource of an id, if there is one; another tenant's id reads like one that nobody has."""
+        # What can be no id is not worth asking for.
+        row = await self.row(call.service, call.caller.tenant, entity_id) if self.may_be(entity_id) else None
+        return None if row is None else self.resource(row, call.service.clock())
 
-    def unknown(self) -> Refused:
+    def may_be(self, entity_id: str) -> bool:
+        """Tell whether a text can be an id of this kind."""
+        return entity_id not in self.excluded and ID.match(entity_id) is not None
+
+    def unknown(self) -> ApiError:
         """Return the refusal of an id that nobody has."""
-        return Refused("not-found", f"there is no {self.noun} of this id")
+        return ApiError("not-found", f"there is no {self.noun} of this id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,11 @@ async def submit(
     `entity_id` is that of the entity which the command is about, unless it creates one. Where only the command's events
     tell which one it was, `marks` are their types. `key` is the request's `Idempotency-Key` unless it is given.
 
-    Raises `Refused` with the command's refusal, its place as it is in the request.
+    Raises `ApiError` with the command's refusal, its place as it is in the request.
     """
     try:
         return await _submit(call, command, data, entity, entity_id, key, marks)
-    except Refused as refused:
+    except ApiError as refused:
         if isinstance(data, Request) and refused.pointer:
             raise refused.at(data.pointer(refused.pointer)) from None
         raise
@@ -116,7 +121,8 @@ async def _submit(
             data.setdefault("id", new_id())
         route = data["id"] if "id" in data else key_route(key or "")
     elif entity_id is not None:
-        entity.demand_id(entity_id)
+        if not entity.may_be(entity_id):
+            raise entity.unknown()
         data["id"] = entity_id
         route = await route_of(service, caller.tenant, command, data)
     else:
@@ -126,7 +132,7 @@ async def _submit(
     answered = await give(service, command_out, entity.models)
     reply = answered.reply
     if reply is not None and reply.error is not None:
-        raise Refused.of(reply.error)
+        raise ApiError.of(reply.error)
     if entity_id is None:
         told = marks or (entity.created,)
         events = reply.events if reply is not None else ()
@@ -148,7 +154,7 @@ async def left(service: Service, tenant: str, answered: Answered, entity: Entity
         if answered.visible:
             return Done(answered, None if row is None else entity.resource(row, now))
         events = await events_of(service, reply)
-    except Refused as refused:
+    except ApiError as refused:
         if refused.code != "unavailable":
             raise
         # The command took effect; that the database went away since makes no failure of it.
@@ -163,7 +169,7 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
     if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
         try:
             row = await service.loaders[tasks.NAME].row(tenant, task_id)
-        except (Refused, psycopg.Error):
+        except (ApiError, psycopg.Error):
             row = None
         if row is not None:
             return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
@@ -198,7 +204,7 @@ def entry(kind: str, creates: str, created: str) -> Entity:
     """Return entries of a kind of the directory."""
 
     async def row(service: Service, tenant: str, entry_id: str) -> Row | None:
-        found = await service.database.fetch(*directory.get(tenant, kind, entry_id))
+        found = await service.pool.fetch(*directory.get(tenant, kind, entry_id))
         return found[0] if found else None
 
     return Entity(

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from projections import tasks
 from services.http.actions import Done, change
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.core.service import Service
 from services.http.dispatch import configuration, examples
@@ -75,7 +75,7 @@ def _of_tenant(handler: Handler) -> Handler:
     async def served(call: Call) -> Response:
         for name, value in call.scope["headers"]:
             if name == b"x-tenant-id" and value.decode("latin-1").strip() != call.caller.tenant:
-                raise Refused("forbidden", "the token is of another tenant", parameter="x-tenant-id")
+                raise ApiError("forbidden", "the token is of another tenant", parameter="x-tenant-id")
         return await handler(call)
 
     return served
@@ -146,12 +146,12 @@ async def _demand_position(service: Service, position: int) -> None:
         await positions.refresh()
         if position > positions.head:
             detail = f"the log ends at position {positions.head}"
-            raise Refused("position-beyond-head", detail, parameter="min_position")
+            raise ApiError("position-beyond-head", detail, parameter="min_position")
 
 
 async def _shown(service: Service, call: Call, task: dict[str, Any], done: Done | None = None) -> Response:
     events = done.events if done is not None else ()
-    return as_json(activity(task, await service.people.members(call.caller.tenant, people_of(task), events)))
+    return as_json(activity(task, await service.members.by_id(call.caller.tenant, people_of(task), events)))
 
 
 async def _changed(service: Service, call: Call, name: str, data: dict[str, Any]) -> Response:
@@ -200,7 +200,7 @@ def _result(service: Service) -> Handler:
         done = await change(service, call.caller, "task.submit-result", data)
         if done.resource is None:
             return accepted(done.answered)
-        members = await service.people.members(call.caller.tenant, people_of(done.resource), done.events)
+        members = await service.members.by_id(call.caller.tenant, people_of(done.resource), done.events)
         shown = activity(done.resource, members)
         body = {
             "activityId": shown["id"],

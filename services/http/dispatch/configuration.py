@@ -16,7 +16,7 @@ from domain.streams import ID
 from projections import directory
 from services.http.actions import command
 from services.http.core.command import Answered, events_of, idempotency_key
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch import examples_configuration as examples
 from services.http.dispatch.answers import accepted, as_json
@@ -156,10 +156,10 @@ def _page(service: Service, kind: Kind) -> Handler:
         number, limit = paging(parameters)
         nothing_else(parameters, ("page", "per_page", "limit", "min_position"))
         tenant, offset = call.caller.tenant, (number - 1) * limit
-        total = int((await service.database.fetch(*directory.count(tenant, kind.kind)))[0][0])
+        total = int((await service.pool.fetch(*directory.count(tenant, kind.kind)))[0][0])
         rows = []
         if offset < total:
-            rows = await service.database.fetch(*directory.page(tenant, kind.kind, None, limit, offset=offset))
+            rows = await service.pool.fetch(*directory.page(tenant, kind.kind, None, limit, offset=offset))
         data = [kind.shown(directory.resource(row)) for row in rows]
         return as_json({"data": data, "meta": meta(number, limit, total)})
 
@@ -180,14 +180,14 @@ def _demand_id(kind: Kind, entry_id: str) -> None:
         raise _unknown(kind)
 
 
-def _unknown(kind: Kind) -> Refused:
-    return Refused("not-found", f"there is no {kind.kind} of this id")
+def _unknown(kind: Kind) -> ApiError:
+    return ApiError("not-found", f"there is no {kind.kind} of this id")
 
 
 async def _row(service: Service, tenant: str, kind: Kind, entry_id: str) -> tuple[Any, ...] | None:
     if not ID.match(entry_id):
         return None
-    rows = await service.database.fetch(*directory.get(tenant, kind.kind, entry_id))
+    rows = await service.pool.fetch(*directory.get(tenant, kind.kind, entry_id))
     return rows[0] if rows else None
 
 
@@ -198,7 +198,7 @@ async def _answer(service: Service, call: Call, kind: Kind, entry_id: str, answe
     try:
         row = await _row(service, call.caller.tenant, kind, entry_id)
         events = [] if answered.visible else await events_of(service, answered.reply)
-    except (Refused, psycopg.Error):
+    except (ApiError, psycopg.Error):
         # The command took effect; that it cannot be read back now makes no failure of it.
         return accepted(answered)
     entry = directory.render_from_events(events, kind.kind, entry_id, row[0] if row is not None else None)

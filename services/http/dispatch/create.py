@@ -11,7 +11,7 @@ from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.actions import command
 from services.http.core.authenticator import Caller
 from services.http.core.command import Answered, events_of, idempotency_key, key_route
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import short
 from services.store import ledger, log
@@ -20,15 +20,15 @@ from services.store import ledger, log
 async def create(service: Service, caller: Caller, data: dict[str, Any], key: str) -> tuple[Answered, dict[str, Any]]:
     """Give `task.create`, and return its answer with the activity; an empty one while nobody can show it.
 
-    Raises `Refused` with the command's refusal, and with 409 when the key was used before.
+    Raises `ApiError` with the command's refusal, and with 409 when the key was used before.
     """
     header = idempotency_key()
     if header is not None and header != key:
         detail = "the body's idempotency_key is the key of this request; the header may only repeat it"
-        raise Refused("bad-header", detail, parameter="Idempotency-Key")
+        raise ApiError("bad-header", detail, parameter="Idempotency-Key")
     try:
         answered = await command(service, caller, "task.create", data, key_route(key), key)
-    except Refused as refused:
+    except ApiError as refused:
         if refused.code != "idempotency-conflict":
             raise
         existing = (await _holder(service, caller.tenant, key))[1]
@@ -44,8 +44,8 @@ async def create(service: Service, caller: Caller, data: dict[str, Any], key: st
     return answered, _shown(await _own_events(service, answered))
 
 
-def _used(existing: str | None, same: bool) -> Refused:
-    return Refused(
+def _used(existing: str | None, same: bool) -> ApiError:
+    return ApiError(
         "idempotency-conflict",
         f"the idempotency key was used before, {'with the same payload' if same else 'with another payload or actor'}",
         "/idempotency_key",
@@ -55,13 +55,13 @@ def _used(existing: str | None, same: bool) -> Refused:
 
 async def _holder(service: Service, tenant: str, key: str) -> tuple[str | None, str | None]:
     """Return which command took a key, and the id of what it made."""
-    rows = await service.database.fetch(*ledger.holder(tenant, IDEMPOTENCY, key))
+    rows = await service.pool.fetch(*ledger.holder(tenant, IDEMPOTENCY, key))
     if not rows:
         return None, None
     row = row_of_key(tenant, rows[0][0])
     if row.first_position is None:
         return row.command_id, None
-    found = await service.database.fetch(*log.summaries_between(row.first_position, row.last_position or 0))
+    found = await service.pool.fetch(*log.summaries_between(row.first_position, row.last_position or 0))
     return row.command_id, _created((name, stream.partition("/")[2]) for _, name, stream, _ in found)
 
 
@@ -75,7 +75,7 @@ async def _own_events(service: Service, answered: Answered) -> list[Recorded]:
     try:
         assert answered.reply is not None  # noqa: S101
         return await events_of(service, answered.reply)
-    except Refused as refused:
+    except ApiError as refused:
         if refused.code != "unavailable":
             raise
         # The command took effect; that the database went away since makes no failure of it.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from services.http.core.errors import Refused, phrase
+from services.http.core.errors import ApiError, phrase
 
 # Refusals that are conflicts elsewhere: the dialect keeps 409 for what is taken and for what is final.
 _STATUS: Mapping[str, int] = {
@@ -33,7 +33,7 @@ _PLAN_NAMES: Mapping[str, str] = {"suggested_at": "suggested_execution_time", "c
 _NESTED: Mapping[str, Mapping[str, str]] = {"plan": _PLAN_NAMES, "fields": {}}
 
 
-def status_of(refused: Refused) -> int:
+def status_of(refused: ApiError) -> int:
     """Return the dialect's HTTP status of a refusal; it answers 400 to whatever is wrong with a request."""
     status = _STATUS.get(refused.code, refused.status)
     return 400 if status == 422 else status
@@ -51,7 +51,7 @@ def place(pointer: str) -> str:
     return "/".join(["", first, *parts[1:]]) if first else ""
 
 
-def failed(refused: Refused) -> Response:
+def failed(refused: ApiError) -> Response:
     """Render a refusal in the dispatch dialect's envelope."""
     status = status_of(refused)
     where = place(refused.pointer) or refused.parameter

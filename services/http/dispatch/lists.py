@@ -11,7 +11,7 @@ from typing import Any
 from projections import tasks
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import (
     STATUSES,
@@ -53,7 +53,7 @@ CONDITIONS: Mapping[str, Where] = by_word(
 
 
 async def list_activities(service: Service, tenant: str, parameters: dict[str, list[str]]) -> dict[str, Any]:
-    """Return the dialect's answer to a query with these parameters; raises `Refused` and `BadQuery`."""
+    """Return the dialect's answer to a query with these parameters; raises `ApiError` and `BadQuery`."""
     page, limit = paging(parameters)
     filters: dict[str, Any] = {}
     _choice(parameters, "type", (TYPE,))
@@ -70,10 +70,10 @@ async def list_activities(service: Service, tenant: str, parameters: dict[str, l
     try:
         total, rows = await _rows(service, tenant, filters, where, sort, page, limit)
     except BadQuery as error:
-        raise Refused(error.code, error.detail, parameter=_NAMES.get(error.parameter, error.parameter)) from None
+        raise ApiError(error.code, error.detail, parameter=_NAMES.get(error.parameter, error.parameter)) from None
     now = service.clock()
     resources = [tasks.resource(row, now) for row in rows]
-    members = await service.people.members(tenant, [who for task in resources for who in people_of(task)])
+    members = await service.members.by_id(tenant, [who for task in resources for who in people_of(task)])
     return {"data": [activity(task, members) for task in resources], "meta": meta(page, limit, total)}
 
 
@@ -86,12 +86,12 @@ async def _rows(
     page: int,
     limit: int,
 ) -> tuple[int, list[tuple[Any, ...]]]:
-    total = int((await service.database.fetch(*tasks.count(tenant, filters, where)))[0][0])
+    total = int((await service.pool.fetch(*tasks.count(tenant, filters, where)))[0][0])
     offset = (page - 1) * limit
     if offset >= total:
         return total, []
     question = tasks.page(tenant, filters, sort, limit=limit, offset=offset, where=where)
-    return total, await service.database.fetch(*question)
+    return total, await service.pool.fetch(*question)
 
 
 def paging(parameters: dict[str, list[str]]) -> tuple[int, int]:
@@ -99,7 +99,7 @@ def paging(parameters: dict[str, list[str]]) -> tuple[int, int]:
     page = number(parameters, "page", 1, 1, MOST_PAGE)
     sizes = {number(parameters, name, 0, 1, MOST_LIMIT) for name in ("per_page", "limit") if name in parameters}
     if len(sizes) > 1:
-        raise Refused("bad-limit", "per_page and limit are two names of one size", parameter="limit")
+        raise ApiError("bad-limit", "per_page and limit are two names of one size", parameter="limit")
     return page, sizes.pop() if sizes else DEFAULT_LIMIT
 
 
@@ -111,5 +111,5 @@ def meta(page: int, limit: int, total: int) -> dict[str, int]:
 def _choice(parameters: dict[str, list[str]], name: str, known: tuple[str, ...]) -> str | None:
     value = one(parameters, name)
     if value is not None and value not in known:
-        raise Refused("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
+        raise ApiError("bad-filter", f"{name} is one of {', '.join(known)}", parameter=name)
     return value

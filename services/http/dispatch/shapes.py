@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from domain.plan import reason_of
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.members import Member
 
 TYPE = "TASK"
@@ -130,21 +130,21 @@ def attributes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def create_data(body: Any) -> tuple[dict[str, Any], str]:
-    """Return the data of `task.create` that a create request means, and its idempotency key; raises `Refused`."""
+    """Return the data of `task.create` that a create request means, and its idempotency key; raises `ApiError`."""
     given = fields_of(body, CREATE_FIELDS)
     for name in REQUIRED:
         text(given, name)
     key: str = given.pop("idempotency_key")
     if not _KEY.match(key):
         detail = f"a key is a text of 1 to {MOST_KEY} characters without control characters"
-        raise Refused("wrong-shape", detail, "/idempotency_key")
+        raise ApiError("wrong-shape", detail, "/idempotency_key")
     plan = {name: given[ours] for ours, name in _OF_PLAN.items() if ours in given}
     data = {name: given[ours] for ours, name in _OF_TASK.items() if ours in given}
     return {**data, "plan": plan}, key
 
 
 def result_data(body: Any) -> dict[str, Any]:
-    """Return the data of `task.submit-result` that a result means; raises `Refused`."""
+    """Return the data of `task.submit-result` that a result means; raises `ApiError`."""
     given = fields_of(body, RESULT_FIELDS)
     text(given, "result")
     return {"id": text(given, "activity_id"), **{name: given[name] for name in RESULT_FIELDS[1:] if name in given}}
@@ -153,11 +153,11 @@ def result_data(body: Any) -> dict[str, Any]:
 def fields_of(body: Any, known: Iterable[str]) -> dict[str, Any]:
     """Return what a body gives, without what is null; refuses names that nobody knows."""
     if not isinstance(body, dict):
-        raise Refused("wrong-shape", "the body is an object")
+        raise ApiError("wrong-shape", "the body is an object")
     known = tuple(known)
     for name in body:
         if name not in known:
-            raise Refused("unknown-field", f"the fields are {', '.join(known)}", parameter=_printable(name))
+            raise ApiError("unknown-field", f"the fields are {', '.join(known)}", parameter=_printable(name))
     return {name: value for name, value in body.items() if value is not None}
 
 
@@ -165,9 +165,9 @@ def text(given: Mapping[str, Any], name: str) -> str:
     """Return a required text."""
     value = given.get(name)
     if value is None:
-        raise Refused("wrong-shape", f"{name} is required", f"/{name}")
+        raise ApiError("wrong-shape", f"{name} is required", f"/{name}")
     if not isinstance(value, str) or not value:
-        raise Refused("wrong-shape", f"{name} is a text that is not empty", f"/{name}")
+        raise ApiError("wrong-shape", f"{name} is a text that is not empty", f"/{name}")
     return value
 
 

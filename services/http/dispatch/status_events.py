@@ -18,7 +18,7 @@ from domain.task import (
     evolve,
 )
 from projections.support.time import stamp
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.dispatch.shapes import status_of
 from services.store import log
@@ -55,9 +55,9 @@ async def status_events(service: Service, tenant: str, task_id: str) -> list[dic
     """Return the activity's status events, oldest first; refuses an id that nobody in the tenant has."""
     rows = []
     if ID.match(task_id):
-        rows = await service.database.fetch(*log.events_of_stream(stream_of(tenant, "task", task_id), NAMES))
+        rows = await service.pool.fetch(*log.events_of_stream(stream_of(tenant, "task", task_id), NAMES))
     if not rows:
-        raise Refused("not-found", "there is no activity of this id")
+        raise ApiError("not-found", "there is no activity of this id")
     return shown(LogRow(*row).recorded() for row in rows)
 
 

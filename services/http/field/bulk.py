@@ -12,7 +12,7 @@ from services.http.actions import MODELS
 from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
 from services.http.core.call import Call, as_json
 from services.http.core.command import idempotency_key, new_id
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.parameters import nothing_else
 from services.http.field import answers
 from services.http.field.errors import said
@@ -40,12 +40,12 @@ async def _prepared(call: Call, given: list[Any]) -> Bulk:
 
     def prepare(bulk: Bulk, item: Item, task: Any) -> None:
         if not isinstance(task, dict):
-            raise Refused("wrong-shape", "a task is an object")
+            raise ApiError("wrong-shape", "a task is an object")
         if item.ref is None:
-            raise Refused("wrong-shape", f"refId is a text of 1 to {MAX_REF} characters", "/refId")
+            raise ApiError("wrong-shape", f"refId is a text of 1 to {MAX_REF} characters", "/refId")
         if counted[item.ref] > 1:
             # Nobody could tell from the answer which of them was created, nor repeat just one.
-            raise Refused("ref-twice", f"{counted[item.ref]} tasks have this refId", "/refId")
+            raise ApiError("ref-twice", f"{counted[item.ref]} tasks have this refId", "/refId")
         task_id, own_key = new_id(), None
         if key is not None:
             # The id follows from the key, so a repetition is the same command, and its answer knows the id at once.

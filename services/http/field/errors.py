@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.responses import Response
 
-from services.http.core.errors import Refused, status_of
+from services.http.core.errors import ApiError, status_of
 
 
 class Failure(NamedTuple):
@@ -102,7 +102,7 @@ def is_of_person(pointer: str) -> bool:
     return any(f"/{name}" in pointer for name in ("assignee", "whitelist", "blacklist"))
 
 
-def failed_code(refused: Refused) -> str:
+def failed_code(refused: ApiError) -> str:
     """Return the dialect's code of a refusal."""
     if refused.pointer == "/workflowId" and refused.code in ("not-found", "invalid"):
         return "workflow-033"
@@ -142,13 +142,13 @@ def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
     return meanings, {"status": False, "message": found[first], "failedCode": first}
 
 
-def said(refused: Refused) -> tuple[str, str]:
+def said(refused: ApiError) -> tuple[str, str]:
     """Return the message and the failed code of a refusal."""
     where = refused.pointer or refused.parameter
     return f"{refused.detail} ({where})" if where else refused.detail, failed_code(refused)
 
 
-def failed(refused: Refused) -> Response:
+def failed(refused: ApiError) -> Response:
     """Render a refusal in the field dialect's envelope."""
     message, code = said(refused)
     body = {"status": False, "message": message, "failedCode": code}

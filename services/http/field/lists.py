@@ -19,7 +19,7 @@ from projections.support.conditions import Where, by_word
 from projections.support.query import MOST_ROWS, Query
 from projections.task import filters as task_filters
 from services.http.core.call import Call
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.pages import PageQuery
 from services.http.core.parameters import Position
 from services.http.field.answers import TasksFound
@@ -113,13 +113,13 @@ async def list_tasks(call: Call, query: ListTasks) -> dict[str, Any]:
     total = 0
     for side in wanted.sides:
         asked = side.listing.count(tenant, side.filters, side.where)
-        total += int((await service.database.fetch(*asked))[0][0])
-    rows = await service.database.fetch(*_page(tenant, wanted)) if wanted.offset < total else []
+        total += int((await service.pool.fetch(*asked))[0][0])
+    rows = await service.pool.fetch(*_page(tenant, wanted)) if wanted.offset < total else []
     resources = [
         (Task, tasks.resource(row[1:], now)) if row[0] == _TASK else (Master, activities.resource(row[1:], now))
         for row in rows
     ]
-    members = await service.people.members(tenant, [who for _, found in resources for who in people_of(found)])
+    members = await service.members.by_id(tenant, [who for _, found in resources for who in people_of(found)])
     emails = {member: found.email for member, found in members.items() if found.email is not None}
     beside = Beside(tenant, emails)
     data = [view.show(found, beside) for view, found in resources]
@@ -149,14 +149,14 @@ def _wanted(query: ListTasks) -> _Wanted:
 def _sort(query: ListTasks) -> str:
     order = query.sort_order.lower()
     if order not in _ORDERS:
-        raise Refused("bad-filter", f"sortOrder is one of {', '.join(_ORDERS)}", parameter="sortOrder")
+        raise ApiError("bad-filter", f"sortOrder is one of {', '.join(_ORDERS)}", parameter="sortOrder")
     return ("-" if order == "desc" else "") + _SORTS[query.sort_by]
 
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     if len(names) > 100 or not all(_NAME.match(name) for name in names):
-        raise Refused("bad-filter", "fields is a list of at most 100 names with commas between", parameter="fields")
+        raise ApiError("bad-filter", "fields is a list of at most 100 names with commas between", parameter="fields")
     return names
 
 
@@ -164,5 +164,5 @@ def _page(tenant: str, wanted: _Wanted) -> Query:
     """Ask for the rows of a page, each with a mark of its side before it."""
     if len(wanted.sides) > 1 and wanted.offset + wanted.limit > MOST_ROWS:
         detail = f"masters and tasks together have {MOST_ROWS} rows at most; ask with a taskType to go on"
-        raise Refused("bad-limit", detail, parameter="page")
+        raise ApiError("bad-limit", detail, parameter="page")
     return merged(tenant, wanted.sides, wanted.sort, wanted.limit, wanted.offset)

@@ -13,7 +13,7 @@ from domain.streams import ID, stream_of
 from domain.task import TaskCreated
 from projections import activities, directory, tasks
 from services.http.core.call import Call, as_json
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import ACTIVITY, TASK, WORKFLOW, submit
@@ -23,7 +23,6 @@ from services.http.field.errors import failed, failure, is_of_person
 from services.http.field.lists import ListTasks, ListWorkflows, list_tasks
 from services.http.field.requests import ActivityChange, NewActivity, NewTask, NewTasks, TaskChange
 from services.http.field.workflows import NewWorkflow, Workflow, WorkflowChange, people_of_workflow
-from services.http.native.queries import ACTIVITIES, TASKS, one_row
 from services.store import log
 from services.store.log import LogRow
 
@@ -40,7 +39,7 @@ async def _beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
         for resource in resources
         for member in (people_of_workflow if "kind" in resource else views.people_of)(resource)
     ]
-    known = await call.service.people.members(tenant, people, events)
+    known = await call.service.members.by_id(tenant, people, events)
     return views.Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
 
 
@@ -63,7 +62,7 @@ async def _found(call: Call) -> _Found:
     if ID.match(call.id):
         streams = [stream_of(tenant, category, call.id) for category in ("task", "activity")]
         # From the log, so that what was created a moment ago is found however late the views are.
-        rows = [LogRow(*row) for row in await call.service.database.fetch(*log.first_events(streams))]
+        rows = [LogRow(*row) for row in await call.service.pool.fetch(*log.first_events(streams))]
         for stream in streams:
             for row in rows:
                 if row.stream == stream:
@@ -81,13 +80,9 @@ async def _page_of_tasks(call: Call) -> Response:
 
 async def _get_task(call: Call) -> Response:
     await settled(call, MinPosition.read(call), *_TASK_MODELS)
-    service, tenant, now = call.service, call.caller.tenant, call.service.clock()
-    try:
-        resource = tasks.resource(await one_row(service, TASKS, tenant, call.id, "task"), now)
-    except Refused as refused:
-        if refused.code != "not-found":
-            raise
-        resource = activities.resource(await one_row(service, ACTIVITIES, tenant, call.id, "task"), now)
+    resource = await TASK.find(call, call.id) or await ACTIVITY.find(call, call.id)
+    if resource is None:
+        raise TASK.unknown()
     return await FIELD.show(call, answers.TaskFound, resource)
 
 
@@ -106,7 +101,7 @@ async def _delete_task(call: Call) -> Response:
     nothing_else(call.parameters())
     found = await _found(call)
     if found.activity_id is not None:
-        raise Refused("child", f"the task is a part of activity {found.activity_id}; delete that")
+        raise ApiError("child", f"the task is a part of activity {found.activity_id}; delete that")
     entity = TASK if found.noun == "task" else ACTIVITY
     done = await submit(call, f"{found.noun}.cancel", {}, entity, entity_id=call.id)
     return await FIELD.answer(call, done, answers.TaskDeleted, found.noun)
@@ -115,28 +110,28 @@ async def _delete_task(call: Call) -> Response:
 # Workflows.
 
 
-def _of_workflow(refused: Refused) -> Refused:
+def _of_workflow(refused: ApiError) -> ApiError:
     """Return a refusal in the dialect's words: what is retired is not there any more."""
     if refused.code in ("not-found", "retired") and refused.pointer in ("", "/id"):
         return _no_workflow()
     if refused.code == "invalid" and not is_of_person(refused.pointer):
-        return Refused("workflow-rule", refused.detail, refused.pointer)
+        return ApiError("workflow-rule", refused.detail, refused.pointer)
     return refused
 
 
-def _no_workflow() -> Refused:
-    return Refused("no-workflow", _WORKFLOW.unknown().detail)
+def _no_workflow() -> ApiError:
+    return ApiError("no-workflow", _WORKFLOW.unknown().detail)
 
 
 async def _page_of_workflows(call: Call) -> Response:
     query = ListWorkflows.read(call)
     await settled(call, query, directory.NAME)
-    database, tenant, kind = call.service.database, call.caller.tenant, directory.WORKFLOW
-    total = int((await database.fetch(*directory.count(tenant, kind)))[0][0])
+    pool, tenant, kind = call.service.pool, call.caller.tenant, directory.WORKFLOW
+    total = int((await pool.fetch(*directory.count(tenant, kind)))[0][0])
     page = query.page_of(call, total)
     rows = []
     if page.offset < total:
-        rows = await database.fetch(*directory.page(tenant, kind, limit=page.limit, offset=page.offset))
+        rows = await pool.fetch(*directory.page(tenant, kind, limit=page.limit, offset=page.offset))
     entries = [directory.resource(row) for row in rows]
     beside = await _beside(call, entries)
     shown = [Workflow.show(entry, beside) for entry in entries]
@@ -145,10 +140,7 @@ async def _page_of_workflows(call: Call) -> Response:
 
 async def _get_workflow(call: Call) -> Response:
     await settled(call, MinPosition.read(call), directory.NAME)
-    if call.id in RESERVED or not ID.match(call.id):
-        raise _no_workflow()
-    row = await _WORKFLOW.row(call.service, call.caller.tenant, call.id)
-    entry = directory.resource(row) if row is not None else None
+    entry = await _WORKFLOW.find(call, call.id)
     if entry is None or entry["retired"]:
         raise _no_workflow()
     return await FIELD.show(call, answers.WorkflowFound, entry)

@@ -26,7 +26,7 @@ from domain.limits import (
     WorkflowName,
 )
 from domain.workflow import Failure, Gating
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.models import From, Json, To, names
 from services.http.field.requests import PEOPLE, REFERENCES, FieldRequest, derived_from
 from services.http.field.views import Count, CreatedBy, CreatedTime, FieldView, OrganizationId, UpdatedTime, emails
@@ -114,9 +114,9 @@ class _Definition(FieldRequest):
     what: ClassVar[str]
 
     @classmethod
-    def unknown(cls, key: str, pointer: str) -> Refused:
+    def unknown(cls, key: str, pointer: str) -> ApiError:
         """Return the refusal of a key, at the place of what does not have it."""
-        return Refused("unknown-field", f"{cls.what} has {', '.join(names(cls))}, and no {key[:100]}", pointer)
+        return ApiError("unknown-field", f"{cls.what} has {', '.join(names(cls))}, and no {key[:100]}", pointer)
 
 
 class NewFieldMapping(_Definition):
@@ -158,12 +158,12 @@ class _WorkflowDefinition(_Definition):
     derived = derived_from([Workflow], "is given by the service")
 
     @classmethod
-    def unknown(cls, key: str, pointer: str) -> Refused:
+    def unknown(cls, key: str, pointer: str) -> ApiError:
         """Return the refusal of a key."""
         if not pointer and key == "projectId":
-            return Refused("fixed", "a workflow keeps its project", "/projectId")
+            return ApiError("fixed", "a workflow keeps its project", "/projectId")
         if not pointer and key in cls.derived:
-            return Refused("derived", f"{key} {cls.derived[key]}", f"/{key}")
+            return ApiError("derived", f"{key} {cls.derived[key]}", f"/{key}")
         return super().unknown(key, pointer)
 
 

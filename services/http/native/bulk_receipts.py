@@ -14,7 +14,7 @@ from domain.errors import Refusal
 from domain.streams import ID
 from services.http.core.bulk_sender import StoredItem, decode_items
 from services.http.core.command import receipt_path
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.native import examples_bulks as examples
@@ -35,13 +35,13 @@ def endpoints(service: Service) -> list[Endpoint]:
 
 
 async def _receipt(service: Service, tenant: str, bulk_id: str) -> dict[str, Any]:
-    rows = await service.database.fetch(*bulks.stored(tenant, bulk_id)) if ID.match(bulk_id) else []
+    rows = await service.pool.fetch(*bulks.stored(tenant, bulk_id)) if ID.match(bulk_id) else []
     if not rows:
-        raise Refused("not-found", "there is no bulk of this id, or no longer")
+        raise ApiError("not-found", "there is no bulk of this id, or no longer")
     command, stored, sent, created_at = rows[0]
     items = decode_items(stored)
     ids = [item.command_id for item in items if item.command_id is not None]
-    decided = {row[0]: row[1:] for row in await service.database.fetch(*ledger.outcomes(tenant, ids))}
+    decided = {row[0]: row[1:] for row in await service.pool.fetch(*ledger.outcomes(tenant, ids))}
     shown = [_item(item, decided) for item in items]
     outcomes = [item["outcome"] for item in shown]
     counts = {outcome: outcomes.count(outcome) for outcome in examples.OUTCOMES}

@@ -15,7 +15,7 @@ from services.commands import wire
 from services.commands.wire import Malformed
 from services.http.actions import route_of
 from services.http.core.command import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
-from services.http.core.errors import Refused, problem
+from services.http.core.errors import ApiError, problem
 from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else
 from services.http.native import examples
@@ -31,7 +31,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         nothing_else(call.parameters(), ())
         body = await call.json()
         if not isinstance(body, dict):
-            raise Refused("wrong-shape", "a command is an object")
+            raise ApiError("wrong-shape", "a command is an object")
         command = await _command(service, call, body)
         return _answer(await give(service, command))
 
@@ -48,17 +48,17 @@ def endpoints(service: Service) -> list[Endpoint]:
 async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoing:
     for key in body:
         if key not in _KEYS:
-            raise Refused("unknown-field", f"a command has {', '.join(_KEYS)}", wire.pointer_of((key,)))
+            raise ApiError("unknown-field", f"a command has {', '.join(_KEYS)}", wire.pointer_of((key,)))
     name, data = body.get("type"), body.get("data")
     if not isinstance(name, str) or name not in COMMANDS:
-        raise Refused("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
+        raise ApiError("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
     if not isinstance(data, dict):
-        raise Refused("wrong-shape", "data is an object", "/data")
+        raise ApiError("wrong-shape", "data is an object", "/data")
     command_id, expected = body.get("id"), body.get("expected_version")
     if command_id is not None and not isinstance(command_id, str):
-        raise Refused("wrong-shape", "an id is a text", "/id")
+        raise ApiError("wrong-shape", "an id is a text", "/id")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
-        raise Refused("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
+        raise ApiError("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
     given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
     try:
         return outgoing(
@@ -74,10 +74,10 @@ async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoi
         )
     except Malformed as error:
         if error.code == "bad-message-id":
-            raise Refused("wrong-shape", error.detail, "/id") from None
+            raise ApiError("wrong-shape", error.detail, "/id") from None
         if error.code == "bad-header":
             raise
-        raise Refused(error.code, error.detail, f"/data{error.pointer}") from None
+        raise ApiError(error.code, error.detail, f"/data{error.pointer}") from None
 
 
 def _actor(call: Call, wanted: Any) -> str:
@@ -85,9 +85,9 @@ def _actor(call: Call, wanted: Any) -> str:
     if wanted is None or wanted == caller.actor:
         return caller.actor
     if not isinstance(wanted, str) or not ID.match(wanted):
-        raise Refused("wrong-shape", "actor is a member's id or `system`", "/actor")
+        raise ApiError("wrong-shape", "actor is a member's id or `system`", "/actor")
     if caller.actor != SYSTEM:
-        raise Refused("forbidden", "only a key of `system` may name another actor", "/actor")
+        raise ApiError("forbidden", "only a key of `system` may name another actor", "/actor")
     caller.demand("impersonate")
     return wanted
 
@@ -97,7 +97,7 @@ async def _routing_key(service: Service, call: Call, body: dict[str, Any], name:
     if wanted is None:
         return await route_of(service, call.caller.tenant, name, data)
     if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= MAX_ROUTING_KEY:
-        raise Refused("wrong-shape", f"routing_key is a text of 1 to {MAX_ROUTING_KEY} bytes", "/routing_key")
+        raise ApiError("wrong-shape", f"routing_key is a text of 1 to {MAX_ROUTING_KEY} bytes", "/routing_key")
     return wanted
 
 
@@ -109,7 +109,7 @@ def _answer(answered: Answered) -> Response:
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
         pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
-        return problem(Refused(reply.error.code, reply.error.detail, pointer, extra=extra))
+        return problem(ApiError(reply.error.code, reply.error.detail, pointer, extra=extra))
     return Response(wire.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
 
 
@@ -117,9 +117,9 @@ async def _receipt(service: Service, call: Call) -> Response:
     command_id: str = call.id
     rows = []
     if "\0" not in command_id:
-        rows = await service.database.fetch(*ledger.receipt(call.caller.tenant, command_id))
+        rows = await service.pool.fetch(*ledger.receipt(call.caller.tenant, command_id))
     if not rows:
-        raise Refused("unknown-or-undecided", "no command of this id was decided here, or not yet")
+        raise ApiError("unknown-or-undecided", "no command of this id was decided here, or not yet")
     code, detail, pointer, first, last, recorded_at = rows[0]
     receipt: dict[str, Any] = {
         "command_id": command_id,
@@ -133,6 +133,6 @@ async def _receipt(service: Service, call: Call) -> Response:
     elif first is not None:
         receipt["events"] = [
             {"position": position, "type": name, "stream": "-".join(split_stream(stream)[1:]), "version": version}
-            for position, name, stream, version in await service.database.fetch(*log.summaries_between(first, last))
+            for position, name, stream, version in await service.pool.fetch(*log.summaries_between(first, last))
         ]
     return Response(msgspec.json.encode(receipt), 200, media_type=JSON)

@@ -21,7 +21,7 @@ from services.http.actions import command
 from services.http.core.authenticator import Caller
 from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
 from services.http.core.command import Answered, events_of, idempotency_key, key_route, new_id
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
 from services.http.native import examples_directory as examples
@@ -56,9 +56,9 @@ def endpoints(service: Service) -> list[Endpoint]:
         cursor, retired = one(parameters, "cursor"), _retired_too(parameters)
         nothing_else(parameters, ("limit", "cursor", "retired", "min_position"))
         if cursor is not None and not ID.match(cursor):
-            raise Refused("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
+            raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
         query = directory.page(call.caller.tenant, kind, cursor, limit + 1, retired=None if retired else False)
-        rows = await service.database.fetch(*query)
+        rows = await service.pool.fetch(*query)
         follow = b"null"
         if len(rows) > limit:
             del rows[limit:]
@@ -112,9 +112,9 @@ async def _open_tasks(service: Service, call: Call, answered: Answered) -> dict[
         return None
     held = {"assignee": call.id, "status": _OPEN}
     try:
-        rows = await service.database.fetch(*tasks.page(call.caller.tenant, held, "created_at", limit=MAX_HELD))
-        total = (await service.database.fetch(*tasks.count(call.caller.tenant, held)))[0][0]
-    except Refused:
+        rows = await service.pool.fetch(*tasks.page(call.caller.tenant, held, "created_at", limit=MAX_HELD))
+        total = (await service.pool.fetch(*tasks.count(call.caller.tenant, held)))[0][0]
+    except ApiError:
         # The command took effect; that the database went away since makes no failure of it.
         return None
     return {"total": total, "ids": [row[1] for row in rows]}
@@ -123,7 +123,7 @@ async def _open_tasks(service: Service, call: Call, answered: Answered) -> dict[
 def _kind(call: Call) -> str:
     kind = call.part("kind")
     if kind not in ENTRY_KINDS:
-        raise Refused("not-found", f"the directory's kinds are {', '.join(ENTRY_KINDS)}")
+        raise ApiError("not-found", f"the directory's kinds are {', '.join(ENTRY_KINDS)}")
     return kind
 
 
@@ -133,13 +133,13 @@ def _id(call: Call, kind: str) -> str:
     return call.id
 
 
-def _unknown(kind: str) -> Refused:
-    return Refused("not-found", f"there is no {kind} of this id")
+def _unknown(kind: str) -> ApiError:
+    return ApiError("not-found", f"there is no {kind} of this id")
 
 
 def _object(value: Any, detail: str, pointer: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Refused("wrong-shape", detail, pointer)
+        raise ApiError("wrong-shape", detail, pointer)
     return value
 
 
@@ -148,20 +148,20 @@ def _known(body: dict[str, Any], keys: Sequence[str], pointer: str) -> dict[str,
     for key in body:
         if key not in keys:
             place = wire.pointer_of((key,))
-            raise Refused("unknown-field", f"known here: {', '.join(keys)}", f"{pointer}{place}")
+            raise ApiError("unknown-field", f"known here: {', '.join(keys)}", f"{pointer}{place}")
     return body
 
 
 def _retired_too(parameters: dict[str, list[str]]) -> bool:
     text = one(parameters, "retired")
     if text not in (None, "true", "false"):
-        raise Refused("bad-filter", "retired is true or false", parameter="retired")
+        raise ApiError("bad-filter", "retired is true or false", parameter="retired")
     return text == "true"
 
 
 async def _row(service: Service, tenant: str, kind: str, entry_id: str) -> tuple[Any, ...] | None:
     # What is no id cannot be there, and is not worth asking for.
-    rows = await service.database.fetch(*directory.get(tenant, kind, entry_id)) if ID.match(entry_id) else []
+    rows = await service.pool.fetch(*directory.get(tenant, kind, entry_id)) if ID.match(entry_id) else []
     return rows[0] if rows else None
 
 
@@ -207,7 +207,7 @@ async def _shown(
             if answered.visible and row is not None and not more:
                 return Response(directory.resource_bytes(row), status, headers, JSON)
             events = await events_of(service, answered.reply)
-        except Refused as refused:
+        except ApiError as refused:
             # The command took effect; that the database went away since makes no failure of it.
             if refused.code != "unavailable":
                 raise
@@ -226,16 +226,16 @@ async def _register_many(service: Service, caller: Caller, kind: str, body: dict
     _known(body, ("entries", "background"), "")
     entries, background, key = body["entries"], body.get("background", False), idempotency_key()
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_ENTRIES:
-        raise Refused("wrong-shape", f"entries is a list of 1 to {MOST_ENTRIES} entries", "/entries")
+        raise ApiError("wrong-shape", f"entries is a list of 1 to {MOST_ENTRIES} entries", "/entries")
     if not isinstance(background, bool):
-        raise Refused("wrong-shape", "background is true or false", "/background")
+        raise ApiError("wrong-shape", "background is true or false", "/background")
     first = _first_with_id(entries)
 
     def prepare(bulk: Bulk, item: Item, entry: Any) -> None:
         index = len(bulk.items)
         given = _known(_object(entry, "an entry is an object"), ("id", "fields"), "")
         if first.get(_text(given.get("id")), index) != index:
-            raise Refused("invalid", f"entry {first[given['id']]} has this id, too", "/id")
+            raise ApiError("invalid", f"entry {first[given['id']]} has this id, too", "/id")
         # The id follows from the key, so a repetition is the same command.
         mark = None if key is None else hashlib.sha256(f"{caller.tenant}\0{key}\0{index}".encode()).hexdigest()
         own = given.get("id")

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from domain import EVENTS
 from services import cloud_events
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, nothing_else, number
 from services.http.native import examples
@@ -30,13 +30,13 @@ def endpoints(service: Service) -> list[Endpoint]:
         nothing_else(parameters, _KNOWN)
         for name in types or ():
             if name not in EVENTS:
-                raise Refused("bad-filter", f"{name[:100]!r} is no type of event", parameter="type")
-        head = int((await service.database.fetch(log.HEAD))[0][0])
+                raise ApiError("bad-filter", f"{name[:100]!r} is no type of event", parameter="type")
+        head = int((await service.pool.fetch(log.HEAD))[0][0])
         if after > head:
-            raise Refused("position-beyond-head", f"the log ends at position {head}", parameter="after")
+            raise ApiError("position-beyond-head", f"the log ends at position {head}", parameter="after")
         end = min(after + _WINDOW, head)
         asked = log.events_of_tenant(call.caller.tenant, after, end, types, limit)
-        rows = await service.database.fetch(*asked) if end > after else []
+        rows = await service.pool.fetch(*asked) if end > after else []
         found = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
         follow = rows[-1][0] if len(rows) == limit else end
         return Response(b'{"events":[%b],"next":%d,"head":%d}' % (found, follow, head), media_type=JSON)

@@ -18,7 +18,7 @@ from projections import activities, history, tasks
 from projections.listing import PERSON, Listing
 from projections.support.query import Query
 from services.http.core.authenticator import Caller
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.members import Member
 from services.http.core.service import Service
 from services.http.endpoints import JSON, Call, Endpoint, Ready, nothing_else, number, one
@@ -90,7 +90,7 @@ async def one_row(service: Service, model: Model, tenant: str, entity_id: str, n
     # What is no id cannot be there, and is not worth asking for.
     row = await service.loaders[model.name].row(tenant, entity_id) if _is_id(entity_id) else None
     if row is None:
-        raise Refused("not-found", f"there is no {noun} of this id")
+        raise ApiError("not-found", f"there is no {noun} of this id")
     return row
 
 
@@ -104,7 +104,7 @@ def _of_model(service: Service, model: Model, about: dict[str, Any]) -> list[End
     async def kinds_for(caller: Caller) -> Kinds:
         if caller.actor == SYSTEM:
             return lambda assignees, project: _SYSTEM
-        member = await service.people.member(caller.tenant, caller.actor)
+        member = await service.members.one(caller.tenant, caller.actor)
         return lambda assignees, project: kinds_of(caller, member, assignees, project)
 
     async def get(call: Call) -> Response:
@@ -125,7 +125,7 @@ def _of_model(service: Service, model: Model, about: dict[str, Any]) -> list[End
             filters[PERSON] = await _members(service, call.caller.tenant, parameters[PERSON])
         # One row more than is shown tells whether another page follows.
         query = model.listing.page(call.caller.tenant, filters, sort, cursor, limit + 1)
-        rows = await service.database.fetch(*query)
+        rows = await service.pool.fetch(*query)
         follow = b"null"
         if len(rows) > limit:
             del rows[limit:]
@@ -141,7 +141,7 @@ def _of_model(service: Service, model: Model, about: dict[str, Any]) -> list[End
 
 async def _members(service: Service, tenant: str, references: list[str]) -> list[str]:
     """Return the ids of the members that a filter names; nobody, when it names nobody."""
-    found = await service.people.named(tenant, references, PERSON)
+    found = await service.members.named(tenant, references, PERSON)
     return [member for members in found.values() for member in members]
 
 
@@ -178,7 +178,7 @@ def _history(service: Service, model: Model, ask: Callable[..., Query], noun: st
         after = number(parameters, "cursor", 0, 0)
         nothing_else(parameters, ("limit", "cursor", "min_position"))
         tenant, entity_id = call.caller.tenant, call.id
-        rows = await service.database.fetch(*ask(tenant, entity_id, after, limit + 1)) if _is_id(entity_id) else []
+        rows = await service.pool.fetch(*ask(tenant, entity_id, after, limit + 1)) if _is_id(entity_id) else []
         if not rows and after == 0:
             await one_row(service, model, tenant, entity_id, noun)
         follow = b"null"

@@ -29,7 +29,7 @@ def accepted(answered: Answered) -> Response:
 
 async def whole(service: Service, tenant: str, task: Mapping[str, Any], events: Iterable[Recorded] = ()) -> Json:
     """Return one activity with all its attributes; `events` are ones that the directory may not show yet."""
-    people = await service.people.members(tenant, people_of(task), events)
+    people = await service.members.by_id(tenant, people_of(task), events)
     return activity(task, people, {})
 
 
@@ -37,7 +37,7 @@ async def resources(
     service: Service, tenant: str, found: Sequence[Mapping[str, Any]], included: set[str], fields: Fields
 ) -> tuple[list[Json], list[Json]]:
     """Return tasks as activities, and what is included beside them, each once."""
-    people = await service.people.members(tenant, {member for task in found for member in people_of(task)})
+    people = await service.members.by_id(tenant, {member for task in found for member in people_of(task)})
     shown = [activity(task, people, fields) for task in found]
     beside: list[Json] = []
     if "project" in included:
@@ -45,7 +45,7 @@ async def resources(
         beside += [project(entry, fields) for entry in entries.values()]
     if "work_unit" in included:
         ids = sorted({task["activity_id"] for task in found} - {None})
-        rows = await service.database.fetch(*activities.get_many(tenant, ids)) if ids else []
+        rows = await service.pool.fetch(*activities.get_many(tenant, ids)) if ids else []
         beside += [work_unit(activities.resource(row, service.clock()), fields) for row in rows]
     if "node" in included:
         nodes = {node_id(task): task for task in found if node_id(task) is not None}
@@ -58,5 +58,5 @@ async def resources(
 
 async def _entries(service: Service, tenant: str, kind: str, ids: Iterable[str | None]) -> dict[str, dict[str, Any]]:
     wanted = sorted(entry_id for entry_id in ids if entry_id is not None)
-    rows = await service.database.fetch(*directory.get_many(tenant, kind, wanted)) if wanted else []
+    rows = await service.pool.fetch(*directory.get_many(tenant, kind, wanted)) if wanted else []
     return {row[1]: directory.resource(row) for row in rows}

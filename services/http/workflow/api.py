@@ -10,7 +10,7 @@ from starlette.responses import Response
 from projections import activities, directory, tasks
 from services.http.actions import Done, change, command, shown
 from services.http.core.command import idempotency_key
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.service import Service
 from services.http.endpoints import Call, Endpoint, nothing_else
 from services.http.native.queries import TASKS, one_row, settled
@@ -120,7 +120,7 @@ async def _assign(call: Call) -> Meant:
         member = {} if account is None else {"member": f"account:{account}"}
         return "task.claim", {**member, "start": start}
     if account is None:
-        raise Refused("wrong-shape", "name an account_id, unless you are self_assigning", "/account_id")
+        raise ApiError("wrong-shape", "name an account_id, unless you are self_assigning", "/account_id")
     return "task.assign", {"assignees": [f"account:{account}"], "start": start}
 
 

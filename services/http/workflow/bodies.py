@@ -7,7 +7,7 @@ from typing import Any
 
 from domain.limits import MAX_ACCOUNT
 from services.commands import wire
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.endpoints import Call
 
@@ -21,16 +21,16 @@ async def body_of(call: Call, known: Iterable[str], required: Iterable[str] = ()
         return {}
     body = await call.json()
     if not isinstance(body, dict):
-        raise Refused("wrong-shape", "the body is an object")
+        raise ApiError("wrong-shape", "the body is an object")
     known = ("id", *known)
     for key, value in body.items():
         if key not in known:
-            raise Refused("unknown-field", f"the body has {', '.join(known)}", wire.pointer_of((key,)))
+            raise ApiError("unknown-field", f"the body has {', '.join(known)}", wire.pointer_of((key,)))
         if key == "id" and value != call.scope["path_params"].get("id"):
-            raise Refused("invalid", "the id is the one in the path", "/id")
+            raise ApiError("invalid", "the id is the one in the path", "/id")
     for name in required:
         if name not in body:
-            raise Refused("wrong-shape", f"{name} is required", f"/{name}")
+            raise ApiError("wrong-shape", f"{name} is required", f"/{name}")
     return body
 
 
@@ -42,7 +42,7 @@ def data_of(body: dict[str, Any]) -> dict[str, Any]:
     """Return the data to save or complete with."""
     data = body["data"]
     if not isinstance(data, dict):
-        raise Refused("wrong-shape", "data is an object", "/data")
+        raise ApiError("wrong-shape", "data is an object", "/data")
     return data
 
 
@@ -52,10 +52,10 @@ def comment_of(body: dict[str, Any]) -> str | None:
         return None
     data = body["data"]
     if not isinstance(data, dict) or set(data) != {"comment"}:
-        raise Refused("wrong-shape", "data is an object with a comment", "/data")
+        raise ApiError("wrong-shape", "data is an object with a comment", "/data")
     comment = data["comment"]
     if not isinstance(comment, str):
-        raise Refused("wrong-shape", "comment is a text", "/data/comment")
+        raise ApiError("wrong-shape", "comment is a text", "/data/comment")
     return comment
 
 
@@ -67,7 +67,7 @@ def account_of(body: dict[str, Any]) -> int | None:
     # JSON has one kind of number, so 7.0 is as whole as 7.
     whole = isinstance(number, (int, float)) and not isinstance(number, bool) and number == int(number)
     if not whole or not 1 <= number <= MAX_ACCOUNT:
-        raise Refused("wrong-shape", f"account_id is a whole number from 1 to {MAX_ACCOUNT}", "/account_id")
+        raise ApiError("wrong-shape", f"account_id is a whole number from 1 to {MAX_ACCOUNT}", "/account_id")
     return int(number)
 
 
@@ -75,5 +75,5 @@ def flag_of(body: dict[str, Any], name: str) -> bool:
     """Return a flag, false when it is not given."""
     value = body.get(name, False)
     if not isinstance(value, bool):
-        raise Refused("wrong-shape", f"{name} is true or false", f"/{name}")
+        raise ApiError("wrong-shape", f"{name} is true or false", f"/{name}")
     return value

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, ApiError
 
 JSON_API = "application/vnd.api+json"
 
@@ -37,7 +37,7 @@ def place(pointer: str) -> str:
     return _NAMES.get(first, pointer)
 
 
-def status_of(refused: Refused) -> int:
+def status_of(refused: ApiError) -> int:
     """Return the dialect's HTTP status of a refusal; a person that is not there is a wrong value in the body."""
     if refused.code == "not-found" and refused.pointer not in ("", "/id"):
         return 422
@@ -51,7 +51,7 @@ def codes_of(status: int) -> list[str]:
     return sorted(found | {"not-found"} if status == 422 else found)
 
 
-def failed(refused: Refused) -> Response:
+def failed(refused: ApiError) -> Response:
     """Render a refusal as a JSON:API error document; `source` has the parameter at fault, or a place in the body."""
     status = status_of(refused)
     source = {"parameter": refused.parameter} if refused.parameter else {"pointer": place(refused.pointer)}

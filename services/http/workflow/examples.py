@@ -9,6 +9,7 @@ from projections.support.query import MOST_ROWS
 from projections.task.pages import MOST_PAGES
 from services.bounds import schema_of
 from services.http.core.errors import phrase
+from services.http.core.openapi import deep_object
 from services.http.native.examples import (
     ID,
     KEY,
@@ -111,49 +112,77 @@ _SCHEMAS: dict[str, Json] = {
 }
 
 
+_TEXTS = "several with commas between"
+
+
 def _filter(name: str) -> Json:
     if name in ("data", "output", "indicators"):
-        content = {"application/json": {"schema": {"type": "object"}}}
-        return {
-            "name": f"filter[{name}]",
-            "in": "query",
-            "description": f"`{name}` is this object; empty: there is none",
-            "content": content,
-        }
+        said = f"`{name}` is this object, as JSON; empty: there is none"
+        return {"type": "string", "contentMediaType": "application/json", "description": said}
     who = f" (an account number, or {REFERENCES})" if name in _PEOPLE else ""
-    return parameter(f"filter[{name}]", f"`{name}` is this{who}; empty: there is none", **_SCHEMAS.get(name, {}))
+    return {"type": "string", **_SCHEMAS.get(name, {}), "description": f"`{name}` is this{who}; empty: there is none"}
+
+
+def _one_of(pattern: str = r"^[^\x00]*$") -> Json:
+    return {"type": "string", "pattern": pattern, "maxLength": 1000, "description": f"Has one of these, {_TEXTS}"}
 
 
 _OPERATORS = (
     "Every filter may have an operator behind its name, `filter[name__op]`: neq, lt, lte, gt, gte, in, match, prefix, "
     "suffix, contains and exists, as far as the attribute's type has a meaning for it; the others are a 422. Several "
-    "values are given as `filter[status__in][]=a&filter[status__in][]=b` or with commas between; none of them means "
+    "values are given with commas between, or as `filter[status__in][]=a&filter[status__in][]=b`; none of them means "
     "that nothing is found. Objects are given as JSON, and times with their offset."
 )
+_FILTER = deep_object(
+    "filter",
+    _OPERATORS,
+    {
+        **{name: _filter(name) for name in FILTERS},
+        **{name: _one_of() for name in ("name__in", "actor_roles__contains", "id__in", "status__in")},
+        "assigned_account_id__in": _one_of(REFERENCE["pattern"]),
+        "completed_at__gte": {"type": "string", "format": "date-time", "description": "Completed then or later"},
+        "completed_at__lte": {"type": "string", "format": "date-time", "description": "Completed then or earlier"},
+    },
+)
+# There are more operators than a client could have a field for.
+_FILTER["schema"]["additionalProperties"] = {"type": "string"}
+_PAGE = deep_object(
+    "page",
+    "Which page",
+    {
+        "number": {"type": "integer", "minimum": 1, "maximum": MOST_PAGES, "default": 1, "description": "From 1"},
+        "size": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_ROWS,
+            "default": MOST_ROWS,
+            "description": "Activities of a page",
+        },
+    },
+)
+
+
+def _attributes_of(kind: str) -> Json:
+    word = f"({'|'.join(ATTRIBUTES[kind])})"
+    said = f"Just these of {kind}, {_TEXTS}; an empty text asks for none at all"
+    return {"type": "string", "pattern": f"^({word}(,{word})*)?$", "description": said}
+
+
 _INCLUDED = _several("included", "What to bring along", enum=sorted(RELATED))
-# An empty list asks for no attribute at all.
-_FIELDS = [_several(f"fields[{kind}]", f"Just these of {kind}", enum=["", *its]) for kind, its in ATTRIBUTES.items()]
+_FIELDS = deep_object(
+    "fields", "Attributes of each type of resource", {kind: _attributes_of(kind) for kind in ATTRIBUTES}
+)
 LIST: Json = {
     "operationId": "workflow_list_activities",
     "tags": ["workflow"],
     "summary": "List activities",
-    "description": _OPERATORS,
     "parameters": [
-        parameter("page[number]", "From 1", "integer", minimum=1, maximum=MOST_PAGES, default=1),
-        parameter("page[size]", "Activities of a page", "integer", minimum=1, maximum=MOST_ROWS, default=MOST_ROWS),
+        _PAGE,
         _several("sort", "Order; - means descending", enum=[way + name for name in SORTS for way in ("", "-")]),
         parameter("count", "Whether `meta.count` says how many there are", "boolean"),
-        *(_filter(name) for name in FILTERS),
-        *(
-            _several(f"filter[{name}]", "Has one of these", **_TEXT)
-            for name in ("name__in", "actor_roles__contains", "id__in")
-        ),
-        _several("filter[status__in]", "Has one of these"),
-        _several("filter[assigned_account_id__in]", "Has one of these", **REFERENCE),
-        parameter("filter[completed_at__gte]", "Completed at this time or later", format="date-time"),
-        parameter("filter[completed_at__lte]", "Completed at this time or earlier", format="date-time"),
+        _FILTER,
         _INCLUDED,
-        *_FIELDS,
+        _FIELDS,
         MIN_POSITION,
     ],
     "responses": {
@@ -175,7 +204,7 @@ GET: Json = {
     "operationId": "workflow_get_activity",
     "tags": ["workflow"],
     "summary": "Read one activity",
-    "parameters": [ID, _INCLUDED, *_FIELDS, MIN_POSITION],
+    "parameters": [ID, _INCLUDED, _FIELDS, MIN_POSITION],
     "responses": {
         "200": answer("The activity", {"data": ACTIVITY}, JSON_API, ACTIVITY_DOCUMENT, links=_LINKS),
         **_errors(400, 404, 422),

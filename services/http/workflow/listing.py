@@ -47,11 +47,11 @@ async def list_activities(service: Service, call: Call) -> Response:
     tenant, now = call.caller.tenant, service.clock()
     members: dict[str, tuple[str, ...]] = {}
     for parameter, texts in references_of(filters).items():
-        members |= await service.people.named(tenant, texts, parameter)
+        members |= await service.members.named(tenant, texts, parameter)
     conditions = conditions_of(filters, tenant, members, now)
     # One row more than is shown tells whether another page follows.
     asked = task_pages.page(tenant, conditions, wanted.order, STATUS_ORDER, wanted.size + 1, wanted.offset)
-    rows = await service.database.fetch(*asked)
+    rows = await service.pool.fetch(*asked)
     more = len(rows) > wanted.size
     found = [tasks.resource(row, now) for row in rows[: wanted.size]]
     shown, beside = await resources(service, tenant, found, included, fields)
@@ -60,7 +60,7 @@ async def list_activities(service: Service, call: Call) -> Response:
         body["included"] = beside
     meta: dict[str, Any] = {"page": {"number": wanted.number, "size": wanted.size}}
     if wanted.count:
-        ((meta["count"],),) = await service.database.fetch(*task_pages.count(tenant, conditions))
+        ((meta["count"],),) = await service.pool.fetch(*task_pages.count(tenant, conditions))
     return document({**body, "meta": meta, "links": _links(call, wanted, more)})
 
 

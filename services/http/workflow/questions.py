@@ -15,7 +15,7 @@ from projections.task import filters as task_filters
 from projections.task.filters import Members
 from projections.task.pages import MOST_PAGES
 from services.commands import wire
-from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.workflow.shapes import ATTRIBUTES, RELATED, STATUSES
 
 Parameters = dict[str, list[str]]
@@ -79,7 +79,7 @@ def taken_filters(parameters: Parameters) -> list[Filter]:
         name, operator, listed = match.groups() if match is not None else ("", "", None)
         if name not in FILTERS or (operator is not None and operator not in OPERATORS):
             detail = f"filters are {', '.join(FILTERS)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
-            raise Refused("unknown-filter", detail, parameter=parameter)
+            raise ApiError("unknown-filter", detail, parameter=parameter)
         asked = Filter(
             name,
             operator or "",
@@ -87,7 +87,7 @@ def taken_filters(parameters: Parameters) -> list[Filter]:
             parameter,
         )
         if found.setdefault(parameter.removesuffix("[]"), asked) is not asked:
-            raise Refused("bad-filter", "this filter is given in two ways", parameter=parameter)
+            raise ApiError("bad-filter", "this filter is given in two ways", parameter=parameter)
     return list(found.values())
 
 
@@ -109,9 +109,9 @@ def _object(text: str, parameter: str) -> Any:
         found = wire.load_json(text.encode("utf-8", "surrogatepass"))
     except wire.Malformed as error:
         code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
-        raise Refused(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
+        raise ApiError(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
     if not isinstance(found, dict):
-        raise Refused("bad-filter", 'the value is a JSON object, such as {"signed":true}', parameter=parameter)
+        raise ApiError("bad-filter", 'the value is a JSON object, such as {"signed":true}', parameter=parameter)
     return found
 
 
@@ -179,7 +179,7 @@ def taken_page(parameters: Parameters) -> Page:
     number = _whole(parameters, "page[number]", 1, MOST_PAGES)
     count = _single(parameters, "count")
     if count not in (None, "true", "false"):
-        raise Refused("bad-filter", "count is true or false", parameter="count")
+        raise ApiError("bad-filter", "count is true or false", parameter="count")
     return Page(number, size, _order(parameters), count == "true")
 
 
@@ -190,7 +190,7 @@ def _order(parameters: Parameters) -> tuple[tuple[str, bool], ...]:
         plain = name.removeprefix("-")
         if plain not in SORTS:
             detail = f"sort by {', '.join(SORTS)}, each with - before it or not"
-            raise Refused("bad-sort", detail, parameter="sort")
+            raise ApiError("bad-sort", detail, parameter="sort")
         # What is sorted by already has no order left.
         order.setdefault(SORTS[plain], name.startswith("-"))
     return tuple(order.items())
@@ -199,7 +199,7 @@ def _order(parameters: Parameters) -> tuple[tuple[str, bool], ...]:
 def _single(parameters: Parameters, name: str) -> str | None:
     values = parameters.pop(name, None)
     if values is not None and len(values) > 1:
-        raise Refused("bad-filter", f"{name} is given more than once", parameter=name)
+        raise ApiError("bad-filter", f"{name} is given more than once", parameter=name)
     return values[0] if values else None
 
 
@@ -208,7 +208,7 @@ def _whole(parameters: Parameters, name: str, default: int, most: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
-        raise Refused("bad-limit", f"{name} is a whole number from 1 to {most}", parameter=name)
+        raise ApiError("bad-limit", f"{name} is a whole number from 1 to {most}", parameter=name)
     return int(text)
 
 
@@ -222,7 +222,7 @@ def taken_included(parameters: Parameters) -> set[str]:
     """Take what is to be included."""
     wanted = set(_texts(parameters, "included"))
     if not wanted <= set(RELATED):
-        raise Refused("bad-filter", f"included may name {', '.join(RELATED)}", parameter="included")
+        raise ApiError("bad-filter", f"included may name {', '.join(RELATED)}", parameter="included")
     return wanted
 
 
@@ -233,11 +233,11 @@ def taken_fields(parameters: Parameters) -> dict[str, list[str]]:
         match = _FIELDS.match(parameter)
         kind = match[1] if match is not None else ""
         if kind not in ATTRIBUTES:
-            raise Refused("bad-filter", f"types are {', '.join(ATTRIBUTES)}", parameter=parameter)
+            raise ApiError("bad-filter", f"types are {', '.join(ATTRIBUTES)}", parameter=parameter)
         if parameter in parameters:
             wanted = _texts(parameters, parameter.removesuffix("[]"))
             if not set(wanted) <= set(ATTRIBUTES[kind]):
                 detail = f"{kind} has {', '.join(ATTRIBUTES[kind])}"
-                raise Refused("bad-filter", detail, parameter=parameter)
+                raise ApiError("bad-filter", detail, parameter=parameter)
             fields[kind] = wanted
     return fields

@@ -31,7 +31,7 @@ from services.commands import wire
 from services.commands.wire import Reply
 from services.commands.worker import Worker
 from services.http.core.app import Application, create_app
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store import log
@@ -178,7 +178,7 @@ class Queue:
 class Followed(Positions):
     """Waits briefly for a read model that a test keeps from following, and with patience for any other."""
 
-    def __init__(self, database: Database, *, late: Callable[[], set[str]]) -> None:
+    def __init__(self, database: Pool, *, late: Callable[[], set[str]]) -> None:
         super().__init__(database)
         self._late = late
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from services import keys
-from services.http.core.authenticator import Gate
-from services.http.core.errors import Refused
-from services.http.core.pool import Database
+from services.http.core.authenticator import Authenticator
+from services.http.core.errors import ApiError
+from services.http.core.pool import Pool
 from tests.services.http.house import House, field_failure, opened, problem, with_activity, with_workflow
 
 NATIVE = [
@@ -109,27 +109,27 @@ def test_a_key_that_makes_no_sense_is_not_made(migrated_url: str, given: dict[st
 
 
 @pytest.fixture
-async def database(migrated_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_url, 5.0, lanes=1)
+async def database(migrated_url: str) -> AsyncIterator[Pool]:
+    database = Pool(migrated_url, 5.0, size=1)
     database.start()
     yield database
     await database.close()
 
 
 async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_counts(
-    migrated_url: str, database: Database
+    migrated_url: str, database: Pool
 ) -> None:
     with psycopg.connect(migrated_url) as conn:
         info, token = keys.create(conn, "acme")
     header = f"Bearer {token}".encode()
-    believing, doubting = Gate(database, believed=5.0), Gate(database, believed=0.0)
+    believing, doubting = Authenticator(database, believed=5.0), Authenticator(database, believed=0.0)
     for gate in (believing, doubting):
         assert (await gate.caller(header)).tenant == "acme"
     with psycopg.connect(migrated_url) as conn:
         assert keys.revoke(conn, info.id)
         assert not keys.revoke(conn, info.id)
     assert (await believing.caller(header)).tenant == "acme"
-    with pytest.raises(Refused, match="unauthorized"):
+    with pytest.raises(ApiError, match="unauthorized"):
         await doubting.caller(header)
 
 
@@ -142,10 +142,10 @@ async def test_the_key_of_a_retired_member_lets_nobody_in(house: House) -> None:
     problem(await house.get("/v1/tasks", token), 401, "unauthorized")
     field_failure(await house.get("/api/v3/tasks", token), 401, "auth-001")
     # Another process, which has seen nothing of the retirement and whose directory is behind, asks the log.
-    database = Database(house.url, 5.0, lanes=1)
+    database = Pool(house.url, 5.0, size=1)
     database.start()
-    with pytest.raises(Refused, match="unauthorized"):
-        await Gate(database).caller(house.by(token)["Authorization"].encode())
+    with pytest.raises(ApiError, match="unauthorized"):
+        await Authenticator(database).caller(house.by(token)["Authorization"].encode())
     await database.close()
     # Nor does one that is made meanwhile, until the member is back; one from before the retirement never does again.
     meanwhile = house.key("acme", "ann")
@@ -167,16 +167,16 @@ async def test_the_key_of_another_tenants_member_of_that_id_stays(house: House) 
     assert (await house.get("/v1/tasks", house.key("other", "ann"))).status_code == 401
 
 
-async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url: str, database: Database) -> None:
+async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url: str, database: Pool) -> None:
     with psycopg.connect(migrated_url) as conn:
         info, token = keys.create(conn, "acme", expires_at=datetime.now(UTC) + timedelta(hours=1))
-    gate = Gate(database)
+    gate = Authenticator(database)
     header = f"Bearer {token}".encode()
     assert (await gate.caller(header)).key_id == info.id
     with psycopg.connect(migrated_url) as conn:
         conn.execute("UPDATE api_keys SET expires_at = now() - interval '1 second'")
-    with pytest.raises(Refused, match="unauthorized"):
-        await Gate(database).caller(header)
+    with pytest.raises(ApiError, match="unauthorized"):
+        await Authenticator(database).caller(header)
 
 
 async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pytest.CaptureFixture[str]) -> None:

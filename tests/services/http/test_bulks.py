@@ -13,7 +13,7 @@ from services.commands.wire import Reply
 from services.http.core import bulk_sender
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.errors import unavailable
-from services.http.core.pool import Database
+from services.http.core.pool import Pool
 from tests.eventually import eventually_async
 from tests.services.http.house import NOW, House, field_failure, opened, problem
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each
@@ -162,7 +162,7 @@ async def test_a_process_that_is_killed_loses_nothing(migrated_url: str, kind: K
             await asyncio.Event().wait()
             return None
 
-    database, hanging = Database(migrated_url, 30.0, 1), Hanging()
+    database, hanging = Pool(migrated_url, 30.0, 1), Hanging()
     killed = BulkSender(database, hanging)
     async with opened(migrated_url) as house:
         token = house.key()
@@ -271,10 +271,10 @@ async def test_without_a_database_nothing_is_answered_as_taken(
     assert (await house.get("/v1/events", token)).status_code == 200
     house.sender.stopped = True
 
-    async def away(self: Database, *_: object) -> Any:
+    async def away(self: Pool, *_: object) -> Any:
         raise unavailable("the database cannot be reached")
 
-    monkeypatch.setattr(Database, "fetch", away)
+    monkeypatch.setattr(Pool, "fetch", away)
     assert (await kind.post(house, 2, token)).status_code == 503
     assert house.sender.sent == []
 

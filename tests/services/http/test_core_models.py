@@ -13,7 +13,7 @@ from domain import COMMANDS
 from domain.limits import MAX_KEY, Id, Title, hints_of
 from services.commands import wire
 from services.http.core.components import Components, component_name, example_of
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
 from services.http.field import operations as field
@@ -120,13 +120,13 @@ def test_a_place_in_the_data_is_one_in_the_request(place: str, shown: str) -> No
     ],
 )
 def test_a_body_that_is_no_request_is_refused_at_its_place(body: Any, code: str, pointer: str, detail: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ApiError) as caught:
         Order.read(body)
     assert (caught.value.code, caught.value.pointer, caught.value.detail) == (code, pointer, detail)
 
 
 def test_a_list_of_many_faults_is_refused_by_its_first() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ApiError) as caught:
         Order.read({"commerce_id": "c1", "parts": [7] * 100_000})
     assert caught.value.pointer == "/parts/0"
 

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.service import make_service
 from services.http.dispatch import api
 from services.http.dispatch.errors import place, status_of
@@ -299,11 +299,11 @@ def test_the_document_names_every_endpoint_and_its_permission() -> None:
 def test_the_document_names_every_status_that_a_refusal_has() -> None:
     rows = re.findall(r"^\| ([0-9]{3}(?:, [0-9]{3})*) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     named = {int(status) for row in rows for status in row.split(", ")}
-    assert named == {status_of(Refused(code, "")) for code in STATUS_OF_CODE}
+    assert named == {status_of(ApiError(code, "")) for code in STATUS_OF_CODE}
     for code in ("not-ready", "not-unresolved", "target-locked", "terminal"):
-        assert status_of(Refused(code, "")) == 400
+        assert status_of(ApiError(code, "")) == 400
     for code in ("idempotency-conflict", "result-final", "taken", "activity-canceled"):
-        assert status_of(Refused(code, "")) == 409
+        assert status_of(ApiError(code, "")) == 409
 
 
 @pytest.mark.parametrize(

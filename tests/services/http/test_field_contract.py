@@ -13,7 +13,7 @@ import pytest
 
 from services.http.core import openapi
 from services.http.core.components import Components
-from services.http.core.errors import STATUS_OF_CODE, Refused
+from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.operation import Operation
 from services.http.field.errors import FAILURES, failed_code
 from services.http.field.operations import OPERATIONS
@@ -228,7 +228,7 @@ def test_the_document_names_every_endpoint_and_every_failed_code_as_the_code_doe
 
 def test_every_refusal_has_a_failed_code_of_the_right_kind() -> None:
     for code, status in STATUS_OF_CODE.items():
-        found = FAILURES[failed_code(Refused(code, "detail"))]
+        found = FAILURES[failed_code(ApiError(code, "detail"))]
         # In this dialect shapes are 400, and a process with too many requests says so.
         kind = {"overloaded": 4}.get(code, status // 100)
         assert found.status // 100 == kind, code

@@ -12,7 +12,7 @@ import pytest
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
 from services.http.core.errors import STATUS_OF_CODE, phrase
-from services.http.core.pool import Database, Rows
+from services.http.core.pool import Pool, Rows
 from tests.services.http.house import House, field_failure, opened, problem
 from tests.services.http.ugly import demand_envelope
 
@@ -137,12 +137,12 @@ async def test_what_fails_is_said_in_the_dialect_however_the_path_was_found(
 ) -> None:
     """Paths of two parts go through FastAPI's own stack, which would answer in plain text."""
 
-    async def fetch(self: Database, *_: object) -> Rows:
+    async def fetch(self: Pool, *_: object) -> Rows:
         raise ZeroDivisionError("the secret of the inside")
 
     headers = house.by()
     assert (await house.client.get("/v1/events", headers=headers)).status_code == 200
-    monkeypatch.setattr(Database, "fetch", fetch)
+    monkeypatch.setattr(Pool, "fetch", fetch)
     response = await house.client.get(path, headers=headers)
     assert response.status_code == 500
     demand_envelope(path, response)

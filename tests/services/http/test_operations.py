@@ -21,8 +21,8 @@ from services.broker.names import COMMAND_QUEUE
 from services.broker.sender import CommandSender
 from services.http.core import health as module
 from services.http.core.app import create_app
-from services.http.core.errors import Refused
-from services.http.core.pool import Database
+from services.http.core.errors import ApiError
+from services.http.core.pool import Pool
 from services.http.core.probe import probe_app, probing
 from services.http.core.service import make_service
 from tests.eventually import PATIENCE, eventually_async
@@ -181,7 +181,7 @@ async def test_alive_and_unready_while_nothing_is_there_then_back(fresh_database
 
 
 async def test_connections_that_are_cut_come_back(migrated_url: str) -> None:
-    database = Database(migrated_url, 5.0, lanes=2)
+    database = Pool(migrated_url, 5.0, size=2)
     database.start()
     try:
         assert await database.fetch("SELECT 1") == [(1,)]
@@ -196,10 +196,10 @@ async def test_connections_that_are_cut_come_back(migrated_url: str) -> None:
 
 
 async def test_a_question_that_takes_too_long_is_refused(migrated_url: str) -> None:
-    database = Database(migrated_url, 5.0, lanes=1)
+    database = Pool(migrated_url, 5.0, size=1)
     database.start()
     try:
-        with pytest.raises(Refused, match="in time"):
+        with pytest.raises(ApiError, match="in time"):
             await database.fetch("SELECT pg_sleep(2)", (), 0.05)
     finally:
         await database.close()

@@ -70,12 +70,17 @@ def scene(house: House) -> House:
 
 @pytest.mark.parametrize(("path", "said"), [each[1:] for each in QUESTIONS], ids=[each[1] for each in QUESTIONS])
 async def test_no_value_of_a_parameter_makes_a_question_fail(scene: House, path: str, said: Json) -> None:
-    names = [
-        one["name"] for one in said.get("parameters", ()) if one["in"] == "query" and "[\u2026]" not in one["name"]
-    ]
+    names = [name for one in said.get("parameters", ()) if one["in"] == "query" for name in _names(one)]
     for name in (*names, "no such parameter", "\0"):
         for value in (*map(quote, TEXTS), *RAW):
             await _demand_answer(scene, path, f"{_address(path)}?{quote(name, safe='')}={value}")
+
+
+def _names(parameter: Json) -> list[str]:
+    """The names that a parameter has in a query: one for each property of an object."""
+    if parameter.get("style") != "deepObject":
+        return [parameter["name"]]
+    return [f"{parameter['name']}[{name}]" for name in parameter["schema"]["properties"]]
 
 
 @pytest.mark.parametrize("path", [path for _, path, _ in QUESTIONS if "{" in path])

@@ -32,10 +32,11 @@ from projections import directory, tasks
 from projections.support import query
 from projections.support.conditions import OPERATORS
 from projections.task import pages as task_pages
-from services.http.core.errors import Refused
+from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved
 from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.shapes import activity, people_of
+from services.store.migrate import upgrade
 from tests.given import NOW
 from tests.projections.recording import recorded
 
@@ -81,11 +82,12 @@ EVENTS: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    upgrade(database_url)
     log = recorded(EVENTS, every=3)
     others = [TaskCreated("theirs", "Visit", "a1", 0, project="p1", roles=("driver",), fields={"kg": 2})]
     log += recorded(others, tenant="other", first=1000)
-    with psycopg.connect(module_url, autocommit=True) as session:
+    with psycopg.connect(database_url, autocommit=True) as session:
         for model in (tasks, directory):
             model.projection(projections.suffix(model)).project(session, log)
         yield session
@@ -264,7 +266,7 @@ def test_several_values_are_any_of_them_and_none_are_nothing(
     [(name, operator) for name in FILTERS for operator in OPERATORS if operator not in TAKEN[name]],
 )
 def test_an_operator_without_a_meaning_is_refused(conn: psycopg.Connection[Any], name: str, operator: str) -> None:
-    with pytest.raises((Refused, query.BadQuery)) as refused:
+    with pytest.raises((ApiError, query.BadQuery)) as refused:
         ask(conn, {f"filter[{name}__{operator}]": ["{}" if name in OBJECTS else "1"]})
     assert refused.value.code == "bad-filter"
     assert refused.value.parameter == f"filter[{name}__{operator}]"
