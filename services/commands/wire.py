@@ -18,7 +18,7 @@ from domain.errors import Refusal
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT
-from services.strict_json import MOST_DEPTH as MOST_DEPTH
+from services.strict_json import MAX_DEPTH as MAX_DEPTH
 from services.strict_json import Malformed as Malformed
 from services.strict_json import demand_shallow as demand_shallow
 from services.strict_json import load_json as load_json

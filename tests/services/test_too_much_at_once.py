@@ -14,12 +14,13 @@ from projections.support import documents
 from projections.support.documents import Documents
 from projections.support.table import DOCUMENT, Table
 from services.store import pace
-from services.store.convoy import Convoy
 from services.store.failures import lost, passes, systemic, timed_out
-from services.store.follower import Follower, Reader
+from services.store.follower import Follower
+from services.store.follower_group import FollowerGroup
 from services.store.held import Handle
 from services.store.log import LogRow
 from services.store.pace import Pace
+from services.store.reader import Reader
 from tests.eventually import eventually
 from tests.services.following import NAME, SEEN, add, following, noting, seen, state
 from tests.services.harness import rows
@@ -43,7 +44,7 @@ def alone(handle: Handle) -> Reader:
 
 def together(handle: Handle) -> Reader:
     others = [Follower("other", noting("other"), batch=16), Follower("third", noting("third"), batch=16)]
-    return Convoy("all", [others[0], Follower(NAME, handle, batch=16), others[1]], batch=16, poll=0.05)
+    return FollowerGroup("all", [others[0], Follower(NAME, handle, batch=16), others[1]], batch=16, poll=0.05)
 
 
 def too_slow(poison: int | None, tried: list[int]) -> Handle:
