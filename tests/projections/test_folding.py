@@ -30,7 +30,7 @@ from domain.task import (
     UnassignTask,
 )
 from projections import tasks
-from projections.support.documents import Table, array, plain_array
+from projections.support.table import Table, array, plain_array
 from tests import builders
 from tests.given import Given
 from tests.projections.recording import recorded

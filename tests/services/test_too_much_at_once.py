@@ -11,7 +11,8 @@ import pytest
 
 from domain.recorded import Recorded
 from projections.support import documents
-from projections.support.documents import DOCUMENT, Documents, Table
+from projections.support.documents import Documents
+from projections.support.table import DOCUMENT, Table
 from services.store import pace
 from services.store.failures import lost, passes, systemic, timed_out
 from services.store.follower import Follower
