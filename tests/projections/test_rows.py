@@ -10,6 +10,8 @@ import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
+from services.outlets import projections as outlet
+from services.outlets.projections import ServingFollower
 
 import projections
 from domain.lifecycle import TERMINAL, Lifecycle
@@ -19,8 +21,6 @@ from domain.task.state import TASK, changes_of, evolve
 from projections.support.documents import Documents
 from projections.support.rows import Rows
 from projections.support.table import Key, Table
-from services.outlets import projections as outlet
-from services.outlets.projections import ServingFollower
 from services.store import standing
 from services.store.follower import Step
 from tests.projections.recording import recorded, store
