@@ -19,13 +19,14 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from services.broker.command_queue import CommandQueue
 from services.http.core import openapi
+from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
 from services.http.core.health import Broker, Readiness, handlers
 from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
-from services.http.core.service import Sender, Service, make_service
+from services.http.core.service import Service, make_service
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Endpoint

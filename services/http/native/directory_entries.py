@@ -5,7 +5,6 @@ Nothing is checked here that a command checks: what an entry may hold is the dom
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from projections import directory, tasks
 from services.commands import wire
 from services.http.actions import command
 from services.http.core.authenticator import Caller
-from services.http.core.bulks import Bulk, Item, decide, hand_over, prepared
+from services.http.core.bulks import Bulk, Item, prepared
 from services.http.core.command import Answered, events_of, idempotency_key, key_route, new_id
 from services.http.core.errors import ApiError
 from services.http.core.service import Service
@@ -42,7 +41,7 @@ def endpoints(service: Service) -> list[Endpoint]:
         kind = _kind(call)
         body = _object(await call.json(), "an entry, or a list of `entries`, is sent as an object")
         if "entries" in body:
-            return await _register_many(service, call.caller, kind, body)
+            return await _register_many(call, kind, body)
         data = {"kind": kind, **_known(body, ("id", "fields"), "")}
         key = idempotency_key()
         answered, entry_id = await _register(service, call.caller, data, key)
@@ -221,43 +220,33 @@ async def _shown(
     return Response(_encode(body), 202, {"Location": answered.receipt}, JSON)
 
 
-async def _register_many(service: Service, caller: Caller, kind: str, body: dict[str, Any]) -> Response:
+async def _register_many(call: Call, kind: str, body: dict[str, Any]) -> Response:
     """Register many entries, each by itself: one that is refused does not stop the others."""
     _known(body, ("entries", "background"), "")
-    entries, background, key = body["entries"], body.get("background", False), idempotency_key()
+    entries, background = body["entries"], body.get("background", False)
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_ENTRIES:
         raise ApiError("wrong-shape", f"entries is a list of 1 to {MOST_ENTRIES} entries", "/entries")
     if not isinstance(background, bool):
         raise ApiError("wrong-shape", "background is true or false", "/background")
     first = _first_with_id(entries)
 
-    def prepare(bulk: Bulk, item: Item, entry: Any) -> None:
-        index = len(bulk.items)
+    def read(index: int, entry: Any) -> dict[str, Any]:
         given = _known(_object(entry, "an entry is an object"), ("id", "fields"), "")
         if first.get(_text(given.get("id")), index) != index:
             raise ApiError("invalid", f"entry {first[given['id']]} has this id, too", "/id")
-        # The id follows from the key, so a repetition is the same command.
-        mark = None if key is None else hashlib.sha256(f"{caller.tenant}\0{key}\0{index}".encode()).hexdigest()
-        own = given.get("id")
-        if own is None:
-            own = new_id() if mark is None else mark[:32]
-        data = {"kind": kind, **given, "id": own}
-        bulk.give(service, caller, item, data, None if mark is None else f"bulk-{mark}")
+        return {"kind": kind, **given}
 
-    bulk = await prepared("directory.register", entries, lambda _: None, prepare)
-    if not background:
-        return _answer_many(bulk, await decide(service, bulk, _MODELS))
-    if not any(item.undecided for item in bulk.items):
-        return _answer_many(bulk, None)
-    await hand_over(service, caller, bulk)
-    return _answer_many(bulk, None, {"receipt": bulk.receipt})
+    bulk = await prepared(call, "directory.register", entries, read)
+    await bulk.carry_out(_MODELS, background)
+    return _answer_many(bulk)
 
 
-def _answer_many(bulk: Bulk, position: int | None, more: dict[str, str] | None = None) -> Response:
+def _answer_many(bulk: Bulk) -> Response:
     found = [_shown_part(item, index) for index, item in enumerate(bulk.items)]
     counts = {name: sum(part["status"] == name for part in found) for name in examples.OUTCOMES}
-    body = {**counts, "position": position, **(more or {}), "entries": found}
-    headers = {"Location": more["receipt"]} if more else None
+    more = {} if bulk.receipt is None else {"receipt": bulk.receipt}
+    body = {**counts, "position": bulk.position, **more, "entries": found}
+    headers = {"Location": bulk.receipt} if bulk.receipt else None
     return Response(_encode(body), 202 if counts["undecided"] else 200, headers, JSON)
 
 
