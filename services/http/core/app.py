@@ -33,8 +33,8 @@ from services.http.endpoints import Endpoint
 from services.http.field import operations as field
 from services.http.field.errors import failed
 from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
-from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
+from services.http.workflow import operations as workflow
 from services.settings import Settings
 
 # Which dialect speaks below a path: the first that fits.
@@ -109,8 +109,12 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
-    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
+    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch)
+    app.parts = [
+        *(endpoint for each in written for endpoint in each.endpoints(service)),
+        *field.OPERATIONS,
+        *workflow.OPERATIONS,
+    ]
     app.table = install(app.routes, app.parts, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))

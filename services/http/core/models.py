@@ -76,10 +76,13 @@ class Request(BaseModel):
     example: ClassVar[Any] = None
 
     @classmethod
-    def read(cls, body: Any) -> Self:
-        """Return a decoded body as a request; raises `ApiError` with one of its faults."""
+    def read(cls, body: Any, parts: Mapping[str, str] | None = None) -> Self:
+        """Return a decoded body as a request; raises `ApiError` with one of its faults.
+
+        `parts` are those of the path, by name; validators find them in their context.
+        """
         try:
-            return cls.model_validate(body)
+            return cls.model_validate(body, context=parts)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
         # A key that nobody knows is told first, since one that is missing may be the same, misspelt.
@@ -261,7 +264,8 @@ def _value(index: int, name: str, field: FieldInfo, given: Json) -> str:
         return f"by{index}({value}, context)"
     if inner is None or not issubclass(inner, View):
         return value
-    given[f"show{index}"] = inner.show
+    # What shows in its own way is asked; anything else is shown without the detour, since each row of a page needs it.
+    given[f"show{index}"] = _shower(inner) if inner.show.__func__ is View.show.__func__ else inner.show  # type: ignore[attr-defined]
     if many:
         return f"[show{index}(each, context) for each in {value}]"
     return f"None if (found := {value}) is None else show{index}(found, context)"

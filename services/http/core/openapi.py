@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, example_of
 from services.http.core.operation import Operation
 from services.http.core.parameters import documented
@@ -49,10 +50,20 @@ KEY = parameter(
     pattern="^[!-~]([ -~]{0,253}[!-~])?$",
 )
 
+PERSONS = "a member id, an e-mail, `account:<number>` or `operator:<id>`"
+# A person in a query, as in a command; any text beyond ASCII may stand in an address or an operator's id as well.
+PERSON: Json = {
+    "pattern": r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
+    r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
+}
 
-def deep_object(name: str, description: str, properties: Mapping[str, Json]) -> Json:
-    """Return a parameter `name[property]` for each property, in the form that clients are generated from."""
-    schema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+
+def deep_object(name: str, description: str, properties: Mapping[str, Json], others: Json | None = None) -> Json:
+    """Return a parameter `name[property]` for each property, in the form that clients are generated from.
+
+    `others` is the schema of properties beside these, where there may be any.
+    """
+    schema = {"type": "object", "properties": dict(properties), "additionalProperties": others or False}
     return {
         "name": name,
         "in": "query",
@@ -76,7 +87,8 @@ def about(operation: Operation, components: Components) -> Json:
         said["parameters"] = parameters
     if operation.request is not None:
         content = {"schema": components.ref(operation.request), "example": example_of(operation.request)}
-        said["requestBody"] = {"required": not operation.body_optional, "content": {"application/json": content}}
+        media = dict.fromkeys((JSON, operation.dialect.media), content)
+        said["requestBody"] = {"required": not operation.body_optional, "content": media}
     said["responses"] = _responses(operation, components)
     return said
 

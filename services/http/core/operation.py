@@ -117,6 +117,8 @@ class Operation:
     status: int = 200
     # Other successful answers, by status.
     also: Mapping[int, type[View]] = field(default_factory=dict)
+    # The events that tell which entity the command was about, where neither the path nor a new id does.
+    marks: tuple[str, ...] = ()
     # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
     refusals: tuple[int, ...] = ()
     # What the dialect tells the meanings of statuses by.
@@ -158,10 +160,11 @@ class Operation:
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
-            data = self.request.read({} if self.body_optional and not call.has_body else await call.json())
+            body = {} if self.body_optional and not call.has_body else await call.json()
+            data = self.request.read(body, call.parts)
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
         try:
-            done = await submit(call, self.command, data, entity, entity_id=entity_id)
+            done = await submit(call, self.command, data, entity, entity_id=entity_id, marks=self.marks)
         except ApiError as refused:
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
         return await self.dialect.answer(call, done, view, entity.noun, self.status)

@@ -30,9 +30,15 @@ class Query(BaseModel):
     def read(cls, call: Call) -> Self:
         """Return the parameters of a request; raises `ApiError`."""
         given = call.parameters()
-        values = {name: take(given, alias) for name, alias, take in _fields(cls) if alias in given}
+        query = cls.take(given)
         nothing_else(given, [alias for _, alias, _ in _fields(cls)])
-        return cls.model_construct(**values)
+        return query
+
+    @classmethod
+    def take(cls, parameters: dict[str, list[str]]) -> Self:
+        """Take the parameters of the model out of all that are given, and leave the others; raises `ApiError`."""
+        given = {name: take(parameters, alias) for name, alias, take in _fields(cls) if alias in parameters}
+        return cls.model_construct(**given)
 
 
 class MinPosition(Query):

@@ -74,12 +74,6 @@ def link(operation: str, description: str, **parameters: str) -> Json:
     return {"operationId": operation, "parameters": parameters, "description": description}
 
 
-REFERENCES = "a member id, an e-mail, `account:<number>` or `operator:<id>`"
-# A person in a query, as in a command; any text beyond ASCII may stand in an address or an operator's id as well.
-REFERENCE: Json = {
-    "pattern": r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
-    r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
-}
 ID = parameter("id", "An id, as given out here or brought by a command", place="path")
 KEY = parameter(
     "Idempotency-Key",

@@ -8,6 +8,7 @@ from domain.lifecycle import Lifecycle
 from domain.rollup import RULES
 from projections import activities, tasks
 from projections.listing import PERSON, Filter, Listing
+from services.http.core import openapi
 from services.http.native import components
 from services.http.native.components import MOST_POSITION, page_of, ref
 from services.http.native.examples import (
@@ -15,8 +16,6 @@ from services.http.native.examples import (
     ID,
     LIMIT,
     MIN_POSITION,
-    REFERENCE,
-    REFERENCES,
     answer,
     link,
     parameter,
@@ -39,13 +38,13 @@ def _filter(name: str, known: Filter) -> Json:
     if not known.several:
         return parameter(name, "Part of the title, in any case of letters", **{**_TEXTS, "minLength": 1})
     # Several values may hold one that nothing has; a choice is only told of.
-    items: Json = dict(_TEXTS) if name != PERSON else {"type": "string", **REFERENCE}
+    items: Json = dict(_TEXTS) if name != PERSON else {"type": "string", **openapi.PERSON}
     if name in _CHOICES:
         items["examples"] = _CHOICES[name]
     if not known.nullable:
         items["minLength"] = 1
     none = ", leave it empty for none" if known.nullable else ""
-    what = f"Filter: {REFERENCES}" if name == PERSON else "Filter"
+    what = f"Filter: {openapi.PERSONS}" if name == PERSON else "Filter"
     found = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
     return {**found, "style": "form", "explode": True}
 

@@ -18,6 +18,8 @@ from services.http.core.models import From, Json, Request, To, View, _fields_to,
 from services.http.core.operation import Operation
 from services.http.field import operations as field
 from services.http.field.requests import ActivityChange, NewTask, TaskChange
+from services.http.workflow import operations as workflow
+from services.http.workflow.requests import Assign, Claim
 
 
 class Part(Request):
@@ -199,11 +201,14 @@ def test_an_example_is_made_of_those_of_the_fields() -> None:
 
 # The dialects' own.
 
+OPERATIONS: list[Operation] = [*field.OPERATIONS, *workflow.OPERATIONS]
 REQUESTS = [
-    *((one.request, one.command) for one in field.OPERATIONS if one.request is not None and one.command),
+    *((one.request, one.command) for one in OPERATIONS if one.request is not None and one.command),
     (NewTask, "task.create"),
     (TaskChange, "task.change"),
     (ActivityChange, "activity.change"),
+    (Assign, "task.assign"),
+    (Claim, "task.claim"),
 ]
 _IDS = [f"{request.__name__}-{command}" for request, command in REQUESTS]
 
@@ -236,10 +241,10 @@ def _classes(hint: Any) -> list[Any]:
 def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], command: str) -> None:
     if request_.example is not None:
         data = request_.read(request_.example).data()
-        given = {"id": "x"} if command.endswith(".change") else {}
+        given = {"id": "x"} if "id" in hints_of(COMMANDS[command]) else {}
         wire.parse_data(command, msgspec.json.encode({**given, **data}))
 
 
 def test_operations_have_names_of_their_own() -> None:
-    found: list[Operation] = [*field.OPERATIONS]
-    assert len({one.name for one in found}) == len({(one.method, one.path) for one in found}) == len(found)
+    names, places = {one.name for one in OPERATIONS}, {(one.method, one.path) for one in OPERATIONS}
+    assert len(names) == len(places) == len(OPERATIONS)
