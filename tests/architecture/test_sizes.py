@@ -19,7 +19,6 @@ LONGER = {
     "tests/contracts/test_workflow_page.py": 406,
     "tests/services/harness.py": 465,
     "tests/services/http/test_directory_entries.py": 403,
-    "tests/services/http/test_dispatch.py": 475,
     "tests/services/http/test_workflow_api.py": 601,
     "tests/services/test_dispatcher.py": 466,
     "tests/services/test_event_store.py": 432,

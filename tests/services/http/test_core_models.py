@@ -18,6 +18,9 @@ from services.http.core.errors import ApiError
 from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
+from services.http.dispatch import operations as dispatch
+from services.http.dispatch.models_activities import NewTask as NewDispatchTask
+from services.http.dispatch.models_parts import NewResult
 from services.http.field import operations as field
 from services.http.field.requests import ActivityChange, NewTask, TaskChange
 
@@ -244,12 +247,14 @@ def test_a_dialect_may_have_its_own_words_for_a_wrong_type() -> None:
 
 # The dialects' own.
 
-OPERATIONS: list[Operation] = [*field.OPERATIONS]
+OPERATIONS: list[Operation] = [*field.OPERATIONS, *dispatch.OPERATIONS]
 REQUESTS = [
     *((one.request, one.command) for one in OPERATIONS if one.request is not None and one.command),
     (NewTask, "task.create"),
     (TaskChange, "task.change"),
     (ActivityChange, "activity.change"),
+    (NewDispatchTask, "task.create"),
+    (NewResult, "task.submit-result"),
 ]
 _IDS = [f"{request.__name__}-{command}" for request, command in REQUESTS]
 
