@@ -27,8 +27,8 @@ from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Service, make_service
-from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
+from services.http.dispatch import operations as dispatch
 from services.http.endpoints import Endpoint
 from services.http.field import operations as field
 from services.http.field.errors import failed
@@ -109,12 +109,9 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch)
-    app.parts = [
-        *(endpoint for each in written for endpoint in each.endpoints(service)),
-        *field.OPERATIONS,
-        *workflow.OPERATIONS,
-    ]
+    written = (commands, bulk_receipts, queries, events, directory_entries)
+    endpoints = (endpoint for each in written for endpoint in each.endpoints(service))
+    app.parts = [*endpoints, *field.OPERATIONS, *dispatch.OPERATIONS, *workflow.OPERATIONS]
     app.table = install(app.routes, app.parts, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))

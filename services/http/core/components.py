@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from domain.limits import MAX_KEY
@@ -100,6 +100,8 @@ def example_of(model: type[BaseModel]) -> Any:
     own = getattr(model, "example", None)
     if own is not None:
         return own
+    if issubclass(model, RootModel):
+        return _example_of_field(model.model_fields["root"])
     return {
         field.alias or name: _example_of_field(field)
         for name, field in model.model_fields.items()

@@ -82,7 +82,7 @@ def about(operation: Operation, components: Components) -> Json:
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) else []
     queried = documented(operation.query) if operation.query is not None else []
     keyed = [KEY] if operation.writes else []
-    parameters = [*placed, *operation.parameters, *queried, *keyed]
+    parameters = [*placed, *operation.parameters, *queried, *keyed, *operation.dialect.parameters]
     if parameters:
         said["parameters"] = parameters
     if operation.request is not None:

@@ -30,6 +30,7 @@ from starlette.responses import Response
 from domain.recorded import Recorded
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
+from services.http.core.list_view import ListView
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import Query, nothing_else
@@ -50,7 +51,8 @@ class Dialect:
     `failure(topic, status)` describes the refusals of a status, and gives an example of one; None when there are none.
     `undecided` is the answer to a write that cannot be shown; its resource has a `noun`, a `command_id`, a `receipt`,
     and `known`, whether the command is known to have taken effect. `context` looks up what views need beside the
-    resources; its `events` are ones that read models may not show yet.
+    resources; its `events` are ones that read models may not show yet. `admit` refuses a call before anything of it is
+    read, by what all operations take as `parameters`.
     """
 
     tag: str
@@ -63,6 +65,8 @@ class Dialect:
     failure_media: str = JSON
     # Statuses that every operation may answer with.
     failures: tuple[int, ...] = (401, 403, 429, 500, 503)
+    admit: Callable[[Call], None] | None = None
+    parameters: tuple[Json, ...] = ()
 
     async def answer(self, call: Call, done: Done, view: type[View], noun: str, status: int = 200) -> Response:
         """Answer a write with the resource that it leaves, or with where its receipt lies."""
@@ -112,8 +116,11 @@ class Operation:
     query: type[Query] | None = None
     command: str = ""
     entity: Entity | None = None
+    # What the command says beside the request.
+    given: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
-    view: type[View] | str | None = None
+    # Without a view nothing is shown, as with 204.
+    view: type[View | ListView] | str | None = None
     status: int = 200
     # Other successful answers, by status.
     also: Mapping[int, type[View]] = field(default_factory=dict)
@@ -152,19 +159,33 @@ class Operation:
 
     def serve(self) -> Handler:
         """Return what serves it."""
-        return self.handler if self.handler is not None else self._write
+        handler, admit = self.handler or self._write, self.dialect.admit
+        if admit is None:
+            return handler
+
+        async def admitted(call: Call) -> Response:
+            admit(call)
+            return await handler(call)
+
+        return admitted
 
     async def _write(self, call: Call) -> Response:
         entity, view = self.entity, self.view
-        assert entity is not None and isinstance(view, type)  # noqa: S101, PT018
+        assert entity is not None  # noqa: S101
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
             body = {} if self.body_optional and not call.has_body else await call.json()
             data = self.request.read(body, call.parts)
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
+        given = self.given(call) if self.given is not None else None
         try:
-            done = await submit(call, self.command, data, entity, entity_id=entity_id, marks=self.marks)
-        except ApiError as refused:
+            done = await submit(call, self.command, data, entity, entity_id=entity_id, given=given, marks=self.marks)
+        except ApiError as error:
+            # There is no place in a body that was not asked for.
+            refused = error if self.request is not None else error.at("")
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
-        return await self.dialect.answer(call, done, view, entity.noun, self.status)
+        if view is None and done.reply is not None:
+            return Response(status_code=self.status)
+        shown = view if isinstance(view, type) and issubclass(view, View) else self.dialect.undecided
+        return await self.dialect.answer(call, done, shown, entity.noun, self.status)
