@@ -19,8 +19,8 @@ from services.http.core.authenticator import Caller
 from services.http.core.bulk_sender import Command, StoredItem
 from services.http.core.command import new_id, outgoing, receipt_path
 from services.http.core.errors import ApiError, unavailable
+from services.http.core.routes import refusal
 from services.http.core.service import Service
-from services.http.endpoints import refusal
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from domain.recorded import Recorded
@@ -87,11 +88,21 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body."""
+    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body.
+
+    `path` names parameters of the request's path that it takes as well.
+    """
 
     operation: str
     place: str
     parameter: str = "id"
+    path: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return where the other operation's parameters come from."""
+        same = {name: f"$request.path.{name}" for name in self.path}
+        return {**same, self.parameter: f"$response.body#{self.place}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +117,19 @@ class Operation:
     summary: str
     _: KW_ONLY
     description: str = ""
-    request: type[Request] | None = None
+    request: type[BaseModel] | None = None
     # A request that needs nothing said may come without a body.
     body_optional: bool = False
     query: type[Query] | None = None
     command: str = ""
     entity: Entity | None = None
     handler: Handler | None = None
-    view: type[View] | str | None = None
+    view: type[BaseModel] | str | None = None
     status: int = 200
+    # Whether the header `Location` of its answer says where the resource or the receipt is.
+    located: bool = False
     # Other successful answers, by status.
-    also: Mapping[int, type[View]] = field(default_factory=dict)
+    also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
     refusals: tuple[int, ...] = ()
     # What the dialect tells the meanings of statuses by.
@@ -154,10 +167,11 @@ class Operation:
 
     async def _write(self, call: Call) -> Response:
         entity, view = self.entity, self.view
-        assert entity is not None and isinstance(view, type)  # noqa: S101, PT018
+        assert entity is not None and isinstance(view, type) and issubclass(view, View)  # noqa: S101, PT018
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
+            assert issubclass(self.request, Request)  # noqa: S101
             data = self.request.read({} if self.body_optional and not call.has_body else await call.json())
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
         try:
