@@ -160,7 +160,7 @@ async def prepared(
                 data["id"] = own_id
             command = outgoing(call.service, caller, name, data, data["id"], typed=typed, idempotency_key=own_key)
         except (ApiError, Malformed) as error:
-            item.refused = error if isinstance(error, ApiError) else ApiError.of(error.refusal)
+            item.refused = ApiError.caused_by(error)
         else:
             item.id, item.data, item.command = data["id"], data, command
             item.pointer = given.pointer if isinstance(given, Request) else str

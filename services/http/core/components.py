@@ -42,7 +42,7 @@ class Components:
     def _add(self, model: type[BaseModel]) -> None:
         name = component_name(model)
         known = self._models.get(name)
-        if known is model:
+        if known is model or (getattr(model, "given", False) and name in self.schemas):
             return
         if known is not None or name in self.schemas:
             raise ValueError(f"two schemas are called {name}")
@@ -93,6 +93,15 @@ def _referring(schema: Any, called: Mapping[str, str]) -> Any:
         key: f"{PREFIX}{called[value.rpartition('/')[2]]}" if key == "$ref" else _referring(value, called)
         for key, value in schema.items()
     }
+
+
+def examples_of(model: type[BaseModel]) -> Json:
+    """Return what a media type says of a model's examples; a union has one of each of its members."""
+    if issubclass(model, RootModel):
+        members = models_in(model.model_fields["root"].annotation)
+        if len(members) > 1:
+            return {"examples": {component_name(member): {"value": example_of(member)} for member in members}}
+    return {"example": example_of(model)}
 
 
 def example_of(model: type[BaseModel]) -> Any:

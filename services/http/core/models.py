@@ -74,6 +74,8 @@ class Request(BaseModel):
     derived: ClassVar[Mapping[str, str]] = {}
     # Names of the command's data that the request's body does not hold, such as an id that stands in the path.
     elsewhere: ClassVar[frozenset[str]] = frozenset()
+    # Whether its schema is made from something else, and given to `Components` under its name.
+    given: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
     @classmethod
@@ -200,6 +202,8 @@ class View(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    # Whether its schema is made from something else, and given to `Components` under its name.
+    given: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
     @classmethod

@@ -25,12 +25,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from domain.recorded import Recorded
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
-from services.http.core.list_view import ListView
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import Query, nothing_else
@@ -91,11 +91,21 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body."""
+    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body.
+
+    `path` names parameters of the request's path that it takes as well.
+    """
 
     operation: str
     place: str
     parameter: str = "id"
+    path: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return where the other operation's parameters come from."""
+        same = {name: f"$request.path.{name}" for name in self.path}
+        return {**same, self.parameter: f"$response.body#{self.place}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class Operation:
     summary: str
     _: KW_ONLY
     description: str = ""
-    request: type[Request] | None = None
+    request: type[BaseModel] | None = None
     # A request that needs nothing said may come without a body.
     body_optional: bool = False
     query: type[Query] | None = None
@@ -120,10 +130,12 @@ class Operation:
     given: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
     # Without a view nothing is shown, as with 204.
-    view: type[View | ListView] | str | None = None
+    view: type[BaseModel] | str | None = None
     status: int = 200
+    # Whether the header `Location` of its answer says where the resource or the receipt is.
+    located: bool = False
     # Other successful answers, by status.
-    also: Mapping[int, type[View]] = field(default_factory=dict)
+    also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     # The events that tell which entity the command was about, where neither the path nor a new id does.
     marks: tuple[str, ...] = ()
     # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
@@ -139,11 +151,6 @@ class Operation:
     parameters: tuple[Json, ...] = ()
 
     @property
-    def envelope(self) -> Envelope:
-        """Return what its errors are said in."""
-        return self.dialect.envelope
-
-    @property
     def writes(self) -> bool:
         """Tell whether it gives a command."""
         return self.method != "GET"
@@ -157,17 +164,11 @@ class Operation:
             own = (*own, *((413, 415, 422) if self.request is not None else ()))
         return sorted({*own, *self.dialect.failures})
 
-    def serve(self) -> Handler:
-        """Return what serves it."""
-        handler, admit = self.handler or self._write, self.dialect.admit
-        if admit is None:
-            return handler
-
-        async def admitted(call: Call) -> Response:
-            admit(call)
-            return await handler(call)
-
-        return admitted
+    async def serve(self, call: Call) -> Response:
+        """Answer a call of a caller who may make it."""
+        if self.dialect.admit is not None:
+            self.dialect.admit(call)
+        return await (self.handler or self._write)(call)
 
     async def _write(self, call: Call) -> Response:
         entity, view = self.entity, self.view
@@ -175,6 +176,7 @@ class Operation:
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
+            assert issubclass(self.request, Request)  # noqa: S101
             body = {} if self.body_optional and not call.has_body else await call.json()
             data = self.request.read(body, call.parts)
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
