@@ -69,7 +69,7 @@ _TENANT = parameter(
 )
 SPOKEN = Dialect(
     "dispatch", failed, failure, Failure, Accepted, _operators,
-    failures=(401, 403, 500, 503), admit=_of_tenant, parameters=(_TENANT,),
+    paths=("/api/",), failures=(401, 403, 500, 503), admit=_of_tenant, parameters=(_TENANT,),
 )  # fmt: skip
 
 # Activities.

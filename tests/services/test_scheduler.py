@@ -1,4 +1,4 @@
-"""The waker: what is due takes effect once, soon and for every tenant, whatever happens on the way."""
+"""The scheduler: what is due takes effect once, soon and for every tenant, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import pytest
 from projections import due
 from services.broker.publisher import Publisher, command_sender
 from services.broker.sender import Outgoing
-from services.outlets import deadlines as outlet
-from services.outlets.deadlines import Waker
+from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually, eventually_async
-from tests.services.harness import Client, database_proxy, declare, nursery, rows, settings, stored
+from tests.services.harness import Client, declare, rows, settings, stored
+from tests.services.processes import nursery
+from tests.services.proxy import database_proxy
 
 PAST, LATER = "2025-10-31T08:55:00+07:00", "9999-10-31T08:55:00+07:00"
 
@@ -41,8 +42,8 @@ def of(sent: Sequence[Outgoing]) -> Counter[str]:
     return Counter(command.tenant for command in sent)
 
 
-def drain(conn: psycopg.Connection[Any], waker: Waker) -> None:
-    while waker.step(conn) == outlet.REST:
+def drain(conn: psycopg.Connection[Any], scheduler: Scheduler) -> None:
+    while scheduler.step(conn) == REST:
         pass
 
 
@@ -70,7 +71,7 @@ def test_a_command_says_what_is_due_and_goes_where_the_task_s_own_go(conn: psyco
     add(conn, "acme")
     conn.execute("UPDATE deadlines SET activity_id = 'a'")
     sent: list[Outgoing] = []
-    Waker(sent.extend).step(conn)
+    Scheduler(sent.extend).step(conn)
     (command,) = sent
     assert (command.name, command.tenant, command.actor, command.routing_key) == ("task.wake", "acme", "system", "a")
     assert json.loads(command.body) == {"id": "t1", "kind": "overdue", "due": PAST}
@@ -86,12 +87,12 @@ def test_nothing_due_costs_one_query_and_waits_no_longer_than_until_the_next(con
             return conn.execute(statement, *rest, **options)
 
     counting: Any = Counting()
-    waker = Waker(lambda _: pytest.fail("nothing is due"), poll=7.0)
-    assert waker.step(counting) == 7.0
+    scheduler = Scheduler(lambda _: pytest.fail("nothing is due"), poll=7.0)
+    assert scheduler.step(counting) == 7.0
     add(conn, "acme", end=LATER)
-    assert waker.step(counting) == 7.0
+    assert scheduler.step(counting) == 7.0
     conn.execute("UPDATE deadlines SET wake_at = now() + interval '3 seconds'")
-    assert 0 < waker.step(counting) < 3.0
+    assert 0 < scheduler.step(counting) < 3.0
     assert len(asked) == 3
 
 
@@ -100,13 +101,13 @@ def test_a_tenant_with_a_hundred_thousand_delays_nobody(conn: psycopg.Connection
     conn.execute("ANALYZE deadlines_v1")
     add(conn, "zzz")
     sent: list[Outgoing] = []
-    waker = Waker(sent.extend)
-    waker.step(conn)
-    assert of(sent) == {"aaa": outlet.OF_EACH, "zzz": 1}
+    scheduler = Scheduler(sent.extend)
+    scheduler.step(conn)
+    assert of(sent) == {"aaa": MAX_ROWS_OF_TENANT, "zzz": 1}
     oldest = [json.loads(command.body)["id"] for command in sent if command.tenant == "aaa"]
-    assert sorted(oldest, key=lambda name: int(name[1:])) == [f"t{n}" for n in range(1, outlet.OF_EACH + 1)]
-    waker.step(conn)
-    assert of(sent) == {"aaa": 2 * outlet.OF_EACH, "zzz": 1}
+    assert sorted(oldest, key=lambda name: int(name[1:])) == [f"t{n}" for n in range(1, MAX_ROWS_OF_TENANT + 1)]
+    scheduler.step(conn)
+    assert of(sent) == {"aaa": 2 * MAX_ROWS_OF_TENANT, "zzz": 1}
 
 
 def test_what_is_due_is_found_by_index_for_every_tenant(conn: psycopg.Connection[Any]) -> None:
@@ -124,19 +125,19 @@ def test_what_is_due_is_found_by_index_for_every_tenant(conn: psycopg.Connection
 
 
 def test_more_tenants_than_fit_into_a_round_take_turns(conn: psycopg.Connection[Any]) -> None:
-    tenants = [f"tenant-{number:02}" for number in range(outlet.TENANTS_AT_ONCE + 7)]
+    tenants = [f"tenant-{number:02}" for number in range(MAX_TENANTS + 7)]
     for tenant in tenants:
-        add(conn, tenant, 3 * outlet.OF_EACH)
+        add(conn, tenant, 3 * MAX_ROWS_OF_TENANT)
     sent: list[Outgoing] = []
-    waker = Waker(sent.extend)
-    waker.step(conn)
-    waker.step(conn)
+    scheduler = Scheduler(sent.extend)
+    scheduler.step(conn)
+    scheduler.step(conn)
     assert set(of(sent)) == set(tenants)
-    drain(conn, waker)
-    assert of(sent) == dict.fromkeys(tenants, 3 * outlet.OF_EACH)
+    drain(conn, scheduler)
+    assert of(sent) == dict.fromkeys(tenants, 3 * MAX_ROWS_OF_TENANT)
 
 
-def test_two_wakers_at_once_send_each_row_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_two_schedulers_at_once_send_each_row_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("aaa", "bbb", "ccc"):
         add(conn, tenant, 400)
     together = threading.Barrier(2)
@@ -153,8 +154,8 @@ def test_two_wakers_at_once_send_each_row_once(migrated_url: str, conn: psycopg.
     def work() -> None:
         try:
             with psycopg.connect(migrated_url, autocommit=True) as session:
-                waker = Waker(send)
-                eventually(lambda: waker.step(session) > 0 and left(session) == 0)
+                scheduler = Scheduler(send)
+                eventually(lambda: scheduler.step(session) > 0 and left(session) == 0)
                 together.abort()
         except BaseException as error:
             errors.append(error)
@@ -182,10 +183,10 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(conn: psyc
         raise psycopg.OperationalError("the server closed the connection")
 
     with pytest.raises(psycopg.OperationalError):
-        Waker(sent.extend, on_sent=crash).step(conn)
+        Scheduler(sent.extend, on_sent=crash).step(conn)
     first = list(sent)
     sent.clear()
-    Waker(sent.extend).step(conn)
+    Scheduler(sent.extend).step(conn)
     assert sent == first
     assert len({command.command_id for command in first}) == 3
 
@@ -193,10 +194,10 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(conn: psyc
 def test_what_was_lost_is_sent_again_under_another_id_later_and_later(conn: psycopg.Connection[Any]) -> None:
     add(conn, "acme")
     sent: list[Outgoing] = []
-    waker = Waker(sent.extend)
+    scheduler = Scheduler(sent.extend)
     waits = []
     for _ in range(9):
-        waker.step(conn)
+        scheduler.step(conn)
         row = conn.execute("SELECT round(extract(epoch FROM wake_at - now())) FROM deadlines").fetchone()
         assert row is not None
         waits.append(int(row[0]))
@@ -220,28 +221,28 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
             raise OutsideUnavailable("the broker is gone")
         sent.extend(commands)
 
-    waker = Waker(send, poll=0.1)
-    thread = threading.Thread(target=waker.run, args=(migrated_url,))
+    scheduler = Scheduler(send, poll=0.1)
+    thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
     try:
         eventually(lambda: len(attempts) > 2)
-        assert waker.unready == ["waker"]
+        assert scheduler.unready == ["scheduler"]
         assert conn.execute("SELECT sends FROM deadlines").fetchall() == [(0,)]
         away.clear()
-        eventually(lambda: sent and waker.unready == [])
+        eventually(lambda: sent and scheduler.unready == [])
     finally:
-        waker.stop()
+        scheduler.stop()
         thread.join(PATIENCE)
     assert not thread.is_alive()
     assert capsys.readouterr().out.count("connection lost") <= 1
 
 
-def test_stop_ends_a_waker_that_has_nothing_to_do(migrated_url: str) -> None:
-    waker = Waker(lambda _: None, poll=0.1)
-    thread = threading.Thread(target=waker.run, args=(migrated_url,))
+def test_stop_ends_a_scheduler_that_has_nothing_to_do(migrated_url: str) -> None:
+    scheduler = Scheduler(lambda _: None, poll=0.1)
+    thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
-    eventually(lambda: waker.connected)
-    waker.stop()
+    eventually(lambda: scheduler.connected)
+    scheduler.stop()
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
@@ -272,7 +273,7 @@ async def test_an_end_that_passes_is_recorded_once_and_again_when_it_counts_agai
     ]
 
 
-async def test_a_waker_killed_before_it_marked_wakes_once(migrated_url: str, amqp_url: str) -> None:
+async def test_a_scheduler_killed_before_it_marked_wakes_once(migrated_url: str, amqp_url: str) -> None:
     env = {"database_url": migrated_url, "amqp_url": amqp_url, "test_build": "1", "crash_at": "after-wake"}
     async with running(migrated_url, amqp_url, "commands", "projections") as _, Client(amqp_url) as client:
         await client.ask("task.create", {"id": "a", "end": LATER})
@@ -302,10 +303,10 @@ async def test_a_wake_that_was_lost_takes_effect_when_it_is_sent_again(migrated_
         await publisher.start()
         try:
             with psycopg.connect(migrated_url, autocommit=True) as session:
-                await asyncio.to_thread(Waker(lambda _: None).step, session)
+                await asyncio.to_thread(Scheduler(lambda _: None).step, session)
                 session.execute("UPDATE deadlines SET wake_at = now()")
                 assert overdue(migrated_url) == 0
-                await asyncio.to_thread(Waker(command_sender(publisher)).step, session)
+                await asyncio.to_thread(Scheduler(command_sender(publisher)).step, session)
             await eventually_async(lambda: overdue(migrated_url) == 1)
             await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
         finally:
@@ -322,7 +323,7 @@ async def test_the_database_gone_and_back(migrated_url: str, amqp_url: str) -> N
             await client.ask("task.create", {"id": "a", "end": PAST})
             await eventually_async(lambda: overdue(migrated_url) == 1)
             proxy.down()
-            await eventually_async(lambda: "waker" in policies.roles["policies"].unready)
+            await eventually_async(lambda: "scheduler" in policies.roles["policies"].unready)
             await client.ask("task.create", {"id": "b", "end": PAST})
             proxy.up()
             await eventually_async(lambda: overdue(migrated_url) == 2)

@@ -1,7 +1,7 @@
-"""Whom a dispatched task is given to: a tenant's HTTP address, or the log. A call ends in an outcome, not in an error.
+"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or the log. A call returns an outcome.
 
-A tenant chooses the address, so it may lead nowhere that the tenant could not reach itself: what a name resolves to is
-checked, and just that is connected to.
+Tenants choose the URLs, so these must not reach internal addresses (SSRF): the addresses that a name resolves to are
+checked, and the connection is made to one of exactly these.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from domain.plan import Provider
 from services.settings import Settings
 
 MAX_ANSWER = 64 * 1024
-MAX_SAID = 200
-# A name may stand for many addresses; a call has time for a few.
-_MOST_ADDRESSES = 4
+MAX_MESSAGE = 200
+# Addresses that are tried for one name within the time-out.
+_MAX_ADDRESSES = 4
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _RELAYS = ipaddress.ip_network("192.88.99.0/24")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a provider. `body` is JSON; `key` is the same each time that the same attempt is made again."""
+    """One call of a provider. `body` is JSON; `key` is the same for every repetition of an attempt."""
 
     tenant: str
     key: str
@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a call."""
+    """The result of a call."""
 
     succeeded: bool
     reference: str | None = None
@@ -54,14 +54,14 @@ class Outcome:
 
 
 class Calls(Protocol):
-    """Whoever makes calls. Each ends within the provider's time-out."""
+    """Makes calls, each within the time-out of its provider."""
 
     async def call(self, call: Call) -> Outcome:
-        """Give a task to its provider, and return what came of it."""
+        """Send a task to its provider."""
 
 
 class _Refused(Exception):
-    """The call is not to be made."""
+    """The call must not be made."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -69,18 +69,18 @@ class _Refused(Exception):
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """Return what a provider checks a body by: `v1=` and the HMAC-SHA256 over the timestamp, a dot and the body."""
+    """Return the signature of a body: `v1=` and the HMAC-SHA256 of the timestamp, a dot and the body."""
     return "v1=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address lies in the open internet, also where it is one of IPv4 in the clothes of IPv6."""
+    """Whether an IP address is globally routable; an IPv4 address embedded in an IPv6 one counts as itself."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        # Python takes site-local addresses, which were private once, for global ones.
+        # Python treats the deprecated site-local addresses as global.
         if found.teredo is not None or found.is_site_local:
             return False
         if inner is not None:
@@ -91,7 +91,7 @@ def is_public(address: str) -> bool:
 
 
 class Providers:
-    """Calls every kind of provider; an async context, which belongs to one event loop."""
+    """Calls every kind of provider; an async context manager, bound to one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._secrets = settings.dispatch_secrets
@@ -100,13 +100,13 @@ class Providers:
         self._log = structlog.get_logger("console")
 
     async def __aenter__(self) -> Self:
-        # No proxy of the environment, which would be connected to instead of what was checked; no connection is kept,
-        # since one address may serve several names.
+        # No proxy from the environment, which would be used instead of the checked address, and no keep-alive, because
+        # one address may serve several names.
         self._client = httpx.AsyncClient(
             verify=httpx.create_ssl_context(),
             trust_env=False,
             follow_redirects=False,
-            timeout=None,  # noqa: S113 - a call as a whole has one
+            timeout=None,  # noqa: S113 - there is one around the whole call
             limits=httpx.Limits(max_keepalive_connections=0),
         )
         return self
@@ -115,16 +115,16 @@ class Providers:
         await self._client.aclose()
 
     async def call(self, call: Call) -> Outcome:
-        """Give a task to its provider, and return what came of it."""
+        """Send a task to its provider."""
         if call.provider.kind == "console":
             self._log.info("dispatched", tenant=call.tenant, key=call.key, task=call.body.decode())
             return Outcome(True)
         deadline = asyncio.get_running_loop().time() + call.provider.timeout
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._answered(call)
+                response = await self._respond(call)
             try:
-                return _outcome(response.status_code, await _told(response, deadline))
+                return _outcome(response.status_code, await _json_object(response, deadline))
             finally:
                 with suppress(httpx.HTTPError, OSError):
                     await response.aclose()
@@ -134,10 +134,10 @@ class Providers:
             return Outcome(False, None, "timeout", f"no answer within {call.provider.timeout:g} s")
         except httpx.TransportError as error:
             code = "unreachable" if isinstance(error, httpx.NetworkError) else "bad-answer"
-            return Outcome(False, None, code, said(f"{type(error).__name__}: {error}"))
+            return Outcome(False, None, code, printable(f"{type(error).__name__}: {error}"))
 
-    async def _answered(self, call: Call) -> httpx.Response:
-        """Return the head of the answer; the body is still to be read, and the answer to be closed."""
+    async def _respond(self, call: Call) -> httpx.Response:
+        """Send the request and return the response, unread and open."""
         headers = self._headers(call)
         url = _parsed(call.provider.url)
         host = url.raw_host.decode("ascii")
@@ -147,7 +147,7 @@ class Providers:
             request = self._client.build_request(
                 "POST", url.copy_with(host=address), content=call.body, headers=headers
             )
-            # The certificate must be the name's, though the address is connected to.
+            # The certificate is checked for the name, although the connection is made to an address.
             request.extensions["sni_hostname"] = host
             try:
                 return await self._client.send(request, stream=True)
@@ -174,32 +174,32 @@ class Providers:
         return headers
 
     async def _addresses(self, url: httpx.URL, host: str) -> list[str]:
-        """Return what to connect to, all of it checked; raises `_Refused`."""
+        """Resolve and check the addresses; raises `_Refused`."""
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             addresses = await _resolved(host, port)
         except (OSError, UnicodeError):
-            raise _Refused("unreachable", f"{said(host)} cannot be resolved") from None
+            raise _Refused("unreachable", f"{printable(host)} cannot be resolved") from None
         if host.lower() not in self._hosts and not all(is_public(address) for address in addresses):
-            raise _Refused("not-allowed", f"{said(host)} is not a public address")
+            raise _Refused("not-allowed", f"{printable(host)} is not a public address")
         local = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
         if url.scheme != "https" and not local and not self._allow_plaintext:
-            raise _Refused("not-allowed", "off loopback a provider is called over https")
-        return addresses[:_MOST_ADDRESSES]
+            raise _Refused("not-allowed", "a provider outside loopback must use https")
+        return addresses[:_MAX_ADDRESSES]
 
 
 def _parsed(text: str | None) -> httpx.URL:
     try:
         url = httpx.URL(text or "")
     except httpx.InvalidURL:
-        raise _Refused("not-allowed", "the provider's url is none") from None
+        raise _Refused("not-allowed", "the provider's url is not a valid URL") from None
     if url.scheme not in ("http", "https") or not url.raw_host or url.userinfo:
-        raise _Refused("not-allowed", "the provider's url is no http:// or https:// address")
+        raise _Refused("not-allowed", "the provider's url must be an http:// or https:// URL")
     return url
 
 
 async def _resolved(host: str, port: int) -> list[str]:
-    """Return the addresses of a host; each look-up has a thread that nobody waits for, however long it takes."""
+    """Resolve a host in a thread of its own, which is abandoned when the caller gives up."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 
@@ -231,17 +231,19 @@ async def _resolved(host: str, port: int) -> list[str]:
     return addresses
 
 
-def _outcome(status: int, told: Mapping[str, Any]) -> Outcome:
+def _outcome(status: int, answer: Mapping[str, Any]) -> Outcome:
     if 200 <= status <= 299:
-        return Outcome(True, next((text for name in ("id", "reference") if (text := _reference(told.get(name)))), None))
+        return Outcome(
+            True, next((text for name in ("id", "reference") if (text := _reference(answer.get(name)))), None)
+        )
     message = f"the provider answered {status}"
-    more = next((text for name in ("message", "error", "detail") if (text := _text(told.get(name)))), None)
+    more = next((text for name in ("message", "error", "detail") if (text := _text(answer.get(name)))), None)
     return Outcome(False, None, f"http-{status}", message if more is None else f"{message}: {more}")
 
 
-async def _told(response: httpx.Response, deadline: float) -> Mapping[str, Any]:
-    """Return the JSON object in an answer's body; an empty one when it holds nothing of use, whatever the reason."""
-    # The status alone says what became of the task, so nothing in the body, nor the way it ends, may raise.
+async def _json_object(response: httpx.Response, deadline: float) -> Mapping[str, Any]:
+    """Return the JSON object in the body, an empty one if there is none or it cannot be read."""
+    # The status alone decides the outcome, so no error in the body may be raised.
     try:
         async with asyncio.timeout_at(deadline):
             value = msgspec.json.decode(await _body(response))
@@ -251,9 +253,9 @@ async def _told(response: httpx.Response, deadline: float) -> Mapping[str, Any]:
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """Return the answer's body as it was sent, nothing of one that is too long.
+    """Return the body without decoding it, or nothing if it is too long.
 
-    It is not decompressed: no encoding was asked for, and a few bytes could become gigabytes.
+    It is not decompressed: no encoding was requested, and a few bytes could expand to gigabytes.
     """
     body = bytearray()
     async for part in response.aiter_raw(MAX_ANSWER):
@@ -266,15 +268,15 @@ async def _body(response: httpx.Response) -> bytes:
 def _text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
-    return said(str(value)) or None
+    return printable(str(value)) or None
 
 
 def _reference(value: Any) -> str | None:
-    """Return the provider's own name of the task; a part of a longer one would name nothing."""
+    """Return the provider's reference for the task, or None: a truncated reference would be useless."""
     text = _text(value)
     return text if text is not None and text == str(value).strip() else None
 
 
-def said(text: str) -> str:
-    """Return another's words as they can be recorded: printable, and not too many."""
-    return "".join(mark if mark.isprintable() else " " for mark in text[:MAX_SAID]).strip()
+def printable(text: str) -> str:
+    """Return a text of a provider in a form that can be recorded: printable and of limited length."""
+    return "".join(mark if mark.isprintable() else " " for mark in text[:MAX_MESSAGE]).strip()

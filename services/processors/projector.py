@@ -1,4 +1,4 @@
-"""The handler of a follower that keeps a read model: it decodes what the model reads and feeds it, batch by batch."""
+"""The handler of a read model's follower: it decodes the events that the model reads, and projects them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.store.entities import of_activity, of_stream
 from services.store.log import LogRow
 
 
-class Folding:
-    """Feeds a projection, which may keep documents only from a batch to the one right behind it."""
+class Projector:
+    """Projects batches of events; the projection may cache documents only between consecutive batches."""
 
     def __init__(self, model: ReadModel, suffix: str, keep: int) -> None:
         self._event: Callable[[LogRow], Recorded] = (
@@ -27,7 +27,7 @@ class Folding:
         self._next: int | None = None
 
     def __call__(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        # Any other position means that a transaction was rolled back, or that another process worked in between.
+        # A gap means that a transaction was rolled back, or that another process worked in between.
         if rows[0].position != self._next:
             self.forget()
         self._next = None
@@ -36,14 +36,14 @@ class Folding:
         self._next = rows[-1].position + 1
 
     def forget(self) -> None:
-        """Drop the documents that are kept in memory."""
+        """Drop the cached documents."""
         self._projection.forget()
         self._next = None
 
     def entity_of(self, conn: psycopg.Connection[Any], row: LogRow) -> str | None:
-        """Return what the read model keeps in order and holds back together; None for an event that it skips."""
+        """Return the entity of an event, None for an event that the read model skips."""
         return self._entity_of(conn, row) if self._reads(row) else None
 
     def _reads(self, row: LogRow) -> bool:
-        # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
+        # An event of an unknown type is read too: decoding it fails, while skipping it would lose it.
         return row.name in self._events or row.name not in ALL_EVENTS

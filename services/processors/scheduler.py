@@ -1,8 +1,8 @@
-"""The waker: it sends a command for each deadline that is due, fairly between tenants, until the deadline is gone.
+"""The scheduler: it sends a command for each deadline that is due, in turn between tenants, until the row is gone.
 
-A row is locked, its command is sent, and once the broker has it the row is marked in the same transaction. A crash in
-between sends the same id again, which the ledger knows; what was lost on its way is sent anew after a while. A command
-that cannot be sent for what it is keeps no other from being sent.
+A row is locked, its command is sent, and once the broker has confirmed it the row is marked in the same transaction.
+After a crash in between the same id is sent again, which the ledger recognises; a lost command is sent again later. A
+command that cannot be sent does not block the others.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from services.broker.sender import Outgoing
 from services.store.connect import Backoff, connect
 from services.store.failures import UNAVAILABLE, passes, told
 
-NAME = "waker"
-# A round sends so many of each tenant's, for so many tenants; a short rest leaves the workers to others as well.
-OF_EACH, TENANTS_AT_ONCE = 50, 20
+NAME = "scheduler"
+# Rows per tenant and tenants per round; a short pause after each round leaves capacity to other commands.
+MAX_ROWS_OF_TENANT, MAX_TENANTS = 50, 20
 REST = 0.02
-# A command that changes nothing visible within this time is sent again, each time after twice as long.
+# Seconds until a command without a visible effect is sent again, doubled each time, up to the longest.
 RESEND, LONGEST_RESEND = 30.0, 3600.0
-# A dispatch may only wait for an earlier step, so it is asked for again before long.
+# The longest wait for a dispatch, which may only be waiting for an earlier step.
 LONGEST_OF_DISPATCH = 60.0
-# Due, and not to be had: another process is at it.
+# Seconds to wait when the rows that are due are locked by another process.
 _ELSEWHERE = 0.2
 
-# Never change it: ids of commands that were recorded are made from it.
+# Must never change: the ids of recorded commands are derived from it.
 _NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
-# The waits of rows that were sent, and of those that could not be.
+# The waits of rows that were sent, and of rows that could not be sent.
 _SENT = (RESEND, LONGEST_OF_DISPATCH, LONGEST_RESEND)
 _PUT_OFF = (LONGEST_RESEND,) * 3
 
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DueRow(NamedTuple):
-    """A deadline that is due. `outcome` is the report of an attempt at dispatch, as JSON."""
+    """A deadline that is due. `outcome` is the report of a dispatch attempt, as JSON."""
 
     tenant: str
     task_id: str
@@ -58,12 +58,11 @@ class DueRow(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Return the row's key."""
         return self.tenant, self.task_id, self.kind
 
 
 def command_for(row: DueRow) -> Outgoing:
-    """Return the command for a row that is due; the same id as long as the row is not marked, and then another."""
+    """Return the command of a row; its id stays the same until the row is marked."""
     name, body = "task.wake", _encode({"id": row.task_id, "kind": row.kind, "due": row.due})
     if row.outcome is not None:
         name, body = "task.report-dispatch", row.outcome.encode()
@@ -77,11 +76,11 @@ def command_for(row: DueRow) -> Outgoing:
     )
 
 
-class Waker:
-    """Runs in a thread with a connection of its own, beside others of its kind.
+class Scheduler:
+    """Runs in a thread with its own connection; several processes may each run one.
 
     `send` returns when the broker has confirmed the commands; `on_sent` runs before the rows are marked. `on_hint` runs
-    when new deadlines may be there, for whoever else looks at them.
+    after a notification that there may be new deadlines.
     """
 
     def __init__(
@@ -98,12 +97,12 @@ class Waker:
         self._on_sent = on_sent
         self._on_hint = on_hint
         self._after = ""
-        self._log = structlog.get_logger("waker")
+        self._log = structlog.get_logger("scheduler")
         self.stopped = threading.Event()
         self.connected = False
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Wake until `stop`, reconnecting by itself; one log line per change of state."""
+        """Work until `stop`, and reconnect when the connection is lost; one log line per change of state."""
         backoff = Backoff("connection", self._log)
         while not self.stopped.is_set():
             try:
@@ -115,16 +114,16 @@ class Waker:
                 backoff.lost(error)
                 self.stopped.wait(backoff.next_wait())
             except Exception:
-                self._log.exception("waker failed")
+                self._log.exception("scheduler failed")
                 self.stopped.wait(backoff.next_wait())
 
     def stop(self) -> None:
-        """Ask the waker to end after the transaction at hand."""
+        """Ask the scheduler to end after the current transaction."""
         self.stopped.set()
 
     @property
     def unready(self) -> list[str]:
-        """Name the waker when it should work and has no connection."""
+        """The name of the scheduler if it should be running and has no connection."""
         return [self.name] if not self.connected and not self.stopped.is_set() else []
 
     def _work(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
@@ -132,14 +131,14 @@ class Waker:
             wait = self.step(conn)
             backoff.reached()
             self.connected = True
-            # A notification that came while we worked waits in the connection, so none is lost between step and wait.
+            # A notification received during the step is kept by the connection, so none is lost between step and wait.
             with suppress(StopIteration):
                 next(conn.notifies(timeout=wait, stop_after=1))
                 self._on_hint()
 
     def step(self, conn: psycopg.Connection[Any]) -> float:
-        """Send what is due, a round of it, and return the seconds until it is worth while to look again."""
-        # Not prepared, here and below: plans made for small tables would be kept while the tables grow.
+        """Send one round of commands that are due, and return the seconds until the next step."""
+        # Not prepared, here and below: a prepared plan for a small table would be kept while the table grows.
         row = conn.execute(due.NEXT, (deadlines.SEND,), prepare=False).fetchone()
         if row is None or row[0] > 0:
             return self._poll if row is None else min(self._poll, row[0])
@@ -156,7 +155,7 @@ class Waker:
         return REST if sent else min(self._poll, _ELSEWHERE)
 
     def _send_all(self, rows: Sequence[DueRow]) -> list[DueRow]:
-        """Send the commands of these rows, and return the rows whose command cannot be sent for what it is."""
+        """Send the commands of these rows, and return the rows whose command is refused."""
         try:
             self._send([command_for(each) for each in rows])
         except Exception as error:
@@ -173,13 +172,13 @@ class Waker:
         return []
 
     def _due(self, conn: psycopg.Connection[Any]) -> list[DueRow]:
-        """Lock some rows of each of the tenants whose turn it is; the next round goes on behind them."""
+        """Lock some rows of the next tenants in turn; the next round continues after them."""
         tenants: list[str] = []
         for after in dict.fromkeys((self._after, "")):
-            given = (deadlines.SEND, after, deadlines.SEND, tenants, TENANTS_AT_ONCE - len(tenants))
+            given = (deadlines.SEND, after, deadlines.SEND, tenants, MAX_TENANTS - len(tenants))
             tenants += [name for (name,) in conn.execute(due.TENANTS, given, prepare=False)]
-            if len(tenants) == TENANTS_AT_ONCE:
+            if len(tenants) == MAX_TENANTS:
                 break
-        self._after = tenants[-1] if len(tenants) == TENANTS_AT_ONCE else ""
-        found = conn.execute(due.OLDEST, (tenants, deadlines.SEND, OF_EACH), prepare=False)
+        self._after = tenants[-1] if len(tenants) == MAX_TENANTS else ""
+        found = conn.execute(due.OLDEST, (tenants, deadlines.SEND, MAX_ROWS_OF_TENANT), prepare=False)
         return [DueRow(*row) for row in found.fetchall()]

@@ -1,7 +1,8 @@
-"""The dispatcher: it calls the provider of each attempt at dispatch, and writes down what came of it for the waker.
+"""The dispatcher: it calls the provider for each dispatch attempt, and stores the outcome for the scheduler to report.
 
-An attempt is taken under a lease, so just one process makes it. Outside it happens at least once, under one key: who is
-killed between the call and the writing down makes the call again. It is recorded once, whoever reports it.
+An attempt is taken under a lease, so one process makes it. The provider is called at least once per attempt, always
+with the same idempotency key: a process killed between the call and storing the outcome repeats it. The outcome is
+recorded once.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
 from projections import deadlines, due
-from services.outlets.providers import Call, Calls, Outcome
+from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
 from services.store.connect import Backoff, connect_async
 
 NAME = "dispatcher"
-AT_ONCE, OF_EACH = 16, 4
-# Longer than the longest time-out of a provider, with time to write its outcome down.
+# Calls at the same time, of this process and of one tenant.
+MAX_CALLS, MAX_CALLS_OF_TENANT = 16, 4
+# Longer than the longest time-out of a provider, with time to store its outcome.
 LEASE = 60.0
-# How long calls under way may take to end when the service stops.
-LAST_CALLS = 2.0
+# How long calls in progress may take when the service stops.
+STOP_TIMEOUT = 2.0
 
 Open = Callable[[], AbstractAsyncContextManager[Calls]]
 _encode = msgspec.json.Encoder().encode
 
 
 class Attempt(NamedTuple):
-    """An attempt at dispatch that waits for its outcome; `position` is that of the event that asked for it."""
+    """A dispatch attempt without an outcome; `position` is that of the event that requested it."""
 
     tenant: str
     task_id: str
@@ -47,7 +49,7 @@ class Attempt(NamedTuple):
 
 
 def payload(tenant: str, task: Task) -> bytes:
-    """Return what a provider is told of a task."""
+    """Return the body of a call: the task, as the provider sees it."""
     made, plan = task.created, task.created.plan
     assert plan is not None  # noqa: S101
     return _encode(
@@ -72,7 +74,7 @@ def payload(tenant: str, task: Task) -> bytes:
 
 
 class Dispatcher:
-    """Runs an event loop in a thread, beside others of its kind. `on_called` runs before an outcome is written down."""
+    """Runs an event loop in a thread; several processes may run one. `on_called` runs before an outcome is stored."""
 
     def __init__(self, providers: Open, *, poll: float = 1.0, on_called: Callable[[], None] = lambda: None) -> None:
         self.name = NAME
@@ -88,23 +90,23 @@ class Dispatcher:
         self.connected = False
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Dispatch until `stop`, reconnecting by itself; one log line per change of state."""
+        """Dispatch until `stop`, and reconnect when the connection is lost; one log line per change of state."""
         asyncio.run(self._run(database_url, statement_timeout))
 
     def stop(self) -> None:
-        """Ask the dispatcher to end once the calls under way have ended, or soon."""
+        """Ask the dispatcher to end after the calls in progress, or after `STOP_TIMEOUT`."""
         self.stopped.set()
         self.look()
 
     def look(self) -> None:
-        """Look for attempts now; for any thread."""
+        """Look for attempts now; may be called from any thread."""
         if self._loop is not None:
             with suppress(RuntimeError):  # The loop has ended.
                 self._loop.call_soon_threadsafe(self._wanted.set)
 
     @property
     def unready(self) -> list[str]:
-        """Name the dispatcher when it should work and has no connection."""
+        """The name of the dispatcher if it should be running and has no connection."""
         return [self.name] if not self.connected and not self.stopped.is_set() else []
 
     async def _run(self, database_url: str, statement_timeout: float) -> None:
@@ -131,18 +133,18 @@ class Dispatcher:
     async def _work(self, conn: psycopg.AsyncConnection[Any], calls: Calls, backoff: Backoff) -> None:
         while not self.stopped.is_set():
             self._wanted.clear()
-            await self._write_down(conn)
+            await self._store_outcomes(conn)
             took = await self._take(conn, calls)
             backoff.reached()
             self.connected = True
             if not took:
                 await self._wait(self._poll)
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=LAST_CALLS)
-        await self._write_down(conn)
+            await asyncio.wait(self._running.values(), timeout=STOP_TIMEOUT)
+        await self._store_outcomes(conn)
 
     async def _pause(self, seconds: float) -> None:
-        # What was wanted before cannot be done now, and must not make this a busy loop.
+        # A request from before cannot be served now, and must not turn this into a busy loop.
         self._wanted.clear()
         if not self.stopped.is_set():
             await self._wait(seconds)
@@ -153,12 +155,12 @@ class Dispatcher:
                 await self._wanted.wait()
 
     async def _take(self, conn: psycopg.AsyncConnection[Any], calls: Calls) -> int:
-        """Begin calls, as many as there is room for, and return how many."""
-        free = AT_ONCE - len(self._running)
+        """Start as many calls as the limits allow, and return their number."""
+        free = MAX_CALLS - len(self._running)
         if free <= 0:
             return 0
         busy = Counter(attempt.tenant for attempt in self._running)
-        full = [tenant for tenant, count in busy.items() if count >= OF_EACH]
+        full = [tenant for tenant, count in busy.items() if count >= MAX_CALLS_OF_TENANT]
         tenants: list[str] = []
         for after in dict.fromkeys((self._after, "")):
             given = (deadlines.CALL, after, deadlines.CALL, [*full, *tenants], free - len(tenants))
@@ -171,9 +173,9 @@ class Dispatcher:
             return 0
         self._after = tenants[-1]
         share = max(1, free // len(tenants))
-        most = [min(share, OF_EACH - busy[tenant]) for tenant in tenants]
+        most = [min(share, MAX_CALLS_OF_TENANT - busy[tenant]) for tenant in tenants]
         leased = await conn.execute(due.LEASE, (LEASE, tenants, most, deadlines.CALL, free), prepare=False)
-        # A lease that ran out while the database was away is no reason to call while the first call is under way.
+        # A lease that expired during an outage of the database must not start a second call.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
         for attempt, provider, task in await self._current(conn, attempts):
             self._running[attempt] = asyncio.create_task(self._call(attempt, provider, task, calls))
@@ -182,7 +184,7 @@ class Dispatcher:
     async def _current(
         self, conn: psycopg.AsyncConnection[Any], attempts: list[Attempt]
     ) -> list[tuple[Attempt, Provider, Task]]:
-        """Return those attempts that are still to be made, by the tasks' own streams; read models may be behind."""
+        """Return the attempts that are still current according to the streams of the tasks; read models may lag."""
         streams = {stream_of(attempt.tenant, "task", attempt.task_id): attempt for attempt in attempts}
         tasks: dict[str, Task | None] = {}
         providers: dict[str, Provider] = {}
@@ -194,8 +196,8 @@ class Dispatcher:
                 event = codec.decode(name, state)
                 tasks[stream] = evolve(tasks.get(stream), event)
             except Exception as error:
-                # No reason to hold up the others; it is looked at again when its lease has run out.
-                self._log.warning("a task that cannot be read", stream=stream, error=str(error))
+                # The other attempts continue; this one is tried again when its lease expires.
+                self._log.warning("task cannot be loaded", stream=stream, error=str(error))
                 streams.pop(stream, None)
                 continue
             if isinstance(event, DispatchRequested):
@@ -213,14 +215,14 @@ class Dispatcher:
             key = f"{attempt.tenant}/{attempt.task_id}/{attempt.number}"
             outcome = await calls.call(Call(attempt.tenant, key, provider, payload(attempt.tenant, task)))
         except Exception:
-            self._log.exception("a call failed unexpectedly", tenant=attempt.tenant, task=attempt.task_id)
+            self._log.exception("call failed unexpectedly", tenant=attempt.tenant, task=attempt.task_id)
             outcome = Outcome(False, None, "error", "the provider could not be called")
         self._on_called()
         self._outcomes[attempt] = outcome
         self._wanted.set()
 
-    async def _write_down(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Hand outcomes over to the waker; a row that is gone was of a task that has ended."""
+    async def _store_outcomes(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Hand the outcomes over to the scheduler; if a row is gone, its task has ended."""
         for attempt, outcome in list(self._outcomes.items()):
             place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)
             await conn.execute(due.DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)
@@ -229,7 +231,7 @@ class Dispatcher:
 
 
 def _report(attempt: Attempt, outcome: Outcome) -> str:
-    """Return the command that reports an outcome, as JSON; of texts that no JSON can hold, what can be kept of them."""
+    """Return the command that reports an outcome, as JSON; lone surrogates in texts are replaced."""
     texts = (outcome.reference, outcome.code, outcome.message)
     kept = [None if text is None else text.encode("utf-8", "replace").decode() for text in texts]
     return _encode(ReportDispatch(attempt.task_id, int(attempt.number), outcome.succeeded, *kept)).decode()

@@ -1,4 +1,4 @@
-"""The relay: every event to the events exchange, in order; its position is saved only after the broker's confirms.
+"""The relay: it publishes every event in order, and saves its position only after the broker has confirmed them.
 
 The event table is the outbox. A crash between publishing and saving publishes again, under the same event id. An event
 that the broker refuses for itself is no outage: it is held back with those behind it in its stream.

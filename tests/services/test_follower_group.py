@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 import pytest
 
-from services.store import convoy as module
-from services.store.convoy import Convoy
-from services.store.follower import Follower, Handle, Step
+from services.store import follower_group as module
+from services.store.follower import Follower, Handle
+from services.store.follower_group import FollowerGroup
 from services.store.log import LogRow
+from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
-from tests.services.following import SEEN, add, connections, following, noting, seen, state
+from tests.services.following import add, connections, following, noting, seen, state
 from tests.services.harness import rows
 
 Batch = Sequence[LogRow]
 Connection = psycopg.Connection[Any]
 
 
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        # Those of the read models, whom nobody moves here.
-        session.execute("DELETE FROM followers")
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table", "no_followers")
 
 
-def convoy(*members: str | tuple[str, Handle], batch: int = 500, poll: float = 0.05) -> Convoy:
+def group(*members: str | tuple[str, Handle], batch: int = 500, poll: float = 0.05) -> FollowerGroup:
     named = [(member, noting(member)) if isinstance(member, str) else member for member in members]
-    return Convoy("all", [Follower(name, handle, batch=batch) for name, handle in named], batch=batch, poll=poll)
+    return FollowerGroup("all", [Follower(name, handle, batch=batch) for name, handle in named], batch=batch, poll=poll)
 
 
-def drain(conn: Connection, together: Convoy) -> Step:
+def drain(conn: Connection, together: FollowerGroup) -> Step:
     together.enlist(conn)
     while (step := together.step(conn)) is Step.WORKED:
         pass
@@ -69,7 +64,7 @@ def test_those_that_stand_level_share_reading_decoding_and_transaction(conn: Con
         decoded.extend(id(row.recorded()) for row in batch)
 
     add(migrated_url, 7)
-    together = convoy("a", "b", ("c", looking), ("d", looking), batch=3)
+    together = group("a", "b", ("c", looking), ("d", looking), batch=3)
     assert drain(conn, together) is Step.IDLE
     assert positions(migrated_url) == dict.fromkeys("abcd", (7, None))
     assert seen(migrated_url, "a") == seen(migrated_url, "b") == [1, 2, 3, 4, 5, 6, 7]
@@ -80,7 +75,7 @@ def test_those_that_stand_level_share_reading_decoding_and_transaction(conn: Con
 
 def test_one_that_cannot_go_on_halts_alone_and_is_met_again_when_mended(conn: Connection, migrated_url: str) -> None:
     add(migrated_url, 6)
-    together = convoy("a", ("bad", needing("bad", 4, "missing")), "c")
+    together = group("a", ("bad", needing("bad", 4, "missing")), "c")
     with following(migrated_url, together):
         eventually(lambda: positions(migrated_url) == {"a": (6, None), "bad": (3, 4), "c": (6, None)})
         add(migrated_url, 3)
@@ -118,7 +113,7 @@ def test_a_failure_that_the_server_tells_late_leaves_nothing_behind(
         session.execute(statement.encode())
 
     add(migrated_url, 2)
-    assert drain(conn, convoy(("bad", failing), "good")) is Step.IDLE
+    assert drain(conn, group(("bad", failing), "good")) is Step.IDLE
     assert positions(migrated_url) == {"bad": found, "good": (2, None)}
     assert seen(migrated_url, "bad") == []
     assert seen(migrated_url, "good") == [1, 2]
@@ -135,7 +130,7 @@ def test_who_is_halted_is_tried_once_in_a_poll_however_much_comes(conn: Connecti
         tried.append(len(batch))
         session.execute("SELECT FROM missing")
 
-    together = convoy(("bad", failing), "good", poll=LATE)
+    together = group(("bad", failing), "good", poll=LATE)
     together.enlist(conn)
     for _ in range(5):
         add(migrated_url, 1)
@@ -146,7 +141,7 @@ def test_who_is_halted_is_tried_once_in_a_poll_however_much_comes(conn: Connecti
 
 
 def test_one_that_is_behind_takes_every_other_turn_until_it_is_level(conn: Connection, migrated_url: str) -> None:
-    together = convoy("late", "later", "front", batch=10)
+    together = group("late", "later", "front", batch=10)
     together.enlist(conn)
     add(migrated_url, 100)
     conn.execute("UPDATE followers SET position = CASE name WHEN 'front' THEN 60 WHEN 'late' THEN 45 ELSE 0 END")
@@ -167,7 +162,7 @@ def test_one_that_is_behind_takes_every_other_turn_until_it_is_level(conn: Conne
 
 
 def test_a_row_that_another_process_holds_is_left_to_it(conn: Connection, migrated_url: str) -> None:
-    together = convoy("a", "held", "c")
+    together = group("a", "held", "c")
     together.enlist(conn)
     add(migrated_url, 2)
     with psycopg.connect(migrated_url) as other:
@@ -180,18 +175,18 @@ def test_a_row_that_another_process_holds_is_left_to_it(conn: Connection, migrat
     assert set(positions(migrated_url).values()) == {(2, None)}
 
 
-def test_one_that_waits_for_a_lock_is_left_behind_by_the_others(
+def test_a_follower_blocked_by_a_lock_is_skipped_by_the_others(
     conn: Connection, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOCK_WAIT", 50)
-    monkeypatch.setattr(module, "_LEFT_BEHIND", 0.2)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(module, "_SKIP_SECONDS", 0.2)
     conn.execute("CREATE TABLE others (id int)")
 
     def waiting(session: Connection, batch: Batch) -> None:
         noting("waits")(session, batch)
         session.execute("LOCK TABLE others")
 
-    together = convoy("a", ("waits", waiting), "c")
+    together = group("a", ("waits", waiting), "c")
     with psycopg.connect(migrated_url) as other, following(migrated_url, together):
         other.execute("LOCK TABLE others")
         for count in (1, 2, 3):
@@ -204,9 +199,9 @@ def test_one_that_waits_for_a_lock_is_left_behind_by_the_others(
     assert all(seen(migrated_url, name) == [1, 2, 3] for name in ("a", "waits", "c"))
 
 
-def test_two_convoys_at_once_handle_each_event_once_for_each(conn: Connection, migrated_url: str) -> None:
+def test_two_groups_at_once_handle_each_event_once_for_each(conn: Connection, migrated_url: str) -> None:
     names = ("a", "b", "c")
-    with following(migrated_url, *(convoy(*names, batch=2) for _ in range(2))):
+    with following(migrated_url, *(group(*names, batch=2) for _ in range(2))):
         for _ in range(20):
             add(migrated_url, 3)
         for pid in connections(migrated_url, "all"):
@@ -226,7 +221,7 @@ def test_a_connection_that_ends_in_a_batch_takes_all_of_it_back(conn: Connection
             conn.execute("SELECT pg_terminate_backend(%s)", (session.info.backend_pid,))
 
     add(migrated_url, 3)
-    together = convoy("a", ("b", ending), "c")
+    together = group("a", ("b", ending), "c")
     with following(migrated_url, together):
         eventually(lambda: set(positions(migrated_url).values()) == {(3, None)})
     assert all(seen(migrated_url, name) == [1, 2, 3] for name in ("a", "b", "c"))
@@ -235,15 +230,15 @@ def test_a_connection_that_ends_in_a_batch_takes_all_of_it_back(conn: Connection
 def test_a_gap_and_an_older_log_halt_every_one_of_them(conn: Connection, migrated_url: str) -> None:
     add(migrated_url, 5)
     conn.execute("DELETE FROM stored_events WHERE notification_id = 3")
-    assert drain(conn, convoy("a", "b")) is Step.HALTED
+    assert drain(conn, group("a", "b")) is Step.HALTED
     assert positions(migrated_url) == dict.fromkeys("ab", (2, 3))
     conn.execute("UPDATE followers SET halted_at = NULL, position = CASE name WHEN 'a' THEN 10 ELSE 5 END")
-    drain(conn, convoy("a", "b"))
+    drain(conn, group("a", "b"))
     assert positions(migrated_url) == {"a": (10, 11), "b": (5, None)}
 
 
 def test_a_notification_wakes_at_once_and_readiness_names_each(conn: Connection, migrated_url: str) -> None:
-    together = convoy("a", "b", poll=LATE)
+    together = group("a", "b", poll=LATE)
     assert together.unready == ["a", "b"]
     thread = threading.Thread(target=together.run, args=(migrated_url,), daemon=True)
     thread.start()
@@ -259,7 +254,7 @@ def test_a_notification_wakes_at_once_and_readiness_names_each(conn: Connection,
 
 
 def test_looking_for_news_locks_nothing(conn: Connection, migrated_url: str) -> None:
-    follower, together = Follower("alone", noting("alone"), poll=LATE), convoy("a", "b", poll=LATE)
+    follower, together = Follower("alone", noting("alone"), poll=LATE), group("a", "b", poll=LATE)
     with following(migrated_url, follower, together):
         add(migrated_url, 1)
         eventually(lambda: state(migrated_url, "alone") == (1, None, 0) and seen(migrated_url, "b") == [1])

@@ -1,8 +1,8 @@
-"""The roll-up policy: it records that an activity's status changed, each change once, in the order of the log.
+"""The roll-up policy: it records each change of an activity's status once, in the order of the log.
 
-It is the only writer of the status streams, and it lets go of a workflow when an activity has ended. A change is
-recorded in the transaction that saves the position, under an id made from its cause; what is sent is sent before that
-under such ids, so a repetition finds everything done.
+It is the only writer of the status streams, and it releases the claim on a workflow when an activity has ended. A
+change is recorded in the transaction that saves the position, with an id derived from its cause; commands are sent
+before that with such ids too, so a repetition has no further effect.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from projections.support.time import stamp
 from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, apply_facts, as_rollup, placeholders
 from services.broker.sender import Outgoing
 from services.store import codec
+from services.store.append import ClaimKey, NewEvent, write_claims
 from services.store.entities import of_activity
-from services.store.event_store import ClaimKey, NewEvent, write_claims
 from services.store.follower import Follower
 from services.store.log import LogRow
 
@@ -40,12 +40,12 @@ Append = Callable[[psycopg.Connection[Any], Sequence[NewEvent]], object]
 Send = Callable[[Sequence[Outgoing]], object]
 _Key = tuple[str, str]
 
-# Never change it: ids of events and commands that were recorded are made from it.
+# Must never change: the ids of recorded events and commands are derived from it.
 _NAMESPACE = uuid.UUID("5f2f7b1c-6a0e-5c58-9d1b-6d0f7a3f5e21")
-# These can move nothing that a status is made of.
+# Events that cannot change a status.
 _QUIET = frozenset(
     {
-        # A child that is only made is as open as it was before, when the activity told of it.
+        # A new child is as open as the placeholder that the activity created for it.
         "activity.created",
         "task.created",
         "task.data-saved",
@@ -74,7 +74,7 @@ DO UPDATE SET status = EXCLUDED.status, version = EXCLUDED.version, state = EXCL
 
 
 class _Family(msgspec.Struct):
-    """What the status of an activity is made of, and the workflow that is in use until it ends."""
+    """The facts that the status of an activity is derived from, and the workflow that it uses until it ends."""
 
     failure: str
     children: list[Child]
@@ -83,7 +83,7 @@ class _Family(msgspec.Struct):
 
 
 class _Master:
-    """An activity in the policy's memory; `version` is that of its status stream."""
+    """An activity, as the policy stores it; `version` is that of its status stream."""
 
     __slots__ = ("family", "status", "version")
 
@@ -106,7 +106,7 @@ def follower(append: Append, send: Send, *, batch: int = 500) -> Follower:
 
 
 def _reads(row: LogRow) -> bool:
-    # An event that nobody knows is read too: it raises, where passing over it would lose it for good.
+    # An event of an unknown type is read too: decoding it fails, while skipping it would lose it.
     return row.name in EVENTS or row.name not in ALL_EVENTS
 
 
@@ -115,7 +115,7 @@ def _entity_of(conn: psycopg.Connection[Any], row: LogRow) -> str | None:
 
 
 class Policy:
-    """The follower's handler."""
+    """The handler of the follower."""
 
     def __init__(self, append: Append, send: Send) -> None:
         self._append = append
@@ -132,14 +132,14 @@ class Policy:
         commands: list[Outgoing] = []
         uses: dict[ClaimKey, str | None] = {}
         for key, event in keyed:
-            master = masters[key] = _folded(masters.get(key), event)
+            master = masters[key] = _applied(masters.get(key), event)
             commands += _cancellations(key, master, event)
             change = _change(key, master, event)
             if change is not None:
                 changes.append(change)
                 uses |= _use(key, master, change.event)
         _save(conn, masters)
-        # Sent before the append lock is held, or a slow broker would stop every worker.
+        # Sent before the append lock is taken; otherwise a slow broker would block every worker.
         if commands:
             self._send(commands)
         if changes:
@@ -154,7 +154,7 @@ def _key_of(event: Recorded) -> _Key | None:
     return (event.tenant, activity_id) if activity_id is not None else None
 
 
-def _folded(master: _Master | None, event: Recorded) -> _Master:
+def _applied(master: _Master | None, event: Recorded) -> _Master:
     at = stamp(event.occurred_at)
     if isinstance(event.data, ActivityCreated):
         created = event.data
@@ -200,17 +200,17 @@ def _change(key: _Key, master: _Master, event: Recorded) -> NewEvent | None:
 
 
 def _use(key: _Key, master: _Master, change: ActivityStatusChanged) -> dict[ClaimKey, str | None]:
-    """Return the activity's claim on its workflow: given up when it ends, taken again when it goes on after that."""
+    """Return the change of the claim on the workflow: released when the activity ends, taken when it resumes."""
     (tenant, activity_id), workflow = key, master.family.workflow
     before, now = (Lifecycle(status) in TERMINAL for status in (change.old, change.new))
-    # An activity from before its workflow was kept here has no claim.
+    # An activity recorded before the policy stored workflows has no claim.
     if before == now or not workflow:
         return {}
     return {(tenant, use_of(workflow), activity_id): None if now else activity_id}
 
 
 def _cancellations(key: _Key, master: _Master, event: Recorded) -> Iterable[Outgoing]:
-    """Return a command for each sibling that a failure cancels; one that has ended since refuses it, to no harm."""
+    """Return a command for each sibling that a failure cancels; a sibling that has ended meanwhile refuses it."""
     if not isinstance(event.data, TaskFailed) or master.family.failure != "fail_fast" or master.family.canceled:
         return
     tenant, activity_id = key
@@ -232,7 +232,7 @@ def _id_from(*cause: object) -> str:
 
 def _load(conn: psycopg.Connection[Any], keys: Iterable[_Key]) -> dict[_Key, _Master]:
     tenants, ids = (list(part) for part in zip(*keys, strict=True))
-    # Not prepared: a plan made for a small table would be kept while the table grows.
+    # Not prepared: a prepared plan for a small table would be kept while the table grows.
     rows = conn.execute(_LOAD, (tenants, ids), prepare=False, binary=True).fetchall()
     return {
         (tenant, activity_id): _Master(_decode(state), status, version)
