@@ -13,9 +13,9 @@ from services.http.core.call import Call
 from services.http.core.command import Answered, give, outgoing
 from services.http.core.errors import ApiError
 from services.http.core.service import Service
-from services.http.core.submit import ACTIVITY, TASK, Done, left, route_of, submit
+from services.http.core.submit import ACTIVITY, TASK, Done, route_of, submit
 
-__all__ = ["MODELS", "Done", "change", "command", "route_of", "shown"]
+__all__ = ["MODELS", "Done", "change", "command", "route_of"]
 
 # What a write waits for by default: the task, its activity, and the people whom both show.
 MODELS = (activities.NAME, tasks.NAME, directory.NAME)
@@ -46,8 +46,3 @@ async def command(
     if reply is not None and reply.error is not None:
         raise ApiError.of(reply.error)
     return answered
-
-
-async def shown(service: Service, tenant: str, answered: Answered, noun: str, entity_id: str) -> Done:
-    """Return an answered write with its resource."""
-    return await left(service, tenant, answered, _ENTITIES[noun], entity_id)
