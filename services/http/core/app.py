@@ -22,6 +22,7 @@ from services.http.core import openapi
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
 from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.info import INFO, TAGS
 from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
@@ -31,7 +32,8 @@ from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Endpoint
 from services.http.field import operations as field
 from services.http.field.errors import failed
-from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
+from services.http.native import derived
+from services.http.native import operations as native
 from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
 from services.settings import Settings
@@ -70,14 +72,13 @@ class Application(Starlette):
     @cached_property
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        shared = Components(components.shared())
+        shared = Components(derived.shared())
         said = [
             (part.path, part.method, openapi.about(part, shared) if isinstance(part, Operation) else _by_hand(part))
             for part in self.parts
         ]
-        said += [(path, "GET", {"tags": ["operations"], **about}) for path, about in examples.OPERATIONS.items()]
-        info = {"title": "Foldwork", "version": "1", "description": examples.DESCRIPTION}
-        return openapi.document(info, examples.TAGS, said, shared)
+        said += [(part.path, part.method, openapi.about(part, shared)) for part in native.PROBES]
+        return openapi.document(INFO, TAGS, said, shared)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -108,8 +109,8 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
-    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
+    written = [endpoint for each in (dispatch, workflow) for endpoint in each.endpoints(service)]
+    app.parts = [*native.OPERATIONS, *written, *field.OPERATIONS]
     app.table = install(app.routes, app.parts, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
