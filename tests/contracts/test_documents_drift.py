@@ -58,8 +58,8 @@ def test_the_made_documents_are_current() -> None:
     made = contracts.documents()
     stale = [path for path, text in made.items() if _text(DOCS / path) != text]
     kept = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.json")}
-    assert stale == [], "run `python -m tests.documents`"
-    assert kept - set(made) == set(), "run `python -m tests.documents`"
+    assert stale == [], "run `make docs`"
+    assert kept - set(made) == set(), "run `make docs`"
 
 
 def _text(path: Path) -> str | None:

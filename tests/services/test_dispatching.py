@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-import pytest
 from pydantic import SecretStr
 
 from services.broker.publisher import Publisher, command_sender
@@ -26,13 +25,6 @@ from tests.services.processes import nursery
 CANARY = "c4n4ry-of-the-secret"
 SECRETS = {"acme/hook": SecretStr(CANARY)}
 PAST = "2025-10-31T08:55:00+07:00"
-
-
-@pytest.fixture
-def provider() -> Iterator[Answering]:
-    answering = Answering()
-    yield answering
-    answering.close()
 
 
 @asynccontextmanager

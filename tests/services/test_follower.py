@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -19,15 +19,10 @@ from services.store.follower_group import FollowerGroup
 from services.store.log import LogGap, LogRow
 from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
-from tests.services.following import NAME, SEEN, add, an_event, connections, following, noting, seen, state
+from tests.services.following import NAME, add, an_event, connections, following, noting, seen, state
 from tests.services.harness import rows
 
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table")
 
 
 def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -15,20 +15,14 @@ from services.store.follower_group import FollowerGroup
 from services.store.log import LogRow
 from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
-from tests.services.following import SEEN, add, connections, following, noting, seen, state
+from tests.services.following import add, connections, following, noting, seen, state
 from tests.services.harness import rows
 
 Batch = Sequence[LogRow]
 Connection = psycopg.Connection[Any]
 
 
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        # Those of the read models, whom nobody moves here.
-        session.execute("DELETE FROM followers")
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table", "no_followers")
 
 
 def group(*members: str | tuple[str, Handle], batch: int = 500, poll: float = 0.05) -> FollowerGroup:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from services.store import held, standing
 from services.store.failures import OutsideUnavailable
 from services.store.reader import Step
 from tests.eventually import eventually
-from tests.services.following import SEEN, connections, following, noting, seen
+from tests.services.following import connections, following, noting, seen
 from tests.services.harness import rows
 from tests.services.holding import (
     BOTH,
@@ -29,13 +28,7 @@ from tests.services.holding import (
     state,
 )
 
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        session.execute("DELETE FROM followers")
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table", "no_followers")
 
 
 @pytest.fixture

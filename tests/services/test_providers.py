@@ -8,7 +8,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,13 +27,6 @@ URL = "postgresql://localhost/none"
 AMQP = "amqp://guest:guest@localhost/"
 CANARY = "c4n4ry-of-the-secret"
 SECRETS = {"acme/hook": SecretStr(CANARY)}
-
-
-@pytest.fixture
-def provider() -> Iterator[Answering]:
-    answering = Answering()
-    yield answering
-    answering.close()
 
 
 def given(**more: Any) -> Settings:

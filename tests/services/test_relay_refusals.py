@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,19 +65,6 @@ def held(url: str) -> dict[str, tuple[int, int]]:
 def positions(subscriber: Any) -> list[int]:
     """Return the positions that came, each where it first did."""
     return list(dict.fromkeys(json.loads(message.body)["position"] for message in subscriber.messages))
-
-
-@pytest.fixture(scope="module")
-def development_broker() -> Iterator[BrokerInThread]:
-    broker = BrokerInThread()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
-def development_url(development_broker: BrokerInThread) -> str:
-    """A virtual host of the development broker, where what it refuses can be chosen."""
-    return development_broker.virtual_host()
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ class Item:
 
     ref: str | None = None
     id: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
     command: Outgoing | None = None
     refused: ApiError | None = None
     unsure: bool = False
@@ -71,7 +72,7 @@ class Bulk:
     ) -> None:
         """Give a part its command, which names what it is about by `data["id"]`; raises `ApiError` and `Malformed`."""
         item.command = outgoing(service, caller, self.name, data, data["id"], typed=typed, idempotency_key=key)
-        item.id = data["id"]
+        item.id, item.data = data["id"], data
 
 
 async def prepared(
@@ -150,5 +151,5 @@ def _stored(item: Item) -> StoredItem:
     command, refused = item.command, item.refused
     if command is None:
         return StoredItem(item.ref, item.id, None if refused is None else refused.refusal)
-    mark = fingerprint(command.name, command.body, command.actor)
+    mark = fingerprint(command.name, item.data, command.actor)
     return StoredItem(item.ref, item.id, None, command.command_id, mark)

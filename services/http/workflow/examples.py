@@ -10,18 +10,8 @@ from projections.task.pages import MOST_PAGES
 from services.bounds import schema_of
 from services.http.core.errors import phrase
 from services.http.core.openapi import deep_object
-from services.http.native.examples import (
-    ID,
-    KEY,
-    LOCATION,
-    MIN_POSITION,
-    REFERENCE,
-    REFERENCES,
-    Json,
-    answer,
-    link,
-    parameter,
-)
+from services.http.native import examples as native
+from services.http.native.examples import ID, KEY, MIN_POSITION, REFERENCE, REFERENCES, Json, answer, link, parameter
 from services.http.workflow.errors import JSON_API, codes_of
 from services.http.workflow.questions import FILTERS, SORTS
 from services.http.workflow.schemas import ACTIVITY_DOCUMENT, ERRORS, LIST_DOCUMENT, RECEIPT, UNIT_DOCUMENT
@@ -83,12 +73,7 @@ def _errors(*statuses: int) -> Json:
     for status in (*statuses, 401, 403, 500, 503):
         codes = codes_of(status)
         title = {401: "unauthorized", 404: "not-found", 422: "wrong-shape"}.get(status, codes[0])
-        error = {
-            "status": str(status),
-            "title": title,
-            "detail": phrase(status),
-            "source": {"pointer": ""},
-        }
+        error = {"status": str(status), "title": title, "detail": phrase(status), "source": {"pointer": ""}}
         description = f"One of {', '.join(f'`{code}`' for code in codes)}"
         found[str(status)] = answer(description, {"errors": [error]}, JSON_API, ERRORS)
     return found
@@ -146,19 +131,16 @@ _FILTER = deep_object(
 )
 # There are more operators than a client could have a field for.
 _FILTER["schema"]["additionalProperties"] = {"type": "string"}
+
+
+def _up_to(most: int, default: int, said: str) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": most, "default": default, "description": said}
+
+
 _PAGE = deep_object(
     "page",
     "Which page",
-    {
-        "number": {"type": "integer", "minimum": 1, "maximum": MOST_PAGES, "default": 1, "description": "From 1"},
-        "size": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MOST_ROWS,
-            "default": MOST_ROWS,
-            "description": "Activities of a page",
-        },
-    },
+    {"number": _up_to(MOST_PAGES, 1, "From 1"), "size": _up_to(MOST_ROWS, MOST_ROWS, "Activities of a page")},
 )
 
 
@@ -247,7 +229,7 @@ def _write(
                 {"meta": {"command_id": "c-1", "receipt": "/v1/commands/c-1"}},
                 JSON_API,
                 RECEIPT,
-                headers=LOCATION,
+                headers=native.LOCATION,
             ),
             **_errors(400, 404, 409, 413, 415, 422),
         },

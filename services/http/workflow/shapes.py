@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from projections.support.documents import instant
+from projections.support.table import instant
 from projections.task.document import shown_values
 from services.http.core.members import Member
 
