@@ -10,8 +10,6 @@ import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
-from services.outlets import projections as outlet
-from services.outlets.projections import ServingFollower
 
 import projections
 from domain.lifecycle import TERMINAL, Lifecycle
@@ -21,8 +19,10 @@ from domain.task.state import TASK, changes_of, evolve
 from projections.support.documents import Documents
 from projections.support.rows import Rows
 from projections.support.table import Key, Table
+from services.processors.read_models import ServingFollower
+from services.processors.rebuild import rebuild
 from services.store import standing
-from services.store.follower import Step
+from services.store.reader import Step
 from tests.projections.recording import recorded, store
 from tests.projections.test_folding import commands, log_of
 
@@ -73,7 +73,7 @@ class Model:
 
     NAME = "busy"
     VERSION = 1
-    VIEWS = ("busy", "busy_tasks")
+    VIEWS: tuple[str, ...] = ("busy", "busy_tasks")
     EVENTS = frozenset(TASK.events)
     TABLES = f"{_TASKS};{_BUSY}"
     INDEXES = "CREATE INDEX IF NOT EXISTS busy_{suffix}_task_idx ON busy_{suffix} (tenant, task_id)"
@@ -180,7 +180,7 @@ def test_a_task_that_is_held_back_keeps_nobody_elses_rows_waiting_and_its_own_co
     (line,) = [line for line in standing.status(migrated_url) if line.name == "busy"]
     assert [each.entity for each in line.held] == ["acme/task-t1"]
     # Tables that are built anew hold back nothing, since nothing refuses there.
-    assert outlet.rebuild(migrated_url, "busy")
+    assert rebuild(migrated_url, "busy")
     assert served(conn) == wanted(log)
 
 

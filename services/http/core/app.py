@@ -18,7 +18,7 @@ from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from services.broker.command_queue import CommandQueue
-from services.http.core import openapi
+from services.http.core import dialects, openapi
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
 from services.http.core.health import Broker, Readiness, handlers
@@ -29,24 +29,24 @@ from services.http.core.service import Sender, Service, make_service
 from services.http.dispatch import api as dispatch
 from services.http.dispatch import errors as dispatch_errors
 from services.http.endpoints import Endpoint
-from services.http.field import operations as field
-from services.http.field.errors import failed
 from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
 from services.http.workflow import api as workflow
 from services.http.workflow import errors as workflow_errors
 from services.settings import Settings
 
-# Which dialect speaks below a path: the first that fits.
-_DIALECTS: tuple[tuple[tuple[str, ...], Envelope], ...] = (
-    (workflow.PATHS, workflow_errors.failed),
-    (("/api/v3/",), failed),
-    (("/api/",), dispatch_errors.failed),
-)
+_OPERATIONS = dialects.operations()
+# Which dialect speaks below a path: the one that names the longest beginning of it.
+_ENVELOPES: dict[str, Envelope] = {
+    **dict.fromkeys(workflow.PATHS, workflow_errors.failed),
+    "/api/": dispatch_errors.failed,
+    **dialects.envelopes(_OPERATIONS),
+}
+_PATHS = sorted(_ENVELOPES, key=len, reverse=True)
 
 
 def envelope(path: str) -> Envelope:
     """Return the dialect that errors below a path are said in."""
-    return next((spoken for starts, spoken in _DIALECTS if path.startswith(starts)), problem)
+    return next((_ENVELOPES[start] for start in _PATHS if path.startswith(start)), problem)
 
 
 class Application(Starlette):
@@ -109,7 +109,7 @@ def create_app(
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
     written = (commands, bulk_receipts, queries, events, directory_entries, dispatch, workflow)
-    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *field.OPERATIONS]
+    app.parts = [*(endpoint for each in written for endpoint in each.endpoints(service)), *_OPERATIONS]
     app.table = install(app.routes, app.parts, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))

@@ -16,7 +16,7 @@ A dialect is a package of four files, and this is how each is written:
     it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
     same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
 
-`core.app` is given `OPERATIONS`, and the paths below which the dialect answers for what nobody serves.
+That is all: a package with a module `operations` is found by `core.dialects`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Dialect:
     context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
     media: str = JSON
     failure_media: str = JSON
+    # Below these the dialect answers for what nobody serves.
+    paths: tuple[str, ...] = ()
     # Statuses that every operation may answer with.
     failures: tuple[int, ...] = (401, 403, 429, 500, 503)
 

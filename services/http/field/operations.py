@@ -43,7 +43,7 @@ async def _beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
     return views.Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
 
 
-FIELD = Dialect("field", failed, failure, answers.Failure, answers.Accepted, _beside)
+FIELD = Dialect("field", failed, failure, answers.Failure, answers.Accepted, _beside, paths=("/api/v3/",))
 
 # Tasks and activities.
 
