@@ -12,8 +12,6 @@ LIMITS = {"domain": 300, "projections": 300, "services": 300, "tests": 400}
 LONGER = {
     "tests/contracts/test_workflow_page.py": 406,
     "tests/services/http/test_directory_entries.py": 403,
-    "tests/services/http/test_dispatch.py": 475,
-    "tests/services/http/test_workflow_api.py": 601,
 }
 
 

@@ -38,7 +38,12 @@ class Call:
 
     def part(self, name: str) -> str:
         """Return a named part of the path."""
-        found: str = self.scope["path_params"][name]
+        return self.parts[name]
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """Return the named parts of the path."""
+        found: Mapping[str, str] = self.scope.get("path_params", {})
         return found
 
     def parameters(self, most: int = _MAX_PARAMETERS) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ def operations() -> tuple[Operation, ...]:
 
 def envelopes(found: tuple[Operation, ...]) -> dict[str, Envelope]:
     """Return the envelopes of dialects by the paths below which they answer for what nobody serves."""
-    return {path: each.envelope for each in found for path in each.dialect.paths}
+    return {path: each.dialect.envelope for each in found for path in each.dialect.paths}
 
 
 def _modules() -> Iterator[str]:

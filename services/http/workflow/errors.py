@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
-from services.http.core.errors import STATUS_OF_CODE, ApiError
+from services.http.core.call import as_json
+from services.http.core.errors import STATUS_OF_CODE, ApiError, phrase
 
 JSON_API = "application/vnd.api+json"
 
@@ -26,39 +26,33 @@ _STATUS: Mapping[str, int] = {
     "unknown-filter": 422,
     "unknown-parameter": 422,
 }
-# Where the command's data has a value, the dialect's request has it under another name.
-_NAMES: Mapping[str, str] = {"assignees": "/account_id", "member": "/account_id", "comment": "/data/comment"}
+# The code of a status' example, where it is not the first.
+_TYPICAL = {401: "unauthorized", 404: "not-found", 422: "wrong-shape"}
 
 
-def place(pointer: str) -> str:
-    """Return a JSON pointer into a command's data as one into the request's body."""
-    parts = pointer.split("/")
-    first = parts[1] if len(parts) > 1 else ""
-    return _NAMES.get(first, pointer)
-
-
-def status_of(refused: ApiError) -> int:
+def _status_of(refused: ApiError) -> int:
     """Return the dialect's HTTP status of a refusal; a person that is not there is a wrong value in the body."""
     if refused.code == "not-found" and refused.pointer not in ("", "/id"):
         return 422
     return _STATUS.get(refused.code, refused.status)
 
 
-def codes_of(status: int) -> list[str]:
-    """Return the codes that an answer of a status may have, for the documentation."""
-    every = {**STATUS_OF_CODE, **_STATUS}
-    found = {code for code, its in every.items() if its == status}
-    return sorted(found | {"not-found"} if status == 422 else found)
+def failure(_: str, status: int) -> tuple[str, dict[str, Any]] | None:
+    """Return the codes that an answer of a status may have, and an example."""
+    codes = sorted(code for code, its in {**STATUS_OF_CODE, **_STATUS}.items() if its == status)
+    if not codes:
+        return None
+    codes = sorted({*codes, "not-found"}) if status == 422 else codes
+    described = f"One of {', '.join(f'`{code}`' for code in codes)}"
+    return described, _document(status, _TYPICAL.get(status, codes[0]), phrase(status), {"pointer": ""})
 
 
 def failed(refused: ApiError) -> Response:
     """Render a refusal as a JSON:API error document; `source` has the parameter at fault, or a place in the body."""
-    status = status_of(refused)
-    source = {"parameter": refused.parameter} if refused.parameter else {"pointer": place(refused.pointer)}
-    error: dict[str, Any] = {
-        "status": str(status),
-        "title": refused.code,
-        "detail": refused.detail,
-        "source": source,
-    }
-    return Response(msgspec.json.encode({"errors": [error]}), status, refused.headers, JSON_API)
+    status = _status_of(refused)
+    source = {"parameter": refused.parameter} if refused.parameter else {"pointer": refused.pointer}
+    return as_json(_document(status, refused.code, refused.detail, source), status, refused.headers, JSON_API)
+
+
+def _document(status: int, code: str, detail: str, source: dict[str, str]) -> dict[str, Any]:
+    return {"errors": [{"status": str(status), "title": code, "detail": detail, "source": source}]}

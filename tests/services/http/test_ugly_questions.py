@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from projections.support.conditions import OPERATORS
-from services.http.workflow.questions import FILTERS
+from services.http.workflow.lists import FILTERS
 from tests.services.http.house import House, problem, with_activity, with_workflow
 from tests.services.http.ugly import RAW, TEXTS, Json, demand_envelope, operations
 

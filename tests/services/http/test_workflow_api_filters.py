@@ -34,8 +34,8 @@ from projections.support.conditions import OPERATORS
 from projections.task import pages as task_pages
 from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved
-from services.http.workflow.questions import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
-from services.http.workflow.shapes import activity, people_of
+from services.http.workflow.lists import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
+from services.http.workflow.views import Activity, people_of
 from services.store.migrate import upgrade
 from tests.given import NOW
 from tests.projections.recording import recorded
@@ -101,7 +101,7 @@ def shown(conn: psycopg.Connection[Any]) -> dict[str, dict[str, Any]]:
     for row in conn.execute(*tasks.page("acme", {}, limit=1000)).fetchall():
         task = tasks.resource(row, LATER)
         assert set(people_of(task)) <= {*people, "nobody"}
-        resource = activity(task, people, {})
+        resource = Activity.show(task, people)
         related = {name: its["data"] and its["data"]["id"] for name, its in resource["relationships"].items()}
         belongs = {"project_id": related["project"], "work_unit_id": related["work_unit"]}
         found[resource["id"]] = {**resource["attributes"], **belongs}

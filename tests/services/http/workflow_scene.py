@@ -1,0 +1,104 @@
+"""The scene of the workflow dialect's tests: one task of a project, one activity of two steps, and the people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.http.workflow.errors import JSON_API
+from tests.services.http.house import House, opened
+
+BASE = "/api/v3/workflow"
+LIST = f"{BASE}/activities"
+# Members of the project, each with an account number: `max` manages it, `eve` is in no project.
+ACCOUNTS = {"ann": 42, "bob": 43, "max": 44, "eve": 45}
+
+
+@dataclass(frozen=True)
+class Write:
+    """One action: how it is asked for, and the commands that make a task for which it is possible."""
+
+    method: str
+    path: str
+    body: Any = None
+    before: tuple[tuple[str, dict[str, Any]], ...] = ()
+    status: str = ""
+
+
+GIVEN = (("task.assign", {"id": "t", "assignees": ["ann"]}),)
+RUNS = (*GIVEN, ("task.process", {"id": "t"}))
+PAUSED = (*RUNS, ("tracker.pause", {"member": "ann"}))
+WRITES = {
+    "save": Write("PATCH", "/activities/t", {"data": {"draft": [1, None]}}, GIVEN, "pending"),
+    "assign": Write("PATCH", "/activities/t/assign", {"account_id": 42, "start_working": False}, (), "pending"),
+    "reassign": Write("PATCH", "/activities/t/reassign", {"account_id": 43}, RUNS, "pending"),
+    "unassign": Write("PATCH", "/activities/t/unassign", None, RUNS, "pending"),
+    "process": Write("PATCH", "/activities/t/process", None, GIVEN, "in-progress"),
+    "complete": Write("PATCH", "/activities/t/complete", {"data": {"signed": True}}, GIVEN, "completed"),
+    "error": Write("POST", "/activities/t/error", {"data": {"comment": "no road"}}, RUNS, "errored"),
+    "cancel": Write("POST", "/activities/t/cancel", None, RUNS, "canceled"),
+    "pause": Write("POST", "/tracker/pause", {"account_id": 42}, RUNS, "paused"),
+    "resume": Write("POST", "/tracker/resume", {"account_id": 42}, PAUSED, "in-progress"),
+    "cancel unit": Write("POST", "/work_units/a/cancel", None, (), "canceled"),
+}
+READS = ("/activities", "/activities/t")
+
+
+@asynccontextmanager
+async def furnished(url: str) -> AsyncIterator[House]:
+    """Open a house where the scene is set."""
+    async with opened(url) as running:
+        running.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
+        for member, number in ACCOUNTS.items():
+            projects = {} if member == "eve" else {"p": {"is_manager": member == "max"}}
+            fields = {"account_id": number, "projects": projects, "actor_roles": ["driver"]}
+            running.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+        running.command("workflow.define", {"id": "w", "name": "Visit", "steps": [{"name": "Go"}, {"name": "Come"}]})
+        running.command("activity.create", {"id": "a", "workflow_id": "w", "tasks": [{"id": "a1"}, {"id": "a2"}]})
+        running.command("task.create", {"id": "t", "title": "Visit", "project": "p", "fields": {"kg": 2}})
+        for member in ("ann", "bob", "max", "eve"):
+            running.tokens[member] = running.key("acme", member)
+        yield running
+
+
+async def send(house: House, write: Write, token: str | None = None, **rest: Any) -> httpx.Response:
+    body = rest.pop("body", write.body)
+    headers = {**house.by(token), **rest.pop("headers", {})}
+    return await house.client.request(write.method, f"{BASE}{write.path}", json=body, headers=headers, **rest)
+
+
+async def act(house: House, way: str, body: Any = None, actor: str | None = None, task: str = "t") -> httpx.Response:
+    """Ask for an action on a task; a path beside the task's own."""
+    method = "POST" if way in ("/cancel", "/error") else "PATCH"
+    headers = house.by(house.tokens[actor] if actor is not None else None)
+    return await house.client.request(method, f"{LIST}/{task}{way}", json=body, headers=headers)
+
+
+def ready(house: House, write: Write) -> None:
+    for name, data in write.before:
+        house.command(name, data)
+
+
+def shown(response: httpx.Response) -> dict[str, Any]:
+    """Expect a resource, and return its attributes."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == JSON_API
+    attributes: dict[str, Any] = response.json()["data"]["attributes"]
+    return attributes
+
+
+def refused(response: httpx.Response, status: int, code: str, **source: str) -> None:
+    """Expect an error document."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == JSON_API
+    (error,) = response.json()["errors"]
+    assert list(error) == ["status", "title", "detail", "source"]
+    assert (error["status"], error["title"]) == (str(status), code)
+    assert error["detail"]
+    assert response.headers["x-request-id"]
+    if source:
+        assert error["source"] == source
