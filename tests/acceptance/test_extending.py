@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import patches
+from tests.eventually import LATE
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "extending.md").read_text("utf-8")
@@ -45,7 +46,7 @@ def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     env["PYTHONPATH"] = str(tree)
     return subprocess.run(
-        [sys.executable, *arguments], cwd=tree, env=env, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, *arguments], cwd=tree, env=env, capture_output=True, text=True, timeout=LATE, check=False
     )
 
 
@@ -54,7 +55,7 @@ def patch_of(name: str) -> str:
     return (PATCHES / f"{name}.patch").read_text("utf-8")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LATE)
 @pytest.mark.parametrize("name", ADDED)
 def test_a_patch_of_the_document_applies_and_passes_its_tests(tree: Path, name: str) -> None:
     count, tests = ADDED[name]
