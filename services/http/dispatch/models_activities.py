@@ -53,6 +53,8 @@ class NewAttribute(DispatchRequest):
 class NewTask(DispatchRequest):
     """A task that goes out over a channel."""
 
+    elsewhere = frozenset({"id"})
+
     channel: Annotated[Channel, Demanded, To("plan/channel")] = Field(
         ..., description="SALESMAN, CALLCENTER, WHATSAPP, EMAIL, SMS, PUSH, or one of the tenant's own"
     )
