@@ -1,6 +1,6 @@
 # Every target works on a clean clone: .venv is made when it is missing or older than what it is made from.
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test check bench lock
+.PHONY: help venv dev demo test check docs bench lock
 
 BIN := .venv/bin
 ARGS ?=
@@ -24,12 +24,16 @@ dev: venv ## the whole service on this machine, until Ctrl-C
 test: venv ## all tests; needs neither docker nor a network
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: venv ## lint, format, types, the boundaries between the packages, and code that nothing uses
+check: venv ## lint, format, types, the boundaries between the packages, code that nothing uses, generated documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.dead_code
+	@$(BIN)/python -m tests.documents --check
+
+docs: venv ## write the documents that are made from the code
+	@$(BIN)/python -m tests.documents
 
 bench: venv ## measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)

@@ -12,7 +12,7 @@ from bench import load
 from bench.contenders import Ours
 from bench.drain import drain_on
 from bench.servers import Servers
-from services.outlets.projections import rebuild
+from services.processors.rebuild import rebuild
 
 # About 10,000 events.
 BLOCK = 833

@@ -253,4 +253,4 @@ def changes(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[
 def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields after a change; None takes a key away."""
     after = {**before, **new}
-    return {key: value for key, value in after.items() if value is not None}
+    return {key: value for key, value in after.items() if value is not None} if None in after.values() else after

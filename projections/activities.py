@@ -17,16 +17,8 @@ from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
 from projections.support.conditions import text_fact
-from projections.support.documents import (
-    Documents,
-    Key,
-    MissingDocument,
-    Table,
-    array,
-    instant,
-    listing_indexes,
-    title_key,
-)
+from projections.support.documents import Documents, MissingDocument
+from projections.support.table import Key, Table, array, instant, listing_indexes, title_key
 from projections.support.time import seconds, stamp
 from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, ShownChild, apply_facts, as_rollup, placeholders
 

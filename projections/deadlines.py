@@ -6,17 +6,18 @@ who act on them: a row begins with fresh marks, and whoever builds the table ane
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-import psycopg
 
 from domain.lifecycle import TERMINAL
 from domain.recorded import Recorded
 from domain.task.state import TaskCreated, changes_of
-from projections.support.documents import Key, Table, array, plain_array
+from projections.support.documents import Documents
+from projections.support.rows import Rows
+from projections.support.table import Key, Table
 
 NAME = "deadlines"
 VERSION = 1
@@ -34,8 +35,8 @@ CREATE TABLE deadline_tasks_{suffix} (
     doc     text NOT NULL,
     PRIMARY KEY (tenant, task_id)
 )"""
-TABLES = f"""{_TASKS};
-CREATE TABLE deadlines_{{suffix}} (
+_DEADLINES = """
+CREATE TABLE deadlines_{suffix} (
     tenant      text COLLATE "C" NOT NULL,
     task_id     text COLLATE "C" NOT NULL,
     kind        text COLLATE "C" NOT NULL,
@@ -48,8 +49,8 @@ CREATE TABLE deadlines_{{suffix}} (
     sends       integer NOT NULL DEFAULT 0,
     outcome     text,
     PRIMARY KEY (tenant, task_id, kind)
-)
-"""
+)"""
+TABLES = f"{_TASKS};{_DEADLINES}"
 INDEXES = """
 CREATE INDEX IF NOT EXISTS deadlines_{suffix}_wake_idx ON deadlines_{suffix} (todo, wake_at);
 CREATE INDEX IF NOT EXISTS deadlines_{suffix}_tenant_idx ON deadlines_{suffix} (todo, tenant, wake_at)
@@ -61,6 +62,7 @@ FROM deadlines_{old} AS old
 WHERE (new.tenant, new.task_id, new.kind, new.position) = (old.tenant, old.task_id, old.kind, old.position)
 """
 _TABLE = Table.of(_TASKS, key=("tenant", "task_id"))
+_ROWS = Table.of(_DEADLINES, key=("tenant", "task_id", "kind"))
 
 
 class Remembered(msgspec.Struct, omit_defaults=True, gc=False):
@@ -161,86 +163,27 @@ def apply(task: Remembered | None, event: Recorded) -> Remembered | None:
     return task
 
 
-class Deadlines:
-    """Folds events into one pair of tables; what did not change is not written."""
-
-    def __init__(self, suffix: str) -> None:
-        self._load = _TABLE.load(suffix)
-        self._upsert = _TABLE.upsert(suffix)
-        self._delete = (
-            f"DELETE FROM deadlines_{suffix} AS d"  # noqa: S608
-            " USING unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)"
-            " WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"
-        )
-        names = "tenant, task_id, kind, due, due_at, activity_id, position, todo"
-        taken = ("due", "due_at", "activity_id", "position", "todo", "wake_at")
-        self._insert = (
-            f"INSERT INTO deadlines_{suffix} ({names}, wake_at) SELECT {names}, due_at FROM unnest("  # noqa: S608
-            "%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::bigint[], %s::text[]"
-            f") AS n ({names}) ON CONFLICT (tenant, task_id, kind) DO UPDATE SET"
-            f" {', '.join(f'{name} = EXCLUDED.{name}' for name in taken)}, sends = 0, outcome = NULL"
-        )
-
-    def forget(self) -> None:
-        """Nothing is kept in memory."""
-
-    def project(self, conn: psycopg.Connection[Any], batch: Sequence[Recorded]) -> None:
-        """Fold a batch in the caller's transaction; repeating a batch changes nothing."""
-        # Most tasks have no end and no plan: they are looked for when they end, and that is all.
-        events = [event for event in batch if event.category == "task" and not _is_idle(event.data)]
-        if not events:
-            return
-        keys: dict[Key, None] = dict.fromkeys((event.tenant, event.entity_id) for event in events)
-        tasks: dict[Key, Remembered] = {}
-        for tenant, task_id, doc in conn.execute(self._load, [array(part) for part in zip(*keys, strict=True)]):
-            tasks[tenant, task_id] = _decode(doc)
-        before = {key: (task.position, due_of(task)) for key, task in tasks.items()}
-        for event in events:
-            key = (event.tenant, event.entity_id)
-            task = apply(tasks.get(key), event)
-            if task is not None:
-                tasks[key] = task
-        self._write(conn, {key: before.get(key, (0, {})) for key in tasks}, tasks)
-
-    def _write(
-        self,
-        conn: psycopg.Connection[Any],
-        before: dict[Key, tuple[int, dict[str, Due]]],
-        tasks: dict[Key, Remembered],
-    ) -> None:
-        changed = {key: task for key, task in tasks.items() if task.position != before[key][0]}
-        if not changed:
-            return
-        documents = [(*key, _encode(task).decode()) for key, task in changed.items()]
-        conn.execute(self._upsert, _TABLE.arrays(documents))
-        gone, new = [], []
-        for key, task in changed.items():
-            old, now = before[key][1], due_of(task)
-            gone += [(*key, kind) for kind in old if kind not in now]
-            new += [(key, kind, task, due) for kind, due in now.items() if old.get(kind) != due]
-        if gone:
-            conn.execute(self._delete, [array(part) for part in zip(*gone, strict=True)])
-        if new:
-            conn.execute(
-                self._insert,
-                [
-                    array(key[0] for key, *_ in new),
-                    array(key[1] for key, *_ in new),
-                    array(kind for _, kind, *_ in new),
-                    array(due.due for *_, due in new),
-                    array(due.at for *_, due in new),
-                    array(task.activity_id for _, _, task, _ in new),
-                    plain_array(due.position for *_, due in new),
-                    array(CALL if kind == ATTEMPT else SEND for _, kind, *_ in new),
-                ],
-            )
-            conn.execute(f"NOTIFY {CHANNEL}")
+def _rows(key: Key, task: Remembered) -> Iterator[Sequence[Any]]:
+    for kind, (due, at, position) in due_of(task).items():
+        yield (*key, kind, due, at, task.activity_id, position, CALL if kind == ATTEMPT else SEND, at, 0, None)
 
 
-def _is_idle(data: Any) -> bool:
-    return isinstance(data, TaskCreated) and data.end is None
+def _key_of(event: Recorded) -> Key | None:
+    # Most tasks have no end and no plan: they are looked for when they end, and that is all.
+    if event.category != "task" or (isinstance(event.data, TaskCreated) and event.data.end is None):
+        return None
+    return event.tenant, event.entity_id
 
 
-def projection(suffix: str, keep: int = 0) -> Deadlines:
+def projection(suffix: str, keep: int = 0) -> Documents[Remembered]:
     """Return what folds the log into the tables of this suffix."""
-    return Deadlines(suffix)
+    return Documents(
+        _TABLE,
+        suffix,
+        key_of=_key_of,
+        fold=apply,
+        decode=_decode,
+        row=lambda key, task: (*key, _encode(task).decode()),
+        rows=Rows(_ROWS, suffix, _rows, CHANNEL),
+        keep=0,
+    )

@@ -16,8 +16,9 @@ from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections.support import query
-from projections.support.documents import Documents, Key, MissingDocument, Table, indexed
+from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery, Query
+from projections.support.table import Key, Table, indexed
 from projections.support.time import stamp
 
 NAME = "directory"

@@ -15,8 +15,8 @@ from domain import EVENTS as ALL_EVENTS
 from domain import STATUS_CATEGORY
 from domain.recorded import Recorded
 from projections.support import query
-from projections.support.documents import Table
 from projections.support.query import BadQuery, Query
+from projections.support.table import Table
 from projections.support.time import stamp
 
 NAME = "history"

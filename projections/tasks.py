@@ -13,7 +13,8 @@ from domain.recorded import Recorded
 from domain.task import Dispatch, Resolution, TaskCreated
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
-from projections.support.documents import Documents, Key, Table, array, held, indexed, instant, title_key
+from projections.support.documents import Documents
+from projections.support.table import Key, Table, array, held, indexed, instant, title_key
 from projections.support.time import seconds, stamp
 from projections.task.document import Shown as Shown
 from projections.task.document import Task, apply, decode, decode_shown, encode, shown_values

@@ -1,4 +1,4 @@
-"""The domain's limits as keywords of JSON Schema, so that a limit stands beside its field's type and nowhere else."""
+"""The limits of the domain as keywords of JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 
 def bounded(schema: Schema, hint: Any) -> Schema:
-    """Return the schema of a type with the type's limits; a reference to another schema stays as it is."""
+    """Add the limits of a type to its schema; references to other schemas are kept."""
     hint, null = _present(hint)
     bare, marks = limits.limits_of(hint)
     made = dict(schema)
@@ -47,9 +47,9 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
             return {**({f"min{of}": least} if least else {}), f"max{of}": most}
         case limits.Json(most, keys, values):
             size = f"At most {most} bytes as JSON, and {values} values, those further inside included"
-            said = f"{size}; a key, also further inside, has at most {limits.MAX_KEY} characters"
+            text = f"{size}; a key, also further inside, has at most {limits.MAX_KEY} characters"
             kept = {"maxProperties": keys, "maxItems": values, "propertyNames": {"maxLength": limits.MAX_KEY}}
-            return {"description": said, **kept}
+            return {"description": text, **kept}
 
 
 def _with_keywords(limit: Limit, core: Any, handler: Any) -> Schema:
@@ -68,9 +68,9 @@ for _kind in limits.LIMITS:
 
 
 def schema_of(hint: Any) -> Schema:
-    """Return the schema of a plain type: texts, numbers, flags, words, lists, maps, and typed dictionaries.
+    """Return the schema of a plain type: strings, numbers, booleans, literals, lists, maps and typed dictionaries.
 
-    Of one that may be None, it is the schema of a value that is there.
+    For an optional type, it is the schema of the value without None.
     """
     hint, _ = _present(hint)
     bare, _ = limits.limits_of(hint)

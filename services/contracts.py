@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from domain import COMMANDS, EVENTS
 from domain.lifecycle import ROWS
 from services import cloud_events, schemas
 from services.broker import names
 from services.broker.topology import DELIVERY_LIMIT
 from services.http.core.app import create_app
-from services.settings import Settings
+from services.settings import load
 
 Json = dict[str, Any]
 
@@ -69,17 +67,11 @@ letters with its reason."""
 
 
 def openapi() -> Json:
-    """Return the OpenAPI document that the HTTP role serves."""
-    # Nothing is opened: the document needs the routes alone.
-    nowhere: Json = {
-        "database_url": SecretStr("postgresql://localhost/none"),
-        "amqp_url": SecretStr("amqp://localhost/none"),
-    }
-    return create_app(Settings(**nowhere)).openapi()
+    # No connection is opened: the document needs only the routes.
+    return create_app(load(database_url="postgresql://localhost/none", amqp_url="amqp://localhost/none")).openapi()
 
 
 def asyncapi() -> Json:
-    """Return the AsyncAPI document of the broker's side."""
     shared: Json = {}
     commands = {name: _command(name, shared) for name in COMMANDS}
     events = {name: _event(name, shared) for name in EVENTS}
@@ -281,7 +273,7 @@ def _dead_letter() -> Json:
 
 
 def documents() -> dict[str, str]:
-    """Return every made document by its path below the folder of the documentation."""
+    """Return every document by its path below `docs`."""
     made = {"openapi.json": openapi(), "asyncapi.json": asyncapi(), "schemas/reply.json": schemas.reply()}
     made |= {f"schemas/commands/{name}.json": schemas.command(name) for name in COMMANDS}
     made |= {f"schemas/events/{name}.json": schemas.event(name) for name in EVENTS}
@@ -289,7 +281,7 @@ def documents() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write the documents, and remove schemas of what is no more."""
+    """Write the documents, and delete outdated schemas."""
     made = documents()
     for path, text in made.items():
         target = folder / path

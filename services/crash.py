@@ -1,4 +1,4 @@
-"""Named points at which a test build kills its own process, so that recovery is tested where it is hardest."""
+"""Named points at which a test build kills its own process, to test recovery."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ AFTER_CALL = "after-call"
 
 
 class CrashPoints:
-    """Kills the process at one named point; in a build that is not for tests it never does."""
+    """Kills the process at one named point, in a test build only."""
 
     def __init__(self, settings: Settings) -> None:
         self._at = settings.crash_at if settings.test_build else None
 
     def reach(self, point: str) -> None:
-        """Die here, as by SIGKILL, if this is the point."""
+        """Kill the process by SIGKILL if this is the configured point."""
         if self._at == point:
             os.kill(os.getpid(), signal.SIGKILL)

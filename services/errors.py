@@ -1,5 +1,5 @@
-"""The one kind of failure that people are told of without a stack."""
+"""The error that is reported to the operator without a stack trace."""
 
 
 class OperatorError(Exception):
-    """Something that whoever runs Foldwork can mend; its text is all that they need to see, and holds no secret."""
+    """A problem that the operator can fix; the message is sufficient, and contains no secret."""

@@ -1,4 +1,4 @@
-"""API keys: who may speak for which tenant; the secret is shown once and only its SHA-256 is ever stored."""
+"""API keys, each bound to a tenant, an actor and permissions; only the SHA-256 of a token is stored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
 from projections.support.query import Query
 
-# `read` asks, `write` gives commands, `impersonate` lets a key of `system` name another actor for a command. The others
-# are the dispatch dialect's own: what a key may do there that may do nothing else.
+# `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command. The
+# others are permissions of the dispatch API.
 PERMISSIONS = (
     "read",
     "write",
@@ -29,12 +29,12 @@ PERMISSIONS = (
     "DISPATCH_ACTIVITY",
     "MANAGE_ACTIVITY_CONFIG",
 )
-# What a wide permission grants of the narrow ones.
+# The permissions of the dispatch API that `read` and `write` imply.
 _GRANTS: Mapping[str, frozenset[str]] = {
     "read": frozenset({"VIEW_ACTIVITIES"}),
     "write": frozenset({"CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY", "MANAGE_ACTIVITY_CONFIG"}),
 }
-# A role is a name for permissions that go together; a key holds the permissions, so a role may change later.
+# A role names a set of permissions; a key stores the permissions, so that a later change of a role does not affect it.
 ROLES: Mapping[str, tuple[str, ...]] = {
     "viewer": ("VIEW_ACTIVITIES",),
     "agent": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY"),
@@ -53,7 +53,7 @@ TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What is known of a key; never its secret."""
+    """A key without its token."""
 
     id: str
     tenant: str
@@ -65,7 +65,7 @@ class KeyInfo:
     revoked_at: datetime | None
 
     def usable(self, now: datetime) -> bool:
-        """Tell whether the key is neither revoked nor expired."""
+        """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -77,7 +77,7 @@ def create(
     name: str | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[KeyInfo, str]:
-    """Make a key and return it with its token, which cannot be had again; raises `ValueError`."""
+    """Create a key and return it with its token, which cannot be retrieved later; raises `ValueError`."""
     wanted = set(permissions)
     if not TENANT.match(tenant):
         raise ValueError("a tenant is 1 to 63 characters of a-z 0-9 -")
@@ -88,7 +88,7 @@ def create(
     if "impersonate" in wanted and actor != SYSTEM:
         raise ValueError("only a key of `system` may name other actors")
     if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
-        raise ValueError("a key expires at an instant that has an offset and lies ahead")
+        raise ValueError("the expiry of a key must be in the future and have a UTC offset")
     token = new_token()
     granted = [permission for permission in PERMISSIONS if permission in wanted]
     with conn.transaction():
@@ -102,13 +102,13 @@ def create(
 
 
 def granted_by(permissions: Iterable[str]) -> frozenset[str]:
-    """Return the permissions with all that they grant."""
+    """Return the permissions and those that they imply."""
     held = frozenset(permissions)
     return held.union(*(_GRANTS.get(permission, frozenset()) for permission in held))
 
 
 def new_token() -> str:
-    """Return a fresh token, 32 random bytes under a random id."""
+    """Return a new token: a random id and 32 random bytes."""
     return f"fw_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
 
 
@@ -122,25 +122,25 @@ def list_keys(conn: psycopg.Connection[Any], tenant: str | None = None) -> list[
 
 
 def by_id(key_id: str) -> Query:
-    """Ask for the digest of a key, followed by what `key_info` takes."""
+    """The digest of a key, followed by the columns for `key_info`."""
     return Query(f"SELECT digest, {_COLUMNS} FROM api_keys WHERE id = %s", (key_id,))  # noqa: S608
 
 
 def revoke(conn: psycopg.Connection[Any], key_id: str) -> bool:
-    """Revoke a key, in effect within 5 s everywhere; tell whether there was one that was not revoked yet."""
+    """Revoke a key, which takes effect within 5 s; False if there is none, or it was revoked before."""
     with conn.transaction():
         done = conn.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (key_id,))
     return done.rowcount == 1
 
 
 def key_info(row: Sequence[Any]) -> KeyInfo:
-    """Return the columns of a row, without its digest, as a key."""
+    """Return the key of a row, which is given without the digest."""
     key_id, tenant, actor, permissions, name, created_at, expires_at, revoked_at = row
     return KeyInfo(key_id, tenant, actor, tuple(permissions), name, created_at, expires_at, revoked_at)
 
 
 def digest(token: str) -> bytes:
-    """Return what is stored of a token; it holds 32 random bytes, so a plain SHA-256 cannot be searched."""
+    """Return the digest that is stored; SHA-256 suffices, because a token has 32 random bytes."""
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -152,7 +152,7 @@ def matches(stored: bytes, presented: bytes) -> bool:
 def adopt(
     conn: psycopg.Connection[Any], token: str, tenant: str, actor: str, permissions: Sequence[str], name: str
 ) -> None:
-    """Make a key whose token the caller chose, for development; an id that is there gets this token's rights."""
+    """Create or replace a key with a given token, for development."""
     with conn.transaction():
         conn.execute(
             "INSERT INTO api_keys (id, digest, tenant, actor, permissions, name) VALUES (%s, %s, %s, %s, %s, %s)"
@@ -163,6 +163,6 @@ def adopt(
 
 
 def id_of(token: str) -> str:
-    """Return the id of the key that a token belongs to; of one that somebody chose, the beginning of its digest."""
+    """Return the id in a token; for one chosen by a developer, the first 16 digits of its digest."""
     found = TOKEN.match(token)
     return found[1] if found is not None else digest(token).hex()[:16]

@@ -1,4 +1,4 @@
-"""Logging: one JSON line an event of the program's own life, and the libraries' warnings in the same form."""
+"""Logging: one JSON line per event, and warnings of the libraries in the same format."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import structlog
 
 
 def configure(level: str = "info", form: str = "json") -> None:
-    """Set structlog and the standard library's logging to write to standard error."""
+    """Configure structlog and the logging of the standard library to write to standard error."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # The console's default traceback prints local variables, and with them tokens and passwords.
+    # The default traceback of the console prints local variables, which may contain tokens and passwords.
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
         exception_formatter=structlog.dev.plain_traceback,
@@ -40,6 +40,6 @@ def configure(level: str = "info", form: str = "json") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # A lost connection is told by the roles themselves, once; these tell it with a stack, many times.
+    # The roles log a lost connection once; these libraries log it repeatedly, with a stack trace.
     for name in ("aio_pika", "aiormq", "psycopg.pool", "uvicorn.error", "faststream"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

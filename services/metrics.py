@@ -1,4 +1,4 @@
-"""What the roles count, in the process's default registry."""
+"""The metrics of the roles, in the default registry of the process."""
 
 from __future__ import annotations
 

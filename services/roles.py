@@ -1,11 +1,11 @@
-"""The roles of a running Foldwork; each can run alone or all in one process, and each stops clean within the grace."""
+"""The roles of Foldwork: each runs in its own process or together with others, and stops within a grace period."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
@@ -18,19 +18,19 @@ from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
+from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.http.core.app import create_app
 from services.http.core.listening import bind
 from services.http.core.probe import probing
-from services.outlets import projections as read_models
-from services.outlets import rollup
-from services.outlets.deadlines import Waker
-from services.outlets.dispatcher import Dispatcher
-from services.outlets.providers import Providers
-from services.outlets.relay import relay_handle
+from services.processors import read_models, rollup
+from services.processors.dispatcher import Dispatcher
+from services.processors.providers import Providers
+from services.processors.relay import relay_handle
+from services.processors.scheduler import Scheduler
 from services.settings import Settings
+from services.store.append import append_in
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
-from services.store.event_store import append_in
 from services.store.follower import Follower
 from services.store.migrate import demand_current, outdated
 
@@ -38,12 +38,8 @@ ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
 
 
-class RoleEnded(Exception):
-    """A role ended that nobody has stopped."""
-
-
 class Role(Protocol):
-    """One role: `run` works until `stop`, and finishes what is at hand."""
+    """One role: `run` works until `stop`, then finishes the work in progress."""
 
     async def run(self) -> None: ...
 
@@ -54,7 +50,7 @@ class Role(Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """A server that does not handle signals; the process does."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -75,110 +71,27 @@ class HttpRole:
             timeout_graceful_shutdown=max(1, int(settings.shutdown_grace) - 1),
         )
         self._server = _Server(config)
-        # Bound here and now, so that a taken port is one clear error before anything starts.
+        # Bound early, so that a port in use is reported before anything starts.
         self._socket = bind(settings.http_host, settings.http_port)
 
     @property
     def port(self) -> int:
-        """Return the port that it listens on."""
         return int(self._socket.getsockname()[1])
 
     async def run(self) -> None:
-        """Serve until `stop`."""
         await self._server.serve([self._socket])
 
     async def stop(self) -> None:
-        """Take no more requests and finish those under way."""
+        """Accept no more requests, and finish those in progress."""
         self._server.should_exit = True
 
     @property
     def unready(self) -> list[str]:
-        """Name what is not ready; what lies behind HTTP is for /readyz to say."""
+        """`http` until the server has started; /readyz reports the database and the broker."""
         return [] if self._server.started else ["http"]
 
 
-class Threaded(Protocol):
-    """What works in a thread with a connection of its own: a follower of the log, or what looks at the clock."""
-
-    name: str
-
-    @property
-    def unready(self) -> list[str]:
-        """Name what should work and has no connection."""
-
-    def run(self, database_url: str, statement_timeout: float) -> None:
-        """Work until `stop`."""
-
-    def stop(self) -> None:
-        """Ask to end after what is at hand."""
-
-
-class FollowerRole:
-    """Followers of the log and their like, each in a thread with a connection of its own."""
-
-    def __init__(
-        self, settings: Settings, make: Callable[[], Sequence[Threaded]], publisher: Publisher | None = None
-    ) -> None:
-        self._settings = settings
-        self._make = make
-        self._publisher = publisher
-        self._followers: Sequence[Threaded] = ()
-        self._stopped = threading.Event()
-
-    async def run(self) -> None:
-        """Follow until `stop`."""
-        if self._publisher is not None:
-            await self._publisher.start()
-        await asyncio.to_thread(self._enlist)
-        url, timeout = self._settings.database_url.get_secret_value(), self._settings.statement_timeout
-        threads = [
-            threading.Thread(target=follower.run, args=(url, timeout), name=follower.name, daemon=True)
-            for follower in self._followers
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            while any(thread.is_alive() for thread in threads):
-                await asyncio.sleep(0.05)
-                ended = [thread.name for thread in threads if not thread.is_alive()]
-                if ended and not self._stopped.is_set():
-                    raise RoleEnded(f"{', '.join(ended)} ended by itself")
-        finally:
-            if self._publisher is not None:
-                await self._publisher.close()
-
-    def _enlist(self) -> None:
-        backoff = Backoff("database", structlog.get_logger("followers"))
-        while not self._stopped.is_set():
-            try:
-                self._followers = self._make()
-                if self._stopped.is_set():
-                    # Stopped while they were made, when nobody could tell them.
-                    self._stop_all()
-                return
-            except psycopg.OperationalError as error:
-                backoff.lost(error)
-                self._stopped.wait(backoff.next_wait())
-
-    async def stop(self) -> None:
-        """End each follower after the transaction at hand."""
-        self._stopped.set()
-        self._stop_all()
-
-    def _stop_all(self) -> None:
-        for follower in self._followers:
-            follower.stop()
-
-    @property
-    def unready(self) -> list[str]:
-        """Name the followers that have no connection."""
-        if not self._followers:
-            return ["followers"]
-        return [name for each in self._followers for name in each.unready]
-
-
 def make_role(name: str, settings: Settings) -> Role:
-    """Return a role by its name."""
     url, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
     batch, poll = settings.follower_batch, settings.follower_poll
     if name == "http":
@@ -195,19 +108,19 @@ def make_role(name: str, settings: Settings) -> Role:
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
         return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)
-    raise ValueError(f"there is no role {name}; the roles are {', '.join(ROLES)}")
+    raise ValueError(f"unknown role {name}; the roles are {', '.join(ROLES)}")
 
 
 def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
-    """Return all who act by themselves on what is recorded, and on what falls due."""
+    """Return the workers that act on recorded events and on deadlines."""
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
-    waker = Waker(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [rollup.follower(append_in, send, batch=settings.follower_batch), waker, dispatcher]
+    scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
+    return [rollup.follower(append_in, send, batch=settings.follower_batch), scheduler, dispatcher]
 
 
 class Roles:
-    """Several roles in one process, started together and stopped together."""
+    """Several roles in one process, started and stopped together."""
 
     def __init__(self, settings: Settings, names: Sequence[str]) -> None:
         self.settings = settings
@@ -216,20 +129,18 @@ class Roles:
         self._stopping = asyncio.Event()
 
     def own_state(self) -> dict[str, bool]:
-        """Return, for the probe, whether each role is ready."""
+        """Whether each role is ready, for the probe."""
         return {name: not role.unready for name, role in self.roles.items()}
 
     async def until_ready(self) -> None:
-        """Wait until every role is ready."""
         while any(role.unready for role in self.roles.values()):
             await asyncio.sleep(0.02)
 
     def stop(self) -> None:
-        """Ask all to end."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Run until `stop`, SIGTERM or SIGINT; a role that ends by itself ends the process, for whoever restarts it."""
+        """Run until `stop`; a role that ends unexpectedly ends the process, so that a supervisor restarts it."""
         tasks = {asyncio.create_task(role.run(), name=name): role for name, role in self.roles.items()}
         stop = asyncio.create_task(self._stopping.wait())
         self._log.info("started", roles=list(self.roles))
@@ -242,7 +153,7 @@ class Roles:
         await asyncio.gather(*(role.stop() for role in tasks.values()), return_exceptions=True)
         done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
         for task in late:
-            self._log.warning("not stopped within the grace", role=task.get_name())
+            self._log.warning("role not stopped within the grace period", role=task.get_name())
         await cancel(*late)
         self._log.info("stopped")
         for task in done:
@@ -255,9 +166,9 @@ class Roles:
 
 
 def until_migrated(settings: Settings) -> None:
-    """Wait for the database, and raise `SchemaMismatch` or `UnsuitableDatabase` when roles cannot work on it.
+    """Wait for the database; raises `SchemaMismatch` or `UnsuitableDatabase` when the roles cannot work with it.
 
-    Read models of another version are told of in one line; the others and the commands need not wait for them.
+    Read models of another version are only logged: other read models and commands work without them.
     """
     log = structlog.get_logger("foldwork")
     backoff = Backoff("database", log)
@@ -280,7 +191,7 @@ def until_migrated(settings: Settings) -> None:
 
 
 def serve(settings: Settings, names: Sequence[str]) -> None:
-    """Run roles as this process's whole work, until SIGTERM or SIGINT."""
+    """Run roles until SIGTERM or SIGINT."""
     until_migrated(settings)
 
     async def main() -> None:
@@ -296,7 +207,7 @@ def serve(settings: Settings, names: Sequence[str]) -> None:
 
 
 def run(main: Any) -> None:
-    """Run a coroutine on the fastest loop that is installed."""
+    """Run a coroutine, on uvloop if it is installed."""
     factory: Any = None
     with suppress(ImportError):
         import uvloop

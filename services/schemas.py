@@ -6,7 +6,6 @@ The limits of commands' values are part of their types, from which `bounds` lets
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -30,7 +29,7 @@ MOMENT: Json = {"format": "date-time"}
 
 
 def tidy(schema: Any) -> Any:
-    """Return a made schema without its noise: titles of fields, unions that only add null, indented descriptions."""
+    """Simplify a schema: drop titles of fields, unions that only add null, and indentation of descriptions."""
     if isinstance(schema, list):
         return [tidy(item) for item in schema]
     if not isinstance(schema, dict):
@@ -47,7 +46,7 @@ def tidy(schema: Any) -> Any:
 
 
 def _flat(schema: Json) -> Json:
-    """Return `anyOf` of a plain type and null as one schema."""
+    """Merge `anyOf` of a plain type and null into one schema."""
     choices = schema.get("anyOf", [])
     if len(choices) == 2 and choices[1] == {"type": "null"} and isinstance(choices[0].get("type"), str):
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
@@ -69,7 +68,7 @@ def _command(name: str) -> Json:
 
 
 def _entries() -> list[Json]:
-    """Return what the fields of an entry of each kind hold under the names that the service reads."""
+    """Return the schemas of the fields of directory entries, by kind."""
     return [
         {
             "if": {"properties": {"kind": {"const": kind}}},
@@ -90,26 +89,24 @@ def _or_null(schema: Json) -> Json:
 
 
 def command(name: str) -> Json:
-    """Return the schema of a command's data."""
     return deepcopy(_command(name))
 
 
 @cache
 def _event(name: str) -> Json:
     made: Json = tidy(TypeAdapter(EVENTS[name]).json_schema(mode="serialization"))
-    # New fields may come, so a reader must let pass what it does not know.
+    # Later versions may add fields, so readers must accept unknown ones.
     for part in (made, *made.get("$defs", {}).values()):
         part.pop("additionalProperties", None)
     return {"$schema": DIALECT, "$id": f"urn:foldwork:event:{name}", **made}
 
 
 def event(name: str) -> Json:
-    """Return the schema of an event's data."""
     return deepcopy(_event(name))
 
 
 def inlined(schema: Json, prefix: str, shared: Json, namespace: str = "") -> Json:
-    """Return a schema as part of a larger document; its definitions go to `shared`, as `<namespace><name>`."""
+    """Return a schema for use in a larger document; its definitions go to `shared`, as `<namespace><name>`."""
     prefix = f"{prefix}{namespace}"
     plain = {key: value for key, value in deepcopy(schema).items() if key not in ("$schema", "$id", "$defs")}
     for name, definition in schema.get("$defs", {}).items():
@@ -130,7 +127,7 @@ def _moved(schema: Any, prefix: str) -> Any:
 
 
 def shapes(prefix: str, *kinds: type[msgspec.Struct]) -> Json:
-    """Return the schemas of what is encoded, by class name; every key is there, and no other."""
+    """Return the schemas of encoded types, by class name; all keys are required, and no others are allowed."""
     _, found = msgspec.json.schema_components(kinds, ref_template=prefix + "{name}")
     return {name: _complete(tidy(schema)) for name, schema in found.items()}
 
@@ -144,7 +141,6 @@ def _complete(schema: Json) -> Json:
 
 
 def reply() -> Json:
-    """Return the schema of an answer."""
     found = shapes("#/$defs/", wire.Reply)
     whole, refusal = found.pop("Reply"), found.pop("Refusal")
     whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
@@ -153,7 +149,7 @@ def reply() -> Json:
 
 
 def cloud_event(name: str | None = None, data: str = "") -> Json:
-    """Return the schema of an event as it is published: of one type, whose `data` is referred to, or of any."""
+    """Return the schema of a published event: of one type, with a reference to that of its `data`, or of any."""
     text: Json = {"type": "string"}
     moment: Json = {"type": "string", **MOMENT}
     count: Json = {"type": "integer", "minimum": 1}
@@ -182,16 +178,3 @@ def cloud_event(name: str | None = None, data: str = "") -> Json:
         "required": [key for key in shown if key != "traceparent"],
         "properties": shown,
     }
-
-
-def references(schema: Any) -> Iterator[str]:
-    """Yield every `$ref` of a schema."""
-    if isinstance(schema, list):
-        for item in schema:
-            yield from references(item)
-    elif isinstance(schema, dict):
-        for key, value in schema.items():
-            if key == "$ref" and isinstance(value, str):
-                yield value
-            else:
-                yield from references(value)

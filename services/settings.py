@@ -1,4 +1,4 @@
-"""The only reader of the environment; every problem of the configuration is named at once, before anything starts."""
+"""The settings, read from the environment in this module only; all problems are reported at once at the start."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from domain.streams import ID, TENANT
 from services import urls
 from services.errors import OperatorError
 
-# RabbitMQ 4 takes messages of 16 MiB; what is published has about a kilobyte more than what is recorded.
+# RabbitMQ 4 accepts messages of up to 16 MiB; a published event is about 1 kB larger than the recorded one.
 EVENT_LIMIT = 4 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 
 
 def broker_user(amqp_url: str) -> str:
-    """Return the user that a broker's URL names."""
     return unquote(urlsplit(amqp_url).username or "guest")
 
 
 class ConfigurationError(OperatorError):
-    """The configuration cannot be used; the message lists every problem, a line each."""
+    """The configuration is invalid; the message lists every problem, one per line."""
 
 
 class Settings(BaseSettings):
-    """What an operator may set, each as `FOLDWORK_<NAME>`. Times are in seconds unless the name says otherwise."""
+    """The settings, each set by `FOLDWORK_<NAME>`. Times are in seconds unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix="FOLDWORK_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -161,16 +160,16 @@ class Settings(BaseSettings):
 
     @cached_property
     def broker_is_local(self) -> bool:
-        """Tell whether the broker is reached over loopback."""
+        """Whether the broker is on loopback."""
         return (urlsplit(self.amqp_url.get_secret_value()).hostname or "") in LOOPBACK
 
     @cached_property
     def broker_user(self) -> str:
-        """Return the user that Foldwork itself speaks to the broker as."""
+        """The broker user of Foldwork itself."""
         return broker_user(self.amqp_url.get_secret_value())
 
     def may_send(self, user: str | None, tenant: str) -> bool:
-        """Tell whether a broker user may speak for a tenant; Foldwork's own user may for all."""
+        """Whether a broker user may send commands for a tenant; Foldwork's own user may for all."""
         if user is not None and user == self.broker_user:
             return True
         if not self.amqp_senders:
@@ -180,7 +179,7 @@ class Settings(BaseSettings):
 
 
 def command_limit() -> int:
-    """Return the largest command body, for those who send commands and need nothing else."""
+    """Return the setting `command_limit` alone, for commands that need no other setting."""
     found = Settings.model_fields["command_limit"]
     text = os.environ.get("FOLDWORK_COMMAND_LIMIT")
     try:
@@ -190,13 +189,13 @@ def command_limit() -> int:
 
 
 def load(**given: Any) -> Settings:
-    """Return the settings, or raise `ConfigurationError` with every problem."""
+    """Load the settings; raises `ConfigurationError` with every problem."""
     try:
         return Settings(**given)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"])
-            said = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"FOLDWORK_{name.upper()}: {said}" if name else said)
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"FOLDWORK_{name.upper()}: {message}" if name else message)
         raise ConfigurationError("\n".join(lines)) from None

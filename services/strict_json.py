@@ -1,4 +1,4 @@
-"""JSON from outside: read by rules under which every reader sees the same value, and PostgreSQL can store it."""
+"""Strict parsing of JSON from outside: only values that every reader interprets alike, and PostgreSQL can store."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from domain.errors import RefusalError
 
-MOST_DEPTH = 32
+MAX_DEPTH = 32
 
 
 class Malformed(RefusalError):
-    """A message that is no command: it is dead-lettered with this code, and nothing is recorded."""
+    """A message that is not a valid command: it is dead-lettered with this code, and nothing is recorded."""
 
     def __init__(self, code: str, detail: str, pointer: str = "") -> None:
-        # They name keys as the sender wrote them, and half of a surrogate pair fits into no header and no answer.
+        # They quote keys of the sender, and a lone surrogate cannot be encoded in a header or an answer.
         super().__init__(code, _writable(detail), _writable(pointer))
 
 
@@ -25,7 +25,7 @@ def _writable(text: str) -> str:
 
 
 def load_json(body: bytes) -> Any:
-    """Return JSON that is safe to store; raises `Malformed` for what PostgreSQL, or another reader, would choke on."""
+    """Parse JSON; raises `Malformed` for a value that PostgreSQL cannot store or that readers interpret differently."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -35,7 +35,7 @@ def load_json(body: bytes) -> Any:
         try:
             value = _strict_json(text)
         except _OutOfRange:
-            # Read once more by the same rules, with a mark at each such number, so that it can be told where one is.
+            # Parse again with a mark at each such number, to find its position.
             raise _out_of_range(_marking_json(text)) from None
     except (ValueError, RecursionError) as error:
         raise Malformed("not-json", f"the body is no JSON: {str(error)[:200]}") from None
@@ -63,16 +63,16 @@ def _no_constant(name: str) -> Any:
 
 def demand_shallow(body: bytes, text: str | None = None) -> None:
     """Refuse JSON that nests too deep; `text` is the body decoded, where that was done already."""
-    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     text = body.decode("utf-8") if text is None else text
     depth = 0
-    # Possessive, so that nothing is kept for a way back through a long text.
+    # Possessive quantifiers, so that a long string needs no memory for backtracking.
     for mark in re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):
         if mark[0] in "[{":
             depth += 1
-            if depth > MOST_DEPTH:
-                raise Malformed("too-deep", f"a body nests at most {MOST_DEPTH} levels")
+            if depth > MAX_DEPTH:
+                raise Malformed("too-deep", f"a body nests at most {MAX_DEPTH} levels")
         elif mark[0] in "]}":
             depth -= 1
 
@@ -93,18 +93,18 @@ def _demand_text(value: Any, pointer: str) -> None:
 
 
 class _OutOfRange(Exception):
-    """A number that cannot be stored; where it stands is looked for only then."""
+    """A number that cannot be stored; its position is determined afterwards."""
 
 
 class _Mark:
-    """What stands for a number that cannot be stored."""
+    """Takes the place of a number that cannot be stored."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
 
 
 _NO_WHOLE, _NO_REAL = _Mark("a whole number fits into 64 bits"), _Mark("a number fits into a double")
-# A longer one does not fit into 64 bits; Python refuses to read one of thousands of digits.
+# A longer number does not fit into 64 bits, and Python refuses to parse one with thousands of digits.
 _MAX_WHOLE = len(str(-(2**63)))
 
 
@@ -163,5 +163,5 @@ def _escape(part: Any) -> str:
 
 
 def pointer_of(location: Iterable[Any]) -> str:
-    """Return the JSON pointer (RFC 6901) of a validation error's place."""
+    """Return the JSON pointer (RFC 6901) of the location of a validation error."""
     return "".join(f"/{_escape(part)}" for part in location)

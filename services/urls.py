@@ -1,4 +1,4 @@
-"""Reading the two addresses: what cannot be read is said without quoting it, since passwords stand in them."""
+"""Validation of the URLs of database and broker; errors do not quote a URL, which may contain a password."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from urllib.parse import urlsplit
 _ENCODE = "characters such as @ / # ? % in a user or a password are percent-encoded (@ is %40)"
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 MAX_PORT = 65535
-# Of the HTTP API, unless another is set.
+# The default port of the HTTP API.
 HTTP_PORT = 8000
 
 
 def database_url(text: str) -> str:
-    """Return a libpq URL that can be used, without white space around it; raises `ValueError`."""
+    """Return a valid libpq URL without surrounding white space; raises `ValueError`."""
     url = _plain(text)
     scheme, found, rest = url.partition("://")
     if not found or scheme not in ("postgresql", "postgres"):
         raise ValueError("must be a postgresql:// URL")
-    # As libpq splits it: a user ends at the first @ or /, so the rest of a password would be taken for a host's name.
+    # As libpq parses it: the user part ends at the first @ or /, so the rest of a password would become the host name.
     until_at, at, behind = rest.partition("@")
     authority, _, path = (behind if at and "/" not in until_at else rest).partition("/")
     if "@" in authority.partition("?")[0] or "@" in path.partition("?")[0]:
         raise ValueError(f"cannot be read: {_ENCODE}")
-    # Imported here, for the commands that need no database.
+    # Imported here, because some commands do not need psycopg.
     from psycopg import Error
     from psycopg.conninfo import conninfo_to_dict
 
@@ -38,7 +38,7 @@ def database_url(text: str) -> str:
 
 
 def amqp_url(text: str) -> str:
-    """Return an AMQP URL that can be used, without white space around it; raises `ValueError`."""
+    """Return a valid AMQP URL without surrounding white space; raises `ValueError`."""
     url = _plain(text)
     if url.partition("://")[0] not in ("amqp", "amqps"):
         raise ValueError("must be an amqp:// or amqps:// URL")

@@ -23,7 +23,7 @@ from tests.databases import Databases
 from tests.eventually import SLOWNESS
 
 if TYPE_CHECKING:
-    from tests.brokers import Broker
+    from tests.brokers import Broker, BrokerInThread
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldwork", deadline=None)
@@ -180,3 +180,19 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 def amqp_url(broker: Broker) -> str:
     """The URL of a virtual host of this test alone, on each broker in turn."""
     return broker.virtual_host()
+
+
+@pytest.fixture(scope="session")
+def development_broker() -> Iterator[BrokerInThread]:
+    """A development broker that all tests of a process share; its limits may be changed with `monkeypatch`."""
+    from tests.brokers import BrokerInThread
+
+    started = BrokerInThread()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def development_url(development_broker: BrokerInThread) -> str:
+    """The URL of a virtual host of this test alone on the development broker, whatever other brokers there are."""
+    return development_broker.virtual_host()

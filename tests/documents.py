@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code; run as a module, it writes them anew.
+"""The parts of the documentation that are made from the code: `make docs` writes them, `make check` compares them.
 
 What a command records and refuses is taken from the tests of the domain, which hold each answer against a case.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
@@ -189,9 +190,42 @@ def made_anew(text: str) -> str:
     return _PART.sub(lambda part: f"{part[1]}{MADE[part[2]]()}{part[4]}", text)
 
 
-if __name__ == "__main__":
+def drifted(root: Path = ROOT) -> list[str]:
+    """Return the generated documents under a root that differ from what the code gives, and schemas of what is gone."""
+    from services.contracts import documents
+
+    stale = [
+        document.relative_to(ROOT)
+        for document in DOCUMENTS
+        if made_anew(text := (root / document.relative_to(ROOT)).read_text("utf-8")) != text
+    ]
+    made = {Path("docs") / path: text for path, text in documents().items()}
+    for path, text in made.items():
+        if not (root / path).exists() or (root / path).read_text("utf-8") != text:
+            stale.append(path)
+    kept = (file.relative_to(root) for file in (root / "docs" / "schemas").rglob("*.json"))
+    return [path.as_posix() for path in (*stale, *sorted(path for path in kept if path not in made))]
+
+
+def write() -> None:
+    """Write the generated documents."""
+    from services import contracts
+
     for document in DOCUMENTS:
         document.write_text(made_anew(document.read_text("utf-8")), "utf-8")
-    from services.contracts import write
+    contracts.write(ROOT / "docs")
 
-    write(ROOT / "docs")
+
+def main(arguments: list[str]) -> int:
+    """Write the generated documents or, with --check, name those that have drifted and return 1."""
+    if arguments != ["--check"]:
+        write()
+        return 0
+    stale = drifted()
+    for path in stale:
+        print(f"{path} is not what the code gives: run `make docs`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

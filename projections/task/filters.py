@@ -38,8 +38,8 @@ from projections.support.conditions import (
     text_of,
     texts,
 )
-from projections.support.documents import held, title_key
 from projections.support.query import BadQuery, time_of
+from projections.support.table import held, title_key
 from projections.support.time import stamp
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")

@@ -1,6 +1,6 @@
-"""The command line; every command that prints data takes --json, and every error is one clear line and a code.
+"""The command line; every command that prints data accepts --json, and an error is one line and an exit status.
 
-Exit status: 0 done; 1 failed, or refused; 2 wrong usage; 3 no answer in time; 130 interrupted; 141 nobody reads on.
+Exit status: 0 done; 1 failed, or refused; 2 wrong usage; 3 no answer in time; 130 interrupted; 141 broken pipe.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import sys
 
 FAILED = 1
 NO_ANSWER = 3
-NOBODY_READS = 141
+BROKEN_PIPE = 141
 
 
 def main() -> None:
-    """Run the command line."""
     from services.errors import OperatorError
 
     try:
@@ -23,16 +22,16 @@ def main() -> None:
     except Exception as error:
         from services.cli.failures import explain
 
-        told = explain(error)
-        if told is None:
+        message = explain(error)
+        if message is None:
             raise
-        _fail(told)
+        _fail(message)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _run(arguments: list[str]) -> None:
-    # Asked by machines every few seconds: not worth a tenth of a second of parsing options.
+    # Health checks call it every few seconds, so it does not load the parser of options.
     if arguments == ["health"]:
         from services.cli.health import health
 
@@ -49,6 +48,6 @@ def _run(arguments: list[str]) -> None:
     app()
 
 
-def _fail(told: str) -> None:
-    print(told, file=sys.stderr)
+def _fail(message: str) -> None:
+    print(message, file=sys.stderr)
     sys.exit(FAILED)

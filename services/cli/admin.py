@@ -1,4 +1,4 @@
-"""The commands of an operator: the database, the API keys, the checks of a store."""
+"""The commands `db` and `keys`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from services.cli.common import JSON, say, show, table
 from services.cli.where import database_url
 from services.errors import OperatorError
 
-# In days; what lies further ahead has no date.
+# The longest life of a key in days; a date further ahead could overflow.
 MAX_DAYS = 36_500
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    database = typer.Typer(help="Make the tables, or see which are lacking.", no_args_is_help=True)
+    database = typer.Typer(help="Migrate the database, or show pending migrations.", no_args_is_help=True)
     app.add_typer(database, name="db")
 
     @database.command()
     def upgrade(as_json: bool = JSON) -> None:
-        """Apply the migrations that the database lacks; the only command that makes tables."""
+        """Apply the pending migrations; the only command that creates tables."""
         from services.store import migrate
 
         done = migrate.upgrade(database_url())
@@ -33,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
     @database.command("status")
     def database_status(as_json: bool = JSON) -> None:
-        """Say what of this version's tables the database lacks; exits 1 when it lacks some."""
+        """Show pending migrations and outdated read models; exits 1 if there are any."""
         from services.store import migrate
 
         found = migrate.standing(database_url())
@@ -59,14 +58,14 @@ def register(app: typer.Typer) -> None:
         days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,
     ) -> None:
-        """Make a key; its token is shown once."""
+        """Create a key; its token is shown once."""
         from services import keys as api_keys
         from services.store.connect import connect
 
         expires = datetime.now(UTC) + timedelta(days=days) if days else None
         unknown = [name for name in role if name not in api_keys.ROLES]
         if unknown:
-            raise OperatorError(f"there is no role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
+            raise OperatorError(f"unknown role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
         wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
             with connect(database_url(), "keys") as conn:
@@ -80,7 +79,7 @@ def register(app: typer.Typer) -> None:
 
     @keys.command("list")
     def list_keys(tenant: str | None = None, as_json: bool = JSON) -> None:
-        """List the keys; never their tokens."""
+        """List the keys, without their tokens."""
         from services import keys as api_keys
         from services.store.connect import connect
 

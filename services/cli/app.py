@@ -1,4 +1,4 @@
-"""All commands. Each imports what it needs when it is called, so that none waits for the libraries of another."""
+"""All commands. Each imports its libraries when it is called, which keeps the others fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: how data is printed."""
+"""Output of the commands."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any
 
 import typer
 
-from services.cli import NOBODY_READS
+from services.cli import BROKEN_PIPE
 
-JSON = typer.Option(False, "--json", help="Print JSON, a document a line.")
-# Rows of a table that nobody looks at are never folded: a program reads them.
-_WIDTH_OF_A_PIPE = 10_000
+JSON = typer.Option(False, "--json", help="Print JSON, one document per line.")
+# Rows are not wrapped when the output is not a terminal.
+_PIPE_WIDTH = 10_000
 
 
 def say(text: str) -> None:
-    """Print a line; when nobody reads on, as behind `| head`, the command ends."""
+    """Print a line; on a broken pipe, as with `| head`, the command ends."""
     try:
         typer.echo(text)
     except BrokenPipeError:
-        # Whatever is still buffered goes where it troubles nobody.
+        # Discard what is still buffered, or flushing it at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(NOBODY_READS) from None
+        raise typer.Exit(BROKEN_PIPE) from None
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can say it."""
+    """Return a value in types that JSON has."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -44,12 +44,10 @@ def plain(value: Any) -> Any:
 
 
 def show(value: Any) -> None:
-    """Print one JSON document on one line."""
     say(json.dumps(plain(value), ensure_ascii=False))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under headings."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -57,9 +55,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
     shown = Table(*headings, box=box.SIMPLE_HEAD)
     for row in rows:
-        # As it stands: brackets in a name are no markup.
+        # As Text, so that brackets are not read as markup.
         shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     with console.capture() as captured:
         console.print(shown)
     say("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()))

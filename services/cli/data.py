@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_data(text: str) -> bytes:
-    """Return the JSON that the user gave: itself, `@file`, or `-` for standard input."""
+    """Read JSON from an argument: the text itself, `@file`, or `-` for standard input."""
     if text == "-":
         return sys.stdin.buffer.read()
     if text.startswith("@"):
@@ -34,7 +34,7 @@ def read_data(text: str) -> bytes:
 
 
 def malformed(outgoing: Outgoing) -> Refusal | None:
-    """Return why the service would refuse a command whatever it holds, as it would itself; None for a command."""
+    """Return the refusal of a command that the service would not even decide, or None."""
     from services.commands import wire
     from services.settings import command_limit
 
@@ -45,7 +45,6 @@ def malformed(outgoing: Outgoing) -> Refusal | None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
 
     @app.command()
     def send(
@@ -61,7 +60,7 @@ def register(app: typer.Typer) -> None:
         timeout: float = typer.Option(10.0, min=0, help="How long to wait, in seconds."),
         as_json: bool = JSON,
     ) -> None:
-        """Publish a command to the broker; what the service could only throw away is not sent."""
+        """Publish a command to the broker; an invalid one is refused and not sent."""
         from domain import COMMANDS
         from domain.streams import ID
         from services import logs
@@ -117,7 +116,7 @@ def register(app: typer.Typer) -> None:
         count: int | None = typer.Option(None, min=1, help="End after so many events."),
         as_json: bool = JSON,
     ) -> None:
-        """Print events as a subscriber of the events exchange gets them, from now on."""
+        """Print new events as they are published to the events exchange."""
         from services import logs
         from services.broker.tail import MAX_PATTERN, subscription
 
@@ -140,7 +139,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _refuse(outgoing: Outgoing, refusal: Refusal, as_json: bool) -> None:
-    """Say so as the service would have."""
+    """Report a refusal in the form of the service."""
     from services.commands import wire
 
     if as_json:
@@ -150,8 +149,8 @@ def _refuse(outgoing: Outgoing, refusal: Refusal, as_json: bool) -> None:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """Return one event as a line for people."""
+    """Format an event as one line of text."""
     data = {key: value for key, value in event["data"].items() if value not in (None, [], {}) and key != "steps"}
-    said = json.dumps(data, ensure_ascii=False)
-    short = said if len(said) <= 100 else said[:99] + "…"
+    text = json.dumps(data, ensure_ascii=False)
+    short = text if len(text) <= 100 else text[:99] + "…"
     return f"{event['position']:>6}  {event['type']:<28} {event['subject']:<34} {short}"

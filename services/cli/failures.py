@@ -1,4 +1,4 @@
-"""What the user is told of a failure that is nobody's mistake in the code: a server, a file, the network."""
+"""One-line explanations of failures outside the program: a server, a file, the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def explain(error: Exception) -> str | None:
-    """Return one line, or None for what nobody expected; it is only asked of what has been imported already."""
+    """Explain an error in one line; None for an unexpected one. Imports no library that is not loaded yet."""
     if "psycopg" in sys.modules:
         import psycopg
 
@@ -17,9 +17,9 @@ def explain(error: Exception) -> str | None:
     if "aiormq" in sys.modules:
         from services.broker import failures as broker
 
-        if (told := broker.explain(error)) is not None:
-            return told
+        if (explained := broker.explain(error)) is not None:
+            return explained
     if isinstance(error, OSError):
-        said = error.strerror or str(error) or type(error).__name__
-        return f"{error.filename}: {said}" if error.filename is not None else said
+        reason = error.strerror or str(error) or type(error).__name__
+        return f"{error.filename}: {reason}" if error.filename is not None else reason
     return None

@@ -1,4 +1,4 @@
-"""Asking a running Foldwork whether it is ready, with the standard library alone: it is asked every few seconds."""
+"""`foldwork health`, with the standard library only: health checks run it every few seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def health() -> int:
-    """Print what /readyz answers, and return the exit status: 0 when all is ready."""
+    """Print the answer of /readyz, and return the exit status: 0 when everything is ready."""
     host, port = _address()
     connection = HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
@@ -34,7 +34,7 @@ def health() -> int:
 
 
 def _address() -> tuple[str, int]:
-    """Return where a role serves its probes: on its own port for them, else on that of the HTTP API."""
+    """Return the address of the probes: the probe port if there is one, otherwise that of the HTTP API."""
     for kind in ("PROBE", "HTTP"):
         text = os.environ.get(f"FOLDWORK_{kind}_PORT")
         if text or (kind == "HTTP" and configured()):

@@ -1,4 +1,4 @@
-"""The commands on read models."""
+"""The commands `projections status`, `retry` and `rebuild`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from services.cli.where import database_url
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
 
     @app.command("status")
     def status(as_json: bool = JSON) -> None:
-        """Show how far each read model is, and the other followers of the log; and what they hold back."""
+        """Show the position of each read model and of the other followers, and the entities that they hold back."""
         from services.store import standing
 
         rows = standing.status(database_url())
@@ -46,7 +45,7 @@ def register(app: typer.Typer) -> None:
     def retry(
         name: str | None = typer.Argument(None, help="A follower; all, if left out."), as_json: bool = JSON
     ) -> None:
-        """Let what is held back be tried again now."""
+        """Retry held-back entities now."""
         from services.store import standing
 
         count = standing.retry(database_url(), name)
@@ -57,12 +56,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command("rebuild")
     def rebuild(name: str, as_json: bool = JSON) -> None:
-        """Build a read model anew beside the one that serves, and switch when it has caught up."""
+        """Rebuild a read model beside the one that serves, and switch when it has caught up."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         from services import logs
-        from services.outlets import projections
+        from services.processors.rebuild import rebuild as run_rebuild
         from services.store import standing
 
         logs.configure("error", "console")
@@ -83,7 +82,7 @@ def register(app: typer.Typer) -> None:
             bar.update(tasks[0], completed=position, total=head, reached=reached)
 
         try:
-            switched = projections.rebuild(database_url(), name, progress)
+            switched = run_rebuild(database_url(), name, progress)
         finally:
             if tasks:
                 bar.stop()

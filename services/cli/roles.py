@@ -10,23 +10,22 @@ from services.errors import OperatorError
 
 
 def run_roles(*names: str) -> None:
-    """Run roles until SIGTERM or SIGINT."""
     from services import logs, roles
+    from services.follower_role import RoleEnded
 
     chosen = settings()
     logs.configure(chosen.log_level, chosen.log_format)
     try:
         roles.serve(chosen, names)
     except OSError as error:
-        said = error.strerror or str(error)
-        raise OperatorError(f"cannot start: {said}" + (f": {error.filename}" if error.filename else "")) from None
-    except roles.RoleEnded:
-        # The log says why.
+        reason = error.strerror or str(error)
+        raise OperatorError(f"cannot start: {reason}" + (f": {error.filename}" if error.filename else "")) from None
+    except RoleEnded:
+        # The reason is logged.
         raise typer.Exit(FAILED) from None
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
 
     @app.command("all")
     def run_all() -> None:
@@ -50,10 +49,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def policies() -> None:
-        """Record status changes, and cancel siblings where a workflow fails fast."""
+        """Record status changes, cancel siblings of failed tasks, and act on deadlines and dispatches."""
         run_roles("policies")
 
-    projections = typer.Typer(help="Keep the read models; or see how they stand, or build one anew.")
+    projections = typer.Typer(help="Maintain the read models, or show, retry or rebuild them.")
     app.add_typer(projections, name="projections")
 
     @projections.callback(invoke_without_command=True)
@@ -67,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def health() -> None:
-        """Exit 0 when this container's role is ready; for health checks."""
+        """Exit 0 when the role is ready; for health checks of containers."""
         from services.cli import health as asking
 
         raise typer.Exit(asking.health())

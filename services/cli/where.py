@@ -1,4 +1,4 @@
-"""Where Foldwork runs: as the environment says, else as the `foldwork dev` of this folder has left it."""
+"""The addresses of a running Foldwork: from the environment, otherwise from `foldwork dev` in this folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DATABASE, BROKER = "FOLDWORK_DATABASE_URL", "FOLDWORK_AMQP_URL"
 
 
 def dev_file() -> Path:
-    """Return where `foldwork dev` writes what the other commands read."""
+    """The file in which `foldwork dev` describes the running system."""
     return Path(".foldwork") / "dev.json"
 
 
-def development(left: Path | None = None) -> dict[str, Any]:
-    """Return what a `foldwork dev` that runs has left in `.foldwork/dev.json`, or nothing."""
+def development(path: Path | None = None) -> dict[str, Any]:
+    """Return the description of a running `foldwork dev`, empty if none is running."""
     try:
-        found: dict[str, Any] = json.loads((left or dev_file()).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((path or dev_file()).read_text("utf-8"))
         os.kill(int(found["pid"]), 0)
     except PermissionError:
         return found
@@ -34,12 +34,12 @@ def development(left: Path | None = None) -> dict[str, Any]:
 
 
 def configured() -> bool:
-    """Tell whether the environment says where Foldwork runs."""
+    """Whether the environment configures Foldwork."""
     return DATABASE in os.environ or BROKER in os.environ
 
 
 def settings(**given: Any) -> Settings:
-    """Return the settings from the environment; without one, those of the `foldwork dev` that runs here."""
+    """Return the settings from the environment, otherwise those of a running `foldwork dev`."""
     from services.settings import load
 
     if not configured():
@@ -51,21 +51,21 @@ def settings(**given: Any) -> Settings:
 
 
 def amqp_url() -> str:
-    """Return the broker's URL, for the commands that need no database."""
+    """The URL of the broker, for commands that need no database."""
     from services import urls
 
     return _url(BROKER, "amqp_url", urls.amqp_url)
 
 
 def database_url() -> str:
-    """Return the database's URL, for the commands that need no broker."""
+    """The URL of the database, for commands that need no broker."""
     from services import urls
 
     return _url(DATABASE, "database_url", urls.database_url)
 
 
-def _url(variable: str, left: str, checked: Callable[[str], str]) -> str:
-    found = os.environ.get(variable) or development().get(left)
+def _url(variable: str, key: str, checked: Callable[[str], str]) -> str:
+    found = os.environ.get(variable) or development().get(key)
     if not found:
         raise OperatorError(f"Set {variable}, or start `foldwork dev` in this folder.")
     try:

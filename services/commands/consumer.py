@@ -21,7 +21,7 @@ from services.commands.watchdog import Watchdog
 from services.crash import AFTER_DECIDE, BEFORE_ACK, CrashPoints
 from services.settings import Settings
 from services.store.connect import Backoff
-from services.store.event_store import StoreUnavailable
+from services.store.unavailable import StoreUnavailable
 
 PRUNE_SECONDS = 600.0
 # Pause between two batches of receipts if there are more: under load too, the ledger must shrink as fast as it grows.

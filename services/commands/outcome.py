@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from domain.decider import Claim
 from domain.errors import Refusal
 from services.commands.wire import EventSummary, Incoming, Reply
-from services.store.event_store import ClaimKey, CommandKey, EventStore, LedgerRow, Moved, NewEvent
+from services.store.append import ClaimKey, CommandKey, ConcurrencyConflict, LedgerRow, NewEvent
+from services.store.event_store import EventStore
 
 IDEMPOTENCY = "idempotency"
 
@@ -45,7 +46,7 @@ class Outcome:
 class Touched:
     """Streams, claims and commands that changed since the decisions of a batch were made."""
 
-    def __init__(self, moved: Moved | None) -> None:
+    def __init__(self, moved: ConcurrencyConflict | None) -> None:
         self._streams: set[str] = set(moved.streams) if moved else set()
         self._claims: set[ClaimKey] = set(moved.claims) if moved else set()
         self._commands: set[CommandKey] = moved.commands if moved else set()

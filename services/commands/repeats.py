@@ -8,7 +8,7 @@ from domain.decider import Claim
 from domain.errors import Refusal
 from services.commands.outcome import IDEMPOTENCY, Outcome, row_of_key
 from services.commands.wire import Incoming
-from services.store.event_store import ClaimKey, CommandKey, LedgerRow
+from services.store.append import ClaimKey, CommandKey, LedgerRow
 
 
 class Repeats:

@@ -18,7 +18,7 @@ from services.commands.outcome import Outcome
 from services.commands.store_thread import StoreThread
 from services.commands.wire import Incoming, Malformed, Reply
 from services.crash import AFTER_COMMIT
-from services.store.event_store import SessionLost, StatementFailed, StoreUnavailable
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 
 # A message that could not be dead-lettered is requeued after a pause in which the broker may recover.
 BURY_PAUSE = 0.5

@@ -17,7 +17,8 @@ from services.commands.outcome import Outcome
 from services.commands.wire import Incoming
 from services.commands.worker import Worker
 from services.settings import Settings
-from services.store.event_store import EventStore, StatementFailed, StoreUnavailable
+from services.store.event_store import EventStore
+from services.store.unavailable import StatementFailed, StoreUnavailable
 
 T = TypeVar("T")
 

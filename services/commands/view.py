@@ -11,7 +11,8 @@ from domain.streams import split_stream
 from services.commands.memory import Memory
 from services.commands.outcome import IDEMPOTENCY, Outcome
 from services.store import codec
-from services.store.event_store import Append, ClaimKey, EventStore, Moved
+from services.store.append import Append, ClaimKey, ConcurrencyConflict
+from services.store.event_store import EventStore
 
 _NOTHING: tuple[int, Any] = (0, None)
 
@@ -96,7 +97,7 @@ class View:
             if key in self.held:
                 append.claims_read[key] = self.held[key]
 
-    def reload(self, moved: Moved) -> None:
+    def reload(self, moved: ConcurrencyConflict) -> None:
         """Reset to the committed state, and read again what has changed."""
         self._streams.drop(moved.streams)
         self._holders.drop(moved.claims)

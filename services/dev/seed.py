@@ -1,4 +1,4 @@
-"""What the API pages' examples refer to, so that each of their requests works against `foldwork dev` as printed."""
+"""The data that the examples of the API documentation refer to, so that each request works against `foldwork dev`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ COMMANDS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ),
     ("directory.register", {"kind": "route", "id": ROUTE, "fields": {"name": "Route 1"}}),
     ("directory.register", {"kind": "operator", "id": OPERATOR, "fields": {"name": "Operator 1"}}),
-    # Whoever is dispatched to here is told on the console.
+    # Dispatches are written to the log.
     ("directory.register", {"kind": "dispatch", "id": "SALESMAN", "fields": {"provider": "console"}}),
     (
         "directory.register",
@@ -93,7 +93,7 @@ COMMANDS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 async def seed(amqp_url: str, timeout: float = 30.0) -> None:
-    """Send what is not there yet; sent again it changes nothing."""
+    """Create what does not exist yet."""
     sender = CommandSender(amqp_url, "seed")
     await sender.start()
     try:

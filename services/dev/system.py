@@ -24,17 +24,17 @@ from services.store.connect import connect
 from services.store.migrate import upgrade
 
 AMQP_PORT = 5672
-_TRIED_PORTS = 50
+_PORT_ATTEMPTS = 50
 Tell = Callable[[str], None]
 
 
 class PortTaken(OperatorError):
-    """The port that was asked for is taken."""
+    """A port is in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevSystem:
-    """A running system and how it is reached."""
+    """A running system and its addresses."""
 
     http_url: str
     amqp_url: str
@@ -43,7 +43,7 @@ class DevSystem:
     roles: Roles
 
     def described(self) -> dict[str, Any]:
-        """Return what other commands need to find it."""
+        """Return what other commands need to connect."""
         return {
             "pid": os.getpid(),
             "http_url": self.http_url,
@@ -55,21 +55,21 @@ class DevSystem:
 
 
 def free_port(wanted: int | None, default: int, what: str, tell: Tell) -> int:
-    """Return the wanted port, or the default one, or the next free one after it, said aloud."""
+    """Return the requested port, otherwise the first free one from the default on."""
     if wanted is not None:
         if wanted and not _is_free(wanted):
             raise PortTaken(f"port {wanted} for {what} is taken")
         return wanted
-    for port in range(default, default + _TRIED_PORTS):
+    for port in range(default, default + _PORT_ATTEMPTS):
         if _is_free(port):
             if port != default:
                 tell(f"port {default} for {what} is taken, so {what} is on port {port}")
             return port
-    raise PortTaken(f"ports {default} to {default + _TRIED_PORTS - 1} for {what} are taken")
+    raise PortTaken(f"ports {default} to {default + _PORT_ATTEMPTS - 1} for {what} are taken")
 
 
 def _is_free(port: int) -> bool:
-    # Both kinds of address: a server that listens on every one of them holds the port as well.
+    # A server that listens on all addresses also occupies the port.
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,7 +86,7 @@ def _is_free(port: int) -> bool:
 async def running(
     data: Path, http_port: int, amqp_port: int, tell: Tell, token: str | None = None, keep: bool = True
 ) -> AsyncIterator[DevSystem]:
-    """Start everything on `data`, give it, and stop it; with `keep` the events stay, the messages never do."""
+    """Run the whole system on the folder `data`; with `keep` the database is kept, messages never are."""
     async with AsyncExitStack() as stack:
         tell("starting PostgreSQL (the first time, this takes a few seconds)")
         postgres = EmbeddedPostgres(data / "postgres")
@@ -127,7 +127,7 @@ async def _ended(roles: Roles, work: asyncio.Task[None]) -> None:
 
 
 def _token(database_url: str, data: Path, wanted: str | None) -> str:
-    """Return the development token, the same from one start to the next."""
+    """Return the development token, which stays the same across restarts."""
     kept = data / "token"
     with connect(database_url, "dev") as conn:
         token = wanted
@@ -142,7 +142,7 @@ def _token(database_url: str, data: Path, wanted: str | None) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file atomically, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(f"{path.suffix}.{os.getpid()}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -151,5 +151,5 @@ def write_private(path: Path, text: str) -> None:
 
 
 def write_description(path: Path, system: DevSystem) -> None:
-    """Write what other commands need to find the system."""
+    """Write what other commands need to connect."""
     write_private(path, json.dumps(system.described(), indent=2) + "\n")

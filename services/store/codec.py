@@ -1,4 +1,4 @@
-"""Events to stored bytes and back; the topic is the event's stable name, and one that is not registered is refused."""
+"""Encoding and decoding of stored events; the topic is the registered name of the event type."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from domain.streams import split_stream
 
 
 class UnknownEvent(Exception):
-    """A stored row names an event that this version does not know; nothing is guessed of it."""
+    """A stored event has a type that this version does not know."""
 
 
 class NewerStream(NamedTuple):
-    """What stands for the state of a stream with an event that this version cannot read."""
+    """The state of a stream with an event that this version cannot decode."""
 
     event: str
     version: int
 
 
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is stored with each event beside its data, under short names since every event carries it."""
+    """The metadata stored with each event; the names are short because every event has them."""
 
     id: str
     command: str
@@ -42,13 +42,13 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 class StoredState(msgspec.Struct, frozen=True):
-    """A stored event whose data is still JSON text, for readers that only pass it on."""
+    """A stored event whose data is still JSON, for readers that only pass it on."""
 
     meta: Metadata
     data: msgspec.Raw
 
 
-# A changed shape keeps its event's name; the upcaster brings the older data to today's shape for every reader.
+# When the schema of an event type changes, its upcaster converts older data to the current schema for every reader.
 UPCASTERS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _encode = msgspec.json.Encoder().encode
@@ -59,26 +59,25 @@ _decoders: dict[str, Callable[[bytes], Any]] = {
 
 
 def encode(metadata: Metadata, event: Any) -> bytes:
-    """Return the bytes that are stored."""
     return _encode(_Stored(metadata, event))
 
 
 def name_of(event: Any) -> str:
-    """Return the stable name that an event is stored under."""
+    """Return the registered name of an event's type."""
     return EVENT_NAMES[type(event)]
 
 
 def decode(name: str, state: bytes) -> Any:
-    """Return the event alone."""
+    """Return the event without its metadata; raises `UnknownEvent`."""
     return _event(name, _split(state).data)
 
 
 def raw(state: bytes, name: str | None = None) -> StoredState:
-    """Return metadata and the data's own JSON; with the event's name, the data in today's shape."""
-    return _in_todays_shape(_split(state), name)
+    """Return the metadata and the data as JSON; with the event's name, in the current schema."""
+    return _upcast(_split(state), name)
 
 
-def _in_todays_shape(stored: StoredState, name: str | None) -> StoredState:
+def _upcast(stored: StoredState, name: str | None) -> StoredState:
     upcast = UPCASTERS.get(name) if name is not None else None
     if upcast is None:
         return stored
@@ -86,24 +85,24 @@ def _in_todays_shape(stored: StoredState, name: str | None) -> StoredState:
 
 
 def split(state: bytes) -> StoredState:
-    """Return metadata and the data's own JSON as they are stored, for `recorded` and `passed_on`."""
+    """Return the metadata and the data as stored, for `recorded` and `passed_on`."""
     return _split(state)
 
 
 def recorded(
     stream: str, version: int, name: str, stored: StoredState, position: int, recorded_at: datetime
 ) -> Recorded:
-    """Return a stored row as the event that readers meet."""
+    """Return a stored row with its data decoded."""
     return _row(stream, version, name, stored.meta, _event(name, stored.data), position, recorded_at)
 
 
 def passed_on(
     stream: str, version: int, name: str, stored: StoredState, position: int, recorded_at: datetime
 ) -> Recorded:
-    """Return a stored row as an event whose data is JSON in today's shape; a name that is not registered is refused."""
+    """Return a stored row with its data as JSON in the current schema; raises `UnknownEvent`."""
     if name not in EVENTS:
         raise _unknown(name)
-    return _row(stream, version, name, stored.meta, _in_todays_shape(stored, name).data, position, recorded_at)
+    return _row(stream, version, name, stored.meta, _upcast(stored, name).data, position, recorded_at)
 
 
 def _row(
@@ -140,4 +139,4 @@ def _event(name: str, data: msgspec.Raw) -> Any:
 
 
 def _unknown(name: str) -> UnknownEvent:
-    return UnknownEvent(f"the log holds an event named {name!r}, which this version does not know")
+    return UnknownEvent(f"unknown event type {name!r} in the log")

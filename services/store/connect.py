@@ -1,7 +1,7 @@
-"""Every connection to PostgreSQL: with time-outs that end a half-open one, and in a session that is always the same.
+"""Connections to PostgreSQL, with time-outs that detect a half-open connection and with fixed session settings.
 
-What a session needs is set by a statement after connecting, not by startup parameters: the URL's own `options` stay
-as they are, and a pooler of sessions such as PgBouncer refuses startup parameters that it does not know.
+The settings are made by a statement after connecting, not by startup parameters: the `options` of the URL are kept,
+and poolers such as PgBouncer refuse startup parameters that they do not know.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services.store.diagnosis import UnsuitableDatabase, explain
 
 MIN_SERVER_VERSION = 15
-# What a URL may set otherwise.
+# Parameters that the URL may override.
 _DEFAULTS = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -24,7 +24,7 @@ _DEFAULTS = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-# What statements and their texts are read by, whatever the URL, the role or the database sets.
+# Settings that the statements depend on; they override those of the URL, the role and the database.
 _SESSION = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
@@ -34,18 +34,18 @@ _SESSION = {
     "array_nulls": "on",
     "default_transaction_isolation": "read committed",
 }
-# What the URL's own options win over, as a share of the statement time-out. The lock's comes first, so that an error
-# tells a statement that waits for others from one that takes too long by itself.
+# Settings that the options of the URL override, as a share of the statement time-out. The lock time-out is shorter, so
+# that the error distinguishes a statement that waits for a lock from one that is slow.
 _TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9}
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 
 def conninfo(database_url: str, role: str) -> str:
-    """Return the URL with Foldwork's own name and time-outs, where it has none itself."""
+    """Return the URL with Foldwork's application name and time-outs, unless it sets its own."""
     given = conninfo_to_dict(database_url)
     own = {**_DEFAULTS, "fallback_application_name": f"foldwork-{role}"[:63]}
     added: dict[str, Any] = {name: value for name, value in own.items() if name not in given}
-    # A driver gives bytes for text in SQL_ASCII, and other encodings lack characters.
+    # With SQL_ASCII the driver returns bytes, and other encodings lack characters.
     return make_conninfo(database_url, **added, client_encoding="UTF8")
 
 
@@ -56,7 +56,7 @@ def connect(
     *,
     autocommit: bool = False,
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection; a time-out of 0 is none.
+    """Open a connection; a statement time-out of 0 means none.
 
     Raises `UnsuitableDatabase`, and whatever psycopg raises.
     """
@@ -85,30 +85,30 @@ async def connect_async(
 
 
 def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
-    """Set up the session of a connection in autocommit that somebody else opened."""
+    """Set up the session of an open connection in autocommit mode."""
     _demand_suitable(conn.info)
     conn.execute(*_settings(conn.info, statement_timeout))
 
 
 def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
-    """Return the statement, with its parameters, that sets up a session."""
+    """Return the statement that sets up a session, and its parameters."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
     milliseconds = statement_timeout * 1000
     times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items() if name not in named}
     wanted = {**_SESSION, **times}
-    # One schema alone: a table that is looked for must not be found in another schema, least of all to be dropped.
+    # A single schema, so that no table of another schema is found, or dropped, by mistake.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)
     return f"SELECT {first}{rest}", [text for pair in wanted.items() for text in pair]
 
 
 def _demand_suitable(info: psycopg.ConnectionInfo) -> None:
-    # Both came with the connection, so asking costs nothing.
+    # The server reports both when the connection starts, so no query is needed.
     encoding = info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise UnsuitableDatabase(
             f"the database's encoding is {encoding}, and it has to be UTF8:"
-            " make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            " create it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
     if info.server_version < MIN_SERVER_VERSION * 10_000:
         raise UnsuitableDatabase(
@@ -118,12 +118,12 @@ def _demand_suitable(info: psycopg.ConnectionInfo) -> None:
 
 
 def demand_sessions(database_url: str) -> None:
-    """Raise `UnsuitableDatabase` when a pooler gives one session's server to another, as far as two can tell."""
+    """Raise `UnsuitableDatabase` when a pooler in transaction mode is detected."""
     with connect(database_url, "check", autocommit=True) as first:
         pid = _pid(first)
         if pid == first.info.backend_pid:
             return
-        # A pooler answers logins itself, so the process that it named is not the one that works.
+        # A pooler answers the login itself, so the process id that it reported is not that of the server process.
         with connect(database_url, "check", autocommit=True) as second:
             shared = _pid(second) == _pid(first)
     if shared:

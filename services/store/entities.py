@@ -1,6 +1,6 @@
-"""Which entity an event belongs to: what a follower keeps in order, and what it holds back together.
+"""The entity of an event, the unit that a follower keeps in order and holds back together.
 
-An entity is named like a stream. An event that cannot be decoded has one too, so that it holds back no other's events.
+An entity has the name of a stream. It is known even for an event that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.store.log import LogRow
 
 # None for an event that the follower does not read.
 EntityOf = Callable[[psycopg.Connection[Any], LogRow], str | None]
-# An activity and all its tasks are created in one transaction, so their positions are not further apart.
+# An activity and its tasks are created in one transaction, so their positions are at most this far apart.
 _CREATED_WITHIN = 5000
 _OF_STREAM = """
 SELECT topic, state FROM stored_events WHERE originator_id = %s ORDER BY originator_version LIMIT 20"""
@@ -48,12 +48,11 @@ _activity_state = msgspec.json.Decoder(_ActivityState).decode
 
 
 def of_stream(_: psycopg.Connection[Any], row: LogRow) -> str | None:
-    """Return an event's stream."""
     return row.stream
 
 
 def of_activity(conn: psycopg.Connection[Any], row: LogRow) -> str | None:
-    """Return the activity that an event belongs to, its tasks' events included; a task without one is its own."""
+    """Return the activity of an event or of its task; a task without an activity is its own entity."""
     tenant, category, entity_id = split_stream(row.stream)
     if category != "task":
         return row.stream
@@ -64,7 +63,7 @@ def of_activity(conn: psycopg.Connection[Any], row: LogRow) -> str | None:
 
 
 def _named_by(name: str, state: bytes) -> tuple[bool, str | None]:
-    """Return whether an event of a task surely tells its activity, and the activity that it tells."""
+    """Return whether the type of a task's event is known, and the activity that the event names."""
     try:
         return name in EVENTS, _task_state(state).data.activity_id
     except msgspec.MsgspecError:

@@ -1,122 +1,36 @@
-"""A follower of the log: it handles every event once in effect, in order, and saves its position in that transaction.
+"""A follower of the log: it handles every event exactly once in effect, in order, and saves its position with the work.
 
-The lock on its row is its licence to work, so just one works at a time, another takes over when its connection ends,
-and no lock outlives a process. Nothing is skipped: an event that cannot be handled is held back with the later events
-of its entity, and a fault that is not the event's halts the follower; both visibly.
+A lock on its row lets one process work at a time; another takes over when that process's connection ends. No event is
+skipped: an event that cannot be handled is held back together with the later events of its entity, and an error that
+no single event causes halts the follower. Both are reported.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import psycopg
-import structlog
 
 from services.store import log
-from services.store.connect import Backoff, connect
 from services.store.entities import EntityOf, of_stream
-from services.store.failures import UNAVAILABLE, Fenced, lost, passes, timed_out, told, where
+from services.store.failures import Fenced, lost, passes, timed_out, told, where
 from services.store.held import Handle, Held, take_or_hold
 from services.store.log import LogRow
 from services.store.pace import Pace
+from services.store.reader import Reader, Step
 
-# Seconds until what is held back is tried again after something was away while it was tried.
+# Seconds until held-back entities are tried again after a retry that found the database or the broker unavailable.
 _RETRY_LATER = 5.0
 
 
-class Step(Enum):
-    """What one step of a follower found."""
-
-    WORKED = "worked"
-    IDLE = "idle"
-    ELSEWHERE = "elsewhere"
-    HALTED = "halted"
-
-
-class Reader(ABC):
-    """A thread's work on the log: it steps until nothing is left, then waits for a notification or the next poll."""
-
-    def __init__(self, name: str, poll: float) -> None:
-        self.name = name
-        self._poll = poll
-        # Everything up to here is done with; None when only a step can tell.
-        self._done_to: int | None = None
-        # Whether the last batch was one of many; what comes after a short one is announced.
-        self._more = True
-        self._log = structlog.get_logger("follower").bind(follower=name)
-        self.stopped = threading.Event()
-        self.connected = False
-
-    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Follow until `stop`, reconnecting by itself; one log line per change of state."""
-        backoff = Backoff("connection", self._log)
-        while not self.stopped.is_set():
-            try:
-                with connect(database_url, f"follower-{self.name}", statement_timeout, autocommit=True) as conn:
-                    conn.execute(f"LISTEN {log.CHANNEL}")
-                    self._done_to = None
-                    self.enlist(conn)
-                    self._follow(conn, backoff)
-            except UNAVAILABLE as error:
-                self.connected = False
-                backoff.lost(error)
-                self.stopped.wait(backoff.next_wait())
-            except Exception:
-                self._log.exception("follower failed")
-                self.stopped.wait(backoff.next_wait())
-
-    def stop(self) -> None:
-        """Ask the follower to end after the transaction at hand."""
-        self.stopped.set()
-
-    @property
-    def unready(self) -> list[str]:
-        """Name the followers that should work and have no connection."""
-        return [self.name] if not self.connected and not self.stopped.is_set() else []
-
-    @abstractmethod
-    def enlist(self, conn: psycopg.Connection[Any]) -> None:
-        """Take up the work, on a connection that is new."""
-
-    @abstractmethod
-    def step(self, conn: psycopg.Connection[Any]) -> Step:
-        """Handle the next batch, or find that there is nothing to do."""
-
-    def _follow(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
-        while not self.stopped.is_set():
-            step = self.step(conn)
-            backoff.reached()
-            self.connected = True
-            if step is not Step.WORKED or not self._more:
-                self._wait(conn)
-
-    def _wait(self, conn: psycopg.Connection[Any]) -> None:
-        until = time.monotonic() + self._poll
-        while not self.stopped.is_set() and (left := until - time.monotonic()) > 0:
-            # A notification that came while we worked waits in the connection, so none is lost between step and wait.
-            if next(conn.notifies(timeout=left, stop_after=1), None) is None:
-                return
-            for _ in conn.notifies(timeout=0):
-                pass
-            if self._behind(conn):
-                return
-
-    def _behind(self, conn: psycopg.Connection[Any]) -> bool:
-        # Looking costs a read; a step that finds nothing costs a lock, which PostgreSQL writes down and flushes.
-        return self._done_to is None or log.head(conn) > self._done_to
-
-
 class Follower(Reader):
-    """One follower by name. `handle(conn, rows)` runs inside the transaction that saves the position.
+    """One follower, by name. `handle(conn, rows)` runs inside the transaction that saves the position.
 
-    `entity_of` names what is kept in order and held back together, a stream by default. `act_outside` says that the
-    handler acts on the outside world: an epoch is raised on takeover, and a position is saved only under the epoch that
-    the work began with.
+    `entity_of` names the entity of an event, which is kept in order and held back together; a stream by default.
+    `act_outside` means that the handler has effects outside the database: a takeover increases the epoch, and a
+    position is saved only under the epoch in which the work began.
     """
 
     def __init__(
@@ -133,7 +47,7 @@ class Follower(Reader):
         self.handle = handle
         self.held = Held(name, entity_of)
         self.pace = Pace(batch)
-        # How many events the last attempt was about, and behind which position; None before it was known.
+        # The number of events of the last attempt, and the position before them; None until they are read.
         self._tried = batch
         self._tried_at: int | None = None
         self._act_outside = act_outside
@@ -142,19 +56,19 @@ class Follower(Reader):
 
     @property
     def able(self) -> bool:
-        """Tell whether it may work at all."""
+        """Whether it may work at all."""
         return True
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
-        """Make the follower's row if it has none."""
+        """Insert the follower's row if there is none."""
         self._epoch = None
         conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
 
     def forget(self) -> None:
-        """Drop what the handler keeps in memory, since what it was made from may have been taken back."""
+        """Drop the state that the handler keeps in memory, because its transaction may have been rolled back."""
 
     def step(self, conn: psycopg.Connection[Any]) -> Step:
-        """Handle the next batch, or find that there is nothing to do; after that, what was held back and is due."""
+        """Handle the next batch, then retry a held-back entity that is due."""
         self._done_to = None
         step = self._next(conn)
         if step in (Step.WORKED, Step.IDLE) and self.held.due and self.retry(conn):
@@ -163,13 +77,13 @@ class Follower(Reader):
         return step
 
     def take(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        """Handle the events that need not wait for what is held back."""
+        """Handle the events, except those of entities that are held back."""
         free = self.held.set_aside(conn, rows)
         if free:
             self.handle(conn, free)
 
     def retry(self, conn: psycopg.Connection[Any]) -> bool:
-        """Try an entity again that is held back and due; False when another process has the follower."""
+        """Retry a held-back entity that is due; False when another process works as this follower."""
         self.forget()
         try:
             with conn.transaction():
@@ -177,11 +91,11 @@ class Follower(Reader):
                 if row is None:
                     self.held.later(_RETRY_LATER)
                     return False
-                self.held.look(conn, row[3])
+                self.held.refresh(conn, row[3])
                 if self.held.due:
                     self.held.retry(conn, self.handle)
         except Exception:
-            # Whatever is away must not keep the others waiting.
+            # While the database or the broker is unavailable, other events go first.
             self.held.later(_RETRY_LATER)
             raise
         finally:
@@ -206,23 +120,23 @@ class Follower(Reader):
                 raise
             self.forget()
             if not timed_out(error):
-                self._log.warning("batch failed, looking for the event", error=told(error))
+                self._log.warning("batch failed, looking for the event that causes it", error=told(error))
                 return self._narrow(conn)
-            # It may be no single event's fault. Trying takes long, so others have a turn in between.
+            # Perhaps no single event is the cause. An attempt takes long, so other followers get a turn in between.
             self.pace.too_much(self._tried)
-            self._log.warning("batch took too long, trying fewer events", limit=self.pace.limit, error=told(error))
+            self._log.warning("batch timed out, trying fewer events", limit=self.pace.limit, error=told(error))
             self._more = True
             return Step.WORKED
         self._went(step, began)
         return step
 
     def _went(self, step: Step, began: float) -> None:
-        # What acts outside waits for others, who are not faster for fewer events.
+        # The duration of outside effects does not depend on the number of events.
         events = self._tried if step is Step.WORKED else 0
         self.pace.went(events, time.monotonic() - began, own=not self._act_outside)
 
     def _narrow(self, conn: psycopg.Connection[Any]) -> Step:
-        """Halve what failed until one event is left; its entity is held back, or if that is no help it halts all."""
+        """Halve the failed batch until one event is left; hold back its entity, or halt if that does not help."""
         left = self._tried
         while left > 1:
             half = left // 2
@@ -242,7 +156,7 @@ class Follower(Reader):
             return self._attempt(conn, 1, hold=True)
         except Exception as error:
             self.forget()
-            # Not the handler's statement took too long but one of our own, which holding back would not help.
+            # A statement of the follower itself timed out, not the handler's; holding back the event would not help.
             if passes(error) or timed_out(error):
                 raise
             self._done_to = None
@@ -255,7 +169,7 @@ class Follower(Reader):
             if row is None:
                 return Step.ELSEWHERE
             position, _, halted_at, generation = row
-            self.held.look(conn, generation)
+            self.held.refresh(conn, generation)
             rows = log.read(conn, position, limit)
             if not rows:
                 log.demand_reaches(conn, position, self.name)
@@ -271,7 +185,7 @@ class Follower(Reader):
         self._more = log.full(rows, limit)
         if halted_at is not None:
             self._halted_at = None
-            self._log.info("follower goes on", position=rows[-1].position)
+            self._log.info("follower resumed", position=rows[-1].position)
         return Step.WORKED
 
     def _take_or_hold(self, conn: psycopg.Connection[Any], row: LogRow) -> None:
@@ -283,7 +197,7 @@ class Follower(Reader):
         self._went(Step.WORKED, began)
 
     def _lock(self, conn: psycopg.Connection[Any]) -> tuple[int, int, int | None, int] | None:
-        """Lock the follower's row and return position, epoch, where it is halted and the generation of what is held."""
+        """Lock the follower's row and return (position, epoch, halted at, generation of the held entities)."""
         found: Any = conn.execute(
             "SELECT position, epoch, halted_at, held FROM followers WHERE name = %s FOR UPDATE SKIP LOCKED",
             (self.name,),
@@ -292,7 +206,7 @@ class Follower(Reader):
         if found is None:
             self._epoch = None
         elif self._act_outside and self._epoch != found[1]:
-            # Under another's epoch nothing may be done outside: it could not be saved, and would be done twice.
+            # Under another epoch the position could not be saved, and an outside effect would be repeated.
             self._take_over(conn, found[1] + 1)
         return found  # type: ignore[no-any-return]
 
@@ -308,7 +222,7 @@ class Follower(Reader):
             prepare=True,
         )
         if saved.rowcount != 1:
-            raise Fenced(f"{self.name} was taken over")
+            raise Fenced(f"{self.name} was taken over by another process")
 
     def _halt(self, conn: psycopg.Connection[Any], error: Exception) -> None:
         row = conn.execute(

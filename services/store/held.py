@@ -1,6 +1,6 @@
-"""What a follower holds back: an entity whose event it cannot take, and the later events of that entity behind it.
+"""The entities that a follower holds back: one of their events failed, and their later events wait behind it.
 
-Nothing else waits for them, and they are handled in their order once that event can be taken.
+Events of other entities do not wait. The waiting events are handled in order once the failed one succeeds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from services.store.entities import EntityOf
 from services.store.failures import passes, systemic, timed_out, told, where
 from services.store.log import LogRow
 
-# Beyond this many entities of a tenant the rest of that tenant waits too, so that no tenant can fill a follower alone.
+# With more entities than this the whole tenant is held back, so that one tenant cannot exhaust the limit of a follower.
 MAX_HELD_OF_TENANT = 100
-# Beyond this many it is the follower that is at fault, or its database, and it halts.
+# With more than this the follower or its database is at fault, and the follower halts.
 MAX_HELD = 1000
-# Seconds until an entity is tried again by itself: twice as long after each time, up to the longest.
+# Seconds until an entity is retried; doubled after each attempt, up to the longest.
 RETRY, LONGEST_RETRY = 60.0, 3600.0
-# Events of an entity that one transaction tries again.
-_RETRIED_AT_ONCE = 100
+# Events of an entity that one transaction retries.
+_RETRY_BATCH = 100
 
 _LOAD = "SELECT entity, extract(epoch FROM retry_at - now())::float8 FROM held_entities WHERE follower = %s"
 _RETRY_ALL = "UPDATE held_entities SET retry_at = now() WHERE follower = %s AND retry_at > now()"
@@ -54,12 +54,12 @@ FROM held_entities AS e ORDER BY e.follower, e.since, e.entity"""
 
 
 class TooMuchHeld(Exception):
-    """So many entities are held back that no single event can be the cause."""
+    """Too many entities are held back for single events to be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldEntity:
-    """An entity that a follower holds back from `position` on; `waiting` counts that event and those behind it."""
+    """A held-back entity; `position` is that of its failed event, `waiting` counts that event and those behind it."""
 
     entity: str
     position: int
@@ -74,28 +74,28 @@ Handle = Callable[[psycopg.Connection[Any], Sequence[LogRow]], None]
 
 
 class Held:
-    """What one follower holds back. Every call that takes a connection runs in a transaction that has its row locked.
+    """The held-back entities of one follower. A call with a connection runs in a transaction that has locked its row.
 
-    The set is kept in memory and read again only when `followers.held` says that it has changed, so that a follower
-    that holds nothing back asks nothing.
+    The set is kept in memory and reloaded only when the generation `followers.held` has changed, so that a follower
+    that holds nothing back makes no query.
     """
 
     def __init__(self, follower: str, entity_of: EntityOf) -> None:
         self._follower = follower
         self._entity_of = entity_of
         self._generation: int | None = None
-        # When each is to be tried again, by the monotonic clock.
+        # When each entity is to be retried, by the monotonic clock.
         self._retry: dict[str, float] = {}
         self._next = float("inf")
         self._log = structlog.get_logger("follower").bind(follower=follower)
 
     @property
     def due(self) -> bool:
-        """Tell whether an entity is to be tried again now."""
+        """Whether an entity is to be retried now."""
         return self._next <= time.monotonic()
 
-    def look(self, conn: psycopg.Connection[Any], generation: int) -> None:
-        """Take note of what the follower's row says; whoever has just started tries everything again."""
+    def refresh(self, conn: psycopg.Connection[Any], generation: int) -> None:
+        """Reload the entities if the generation has changed; at the first call, make all of them due."""
         if generation == self._generation:
             return
         if self._generation is None and generation > 0:
@@ -107,11 +107,11 @@ class Held:
         self._generation = generation
 
     def later(self, seconds: float) -> None:
-        """Put off all that is due; another process has the follower, or something is away."""
+        """Postpone every retry in this process."""
         self._next = time.monotonic() + seconds
 
     def set_aside(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> Sequence[LogRow]:
-        """Return the events that may be handled; the others wait behind what is held back of their entity."""
+        """Queue the events of held-back entities behind these, and return the others."""
         if not self._retry:
             return rows
         waiting = [(holder, row) for row in rows if (holder := self._holder(conn, row)) is not None]
@@ -122,34 +122,34 @@ class Held:
         return [row for row in rows if row.position not in aside]
 
     def hold(self, conn: psycopg.Connection[Any], row: LogRow, error: Exception) -> None:
-        """Hold back the entity of an event that cannot be taken; raises `TooMuchHeld`."""
+        """Hold back the entity of an event that failed; raises `TooMuchHeld`."""
         tenant = row.stream.partition("/")[0]
         entity = self._entity_of(conn, row) or row.stream
         if sum(held.startswith(f"{tenant}/") for held in self._retry) >= MAX_HELD_OF_TENANT:
             entity = _whole(tenant)
         if len(self._retry) >= MAX_HELD:
-            raise TooMuchHeld(f"{MAX_HELD} entities are held back already, and the next fails too: {told(error)}")
+            raise TooMuchHeld(f"{MAX_HELD} entities are held back already, and another one fails: {told(error)}")
         conn.execute(_HOLD, (self._follower, entity, row.position, told(error), RETRY))
         self._wait(conn, [(entity, row)])
         self._changed(conn)
         self._log.error("entity held back", entity=entity, position=row.position, error=told(error), at=where(error))
 
     def retry(self, conn: psycopg.Connection[Any], handle: Handle) -> None:
-        """Handle what waits for an entity that is due, in order, as far as it can be taken."""
+        """Handle the waiting events of the entity that is due first, in order, until one fails."""
         entity = min(self._retry, key=self._retry.__getitem__, default=None)
         if entity is None:
             return
-        rows = self._sorted_out(conn, entity, self._waiting(conn, entity))
-        done, failure = _one_after_another(conn, rows, handle)
+        rows = self._requeue_others(conn, entity, self._waiting(conn, entity))
+        done, failure = _handle_in_parts(conn, rows, handle)
         conn.execute(_DONE, (self._follower, entity, done))
         if failure is not None:
             position, error = failure
-            # Everybody else waits while it is tried again.
+            # Other events wait during a retry, so one that times out is retried rarely.
             waits = (position, told(error), LONGEST_RETRY, LONGEST_RETRY if timed_out(error) else RETRY)
             conn.execute(_POSTPONE, (*waits, self._follower, entity))
             self._log.warning("entity still held back", entity=entity, position=position, error=told(error))
         elif conn.execute(_RELEASE, (self._follower, entity)).rowcount:
-            self._log.info("entity goes on", entity=entity, events=len(done))
+            self._log.info("entity resumed", entity=entity, events=len(done))
         else:
             conn.execute(_GO_ON, (self._follower, entity))
         self._changed(conn)
@@ -162,11 +162,11 @@ class Held:
         return whole if whole in self._retry else None
 
     def _waiting(self, conn: psycopg.Connection[Any], entity: str) -> list[LogRow]:
-        found = conn.execute(_WAITING, (self._follower, entity, _RETRIED_AT_ONCE), prepare=False)
+        found = conn.execute(_WAITING, (self._follower, entity, _RETRY_BATCH), prepare=False)
         return log.at(conn, [position for (position,) in found])
 
-    def _sorted_out(self, conn: psycopg.Connection[Any], entity: str, rows: list[LogRow]) -> list[LogRow]:
-        """Move those that wait with their whole tenant behind what is held back of their own entity."""
+    def _requeue_others(self, conn: psycopg.Connection[Any], entity: str, rows: list[LogRow]) -> list[LogRow]:
+        """Of a tenant's events, queue those whose own entity is held back behind it, and return the rest."""
         others = [(holder, row) for row in rows if (holder := self._holder(conn, row)) not in (None, entity)]
         if not others:
             return rows
@@ -184,21 +184,21 @@ class Held:
 
 
 def _whole(tenant: str) -> str:
-    """Return the name under which the whole rest of a tenant waits."""
+    """The name of the entity that holds back a whole tenant."""
     return f"{tenant}/*"
 
 
-def _one_after_another(
+def _handle_in_parts(
     conn: psycopg.Connection[Any], rows: Sequence[LogRow], handle: Handle
 ) -> tuple[list[int], tuple[int, Exception] | None]:
-    """Handle events until one cannot be taken: ever more at once while that goes well, one by one where it does not."""
+    """Handle events until one fails, in parts that double after a success and shrink to one event after a failure."""
     done: list[int] = []
     size = 1
     while part := rows[len(done) : len(done) + size]:
         try:
             with conn.transaction():
                 handle(conn, part)
-                # What is checked at the commit must be checked while the failure can still be told apart.
+                # Check deferred constraints here, while the failure can still be attributed to these events.
                 conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except Exception as error:
             if passes(error):
@@ -213,7 +213,7 @@ def _one_after_another(
 
 
 def take_or_hold(conn: psycopg.Connection[Any], held: Held, row: LogRow, handle: Handle) -> bool:
-    """Handle one event, or else hold its entity back and return False; what is no fault of the event is raised."""
+    """Handle one event, or hold back its entity and return False; an error not caused by the event is raised."""
     try:
         with conn.transaction():
             handle(conn, [row])
@@ -227,8 +227,8 @@ def take_or_hold(conn: psycopg.Connection[Any], held: Held, row: LogRow, handle:
 
 
 def retry_now(conn: psycopg.Connection[Any], follower: str) -> int:
-    """Let the follower try again, at its next step, all that it holds back; return how many entities those are."""
-    # In the order in which the follower locks, or the two could wait for one another.
+    """Make all held-back entities of a follower due, and return their number."""
+    # The follower locks in this order; another one could deadlock.
     conn.execute("SELECT FROM followers WHERE name = %s FOR UPDATE", (follower,))
     count = conn.execute("UPDATE held_entities SET retry_at = now() WHERE follower = %s", (follower,)).rowcount
     if count:
@@ -237,7 +237,7 @@ def retry_now(conn: psycopg.Connection[Any], follower: str) -> int:
 
 
 def status(conn: psycopg.Connection[Any]) -> Mapping[str, list[HeldEntity]]:
-    """Return what each follower holds back, the oldest first."""
+    """Return the held-back entities of each follower, the oldest first."""
     found: dict[str, list[HeldEntity]] = {}
     for follower, *rest in conn.execute(_STATUS):
         found.setdefault(follower, []).append(HeldEntity(*rest))

@@ -1,4 +1,4 @@
-"""Queries on what was decided: the ledger of commands, and the claims on keys."""
+"""Queries on the ledger of commands and on claims."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _HOLDER = "SELECT holder FROM claims WHERE tenant = %s AND kind = %s AND key = %
 
 
 def receipt(tenant: str, command_id: str) -> Query:
-    """Ask for (code, detail, pointer, first position, last position, recorded at) of a command."""
+    """(code, detail, pointer, first position, last position, recorded at) of a command."""
     return Query(_RECEIPT, (tenant, command_id))
 
 
 def outcomes(tenant: str, command_ids: Sequence[str]) -> Query:
-    """Ask for (id, fingerprint, code, detail, pointer, last position) of those of the commands that were decided."""
+    """(id, fingerprint, code, detail, pointer, last position) of each command that was decided."""
     return Query(_OUTCOMES, (tenant, list(command_ids)))
 
 
 def holder(tenant: str, kind: str, key: str) -> Query:
-    """Ask who holds a claim."""
+    """The holder of a claim."""
     return Query(_HOLDER, (tenant, kind, key))

@@ -15,13 +15,13 @@ from services.store import codec
 if TYPE_CHECKING:
     import psycopg
 
-# Sent with every append; a hint to look, never the only reason to.
+# Notified with every append; only a hint, since readers also poll.
 CHANNEL = "foldwork_log"
 
 _COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
-# A batch ends with the event that fills this many bytes, so that a few large events do not fill the memory.
+# A batch ends with the event that reaches this size, so that a few large events do not exhaust memory.
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-# Events of up to this many bytes are read at once; of larger ones at first only how large they are.
+# Larger events are read in a second query, as far as they fit; the first one returns only their size.
 _SMALL = 16 * 1024
 _SPARING = f"""
 SELECT {_COLUMNS.replace(" state", f" CASE WHEN octet_length(state) <= {_SMALL} THEN state END")},
@@ -55,11 +55,11 @@ HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
 class LogGap(Exception):
-    """A position is missing, so an event would be skipped for good."""
+    """A position is missing, so an event would be skipped."""
 
 
 class LogRow(msgspec.Struct, gc=False):
-    """A stored event as it lies in the table; it is decoded once, however many ask."""
+    """A row of `stored_events`; it is decoded once for all readers."""
 
     position: int
     stream: str
@@ -71,7 +71,7 @@ class LogRow(msgspec.Struct, gc=False):
     _recorded: Recorded | None = None
 
     def recorded(self) -> Recorded:
-        """Return the decoded event; raises `UnknownEvent` for a name that is not registered."""
+        """Return the decoded event; raises `UnknownEvent`."""
         if self._recorded is None:
             self._recorded = codec.recorded(
                 self.stream, self.version, self.name, self._split(), self.position, self.recorded_at
@@ -79,7 +79,7 @@ class LogRow(msgspec.Struct, gc=False):
         return self._recorded
 
     def passed_on(self) -> Recorded:
-        """Return the event with its data still JSON, for those who only pass it on; as strict about its name."""
+        """Return the event with its data as JSON; raises `UnknownEvent`."""
         return codec.passed_on(self.stream, self.version, self.name, self._split(), self.position, self.recorded_at)
 
     def _split(self) -> codec.StoredState:
@@ -89,12 +89,12 @@ class LogRow(msgspec.Struct, gc=False):
 
 
 def ask(conn: psycopg.Connection[Any], after: int, limit: int) -> psycopg.Cursor[Any]:
-    """Ask for up to `limit` events that follow position `after`, or fewer that are large, which `taken` gives."""
+    """Execute the query for up to `limit` events after a position; `taken` fetches them."""
     return conn.execute(_READ, (after, limit), prepare=True, binary=True)
 
 
 def taken(asked: psycopg.Cursor[Any], after: int) -> list[LogRow]:
-    """Return the events that were asked for."""
+    """Fetch the events of `ask`; raises `LogGap`."""
     found = asked.fetchall()
     if found and found[-1][0] != after + len(found):
         raise LogGap(f"after position {after} the log holds {len(found)} events up to {found[-1][0]}")
@@ -108,7 +108,7 @@ def _rows(conn: psycopg.Connection[Any], found: list[Any]) -> list[LogRow]:
 
 
 def _with_large(conn: psycopg.Connection[Any], found: list[Any]) -> list[Any]:
-    """Read the large events too, and leave out what does not fit into the batch any more."""
+    """Read the large events, and cut off the batch where it is full."""
     size, count = 0, 0
     while count < len(found) and size < MAX_BATCH_BYTES:
         size += found[count][6] or len(found[count][4])
@@ -119,17 +119,17 @@ def _with_large(conn: psycopg.Connection[Any], found: list[Any]) -> list[Any]:
 
 
 def read(conn: psycopg.Connection[Any], after: int, limit: int) -> list[LogRow]:
-    """Return up to `limit` events that follow position `after`, or fewer that are large."""
+    """Return up to `limit` events after a position, fewer if they are large."""
     return taken(ask(conn, after, limit), after)
 
 
 def full(rows: Sequence[LogRow], limit: int) -> bool:
-    """Tell whether a batch ended because it was full, so that more may follow."""
+    """Whether a batch was full, so that more events may follow."""
     return len(rows) == limit or sum(len(row.state) for row in rows) >= MAX_BATCH_BYTES
 
 
 def at(conn: psycopg.Connection[Any], positions: Sequence[int]) -> list[LogRow]:
-    """Return the events at these positions in order, or fewer from the first on that are large."""
+    """Return the events at these positions in order, fewer if they are large."""
     asked = conn.execute(_AT, (list(positions),), prepare=True, binary=True)
     return _rows(conn, asked.fetchall())
 
@@ -141,39 +141,39 @@ def between(conn: psycopg.Connection[Any], first: int, last: int) -> list[LogRow
 
 
 def events_between(first: int, last: int) -> Query:
-    """Ask for the events from position `first` to `last`, both included; gives rows that `LogRow` takes."""
+    """The events from position `first` to `last`, both included; rows are arguments of `LogRow`."""
     return Query(_RANGE, (first, last))
 
 
 def first_events(streams: Sequence[str]) -> Query:
-    """Ask for the first event of each stream; gives rows that `LogRow` takes."""
+    """The first event of each stream; rows are arguments of `LogRow`."""
     return Query(_FIRST, (list(streams),))
 
 
 def events_of_stream(stream: str, names: Sequence[str]) -> Query:
-    """Ask for the events of a stream that have one of the names, in order; gives rows that `LogRow` takes."""
+    """The events of a stream that have one of the names, in order; rows are arguments of `LogRow`."""
     return Query(_OF_STREAM, (stream, list(names)))
 
 
 def events_of_tenant(tenant: str, after: int, last: int, names: Sequence[str] | None, limit: int) -> Query:
-    """Ask for a tenant's events after one position and up to another; gives rows that `LogRow` takes."""
+    """A tenant's events after one position and up to another; rows are arguments of `LogRow`."""
     # A tenant's streams begin with its name and a slash; `0` is the character that follows the slash.
     wanted = None if names is None else list(names)
     return Query(_OF_TENANT, (after, last, f"{tenant}/", f"{tenant}0", wanted, wanted, limit))
 
 
 def summaries_between(first: int, last: int) -> Query:
-    """Ask for (position, name, stream, version) of the events from position `first` to `last`."""
+    """(position, name, stream, version) of the events from position `first` to `last`."""
     return Query(_SUMMARIES, (first, last))
 
 
 def events_of_streams(streams: Sequence[str]) -> Query:
-    """Ask for (stream, name, state) of all events of these streams, each stream in order."""
+    """(stream, name, state) of all events of these streams, each stream in order."""
     return Query(_OF_STREAMS, (list(streams),))
 
 
 def last_event_named(stream: str, name: str) -> Query:
-    """Ask for the last event of this name in a stream: (when it was recorded, whether it is the stream's last)."""
+    """The last event of this name in a stream: (when it was recorded, whether it is the stream's last)."""
     return Query(_LAST_OF_NAME, (stream, stream, name))
 
 
@@ -184,7 +184,7 @@ def head(conn: psycopg.Connection[Any]) -> int:
 
 
 def demand_reaches(conn: psycopg.Connection[Any], position: int, name: str) -> None:
-    """Raise `LogGap` when a follower stands beyond the end of the log."""
+    """Raise `LogGap` when a follower's position is beyond the end of the log."""
     end = head(conn)
     if position > end:
-        raise LogGap(f"{name} is at {position}, but the log ends at {end}: the store is an older one")
+        raise LogGap(f"{name} is at position {position}, but the log ends at {end}: was an older backup restored?")

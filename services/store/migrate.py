@@ -1,4 +1,4 @@
-"""The database's shape, as numbered SQL files; only `foldwork db upgrade` makes tables; roles refuse others."""
+"""Migrations of the database schema: numbered SQL files, applied by `foldwork db upgrade` only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCK = 4_012_001
 
 
 class SchemaMismatch(OperatorError):
-    """The database is not of the shape that this version needs."""
+    """The schema of the database does not match this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,6 @@ class Migration:
 
 
 def migrations() -> list[Migration]:
-    """Return the migrations in order."""
     found = [entry for entry in files("services.store").joinpath("migrations").iterdir() if entry.name.endswith(".sql")]
     return [
         Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text("utf-8"))
@@ -39,9 +38,9 @@ def migrations() -> list[Migration]:
 
 
 def upgrade(database_url: str) -> list[str]:
-    """Apply what is missing, in one transaction, and return the names; safe to run twice and at once."""
+    """Apply the missing migrations in one transaction and return their names; safe to run concurrently."""
     demand_sessions(database_url)
-    # A migration may take as long as it needs.
+    # Without a statement time-out.
     with connect(database_url, "upgrade", 0.0) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         conn.execute(
@@ -70,14 +69,13 @@ def upgrade(database_url: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a database lacks: names of migrations, and of each read model of another version a line that says so."""
+    """The pending migrations of a database, and a line for each read model of another version."""
 
     pending: list[str]
     read_models: list[str]
 
 
 def standing(database_url: str) -> Standing:
-    """Return what the database lacks of this version's shape."""
     with connect(database_url, "status") as conn:
         applied = _applied(conn) if _exists(conn) else set()
         pending = [migration.name for migration in migrations() if migration.number not in applied]
@@ -95,7 +93,7 @@ def demand_current(conn: psycopg.Connection[Any]) -> None:
 
 
 def outdated(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return a line for each read model whose tables are of another version than the code's, nor are being built."""
+    """Return a line for each read model without tables of the code's version, serving or being built."""
     if not _exists(conn, "read_models"):
         return []
     served = {name: rest for name, *rest in conn.execute("SELECT name, serving, building FROM read_models")}

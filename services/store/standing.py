@@ -1,4 +1,4 @@
-"""How the followers stand: how far each is, where it is halted, and what it holds back until it is tried again."""
+"""The status of the followers: position, halts, and the entities that they hold back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALL = (
     " FROM tables AS t FULL JOIN followers AS f ON f.name = t.follower"
     " ORDER BY t.name IS NULL, 1, 2"
 )
-# A follower that fills no serving table, of a build or of what was replaced, makes nobody wait.
+# A follower of tables that do not serve (of a rebuild, or replaced ones) does not count for readiness.
 _FOLLOWERS = (
     "SELECT f.name, f.position, f.halted_at,"  # noqa: S608
     f" NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> {_SERVING}),"
@@ -40,12 +40,12 @@ HELD = Query(
     " (array_agg(split_part(e.error, ':', 1) ORDER BY e.since, e.position))[1] FROM held_entities AS e GROUP BY 1",
     (),
 )
-# The serving tables that no follower fills.
+# The serving tables without a follower.
 UNFOLLOWED = Query(
     f"SELECT {_SERVING} FROM read_models AS r WHERE NOT EXISTS (SELECT FROM followers AS f WHERE f.name = {_SERVING})",  # noqa: S608
     (),
 )
-# How far the serving tables of each read model are, and the last position of the log.
+# The position of the serving tables of each read model, and the last position of the log.
 POSITIONS = Query(
     f"SELECT r.name, coalesce(f.position, 0), ({log.HEAD})"  # noqa: S608
     f" FROM read_models AS r LEFT JOIN followers AS f ON f.name = {_SERVING}",
@@ -59,7 +59,7 @@ class UnknownFollower(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How one follower stands, of a set of tables if it fills some. `lag` is the number of events behind the head."""
+    """The status of one follower, and of the tables that it fills, if any."""
 
     name: str
     suffix: str
@@ -72,20 +72,20 @@ class Status:
 
     @property
     def lag(self) -> int:
-        """Return the number of events still to be read."""
         return self.head - self.position
 
 
 def followers(stands_still: float) -> Query:
-    """Ask for (name, position, halted at, whether it counts, head, held, stands still since) of every follower.
+    """(name, position, halted at, whether it counts, head, held, stands still since) of every follower.
 
-    One stands still whose next event is older than so many seconds, and which has not moved for as long.
+    A follower stands still when its next event is older than so many seconds and its position has not changed for as
+    long.
     """
     return Query(_FOLLOWERS, (stands_still,))
 
 
 def status(database_url: str) -> list[Status]:
-    """Return how each read model stands, a line for the serving tables and one for those being built; then the rest."""
+    """Return the status of the serving tables and of the rebuild of each read model, then of the other followers."""
     with connect(database_url, "projections", autocommit=True) as conn:
         head, waiting = log.head(conn), held.status(conn)
         rows = conn.execute(_ALL).fetchall()
@@ -96,14 +96,14 @@ def status(database_url: str) -> list[Status]:
 
 
 def retry(database_url: str, name: str | None = None) -> int:
-    """Let what is held back be tried again now, of all followers or of one; return how many entities those are.
+    """Make the held-back entities of one follower, or of all, due now; return their number.
 
-    A read model goes by its own name, whichever tables it has.
+    A read model is given by its own name, without the suffix of its tables.
     """
     wanted = [line for line in status(database_url) if name in (None, line.name)]
     if name is not None and not wanted:
         known = ", ".join(dict.fromkeys(line.name for line in status(database_url)))
-        raise UnknownFollower(f"there is no follower {name}; the followers are {known}")
+        raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
     followers = [f"{line.name}_{line.suffix}" if line.suffix else line.name for line in wanted]
     with connect(database_url, "projections", autocommit=True) as conn:
         count = 0
@@ -114,19 +114,19 @@ def retry(database_url: str, name: str | None = None) -> int:
 
 
 def position(conn: psycopg.Connection[Any], name: str) -> int:
-    """Return the last position that a follower has handled; 0 for one that is not there."""
+    """Return the position of a follower, 0 if it does not exist."""
     row = conn.execute("SELECT position FROM followers WHERE name = %s", (name,)).fetchone()
     return int(row[0]) if row is not None else 0
 
 
 def halted(conn: psycopg.Connection[Any], name: str) -> tuple[int | None, str | None]:
-    """Return the position at which a follower is halted, and why."""
+    """Return the position at which a follower is halted, and the error."""
     row = conn.execute("SELECT halted_at, error FROM followers WHERE name = %s", (name,)).fetchone()
     return (row[0], row[1]) if row is not None else (None, None)
 
 
 def locked(conn: psycopg.Connection[Any], names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Lock the rows of these followers, and return of each its position and its generation of what is held back."""
+    """Lock the rows of these followers; return the position and the generation of held entities of each."""
     statement = "SELECT name, position, held FROM followers WHERE name = ANY(%s) ORDER BY name FOR UPDATE"
     return {name: (at, generation) for name, at, generation in conn.execute(statement, (list(names),)).fetchall()}
 
@@ -137,5 +137,4 @@ def move(conn: psycopg.Connection[Any], name: str, position: int) -> None:
 
 
 def remove(conn: psycopg.Connection[Any], name: str) -> None:
-    """Remove the row of a follower."""
     conn.execute("DELETE FROM followers WHERE name = %s", (name,))

@@ -24,7 +24,6 @@ from services.roles import ROLES
 from services.store.connect import connect
 from tests.acceptance.running import ROOT, environment
 from tests.acceptance.terminal import commands, typed
-from tests.brokers import BrokerInThread
 from tests.eventually import PATIENCE
 from tests.services.harness import declare
 
@@ -58,14 +57,6 @@ TYPED = {
     "keys list": Typed("keys list", "[/b] of acme"),
     "keys revoke": Typed("keys revoke {key}", "is revoked"),
 }
-
-
-@pytest.fixture(scope="module")
-def amqp_url() -> Iterator[str]:
-    """A virtual host of the development broker; what goes over the wire is for other tests."""
-    broker = BrokerInThread()
-    yield broker.virtual_host()
-    broker.close()
 
 
 def test_every_command_is_typed_here() -> None:
@@ -126,12 +117,12 @@ def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
 @pytest.mark.parametrize("on_terminal", [True, False], ids=["terminal", "piped"])
 @pytest.mark.parametrize("name", TYPED)
 def test_a_command_does_what_is_typed(
-    migrated_url: str, amqp_url: str, tmp_path: Path, name: str, on_terminal: bool
+    migrated_url: str, development_url: str, tmp_path: Path, name: str, on_terminal: bool
 ) -> None:
     wanted = TYPED[name]
-    line = line_of(name, migrated_url, amqp_url)
+    line = line_of(name, migrated_url, development_url)
     with (
-        surroundings(name, migrated_url, amqp_url, tmp_path) as env,
+        surroundings(name, migrated_url, development_url, tmp_path) as env,
         typed(*line, folder=tmp_path, on_terminal=on_terminal, env=env) as run,
     ):
         if wanted.until is not None:
@@ -144,17 +135,17 @@ def test_a_command_does_what_is_typed(
 
 
 @pytest.mark.parametrize("name", [name for name, options in commands().items() if "--json" in options])
-def test_json_is_a_document_a_line(migrated_url: str, amqp_url: str, tmp_path: Path, name: str) -> None:
-    line = [*line_of(name, migrated_url, amqp_url), "--json"]
+def test_json_is_a_document_a_line(migrated_url: str, development_url: str, tmp_path: Path, name: str) -> None:
+    line = [*line_of(name, migrated_url, development_url), "--json"]
     if name == "tail":
         line += ["--count", "1"]
     with (
-        surroundings(name, migrated_url, amqp_url, tmp_path) as env,
+        surroundings(name, migrated_url, development_url, tmp_path) as env,
         typed(*line, folder=tmp_path, on_terminal=False, env=env) as run,
     ):
         if name == "tail":
             run.until("subscribed")
-            asyncio.run(published(amqp_url))
+            asyncio.run(published(development_url))
         assert run.end() == 0, run.said
     assert [json.loads(document) for document in run.out.splitlines()]
     assert name == "tail" or run.err == ""

@@ -20,7 +20,9 @@ from services.store import migrate
 from tests.acceptance.running import FOLDWORK, environment
 from tests.acceptance.terminal import typed
 from tests.eventually import PATIENCE, eventually
-from tests.services.harness import broker_proxy, declare, nursery, rows, waiting
+from tests.services.harness import declare, rows, waiting
+from tests.services.processes import nursery
+from tests.services.proxy import broker_proxy
 from tests.services.test_connections import with_options
 
 NOWHERE = "postgresql://127.0.0.1:1/db"
@@ -53,11 +55,15 @@ def elsewhere(url: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "at", "said"),
     [
-        ("projections rebuild nope", str, "there is no read model nope; the read models are activities, tasks"),
+        ("projections rebuild nope", str, "unknown read model nope; the read models are activities, tasks"),
         ("projections status", lambda _: NOWHERE, "the database cannot be reached: "),
         ("db status", elsewhere, 'the database server refused the connection: database "no_such_database" does not'),
         ("keys list", lambda url: with_options(url, "-c role=pg_monitor"), "lacks a privilege: permission denied"),
-        ("keys create --tenant a", lambda url: with_options(url, "-c default_transaction_read_only=on"), "only reads"),
+        (
+            "keys create --tenant a",
+            lambda url: with_options(url, "-c default_transaction_read_only=on"),
+            "is read-only",
+        ),
         ("keys list", lambda url: with_options(url, "-c search_path=pg_catalog"), "run `foldwork db upgrade`"),
         ("db upgrade", lambda url: with_options(url, "-c search_path=nowhere"), "no schema of the search_path exists"),
         ("db status", lambda url: with_options(url, "-c no_such_setting=1"), "the database server refused the conn"),

@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.running import ROOT, dev, environment
 from tests.eventually import PATIENCE, eventually
-from tests.services.harness import free_port, nursery
+from tests.services.processes import free_port, nursery
 
 _CURL = """import sys
 import httpx

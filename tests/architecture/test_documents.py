@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from domain import COMMANDS, EVENTS
+from services.contracts import write
 from services.http.core.errors import STATUS_OF_CODE
-from tests.documents import DOCUMENTS, ROOT, made_anew
+from tests.documents import DOCUMENTS, ROOT, drifted, made_anew
 
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 
@@ -17,7 +18,7 @@ NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_made_parts_are_current(document: Path) -> None:
     text = document.read_text("utf-8")
-    assert made_anew(text) == text, "run `python -m tests.documents`"
+    assert made_anew(text) == text, "run `make docs`"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
@@ -46,3 +47,23 @@ def test_every_refusal_of_the_domain_is_documented() -> None:
     documented = (ROOT / "docs/domain.md").read_text("utf-8")
     assert [code for code in sorted(raised) if f"`{code}`" not in documented] == []
     assert [code for code in sorted(raised) if code not in STATUS_OF_CODE] == []
+
+
+def test_a_document_that_has_drifted_is_named(tmp_path: Path) -> None:
+    for document in DOCUMENTS:
+        copy = tmp_path / document.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(document.read_text("utf-8"), "utf-8")
+    write(tmp_path / "docs")
+    assert drifted(tmp_path) == []
+    table, schema = tmp_path / "docs/contracts.md", tmp_path / "docs/schemas/commands/task.create.json"
+    table.write_text(table.read_text("utf-8").replace("| `workflow.define` |", "| `workflow.defined` |"), "utf-8")
+    schema.write_text("{}", "utf-8")
+    (schema.parent / "task.gone.json").write_text("{}", "utf-8")
+    (tmp_path / "docs/openapi.json").unlink()
+    assert sorted(drifted(tmp_path)) == [
+        "docs/contracts.md",
+        "docs/openapi.json",
+        "docs/schemas/commands/task.create.json",
+        "docs/schemas/commands/task.gone.json",
+    ]

@@ -10,19 +10,8 @@ ROOT = Path(__file__).parents[2]
 LIMITS = {"domain": 300, "projections": 300, "services": 300, "tests": 400}
 # Files that are longer, with the length that they must not exceed; whoever shortens one lowers or removes its entry.
 LONGER = {
-    "services/contracts.py": 304,
-    "services/outlets/projections.py": 303,
-    "services/roles.py": 306,
-    "services/store/event_store.py": 475,
-    "services/store/follower.py": 322,
-    "tests/contracts/amqp/test_messages.py": 461,
-    "tests/services/harness.py": 465,
+    "tests/contracts/test_workflow_page.py": 406,
     "tests/services/http/test_directory_entries.py": 403,
-    "tests/services/http/test_dispatch.py": 475,
-    "tests/services/test_dispatcher.py": 466,
-    "tests/services/test_event_store.py": 432,
-    "tests/services/test_held_back.py": 449,
-    "tests/services/test_held_back_read_models.py": 401,
 }
 
 

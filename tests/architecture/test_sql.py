@@ -20,7 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     # What a follower of a read model's tables stands at is changed together with the tables.
     **dict.fromkeys(("followers", "read_models", "held_entities"), (STORE, "projections/__init__.py")),
     "api_keys": ("services/keys.py",),
-    "rollup_activities": ("services/outlets/rollup.py",),
+    "rollup_activities": ("services/processors/rollup.py",),
     **{stem: ("projections/",) for model in projections.READ_MODELS for stem in model.VIEWS},
 }
 _TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE|TABLE|TRUNCATE|ANALYZE)\s+(?:ONLY\s+)?([a-z_]+)")
@@ -28,7 +28,7 @@ _STATEMENT = re.compile(
     r"\b(?:SELECT|INSERT INTO|DELETE FROM|TRUNCATE|ANALYZE)\s|\bUPDATE [a-z_]+ (?:AS [a-z]+ )?SET\b"
 )
 # Modules of the services that have statements at all: those of the tables' owners, and the one that makes a database.
-SPEAKING = (STORE, "services/keys.py", "services/outlets/rollup.py", "services/dev/postgres.py")
+SPEAKING = (STORE, "services/keys.py", "services/processors/rollup.py", "services/dev/postgres.py")
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -93,7 +93,7 @@ def test_statements_stand_with_the_owner_of_their_table(path: Path) -> None:
         ("services/http/events.py", '"SELECT state FROM stored_events"'),
         ("services/http/events.py", 'f"SELECT {columns} FROM {table}"'),
         ("services/cli/data.py", '"DELETE FROM somewhere"'),
-        ("services/outlets/relay.py", '"UPDATE anything AS a SET b = 1"'),
+        ("services/processors/relay.py", '"UPDATE anything AS a SET b = 1"'),
         ("services/http/field/lists.py", "conditions.Where(text)"),
         ("services/store/log.py", '"SELECT doc FROM tasks"'),
         ("projections/tasks.py", '"JOIN ledger USING (tenant)"'),

@@ -28,7 +28,7 @@ from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
 from services.http.core.bulk_sender import StoredItem, encode
-from services.http.native.examples_bulks import BULK_ID
+from services.http.native.receipts import BULK_ID
 from tests.services.http.house import House, opened
 from tests.services.http.served import Served, served
 
@@ -64,7 +64,7 @@ CANARY = "canary-4711"
 
 
 @pytest.fixture
-def service(migrated_url: str) -> Iterator[Served]:
+def furnished(migrated_url: str) -> Iterator[Served]:
     with served(migrated_url, http_body_limit=1 << 20) as running:
         furnish(running.house)
         yield running
@@ -174,22 +174,22 @@ def _generation(examples: int) -> config.GenerationConfig:
 
 @pytest.mark.timeout(60 + 30 * EXAMPLES)
 @pytest.mark.parametrize("group", GROUPS)
-def test_nothing_is_found(service: Served, group: str) -> None:
-    token = service.house.key("acme", "system", *keys.PERMISSIONS)
-    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json", config=configuration(token, group))
+def test_nothing_is_found(furnished: Served, group: str) -> None:
+    token = furnished.house.key("acme", "system", *keys.PERMISSIONS)
+    schema = schemathesis.openapi.from_url(f"{furnished.url}/openapi.json", config=configuration(token, group))
     run = Run()
     for event in engine.from_schema(schema.include(tag=group)).execute():
         run.take(event)
     assert "\n\n".join(run.findings) == ""
-    operations = {f"{method.upper()} {path}" for method, path, _ in operations_of(service.house, group)}
+    operations = {f"{method.upper()} {path}" for method, path, _ in operations_of(furnished.house, group)}
     assert set(run.statuses) == operations
     if group in NATIVE:
         never = {label for label, found in run.statuses.items() if not any(status < 300 for status in found)}
         assert never == set(), "no request of these was ever a good one"
 
 
-def test_every_system_is_run(service: Served) -> None:
-    tags = {tag for _, _, operation in operations_of(service.house) for tag in operation["tags"]}
+def test_every_system_is_run(furnished: Served) -> None:
+    tags = {tag for _, _, operation in operations_of(furnished.house) for tag in operation["tags"]}
     assert tags == set(GROUPS)
 
 

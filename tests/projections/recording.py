@@ -13,7 +13,7 @@ from domain import EVENT_NAMES
 from domain.recorded import Recorded
 from domain.streams import split_stream
 from services.store import codec
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from tests.given import NOW, TENANT, Given, stream_of_event
 
 _SAMPLES = uuid.UUID("00000000-0000-4000-8000-000000000000")

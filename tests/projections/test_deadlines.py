@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,14 +119,6 @@ def lived(life: Sequence[Any]) -> Given:
     return scene
 
 
-@pytest.fixture(scope="module")
-def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(module_url) as session:
-        session.execute("SET timezone = 'UTC'")
-        yield session
-        session.rollback()
-
-
 def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]]) -> list[tuple[Any, ...]]:
     projection = deadlines.projection("v1")
     for batch in batches:
@@ -138,12 +130,14 @@ def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]])
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(life=lives, cuts=st.lists(st.integers(0, 90), max_size=5))
-def test_what_is_due_is_what_the_tasks_say(conn: psycopg.Connection[Any], life: list[Any], cuts: list[int]) -> None:
+def test_what_is_due_is_what_the_tasks_say(
+    module_conn: psycopg.Connection[Any], life: list[Any], cuts: list[int]
+) -> None:
     scene = lived(life)
     log = recorded(scene.log)
     edges = [0, *sorted(cuts), len(log)]
     cut = [log[first:last] for first, last in itertools.pairwise(edges)]
-    rows = folded(conn, cut)
+    rows = folded(module_conn, cut)
     found: dict[str, dict[str, str]] = {}
     for task_id, kind, due, due_at, activity_id, todo, wake_at, sends in rows:
         found.setdefault(task_id, {})[kind] = due
@@ -154,9 +148,9 @@ def test_what_is_due_is_what_the_tasks_say(conn: psycopg.Connection[Any], life: 
             assert due_at == datetime.fromisoformat(due)
     wanted = {task_id: current(scene.state("task", task_id)) for task_id in TASKS}
     assert found == {task_id: due for task_id, due in wanted.items() if due}
-    assert folded(conn, [batch for batch in cut for _ in range(2)]) == rows
-    assert folded(conn, [log, log]) == rows
-    assert folded(conn, [[event] for event in log]) == rows
+    assert folded(module_conn, [batch for batch in cut for _ in range(2)]) == rows
+    assert folded(module_conn, [log, log]) == rows
+    assert folded(module_conn, [[event] for event in log]) == rows
 
 
 @pytest.mark.parametrize(
@@ -192,9 +186,9 @@ def test_every_short_life_of_a_task_is_mirrored(task_id: str, failures: int) -> 
     assert not task_id.startswith("un") or seen["resolution"] or failures
 
 
-def test_the_scene_has_a_deadline_of_every_kind(conn: psycopg.Connection[Any]) -> None:
+def test_the_scene_has_a_deadline_of_every_kind(module_conn: psycopg.Connection[Any]) -> None:
     log = recorded(lived([(lambda task: DispatchTask(task.id), "asked")]).log)
-    assert [row[:3] for row in folded(conn, [log])] == [
+    assert [row[:3] for row in folded(module_conn, [log])] == [
         ("asked", "attempt", "1"),
         ("ends", "overdue", builders.LATE),
         ("goes", "dispatch", PAST),
@@ -204,33 +198,33 @@ def test_the_scene_has_a_deadline_of_every_kind(conn: psycopg.Connection[Any]) -
     ]
 
 
-def test_a_task_without_a_deadline_leaves_nothing(conn: psycopg.Connection[Any]) -> None:
+def test_a_task_without_a_deadline_leaves_nothing(module_conn: psycopg.Connection[Any]) -> None:
     log = recorded(
         Given().and_commands([builders.member(), CreateTask("a", assignees=("ann",)), CompleteTask("a")]).log
     )
     projection = deadlines.projection("v1")
-    projection.project(conn, log)
-    assert conn.execute("SELECT 1 FROM deadline_tasks_v1 UNION ALL SELECT 1 FROM deadlines_v1").fetchall() == []
-    conn.rollback()
+    projection.project(module_conn, log)
+    assert module_conn.execute("SELECT 1 FROM deadline_tasks_v1 UNION ALL SELECT 1 FROM deadlines_v1").fetchall() == []
+    module_conn.rollback()
 
 
 def test_marks_stay_while_a_deadline_is_the_same_and_a_deadline_that_comes_back_is_another(
-    conn: psycopg.Connection[Any],
+    module_conn: psycopg.Connection[Any],
 ) -> None:
     scene = Given().and_commands([CreateTask("a", end=SOON)])
     projection = deadlines.projection("v1")
-    projection.project(conn, recorded(scene.log))
+    projection.project(module_conn, recorded(scene.log))
     marked = "SELECT sends, outcome, wake_at > due_at, position FROM deadlines_v1"
-    conn.execute("UPDATE deadlines_v1 SET sends = 3, outcome = 'x', wake_at = now()")
+    module_conn.execute("UPDATE deadlines_v1 SET sends = 3, outcome = 'x', wake_at = now()")
     before = len(scene.log)
     scene.and_commands([ChangeTask("a", title="Else")])
-    projection.project(conn, recorded(scene.log)[before:])
-    assert conn.execute(marked).fetchall() == [(3, "x", True, 1)]
+    projection.project(module_conn, recorded(scene.log)[before:])
+    assert module_conn.execute(marked).fetchall() == [(3, "x", True, 1)]
     before = len(scene.log)
     scene.and_commands([FailTask("a"), RetryTask("a")])
-    projection.project(conn, recorded(scene.log)[before:])
-    assert conn.execute(marked).fetchall() == [(0, None, False, 4)]
-    conn.rollback()
+    projection.project(module_conn, recorded(scene.log)[before:])
+    assert module_conn.execute(marked).fetchall() == [(0, None, False, 4)]
+    module_conn.rollback()
 
 
 def test_marks_go_over_to_tables_that_are_built_anew(migrated_url: str) -> None:
@@ -255,6 +249,8 @@ def test_marks_go_over_to_tables_that_are_built_anew(migrated_url: str) -> None:
         ("2025-10-31T01:00:00.123456789Z", datetime(2025, 10, 31, 1, 0, 0, 123456, tzinfo=UTC)),
     ],
 )
-def test_every_time_that_a_task_may_have_is_held(conn: psycopg.Connection[Any], text: str, moment: datetime) -> None:
-    (row,) = folded(conn, [recorded(Given().and_commands([CreateTask("a", end=text)]).log)])
+def test_every_time_that_a_task_may_have_is_held(
+    module_conn: psycopg.Connection[Any], text: str, moment: datetime
+) -> None:
+    (row,) = folded(module_conn, [recorded(Given().and_commands([CreateTask("a", end=text)]).log)])
     assert row[2:4] == (text, moment)

@@ -47,7 +47,7 @@ FROM generate_series(1, {ROWS}) AS n,
 
 
 @pytest.fixture(scope="module")
-def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+def large_tables(module_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(module_url, autocommit=True) as session:
         session.execute(FILL)
         session.execute(
@@ -134,15 +134,15 @@ SERVED = [
 
 
 @pytest.mark.parametrize(("name", "operator"), SERVED)
-def test_each_filter_has_its_index(conn: psycopg.Connection[Any], name: str, operator: str) -> None:
-    plan = explained(conn, page(name, operator, asked_of(name, operator)))
+def test_each_filter_has_its_index(large_tables: psycopg.Connection[Any], name: str, operator: str) -> None:
+    plan = explained(large_tables, page(name, operator, asked_of(name, operator)))
     assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
 
 
 @pytest.mark.parametrize("name", ["activity_id", "assigned", "completed_at", "name"])
-def test_what_few_tasks_lack_is_found_by_an_index_too(conn: psycopg.Connection[Any], name: str) -> None:
-    plan = explained(conn, page(name, "exists", "false"))
+def test_what_few_tasks_lack_is_found_by_an_index_too(large_tables: psycopg.Connection[Any], name: str) -> None:
+    plan = explained(large_tables, page(name, "exists", "false"))
     assert "Seq Scan" not in set(nodes(plan))
     assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
 
@@ -150,34 +150,34 @@ def test_what_few_tasks_lack_is_found_by_an_index_too(conn: psycopg.Connection[A
 @pytest.mark.parametrize("name", ["id", "name", "created_at"])
 @pytest.mark.parametrize("falling", [True, False])
 def test_a_page_in_an_order_that_has_an_index_reads_no_more_than_its_rows(
-    conn: psycopg.Connection[Any], name: str, falling: bool
+    large_tables: psycopg.Connection[Any], name: str, falling: bool
 ) -> None:
-    plan = explained(conn, task_pages.page("acme", [], [(name, falling)], ["open"], 50, 0))
+    plan = explained(large_tables, task_pages.page("acme", [], [(name, falling)], ["open"], 50, 0))
     assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= BOUND
 
 
-def test_status_is_found_by_its_index(conn: psycopg.Connection[Any]) -> None:
+def test_status_is_found_by_its_index(large_tables: psycopg.Connection[Any]) -> None:
     for statuses, bound in ((["failed"], 0), (["canceled"], 0), (["failed", "canceled"], ROWS // 4)):
         asked = task_pages.page("acme", [among("status", "text", statuses)], (), ["open"], query.MOST_ROWS + 1, 0)
-        plan = explained(conn, asked)
+        plan = explained(large_tables, asked)
         assert "Seq Scan" not in set(nodes(plan))
         # Several have no order together, so their page is read in its order, past the others: by far not all of them.
         assert read_for_nothing(plan) <= bound, json.dumps(plan, indent=1)
 
 
 @pytest.mark.parametrize("name", PERIODS)
-def test_a_filter_on_a_period_stays_inside_the_project(conn: psycopg.Connection[Any], name: str) -> None:
+def test_a_filter_on_a_period_stays_inside_the_project(large_tables: psycopg.Connection[Any], name: str) -> None:
     conditions = [
         where(Asked("acme", key, "", value, "f", NOW)) for key, value in (("project", "p7"), (name, "1000000"))
     ]
-    plan = explained(conn, task_pages.page("acme", conditions, (), ["open"], query.MOST_ROWS + 1, 0))
+    plan = explained(large_tables, task_pages.page("acme", conditions, (), ["open"], query.MOST_ROWS + 1, 0))
     assert "Seq Scan" not in set(nodes(plan))
     assert read_for_nothing(plan) <= ROWS // 500
 
 
-def test_another_tenants_rows_are_not_read_for_ones_own(conn: psycopg.Connection[Any]) -> None:
+def test_another_tenants_rows_are_not_read_for_ones_own(large_tables: psycopg.Connection[Any]) -> None:
     for name in ("roles", "data", "indicators", "name", "assigned"):
         condition = where(Asked("other", name, "", asked_of(name, ""), "f", NOW))
-        plan = explained(conn, task_pages.page("other", [condition], (), ["open"], query.MOST_ROWS + 1, 0))
+        plan = explained(large_tables, task_pages.page("other", [condition], (), ["open"], query.MOST_ROWS + 1, 0))
         assert read_for_nothing(plan) == 0, json.dumps(plan, indent=1)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import psycopg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +30,7 @@ from domain.task import (
     UnassignTask,
 )
 from projections import tasks
-from projections.support.documents import Table, array, plain_array
+from projections.support.table import Table, array, plain_array
 from tests import builders
 from tests.given import Given
 from tests.projections.recording import recorded
@@ -80,13 +79,6 @@ def log_of(wanted: Sequence[Any]) -> list[Recorded]:
     return recorded(scene.log)
 
 
-@pytest.fixture(scope="module")
-def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(module_url) as session:
-        yield session
-        session.rollback()
-
-
 def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]], forget: bool) -> dict[str, list[Any]]:
     rows = {}
     for model in projections.READ_MODELS:
@@ -104,88 +96,92 @@ def folded(conn: psycopg.Connection[Any], batches: Sequence[Sequence[Recorded]],
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=commands, cuts=st.lists(st.integers(0, 60), max_size=6), forget=st.booleans())
 def test_how_the_log_is_cut_into_batches_and_repeated_cannot_matter(
-    conn: psycopg.Connection[Any], wanted: list[Any], cuts: list[int], forget: bool
+    module_conn: psycopg.Connection[Any], wanted: list[Any], cuts: list[int], forget: bool
 ) -> None:
     log = log_of(wanted)
-    whole = folded(conn, [log], forget)
+    whole = folded(module_conn, [log], forget)
     edges = [0, *sorted(cuts), len(log)]
     cut = [log[first:last] for first, last in itertools.pairwise(edges)]
-    assert folded(conn, cut, forget) == whole
-    assert folded(conn, [[event] for event in log], forget) == whole
-    assert folded(conn, [batch for batch in cut for _ in range(2)], forget) == whole
-    assert folded(conn, [log, log], forget) == whole
+    assert folded(module_conn, cut, forget) == whole
+    assert folded(module_conn, [[event] for event in log], forget) == whole
+    assert folded(module_conn, [batch for batch in cut for _ in range(2)], forget) == whole
+    assert folded(module_conn, [log, log], forget) == whole
 
 
 @given(st.lists(st.one_of(st.none(), st.text(st.characters(blacklist_characters="\0", codec="utf-8")))))
-def test_text_arrays_arrive_as_they_were(conn: psycopg.Connection[Any], values: list[str | None]) -> None:
-    row = conn.execute("SELECT %s::text[]", (array(values),)).fetchone()
+def test_text_arrays_arrive_as_they_were(module_conn: psycopg.Connection[Any], values: list[str | None]) -> None:
+    row = module_conn.execute("SELECT %s::text[]", (array(values),)).fetchone()
     assert row is not None
     assert row[0] == values
 
 
-def test_plain_arrays_arrive_as_they_were(conn: psycopg.Connection[Any]) -> None:
-    row = conn.execute("SELECT %s::bigint[], %s::boolean[]", (plain_array([1, None]), plain_array([True, False])))
+def test_plain_arrays_arrive_as_they_were(module_conn: psycopg.Connection[Any]) -> None:
+    row = module_conn.execute(
+        "SELECT %s::bigint[], %s::boolean[]", (plain_array([1, None]), plain_array([True, False]))
+    )
     assert row.fetchone() == ([1, None], [True, False])
 
 
-def test_memory_holds_no_more_documents_than_it_may(conn: psycopg.Connection[Any]) -> None:
+def test_memory_holds_no_more_documents_than_it_may(module_conn: psycopg.Connection[Any]) -> None:
     projection: Any = tasks.projection(projections.suffix(tasks), 2)
-    projection.project(conn, log_of([]))
+    projection.project(module_conn, log_of([]))
     assert len(projection._kept) == 2
     projection.forget()
     assert not projection._kept
-    conn.rollback()
+    module_conn.rollback()
 
 
-def test_a_row_is_never_replaced_by_an_older_one(conn: psycopg.Connection[Any]) -> None:
+def test_a_row_is_never_replaced_by_an_older_one(module_conn: psycopg.Connection[Any]) -> None:
     log = log_of([ProcessTask("t1"), CompleteTask("t1")])
     for model in projections.READ_MODELS:
-        model.projection(projections.suffix(model)).project(conn, log)
+        model.projection(projections.suffix(model)).project(module_conn, log)
     rows = {
-        stem: conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall()
+        stem: module_conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall()
         for model in projections.READ_MODELS
         for stem in model.VIEWS
     }
     for model in projections.READ_MODELS:
         # As a process would that has read a part of the log for itself, and begins where documents begin.
         for length in range(1, len(log)):
-            model.projection(projections.suffix(model)).project(conn, log[:length])
+            model.projection(projections.suffix(model)).project(module_conn, log[:length])
     for stem, before in rows.items():
-        assert conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall() == before
-    conn.rollback()
+        assert module_conn.execute(f"SELECT t::text FROM {stem} AS t ORDER BY 1").fetchall() == before
+    module_conn.rollback()
 
 
-def test_what_begins_in_a_batch_is_not_looked_for_and_what_began_before_is(conn: psycopg.Connection[Any]) -> None:
+def test_what_begins_in_a_batch_is_not_looked_for_and_what_began_before_is(
+    module_conn: psycopg.Connection[Any],
+) -> None:
     class Watched(psycopg.Cursor[Any]):
         def execute(self, query: Any, *rest: Any, **options: Any) -> Any:
             statements.append(str(query).split()[0])
             return super().execute(query, *rest, **options)
 
     statements: list[str] = []
-    conn.cursor_factory = Watched
+    module_conn.cursor_factory = Watched
     try:
         log = log_of([ProcessTask("t1")])
         for name in ("activities", "tasks", "directory"):
             model = projections.BY_NAME[name]
             projection = model.projection(projections.suffix(model))
-            projection.project(conn, log[:-1])
+            projection.project(module_conn, log[:-1])
             assert statements == ["INSERT"]
             projection.forget()
-            projection.project(conn, log[-1:])
+            projection.project(module_conn, log[-1:])
             assert statements == (["INSERT"] if name == "directory" else ["INSERT", "SELECT", "INSERT"])
             statements.clear()
     finally:
-        conn.cursor_factory = psycopg.Cursor
-        conn.rollback()
+        module_conn.cursor_factory = psycopg.Cursor
+        module_conn.rollback()
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", blacklist_characters="\0")), min_size=1))
-def test_documents_arrive_as_they_were(conn: psycopg.Connection[Any], texts: list[str]) -> None:
+def test_documents_arrive_as_they_were(module_conn: psycopg.Connection[Any], texts: list[str]) -> None:
     table = Table.of(
         'CREATE TABLE odd_{suffix} (\n    id   text COLLATE "C" NOT NULL,\n    doc  text NOT NULL\n)', key=("id",)
     )
-    conn.execute("CREATE TEMPORARY TABLE odd_v1 (id text PRIMARY KEY, doc text NOT NULL)")
+    module_conn.execute("CREATE TEMPORARY TABLE odd_v1 (id text PRIMARY KEY, doc text NOT NULL)")
     documents = [msgspec.json.encode({"\x1e": text, "nothing": None}).decode() for text in texts]
-    conn.execute(table.upsert("v1"), table.arrays([(str(index), doc) for index, doc in enumerate(documents)]))
-    assert [doc for (doc,) in conn.execute("SELECT doc FROM odd_v1 ORDER BY id::int")] == documents
-    conn.rollback()
+    module_conn.execute(table.upsert("v1"), table.arrays([(str(index), doc) for index, doc in enumerate(documents)]))
+    assert [doc for (doc,) in module_conn.execute("SELECT doc FROM odd_v1 ORDER BY id::int")] == documents
+    module_conn.rollback()

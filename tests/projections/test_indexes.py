@@ -17,7 +17,7 @@ from domain.limits import Json, Title, limits_of
 from domain.plan import DispatchPlan
 from domain.steps import Step
 from domain.task import TaskCreated
-from projections.support.documents import MAX_INDEXED_BYTES, indexed, title_key
+from projections.support.table import MAX_INDEXED_BYTES, indexed, title_key
 from tests.builders import EARLY
 from tests.projections.recording import recorded
 from tests.widest import identifier, wide, widest_json

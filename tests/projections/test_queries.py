@@ -28,7 +28,7 @@ TIMES = (None, "2025-10-31T08:00:00+07:00", "2025-10-31T01:00:00Z", "2025-11-02T
 
 
 @pytest.fixture(scope="module")
-def conn(module_url: str) -> Iterator[psycopg.Connection[Any]]:
+def listed_tasks(module_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(module_url, autocommit=True) as session:
         lone = [
             TaskCreated(
@@ -119,9 +119,11 @@ def lone(*numbers: int) -> set[str]:
         ({"overdue": "false", "status": "active"}, lone(0)),
     ],
 )
-def test_each_filter_of_tasks(conn: psycopg.Connection[Any], filters: dict[str, Any], expected: set[str]) -> None:
-    assert set(ids(conn, tasks.page("acme", filters))) == expected
-    assert conn.execute(*tasks.count("acme", filters)).fetchall() == [(len(expected),)]
+def test_each_filter_of_tasks(
+    listed_tasks: psycopg.Connection[Any], filters: dict[str, Any], expected: set[str]
+) -> None:
+    assert set(ids(listed_tasks, tasks.page("acme", filters))) == expected
+    assert listed_tasks.execute(*tasks.count("acme", filters)).fetchall() == [(len(expected),)]
 
 
 @pytest.mark.parametrize(
@@ -138,34 +140,36 @@ def test_each_filter_of_tasks(conn: psycopg.Connection[Any], filters: dict[str, 
         ({"start__gte": "2000-01-01T00:00:00Z"}, set()),
     ],
 )
-def test_each_filter_of_activities(conn: psycopg.Connection[Any], filters: dict[str, Any], expected: set[str]) -> None:
-    assert set(ids(conn, activities.page("acme", filters))) == expected
+def test_each_filter_of_activities(
+    listed_tasks: psycopg.Connection[Any], filters: dict[str, Any], expected: set[str]
+) -> None:
+    assert set(ids(listed_tasks, activities.page("acme", filters))) == expected
 
 
 @pytest.mark.parametrize("sort", [way + name for name in tasks.LISTING.sorts for way in ("", "-")])
 @pytest.mark.parametrize("limit", [1, 4, 100])
 def test_paging_meets_every_row_once_in_order_over_ties_and_gaps(
-    conn: psycopg.Connection[Any], sort: str, limit: int
+    listed_tasks: psycopg.Connection[Any], sort: str, limit: int
 ) -> None:
     met: list[str] = []
     after_cursor = None
-    while rows := conn.execute(*tasks.page("acme", {}, sort, after_cursor, limit)).fetchall():
+    while rows := listed_tasks.execute(*tasks.page("acme", {}, sort, after_cursor, limit)).fetchall():
         met += [row[1] for row in rows]
         after_cursor = tasks.LISTING.cursor(rows[-1], sort)
-    assert met == ids(conn, tasks.page("acme", {}, sort, limit=1000))
+    assert met == ids(listed_tasks, tasks.page("acme", {}, sort, limit=1000))
     assert len(met) == len(set(met)) == 29
 
 
-def test_rows_without_a_time_come_last(conn: psycopg.Connection[Any]) -> None:
-    docs = [json.loads(row[0]) for row in conn.execute(*tasks.page("acme", {"project": "p"}, "start"))]
+def test_rows_without_a_time_come_last(listed_tasks: psycopg.Connection[Any]) -> None:
+    docs = [json.loads(row[0]) for row in listed_tasks.execute(*tasks.page("acme", {"project": "p"}, "start"))]
     starts = [doc.get("start") for doc in docs]
     assert None not in starts[:17]
     assert set(starts[17:]) == {None}
 
 
-def test_offset_skips_rows_for_callers_that_count_pages(conn: psycopg.Connection[Any]) -> None:
-    whole = ids(conn, tasks.page("acme", {}))
-    assert ids(conn, tasks.page("acme", {}, limit=5, offset=10)) == whole[10:15]
+def test_offset_skips_rows_for_callers_that_count_pages(listed_tasks: psycopg.Connection[Any]) -> None:
+    whole = ids(listed_tasks, tasks.page("acme", {}))
+    assert ids(listed_tasks, tasks.page("acme", {}, limit=5, offset=10)) == whole[10:15]
 
 
 def token(*parts: Any) -> str:
@@ -228,17 +232,17 @@ def test_no_text_of_a_caller_becomes_a_part_of_a_statement() -> None:
     assert "DROP" not in tasks.LISTING.get(evil, evil).sql
 
 
-def test_a_tenant_never_sees_anothers(conn: psycopg.Connection[Any]) -> None:
-    assert ids(conn, tasks.page("other", {})) == ["theirs", "n00"]
-    assert ids(conn, tasks.LISTING.get("acme", "theirs")) == []
-    assert ids(conn, tasks.LISTING.get_many("other", ["n00", "n01"])) == ["n00"]
-    assert json.loads(conn.execute(*tasks.LISTING.get("other", "n00")).fetchall()[0][0])["title"] == "Theirs"
-    assert ids(conn, activities.page("other", {})) == []
-    assert ids(conn, activities.get("other", "a")) == []
+def test_a_tenant_never_sees_anothers(listed_tasks: psycopg.Connection[Any]) -> None:
+    assert ids(listed_tasks, tasks.page("other", {})) == ["theirs", "n00"]
+    assert ids(listed_tasks, tasks.LISTING.get("acme", "theirs")) == []
+    assert ids(listed_tasks, tasks.LISTING.get_many("other", ["n00", "n01"])) == ["n00"]
+    assert json.loads(listed_tasks.execute(*tasks.LISTING.get("other", "n00")).fetchall()[0][0])["title"] == "Theirs"
+    assert ids(listed_tasks, activities.page("other", {})) == []
+    assert ids(listed_tasks, activities.get("other", "a")) == []
 
 
-def test_a_stored_row_is_shown_with_what_is_counted_at_the_time(conn: psycopg.Connection[Any]) -> None:
-    row = conn.execute(*activities.get("acme", "a")).fetchall()[0]
+def test_a_stored_row_is_shown_with_what_is_counted_at_the_time(listed_tasks: psycopg.Connection[Any]) -> None:
+    row = listed_tasks.execute(*activities.get("acme", "a")).fetchall()[0]
     shown = activities.resource(row, NOW)
     assert {"working_seconds", "children", "sub_status", "reason"} <= set(shown)
 

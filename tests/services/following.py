@@ -14,10 +14,10 @@ import psycopg
 from domain.streams import stream_of
 from domain.task import TaskCreated
 from services.store import codec
-from services.store.event_store import NewEvent, append_in
-from services.store.follower import Reader
+from services.store.append import NewEvent, append_in
 from services.store.held import Handle
 from services.store.log import LogRow
+from services.store.reader import Reader
 from tests.eventually import PATIENCE
 from tests.services.harness import TENANT, rows
 

@@ -15,7 +15,8 @@ from services.broker.outbox import Outbox
 from services.cancellation import cancel
 from services.commands import consumer as consumers
 from tests.eventually import LATE, eventually_async
-from tests.services.harness import Proxy, broker_proxy, working
+from tests.services.harness import working
+from tests.services.proxy import Proxy, broker_proxy
 
 CHANNEL_CLOSE = commands.Channel.Close.index.to_bytes(4)
 

@@ -23,8 +23,9 @@ from services.store.diagnosis import UnsuitableDatabase, explain
 from services.store.event_store import EventStore
 from tests.databases import Databases
 from tests.eventually import PATIENCE, eventually
-from tests.services.harness import TENANT, Client, free_port, nursery, rows
+from tests.services.harness import TENANT, Client, rows
 from tests.services.pooler import pooled
+from tests.services.processes import free_port, nursery
 
 ROOT = Path(__file__).parents[2]
 # As a role or a database may have them.

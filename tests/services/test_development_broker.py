@@ -20,7 +20,7 @@ QUORUM = {"x-queue-type": "quorum"}
 
 
 @pytest.fixture
-async def broker() -> Any:
+async def started_broker() -> Any:
     started = DevelopmentBroker()
     await started.start()
     yield started
@@ -33,17 +33,17 @@ def test_listens_on_loopback_only(host: str) -> None:
         DevelopmentBroker(host)
 
 
-async def test_says_what_it_is(broker: DevelopmentBroker) -> None:
-    connection = await aiormq.connect(broker.url)
+async def test_says_what_it_is(started_broker: DevelopmentBroker) -> None:
+    connection = await aiormq.connect(started_broker.url)
     properties = connection.server_properties
     assert properties["product"] == "Foldwork development broker"
     assert "lost" in str(properties["information"])
     await connection.close()
 
 
-async def test_a_port_that_is_taken(broker: DevelopmentBroker) -> None:
-    with pytest.raises(OSError, match=str(broker.port)):
-        await DevelopmentBroker(port=broker.port).start()
+async def test_a_port_that_is_taken(started_broker: DevelopmentBroker) -> None:
+    with pytest.raises(OSError, match=str(started_broker.port)):
+        await DevelopmentBroker(port=started_broker.port).start()
 
 
 async def test_asks_for_the_credentials_it_was_given() -> None:
@@ -69,8 +69,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_refuses_what_it_does_not_implement(broker: DevelopmentBroker, case: str) -> None:
-    connection = await aiormq.connect(broker.url)
+async def test_refuses_what_it_does_not_implement(started_broker: DevelopmentBroker, case: str) -> None:
+    connection = await aiormq.connect(started_broker.url)
     channel: Any = await connection.channel()
     with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
         await REFUSED[case](channel)
@@ -87,8 +87,8 @@ async def test_the_size_of_messages_has_a_limit_of_choice() -> None:
     await broker.close()
 
 
-async def test_what_was_published_is_confirmed_before_its_channel_closes(broker: DevelopmentBroker) -> None:
-    async with Wire(broker.url) as wire:
+async def test_what_was_published_is_confirmed_before_its_channel_closes(started_broker: DevelopmentBroker) -> None:
+    async with Wire(started_broker.url) as wire:
         await wire.open(channels=(1,))
         wire.send(commands.Confirm.Select(), channel=1)
         await wire.expect(commands.Confirm.SelectOk)
@@ -99,8 +99,8 @@ async def test_what_was_published_is_confirmed_before_its_channel_closes(broker:
         await wire.expect(commands.Channel.CloseOk)
 
 
-async def test_what_expires_in_a_circle_ends(broker: DevelopmentBroker) -> None:
-    connection = await aiormq.connect(broker.url)
+async def test_what_expires_in_a_circle_ends(started_broker: DevelopmentBroker) -> None:
+    connection = await aiormq.connect(started_broker.url)
     channel = await connection.channel()
     arguments: Any = {"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
     await channel.queue_declare("q", arguments=arguments)
@@ -109,8 +109,11 @@ async def test_what_expires_in_a_circle_ends(broker: DevelopmentBroker) -> None:
     await connection.close()
 
 
-async def test_virtual_hosts_know_nothing_of_each_other(broker: DevelopmentBroker) -> None:
-    first, second = await aiormq.connect(broker.url + "one"), await aiormq.connect(broker.url + "two")
+async def test_virtual_hosts_know_nothing_of_each_other(started_broker: DevelopmentBroker) -> None:
+    first, second = (
+        await aiormq.connect(started_broker.url + "one"),
+        await aiormq.connect(started_broker.url + "two"),
+    )
     await (await first.channel()).queue_declare("q")
     with pytest.raises(aiormq.exceptions.ChannelNotFoundEntity):
         await (await second.channel()).queue_declare("q", passive=True)
@@ -118,7 +121,7 @@ async def test_virtual_hosts_know_nothing_of_each_other(broker: DevelopmentBroke
     await second.close()
 
 
-async def test_clients_come_back_after_dropped_connections(broker: DevelopmentBroker) -> None:
+async def test_clients_come_back_after_dropped_connections(started_broker: DevelopmentBroker) -> None:
     inbox: asyncio.Queue[bytes] = asyncio.Queue()
     back = asyncio.Event()
 
@@ -126,14 +129,14 @@ async def test_clients_come_back_after_dropped_connections(broker: DevelopmentBr
         inbox.put_nowait(message.body)
         await message.ack()
 
-    connection = await aio_pika.connect_robust(broker.url, reconnect_interval=0.01)
+    connection = await aio_pika.connect_robust(started_broker.url, reconnect_interval=0.01)
     connection.reconnect_callbacks.add(lambda *_: back.set())
     channel = await connection.channel()
     durable = await channel.declare_queue("durable", durable=True, arguments=QUORUM)
     mine = await channel.declare_queue("mine", exclusive=True)
     await durable.consume(take)
     await mine.consume(take)
-    assert await broker.drop_connections() == 1
+    assert await started_broker.drop_connections() == 1
     await asyncio.wait_for(back.wait(), PATIENCE)
     await channel.ready()
     for name in ("durable", "mine"):
@@ -142,23 +145,23 @@ async def test_clients_come_back_after_dropped_connections(broker: DevelopmentBr
     await connection.close()
 
 
-async def test_leaves_nothing_behind_when_it_closes(broker: DevelopmentBroker) -> None:
+async def test_leaves_nothing_behind_when_it_closes(started_broker: DevelopmentBroker) -> None:
     before = asyncio.all_tasks()
-    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", started_broker.port)
     writer.write(b"AMQP\0\0\x09\1")
     await reader.readexactly(7)
-    await broker.close()
+    await started_broker.close()
     assert asyncio.all_tasks() == before
     while await reader.read(4096):
         pass
     writer.close()
-    with pytest.raises(OSError, match=str(broker.port)):
-        await asyncio.open_connection("127.0.0.1", broker.port)
+    with pytest.raises(OSError, match=str(started_broker.port)):
+        await asyncio.open_connection("127.0.0.1", started_broker.port)
 
 
-async def test_tells_its_clients_that_it_closes(broker: DevelopmentBroker) -> None:
-    connection = await aiormq.connect(broker.url)
-    await broker.close()
+async def test_tells_its_clients_that_it_closes(started_broker: DevelopmentBroker) -> None:
+    connection = await aiormq.connect(started_broker.url)
+    await started_broker.close()
     with pytest.raises(aiormq.exceptions.ConnectionClosed, match=r"320|CONNECTION_FORCED"):
         await asyncio.wait_for(connection.closing, PATIENCE)
 

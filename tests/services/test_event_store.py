@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib import import_module
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresDatastore
-from psycopg.conninfo import conninfo_to_dict
 
 import projections
 from domain import EVENTS
@@ -25,23 +21,15 @@ from domain.streams import stream_of
 from domain.task import TaskCreated
 from services import cloud_events
 from services.store import codec, event_store, log, migrate
-from services.store.event_store import (
-    APPEND_LOCK,
-    Append,
-    EventStore,
-    LedgerRow,
-    Moved,
-    NewEvent,
-    Recorder,
-    SessionLost,
-    StatementFailed,
-    StoreUnavailable,
-    append_in,
-)
-from services.store.follower import Follower, Step
+from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
+from services.store.event_store import EventStore
+from services.store.follower import Follower
 from services.store.migrate import SchemaMismatch
+from services.store.reader import Step
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 from tests.eventually import PATIENCE, eventually
-from tests.services.harness import TENANT, database_proxy, rows, stored
+from tests.services.harness import TENANT, rows, stored
+from tests.services.proxy import database_proxy
 
 AT = datetime(2025, 10, 31, 8, 0, tzinfo=UTC)
 
@@ -58,61 +46,6 @@ def store(migrated_url: str) -> Iterator[EventStore]:
     made.close()
 
 
-# The library's own tests, on our recorder and our table, by a datastore as the library makes it (rows as dictionaries,
-# a connection for each thread). Overridden: ids are texts here, as our streams are named.
-# Not run: the throughput and performance tests, which print figures and demand nothing, and the subscriptions, which
-# we do not use (followers read by position instead).
-
-
-class OurRecorder:
-    """Makes recorders on the test's database, in the place of the library's factory."""
-
-    url: str
-    made: list[PostgresDatastore]
-
-    def create_recorder(self) -> Recorder:
-        given = conninfo_to_dict(self.url)
-        named: Any = {name: given.get(name, "") for name in ("dbname", "host", "port", "user", "password")}
-        datastore = PostgresDatastore(**named, pool_size=12, originator_id_type="text")
-        for name in [name for name in named if not named[name]]:
-            datastore.pool.kwargs.pop(name)  # type: ignore[union-attr]
-        self.made.append(datastore)
-        return Recorder(datastore)
-
-    def new_originator_id(self) -> str:
-        return f"acme/task-{uuid.uuid4()}"
-
-
-def library_case(name: str) -> type[Any]:
-    """Return the library's case on our recorder; made here, where pytest does not collect it without a database."""
-    cipher: Any = ModuleType("eventsourcing.cipher")
-    cipher.AESCipher = None
-    with pytest.MonkeyPatch.context() as patch:
-        # Its module tests encryption too, and imports for that a package that nothing here needs.
-        patch.setitem(sys.modules, "eventsourcing.cipher", cipher)
-        base = getattr(import_module("eventsourcing.tests.persistence"), name)
-    return type(f"Our{name}", (OurRecorder, base), {})
-
-
-@pytest.mark.parametrize(
-    ("case", "name"),
-    [
-        ("ApplicationRecorderTestCase", "test_insert_select"),
-        ("ApplicationRecorderTestCase", "test_concurrent_no_conflicts"),
-        ("NonInterleavingNotificationIDsBaseCase", "test"),
-    ],
-)
-def test_the_recorder_passes_the_librarys_own_tests(migrated_url: str, case: str, name: str) -> None:
-    wanted = library_case(case)(name)
-    wanted.url, wanted.made = migrated_url, []
-    try:
-        result = wanted.run()
-        assert result.wasSuccessful(), result.errors or result.failures
-    finally:
-        for each in wanted.made:
-            each.close()
-
-
 def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore, migrated_url: str) -> None:
     claim = (TENANT, "name", "x")
     batch = Append(
@@ -126,7 +59,7 @@ def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore
     assert store.holders([(TENANT, Claim("name", "x"))]) == {claim: "a 0 1"}
     assert store.ledger([(TENANT, "c")])[TENANT, "c"].last_position == 2
     assert store.load(["acme/task-a", "acme/task-none"])["acme/task-none"] == (0, None)
-    with pytest.raises(Moved) as moved:
+    with pytest.raises(ConcurrencyConflict) as moved:
         store.append(
             Append(
                 events=[event("c"), event("a", 2)],
@@ -138,7 +71,7 @@ def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore
     assert moved.value.streams == {"acme/task-a"}
     assert moved.value.claims == {claim}
     assert moved.value.commands == {(TENANT, "c")}
-    with pytest.raises(Moved):
+    with pytest.raises(ConcurrencyConflict):
         store.append(Append(claims={claim: "taken unread"}))
     assert len(stored(migrated_url)) == 2
     assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -11,22 +11,18 @@ import pytest
 
 from domain.task import TaskCreated
 from services.store import codec, log
+from services.store.append import NewEvent, append_in
 from services.store.connect import connect
-from services.store.convoy import Convoy
-from services.store.event_store import NewEvent, append_in
 from services.store.failures import Fenced
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.follower_group import FollowerGroup
 from services.store.log import LogGap, LogRow
+from services.store.reader import Step
 from tests.eventually import LATE, PATIENCE, eventually
-from tests.services.following import NAME, SEEN, add, an_event, connections, following, noting, seen, state
+from tests.services.following import NAME, add, an_event, connections, following, noting, seen, state
 from tests.services.harness import rows
 
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table")
 
 
 def drain(conn: psycopg.Connection[Any], follower: Follower) -> Step:
@@ -134,7 +130,7 @@ def test_large_events_come_in_smaller_batches_and_wait_for_no_poll(
 
     members = [Follower("a", lambda *_: None), Follower("b", lambda *_: None)]
     with following(
-        migrated_url, Follower(NAME, handle, poll=10.0, batch=8), Convoy("all", members, poll=10.0, batch=8)
+        migrated_url, Follower(NAME, handle, poll=10.0, batch=8), FollowerGroup("all", members, poll=10.0, batch=8)
     ):
         eventually(lambda: {state(migrated_url, name) for name in ("a", "b", NAME)} == {(10, None, 0)})
     assert found == sizes

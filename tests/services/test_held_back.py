@@ -3,115 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 
-from domain.task import TaskCreated, TaskFieldsChanged
-from services.store import codec, held, standing
-from services.store.convoy import Convoy
-from services.store.event_store import NewEvent, append_in
+from services.store import held, standing
 from services.store.failures import OutsideUnavailable
-from services.store.follower import Follower, Reader, Step
-from services.store.held import Handle
-from services.store.log import LogRow
+from services.store.reader import Step
 from tests.eventually import eventually
-from tests.services.following import SEEN, an_event, connections, following, noting, seen
+from tests.services.following import connections, following, noting, seen
 from tests.services.harness import rows
+from tests.services.holding import (
+    BOTH,
+    NAME,
+    Batch,
+    Connection,
+    Log,
+    Make,
+    Picky,
+    alone,
+    drain,
+    order_noted,
+    state,
+)
 
-Batch = Sequence[LogRow]
-Connection = psycopg.Connection[Any]
-NAME = "seen"
-
-
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        session.execute("DELETE FROM followers")
-        yield session
-
-
-class Log:
-    """Appends events by the names of their tasks, `tenant/task`, a task's first by its creation."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._versions: dict[str, int] = {}
-        self.positions: dict[str, list[int]] = {}
-        self.end = 0
-
-    def add(self, *tasks: str) -> None:
-        events = []
-        for task in tasks:
-            tenant, _, task_id = task.partition("/")
-            version = self._versions[task] = self._versions.get(task, 0) + 1
-            event: Any = TaskCreated(task_id) if version == 1 else TaskFieldsChanged(task_id, None, {}, {"title": "x"})
-            name, metadata = codec.name_of(event), an_event().metadata
-            events.append(NewEvent(f"{tenant}/task-{task_id}", version, name, event, metadata))
-            self.end += 1
-            self.positions.setdefault(task, []).append(self.end)
-        with psycopg.connect(self._url) as conn:
-            append_in(conn, events)
-
-    def of(self, *tasks: str) -> list[int]:
-        return sorted(position for task in tasks for position in self.positions[task])
+pytestmark = pytest.mark.usefixtures("seen_table", "no_followers")
 
 
 @pytest.fixture
 def log(conn: Connection, migrated_url: str) -> Log:
     return Log(migrated_url)
-
-
-class Picky:
-    """A handler that notes what it takes, and takes no event of some tasks from a position on."""
-
-    def __init__(self, *refused: str, by: str = NAME, first: int = 0) -> None:
-        self.refused = set(refused)
-        self.error: Callable[[], Exception] = lambda: ValueError("this one is bad")
-        self.calls: list[list[int]] = []
-        self._first = first
-        self._note = noting(by)
-
-    def __call__(self, conn: Connection, batch: Batch) -> None:
-        self.calls.append([row.position for row in batch])
-        self._note(conn, batch)
-        for row in batch:
-            if row.stream.replace("task-", "") in self.refused and row.position >= self._first:
-                raise self.error()
-
-
-def alone(handle: Handle, name: str = NAME, **given: Any) -> Follower:
-    return Follower(name, handle, **given)
-
-
-def together(handle: Handle, name: str = NAME, **given: Any) -> Convoy:
-    return Convoy("all", [Follower(name, handle, **given), Follower("other", lambda *_: None, **given)], **given)
-
-
-BOTH = pytest.mark.parametrize("make", [alone, together])
-Make = Callable[..., Reader]
-
-
-def drain(conn: Connection, reader: Reader) -> Step:
-    reader.enlist(conn)
-    while (step := reader.step(conn)) is Step.WORKED:
-        pass
-    return step
-
-
-def state(url: str, name: str = NAME) -> tuple[int, int | None, dict[str, tuple[int, int]]]:
-    """Return where a follower is, where it is halted, and what it holds back: from which position, and how much."""
-    line = next((line for line in standing.status(url) if line.name == name), None)
-    assert line is not None, "not enlisted yet"
-    return line.position, line.halted_at, {each.entity: (each.position, each.waiting) for each in line.held}
-
-
-def order_noted(url: str, by: str = NAME) -> list[int]:
-    """Return the positions in the order in which they were noted."""
-    return [row[0] for row in rows(url, "SELECT position FROM seen WHERE by = %s ORDER BY ctid", by)]
 
 
 @BOTH
@@ -230,7 +152,7 @@ def test_a_follower_that_can_take_nothing_halts(
     position, halted_at, entities = state(migrated_url)
     assert (position, halted_at, len(entities)) == (5, 6, 5)
     ((error,),) = rows(migrated_url, "SELECT error FROM followers WHERE name = %s", NAME)
-    assert error == "TooMuchHeld: 5 entities are held back already, and the next fails too: ValueError: this one is bad"
+    assert error == "TooMuchHeld: 5 entities are held back already, and another one fails: ValueError: this one is bad"
     picky.refused.clear()
     drain(conn, make(picky))
     drain(conn, make(picky))

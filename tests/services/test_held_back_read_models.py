@@ -25,12 +25,13 @@ from domain.task import (
 from projections import ReadModel, activities, tasks
 from services.broker.publisher import MessageRefused
 from services.broker.sender import Outgoing
-from services.outlets import projections as outlet
-from services.outlets import rollup
-from services.outlets.projections import BuildingFollower, RebuildHalted, ServingFollower
+from services.processors import read_models, rebuild, rollup
+from services.processors.read_models import ServingFollower
+from services.processors.rebuild import BuildingFollower, RebuildHalted
 from services.store import standing
-from services.store.event_store import append_in
-from services.store.follower import Follower, Step
+from services.store.append import append_in
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.projections.recording import after, recorded, store
 
@@ -39,13 +40,7 @@ MODELS = pytest.mark.parametrize("model", projections.READ_MODELS, ids=lambda mo
 END = "2025-11-01T08:55:00.000+07:00"
 
 SCENE = after(
-    [
-        builders.workflow(),
-        builders.member(),
-        builders.member("bob"),
-        builders.activity(),
-        builders.task("n0"),
-    ],
+    [builders.workflow(), builders.member(), builders.member("bob"), builders.activity(), builders.task("n0")],
     TaskRescheduled("t1", "a", None, None, None, END),
     TaskRescheduled("t2", "a", None, None, None, END),
 )
@@ -136,7 +131,7 @@ def test_a_row_that_a_table_refuses_holds_back_its_entity_and_no_other(
     mended = content(conn, model)
     assert mended != stale
     assert content(conn, model, but=which) == others
-    assert outlet.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == mended
 
 
@@ -144,7 +139,7 @@ def test_a_row_that_a_table_refuses_holds_back_its_entity_and_no_other(
 def test_all_that_serve_together_go_on_past_the_refusal_of_one(
     migrated_url: str, conn: Connection, model: ReadModel
 ) -> None:
-    (together,) = outlet.readers(migrated_url)
+    (together,) = read_models.readers(migrated_url)
     store(conn, recorded(SCENE))
     together.enlist(conn)
     entity = refuse(conn, model, projections.suffix(model))
@@ -157,13 +152,13 @@ def test_all_that_serve_together_go_on_past_the_refusal_of_one(
         each.NAME: [entity] if each is model else [] for each in projections.READ_MODELS
     }
     mend(conn, model, projections.suffix(model))
-    (again,) = outlet.readers(migrated_url)
+    (again,) = read_models.readers(migrated_url)
     again.enlist(conn)
     while again.step(conn) is Step.WORKED:
         pass
     assert held(migrated_url, model.NAME) == {}
     grown = content(conn, model)
-    assert outlet.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == grown
 
 
@@ -173,7 +168,7 @@ def test_a_rebuild_folds_what_was_held_back_when_it_can(migrated_url: str, conn:
     store(conn, recorded([*SCENE, *LATER]))
     drain(conn, ServingFollower(model))
     assert held(migrated_url, model.NAME)
-    assert outlet.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert held(migrated_url, model.NAME) == {}
     assert conn.execute("SELECT count(*) FROM held_events").fetchall() == [(0,)]
 
@@ -222,7 +217,7 @@ def test_an_event_that_cannot_be_decoded_holds_back_what_it_belongs_to(
     found = held(migrated_url, model.NAME)
     assert {name: first for name, (first, _) in found.items()} == {entity: position}
     # The same holds of tables that are built anew, which serve as soon as they are as good.
-    assert outlet.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert held(migrated_url, model.NAME) == found
     good = recorded([TaskCreated("t1"), TaskFieldsChanged("t1", "a", {}, {"title": "Mended"})])[1]
     store(conn, [good._replace(entity_id="spare", version=1)])
@@ -235,7 +230,7 @@ def test_an_event_that_cannot_be_decoded_holds_back_what_it_belongs_to(
     drain(conn, ServingFollower(model))
     assert held(migrated_url, model.NAME) == {}
     grown = content(conn, model)
-    assert outlet.rebuild(migrated_url, model.NAME)
+    assert rebuild.rebuild(migrated_url, model.NAME)
     assert content(conn, model) == grown
 
 
@@ -255,7 +250,7 @@ def test_an_event_of_nothing_that_is_known_holds_back_its_stream(migrated_url: s
         "INSERT INTO stored_events SELECT 'acme/planet-x', 2, 'planet.discovered', '{}', max(notification_id) + 1"
         " FROM stored_events"
     )
-    drain(conn, *outlet.followers(migrated_url))
+    drain(conn, *read_models.followers(migrated_url))
     for line in standing.status(migrated_url):
         assert (line.lag, line.halted_at) == (0, None)
         assert [(each.entity, each.position, each.waiting) for each in line.held] == [("acme/planet-x", 1, 2)]
@@ -277,16 +272,16 @@ def test_a_rebuild_that_would_hold_back_more_does_not_serve(
 
     monkeypatch.setattr(tasks, "apply", failing)
     with pytest.raises(RebuildHalted, match="acme/task-t2 would be held back: ValueError: a fault of the code"):
-        outlet.rebuild(migrated_url, "tasks")
+        rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}
     assert list(held(migrated_url, "tasks", serving=False)) == ["acme/task-t2"]
     # In the role it waits, and lets the others go on.
-    building = next(each for each in outlet.followers(migrated_url) if isinstance(each, BuildingFollower))
+    building = next(each for each in read_models.followers(migrated_url) if isinstance(each, BuildingFollower))
     drain(conn, building)
     assert not building.stopped.is_set()
     monkeypatch.setattr(tasks, "apply", apply)
-    assert outlet.rebuild(migrated_url, "tasks")
+    assert rebuild.rebuild(migrated_url, "tasks")
     assert content(conn, tasks) == before
     assert held(migrated_url, "tasks") == {}
 
@@ -323,7 +318,7 @@ def test_rows_that_an_index_cannot_take_are_held_back_by_a_rebuild_too(
     drain(conn, ServingFollower(tasks))
     found, before = held(migrated_url, "tasks"), content(conn, tasks)
     assert list(found) == ["acme/task-t2"]
-    assert outlet.rebuild(migrated_url, "tasks")
+    assert rebuild.rebuild(migrated_url, "tasks")
     assert (held(migrated_url, "tasks"), content(conn, tasks)) == (found, before)
     conn.execute(f"DROP INDEX tasks_{projections.suffix(tasks)}r2_wide_idx".encode())
     drain(conn, ServingFollower(tasks))

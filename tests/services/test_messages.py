@@ -76,7 +76,7 @@ ACTORS: list[dict[str, str]] = [{}, {"actor": "system"}, {"actor": "m1"}, {"acto
 
 
 def test_depth_and_size_end_where_they_are_said_to() -> None:
-    inner = wire.MOST_DEPTH - 2
+    inner = wire.MAX_DEPTH - 2
     assert parsed(b'{"id": "a", "fields": {"x": ' + b"[" * inner + b"]" * inner + b"}}")
     with pytest.raises(Malformed, match="too-deep"):
         parsed(b'{"id": "a", "fields": {"x": ' + b"[" * (inner + 1) + b"]" * (inner + 1) + b"}}")

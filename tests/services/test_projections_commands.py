@@ -13,8 +13,9 @@ import pytest
 
 import projections
 from projections import follower_name, tasks
-from services.outlets import projections as outlet
-from services.store.follower import Follower, Step
+from services.processors import read_models
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests.eventually import PATIENCE
 from tests.projections.recording import recorded, store
 from tests.services.test_held_back_read_models import LATER, SCENE, mend, refuse
@@ -43,7 +44,7 @@ def held_back(migrated_url: str) -> str:
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         refuse(conn, tasks, projections.suffix(tasks))
         store(conn, recorded([*SCENE, *LATER]))
-        for follower in [*outlet.followers(migrated_url), Follower("relay", relay)]:
+        for follower in [*read_models.followers(migrated_url), Follower("relay", relay)]:
             follower.enlist(conn)
             while follower.step(conn) is Step.WORKED:
                 pass
@@ -65,9 +66,11 @@ def test_what_is_held_back_is_shown_with_its_error(held_back: str) -> None:
 
 def test_it_is_tried_again_on_demand_by_whoever_runs(held_back: str) -> None:
     with psycopg.connect(held_back, autocommit=True) as conn:
-        assert "there is no follower nothing" in run(held_back, "retry", "nothing", code=1)
+        assert "unknown follower nothing" in run(held_back, "retry", "nothing", code=1)
         follower = next(
-            each for each in outlet.followers(held_back) if each.name == follower_name(tasks, projections.suffix(tasks))
+            each
+            for each in read_models.followers(held_back)
+            if each.name == follower_name(tasks, projections.suffix(tasks))
         )
         while follower.step(conn) is Step.WORKED:
             pass

@@ -14,8 +14,8 @@ import pytest
 
 from domain.plan import Provider
 from services.commands import wire
-from services.outlets import providers
-from services.outlets.providers import MAX_ANSWER, MAX_SAID, Call, Outcome, Providers
+from services.processors import providers
+from services.processors.providers import MAX_ANSWER, MAX_MESSAGE, Call, Outcome, Providers
 from tests.eventually import PATIENCE
 from tests.services.harness import settings
 
@@ -111,7 +111,7 @@ UGLY_BODIES = [
     b"\xef\xbb\xbf{}",
     '{"id": "x"}'.encode("utf-16"),
     '{"id": "x"}'.encode("utf-32"),
-    as_json("id", "x" * (MAX_SAID + 1)),
+    as_json("id", "x" * (MAX_MESSAGE + 1)),
     as_json("id", "x" * MAX_ANSWER),
     as_json("reference", "\U0001f600" * 5000),
     b"<html>no JSON</html>",
@@ -127,7 +127,7 @@ async def test_no_body_changes_what_the_status_says(raw: Raw, body: bytes) -> No
     assert (outcome.succeeded, outcome.reference, outcome.code) == (False, None, "http-503")
     assert outcome.message is not None
     assert outcome.message.startswith("the provider answered 503")
-    assert len(outcome.message) < MAX_SAID + 40
+    assert len(outcome.message) < MAX_MESSAGE + 40
     assert outcome.message.isprintable()
 
 
@@ -136,7 +136,7 @@ async def test_no_body_changes_what_the_status_says(raw: Raw, body: bytes) -> No
     [
         (as_json("id", "r-1"), "r-1"),
         (as_json("id", " r-1\n"), "r-1"),
-        (as_json("id", "\U0001f600" * MAX_SAID), "\U0001f600" * MAX_SAID),
+        (as_json("id", "\U0001f600" * MAX_MESSAGE), "\U0001f600" * MAX_MESSAGE),
         (b'{"id": 17}', "17"),
         (b'{"id": "a\\u0000b", "reference": "r-2"}', "r-2"),
         (b'{"id": "' + b"x" * 300 + b'", "reference": "r-3"}', "r-3"),

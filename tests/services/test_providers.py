@@ -8,7 +8,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,24 +15,18 @@ import structlog
 from pydantic import SecretStr
 
 from domain.plan import Provider
-from services.outlets import providers as calling
-from services.outlets.providers import Call, Outcome, Providers, is_public, said, signature
+from services.processors import providers as calling
+from services.processors.providers import Call, Outcome, Providers, is_public, printable, signature
 from services.settings import ConfigurationError, Settings, load
 from tests.eventually import PATIENCE
 from tests.services.answering import Answering
-from tests.services.harness import free_port, settings
+from tests.services.harness import settings
+from tests.services.processes import free_port
 
 URL = "postgresql://localhost/none"
 AMQP = "amqp://guest:guest@localhost/"
 CANARY = "c4n4ry-of-the-secret"
 SECRETS = {"acme/hook": SecretStr(CANARY)}
-
-
-@pytest.fixture
-def provider() -> Iterator[Answering]:
-    answering = Answering()
-    yield answering
-    answering.close()
 
 
 def given(**more: Any) -> Settings:
@@ -109,7 +102,7 @@ async def test_an_answer_is_an_outcome(provider: Answering, answer: Any, outcome
 async def test_a_lone_surrogate_in_an_answer_is_no_trouble(provider: Answering) -> None:
     provider.answer = lambda _: (200, {}, b'{"id": "\\ud800"}')
     assert (await called(provider.url)).succeeded
-    assert said("a\ud800\0b") == "a  b"
+    assert printable("a\ud800\0b") == "a  b"
 
 
 async def test_a_provider_that_does_not_answer_in_time(provider: Answering) -> None:
@@ -219,7 +212,7 @@ async def test_off_loopback_only_https_unless_plaintext_is_allowed(monkeypatch: 
 
     monkeypatch.setattr(calling.socket, "getaddrinfo", look_up)
     outcome = await called("http://hook.example/", dispatch_hosts=("hook.example",))
-    assert (outcome.code, outcome.message) == ("not-allowed", "off loopback a provider is called over https")
+    assert (outcome.code, outcome.message) == ("not-allowed", "a provider outside loopback must use https")
     outcome = await called("http://hook.example/", dispatch_hosts=("hook.example",), allow_plaintext=True, timeout=0.2)
     assert outcome.code in ("timeout", "unreachable")
 

@@ -10,10 +10,12 @@ import pytest
 import projections
 from domain.task import TaskCreated, TaskFieldsChanged
 from projections import ReadModel, follower_name, tasks
-from services.outlets import projections as outlet
-from services.outlets.projections import BuildingFollower, ServingFollower, UnknownReadModel
+from services.processors import read_models, rebuild
+from services.processors.read_models import ServingFollower
+from services.processors.rebuild import BuildingFollower, UnknownReadModel
 from services.store import standing
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.eventually import PATIENCE, eventually
 from tests.projections.recording import after, recorded, store
@@ -44,7 +46,7 @@ def suffixes(conn: psycopg.Connection[Any], model: ReadModel) -> set[str]:
 
 def test_each_read_model_gets_a_follower_and_follows_the_log(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     store(conn, recorded(after(SCENE)))
-    found = outlet.followers(migrated_url)
+    found = read_models.followers(migrated_url)
     names = [follower_name(model, projections.suffix(model)) for model in projections.READ_MODELS]
     assert [follower.name for follower in found] == names
     assert [drain(conn, follower) for follower in found] == [Step.IDLE] * len(found)
@@ -58,16 +60,16 @@ def test_a_rebuilt_read_model_is_row_by_row_the_one_that_grew(
     migrated_url: str, conn: psycopg.Connection[Any], name: str
 ) -> None:
     store(conn, recorded(after(SCENE)))
-    for follower in outlet.followers(migrated_url, batch=2):
+    for follower in read_models.followers(migrated_url, batch=2):
         drain(conn, follower)
     model = projections.BY_NAME[name]
     before = {view: content(conn, view) for view in model.VIEWS}
     seen: list[tuple[int, int]] = []
-    assert outlet.rebuild(migrated_url, name, lambda position, head, rate, eta: seen.append((position, head)))
+    assert rebuild.rebuild(migrated_url, name, lambda position, head, rate, eta: seen.append((position, head)))
     assert {view: content(conn, view) for view in model.VIEWS} == before
     assert seen[-1][0] == seen[-1][1] > 0
     assert suffixes(conn, model) == {f"{projections.suffix(model)}r2"}
-    assert outlet.rebuild(migrated_url, name)
+    assert rebuild.rebuild(migrated_url, name)
     assert suffixes(conn, model) == {f"{projections.suffix(model)}r3"}
     followers = conn.execute("SELECT name FROM followers WHERE name LIKE %s", (f"{name}%",)).fetchall()
     assert followers == [(f"{name}_{projections.suffix(model)}r3",)]
@@ -79,7 +81,7 @@ def test_a_rebuilt_table_has_every_index_that_a_new_one_has(migrated_url: str, c
         return {name.replace(f"{FIRST}r2", FIRST) for (name,) in rows}
 
     before = indexes()
-    assert outlet.rebuild(migrated_url, "tasks")
+    assert rebuild.rebuild(migrated_url, "tasks")
     assert indexes() == before
 
 
@@ -89,15 +91,15 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
     add(conn, 30)
     serving = ServingFollower(tasks)
     drain(conn, serving)
-    monkeypatch.setattr(outlet, "BUILD_BATCH", 10)
-    monkeypatch.setattr(outlet.BuildingFollower.__init__, "__kwdefaults__", {"batch": 10})
+    monkeypatch.setattr(rebuild, "BUILD_BATCH", 10)
+    monkeypatch.setattr(rebuild.BuildingFollower.__init__, "__kwdefaults__", {"batch": 10})
 
     def killed(position: int, head: int, rate: float, eta: float) -> None:
         if position == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        outlet.rebuild(migrated_url, "tasks", killed)
+        rebuild.rebuild(migrated_url, "tasks", killed)
     add(conn, 5, "late")
     drain(conn, serving)
     assert len(content(conn, "tasks")) == 35
@@ -106,7 +108,7 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
         (f"{FIRST}r2", 20),
     ]
     positions: list[int] = []
-    assert outlet.rebuild(migrated_url, "tasks", lambda position, *rest: positions.append(position))
+    assert rebuild.rebuild(migrated_url, "tasks", lambda position, *rest: positions.append(position))
     assert positions[0] == 30
     assert len(content(conn, "tasks")) == 35
     assert drain(conn, serving) is Step.IDLE
@@ -114,7 +116,9 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
 
 
 def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_url: str) -> None:
-    followers = [follower for follower in outlet.followers(migrated_url, batch=20) if follower.name == f"tasks_{FIRST}"]
+    followers = [
+        follower for follower in read_models.followers(migrated_url, batch=20) if follower.name == f"tasks_{FIRST}"
+    ]
     runner = threading.Thread(target=followers[0].run, args=(migrated_url,))
     done = threading.Event()
     lowest: list[int] = []
@@ -132,8 +136,8 @@ def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_u
     runner.start()
     writer.start()
     try:
-        assert outlet.rebuild(migrated_url, "tasks")
-        assert outlet.rebuild(migrated_url, "tasks")
+        assert rebuild.rebuild(migrated_url, "tasks")
+        assert rebuild.rebuild(migrated_url, "tasks")
         writer.join(PATIENCE)
         assert done.is_set()
         assert lowest == sorted(lowest)
@@ -145,7 +149,7 @@ def test_a_rebuild_under_load_loses_nothing_and_readers_never_go_back(migrated_u
 
 
 def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_event(migrated_url: str) -> None:
-    (together,) = outlet.readers(migrated_url, batch=20)
+    (together,) = read_models.readers(migrated_url, batch=20)
     runner = threading.Thread(target=together.run, args=(migrated_url,))
 
     def lines() -> dict[str, tuple[str, int, int | None]]:
@@ -157,7 +161,7 @@ def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_eve
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             for batch in range(3):
                 add(conn, 30, f"b{batch}-")
-                assert outlet.rebuild(migrated_url, NAMES[batch])
+                assert rebuild.rebuild(migrated_url, NAMES[batch])
             # A task's, so those who read no tasks, and those who only pass it on, do not mind.
             conn.execute(
                 "INSERT INTO stored_events SELECT 'acme/task-poison', 1, topic,"
@@ -181,7 +185,7 @@ def test_all_that_serve_go_together_and_go_on_through_a_rebuild_and_a_poison_eve
             models = [model for model in projections.READ_MODELS if model.NAME != "history"]
             grown = {view: content(conn, view) for model in models for view in model.VIEWS}
             for model in models:
-                assert outlet.rebuild(migrated_url, model.NAME)
+                assert rebuild.rebuild(migrated_url, model.NAME)
             for view, before in grown.items():
                 assert content(conn, view) == before
     finally:
@@ -207,7 +211,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
 def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
     migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet, "_SWITCH_WAIT", 50)
+    monkeypatch.setattr(rebuild, "_SWITCH_TIMEOUT_MS", 50)
     building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
     with psycopg.connect(migrated_url) as reader:
         reader.execute("SELECT count(*) FROM tasks")
@@ -263,11 +267,11 @@ def test_a_build_that_was_given_up_ends_its_follower(conn: psycopg.Connection[An
     conn.execute(f"DELETE FROM followers WHERE name = 'tasks_{FIRST}r2'")
     assert building.step(conn) is Step.ELSEWHERE
     assert building.stopped.is_set()
-    outlet.sweep(conn, tasks)
+    rebuild.sweep(conn, tasks)
     assert suffixes(conn, tasks) == {FIRST}
 
 
 def test_a_rebuild_can_be_stopped_and_names_are_checked(migrated_url: str) -> None:
-    assert not outlet.rebuild(migrated_url, "tasks", stopped=lambda: True)
+    assert not rebuild.rebuild(migrated_url, "tasks", stopped=lambda: True)
     with pytest.raises(UnknownReadModel, match="activities"):
-        outlet.rebuild(migrated_url, "nothing")
+        rebuild.rebuild(migrated_url, "nothing")

@@ -11,17 +11,9 @@ import pytest
 
 from services.store.event_store import EventStore
 from tests.eventually import PATIENCE, eventually_async
-from tests.services.harness import (
-    Client,
-    created,
-    database_proxy,
-    dead_letters,
-    declare,
-    rows,
-    waiting,
-    worker_process,
-    working,
-)
+from tests.services.harness import Client, created, dead_letters, declare, rows, waiting, working
+from tests.services.processes import worker_process
+from tests.services.proxy import database_proxy
 
 TASK = "task.create"
 # A command that kills whoever decides it, as one would that makes the decoder crash.
@@ -268,7 +260,7 @@ async def test_what_an_outage_left_undone_at_the_stop_is_not_acknowledged_by_wha
 
 
 def _unavailable() -> Exception:
-    from services.store.event_store import StoreUnavailable
+    from services.store.unavailable import StoreUnavailable
 
     return StoreUnavailable("the server closed the connection")
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from domain.limits import MAX_FIELDS_BYTES
 from services.commands.worker import Worker
-from services.store.event_store import EventStore, NewEvent
+from services.store.append import NewEvent
+from services.store.event_store import EventStore
 from tests.builders import task
 from tests.services.commands.deciding import ACCEPTED, incoming, replies, told
 from tests.services.harness import Client, created, dead_letters, rows, stored, working

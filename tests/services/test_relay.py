@@ -22,13 +22,15 @@ from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import Publisher, command_sender
 from services.broker.sender import Outgoing
 from services.broker.tail import subscription
-from services.outlets.relay import relay_handle
+from services.processors.relay import relay_handle
 from services.roles import make_role
 from services.store import codec, log
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from tests.eventually import PATIENCE, eventually_async
-from tests.services.harness import Client, broker_proxy, declare, nursery, rows, settings, working
+from tests.services.harness import Client, declare, rows, settings, working
+from tests.services.processes import nursery
+from tests.services.proxy import broker_proxy
 
 AT = datetime(2025, 10, 31, 8, 0, tzinfo=UTC)
 
@@ -262,7 +264,7 @@ async def test_threads_that_share_a_publisher_do_not_take_each_others_confirms(
 
     try:
         # Who lost a confirm would wait for it until its time-out, and fail.
-        await asyncio.gather(*(asyncio.to_thread(often, name) for name in ("waker", "policy", "third")))
+        await asyncio.gather(*(asyncio.to_thread(often, name) for name in ("scheduler", "policy", "third")))
     finally:
         await publisher.close()
 

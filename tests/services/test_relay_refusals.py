@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,16 +20,17 @@ from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import MessageRefused, Publisher, command_sender
 from services.broker.sender import Outgoing
 from services.dev.broker import channel as development
-from services.outlets import deadlines, relay
-from services.outlets.deadlines import Waker
+from services.processors import relay, scheduler
+from services.processors.scheduler import LONGEST_RESEND, Scheduler
 from services.roles import make_role
 from services.store import codec, standing
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from services.store.failures import OutsideUnavailable
 from services.store.log import LogRow
 from tests.brokers import BrokerInThread
 from tests.eventually import eventually_async
-from tests.services.harness import broker_proxy, declare, settings
+from tests.services.harness import declare, settings
+from tests.services.proxy import broker_proxy
 from tests.services.test_relay import AT, position, relaying, subscribed
 
 LIMIT = 50_000
@@ -64,19 +65,6 @@ def held(url: str) -> dict[str, tuple[int, int]]:
 def positions(subscriber: Any) -> list[int]:
     """Return the positions that came, each where it first did."""
     return list(dict.fromkeys(json.loads(message.body)["position"] for message in subscriber.messages))
-
-
-@pytest.fixture(scope="module")
-def development_broker() -> Iterator[BrokerInThread]:
-    broker = BrokerInThread()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
-def development_url(development_broker: BrokerInThread) -> str:
-    """A virtual host of the development broker, where what it refuses can be chosen."""
-    return development_broker.virtual_host()
 
 
 @pytest.fixture
@@ -248,15 +236,15 @@ async def test_a_deadline_whose_command_the_broker_refuses_keeps_no_other_from_b
 
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             _due(conn, "acme/a", "acme/bad", "acme/c", "other/a", "other/bad", "zed/a")
-            waker = Waker(sending)
-            await asyncio.to_thread(waker.step, conn)
+            runner = Scheduler(sending)
+            await asyncio.to_thread(runner.step, conn)
             assert sorted(sent) == ["acme/a", "acme/c", "other/a", "zed/a"]
             _due(conn, "acme/d")
-            await asyncio.to_thread(waker.step, conn)
+            await asyncio.to_thread(runner.step, conn)
             assert sent[4:] == ["acme/d"]
             waits = conn.execute(
                 "SELECT DISTINCT task_id = 'bad', sends, extract(epoch FROM wake_at - now()) > %s FROM deadlines",
-                (deadlines.LONGEST_RESEND - 600,),
+                (LONGEST_RESEND - 600,),
             ).fetchall()
             assert sorted(waits) == [(False, 1, False), (True, 1, True)]
 
@@ -264,17 +252,17 @@ async def test_a_deadline_whose_command_the_broker_refuses_keeps_no_other_from_b
 def test_a_deadline_of_which_no_command_can_be_made_keeps_no_other_from_being_sent(
     migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, sent = deadlines.command_for, list[str]()
+    make, sent = scheduler.command_for, list[str]()
 
-    def failing(row: deadlines.DueRow) -> Outgoing:
+    def failing(row: scheduler.DueRow) -> Outgoing:
         if row.task_id == "bad":
             raise KeyError("no such thing")
         return make(row)
 
-    monkeypatch.setattr(deadlines, "command_for", failing)
+    monkeypatch.setattr(scheduler, "command_for", failing)
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         _due(conn, "acme/a", "acme/bad", "acme/c")
-        Waker(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).step(conn)
+        Scheduler(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).step(conn)
     assert sorted(sent) == ["a", "c"]
 
 

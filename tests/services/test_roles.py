@@ -18,11 +18,13 @@ import psycopg
 import pytest
 
 from services import roles
-from services.roles import ROLES, FollowerRole, Roles, make_role
+from services.follower_role import FollowerRole
+from services.roles import ROLES, Roles, make_role
 from services.store.follower import Follower
 from services.store.migrate import SchemaMismatch
 from tests.eventually import PATIENCE, eventually, eventually_async
-from tests.services.harness import Client, free_port, nursery, rows, settings
+from tests.services.harness import Client, rows, settings
+from tests.services.processes import free_port, nursery
 
 
 def answers(port: int, path: str) -> tuple[int, str]:

@@ -29,11 +29,13 @@ from domain.workflow import RetireWorkflow
 from services.broker.sender import Outgoing
 from services.commands.wire import Incoming
 from services.commands.worker import Worker
-from services.outlets import rollup
+from services.processors import rollup
 from services.store import log
-from services.store.event_store import EventStore, append_in
+from services.store.append import append_in
+from services.store.event_store import EventStore
 from services.store.failures import OutsideUnavailable
-from services.store.follower import Follower, Step
+from services.store.follower import Follower
+from services.store.reader import Step
 from tests import builders
 from tests.given import COMMAND_NAMES, NOW
 from tests.projections.recording import after, recorded, store

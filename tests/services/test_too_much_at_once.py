@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -11,16 +11,18 @@ import pytest
 
 from domain.recorded import Recorded
 from projections.support import documents
-from projections.support.documents import DOCUMENT, Documents, Table
+from projections.support.documents import Documents
+from projections.support.table import DOCUMENT, Table
 from services.store import pace
-from services.store.convoy import Convoy
 from services.store.failures import lost, passes, systemic, timed_out
-from services.store.follower import Follower, Reader
+from services.store.follower import Follower
+from services.store.follower_group import FollowerGroup
 from services.store.held import Handle
 from services.store.log import LogRow
 from services.store.pace import Pace
+from services.store.reader import Reader
 from tests.eventually import eventually
-from tests.services.following import NAME, SEEN, add, following, noting, seen, state
+from tests.services.following import NAME, add, following, noting, seen, state
 from tests.services.harness import rows
 
 Batch = Sequence[LogRow]
@@ -28,12 +30,7 @@ Connection = psycopg.Connection[Any]
 Alone = Callable[[Handle], Reader]
 
 
-@pytest.fixture
-def conn(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url, autocommit=True) as session:
-        session.execute(SEEN)
-        session.execute("DELETE FROM followers")
-        yield session
+pytestmark = pytest.mark.usefixtures("seen_table", "no_followers")
 
 
 def alone(handle: Handle) -> Reader:
@@ -42,7 +39,7 @@ def alone(handle: Handle) -> Reader:
 
 def together(handle: Handle) -> Reader:
     others = [Follower("other", noting("other"), batch=16), Follower("third", noting("third"), batch=16)]
-    return Convoy("all", [others[0], Follower(NAME, handle, batch=16), others[1]], batch=16, poll=0.05)
+    return FollowerGroup("all", [others[0], Follower(NAME, handle, batch=16), others[1]], batch=16, poll=0.05)
 
 
 def too_slow(poison: int | None, tried: list[int]) -> Handle:

@@ -1,3 +1,3 @@
-"""An AMQP 0-9-1 broker for development and tests; everything in it is lost when it stops, so nothing may rely on it."""
+"""An AMQP 0-9-1 broker for development and tests; in memory, so everything is lost when it stops."""
 
 from services.dev.broker.server import DevelopmentBroker as DevelopmentBroker

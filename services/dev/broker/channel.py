@@ -1,4 +1,4 @@
-"""A channel with its basic and confirm methods; when it ends, what is not settled goes back to the queues."""
+"""A channel with its basic and confirm methods; when it closes, unsettled messages are requeued."""
 
 import re
 import secrets
@@ -34,7 +34,7 @@ class Channel(Topology):
         self.connection.send(frame, self.number, content)
 
     def deliver(self, item: Item, consumer: Consumer | None, *, no_ack: bool) -> None:
-        """Hands a message to a consumer, or without one to basic.get."""
+        """Delivers a message to a consumer, or as the answer to basic.get."""
         self._tag += 1
         if not no_ack:
             self.unacked[self._tag], item.consumer = item, consumer
@@ -47,7 +47,7 @@ class Channel(Topology):
         self.send(made(Basic.Deliver, consumer.tag, *what) if consumer else made(Basic.GetOk, *what, left), message)
 
     def confirm(self) -> None:
-        """Sends one acknowledgement for everything that was published since the one before."""
+        """Sends one acknowledgement for everything published since the previous one."""
         waiting, self._confirmed = self.published - self._confirmed, self.published
         if self.confirms and waiting:
             self.send(Basic.Ack(self.published, multiple=waiting > 1))
@@ -63,7 +63,7 @@ class Channel(Topology):
         return settled
 
     def give_back(self, items: list[Item]) -> list[Queue]:
-        """Back to their queues, which the caller dispatches when nothing is left to come back."""
+        """Requeues messages; the caller dispatches the queues once all are requeued."""
         queues = list(dict.fromkeys(item.queue for item in items if not item.queue.deleted))
         for queue in queues:
             for message in queue.give_back(item for item in items if item.queue is queue):
@@ -71,7 +71,7 @@ class Channel(Topology):
         return queues
 
     def unsubscribe(self, *tags: str) -> list[Queue]:
-        """Ends consumers; the caller dispatches the queues, in which the next single active consumers take over."""
+        """Cancels consumers; the caller dispatches the queues, where the next single active consumer takes over."""
         ended = [consumer for tag in tags if (consumer := self.consumers.pop(tag, None)) is not None]
         for consumer in ended:
             (queue := consumer.queue).consumers.remove(consumer)
@@ -86,7 +86,7 @@ class Channel(Topology):
             self.send(Basic.Cancel(consumer.tag, nowait=True))
 
     def release(self) -> list[Queue]:
-        """Gives everything back; the queues are to be dispatched when no consumer of the connection is left."""
+        """Requeues everything; the queues are dispatched once the connection has no consumers."""
         self.closing, self.content = True, None
         return self.unsubscribe(*self.consumers) + self.give_back(self.settle(0, multiple=True))
 
@@ -151,7 +151,7 @@ class Channel(Topology):
             raise Fault(541, "INTERNAL_ERROR")  # as RabbitMQ, which decodes such a name; here they have one part
         message = self._valid(message, message.properties)
         queues = self.vhost.route(exchange, key)
-        # RabbitMQ says of a direct reply that it was not routed, even when it arrives.
+        # RabbitMQ returns a direct reply as unroutable even when it is delivered.
         if frame.mandatory and (not queues or key.startswith(DIRECT_REPLIES)):
             self.send(made(Basic.Return, 312, "NO_ROUTE", exchange, key), message)
         for queue in queues:

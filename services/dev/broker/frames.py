@@ -1,4 +1,4 @@
-"""Frames, faults and messages; what the broker need not change in a message leaves byte for byte as it came."""
+"""Frames, faults and messages; a message is forwarded byte for byte except for what the broker must change."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -16,14 +16,14 @@ HEAD, CONTENT, END = Struct(">BHI"), Struct(">HHQ"), constants.FRAME_END_CHAR
 OVERHEAD = HEAD.size + len(END)
 Properties = commands.Basic.Properties
 MALFORMED = (ValueError, LookupError, OverflowError, OSError)  # what the codec raises
-# The methods without the codec's checks, which allow fewer characters in names than RabbitMQ does.
+# The methods without the checks of the codec, which allows fewer characters in names than RabbitMQ does.
 METHODS: dict[int, Any] = {
     index: type(kind.__name__, (kind,), {"validate": lambda _: None}) for index, kind in commands.INDEX_MAPPING.items()
 }
 
 
 class Fault(Exception):
-    """A refusal; its code decides whether it ends the channel or the whole connection."""
+    """An AMQP error; its code decides whether it closes the channel or the connection."""
 
     def __init__(self, code: int, text: str) -> None:
         name = str(getattr(REPLIES[code], "name")).replace("-", "_")  # noqa: B009
@@ -32,7 +32,7 @@ class Fault(Exception):
 
 
 def split(buffer: bytearray, frame_max: int) -> Iterator[tuple[int, int, bytes]]:
-    """Takes the complete frames off the front of the buffer."""
+    """Removes the complete frames from the front of the buffer."""
     position, available = 0, len(buffer)
     try:
         while available - position >= HEAD.size:
@@ -50,7 +50,7 @@ def split(buffer: bytearray, frame_max: int) -> Iterator[tuple[int, int, bytes]]
 
 
 def made(kind: type[base.Frame], *values: Any) -> base.Frame:
-    """A method whose arguments are names that a client has chosen."""
+    """A method whose arguments are names chosen by the client."""
     frame: base.Frame = METHODS[kind.index](*values)
     return frame
 
@@ -85,7 +85,7 @@ class Message:
 
     @property
     def ttl(self) -> int | None:
-        """How long it may wait in a queue, in milliseconds."""
+        """The time to live in a queue, in milliseconds."""
         return int(self.properties.expiration) if self.properties.expiration else None
 
     def changed(self, headers: dict[str, Any], **others: str | None) -> "Message":
@@ -96,13 +96,13 @@ class Message:
         return replace(self, properties=properties, encoded=properties.marshal())
 
     def frames(self, number: int, frame_max: int) -> bytes:
-        """The header frame and as many body frames as the frame size of the connection asks for."""
+        """The header frame and the body frames, by the frame size of the connection."""
         step, head = frame_max - OVERHEAD, CONTENT.pack(60, 0, len(self.body)) + self.encoded
         chunks = (self.body[start : start + step] for start in range(0, len(self.body), step))
         return b"".join([encode(HEADER, number, head), *(encode(BODY, number, chunk) for chunk in chunks)])
 
     def died(self, queue: str, reason: str, exchange: str, key: str) -> "Message":
-        """The message as it goes on to a dead-letter exchange; as in RabbitMQ 4, a client cannot make deaths up."""
+        """The message for a dead-letter exchange; as in RabbitMQ 4, deaths claimed by a client are ignored."""
         last: dict[str, Any] = {"reason": reason, "queue": queue, "exchange": self.exchange}
         same = next((one for one in self.deaths if (one["queue"], one["reason"]) == (queue, reason)), None)
         newest = same or last | {"count": 0, "time": datetime.now(UTC), "routing-keys": [self.key]}
@@ -115,7 +115,7 @@ class Message:
         return replace(self.changed(headers, expiration=None), exchange=exchange, key=key, deaths=deaths)
 
     def cycles(self, queue: str) -> bool:
-        """Whether it would die in that queue again and again without anybody who rejects it."""
+        """Whether it would be dead-lettered in a cycle without a rejection."""
         return any(one["queue"] == queue for one in takewhile(lambda one: one["reason"] != "rejected", self.deaths))
 
 

@@ -1,4 +1,4 @@
-"""The development broker, AMQP 0-9-1 in memory on loopback, and its connections: all is lost when it stops."""
+"""The development broker, AMQP 0-9-1 in memory on loopback, and its connections."""
 
 import asyncio
 import ipaddress
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def login(frame: Methods.StartOk) -> list[Any]:
-    """The user and the password that a client gives."""
+    """The user and the password of a client."""
     said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
     if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
         return [part.decode(errors="replace") for part in parts[1:]]
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         dispatch(consumer.queue for channel in self.channels.values() for consumer in channel.consumers.values())
 
     def send(self, frame: base.Frame, number: int = 0, content: bytes = b"") -> None:
-        """Gathers what is sent at one go, up to a size at which the transport must get to say that it is full."""
+        """Collects output into one write, up to a size at which the transport must be able to apply back-pressure."""
         if self._hung_up:
             return
         data = method(frame, number) + content
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
             self.send(Methods.OpenOk())
 
     def _hang_up(self) -> None:
-        """Sends no more, and reads on until the client ends: closing a socket with data unread drops what was sent."""
+        """Shuts down sending, and reads until the client closes: closing with unread data discards what was sent."""
         self.flush()
         self._closing = self._hung_up = True
         if not self.transport.is_closing():
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._timer = self.loop.call_later(interval / 2, self._beat, interval)
 
     def fail(self, fault: Fault, number: int = 0, index: int = 0) -> None:
-        """Ends the channel, or without a number the connection, and says why."""
+        """Closes the channel, or without a number the connection, with the reason."""
         log.debug("fault", text=fault.text, channel=number)
         self.flush()
         told = (fault.code, fault.text, *divmod(index, 65536))
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
         self.confirming.clear()
         if self._timer is not None:
             self._timer.cancel()
-        # Only then do the queues go on, when none of these channels could get the messages again.
+        # Dispatch the queues only now, so that none of these channels can receive the messages again.
         dispatch([queue for channel in self.channels.values() if not channel.closing for queue in channel.release()])
         self.channels.clear()
         for queue in [queue for queue in self.vhost.queues.values() if queue.owner is self]:
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
 
 
 class DevelopmentBroker:
-    """`max_message_size` is that of RabbitMQ 4: a longer body ends its channel."""
+    """`max_message_size` is that of RabbitMQ 4: a larger body closes its channel."""
 
     def __init__(
         self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest",  # noqa: S107
@@ -265,7 +265,7 @@ class DevelopmentBroker:
         log.info("development broker stopped", port=self.port)
 
     async def drop_connections(self) -> int:
-        """Aborts every TCP connection, as a broken network does, and says how many those were."""
+        """Aborts every TCP connection, as a broken network does, and returns their number."""
         dropped = tuple(self.connections)
         for connection in dropped:
             connection.transport.abort()

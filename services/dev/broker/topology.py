@@ -1,4 +1,4 @@
-"""The methods of the exchange and queue classes; declaring again is idempotent and never changes what is there."""
+"""The methods of the exchange and queue classes; a repeated declaration changes nothing."""
 
 import secrets
 from collections import deque
@@ -24,7 +24,7 @@ class Topology:
     last_queue = ""
 
     def named(self, name: str) -> Queue:
-        """The queue of that name; no name stands for the one declared last on this channel."""
+        """The queue of that name; an empty name means the last one declared on this channel."""
         if not name and not self.last_queue:
             raise Fault(404, "no previously declared queue")
         return self.vhost.queue(name or self.last_queue, self.connection)
@@ -93,7 +93,7 @@ class Topology:
         return commands.Queue.PurgeOk(len(purged))
 
     def queue_bind(self, frame: Any) -> None:
-        """Binds and unbinds queues and exchanges, but never has to do with the default exchange."""
+        """Binds and unbinds queues and exchanges, except the default exchange."""
         to_queue, unbind = frame.name.startswith("Queue"), frame.name.endswith("Unbind")
         source, target = (frame.exchange, frame.queue) if to_queue else (frame.source, frame.destination)
         key, target = frame.routing_key or "", target or (self.named("").name if to_queue else "")

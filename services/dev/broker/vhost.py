@@ -1,4 +1,4 @@
-"""Queues, exchanges and the virtual host they are in; a message that comes back takes the place it had before."""
+"""Queues, exchanges and their virtual host; a requeued message returns to its original position."""
 
 import asyncio
 from collections import deque
@@ -26,14 +26,14 @@ ARGUMENTS: dict[str, type | tuple[str, ...]] = {
     "x-expires": int,
     "x-message-ttl": int,
     "x-single-active-consumer": bool,
-    # The choices of these two make no difference in memory and without a limit on the length of a queue.
+    # These two have no effect in memory and without a limit on the length of a queue.
     "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
     "x-overflow": ("drop-head", "reject-publish"),
 }
 
 
 def checked(arguments: dict[str, Any], where: str) -> dict[str, Any]:
-    """The arguments with the type of the queue filled in; one that is not known is refused, never ignored."""
+    """The arguments with the default type of the queue; an unknown argument is refused, not ignored."""
     arguments = {"x-queue-type": "classic"} | arguments
     for name, value in arguments.items():
         if (allowed := ARGUMENTS.get(name)) is None or value == "stream":
@@ -74,7 +74,7 @@ class Consumer:
 
     @property
     def ready(self) -> bool:
-        """Whether it may get a message; not while the network takes longer than the queue."""
+        """Whether it may receive a message; not while its connection applies back-pressure."""
         return self.channel.connection.writable and (not self.prefetch or self.no_ack or self.unacked < self.prefetch)
 
 
@@ -100,20 +100,20 @@ class Queue:
         item = Item(self, self._enqueued, message)
         self.ready.append(item)
         self.dispatch()
-        # Only now: without any time to live, a message still reaches a consumer that is ready for it.
+        # Expire afterwards: even with a time to live of 0, a message reaches a consumer that is ready.
         if ttl := [ms for ms in (message.ttl, self.arguments.get("x-message-ttl")) if ms is not None]:
             item.expires = monotonic() + min(ttl) / 1000
             self.expire()
 
     def dispatch(self) -> None:
-        """Hands out what is ready, to the consumers in turn, as far as they take it."""
+        """Delivers ready messages to the consumers in turn."""
         self.expire()
         while self.ready and (consumer := self._next()) is not None:
             consumer.channel.deliver(self.ready.popleft(), consumer, no_ack=consumer.no_ack)
             self.expire()
 
     def expire(self) -> None:
-        """Drops what is too old, from the front only: as in RabbitMQ, a message waits for the one before it."""
+        """Drops expired messages, from the front only: as in RabbitMQ, a message waits for the one before it."""
         while self.ready and self.ready[0].expires <= monotonic():
             self.vhost.dead_letter(self, self.ready.popleft().message, "expired")
         if self._timer is None and self.ready and (until := self.ready[0].expires) < inf:
@@ -124,7 +124,7 @@ class Queue:
         self.dispatch()
 
     def use(self) -> None:
-        """Starts the time anew after which an unused queue is deleted."""
+        """Restarts the timer that deletes an unused queue."""
         if self._lease is not None:
             self._lease.cancel()
         if (lease := self.arguments.get("x-expires")) is not None:
@@ -142,7 +142,7 @@ class Queue:
         return consumer
 
     def give_back(self, items: Iterable[Item]) -> list[Message]:
-        """Takes back what was delivered, but for what that happened to too often; the caller then dispatches."""
+        """Requeues delivered messages within the delivery limit; the caller then dispatches."""
         back, limit = sorted(items, key=POSITION), self.arguments.get("x-delivery-limit", -1)
         for item in back:
             item.returns += 1
@@ -178,7 +178,7 @@ class Exchange:
 
 
 def matches(pattern: list[str], key: list[str]) -> bool:
-    """`*` stands for one word, `#` for any number of them."""
+    """`*` matches one word, `#` any number of words."""
     if not pattern or not key:
         return not key and all(word == "#" for word in pattern)
     if pattern[0] == "#":
@@ -220,7 +220,7 @@ class VirtualHost:
         self._forget(to_queue=False, target=name)
 
     def unbind(self, source: str, binding: Binding) -> None:
-        """Unbinding what is not there, or not bound, is no mistake."""
+        """Removing a binding that does not exist is not an error."""
         exchange = self.exchanges.get(source, Exchange("direct"))
         if exchange.bindings.pop(binding, False) is None and exchange.auto_delete and not exchange.bindings:
             self.delete_exchange(source)
@@ -231,7 +231,7 @@ class VirtualHost:
                 self.unbind(name, binding)
 
     def route(self, exchange: str, key: str) -> list[Queue]:
-        """Every queue that a message reaches, each of them once."""
+        """Every queue that a message is routed to, once each."""
         names, seen = {} if exchange else {key: None}, [exchange] if exchange else []
         for source in seen:
             for binding in self.exchanges[source].route(key):
@@ -243,7 +243,7 @@ class VirtualHost:
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         exchange = queue.arguments.get("x-dead-letter-exchange")
-        # Without a dead-letter exchange, be it not named or not declared, the message is dropped.
+        # If no dead-letter exchange is named or declared, the message is dropped.
         if not queue.deleted and exchange is not None and (not exchange or exchange in self.exchanges):
             key = queue.arguments.get("x-dead-letter-routing-key", message.key)
             dead = message.died(queue.name, reason, exchange, key)

@@ -18,35 +18,29 @@ from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from services.broker.command_queue import CommandQueue
-from services.http.core import openapi
+from services.http.core import dialects, openapi
+from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
 from services.http.core.health import Broker, Readiness, handlers
+from services.http.core.info import INFO, TAGS
 from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
-from services.http.core.service import Sender, Service, make_service
-from services.http.dispatch import api as dispatch
-from services.http.dispatch import errors as dispatch_errors
-from services.http.endpoints import Endpoint
-from services.http.field import operations as field
-from services.http.field.errors import failed
-from services.http.native import bulk_receipts, commands, components, directory_entries, events, examples, queries
-from services.http.workflow import errors as workflow_errors
-from services.http.workflow import operations as workflow
+from services.http.core.service import Service, make_service
+from services.http.native import derived
+from services.http.native import operations as native
 from services.settings import Settings
 
-# Which dialect speaks below a path: the first that fits.
-_DIALECTS: tuple[tuple[tuple[str, ...], Envelope], ...] = (
-    (workflow.PATHS, workflow_errors.failed),
-    (("/api/v3/",), failed),
-    (("/api/",), dispatch_errors.failed),
-)
+_OPERATIONS = dialects.operations()
+# Which dialect speaks below a path: the one that names the longest beginning of it.
+_ENVELOPES: dict[str, Envelope] = dialects.envelopes(_OPERATIONS)
+_PATHS = sorted(_ENVELOPES, key=len, reverse=True)
 
 
 def envelope(path: str) -> Envelope:
     """Return the dialect that errors below a path are said in."""
-    return next((spoken for starts, spoken in _DIALECTS if path.startswith(starts)), problem)
+    return next((_ENVELOPES[start] for start in _PATHS if path.startswith(start)), problem)
 
 
 class Application(Starlette):
@@ -54,7 +48,7 @@ class Application(Starlette):
 
     table: Table
     outermost: Middleware
-    parts: Sequence[Operation | Endpoint]
+    operations: Sequence[Operation]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.outermost(scope, receive, send)
@@ -70,22 +64,11 @@ class Application(Starlette):
     @cached_property
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        shared = Components(components.shared())
-        said = [
-            (part.path, part.method, openapi.about(part, shared) if isinstance(part, Operation) else _by_hand(part))
-            for part in self.parts
-        ]
-        said += [(path, "GET", {"tags": ["operations"], **about}) for path, about in examples.OPERATIONS.items()]
-        info = {"title": "Foldwork", "version": "1", "description": examples.DESCRIPTION}
-        return openapi.document(info, examples.TAGS, said, shared)
+        return openapi.document(INFO, TAGS, (*self.operations, *native.PROBES), Components(derived.shared()))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         return self.document
-
-
-def _by_hand(endpoint: Endpoint) -> dict[str, Any]:
-    return {name: said for name, said in endpoint.about.items() if name != "status"}
 
 
 def create_app(
@@ -108,13 +91,8 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    written = (commands, bulk_receipts, queries, events, directory_entries, dispatch)
-    app.parts = [
-        *(endpoint for each in written for endpoint in each.endpoints(service)),
-        *field.OPERATIONS,
-        *workflow.OPERATIONS,
-    ]
-    app.table = install(app.routes, app.parts, service)
+    app.operations = _OPERATIONS
+    app.table = install(app.routes, app.operations, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
     _add_documentation(app)

@@ -70,11 +70,21 @@ decode_items = msgspec.json.Decoder(list[StoredItem]).decode
 _decode_commands = msgspec.json.Decoder(list[Command]).decode
 
 
-class Sends(Protocol):
-    """What takes commands to the workers."""
+class Sender(Protocol):
+    """What takes commands to the workers and brings their answers."""
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether commands can be sent now."""
+
+    async def start(self) -> None:
+        """Connect; raises when there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
-        """Send a command; raises `NotSent`."""
+        """Send, and wait for the answer, or without `wait` just until the command is taken; raises `NotSent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class BulkSender:
     """Stores bulks, and sends those that are stored until `close`."""
 
     pool: Pool
-    sender: Sends
+    sender: Sender
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)

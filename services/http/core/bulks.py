@@ -7,20 +7,19 @@ nobody can take the id of one that is still to be sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands.wire import Malformed, Reply, fingerprint
-from services.http.core.authenticator import Caller
 from services.http.core.bulk_sender import Command, StoredItem
-from services.http.core.command import new_id, outgoing, receipt_path
+from services.http.core.call import Call
+from services.http.core.command import idempotency_key, new_id, outgoing, receipt_path
 from services.http.core.errors import ApiError, unavailable
-from services.http.core.service import Service
-from services.http.endpoints import refusal
+from services.http.core.models import Request
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
@@ -31,11 +30,14 @@ _UNSURE = "the command may have been taken: see its receipt, or repeat it under 
 class Item:
     """One part of a bulk request, and what became of it so far. `ref` is the request's own name for it.
 
+    `pointer` turns a place in the command's data into one in the part.
     `unsure`: it was refused since the broker did not say whether it had taken the command.
     """
 
     ref: str | None = None
     id: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    pointer: Callable[[str], str] = str
     command: Outgoing | None = None
     refused: ApiError | None = None
     unsure: bool = False
@@ -51,104 +53,118 @@ class Item:
         """Return where the receipt of its command lies, if it became one."""
         return None if self.command is None else receipt_path(self.command.command_id)
 
+    def stored(self) -> StoredItem:
+        """Return what is stored of the part."""
+        command, refused = self.command, self.refused
+        if command is None:
+            return StoredItem(self.ref, self.id, None if refused is None else refused.refusal)
+        mark = fingerprint(command.name, self.data, command.actor)
+        return StoredItem(self.ref, self.id, None, command.command_id, mark)
+
 
 @dataclass(slots=True)
 class Bulk:
-    """A bulk request: one command for each part that can be one, all of one type."""
+    """A bulk request: one command for each part that can be one, all of one type, in the order of the request.
 
+    `position` is the highest one of what was accepted, `receipt` where that of a bulk in the background lies.
+    """
+
+    call: Call
     name: str
     items: list[Item] = field(default_factory=list)
-    pointer: Callable[[str], str] = str
-    id: str = field(default_factory=new_id)
+    position: int | None = None
+    receipt: str | None = None
 
-    @property
-    def receipt(self) -> str:
-        """Return where the receipt of a bulk that is carried out in the background lies."""
-        return f"/v1/bulks/{quote(self.id)}"
+    async def carry_out(self, models: Iterable[str], background: bool) -> None:
+        """Have the commands decided, and these read models show that; or store them, to be sent whatever happens.
 
-    def give(
-        self, service: Service, caller: Caller, item: Item, data: dict[str, Any], key: str | None, typed: bool = False
-    ) -> None:
-        """Give a part its command, which names what it is about by `data["id"]`; raises `ApiError` and `Malformed`."""
-        item.command = outgoing(service, caller, self.name, data, data["id"], typed=typed, idempotency_key=key)
-        item.id = data["id"]
+        Raises `ApiError` when nothing can be sent, or stored.
+        """
+        if not background:
+            await self._decide(models)
+        elif any(item.undecided for item in self.items):
+            await self._store()
+
+    async def _decide(self, models: Iterable[str]) -> None:
+        """Send all commands side by side and wait for their answers; the time grows with the bulk."""
+        service, loop = self.call.service, asyncio.get_running_loop()
+        if not service.sender.ready:
+            raise unavailable("no command was taken; the request may be sent again")
+        settings = service.settings
+        deadline = loop.time() + settings.reply_timeout + len(self.items) * settings.bulk_item_ms / 1000
+
+        async def one(item: Item, command: Outgoing) -> None:
+            try:
+                item.reply = await service.sender.send(command, deadline - loop.time())
+            except Unconfirmed:
+                item.unsure, item.refused = True, unavailable(_UNSURE)
+            except NotSent:
+                item.refused = unavailable("the command was not taken; it may be sent again")
+            else:
+                if item.reply is not None and item.reply.error is not None:
+                    refused = ApiError.of(item.reply.error)
+                    item.refused = refused.at(item.pointer(refused.pointer))
+
+        async with asyncio.TaskGroup() as group:
+            for index, item in enumerate(self.items, 1):
+                if item.command is not None:
+                    group.create_task(one(item, item.command))
+                if index % _STRETCH == 0:
+                    await asyncio.sleep(0)
+        replies = (item.reply for item in self.items if item.reply is not None and item.reply.accepted)
+        self.position = max((reply.position or 0 for reply in replies), default=None)
+        if self.position:
+            # What was accepted is there; that the database went away since makes no failure of it.
+            with suppress(ApiError):
+                await service.positions.reached(models, self.position, deadline - loop.time())
+
+    async def _store(self) -> None:
+        stored = []
+        for item in self.items:
+            stored.append(item.stored())
+            if len(stored) % _STRETCH == 0:
+                await asyncio.sleep(0)
+        commands = [
+            Command.of(index, item.command) for index, item in enumerate(self.items) if item.command is not None
+        ]
+        bulk_id, caller = new_id(), self.call.caller
+        await self.call.service.bulks.store(caller.tenant, bulk_id, self.name, caller.actor, stored, commands)
+        self.receipt = f"/v1/bulks/{bulk_id}"
 
 
 async def prepared(
+    call: Call,
     name: str,
     parts: Sequence[Any],
-    ref: Callable[[Any], str | None],
-    prepare: Callable[[Bulk, Item, Any], None],
-    pointer: Callable[[str], str] = str,
+    read: Callable[[int, Any], Request | Mapping[str, Any]],
+    ref: Callable[[Any], str | None] = lambda _: None,
 ) -> Bulk:
-    """Return a bulk of these parts in their order. `prepare` gives a part its command, or raises why it cannot.
+    """Return a bulk of these parts, each with its command, or with why it is none.
 
-    `pointer` turns a place in a command's data into one in the part that it was made of.
+    `read` returns a part's request, or the data of its command, or raises why there is none. Its id is drawn here
+    unless the data has one. With an `Idempotency-Key` it follows from that and the part's name or place, so that a
+    repetition is the same command, and its answer knows the id at once.
     """
-    bulk = Bulk(name, pointer=pointer)
-    for part in parts:
-        item = Item(ref(part))
+    bulk, key, caller = Bulk(call, name), idempotency_key(), call.caller
+    for index, part in enumerate(parts):
+        item, own_id, own_key = Item(ref(part)), new_id(), None
+        if key is not None:
+            named = index if item.ref is None else item.ref
+            mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{named}".encode()).hexdigest()
+            own_id, own_key = mark[:32], f"bulk-{mark}"
         try:
-            prepare(bulk, item, part)
+            given = read(index, part)
+            typed = isinstance(given, Request)
+            data = given.data() if isinstance(given, Request) else dict(given)
+            if data.get("id") is None:
+                data["id"] = own_id
+            command = outgoing(call.service, caller, name, data, data["id"], typed=typed, idempotency_key=own_key)
         except (ApiError, Malformed) as error:
-            item.refused = refusal(error)
+            item.refused = ApiError.caused_by(error)
+        else:
+            item.id, item.data, item.command = data["id"], data, command
+            item.pointer = given.pointer if isinstance(given, Request) else str
         bulk.items.append(item)
         if len(bulk.items) % _STRETCH == 0:
             await asyncio.sleep(0)
     return bulk
-
-
-async def decide(service: Service, bulk: Bulk, models: Iterable[str]) -> int | None:
-    """Send all commands side by side, wait for their answers and then for these read models.
-
-    Returns the highest position, None when nothing was accepted in time. The time grows with the bulk.
-    """
-    if not service.sender.ready:
-        raise unavailable("no command was taken; the request may be sent again")
-    loop, settings = asyncio.get_running_loop(), service.settings
-    deadline = loop.time() + settings.reply_timeout + len(bulk.items) * settings.bulk_item_ms / 1000
-
-    async def one(item: Item, command: Outgoing) -> None:
-        try:
-            item.reply = await service.sender.send(command, deadline - loop.time())
-        except Unconfirmed:
-            item.unsure, item.refused = True, unavailable(_UNSURE)
-        except NotSent:
-            item.refused = unavailable("the command was not taken; it may be sent again")
-        else:
-            if item.reply is not None and item.reply.error is not None:
-                refused = ApiError.of(item.reply.error)
-                item.refused = refused.at(bulk.pointer(refused.pointer))
-
-    async with asyncio.TaskGroup() as group:
-        for index, item in enumerate(bulk.items, 1):
-            if item.command is not None:
-                group.create_task(one(item, item.command))
-            if index % _STRETCH == 0:
-                await asyncio.sleep(0)
-    replies = (item.reply for item in bulk.items if item.reply is not None and item.reply.accepted)
-    position = max((reply.position or 0 for reply in replies), default=None)
-    if position:
-        # What was accepted is there; that the database went away since makes no failure of it.
-        with suppress(ApiError):
-            await service.positions.reached(models, position, deadline - loop.time())
-    return position
-
-
-async def hand_over(service: Service, caller: Caller, bulk: Bulk) -> None:
-    """Store a bulk, to be sent by this process or another whatever happens; raises `ApiError` when that cannot be."""
-    items = []
-    for item in bulk.items:
-        items.append(_stored(item))
-        if len(items) % _STRETCH == 0:
-            await asyncio.sleep(0)
-    commands = [Command.of(index, item.command) for index, item in enumerate(bulk.items) if item.command is not None]
-    await service.bulks.store(caller.tenant, bulk.id, bulk.name, caller.actor, items, commands)
-
-
-def _stored(item: Item) -> StoredItem:
-    command, refused = item.command, item.refused
-    if command is None:
-        return StoredItem(item.ref, item.id, None if refused is None else refused.refusal)
-    mark = fingerprint(command.name, command.body, command.actor)
-    return StoredItem(item.ref, item.id, None, command.command_id, mark)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -97,18 +97,8 @@ def outgoing(
     rest.setdefault("actor", caller.actor)
     traceparent = CURRENT.get().traceparent
     command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
-    wire.parse_headers(_Properties(command.command_id, name, command.headers()))
+    wire.parse_headers(command.properties())
     return command
-
-
-class _Properties(NamedTuple):
-    """The AMQP properties of a command that is still to be sent, as the wire contract reads them."""
-
-    message_id: str
-    message_type: str
-    headers: Mapping[str, Any]
-    reply_to: str | None = None
-    correlation_id: str | None = None
 
 
 async def give(service: Service, command: Outgoing, models: Iterable[str] = ()) -> Answered:

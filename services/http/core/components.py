@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from domain.limits import MAX_KEY
@@ -42,7 +42,7 @@ class Components:
     def _add(self, model: type[BaseModel]) -> None:
         name = component_name(model)
         known = self._models.get(name)
-        if known is model:
+        if known is model or (getattr(model, "given", False) and name in self.schemas):
             return
         if known is not None or name in self.schemas:
             raise ValueError(f"two schemas are called {name}")
@@ -95,11 +95,22 @@ def _referring(schema: Any, called: Mapping[str, str]) -> Any:
     }
 
 
+def examples_of(model: type[BaseModel]) -> Json:
+    """Return what a media type says of a model's examples; a union has one of each of its members."""
+    if issubclass(model, RootModel):
+        members = models_in(model.model_fields["root"].annotation)
+        if len(members) > 1:
+            return {"examples": {component_name(member): {"value": example_of(member)} for member in members}}
+    return {"example": example_of(model)}
+
+
 def example_of(model: type[BaseModel]) -> Any:
     """Return a model's example: its own, or one made of its fields' that are always there."""
     own = getattr(model, "example", None)
     if own is not None:
         return own
+    if issubclass(model, RootModel):
+        return _example_of_field(model.model_fields["root"])
     return {
         field.alias or name: _example_of_field(field)
         for name, field in model.model_fields.items()

@@ -121,6 +121,11 @@ class ApiError(RefusalError):
         """Return what refuses a request for this reason."""
         return cls(refusal.code, refusal.detail, refusal.pointer, parameter)
 
+    @classmethod
+    def caused_by(cls, error: RefusalError) -> ApiError:
+        """Return the refusal of a request by an error that carries one."""
+        return error if isinstance(error, ApiError) else cls.of(error.refusal, getattr(error, "parameter", ""))
+
     def at(self, pointer: str) -> ApiError:
         """Return the refusal with another place."""
         return ApiError(self.code, self.detail, pointer, self.parameter, self.headers, self.extra)

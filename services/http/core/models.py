@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, NoReturn, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, SkipValidation, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
@@ -22,6 +22,7 @@ from services.http.core.errors import ApiError
 
 Json = dict[str, Any]
 _MISSING: Any = object()
+_PASSED_ON: Any = SkipValidation
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Request(BaseModel):
     derived: ClassVar[Mapping[str, str]] = {}
     # Names of the command's data that the request's body does not hold, such as an id that stands in the path.
     elsewhere: ClassVar[frozenset[str]] = frozenset()
+    # Whether its schema is made from something else, and given to `Components` under its name.
+    given: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
     @classmethod
@@ -162,7 +165,19 @@ class Request(BaseModel):
         context = error.get("ctx", {})
         if "refused" in context:
             return ApiError(kind, context["refused"], f"{pointer_of(place)}{context['at']}")
-        return ApiError("wrong-shape", _said(kind, error), pointer_of(place))
+        return ApiError("wrong-shape", cls.said(error), pointer_of(place))
+
+    @classmethod
+    def said(cls, error: ErrorDetails) -> str:
+        """Return the words for a value of another type than its own."""
+        kind, place = error["type"], error["loc"]
+        if not place:
+            return "the body is an object"
+        if kind == "missing":
+            return f"{place[-1]} is required"
+        if kind == "literal_error":
+            return f"this is one of {error['ctx']['expected']}"
+        return _SHAPES.get(kind, error["msg"])
 
 
 # What pydantic says of a value of another type than its own.
@@ -177,16 +192,6 @@ _SHAPES = {
 }
 
 
-def _said(kind: str, error: ErrorDetails) -> str:
-    if not error["loc"]:
-        return "the body is an object"
-    if kind == "missing":
-        return f"{error['loc'][-1]} is required"
-    if kind == "literal_error":
-        return f"this is one of {error['ctx']['expected']}"
-    return _SHAPES.get(kind, error["msg"])
-
-
 def refuse(code: str, detail: str, at: str = "") -> NoReturn:
     """Refuse a value from within a validator; `at` is a place inside of what is validated."""
     raise PydanticCustomError(code, "{refused}", {"refused": detail, "at": at})
@@ -197,6 +202,8 @@ class View(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    # Whether its schema is made from something else, and given to `Components` under its name.
+    given: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
     @classmethod
@@ -229,7 +236,9 @@ def _fields_to(model: type[Request]) -> tuple[_FieldTo, ...]:
     for name, field in model.model_fields.items():
         to = _mark(field, To) or To(name)
         path = () if to.place is None else tuple(to.place.split("/"))
-        inner, many = _model_of(field)
+        # What is not validated is passed on as it came, for the worker alone to judge.
+        passed_on = _mark(field, _PASSED_ON) is not None
+        inner, many = (None, False) if passed_on else _model_of(field)
         found.append(_FieldTo(name, field.alias or name, path, to.by, inner, many))
     return tuple(found)
 

@@ -12,7 +12,7 @@ import msgspec
 from pydantic import BaseModel
 
 from services.http.core.call import JSON
-from services.http.core.components import Components, component_name, example_of
+from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
 from services.http.core.parameters import documented
 
@@ -79,14 +79,15 @@ def about(operation: Operation, components: Components) -> Json:
     said: Json = {"operationId": operation.name, "tags": [operation.dialect.tag], "summary": operation.summary}
     if operation.description:
         said["description"] = operation.description
-    placed = [ID] if re.search(r"{id(:path)?}", operation.path) else []
+    own = {each["name"] for each in operation.parameters}
+    placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
     keyed = [KEY] if operation.writes else []
-    parameters = [*placed, *operation.parameters, *queried, *keyed]
+    parameters = [*placed, *operation.parameters, *queried, *keyed, *operation.dialect.parameters]
     if parameters:
         said["parameters"] = parameters
     if operation.request is not None:
-        content = {"schema": components.ref(operation.request), "example": example_of(operation.request)}
+        content = {"schema": components.ref(operation.request), **examples_of(operation.request)}
         media = dict.fromkeys((JSON, operation.dialect.media), content)
         said["requestBody"] = {"required": not operation.body_optional, "content": media}
     said["responses"] = _responses(operation, components)
@@ -102,9 +103,11 @@ def _responses(operation: Operation, components: Components) -> Json:
         found[str(operation.status)] = _success(operation, operation.view, components, operation.example)
         if operation.links:
             found[str(operation.status)]["links"] = {
-                name: {"operationId": link.operation, "parameters": {link.parameter: f"$response.body#{link.place}"}}
+                name: {"operationId": link.operation, "parameters": link.parameters}
                 for name, link in operation.links.items()
             }
+        if operation.located:
+            found[str(operation.status)]["headers"] = _LOCATION
     for status, view in operation.also.items():
         found[str(status)] = _success(operation, view, components)
     if operation.writes and "202" not in found:
@@ -124,17 +127,18 @@ def _success(operation: Operation, view: type[BaseModel] | str, components: Comp
         description = view
     else:
         description = inspect.cleandoc(view.__doc__ or component_name(view)).partition("\n\n")[0].replace("\n", " ")
-        example = example if example is not None else example_of(view)
+        content |= examples_of(view) if example is None else {}
     if example is not None:
         content["example"] = example
     return {"description": description, "content": {operation.dialect.media: content}}
 
 
-def document(info: Json, tags: list[Json], operations: Iterable[tuple[str, str, Json]], components: Components) -> Json:
-    """Return the document of operations, each with its path, its method and what is said of it."""
+def document(info: Json, tags: list[Json], operations: Iterable[Operation], components: Components) -> Json:
+    """Return the document of operations; the schemas that they refer to are added to `components`."""
     paths: dict[str, Json] = {}
-    for path, method, said in operations:
-        paths.setdefault(path.replace(":path}", "}"), {})[method.lower()] = _whole(said)
+    for operation in operations:
+        said = paths.setdefault(operation.path.replace(":path}", "}"), {})
+        said[operation.method.lower()] = _whole(about(operation, components))
     responses = _shared_responses(paths)
     return {
         "openapi": "3.1.0",

@@ -16,7 +16,7 @@ A dialect is a package of four files, and this is how each is written:
     it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
     same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
 
-`core.app` is given `OPERATIONS`, and the paths below which the dialect answers for what nobody serves.
+That is all: a package with a module `operations` is found by `core.dialects`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from domain.recorded import Recorded
@@ -50,7 +51,8 @@ class Dialect:
     `failure(topic, status)` describes the refusals of a status, and gives an example of one; None when there are none.
     `undecided` is the answer to a write that cannot be shown; its resource has a `noun`, a `command_id`, a `receipt`,
     and `known`, whether the command is known to have taken effect. `context` looks up what views need beside the
-    resources; its `events` are ones that read models may not show yet.
+    resources; its `events` are ones that read models may not show yet. `admit` refuses a call before anything of it is
+    read, by what all operations take as `parameters`.
     """
 
     tag: str
@@ -61,8 +63,12 @@ class Dialect:
     context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
     media: str = JSON
     failure_media: str = JSON
+    # Below these the dialect answers for what nobody serves.
+    paths: tuple[str, ...] = ()
     # Statuses that every operation may answer with.
     failures: tuple[int, ...] = (401, 403, 429, 500, 503)
+    admit: Callable[[Call], None] | None = None
+    parameters: tuple[Json, ...] = ()
 
     async def answer(self, call: Call, done: Done, view: type[View], noun: str, status: int = 200) -> Response:
         """Answer a write with the resource that it leaves, or with where its receipt lies."""
@@ -87,11 +93,21 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body."""
+    """Another operation that takes a value of an answer as a parameter; `place` is a JSON pointer into the body.
+
+    `path` names parameters of the request's path that it takes as well.
+    """
 
     operation: str
     place: str
     parameter: str = "id"
+    path: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return where the other operation's parameters come from."""
+        same = {name: f"$request.path.{name}" for name in self.path}
+        return {**same, self.parameter: f"$response.body#{self.place}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +122,22 @@ class Operation:
     summary: str
     _: KW_ONLY
     description: str = ""
-    request: type[Request] | None = None
+    request: type[BaseModel] | None = None
     # A request that needs nothing said may come without a body.
     body_optional: bool = False
     query: type[Query] | None = None
     command: str = ""
     entity: Entity | None = None
+    # What the command says beside the request.
+    given: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
-    view: type[View] | str | None = None
+    # Without a view nothing is shown, as with 204.
+    view: type[BaseModel] | str | None = None
     status: int = 200
+    # Whether the header `Location` of its answer says where the resource or the receipt is.
+    located: bool = False
     # Other successful answers, by status.
-    also: Mapping[int, type[View]] = field(default_factory=dict)
+    also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     # The events that tell which entity the command was about, where neither the path nor a new id does.
     marks: tuple[str, ...] = ()
     # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
@@ -132,11 +153,6 @@ class Operation:
     parameters: tuple[Json, ...] = ()
 
     @property
-    def envelope(self) -> Envelope:
-        """Return what its errors are said in."""
-        return self.dialect.envelope
-
-    @property
     def writes(self) -> bool:
         """Tell whether it gives a command."""
         return self.method != "GET"
@@ -150,21 +166,30 @@ class Operation:
             own = (*own, *((413, 415, 422) if self.request is not None else ()))
         return sorted({*own, *self.dialect.failures})
 
-    def serve(self) -> Handler:
-        """Return what serves it."""
-        return self.handler if self.handler is not None else self._write
+    async def serve(self, call: Call) -> Response:
+        """Answer a call of a caller who may make it."""
+        if self.dialect.admit is not None:
+            self.dialect.admit(call)
+        return await (self.handler or self._write)(call)
 
     async def _write(self, call: Call) -> Response:
         entity, view = self.entity, self.view
-        assert entity is not None and isinstance(view, type)  # noqa: S101, PT018
+        assert entity is not None  # noqa: S101
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
+            assert issubclass(self.request, Request)  # noqa: S101
             body = {} if self.body_optional and not call.has_body else await call.json()
             data = self.request.read(body, call.parts)
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
+        given = self.given(call) if self.given is not None else None
         try:
-            done = await submit(call, self.command, data, entity, entity_id=entity_id, marks=self.marks)
-        except ApiError as refused:
+            done = await submit(call, self.command, data, entity, entity_id=entity_id, given=given, marks=self.marks)
+        except ApiError as error:
+            # There is no place in a body that was not asked for.
+            refused = error if self.request is not None else error.at("")
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
-        return await self.dialect.answer(call, done, view, entity.noun, self.status)
+        if view is None and done.reply is not None:
+            return Response(status_code=self.status)
+        shown = view if isinstance(view, type) and issubclass(view, View) else self.dialect.undecided
+        return await self.dialect.answer(call, done, shown, entity.noun, self.status)

@@ -22,7 +22,10 @@ Position = Annotated[int, Number(0, MAX_WHOLE)]
 
 
 class Query(BaseModel):
-    """The parameters of a query: whole numbers, texts and choices, each given once. Any other is refused."""
+    """The parameters of a query: whole numbers, texts, flags and choices, each given once. Any other is refused.
+
+    A list is given by repeating its parameter; its texts are for the caller of `read` to check.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,10 +38,9 @@ class Query(BaseModel):
         return query
 
     @classmethod
-    def take(cls, parameters: dict[str, list[str]]) -> Self:
+    def take(cls, given: dict[str, list[str]]) -> Self:
         """Take the parameters of the model out of all that are given, and leave the others; raises `ApiError`."""
-        given = {name: take(parameters, alias) for name, alias, take in _fields(cls) if alias in parameters}
-        return cls.model_construct(**given)
+        return cls.model_construct(**{name: take(given, alias) for name, alias, take in _fields(cls) if alias in given})
 
 
 class MinPosition(Query):
@@ -101,6 +103,14 @@ def choice(parameters: dict[str, list[str]], name: str, *known: str) -> str | No
     return text
 
 
+def flag(parameters: dict[str, list[str]], name: str) -> bool:
+    """Take a parameter that is true or false."""
+    text = one(parameters, name)
+    if text not in ("true", "false"):
+        raise ApiError("bad-filter", f"{name} is true or false", parameter=name)
+    return text == "true"
+
+
 def nothing_else(parameters: dict[str, list[str]], known: Iterable[str] = ()) -> None:
     """Refuse parameters that nobody took, since a misspelt one would silently change the answer."""
     for name in parameters:
@@ -121,6 +131,10 @@ def _reader(field: FieldInfo) -> _Reader:
     bare, marks = limits_of(hint)
     if get_origin(bare) is Literal:
         return lambda given, name: choice(given, name, *get_args(bare))
+    if get_origin(bare) is list:
+        return lambda given, name: given.pop(name)
+    if bare is bool:
+        return flag
     if bare is int:
         (limit,) = (mark for mark in (*marks, *field.metadata) if isinstance(mark, Number))
         return lambda given, name: number(given, name, 0, limit.least, limit.most)

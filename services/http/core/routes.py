@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,47 +13,9 @@ from projections.support.query import BadQuery
 from services.commands.wire import Malformed
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
-from services.http.core.middleware import CURRENT, Envelope
-from services.http.core.operation import Handler
+from services.http.core.middleware import CURRENT
+from services.http.core.operation import Operation
 from services.http.core.service import Service
-
-
-class Part(Protocol):
-    """What can be served: an operation."""
-
-    @property
-    def method(self) -> str:
-        """Return the HTTP method."""
-
-    @property
-    def path(self) -> str:
-        """Return the path, with names in braces."""
-
-    @property
-    def permission(self) -> str:
-        """Return what a caller's key must permit."""
-
-    @property
-    def name(self) -> str:
-        """Return the operation's id."""
-
-    @property
-    def envelope(self) -> Envelope:
-        """Return what its errors are said in."""
-
-    def serve(self) -> Handler:
-        """Return what serves it."""
-
-
-def refusal(error: Exception) -> ApiError:
-    """Return what an error of the edge is to a caller."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, BadQuery):
-        return ApiError.of(error.refusal, error.parameter)
-    if isinstance(error, Malformed):
-        return ApiError.of(error.refusal)
-    raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +23,15 @@ class _Served:
     """An operation as an ASGI application."""
 
     service: Service
-    permission: str
-    handler: Handler
-    envelope: Envelope
+    operation: Operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
-            caller.demand(self.permission)
-            response = await self.handler(Call(scope, receive, caller, self.service))
+            caller.demand(self.operation.permission)
+            response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, Malformed) as error:
-            response = self.envelope(refusal(error))
+            response = self.operation.dialect.envelope(ApiError.caused_by(error))
         await response(scope, receive, send)
 
 
@@ -120,12 +80,11 @@ def route(path: str, method: str, served: Any, name: str | None = None) -> Route
     return made
 
 
-def install(routes: list[BaseRoute], parts: Iterable[Part], service: Service) -> Table:
+def install(routes: list[BaseRoute], operations: Iterable[Operation], service: Service) -> Table:
     """Add operations to the router's routes, and return the short way to them."""
     table = Table()
-    for part in parts:
-        served: Any = _Served(service, part.permission, part.serve(), part.envelope)
-        made = route(part.path, part.method, served, part.name)
+    for operation in operations:
+        made = route(operation.path, operation.method, _Served(service, operation), operation.name)
         routes.append(made)
-        table.add(made, part.method)
+        table.add(made, operation.method)
     return table

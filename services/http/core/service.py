@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from projections import activities, tasks
-from services.broker.sender import CommandSender, Outgoing
-from services.commands.wire import Reply
+from services.broker.sender import CommandSender
 from services.http.core.authenticator import Authenticator
-from services.http.core.bulk_sender import BulkSender
+from services.http.core.bulk_sender import BulkSender, Sender
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.metrics import Metrics
@@ -23,23 +22,6 @@ from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store.connect import Backoff
-
-
-class Sender(Protocol):
-    """What takes commands to the workers and brings their answers."""
-
-    @property
-    def ready(self) -> bool:
-        """Tell whether commands can be sent now."""
-
-    async def start(self) -> None:
-        """Connect; raises when there is nothing to connect to."""
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-
-    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
-        """Send, and wait for the answer, or without `wait` just until the command is taken; raises `NotSent`."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,8 @@ class Entity:
     """A kind of resource that commands leave, and how its resource is found or made.
 
     `creates` is the command that makes one, `created` the event that tells its id. A write waits for `models`. An id
-    that is `excluded` reads like one that nobody has.
+    that is `excluded` reads like one that nobody has. With `from_command` the resource is as the command's own events
+    leave it, whatever a follower has done since.
     """
 
     noun: str
@@ -43,6 +44,7 @@ class Entity:
     resource: Callable[[Row, datetime], dict[str, Any]]
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
     excluded: frozenset[str] = frozenset()
+    from_command: bool = False
 
     async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
         """Return the resource of an id, if there is one; another tenant's id reads like one that nobody has."""
@@ -85,20 +87,23 @@ async def submit(
     entity_id: str | None = None,
     key: str | None = None,
     marks: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
 ) -> Done:
     """Give a command, wait for its answer and for the read models, and return the resource that it leaves.
 
     `entity_id` is that of the entity which the command is about, unless it creates one. Where only the command's events
-    tell which one it was, `marks` are their types. `key` is the request's `Idempotency-Key` unless it is given.
+    tell which one it was, `marks` are their types. `key` is the request's `Idempotency-Key` unless it is given. `given`
+    is what the command says beside the request.
 
     Raises `ApiError` with the command's refusal, its place as it is in the request.
     """
     try:
-        return await _submit(call, command, data, entity, entity_id, key, marks)
-    except ApiError as refused:
+        return await _submit(call, command, data, entity, entity_id, key, marks, given or {})
+    except (ApiError, wire.Malformed) as error:
+        refused = ApiError.caused_by(error)
         if isinstance(data, Request) and refused.pointer:
-            raise refused.at(data.pointer(refused.pointer)) from None
-        raise
+            refused = refused.at(data.pointer(refused.pointer))
+        raise refused from None
 
 
 async def _submit(
@@ -109,10 +114,11 @@ async def _submit(
     entity_id: str | None,
     key: str | None,
     marks: Sequence[str],
+    given: Mapping[str, Any],
 ) -> Done:
     service, caller = call.service, call.caller
     typed = isinstance(request, Request)
-    data = request.data() if isinstance(request, Request) else dict(request)
+    data = {**given, **(request.data() if isinstance(request, Request) else request)}
     key = key if key is not None else idempotency_key()
     if command == entity.creates:
         # Without a key the id is drawn here, so the command has its place in the order of what belongs together; with
@@ -120,6 +126,8 @@ async def _submit(
         if key is None:
             data.setdefault("id", new_id())
         route = data["id"] if "id" in data else key_route(key or "")
+        # What is there already may be created again, and then no event tells which one it is.
+        entity_id = data.get("id") if not marks else None
     elif entity_id is not None:
         if not entity.may_be(entity_id):
             raise entity.unknown()
@@ -150,8 +158,8 @@ async def left(service: Service, tenant: str, answered: Answered, entity: Entity
         return Done(answered)
     now = service.clock()
     try:
-        row = await entity.row(service, tenant, entity_id)
-        if answered.visible:
+        row = None if entity.from_command else await entity.row(service, tenant, entity_id)
+        if answered.visible and not entity.from_command:
             return Done(answered, None if row is None else entity.resource(row, now))
         events = await events_of(service, reply)
     except ApiError as refused:

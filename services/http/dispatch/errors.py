@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -17,20 +18,19 @@ _STATUS: Mapping[str, int] = {
     "target-locked": 400,
     "terminal": 400,
 }
-# Where the command's data has a value, the dialect's request has it under another name.
-_NAMES: Mapping[str, str] = {
-    "title": "reason",
-    "commerce": "commerce_id",
-    "route": "assigned_route_id",
-    "operator": "assigned_operator_id",
-    "user": "user_id",
-    "target": "",
-    # An id stands in the path, or the answer names it.
-    "id": "",
+MEANINGS: Mapping[int, str] = {
+    400: "The request is wrong in itself, or does not fit the state of the activity",
+    401: "The token is missing, unknown, expired or revoked, or its member was retired",
+    403: "The token lacks the permission, its actor the right, or it is of another tenant",
+    404: "There is nothing of this id in the tenant",
+    409: "It is taken, or final: an idempotency key, an id, a result",
+    413: "The body is too large",
+    415: "The body is not sent as application/json",
+    500: "Something went wrong",
+    503: "A part of the service is away for the moment, or too much is under way; see Retry-After",
 }
-_PLAN_NAMES: Mapping[str, str] = {"suggested_at": "suggested_execution_time", "criteria": "target_criteria"}
-# What stands one level deeper in a command than in a request.
-_NESTED: Mapping[str, Mapping[str, str]] = {"plan": _PLAN_NAMES, "fields": {}}
+# The topic of operations whose 409 may name what a key was used for.
+KEYED = "keyed"
 
 
 def status_of(refused: ApiError) -> int:
@@ -39,22 +39,34 @@ def status_of(refused: ApiError) -> int:
     return 400 if status == 422 else status
 
 
-def place(pointer: str) -> str:
-    """Return a JSON pointer into a command's data as one into the request's body."""
-    _, *parts = pointer.split("/")
-    names = _NESTED.get(parts[0]) if parts else None
-    if names is not None:
-        del parts[0]
-    if not parts:
-        return ""
-    first = (_NAMES if names is None else names).get(parts[0], parts[0])
-    return "/".join(["", first, *parts[1:]]) if first else ""
+def key_used(existing: str | None, same: bool) -> ApiError:
+    """Return the refusal of a key that was used before, with the id of what it made."""
+    return ApiError(
+        "idempotency-conflict",
+        f"the idempotency key was used before, {'with the same payload' if same else 'with another payload or actor'}",
+        "/idempotency_key",
+        extra={"existingId": existing, "samePayload": same},
+    )
+
+
+def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
+    """Return what the refusals of a status mean, and an example."""
+    return (MEANINGS[status], refusal(status, topic)) if status in MEANINGS else None
+
+
+def refusal(status: int, topic: str = "") -> dict[str, Any]:
+    """Return a refusal of a status."""
+    if topic == KEYED and status == 409:
+        return _body(key_used("ee0e8400-e29b-41d4-a716-446655440000", same=True))
+    return {"statusCode": status, "message": MEANINGS[status].lower(), "error": phrase(status)}
 
 
 def failed(refused: ApiError) -> Response:
     """Render a refusal in the dispatch dialect's envelope."""
-    status = status_of(refused)
-    where = place(refused.pointer) or refused.parameter
+    return Response(msgspec.json.encode(_body(refused)), status_of(refused), refused.headers, "application/json")
+
+
+def _body(refused: ApiError) -> dict[str, Any]:
+    status, where = status_of(refused), refused.pointer or refused.parameter
     message = f"{refused.detail} ({where})" if where else refused.detail
-    body = {"statusCode": status, "message": message, "error": phrase(status), **refused.extra}
-    return Response(msgspec.json.encode(body), status, refused.headers, "application/json")
+    return {"statusCode": status, "message": message, "error": phrase(status), **refused.extra}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,17 +12,17 @@ from starlette.responses import Response
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from domain.task import TaskCreated
-from projections import activities, directory, tasks
+from projections import directory
+from services.http.core.bulks import Item, prepared
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import ACTIVITY, TASK, WORKFLOW, submit
 from services.http.field import answers, views
-from services.http.field.bulk import create_tasks
-from services.http.field.errors import failed, failure, is_of_person
+from services.http.field.errors import failed, failure, is_of_person, said
 from services.http.field.lists import ListTasks, ListWorkflows, list_tasks
-from services.http.field.requests import ActivityChange, NewActivity, NewTask, NewTasks, TaskChange
+from services.http.field.requests import MAX_REF, ActivityChange, NewActivity, NewTask, NewTasks, TaskChange
 from services.http.field.workflows import NewWorkflow, Workflow, WorkflowChange, people_of_workflow
 from services.store import log
 from services.store.log import LogRow
@@ -29,7 +30,6 @@ from services.store.log import LogRow
 # Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
 RESERVED = frozenset({"activities", "tracker", "work_units"})
 _WORKFLOW = replace(WORKFLOW, excluded=RESERVED)
-_TASK_MODELS = (activities.NAME, tasks.NAME, directory.NAME)
 
 
 async def _beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> views.Beside:
@@ -43,7 +43,7 @@ async def _beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
     return views.Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
 
 
-FIELD = Dialect("field", failed, failure, answers.Failure, answers.Accepted, _beside)
+FIELD = Dialect("field", failed, failure, answers.Failure, answers.Accepted, _beside, paths=("/api/v3/",))
 
 # Tasks and activities.
 
@@ -74,12 +74,12 @@ async def _found(call: Call) -> _Found:
 
 async def _page_of_tasks(call: Call) -> Response:
     query = ListTasks.read(call)
-    await settled(call, query, *_TASK_MODELS)
+    await settled(call, query, *TASK.models)
     return as_json(await list_tasks(call, query))
 
 
 async def _get_task(call: Call) -> Response:
-    await settled(call, MinPosition.read(call), *_TASK_MODELS)
+    await settled(call, MinPosition.read(call), *TASK.models)
     resource = await TASK.find(call, call.id) or await ACTIVITY.find(call, call.id)
     if resource is None:
         raise TASK.unknown()
@@ -105,6 +105,58 @@ async def _delete_task(call: Call) -> Response:
     entity = TASK if found.noun == "task" else ACTIVITY
     done = await submit(call, f"{found.noun}.cancel", {}, entity, entity_id=call.id)
     return await FIELD.answer(call, done, answers.TaskDeleted, found.noun)
+
+
+# Many tasks by one request: each is a command of its own, so some may fail and others not.
+
+
+async def _create_tasks(call: Call) -> Response:
+    """Create the tasks of a bulk request, in the caller's time or in the background."""
+    nothing_else(call.parameters())
+    request = NewTasks.read(await call.json())
+    counted = Counter(ref for ref in map(_ref, request.tasks) if ref is not None)
+
+    def read(_: int, task: Any) -> NewTask:
+        ref = _ref(task)
+        if not isinstance(task, dict):
+            raise ApiError("wrong-shape", "a task is an object")
+        if ref is None:
+            raise ApiError("wrong-shape", f"refId is a text of 1 to {MAX_REF} characters", "/refId")
+        if counted[ref] > 1:
+            # Nobody could tell from the answer which of them was created, nor repeat just one.
+            raise ApiError("ref-twice", f"{counted[ref]} tasks have this refId", "/refId")
+        return NewTask.read(task)
+
+    bulk = await prepared(call, TASK.creates, request.tasks, read, _ref)
+    await bulk.carry_out(TASK.models, request.background)
+    failed_items = sum(item.refused is not None for item in bulk.items)
+    found = {
+        "success": len(bulk.items) - failed_items,
+        "failed": failed_items,
+        "receipt": bulk.receipt,
+        "tasks": [_of_bulk(item) for item in bulk.items],
+    }
+    if not any(item.undecided for item in bulk.items):
+        return as_json(answers.BulkDone.show(found))
+    return as_json(answers.BulkAccepted.show(found), 202, {"Location": bulk.receipt} if bulk.receipt else None)
+
+
+def _ref(task: Any) -> str | None:
+    ref = task.get("refId") if isinstance(task, dict) else None
+    return ref if isinstance(ref, str) and 1 <= len(ref) <= MAX_REF else None
+
+
+def _of_bulk(item: Item) -> dict[str, Any]:
+    """Return what became of a task."""
+    own: dict[str, Any] = {"id": item.id, "refId": item.ref, "failedCode": "", "receipt": None}
+    if item.refused is not None:
+        message, code = said(item.refused)
+        lost = {"status": False, "message": message, "failedCode": code}
+        return {**own, **lost, **({"receipt": item.receipt} if item.unsure else {"id": None})}
+    if item.undecided:
+        message = "Task accepted, its outcome is not known yet"
+        return {**own, "status": True, "message": message, "receipt": item.receipt}
+    return {**own, "status": True, "message": "Task created successfully"}
 
 
 # Workflows.
@@ -178,7 +230,7 @@ OPERATIONS = (
         "Create many tasks that stand alone, each by itself",
         description="The tasks of the answer stand in the request's order. One that fails does not stop the others."
         " With an `Idempotency-Key` each task takes effect once under its `refId`.",
-        request=NewTasks, handler=create_tasks, view=answers.BulkDone, also={202: answers.BulkAccepted},
+        request=NewTasks, handler=_create_tasks, view=answers.BulkDone, also={202: answers.BulkAccepted},
         refusals=(400, 413, 415, 422), topic="bulk",
     ),
     Operation(

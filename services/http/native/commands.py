@@ -1,74 +1,71 @@
-"""Commands over HTTP, as they are on the wire, and their receipts; what a worker would dead-letter is refused here."""
+"""Commands as they are on the wire, and what became of them; what a worker would dead-letter is refused here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
-from domain import COMMANDS
 from domain.decider import SYSTEM
+from domain.errors import Refusal
 from domain.streams import ID, split_stream
 from services.broker.sender import Outgoing
 from services.commands import wire
 from services.commands.wire import Malformed
-from services.http.actions import route_of
-from services.http.core.command import MAX_ROUTING_KEY, Answered, give, idempotency_key, outgoing, receipt_path
+from services.http.core.bulk_sender import StoredItem, decode_items
+from services.http.core.call import JSON, Call, as_json
+from services.http.core.command import Answered, give, idempotency_key, outgoing, receipt_path
 from services.http.core.errors import ApiError, problem
-from services.http.core.service import Service
-from services.http.endpoints import JSON, Call, Endpoint, nothing_else
-from services.http.native import examples
-from services.store import ledger, log
+from services.http.core.parameters import nothing_else
+from services.http.core.submit import route_of
+from services.http.native.receipts import OUTCOMES, Bulk, Receipt, Undecided
+from services.http.native.requests import Command
+from services.store import bulks, ledger, log
 
-_KEYS = ("type", "data", "id", "actor", "expected_version", "routing_key")
-
-
-def endpoints(service: Service) -> list[Endpoint]:
-    """Return the endpoints of commands."""
-
-    async def post(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        body = await call.json()
-        if not isinstance(body, dict):
-            raise ApiError("wrong-shape", "a command is an object")
-        command = await _command(service, call, body)
-        return _answer(await give(service, command))
-
-    async def receipt(call: Call) -> Response:
-        nothing_else(call.parameters(), ())
-        return await _receipt(service, call)
-
-    return [
-        Endpoint("POST", "/v1/commands", "write", post, examples.POST_COMMAND),
-        Endpoint("GET", "/v1/commands/{id:path}", "read", receipt, examples.GET_RECEIPT),
-    ]
+# What a worker answers to the command whose id another one took.
+_CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
 
 
-async def _command(service: Service, call: Call, body: dict[str, Any]) -> Outgoing:
-    for key in body:
-        if key not in _KEYS:
-            raise ApiError("unknown-field", f"a command has {', '.join(_KEYS)}", wire.pointer_of((key,)))
-    name, data = body.get("type"), body.get("data")
-    if not isinstance(name, str) or name not in COMMANDS:
-        raise ApiError("unknown-type", f"commands are {', '.join(COMMANDS)}", "/type")
-    if not isinstance(data, dict):
-        raise ApiError("wrong-shape", "data is an object", "/data")
-    command_id, expected = body.get("id"), body.get("expected_version")
-    if command_id is not None and not isinstance(command_id, str):
-        raise ApiError("wrong-shape", "an id is a text", "/id")
-    if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
-        raise ApiError("wrong-shape", "expected_version is a whole number from 0", "/expected_version")
-    given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
+async def post_command(call: Call) -> Response:
+    """Give a command as it is."""
+    nothing_else(call.parameters())
+    command = Command.read(await call.json())
+    answered = await give(call.service, await _outgoing(call, command))
+    reply = answered.reply
+    if reply is None:
+        return undecided(answered)
+    if reply.error is not None:
+        extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
+        pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
+        return problem(ApiError(reply.error.code, reply.error.detail, pointer, extra=extra))
+    return Response(wire.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
+
+
+def undecided(answered: Answered) -> Response:
+    """Answer with where the receipt will lie."""
+    found = {
+        "command_id": answered.command_id,
+        "receipt": answered.receipt,
+        "known": answered.reply is not None,
+    }
+    return as_json(Undecided.show(found), 202, {"Location": answered.receipt})
+
+
+async def _outgoing(call: Call, command: Command) -> Outgoing:
+    service, caller = call.service, call.caller
+    route = command.routing_key
+    if route is None:
+        route = await route_of(service, caller.tenant, command.type, command.own)
+    given: dict[str, Any] = {} if command.id is None else {"command_id": command.id}
     try:
         return outgoing(
             service,
-            call.caller,
-            name,
-            data,
-            await _routing_key(service, call, body, name, data),
-            actor=_actor(call, body.get("actor")),
-            expected_version=expected,
+            caller,
+            command.type,
+            command.own,
+            route,
+            actor=_actor(call, command.actor),
+            expected_version=command.expected_version,
             idempotency_key=idempotency_key(),
             **given,
         )
@@ -92,36 +89,17 @@ def _actor(call: Call, wanted: Any) -> str:
     return wanted
 
 
-async def _routing_key(service: Service, call: Call, body: dict[str, Any], name: str, data: dict[str, Any]) -> str:
-    wanted = body.get("routing_key")
-    if wanted is None:
-        return await route_of(service, call.caller.tenant, name, data)
-    if not isinstance(wanted, str) or not 1 <= len(wanted.encode()) <= MAX_ROUTING_KEY:
-        raise ApiError("wrong-shape", f"routing_key is a text of 1 to {MAX_ROUTING_KEY} bytes", "/routing_key")
-    return wanted
-
-
-def _answer(answered: Answered) -> Response:
-    reply = answered.reply
-    if reply is None:
-        body = {"command_id": answered.command_id, "outcome": "undecided", "receipt": answered.receipt}
-        return Response(msgspec.json.encode(body), 202, {"Location": answered.receipt}, JSON)
-    if reply.error is not None:
-        extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
-        pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
-        return problem(ApiError(reply.error.code, reply.error.detail, pointer, extra=extra))
-    return Response(wire.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
-
-
-async def _receipt(service: Service, call: Call) -> Response:
-    command_id: str = call.id
+async def get_receipt(call: Call) -> Response:
+    """Answer with what became of a command."""
+    nothing_else(call.parameters())
+    command_id, pool = call.id, call.service.pool
     rows = []
     if "\0" not in command_id:
-        rows = await service.pool.fetch(*ledger.receipt(call.caller.tenant, command_id))
+        rows = await pool.fetch(*ledger.receipt(call.caller.tenant, command_id))
     if not rows:
         raise ApiError("unknown-or-undecided", "no command of this id was decided here, or not yet")
     code, detail, pointer, first, last, recorded_at = rows[0]
-    receipt: dict[str, Any] = {
+    found: dict[str, Any] = {
         "command_id": command_id,
         "outcome": "accepted" if code is None else "rejected",
         "recorded_at": recorded_at,
@@ -129,10 +107,54 @@ async def _receipt(service: Service, call: Call) -> Response:
         "events": [],
     }
     if code is not None:
-        receipt["error"] = {"code": code, "detail": detail or "", "pointer": pointer or ""}
+        found["error"] = {"code": code, "detail": detail or "", "pointer": pointer or ""}
     elif first is not None:
-        receipt["events"] = [
+        found["events"] = [
             {"position": position, "type": name, "stream": "-".join(split_stream(stream)[1:]), "version": version}
-            for position, name, stream, version in await service.pool.fetch(*log.summaries_between(first, last))
+            for position, name, stream, version in await pool.fetch(*log.summaries_between(first, last))
         ]
-    return Response(msgspec.json.encode(receipt), 200, media_type=JSON)
+    return as_json(Receipt.show(found))
+
+
+async def get_bulk(call: Call) -> Response:
+    """Answer with how far a bulk is that is carried out in the background; the ledger has each part's outcome."""
+    nothing_else(call.parameters())
+    pool, tenant = call.service.pool, call.caller.tenant
+    rows = await pool.fetch(*bulks.stored(tenant, call.id)) if ID.match(call.id) else []
+    if not rows:
+        raise ApiError("not-found", "there is no bulk of this id, or no longer")
+    command, stored, sent, created_at = rows[0]
+    items = decode_items(stored)
+    ids = [item.command_id for item in items if item.command_id is not None]
+    decided = {row[0]: row[1:] for row in await pool.fetch(*ledger.outcomes(tenant, ids))}
+    shown = [_item(item, decided) for item in items]
+    outcomes = [item["outcome"] for item in shown]
+    counts = {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
+    found = {
+        "id": call.id,
+        "command": command,
+        "state": "running" if counts["undecided"] else "done",
+        "created_at": created_at,
+        "total": len(items),
+        "sent": sent,
+        **counts,
+        "position": max((item["position"] for item in shown if item.get("position")), default=None),
+        "items": shown,
+    }
+    return as_json(Bulk.show(found))
+
+
+def _item(item: StoredItem, decided: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    own: dict[str, Any] = {"ref": item.ref, "id": item.id}
+    if item.command_id is None:
+        return {**own, "outcome": "rejected", "error": item.error}
+    if item.command_id not in decided:
+        # Without its command's id, which whoever reads this could take before it is used.
+        return {**own, "outcome": "undecided"}
+    fingerprint, code, detail, pointer, position = decided[item.command_id]
+    own["receipt"] = receipt_path(item.command_id)
+    if fingerprint != item.fingerprint:
+        return {**own, "outcome": "rejected", "error": _CONFLICT}
+    if code is not None:
+        return {**own, "outcome": "rejected", "error": Refusal(code, detail or "", pointer or "")}
+    return {**own, "outcome": "accepted", "position": position}

@@ -34,8 +34,9 @@ async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
 
 
 WORKFLOW = Dialect(
-    "workflow", failed, failure, answers.Errors, answers.Accepted, _people, media=JSON_API, failure_media=JSON_API
-)
+    "workflow", failed, failure, answers.Errors, answers.Accepted, _people, media=JSON_API, failure_media=JSON_API,
+    paths=PATHS,
+)  # fmt: skip
 
 
 async def _assign(call: Call) -> Response:

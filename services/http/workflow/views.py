@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from projections.support.documents import instant
+from projections.support.table import instant
 from projections.task.document import shown_values
 from services.http.core.members import Member
 from services.http.core.models import From, Json, View, names

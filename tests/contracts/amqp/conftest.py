@@ -45,7 +45,7 @@ class Background:
 
 
 @pytest.fixture(scope="session", params=BROKERS)
-def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "development":
         with Background() as url:
             yield url
@@ -56,11 +56,11 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def version(amqp_url: str) -> tuple[int, int]:
+def version(broker_url: str) -> tuple[int, int]:
     """Which RabbitMQ it is, or does as: versions 3.10, 4.0 and 4.3 answer otherwise here and there."""
 
     async def asked() -> tuple[int, int]:
-        connection = await aiormq.connect(amqp_url)
+        connection = await aiormq.connect(broker_url)
         about = connection.server_properties
         await connection.close()
         if about["product"] != "RabbitMQ":
@@ -72,8 +72,8 @@ def version(amqp_url: str) -> tuple[int, int]:
 
 
 @pytest.fixture
-async def connection(amqp_url: str, fresh: Callable[[], str]) -> AsyncIterator[aiormq.abc.AbstractConnection]:
-    connected = await aiormq.connect(amqp_url)
+async def connection(broker_url: str, fresh: Callable[[], str]) -> AsyncIterator[aiormq.abc.AbstractConnection]:
+    connected = await aiormq.connect(broker_url)
     yield connected
     await connected.close()
 
@@ -84,7 +84,7 @@ async def channel(connection: aiormq.abc.AbstractConnection) -> aiormq.abc.Abstr
 
 
 @pytest.fixture
-def fresh(amqp_url: str) -> Iterator[Callable[[], str]]:
+def fresh(broker_url: str) -> Iterator[Callable[[], str]]:
     """Makes names that nobody else uses; queues and exchanges of these names are deleted after the test."""
     names: list[str] = []
 
@@ -93,7 +93,7 @@ def fresh(amqp_url: str) -> Iterator[Callable[[], str]]:
         return names[-1]
 
     yield name
-    asyncio.run(delete(amqp_url, names))
+    asyncio.run(delete(broker_url, names))
 
 
 async def delete(url: str, names: list[str]) -> None:

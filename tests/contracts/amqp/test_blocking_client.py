@@ -12,8 +12,8 @@ Fresh = Callable[[], str]
 
 
 @pytest.fixture
-def blocking(amqp_url: str, fresh: Fresh) -> Iterator[BlockingChannel]:
-    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+def blocking(broker_url: str, fresh: Fresh) -> Iterator[BlockingChannel]:
+    connection = pika.BlockingConnection(pika.URLParameters(broker_url))
     yield connection.channel()
     if connection.is_open:
         connection.close()
@@ -91,8 +91,8 @@ def test_says_why_a_channel_ended(blocking: BlockingChannel, fresh: Fresh) -> No
     assert blocking.connection.channel().is_open
 
 
-def test_says_why_a_connection_ended(amqp_url: str) -> None:
-    wrong = pika.URLParameters(amqp_url)
+def test_says_why_a_connection_ended(broker_url: str) -> None:
+    wrong = pika.URLParameters(broker_url)
     wrong.credentials = pika.PlainCredentials("guest", "wrong")
     with pytest.raises(pika.exceptions.ProbableAuthenticationError):
         pika.BlockingConnection(wrong)

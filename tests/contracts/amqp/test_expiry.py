@@ -9,7 +9,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic, Channel, Queue
 
 from .conftest import eventually
-from .test_messages import QUORUM, Inbox, bodies, count, drain, get, publish
+from .messages import QUORUM, Inbox, bodies, count, drain, get, publish
 from .wire import Wire
 
 Fresh = Callable[[], str]
@@ -102,10 +102,10 @@ async def test_a_message_that_comes_back_too_late_is_gone(channel: AbstractChann
     assert (await get(channel, grave)).body == b"1"
 
 
-async def test_a_queue_that_nobody_uses_is_deleted(amqp_url: str, fresh: Fresh) -> None:
+async def test_a_queue_that_nobody_uses_is_deleted(broker_url: str, fresh: Fresh) -> None:
     """A publisher does not keep a queue; a consumer does, for as long as it is there."""
     queue = fresh()
-    connection = await aiormq.connect(amqp_url)
+    connection = await aiormq.connect(broker_url)
     publisher = await connection.channel(publisher_confirms=True)
 
     async def gone() -> bool:
@@ -117,7 +117,7 @@ async def test_a_queue_that_nobody_uses_is_deleted(amqp_url: str, fresh: Fresh) 
             return False  # it is just going
         return False
 
-    async with Wire(amqp_url) as wire:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         declare = Queue.Declare(queue=queue, arguments={"x-expires": 100})
         wire.send(declare, Basic.Consume(queue=queue, no_ack=True, consumer_tag="t"), channel=1)

@@ -134,10 +134,10 @@ def last_method(frames: list[Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("case", ON_THE_CHANNEL)
-async def test_ends_the_channel_only(amqp_url: str, fresh: Callable[[], str], case: str) -> None:
+async def test_ends_the_channel_only(broker_url: str, fresh: Callable[[], str], case: str) -> None:
     make, code = ON_THE_CHANNEL[case]
     frames = make(fresh())
-    async with Wire(amqp_url) as wire:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         wire.send(*frames, channel=1)
         while not isinstance((received := (await wire.receive())[1]), Channel.Close):
@@ -148,9 +148,9 @@ async def test_ends_the_channel_only(amqp_url: str, fresh: Callable[[], str], ca
 
 
 @pytest.mark.parametrize("case", ON_THE_CONNECTION)
-async def test_ends_the_connection(amqp_url: str, fresh: Callable[[], str], case: str) -> None:
+async def test_ends_the_connection(broker_url: str, fresh: Callable[[], str], case: str) -> None:
     number, make, code = ON_THE_CONNECTION[case]
-    async with Wire(amqp_url) as wire:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         wire.send(*make(fresh()), channel=number)
         while not isinstance((received := (await wire.receive())[1]), commands.Connection.Close):
@@ -159,17 +159,17 @@ async def test_ends_the_connection(amqp_url: str, fresh: Callable[[], str], case
 
 
 async def test_refuses_an_exchange_of_an_unknown_type(
-    amqp_url: str, fresh: Callable[[], str], version: tuple[int, int]
+    broker_url: str, fresh: Callable[[], str], version: tuple[int, int]
 ) -> None:
-    async with Wire(amqp_url) as wire:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         wire.send(Exchange.Declare(exchange=fresh(), exchange_type="none"), channel=1)
         kind, code = (commands.Connection.Close, 503) if version < (4, 0) else (Channel.Close, 406)
         assert (await wire.expect(kind)).reply_code == code
 
 
-async def test_limits_the_size_of_a_message(amqp_url: str, version: tuple[int, int]) -> None:
-    async with Wire(amqp_url) as wire:
+async def test_limits_the_size_of_a_message(broker_url: str, version: tuple[int, int]) -> None:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1, 2))
         wire.send(commands.Confirm.Select(), channel=1)
         await wire.expect(commands.Confirm.SelectOk)
@@ -185,16 +185,16 @@ async def test_limits_the_size_of_a_message(amqp_url: str, version: tuple[int, i
         await wire.expect(Basic.QosOk)
 
 
-async def test_names_the_method_that_ended_the_connection(amqp_url: str) -> None:
-    async with Wire(amqp_url) as wire:
+async def test_names_the_method_that_ended_the_connection(broker_url: str) -> None:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         wire.send(PUBLISH, Basic.Qos(), channel=1)
         assert await wire.closed() == (505, "UNEXPECTED_FRAME", 60, 40)
 
 
-async def test_ignores_what_comes_before_close_ok(amqp_url: str, fresh: Callable[[], str]) -> None:
+async def test_ignores_what_comes_before_close_ok(broker_url: str, fresh: Callable[[], str]) -> None:
     queue = fresh()
-    async with Wire(amqp_url) as wire:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1, 2))
         wire.send(Basic.Ack(1), Queue.Declare(queue=queue), channel=1)
         await wire.expect(Channel.Close)
@@ -203,8 +203,8 @@ async def test_ignores_what_comes_before_close_ok(amqp_url: str, fresh: Callable
         assert (await wire.expect(Channel.Close)).reply_code == 404
 
 
-async def test_answers_a_close_that_crosses_its_own(amqp_url: str) -> None:
-    async with Wire(amqp_url) as wire:
+async def test_answers_a_close_that_crosses_its_own(broker_url: str) -> None:
+    async with Wire(broker_url) as wire:
         await wire.open(channels=(1,))
         wire.send(Basic.Ack(1), Channel.Close(200, "", 0, 0), channel=1)
         await wire.expect(Channel.Close)

@@ -14,21 +14,10 @@ from services.broker import dead_letters as letters
 from services.commands import wire
 from services.commands.buffer import Buffer
 from services.commands.consumer import CommandConsumer
-from services.store.event_store import (
-    APPEND_LOCK,
-)
+from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, code
-from tests.services.harness import (
-    TENANT,
-    Client,
-    created,
-    dead_letters,
-    declare,
-    settings,
-    waiting,
-    working,
-)
+from tests.services.harness import TENANT, Client, created, dead_letters, declare, settings, waiting, working
 
 
 async def test_the_bytes_at_hand_are_bounded(migrated_url: str, amqp_url: str) -> None:

@@ -15,17 +15,7 @@ from services.broker.sender import CommandSender
 from services.commands.consumer import CommandConsumer
 from tests.eventually import eventually_async
 from tests.services.commands.shared import TASK, batches_of, tasks
-from tests.services.harness import (
-    Client,
-    created,
-    dead_letters,
-    declare,
-    rows,
-    settings,
-    stored,
-    waiting,
-    working,
-)
+from tests.services.harness import Client, created, dead_letters, declare, rows, settings, stored, waiting, working
 
 
 async def test_an_answer_says_what_became_of_the_command(migrated_url: str, amqp_url: str) -> None:

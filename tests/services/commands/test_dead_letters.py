@@ -21,17 +21,7 @@ from services.commands import wire
 from services.commands.consumer import CommandConsumer
 from tests.eventually import eventually_async
 from tests.services.commands.shared import TASK, code, plain
-from tests.services.harness import (
-    TENANT,
-    Client,
-    created,
-    dead_letters,
-    declare,
-    rows,
-    settings,
-    waiting,
-    working,
-)
+from tests.services.harness import TENANT, Client, created, dead_letters, declare, rows, settings, waiting, working
 
 
 def test_headers_that_no_client_can_write_are_kept_as_text() -> None:

@@ -12,24 +12,12 @@ from services.commands import settling
 from services.commands import worker as workers
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
-from services.store.event_store import (
-    Append,
-    EventStore,
-    SessionLost,
-    StatementFailed,
-    StoreUnavailable,
-)
+from services.store.append import Append
+from services.store.event_store import EventStore
+from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, tasks
-from tests.services.harness import (
-    Client,
-    created,
-    dead_letters,
-    declare,
-    rows,
-    settings,
-    working,
-)
+from tests.services.harness import Client, created, dead_letters, declare, rows, settings, working
 
 
 async def test_an_unexpected_failure_hurts_only_its_own_command(

@@ -22,7 +22,8 @@ from domain import COMMANDS
 from services import metrics
 from services.broker import names
 from tests.eventually import eventually_async
-from tests.services.harness import TENANT, Client, Proxy, broker_proxy, dead_letters, rows, working
+from tests.services.harness import TENANT, Client, dead_letters, rows, working
+from tests.services.proxy import Proxy, broker_proxy
 
 CASES = ("bodies", "headers", "properties", "everything")
 SECONDS = float(os.environ.get("FOLDWORK_FUZZ_SECONDS", "60")) / len(CASES)

@@ -15,22 +15,11 @@ from services.broker.names import COMMAND_QUEUE
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.roles import RoleEnded, Roles
-from services.store.event_store import (
-    APPEND_LOCK,
-)
+from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, plain, tasks
-from tests.services.harness import (
-    Client,
-    broker_proxy,
-    created,
-    dead_letters,
-    declare,
-    rows,
-    settings,
-    waiting,
-    working,
-)
+from tests.services.harness import Client, created, dead_letters, declare, rows, settings, waiting, working
+from tests.services.proxy import broker_proxy
 
 
 async def test_a_connection_that_closes_while_idle_comes_back(migrated_url: str, amqp_url: str) -> None:

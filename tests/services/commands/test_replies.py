@@ -13,14 +13,7 @@ from services.broker.names import COMMAND_EXCHANGE
 from services.commands import wire
 from tests.eventually import eventually_async
 from tests.services.commands.shared import TASK, plain
-from tests.services.harness import (
-    TENANT,
-    Client,
-    created,
-    dead_letters,
-    waiting,
-    working,
-)
+from tests.services.harness import TENANT, Client, created, dead_letters, waiting, working
 
 
 async def test_answers_go_to_reply_queues_only_and_never_hold_up(migrated_url: str, amqp_url: str) -> None:

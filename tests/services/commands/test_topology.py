@@ -13,16 +13,10 @@ from services.broker import names
 from services.broker.names import COMMAND_EXCHANGE, COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, EVENT_EXCHANGE
 from services.commands import consumer as consumers
 from services.roles import make_role
-from services.store.event_store import (
-    APPEND_LOCK,
-)
+from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.commands.shared import TASK, plain, tasks
-from tests.services.harness import (
-    Client,
-    settings,
-    working,
-)
+from tests.services.harness import Client, settings, working
 
 
 async def test_a_deleted_queue_is_declared_again_and_consumed(migrated_url: str, amqp_url: str) -> None:

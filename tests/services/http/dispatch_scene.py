@@ -69,3 +69,10 @@ def failure(response: httpx.Response, status: int, **extra: Any) -> str:
     message: str = body["message"]
     assert message
     return message
+
+
+async def read(house: House, task_id: str, part: str = "") -> Any:
+    """Return an activity, or a part of it that has an address of its own."""
+    response = await house.get(f"/api/activities/{task_id}{part}")
+    assert response.status_code == 200, response.text
+    return response.json()

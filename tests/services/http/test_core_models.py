@@ -7,15 +7,20 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
 import pytest
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, SkipValidation, field_validator
+from pydantic_core import ErrorDetails
 
 from domain import COMMANDS
-from domain.limits import MAX_KEY, Id, Title, hints_of
+from domain.limits import MAX_KEY, Id, Items, Title, hints_of
 from services.commands import wire
 from services.http.core.components import Components, component_name, example_of
 from services.http.core.errors import ApiError
+from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
+from services.http.dispatch import operations as dispatch
+from services.http.dispatch.models_activities import NewTask as NewDispatchTask
+from services.http.dispatch.models_parts import NewResult
 from services.http.field import operations as field
 from services.http.field.requests import ActivityChange, NewTask, TaskChange
 from services.http.workflow import operations as workflow
@@ -199,9 +204,52 @@ def test_an_example_is_made_of_those_of_the_fields() -> None:
     assert example_of(Answer) == {"status": True, "order": {"kind": "order"}}
 
 
+class Rows(ListView):
+    """The rows"""
+
+    root: list[Inner]
+
+
+def test_an_answer_may_be_a_list_of_views() -> None:
+    assert Rows.show([{"title": "A"}, {"title": "B"}]) == [{"name": "A"}, {"name": "B"}]
+    components = Components()
+    components.ref(Rows)
+    shown = components.schemas[component_name(Rows)]
+    assert (shown["type"], shown["items"]) == ("array", components.ref(Inner))
+
+
+class Passed(Request):
+    parts: Annotated[SkipValidation[list[Part] | None], Items(3), To("fields/parts")] = None
+
+
+def test_what_is_not_validated_is_described_and_passed_on_as_it_came() -> None:
+    for given in ([{"nam": 1}], {}, 7):
+        assert Passed.read({"parts": given}).data() == {"fields": {"parts": given}}
+    assert Passed.pointer("/fields/parts/0/name") == "/parts/0/name"
+    components = Components()
+    components.ref(Passed)
+    described = components.schemas[component_name(Passed)]["properties"]["parts"]
+    assert described == {"type": ["array", "null"], "items": components.ref(Part), "maxItems": 3}
+
+
+class Terse(Request):
+    size: int
+
+    @classmethod
+    def said(cls, error: ErrorDetails) -> str:
+        return "no" if error["type"] == "int_type" else super().said(error)
+
+
+def test_a_dialect_may_have_its_own_words_for_a_wrong_type() -> None:
+    for body, detail in (({"size": "x"}, "no"), ({}, "size is required")):
+        with pytest.raises(ApiError) as caught:
+            Terse.read(body)
+        assert caught.value.detail == detail
+
+
 # The dialects' own.
 
-OPERATIONS: list[Operation] = [*field.OPERATIONS, *workflow.OPERATIONS]
+OPERATIONS: list[Operation] = [*field.OPERATIONS, *dispatch.OPERATIONS, *workflow.OPERATIONS]
 REQUESTS = [
     *((one.request, one.command) for one in OPERATIONS if one.request is not None and one.command),
     (NewTask, "task.create"),
@@ -209,6 +257,8 @@ REQUESTS = [
     (ActivityChange, "activity.change"),
     (Assign, "task.assign"),
     (Claim, "task.claim"),
+    (NewDispatchTask, "task.create"),
+    (NewResult, "task.submit-result"),
 ]
 _IDS = [f"{request.__name__}-{command}" for request, command in REQUESTS]
 
@@ -241,10 +291,12 @@ def _classes(hint: Any) -> list[Any]:
 def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], command: str) -> None:
     if request_.example is not None:
         data = request_.read(request_.example).data()
-        given = {"id": "x"} if "id" in hints_of(COMMANDS[command]) else {}
+        hints = hints_of(COMMANDS[command])
+        given = dict.fromkeys(request_.elsewhere | ({"id"} & set(hints)), "x")
+        given |= {"kind": "attribute"} if command.startswith("directory.") else {}
         wire.parse_data(command, msgspec.json.encode({**given, **data}))
 
 
 def test_operations_have_names_of_their_own() -> None:
-    names, places = {one.name for one in OPERATIONS}, {(one.method, one.path) for one in OPERATIONS}
-    assert len(names) == len(places) == len(OPERATIONS)
+    found = {(one.method, one.path) for one in OPERATIONS}
+    assert len({one.name for one in OPERATIONS}) == len(found) == len(OPERATIONS)

@@ -11,14 +11,19 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from services.http.core import openapi
+from services.http.core.components import Components
 from services.http.core.errors import STATUS_OF_CODE, ApiError
-from services.http.core.service import make_service
-from services.http.dispatch import api
-from services.http.dispatch.errors import place, status_of
-from services.http.endpoints import Endpoint
+from services.http.core.models import Request
+from services.http.core.operation import Operation
+from services.http.dispatch.errors import status_of
+from services.http.dispatch.models_activities import Cancellation, NewTask, TargetChoice
+from services.http.dispatch.models_configuration import NewTargetResolutionPolicy
+from services.http.dispatch.models_parts import NewResult
+from services.http.dispatch.operations import OPERATIONS
 from services.keys import PERMISSIONS
 from tests.services.http.dispatch_scene import BODY, POLICY, PROVIDER, TARGETING, failure, furnish, planned, unresolved
-from tests.services.http.house import House, settings_for
+from tests.services.http.house import House
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "dispatch.md"
 RESULT = {"activity_id": "a", "result": "COMPLETED"}
@@ -103,27 +108,33 @@ async def _send(house: House, case: Case, entity: str | None = None, query: str 
     return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
 
 
-def _endpoints() -> list[Endpoint]:
-    return api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
+COMPONENTS = Components()
+ABOUT = {(one.method, one.path): openapi.about(one, COMPONENTS) for one in OPERATIONS}
 
 
-def _operation(case: Case) -> dict[str, Any]:
-    (found,) = (one for one in _endpoints() if (one.method, one.path) == (case.method, case.path))
-    return found.about
+def about(case: Case) -> dict[str, Any]:
+    """Return what the document says of an endpoint."""
+    return ABOUT[case.method, case.path]
 
 
-def _documented(case: Case, response: Any) -> None:
-    documented = _operation(case)["responses"][str(response.status_code)]
+def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    """Return what holds values against a schema of the document."""
+    whole = {**schema, "components": {"schemas": COMPONENTS.schemas}}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+def documented(case: Case, response: Any) -> None:
+    """Expect an answer to be as the document says."""
+    said = about(case)["responses"][str(response.status_code)]
     if response.status_code == 204:
-        assert (response.content, "content" in documented) == (b"", False)
+        assert (response.content, "content" in said) == (b"", False)
         return
     assert response.headers["content-type"] == "application/json"
-    schema = documented["content"]["application/json"]["schema"]
-    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
+    validator(said["content"]["application/json"]["schema"]).validate(response.json())
 
 
 def test_every_endpoint_has_a_case() -> None:
-    endpoints = {(one.method, one.path, one.permission) for one in _endpoints()}
+    endpoints = {(one.method, one.path, one.permission) for one in OPERATIONS}
     assert {(case.method, case.path, case.permission) for case in CASES} == endpoints
 
 
@@ -131,10 +142,9 @@ def test_every_endpoint_has_a_case() -> None:
 async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: Case) -> None:
     response = await _send(house, case, headers={"x-tenant-id": "acme"})
     assert response.status_code == case.status, response.text
-    _documented(case, response)
+    documented(case, response)
     if case.body is not None:
-        schema = _operation(case)["requestBody"]["content"]["application/json"]["schema"]
-        jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(case.body)
+        validator(about(case)["requestBody"]["content"]["application/json"]["schema"]).validate(case.body)
 
 
 @EVERY
@@ -151,7 +161,7 @@ async def test_who_asks_must_be_known_and_allowed(house: House, case: Case) -> N
     )
     assert case.permission in failure(refused, 403)
     for response in (missing, refused):
-        _documented(case, response)
+        documented(case, response)
     assert house.sender.sent == []
     allowed = await _send(house, case, headers=house.by(house.key("acme", "system", case.permission)))
     assert allowed.status_code == case.status
@@ -162,7 +172,7 @@ async def test_a_request_is_for_the_tokens_own_tenant(house: House, case: Case) 
     for tenant in ("other", "nobody", "", "ACME"):
         refused = await _send(house, case, headers={"x-tenant-id": tenant})
         assert failure(refused, 403).endswith("(x-tenant-id)")
-        _documented(case, refused)
+        documented(case, refused)
     twice = [*house.by().items(), ("x-tenant-id", "other"), ("x-tenant-id", "acme")]
     failure(await house.client.request(case.method, case.at(), json=case.body, headers=twice), 403)
     assert house.sender.sent == []
@@ -173,7 +183,7 @@ async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, c
     headers = house.by(house.key("stranger"))
     theirs = await _send(house, case, headers=headers)
     failure(theirs, 404)
-    _documented(case, theirs)
+    documented(case, theirs)
     unknown = await _send(house, case, "nobody", headers=headers)
     assert unknown.text == re.sub(rf"\b{case.entity}\b", "nobody", theirs.text)
     for entity in ("no%20id", "x" * 65, "%C3%A4", "%ff", "%00"):
@@ -232,11 +242,11 @@ async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -
     ):
         response = await _send(house, case, content=content, headers=as_json)
         failure(response, status)
-        _documented(case, response)
+        documented(case, response)
     text = json.dumps(case.body)
     response = await _send(house, case, content=text, headers={"Content-Type": "text/plain"})
     failure(response, 415)
-    _documented(case, response)
+    documented(case, response)
     assert house.sender.sent == []
 
 
@@ -251,7 +261,7 @@ async def test_a_broker_that_is_away_and_an_answer_that_is_late(house: House, ca
     assert late.status_code == 202, late.text
     assert late.headers["location"] == late.json()["receipt"]
     for response in (away, late):
-        _documented(case, response)
+        documented(case, response)
 
 
 async def test_what_is_not_served(house: House) -> None:
@@ -272,28 +282,33 @@ async def test_what_is_not_served(house: House) -> None:
 # The documents.
 
 
-@pytest.mark.parametrize("endpoint", _endpoints(), ids=_name)
-def test_examples_are_as_the_schemas_say(endpoint: Endpoint) -> None:
-    about = endpoint.about
-    assert about["summary"]
-    assert about["tags"] == ["dispatch"]
-    shown = [response["content"] for response in about["responses"].values() if "content" in response]
-    if "requestBody" in about:
-        shown.append(about["requestBody"]["content"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=_name)
+def test_examples_are_as_the_schemas_say(operation: Operation) -> None:
+    said = ABOUT[operation.method, operation.path]
+    assert said["summary"]
+    assert said["tags"] == ["dispatch"]
+    shown = [response["content"] for response in said["responses"].values() if "content" in response]
+    if "requestBody" in said:
+        shown.append(said["requestBody"]["content"])
     for content in shown:
         (media,) = content.values()
-        jsonschema_rs.meta.validate(media["schema"])
-        jsonschema_rs.Draft202012Validator(media["schema"], validate_formats=True).validate(media["example"])
-    wanted = {"400", "401", "403", "500", "503", *({"413", "415"} if "requestBody" in about else ())}
-    wanted |= {"404"} if "{id}" in endpoint.path else set()
-    wanted |= {"202", "409"} if endpoint.method != "GET" else set()
-    assert wanted <= set(about["responses"])
-    assert {"x-tenant-id"} <= {parameter["name"] for parameter in about["parameters"]}
+        assert list(media["schema"]) == ["$ref"]
+        validator(media["schema"]).validate(media["example"])
+    wanted = {"400", "401", "403", "500", "503", *({"413", "415"} if "requestBody" in said else ())}
+    wanted |= {"404"} if "{id}" in operation.path else set()
+    wanted |= {"202", "409"} if operation.method != "GET" else set()
+    assert wanted <= set(said["responses"])
+    assert {"x-tenant-id"} <= {parameter["name"] for parameter in said["parameters"]}
+
+
+def test_the_schemas_are_ones() -> None:
+    for schema in COMPONENTS.schemas.values():
+        jsonschema_rs.meta.validate(schema)
 
 
 def test_the_document_names_every_endpoint_and_its_permission() -> None:
     rows = re.findall(r"^\| `([A-Z]+ [^`]+)` \| `([A-Z_]+)` \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
-    assert rows == [(f"{one.method} {one.path}", one.permission) for one in _endpoints()]
+    assert rows == [(f"{one.method} {one.path}", one.permission) for one in OPERATIONS]
 
 
 def test_the_document_names_every_status_that_a_refusal_has() -> None:
@@ -307,20 +322,26 @@ def test_the_document_names_every_status_that_a_refusal_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointer", "told"),
+    ("request_", "pointer", "told"),
     [
-        ("", ""),
-        ("/commerce", "/commerce_id"),
-        ("/plan", ""),
-        ("/plan/criteria/0/type", "/target_criteria/0/type"),
-        ("/plan/suggested_at", "/suggested_execution_time"),
-        ("/plan/score", "/score"),
-        ("/fields/criteria/1", "/criteria/1"),
-        ("/fields", ""),
-        ("/target", ""),
-        ("/user", "/user_id"),
-        ("/attributes/0/key", "/attributes/0/key"),
+        (NewTask, "", ""),
+        (NewTask, "/id", ""),
+        (NewTask, "/title", "/reason"),
+        (NewTask, "/commerce", "/commerce_id"),
+        (NewTask, "/plan", ""),
+        (NewTask, "/plan/criteria/0/type", "/target_criteria/0/type"),
+        (NewTask, "/plan/suggested_at", "/suggested_execution_time"),
+        (NewTask, "/plan/score", "/score"),
+        (NewTask, "/attributes/0/key", "/attributes/0/key"),
+        (NewResult, "/id", ""),
+        (NewResult, "/data/a", "/data/a"),
+        (Cancellation, "/reason", "/reason"),
+        (TargetChoice, "/target", ""),
+        (TargetChoice, "/user", "/user_id"),
+        (NewTargetResolutionPolicy, "/fields/criteria/1", "/criteria/1"),
+        (NewTargetResolutionPolicy, "/fields", ""),
+        (NewTargetResolutionPolicy, "/id", ""),
     ],
 )
-def test_places_are_told_in_the_dialects_own_names(pointer: str, told: str) -> None:
-    assert place(pointer) == told
+def test_places_are_told_in_the_dialects_own_names(request_: type[Request], pointer: str, told: str) -> None:
+    assert request_.pointer(pointer) == told

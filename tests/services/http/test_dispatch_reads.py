@@ -11,9 +11,9 @@ import pytest
 
 from domain.lifecycle import Lifecycle
 from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
-from services.http.dispatch import status_events
-from services.http.dispatch.lists import CONDITIONS
-from services.http.dispatch.shapes import STATUSES, status_of
+from services.http.dispatch.lists import CONDITIONS, status_of_task
+from services.http.dispatch.models_activities import STATUSES, status_of
+from services.http.dispatch.models_parts import EVENT_NAMES
 from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, report, unresolved
 from tests.services.http.house import House, with_activity, with_workflow
 
@@ -290,7 +290,7 @@ def _states() -> list[Task]:
 
 
 def test_no_event_that_is_left_unread_could_change_a_status() -> None:
-    unread = sorted(set(EVENTS) - set(status_events.NAMES))
+    unread = sorted(set(EVENTS) - set(EVENT_NAMES))
     assert len(unread) == 7
     values: dict[str, Any] = {"id": "t", "activity_id": None, "source": "s", "kind": "dispatch"}
     for name in unread:
@@ -298,7 +298,7 @@ def test_no_event_that_is_left_unread_could_change_a_status() -> None:
         event = EVENTS[name](**{field: values.get(field, {}) for field in fields})
         for task in _states():
             after = evolve(task, event)
-            assert status_events.status_of_task(after) == status_events.status_of_task(task), name
+            assert status_of_task(after) == status_of_task(task), name
 
 
 async def test_ids_and_positions(house: House) -> None:

@@ -6,14 +6,21 @@ import json
 from typing import Any
 
 import httpx
-import jsonschema_rs
 import pytest
 
-from services.http.core.service import make_service
-from services.http.dispatch import api
 from tests.services.http.dispatch_scene import BODY, failure
-from tests.services.http.house import House, settings_for
-from tests.services.http.test_dispatch_contract import CASES, WITH_BODY, WRITES, Case, house
+from tests.services.http.house import House
+from tests.services.http.test_dispatch_contract import (
+    CASES,
+    COMPONENTS,
+    WITH_BODY,
+    WRITES,
+    Case,
+    about,
+    documented,
+    house,
+    validator,
+)
 
 __all__ = ["house"]
 
@@ -34,30 +41,16 @@ async def _send(house: House, case: Case, body: Any, **headers: str) -> httpx.Re
     return await house.client.request(case.method, case.at(), content=content, headers=headers)
 
 
-def _about(case: Case) -> dict[str, Any]:
-    endpoints = api.endpoints(make_service(settings_for("postgresql://nobody@127.0.0.1:1/nowhere")))
-    (found,) = (one for one in endpoints if (one.method, one.path) == (case.method, case.path))
-    return found.about
-
-
-def _documented(about: dict[str, Any], response: httpx.Response) -> None:
-    said = about["responses"][str(response.status_code)]
-    if "content" in said:
-        schema = said["content"]["application/json"]["schema"]
-        jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
-
-
 @pytest.mark.parametrize("case", WITH_BODY, ids=_name)
 async def test_what_the_schema_forbids_is_refused_and_nothing_fails(house: House, case: Case) -> None:
-    about = _about(case)
-    schema = about["requestBody"]["content"]["application/json"]["schema"]
-    allowed = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-    for name in schema["properties"]:
+    schema = about(case)["requestBody"]["content"]["application/json"]["schema"]
+    allowed = validator(schema)
+    for name in COMPONENTS.schemas[schema["$ref"].rpartition("/")[2]]["properties"]:
         for value in ODD:
             body = {**case.body, name: value}
             response = await _send(house, case, body)
             assert response.status_code < 500, f"{body}: {response.text}"
-            _documented(about, response)
+            documented(case, response)
             if not allowed.is_valid(body):
                 assert response.status_code >= 400, f"{body}: {response.text}"
 
@@ -67,7 +60,7 @@ async def test_a_write_answers_the_same_while_the_views_are_late(house: House, c
     house.sender.late = {"activities", "tasks", "directory"}
     response = await _send(house, case, case.body)
     assert response.status_code == case.status, response.text
-    _documented(_about(case), response)
+    documented(case, response)
 
 
 @pytest.mark.parametrize("case", WRITES, ids=_name)

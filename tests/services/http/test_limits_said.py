@@ -11,7 +11,7 @@ import pytest
 from domain.limits import MAX_FIELDS_BYTES
 from domain.task import TaskCreated
 from services.store import codec
-from services.store.event_store import NewEvent, append_in
+from services.store.append import NewEvent, append_in
 from tests.services.http.house import NOW, House, field_failure, opened, problem
 
 LARGE = {"a": "x" * MAX_FIELDS_BYTES}

@@ -19,8 +19,8 @@ from services.broker import topology
 from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import Publisher
 from services.broker.sender import Outgoing
-from services.outlets import projections as outlet
-from services.outlets.relay import relay_handle
+from services.processors import rebuild
+from services.processors.relay import relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
 from tests.services.http.house import House, opened
@@ -88,7 +88,7 @@ async def test_the_widest_value_of_every_field_goes_through_the_whole_system(hou
     await all_is_published(house.url, amqp_url)
     before = content(house.url)
     for model in projections.READ_MODELS:
-        assert await asyncio.to_thread(outlet.rebuild, house.url, model.NAME)
+        assert await asyncio.to_thread(rebuild.rebuild, house.url, model.NAME)
     after = content(house.url)
     assert {view: len(rows) for view, rows in after.items()} == {view: len(rows) for view, rows in before.items()}
     assert after == before

@@ -1,0 +1,237 @@
+"""The dispatcher: it calls the provider for each dispatch attempt, and stores the outcome for the scheduler to report.
+
+An attempt is taken under a lease, so one process makes it. The provider is called at least once per attempt, always
+with the same idempotency key: a process killed between the call and storing the outcome repeats it. The outcome is
+recorded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+import structlog
+
+from domain.lifecycle import TERMINAL
+from domain.plan import reason_of
+from domain.streams import stream_of
+from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
+from projections import deadlines, due
+from services.processors.providers import Call, Calls, Outcome
+from services.store import codec, log
+from services.store.connect import Backoff, connect_async
+
+NAME = "dispatcher"
+# Calls at the same time, of this process and of one tenant.
+MAX_CALLS, MAX_CALLS_OF_TENANT = 16, 4
+# Longer than the longest time-out of a provider, with time to store its outcome.
+LEASE = 60.0
+# How long calls in progress may take when the service stops.
+STOP_TIMEOUT = 2.0
+
+Open = Callable[[], AbstractAsyncContextManager[Calls]]
+_encode = msgspec.json.Encoder().encode
+
+
+class Attempt(NamedTuple):
+    """A dispatch attempt without an outcome; `position` is that of the event that requested it."""
+
+    tenant: str
+    task_id: str
+    number: str
+    position: int
+
+
+def payload(tenant: str, task: Task) -> bytes:
+    """Return the body of a call: the task, as the provider sees it."""
+    made, plan = task.created, task.created.plan
+    assert plan is not None  # noqa: S101
+    return _encode(
+        {
+            "id": task.id,
+            "type": "TASK",
+            "attempt": task.attempt,
+            "tenant": tenant,
+            "channel": plan.channel,
+            "reason": reason_of(task.title, plan.reason),
+            "commerceId": made.commerce,
+            "assignedRouteId": made.route,
+            "assignedOperatorId": made.operator,
+            "scheduledAt": plan.scheduled_at,
+            "suggestedExecutionTime": plan.suggested_at,
+            "userStatus": plan.user_status,
+            "score": plan.score,
+            "attributes": task.attributes,
+            "targets": [target.user for target in task.targets if target.status == "RESOLVED"],
+        }
+    )
+
+
+class Dispatcher:
+    """Runs an event loop in a thread; several processes may run one. `on_called` runs before an outcome is stored."""
+
+    def __init__(self, providers: Open, *, poll: float = 1.0, on_called: Callable[[], None] = lambda: None) -> None:
+        self.name = NAME
+        self._open = providers
+        self._poll = poll
+        self._on_called = on_called
+        self._after = ""
+        self._running: dict[Attempt, asyncio.Task[None]] = {}
+        self._outcomes: dict[Attempt, Outcome] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._log = structlog.get_logger("dispatcher")
+        self.stopped = threading.Event()
+        self.connected = False
+
+    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
+        """Dispatch until `stop`, and reconnect when the connection is lost; one log line per change of state."""
+        asyncio.run(self._run(database_url, statement_timeout))
+
+    def stop(self) -> None:
+        """Ask the dispatcher to end after the calls in progress, or after `STOP_TIMEOUT`."""
+        self.stopped.set()
+        self.look()
+
+    def look(self) -> None:
+        """Look for attempts now; may be called from any thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # The loop has ended.
+                self._loop.call_soon_threadsafe(self._wanted.set)
+
+    @property
+    def unready(self) -> list[str]:
+        """The name of the dispatcher if it should be running and has no connection."""
+        return [self.name] if not self.connected and not self.stopped.is_set() else []
+
+    async def _run(self, database_url: str, statement_timeout: float) -> None:
+        self._wanted = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        backoff = Backoff("connection", self._log)
+        async with self._open() as calls:
+            while not self.stopped.is_set():
+                try:
+                    async with await connect_async(database_url, NAME, statement_timeout) as conn:
+                        await self._work(conn, calls, backoff)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    self.connected = False
+                    backoff.lost(error)
+                    await self._pause(backoff.next_wait())
+                except Exception:
+                    self._log.exception("dispatcher failed")
+                    await self._pause(backoff.next_wait())
+            left = [task for task in self._running.values() if not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _work(self, conn: psycopg.AsyncConnection[Any], calls: Calls, backoff: Backoff) -> None:
+        while not self.stopped.is_set():
+            self._wanted.clear()
+            await self._store_outcomes(conn)
+            took = await self._take(conn, calls)
+            backoff.reached()
+            self.connected = True
+            if not took:
+                await self._wait(self._poll)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=STOP_TIMEOUT)
+        await self._store_outcomes(conn)
+
+    async def _pause(self, seconds: float) -> None:
+        # A request from before cannot be served now, and must not turn this into a busy loop.
+        self._wanted.clear()
+        if not self.stopped.is_set():
+            await self._wait(seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+
+    async def _take(self, conn: psycopg.AsyncConnection[Any], calls: Calls) -> int:
+        """Start as many calls as the limits allow, and return their number."""
+        free = MAX_CALLS - len(self._running)
+        if free <= 0:
+            return 0
+        busy = Counter(attempt.tenant for attempt in self._running)
+        full = [tenant for tenant, count in busy.items() if count >= MAX_CALLS_OF_TENANT]
+        tenants: list[str] = []
+        for after in dict.fromkeys((self._after, "")):
+            given = (deadlines.CALL, after, deadlines.CALL, [*full, *tenants], free - len(tenants))
+            found = await conn.execute(due.TENANTS, given, prepare=False)
+            tenants += [tenant for (tenant,) in await found.fetchall()]
+            if len(tenants) == free:
+                break
+        if not tenants:
+            self._after = ""
+            return 0
+        self._after = tenants[-1]
+        share = max(1, free // len(tenants))
+        most = [min(share, MAX_CALLS_OF_TENANT - busy[tenant]) for tenant in tenants]
+        leased = await conn.execute(due.LEASE, (LEASE, tenants, most, deadlines.CALL, free), prepare=False)
+        # A lease that expired during an outage of the database must not start a second call.
+        attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
+        for attempt, provider, task in await self._current(conn, attempts):
+            self._running[attempt] = asyncio.create_task(self._call(attempt, provider, task, calls))
+        return len(attempts)
+
+    async def _current(
+        self, conn: psycopg.AsyncConnection[Any], attempts: list[Attempt]
+    ) -> list[tuple[Attempt, Provider, Task]]:
+        """Return the attempts that are still current according to the streams of the tasks; read models may lag."""
+        streams = {stream_of(attempt.tenant, "task", attempt.task_id): attempt for attempt in attempts}
+        tasks: dict[str, Task | None] = {}
+        providers: dict[str, Provider] = {}
+        found = await conn.execute(*log.events_of_streams(list(streams)), prepare=False, binary=True)
+        for stream, name, state in await found.fetchall():
+            if stream not in streams:
+                continue
+            try:
+                event = codec.decode(name, state)
+                tasks[stream] = evolve(tasks.get(stream), event)
+            except Exception as error:
+                # The other attempts continue; this one is tried again when its lease expires.
+                self._log.warning("task cannot be loaded", stream=stream, error=str(error))
+                streams.pop(stream, None)
+                continue
+            if isinstance(event, DispatchRequested):
+                providers[stream] = event.provider
+        current = []
+        for stream, attempt in streams.items():
+            task = tasks.get(stream)
+            open_yet = task is not None and task.in_flight and task.lifecycle not in TERMINAL
+            if open_yet and task is not None and str(task.attempt) == attempt.number:
+                current.append((attempt, providers[stream], task))
+        return current
+
+    async def _call(self, attempt: Attempt, provider: Provider, task: Task, calls: Calls) -> None:
+        try:
+            key = f"{attempt.tenant}/{attempt.task_id}/{attempt.number}"
+            outcome = await calls.call(Call(attempt.tenant, key, provider, payload(attempt.tenant, task)))
+        except Exception:
+            self._log.exception("call failed unexpectedly", tenant=attempt.tenant, task=attempt.task_id)
+            outcome = Outcome(False, None, "error", "the provider could not be called")
+        self._on_called()
+        self._outcomes[attempt] = outcome
+        self._wanted.set()
+
+    async def _store_outcomes(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Hand the outcomes over to the scheduler; if a row is gone, its task has ended."""
+        for attempt, outcome in list(self._outcomes.items()):
+            place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)
+            await conn.execute(due.DONE, (deadlines.SEND, _report(attempt, outcome), *place), prepare=False)
+            await conn.execute(f"NOTIFY {deadlines.CHANNEL}")
+            del self._outcomes[attempt], self._running[attempt]
+
+
+def _report(attempt: Attempt, outcome: Outcome) -> str:
+    """Return the command that reports an outcome, as JSON; lone surrogates in texts are replaced."""
+    texts = (outcome.reference, outcome.code, outcome.message)
+    kept = [None if text is None else text.encode("utf-8", "replace").decode() for text in texts]
+    return _encode(ReportDispatch(attempt.task_id, int(attempt.number), outcome.succeeded, *kept)).decode()

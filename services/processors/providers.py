@@ -1,0 +1,282 @@
+"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or the log. A call returns an outcome.
+
+Tenants choose the URLs, so these must not reach internal addresses (SSRF): the addresses that a name resolves to are
+checked, and the connection is made to one of exactly these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import httpx
+import msgspec
+import structlog
+
+from domain.plan import Provider
+from services.settings import Settings
+
+MAX_ANSWER = 64 * 1024
+MAX_MESSAGE = 200
+# Addresses that are tried for one name within the time-out.
+_MAX_ADDRESSES = 4
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_RELAYS = ipaddress.ip_network("192.88.99.0/24")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a provider. `body` is JSON; `key` is the same for every repetition of an attempt."""
+
+    tenant: str
+    key: str
+    provider: Provider
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a call."""
+
+    succeeded: bool
+    reference: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class Calls(Protocol):
+    """Makes calls, each within the time-out of its provider."""
+
+    async def call(self, call: Call) -> Outcome:
+        """Send a task to its provider."""
+
+
+class _Refused(Exception):
+    """The call must not be made."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """Return the signature of a body: `v1=` and the HMAC-SHA256 of the timestamp, a dot and the body."""
+    return "v1=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is globally routable; an IPv4 address embedded in an IPv6 one counts as itself."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if inner is None and found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        # Python treats the deprecated site-local addresses as global.
+        if found.teredo is not None or found.is_site_local:
+            return False
+        if inner is not None:
+            found = inner
+    if found in _RELAYS:
+        return False
+    return found.is_global and not found.is_multicast and not found.is_reserved
+
+
+class Providers:
+    """Calls every kind of provider; an async context manager, bound to one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secrets = settings.dispatch_secrets
+        self._hosts = frozenset(host.lower() for host in settings.dispatch_hosts)
+        self._allow_plaintext = settings.allow_plaintext
+        self._log = structlog.get_logger("console")
+
+    async def __aenter__(self) -> Self:
+        # No proxy from the environment, which would be used instead of the checked address, and no keep-alive, because
+        # one address may serve several names.
+        self._client = httpx.AsyncClient(
+            verify=httpx.create_ssl_context(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,  # noqa: S113 - there is one around the whole call
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def call(self, call: Call) -> Outcome:
+        """Send a task to its provider."""
+        if call.provider.kind == "console":
+            self._log.info("dispatched", tenant=call.tenant, key=call.key, task=call.body.decode())
+            return Outcome(True)
+        deadline = asyncio.get_running_loop().time() + call.provider.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._respond(call)
+            try:
+                return _outcome(response.status_code, await _json_object(response, deadline))
+            finally:
+                with suppress(httpx.HTTPError, OSError):
+                    await response.aclose()
+        except _Refused as refused:
+            return Outcome(False, None, refused.code, str(refused))
+        except (TimeoutError, httpx.TimeoutException):
+            return Outcome(False, None, "timeout", f"no answer within {call.provider.timeout:g} s")
+        except httpx.TransportError as error:
+            code = "unreachable" if isinstance(error, httpx.NetworkError) else "bad-answer"
+            return Outcome(False, None, code, printable(f"{type(error).__name__}: {error}"))
+
+    async def _respond(self, call: Call) -> httpx.Response:
+        """Send the request and return the response, unread and open."""
+        headers = self._headers(call)
+        url = _parsed(call.provider.url)
+        host = url.raw_host.decode("ascii")
+        addresses = await self._addresses(url, host)
+        headers["Host"] = url.netloc.decode("ascii")
+        for last, address in enumerate(addresses, 1 - len(addresses)):
+            request = self._client.build_request(
+                "POST", url.copy_with(host=address), content=call.body, headers=headers
+            )
+            # The certificate is checked for the name, although the connection is made to an address.
+            request.extensions["sni_hostname"] = host
+            try:
+                return await self._client.send(request, stream=True)
+            except httpx.ConnectError:
+                if last == 0:
+                    raise
+        raise AssertionError("there is at least one address")
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "foldwork",
+            "Idempotency-Key": call.key,
+            "X-Foldwork-Timestamp": timestamp,
+        }
+        if call.provider.secret is not None:
+            secret = self._secrets.get(f"{call.tenant}/{call.provider.secret}")
+            if secret is None:
+                raise _Refused("no-secret", f"the service has no secret named {call.provider.secret}")
+            headers["X-Foldwork-Signature"] = signature(secret.get_secret_value(), timestamp, call.body)
+        return headers
+
+    async def _addresses(self, url: httpx.URL, host: str) -> list[str]:
+        """Resolve and check the addresses; raises `_Refused`."""
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            addresses = await _resolved(host, port)
+        except (OSError, UnicodeError):
+            raise _Refused("unreachable", f"{printable(host)} cannot be resolved") from None
+        if host.lower() not in self._hosts and not all(is_public(address) for address in addresses):
+            raise _Refused("not-allowed", f"{printable(host)} is not a public address")
+        local = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+        if url.scheme != "https" and not local and not self._allow_plaintext:
+            raise _Refused("not-allowed", "a provider outside loopback must use https")
+        return addresses[:_MAX_ADDRESSES]
+
+
+def _parsed(text: str | None) -> httpx.URL:
+    try:
+        url = httpx.URL(text or "")
+    except httpx.InvalidURL:
+        raise _Refused("not-allowed", "the provider's url is not a valid URL") from None
+    if url.scheme not in ("http", "https") or not url.raw_host or url.userinfo:
+        raise _Refused("not-allowed", "the provider's url must be an http:// or https:// URL")
+    return url
+
+
+async def _resolved(host: str, port: int) -> list[str]:
+    """Resolve a host in a thread of its own, which is abandoned when the caller gives up."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(found: list[str] | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found or [])
+
+    def look_up() -> None:
+        found: list[str] | None = None
+        error: Exception | None = None
+        try:
+            every = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = list(dict.fromkeys(str(each[4][0]) for each in every))
+        except (OSError, UnicodeError) as failure:
+            error = failure
+        try:
+            loop.call_soon_threadsafe(settle, found, error)
+        except RuntimeError:
+            return  # The loop has ended meanwhile.
+
+    threading.Thread(target=look_up, name="resolve", daemon=True).start()
+    addresses = await answer
+    if not addresses:
+        raise OSError("no address")
+    return addresses
+
+
+def _outcome(status: int, answer: Mapping[str, Any]) -> Outcome:
+    if 200 <= status <= 299:
+        return Outcome(
+            True, next((text for name in ("id", "reference") if (text := _reference(answer.get(name)))), None)
+        )
+    message = f"the provider answered {status}"
+    more = next((text for name in ("message", "error", "detail") if (text := _text(answer.get(name)))), None)
+    return Outcome(False, None, f"http-{status}", message if more is None else f"{message}: {more}")
+
+
+async def _json_object(response: httpx.Response, deadline: float) -> Mapping[str, Any]:
+    """Return the JSON object in the body, an empty one if there is none or it cannot be read."""
+    # The status alone decides the outcome, so no error in the body may be raised.
+    try:
+        async with asyncio.timeout_at(deadline):
+            value = msgspec.json.decode(await _body(response))
+    except (httpx.HTTPError, TimeoutError, OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """Return the body without decoding it, or nothing if it is too long.
+
+    It is not decompressed: no encoding was requested, and a few bytes could expand to gigabytes.
+    """
+    body = bytearray()
+    async for part in response.aiter_raw(MAX_ANSWER):
+        body += part
+        if len(body) > MAX_ANSWER:
+            return b""
+    return bytes(body)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return printable(str(value)) or None
+
+
+def _reference(value: Any) -> str | None:
+    """Return the provider's reference for the task, or None: a truncated reference would be useless."""
+    text = _text(value)
+    return text if text is not None and text == str(value).strip() else None
+
+
+def printable(text: str) -> str:
+    """Return a text of a provider in a form that can be recorded: printable and of limited length."""
+    return "".join(mark if mark.isprintable() else " " for mark in text[:MAX_MESSAGE]).strip()

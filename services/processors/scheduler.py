@@ -1,0 +1,184 @@
+"""The scheduler: it sends a command for each deadline that is due, in turn between tenants, until the row is gone.
+
+A row is locked, its command is sent, and once the broker has confirmed it the row is marked in the same transaction.
+After a crash in between the same id is sent again, which the ledger recognises; a lost command is sent again later. A
+command that cannot be sent does not block the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+import structlog
+
+from projections import deadlines, due
+from services.broker.sender import Outgoing
+from services.store.connect import Backoff, connect
+from services.store.failures import UNAVAILABLE, passes, told
+
+NAME = "scheduler"
+# Rows per tenant and tenants per round; a short pause after each round leaves capacity to other commands.
+MAX_ROWS_OF_TENANT, MAX_TENANTS = 50, 20
+REST = 0.02
+# Seconds until a command without a visible effect is sent again, doubled each time, up to the longest.
+RESEND, LONGEST_RESEND = 30.0, 3600.0
+# The longest wait for a dispatch, which may only be waiting for an earlier step.
+LONGEST_OF_DISPATCH = 60.0
+# Seconds to wait when the rows that are due are locked by another process.
+_ELSEWHERE = 0.2
+
+# Must never change: the ids of recorded commands are derived from it.
+_NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
+# The waits of rows that were sent, and of rows that could not be sent.
+_SENT = (RESEND, LONGEST_OF_DISPATCH, LONGEST_RESEND)
+_PUT_OFF = (LONGEST_RESEND,) * 3
+
+Send = Callable[[Sequence[Outgoing]], object]
+_encode = msgspec.json.Encoder().encode
+
+
+class DueRow(NamedTuple):
+    """A deadline that is due. `outcome` is the report of a dispatch attempt, as JSON."""
+
+    tenant: str
+    task_id: str
+    kind: str
+    due: str
+    activity_id: str | None
+    position: int
+    wake_at: datetime
+    outcome: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.tenant, self.task_id, self.kind
+
+
+def command_for(row: DueRow) -> Outgoing:
+    """Return the command of a row; its id stays the same until the row is marked."""
+    name, body = "task.wake", _encode({"id": row.task_id, "kind": row.kind, "due": row.due})
+    if row.outcome is not None:
+        name, body = "task.report-dispatch", row.outcome.encode()
+    cause = (*row.key, row.position, row.due, row.wake_at.astimezone(UTC).isoformat())
+    return Outgoing(
+        name,
+        body,
+        row.tenant,
+        routing_key=row.activity_id if row.activity_id is not None else row.task_id,
+        command_id=str(uuid.uuid5(_NAMESPACE, "/".join(map(str, cause)))),
+    )
+
+
+class Scheduler:
+    """Runs in a thread with its own connection; several processes may each run one.
+
+    `send` returns when the broker has confirmed the commands; `on_sent` runs before the rows are marked. `on_hint` runs
+    after a notification that there may be new deadlines.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        poll: float = 1.0,
+        on_sent: Callable[[], None] = lambda: None,
+        on_hint: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = NAME
+        self._send = send
+        self._poll = poll
+        self._on_sent = on_sent
+        self._on_hint = on_hint
+        self._after = ""
+        self._log = structlog.get_logger("scheduler")
+        self.stopped = threading.Event()
+        self.connected = False
+
+    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
+        """Work until `stop`, and reconnect when the connection is lost; one log line per change of state."""
+        backoff = Backoff("connection", self._log)
+        while not self.stopped.is_set():
+            try:
+                with connect(database_url, NAME, statement_timeout, autocommit=True) as conn:
+                    conn.execute(f"LISTEN {deadlines.CHANNEL}")
+                    self._work(conn, backoff)
+            except UNAVAILABLE as error:
+                self.connected = False
+                backoff.lost(error)
+                self.stopped.wait(backoff.next_wait())
+            except Exception:
+                self._log.exception("scheduler failed")
+                self.stopped.wait(backoff.next_wait())
+
+    def stop(self) -> None:
+        """Ask the scheduler to end after the current transaction."""
+        self.stopped.set()
+
+    @property
+    def unready(self) -> list[str]:
+        """The name of the scheduler if it should be running and has no connection."""
+        return [self.name] if not self.connected and not self.stopped.is_set() else []
+
+    def _work(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
+        while not self.stopped.is_set():
+            wait = self.step(conn)
+            backoff.reached()
+            self.connected = True
+            # A notification received during the step is kept by the connection, so none is lost between step and wait.
+            with suppress(StopIteration):
+                next(conn.notifies(timeout=wait, stop_after=1))
+                self._on_hint()
+
+    def step(self, conn: psycopg.Connection[Any]) -> float:
+        """Send one round of commands that are due, and return the seconds until the next step."""
+        # Not prepared, here and below: a prepared plan for a small table would be kept while the table grows.
+        row = conn.execute(due.NEXT, (deadlines.SEND,), prepare=False).fetchone()
+        if row is None or row[0] > 0:
+            return self._poll if row is None else min(self._poll, row[0])
+        sent = 0
+        with conn.transaction():
+            found = self._due(conn)
+            if found:
+                refused = self._send_all(found)
+                self._on_sent()
+                for waits, rows in ((_SENT, [row for row in found if row not in refused]), (_PUT_OFF, refused)):
+                    if rows:
+                        conn.execute(*due.postponed([row.key for row in rows], *waits))
+                sent = len(found)
+        return REST if sent else min(self._poll, _ELSEWHERE)
+
+    def _send_all(self, rows: Sequence[DueRow]) -> list[DueRow]:
+        """Send the commands of these rows, and return the rows whose command is refused."""
+        try:
+            self._send([command_for(each) for each in rows])
+        except Exception as error:
+            if passes(error):
+                raise
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return self._send_all(rows[:half]) + self._send_all(rows[half:])
+            row = rows[0]
+            self._log.error(
+                "command cannot be sent", tenant=row.tenant, task=row.task_id, kind=row.kind, error=told(error)
+            )
+            return [row]
+        return []
+
+    def _due(self, conn: psycopg.Connection[Any]) -> list[DueRow]:
+        """Lock some rows of the next tenants in turn; the next round continues after them."""
+        tenants: list[str] = []
+        for after in dict.fromkeys((self._after, "")):
+            given = (deadlines.SEND, after, deadlines.SEND, tenants, MAX_TENANTS - len(tenants))
+            tenants += [name for (name,) in conn.execute(due.TENANTS, given, prepare=False)]
+            if len(tenants) == MAX_TENANTS:
+                break
+        self._after = tenants[-1] if len(tenants) == MAX_TENANTS else ""
+        found = conn.execute(due.OLDEST, (tenants, deadlines.SEND, MAX_ROWS_OF_TENANT), prepare=False)
+        return [DueRow(*row) for row in found.fetchall()]

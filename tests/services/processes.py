@@ -1,0 +1,171 @@
+"""Processes of Foldwork that a test starts and may kill."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.eventually import PATIENCE, eventually, eventually_async
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Starting Python costs seconds; a process that has imported all and forks costs none, and dies just as dead.
+_NURSERY = """
+import json, os, sys
+import services.cli, services.logs, services.roles
+started = set()
+for line in sys.stdin:
+    order = json.loads(line)
+    if order["do"] == "start":
+        pid = os.fork()
+        if pid == 0:
+            for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
+                opened = os.open("/dev/null" if number == 0 else order["log"], mode, 0o600)
+                os.dup2(opened, number)
+            os.dup2(1, 2)
+            os.environ.update(order["env"])
+            os.chdir(order["folder"])
+            sys.argv = ["foldwork", *order["arguments"]]
+            exec(order["before"])
+            services.cli.main()
+            sys.exit(0)
+        started.add(pid)
+        answer = pid
+    else:
+        pid, status = os.waitpid(order["pid"], os.WNOHANG)
+        answer = None if pid == 0 else os.waitstatus_to_exitcode(status)
+        if pid:
+            started.discard(pid)
+    print(json.dumps(answer), flush=True)
+for pid in started:
+    os.kill(pid, 9)
+"""
+
+
+class Process:
+    """A process of the nursery."""
+
+    def __init__(self, nursery: Nursery, pid: int, log: Path) -> None:
+        self._nursery = nursery
+        self._log = log
+        self.pid = pid
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it runs."""
+        if self.code is None:
+            self.code = self._nursery.order(do="poll", pid=self.pid)
+        return self.code
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Return the exit code, when it has ended."""
+        eventually(lambda: self.poll() is not None, timeout)
+        assert self.code is not None
+        return self.code
+
+    async def ended(self, timeout: float = PATIENCE) -> int:
+        """Do as `wait`, and let the event loop go on."""
+        await eventually_async(lambda: self.poll() is not None, timeout)
+        assert self.code is not None
+        return self.code
+
+    @property
+    def output(self) -> str:
+        """Return what it has printed."""
+        return self._log.read_text("utf-8")
+
+    def said(self, text: str) -> bool:
+        """Tell whether it has printed something; fail when it has ended without."""
+        if text in self.output:
+            return True
+        if self.poll() is not None and text not in self.output:
+            raise RuntimeError(f"ended with {self.code} before it said {text!r}:\n{self.output}")
+        return text in self.output
+
+
+class Nursery:
+    """Processes of the command line, forked from one that has imported everything."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="foldwork-test-")
+        self._lock = threading.Lock()
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", _NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")},
+        )
+
+    def order(self, **order: Any) -> Any:
+        """Have something done, and return the answer."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        with self._lock:
+            self._parent.stdin.write(json.dumps(order) + "\n")
+            self._parent.stdin.flush()
+            return json.loads(self._parent.stdout.readline())
+
+    @contextmanager
+    def start(self, *arguments: str, before: str = "", env: Mapping[str, str]) -> Iterator[Process]:
+        """Run the command line in a process of its own, which is killed at the end if it has not ended."""
+        log = Path(self._folder.name) / uuid.uuid4().hex
+        log.touch()
+        given = {f"FOLDWORK_{name.upper()}": value for name, value in env.items()}
+        pid = self.order(
+            do="start", arguments=arguments, before=before, env=given, log=str(log), folder=self._folder.name
+        )
+        process = Process(self, pid, log)
+        try:
+            yield process
+        finally:
+            process.signal(signal.SIGKILL)
+            process.wait()
+
+    def close(self) -> None:
+        """End the parent, which ends whatever is left."""
+        if self._parent.stdin is not None:
+            self._parent.stdin.close()
+        self._parent.wait(PATIENCE)
+        self._folder.cleanup()
+
+
+@functools.cache
+def nursery() -> Nursery:
+    """Return this test process's nursery."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
+@contextmanager
+def worker_process(database_url: str, amqp_url: str, before: str = "", **env: str) -> Iterator[Process]:
+    """Give a process of the commands role."""
+    given = {"database_url": database_url, "amqp_url": amqp_url, **env}
+    with nursery().start("commands", before=before, env=given) as process:
+        yield process
