@@ -34,70 +34,80 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FOLDWORK_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr = Field(description="libpq URL of PostgreSQL")
-    amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, its virtual host included")
+    amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, including the virtual host")
     amqp_senders: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(
         default_factory=dict,
-        description='which broker user speaks for which tenants, as {"user": ["tenant", "other"]}; "*" is every tenant',
+        description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
     )
-    allow_plaintext: bool = Field(False, description="accept amqp:// to a host off loopback")
+    allow_plaintext: bool = Field(False, description="allow unencrypted connections to hosts off loopback")
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
     http_in_flight: int = Field(
-        512, ge=1, description="requests served at once; more are answered 503 with Retry-After"
+        512, ge=1, description="requests processed at the same time; further ones are answered 503 with Retry-After"
     )
     probe_port: int | None = Field(
-        None, ge=0, le=65535, description="port of /livez, /readyz and /metrics, other roles"
+        None, ge=0, le=65535, description="port of /livez, /readyz and /metrics of the other roles"
     )
     probe_host: str = Field("127.0.0.1", description="address that the probes listen on")
 
-    prefetch: int = Field(2000, ge=1, le=65535, description="commands that the broker hands out unacknowledged")
+    prefetch: int = Field(
+        2000, ge=1, le=65535, description="commands that the broker delivers before they are acknowledged"
+    )
     prefetch_bytes: int = Field(
         32 << 20,
         ge=1 << 20,
-        description="bytes of bodies and properties of commands held at once; with more, nothing is read for a while",
+        description="bytes of bodies and properties of received commands; at this limit reading pauses",
     )
     consumer_timeout: float = Field(
         60.0,
         gt=0,
-        description="how long broker and database may be there and no command be recorded; then the role ends",
+        description="seconds without a recorded command, although the servers are available, before the role ends",
     )
-    batch_size: int = Field(500, ge=1, le=10_000, description="most commands in one transaction")
-    batch_wait_ms: float = Field(5.0, ge=0, le=1000, description="how long a batch may wait to fill, only under load")
+    batch_size: int = Field(500, ge=1, le=10_000, description="largest number of commands in one transaction")
+    batch_wait_ms: float = Field(
+        5.0, ge=0, le=1000, description="how long a batch may wait to fill under load, in milliseconds"
+    )
     command_limit: int = Field(1 << 20, ge=1024, description="largest command body, in bytes")
     event_limit: int = Field(
         EVENT_LIMIT,
         ge=1 << 20,
         le=15 << 20,
-        description="largest event, in bytes; a command that would record a larger one is refused",
+        description="largest event, in bytes; a command with a larger one is refused",
     )
     state_cache: int = Field(50_000, ge=0, description="streams whose state a worker keeps in memory")
-    poison_attempts: int = Field(5, ge=1, description="attempts at a redelivered command before it is dead-lettered")
-    receipts_days: int = Field(30, ge=1, description="how long the ledger answers a repeated command")
+    poison_attempts: int = Field(
+        5, ge=1, description="attempts at a redelivered command before it becomes a dead letter"
+    )
+    receipts_days: int = Field(
+        30, ge=1, description="days for which receipts are kept and repeated command ids recognised"
+    )
 
     follower_batch: int = Field(500, ge=1, le=10_000, description="events that a follower handles in one transaction")
-    follower_poll: float = Field(1.0, gt=0, le=60, description="longest wait of a follower that nobody wakes")
-    ready_lag: int = Field(100_000, ge=1, description="events that a follower may lie behind and still be ready")
+    follower_poll: float = Field(1.0, gt=0, le=60, description="seconds until a follower polls without a notification")
+    ready_lag: int = Field(100_000, ge=1, description="events that a follower may be behind and still be ready")
 
     dispatch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=tuple,
-        description="hosts off the open internet that tenants may name as providers, separated by commas",
+        description="hosts without a public address that tenants may use as providers, separated by commas",
     )
     dispatch_secrets: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
-        description='what calls of providers are signed with, as {"tenant/name": "secret"}',
+        description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
     )
 
-    reply_timeout: float = Field(5.0, gt=0, description="how long an HTTP write waits for the answer and the view")
-    bulk_item_ms: float = Field(
-        25.0, ge=0, description="how much longer a bulk request may wait for each of its commands, in milliseconds"
+    reply_timeout: float = Field(
+        5.0, gt=0, description="seconds that an HTTP write waits for the answer and the read models"
     )
-    view_timeout: float = Field(2.0, gt=0, description="how long a query waits for min_position")
-    shutdown_grace: float = Field(10.0, gt=0, description="how long a role may take to stop")
-    statement_timeout: float = Field(30.0, gt=0, description="longest database statement")
+    bulk_item_ms: float = Field(
+        25.0, ge=0, description="additional time-out of a bulk request for each of its commands, in milliseconds"
+    )
+    view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
+    shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
+    statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
-    log_format: str = Field("json", pattern="^(json|console)$", description="json, or console for people")
+    log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
 
     test_build: bool = Field(False, description="honour crash_at; for the tests of crash recovery alone")
     crash_at: str | None = Field(None, description="the named point at which a test build kills itself")

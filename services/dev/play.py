@@ -21,7 +21,7 @@ ANSWER_SECONDS = 60.0
 _RETRY_SECONDS = 0.2
 
 
-class _Play:
+class Play:
     def __init__(self, sender: CommandSender, http: httpx.AsyncClient, events: asyncio.Queue[dict[str, Any]]) -> None:
         self._sender = sender
         self._http = http
@@ -116,7 +116,7 @@ async def play(amqp_url: str, http_url: str, token: str) -> bool:
 
             listening = asyncio.create_task(listen())
             try:
-                play = _Play(sender, http, events)
+                play = Play(sender, http, events)
                 return await _job(play) and await _across(play)
             finally:
                 listening.cancel()
@@ -126,7 +126,7 @@ async def play(amqp_url: str, http_url: str, token: str) -> bool:
         await sender.close()
 
 
-async def _job(play: _Play) -> bool:
+async def _job(play: Play) -> bool:
     activity, workflow = f"demo-{uuid.uuid4().hex[:8]}", f"demo-{uuid.uuid4().hex[:8]}"
     pickup, delivery = f"{activity}-pickup", f"{activity}-delivery"
     steps = [
@@ -166,7 +166,7 @@ async def _job(play: _Play) -> bool:
     return status == "DONE"
 
 
-async def _across(play: _Play) -> bool:
+async def _across(play: Play) -> bool:
     """Create a task by the dispatch API, wait until it is dispatched, and complete it by the other two APIs."""
     typer.secho("\nOne task through all three APIs", bold=True)
     made = await play.call(

@@ -121,8 +121,11 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("code", MALFORMED)
-@pytest.mark.parametrize("more", [[], ["--wait"]], ids=["", "wait"])
+# Whoever waits sends over another connection, after the same checks: one of the data and one of the headers.
+WAITING = [(code, ["--wait"]) for code in ("wrong-shape", "bad-header")]
+
+
+@pytest.mark.parametrize(("code", "more"), [*((code, []) for code in MALFORMED), *WAITING])
 def test_what_could_only_be_thrown_away_is_not_sent(amqp_url: str, tmp_path: Path, code: str, more: list[str]) -> None:
     asyncio.run(declare(amqp_url))
     arguments = ["send", "--tenant", "acme", *MALFORMED[code], *more]

@@ -8,11 +8,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIMITS = {"domain": 300, "projections": 300, "services": 300, "tests": 400}
-# Files that are longer, with the length that they must not exceed; whoever shortens one lowers or removes its entry.
-LONGER = {
-    "tests/contracts/test_workflow_page.py": 406,
-    "tests/services/http/test_directory_entries.py": 403,
-}
 
 
 def lengths(package: str) -> dict[str, int]:
@@ -25,12 +20,5 @@ def lengths(package: str) -> dict[str, int]:
 def test_no_file_is_longer_than_its_limit(package: str) -> None:
     found = lengths(package)
     assert found
-    longer = {name: length for name, length in found.items() if length > LONGER.get(name, LIMITS[package])}
+    longer = {name: length for name, length in found.items() if length > LIMITS[package]}
     assert longer == {}
-
-
-@pytest.mark.parametrize("package", LIMITS)
-def test_an_exception_that_is_not_needed_any_more_is_removed(package: str) -> None:
-    found = lengths(package)
-    exceptions = [name for name in LONGER if name.startswith(f"{package}/")]
-    assert [name for name in exceptions if found.get(name, 0) <= LIMITS[package]] == []

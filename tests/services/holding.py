@@ -57,14 +57,14 @@ class Picky:
         self.refused = set(refused)
         self.error: Callable[[], Exception] = lambda: ValueError("this one is bad")
         self.calls: list[list[int]] = []
-        self._first = first
+        self.first = first
         self._note = noting(by)
 
     def __call__(self, conn: Connection, batch: Batch) -> None:
         self.calls.append([row.position for row in batch])
         self._note(conn, batch)
         for row in batch:
-            if row.stream.replace("task-", "") in self.refused and row.position >= self._first:
+            if row.stream.replace("task-", "") in self.refused and row.position >= self.first:
                 raise self.error()
 
 

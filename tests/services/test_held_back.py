@@ -73,7 +73,7 @@ def test_an_entity_that_fails_again_waits_from_there_and_longer_each_time(
     drain(conn, make(picky))
     assert state(migrated_url)[2] == {"acme/task-bad": (1, 3)}
     waits = []
-    for picky._first in (2, 3, 3):
+    for picky.first in (2, 3, 3):
         drain(conn, make(picky))
         ((wait,),) = rows(migrated_url, "SELECT extract(epoch FROM retry_at - now())::int FROM held_entities")
         waits.append(round(wait / 10) * 10)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from services.dev.play import _Play
+from services.dev.play import Play
 
 EVENT: dict[str, Any] = {"position": 7, "type": "task.created", "data": {"id": "t"}}
 SHOWN: dict[str, Any] = {
@@ -30,7 +30,7 @@ async def test_every_read_waits_for_what_was_done_before() -> None:
 
     sender: Any = None
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://demo") as http:
-        play = _Play(sender, http, asyncio.Queue())
+        play = Play(sender, http, asyncio.Queue())
         assert await play.one_task(EVENT) == ("ONGOING", "READY", "pending")
         assert await play.status("t", 7) == "ONGOING"
     assert {path: asked.count(path) for path in asked} == {path: 3 if "v3/task" in path else 2 for path in SHOWN}

@@ -214,3 +214,17 @@ async def test_a_wrong_value_is_told_at_its_place(house: House, name: str) -> No
         response = await send(house, WRITES[name], body=body)
         assert response.status_code == 422, response.text
         assert response.json()["errors"][0]["source"] == {"pointer": pointer}
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_body_may_repeat_the_id_of_the_path_and_no_other(house: House, name: str) -> None:
+    write = WRITES[name]
+    ready(house, write)
+    own = write.path.split("/")[2]
+    # The path of the tracker has none.
+    tracker = write.path.startswith("/tracker")
+    for wrong in ("t" if tracker else "other", 7, [own]):
+        refused(await send(house, write, body={**(write.body or {}), "id": wrong}), 422, "invalid", pointer="/id")
+    if not tracker:
+        refused(await send(house, write, body={**(write.body or {}), "id": None}), 422, "invalid", pointer="/id")
+        assert shown(await send(house, write, body={**(write.body or {}), "id": own}))["id"] == own

@@ -68,8 +68,14 @@ def bodies_of(said: Json) -> Iterator[Json]:
     schema = resolved(media["schema"])
     forms = [schema, *(resolved(form) for form in (*schema.get("anyOf", ()), *schema.get("oneOf", ())))]
     known = dict.fromkeys((name,) for form in forms for name in form.get("properties", {}))
+    done = set()
     for example in examples:
         for place in {**known, **dict.fromkeys(_places(example))}:
+            # The items of a list are alike, and so are the examples of an operation where they share a field.
+            field = tuple("[]" if isinstance(part, int) else part for part in place)
+            if field in done and "type" not in example:
+                continue
+            done.add(field)
             for value in VALUES:
                 body = deepcopy(example)
                 inside = body

@@ -1,0 +1,123 @@
+"""What the document says of the workflow dialect is what it answers, and its examples are as its schemas say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from services.http.core import openapi
+from services.http.core.components import Components
+from services.http.core.operation import Operation
+from services.http.workflow.errors import JSON_API
+from services.http.workflow.lists import FILTERS
+from services.http.workflow.operations import OPERATIONS
+from services.http.workflow.views import ATTRIBUTES
+from tests.services.http.house import House
+from tests.services.http.workflow_scene import LIST, WRITES, Write, furnished, ready, send
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "workflow.md"
+COMPONENTS = Components()
+ABOUT = {(one.method, one.path): openapi.about(one, COMPONENTS) for one in OPERATIONS}
+PLACES = {"/activities/t": "/activities/{id}", "/work_units/a": "/work_units/{id}"}
+
+
+@pytest.fixture
+async def house(migrated_url: str) -> AsyncIterator[House]:
+    async with furnished(migrated_url) as running:
+        yield running
+
+
+def validate(documented: dict[str, Any], body: Any) -> None:
+    """Demand that a body is as each of its media types says."""
+    for media in documented["content"].values():
+        schema = {**media["schema"], "components": {"schemas": COMPONENTS.schemas}}
+        jsonschema_rs.validate(schema, body)
+
+
+def about(method: str, path: str) -> dict[str, Any]:
+    """Return what the document says of a path of the scene."""
+    for there, template in PLACES.items():
+        path = path.replace(there, template)
+    return ABOUT[method, f"/api/v3/workflow{path}"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: f"{one.method} {one.path}")
+def test_examples_are_as_the_schemas_say_and_every_body_has_a_name(operation: Operation) -> None:
+    said = ABOUT[operation.method, operation.path]
+    bodies = [said["requestBody"]] if operation.method != "GET" else []
+    assert ("requestBody" in said) is bool(bodies)
+    for body in bodies:
+        assert list(body["content"]) == ["application/json", JSON_API]
+    for status, documented in said["responses"].items():
+        assert list(documented["content"]) == [JSON_API], status
+    for documented in (*said["responses"].values(), *bodies):
+        for media in documented["content"].values():
+            assert list(media["schema"]) == ["$ref"]
+            validate(documented, media["example"])
+    wanted = {"400", "401", "403", "422", "500", "503", *({"202", "404", "409", "413", "415"} if bodies else ())}
+    assert wanted <= set(said["responses"])
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS.schemas))
+def test_every_schema_is_one(name: str) -> None:
+    jsonschema_rs.meta.validate(COMPONENTS.schemas[name])
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_an_action_takes_and_answers_what_its_schemas_say(house: House, name: str) -> None:
+    write = WRITES[name]
+    said = about(write.method, write.path)
+    if write.body is not None:
+        validate(said["requestBody"], write.body)
+    assert said["requestBody"]["required"] is (name in ("save", "assign", "reassign", "complete"))
+    refused = await send(house, Write(write.method, write.path, {"colour": 1}))
+    validate(said["responses"]["422"], refused.json())
+    ready(house, write)
+    validate(said["responses"]["200"], (await send(house, write)).json())
+    house.sender.stopped = True
+    validate(said["responses"]["202"], (await send(house, write)).json())
+
+
+async def test_queries_answer_what_their_schemas_say(house: House) -> None:
+    sparse = "&".join(f"fields[{kind}]=id" for kind in ATTRIBUTES)
+    for query in ("", "?included=project,work_unit,node", f"?included=project,work_unit,node&{sparse}"):
+        for path in ("/activities", "/activities/a1"):
+            response = await house.get(f"/api/v3/workflow{path}{query}")
+            validate(about("GET", path.replace("/a1", "/{id}"))["responses"]["200"], response.json())
+    counted = (await house.get(f"{LIST}?count=true&filter[id]=nobody")).json()
+    validate(about("GET", "/activities")["responses"]["200"], counted)
+    assert counted["meta"]["count"] == 0
+
+
+def test_what_is_demanded_of_an_assignment_is_part_of_its_schema() -> None:
+    body = about("PATCH", "/activities/t/assign")["requestBody"]
+    for good in ({"account_id": 42, "start_working": True}, {"self_assigning": True, "start_working": False}):
+        validate(body, good)
+    for bad in ({"start_working": True}, {"self_assigning": False, "start_working": True}, {"account_id": 42}):
+        with pytest.raises(jsonschema_rs.ValidationError):
+            validate(body, bad)
+
+
+def test_the_parameters_of_a_list_are_objects_that_clients_are_generated_from() -> None:
+    said = {each["name"]: each for each in about("GET", "/activities")["parameters"]}
+    assert list(said) == ["page", "sort", "count", "filter", "included", "fields", "min_position"]
+    for name in ("page", "filter", "fields"):
+        assert (said[name]["style"], said[name]["explode"], said[name]["schema"]["type"]) == (
+            "deepObject",
+            True,
+            "object",
+        )
+    assert set(FILTERS) < set(said["filter"]["schema"]["properties"])
+    assert list(said["fields"]["schema"]["properties"]) == list(ATTRIBUTES)
+
+
+def test_the_document_names_every_action() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    for operation in OPERATIONS:
+        action = operation.path.removeprefix("/api/v3/workflow/")
+        if operation.method != "GET":
+            assert f"`{operation.method} {action}`" in text or f"`{action}`" in text
