@@ -61,7 +61,15 @@ def _fail_fast(schema: Any) -> None:
             _fail_fast(part)
 
 
-class Request(BaseModel):
+class Model(BaseModel):
+    """A request or a view, as a schema with an example."""
+
+    # Whether its schema is made from something else, and given to `Components` under its name.
+    given: ClassVar[bool] = False
+    example: ClassVar[Any] = None
+
+
+class Request(Model):
     """A request's body. A subclass has a field for each key, and says what else holds of all of them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -72,11 +80,8 @@ class Request(BaseModel):
     free: ClassVar[str] = ""
     # Keys that the service gives a value, by why they are refused.
     derived: ClassVar[Mapping[str, str]] = {}
-    # Names of the command's data that the request's body does not hold, such as an id that stands in the path.
-    elsewhere: ClassVar[frozenset[str]] = frozenset()
-    # Whether its schema is made from something else, and given to `Components` under its name.
-    given: ClassVar[bool] = False
-    example: ClassVar[Any] = None
+    # Names of the command's data that stand elsewhere than in the body, as the id does in the path.
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"id"})
 
     @classmethod
     def read(cls, body: Any, parts: Mapping[str, str] | None = None) -> Self:
@@ -131,7 +136,7 @@ class Request(BaseModel):
                 index, rest = (rest[:1], rest[1:]) if field.many else ([], rest)
                 return [field.alias, *index, *field.model._placed(rest)]
             return [field.alias, *rest]
-        if parts and (parts[0] in cls.elsewhere or any(field.path[:1] == (parts[0],) for field in _fields_to(cls))):
+        if parts and parts[0] in {*cls.elsewhere, *(field.path[0] for field in _fields_to(cls) if field.path)}:
             return []
         return parts[1:] if cls.free and parts[:1] == [cls.free] else parts
 
@@ -143,10 +148,9 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _demand_nothing_derived(self) -> Self:
-        if self.__pydantic_extra__ and self.derived:
-            for key in self.__pydantic_extra__:
-                if key in self.derived:
-                    refuse("derived", f"{key} {self.derived[key]}", pointer_of((key,)))
+        for key in self.__pydantic_extra__ or ():
+            if key in self.derived:
+                refuse("derived", f"{key} {self.derived[key]}", pointer_of((key,)))
         return self
 
     @classmethod
@@ -159,8 +163,8 @@ class Request(BaseModel):
         kind, place = error["type"], error["loc"]
         if kind == "extra_forbidden":
             owner: type[Request] = cls
-            for part in place[:-1]:
-                owner = owner if isinstance(part, int) else _model_of(_fields_by_alias(owner)[part])[0]
+            for part in (part for part in place[:-1] if isinstance(part, str)):
+                owner = _model_of(_field_called(part, owner))[0]
             return owner.unknown(str(place[-1]), pointer_of(place[:-1]))
         context = error.get("ctx", {})
         if "refused" in context:
@@ -170,18 +174,17 @@ class Request(BaseModel):
     @classmethod
     def said(cls, error: ErrorDetails) -> str:
         """Return the words for a value of another type than its own."""
-        kind, place = error["type"], error["loc"]
+        place = error["loc"]
         if not place:
             return "the body is an object"
-        if kind == "missing":
-            return f"{place[-1]} is required"
-        if kind == "literal_error":
-            return f"this is one of {error['ctx']['expected']}"
-        return _SHAPES.get(kind, error["msg"])
+        said = _SHAPES.get(error["type"])
+        return error["msg"] if said is None else said.format(name=place[-1], **error.get("ctx", {}))
 
 
 # What pydantic says of a value of another type than its own.
 _SHAPES = {
+    "missing": "{name} is required",
+    "literal_error": "this is one of {expected}",
     "string_type": "this is a text",
     "string_too_short": "this is a text that is not empty",
     "bool_type": "this is true or false",
@@ -197,14 +200,10 @@ def refuse(code: str, detail: str, at: str = "") -> NoReturn:
     raise PydanticCustomError(code, "{refused}", {"refused": detail, "at": at})
 
 
-class View(BaseModel):
+class View(Model):
     """What is shown of a resource, key by key in this order. A field with a default is left out while it is empty."""
 
     model_config = ConfigDict(extra="forbid")
-
-    # Whether its schema is made from something else, and given to `Components` under its name.
-    given: ClassVar[bool] = False
-    example: ClassVar[Any] = None
 
     @classmethod
     def show(cls, resource: Any, context: Any = None) -> Json:
@@ -237,8 +236,7 @@ def _fields_to(model: type[Request]) -> tuple[_FieldTo, ...]:
         to = _mark(field, To) or To(name)
         path = () if to.place is None else tuple(to.place.split("/"))
         # What is not validated is passed on as it came, for the worker alone to judge.
-        passed_on = _mark(field, _PASSED_ON) is not None
-        inner, many = (None, False) if passed_on else _model_of(field)
+        inner, many = (None, False) if _mark(field, _PASSED_ON) is not None else _model_of(field)
         found.append(_FieldTo(name, field.alias or name, path, to.by, inner, many))
     return tuple(found)
 
@@ -280,8 +278,8 @@ def _value(index: int, name: str, field: FieldInfo, given: Json) -> str:
     return f"None if (found := {value}) is None else show{index}(found, context)"
 
 
-def _fields_by_alias(model: type[BaseModel]) -> dict[Any, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+def _field_called(alias: str, model: type[BaseModel]) -> FieldInfo:
+    return next(field for name, field in model.model_fields.items() if alias in (field.alias, name))
 
 
 def _mark(field: FieldInfo, kind: type[Any]) -> Any:

@@ -58,12 +58,12 @@ PERSON: Json = {
 }
 
 
-def deep_object(name: str, description: str, properties: Mapping[str, Json], others: Json | None = None) -> Json:
+def deep_object(name: str, description: str, properties: Mapping[str, Json], others: bool = False) -> Json:
     """Return a parameter `name[property]` for each property, in the form that clients are generated from.
 
-    `others` is the schema of properties beside these, where there may be any.
+    With `others` there may be others. That these are texts is not said, since no TypeScript made of that compiles.
     """
-    schema = {"type": "object", "properties": dict(properties), "additionalProperties": others or False}
+    schema = {"type": "object", "properties": dict(properties), "additionalProperties": others}
     return {
         "name": name,
         "in": "query",

@@ -53,8 +53,6 @@ class NewAttribute(DispatchRequest):
 class NewTask(DispatchRequest):
     """A task that goes out over a channel."""
 
-    elsewhere = frozenset({"id"})
-
     channel: Annotated[Channel, Demanded, To("plan/channel")] = Field(
         ..., description="SALESMAN, CALLCENTER, WHATSAPP, EMAIL, SMS, PUSH, or one of the tenant's own"
     )
@@ -105,8 +103,6 @@ class NewTask(DispatchRequest):
 
 class Cancellation(DispatchRequest):
     """Why an activity is cancelled."""
-
-    elsewhere = frozenset({"id"})
 
     reason: Comment | None = None
 

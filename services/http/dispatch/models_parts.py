@@ -102,8 +102,6 @@ class StatusEvents(ListView):
 class NewResult(DispatchRequest):
     """How an activity ended."""
 
-    elsewhere = frozenset({"id"})
-
     activity_id: Annotated[str, Demanded, To(None)] = Field(
         ..., min_length=1, description="The activity that the result is of"
     )

@@ -279,8 +279,6 @@ class Readiness(View):
     """How ready it is, and what every part says of itself under its own name"""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Json] = Field(init=False)
-
     status: Literal["ready", "degraded", "not ready"]
     not_ready: list[str] = Field(description="the parts that are missing", examples=[[]])
     degraded: list[str] = Field(description="the followers that hold something back", examples=[[]])

@@ -98,7 +98,7 @@ _FILTER = deep_object(
         "completed_at__lte": {**_TIME, "description": "Completed then or earlier"},
     },
     # There are more operators than a client could have a field for.
-    others={"type": "string"},
+    others=True,
 )
 _SHOWN = (
     _listed("included", "What to bring along", sorted(RELATED)),

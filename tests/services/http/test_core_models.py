@@ -292,7 +292,7 @@ def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], co
     if request_.example is not None:
         data = request_.read(request_.example).data()
         hints = hints_of(COMMANDS[command])
-        given = dict.fromkeys(request_.elsewhere | ({"id"} & set(hints)), "x")
+        given = dict.fromkeys(request_.elsewhere & set(hints), "x")
         given |= {"kind": "attribute"} if command.startswith("directory.") else {}
         wire.parse_data(command, msgspec.json.encode({**given, **data}))
 
