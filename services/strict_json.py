@@ -12,7 +12,7 @@ from domain.errors import RefusalError
 MAX_DEPTH = 32
 
 
-class Malformed(RefusalError):
+class InvalidMessage(RefusalError):
     """A message that is not a valid command: it is dead-lettered with this code, and nothing is recorded."""
 
     def __init__(self, code: str, detail: str, pointer: str = "") -> None:
@@ -25,11 +25,11 @@ def _writable(text: str) -> str:
 
 
 def load_json(body: bytes) -> Any:
-    """Parse JSON; raises `Malformed` for a value that PostgreSQL cannot store or that readers interpret differently."""
+    """Parse JSON; raises `InvalidMessage` for what PostgreSQL cannot store or readers interpret differently."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Malformed("not-utf-8", f"byte {error.start} is no UTF-8") from None
+        raise InvalidMessage("not-utf-8", f"byte {error.start} is no UTF-8") from None
     demand_shallow(body, text)
     try:
         try:
@@ -38,7 +38,7 @@ def load_json(body: bytes) -> Any:
             # Parse again with a mark at each such number, to find its position.
             raise _out_of_range(_marking_json(text)) from None
     except (ValueError, RecursionError) as error:
-        raise Malformed("not-json", f"the body is no JSON: {str(error)[:200]}") from None
+        raise InvalidMessage("not-json", f"the body is no JSON: {str(error)[:200]}") from None
     if "\\u" in text or "\\U" in text or "\0" in text:
         _demand_text(value, "")
     return value
@@ -50,7 +50,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise Malformed(
+                raise InvalidMessage(
                     "duplicate-key", f"the key {key[:100]!r} stands twice in one object", f"/{_escape(key)}"
                 )
             seen.add(key)
@@ -58,7 +58,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise Malformed("not-json", f"{name} is no JSON number")
+    raise InvalidMessage("not-json", f"{name} is no JSON number")
 
 
 def demand_shallow(body: bytes, text: str | None = None) -> None:
@@ -72,7 +72,7 @@ def demand_shallow(body: bytes, text: str | None = None) -> None:
         if mark[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise Malformed("too-deep", f"a body nests at most {MAX_DEPTH} levels")
+                raise InvalidMessage("too-deep", f"a body nests at most {MAX_DEPTH} levels")
         elif mark[0] in "]}":
             depth -= 1
 
@@ -80,9 +80,9 @@ def demand_shallow(body: bytes, text: str | None = None) -> None:
 def _demand_text(value: Any, pointer: str) -> None:
     if isinstance(value, str):
         if "\0" in value:
-            raise Malformed("nul", "a text cannot hold NUL", pointer)
+            raise InvalidMessage("nul", "a text cannot hold NUL", pointer)
         if not value.isascii() and any("\ud800" <= mark <= "\udfff" for mark in value):
-            raise Malformed("lone-surrogate", "a text holds half of a surrogate pair", pointer)
+            raise InvalidMessage("lone-surrogate", "a text holds half of a surrogate pair", pointer)
     elif isinstance(value, dict):
         for key, item in value.items():
             _demand_text(key, pointer)
@@ -142,9 +142,9 @@ def _decoder(whole: Callable[[str], Any], real: Callable[[str], Any]) -> Callabl
 _strict_json, _marking_json = _decoder(_whole, _real), _decoder(_marked_whole, _marked_real)
 
 
-def _out_of_range(value: Any) -> Malformed:
+def _out_of_range(value: Any) -> InvalidMessage:
     pointer, mark = next(_marks(value, ""))
-    return Malformed("number-out-of-range", mark.detail, pointer)
+    return InvalidMessage("number-out-of-range", mark.detail, pointer)
 
 
 def _marks(value: Any, pointer: str) -> Iterator[tuple[str, _Mark]]:

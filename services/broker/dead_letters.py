@@ -18,7 +18,7 @@ from services.broker import topology
 from services.broker.connection import close_channel, connected, temporary_channel
 from services.broker.frames.reader import Message
 from services.broker.names import DEAD_EXCHANGE
-from services.commands.wire import Malformed
+from services.commands.wire import InvalidMessage
 
 # Headers are sent in one frame, 128 KiB by default; half of it is left for the headers that are added.
 KEPT_HEADERS = 64 * 1024
@@ -30,7 +30,7 @@ _CONFIRM_SECONDS, _RECONNECT_SECONDS = 10.0, 5.0
 _SUSPICIOUS = 3
 _MAX_SUSPECTS = 1000
 
-Dead = tuple[Message, Malformed]
+Dead = tuple[Message, InvalidMessage]
 
 
 def _cut(text: Any, size: int) -> str:
@@ -63,7 +63,7 @@ def _texts(value: Any) -> Any:
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
-def _whole_letter(message: Message, reason: Malformed, room: int) -> aio_pika.Message:
+def _whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
     properties = message.properties
     headers = kept_headers(properties.headers or {}, room)
     headers |= {
@@ -85,7 +85,7 @@ def _whole_letter(message: Message, reason: Malformed, room: int) -> aio_pika.Me
     return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, **short)
 
 
-def _bare_letter(message: Message, reason: Malformed) -> aio_pika.Message:
+def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
     """Return a letter that any broker accepts: the reason, the tenant, and the hash and size of the message."""
     headers: dict[str, Any] = {
         "tenant": _cut((message.properties.headers or {}).get("tenant"), 63),
@@ -126,7 +126,7 @@ class DeadLetters:
             self._log.warning("dead letters not confirmed, the messages will be redelivered", error=repr(error))
         return buried
 
-    async def _together(self, message: Message, reason: Malformed) -> bool:
+    async def _together(self, message: Message, reason: InvalidMessage) -> bool:
         if self._suspects and _key(message) in self._suspects:
             return False
         under = self._under
@@ -150,7 +150,7 @@ class DeadLetters:
             if not buried[index]:
                 buried[index] = await self._alone(message, reason)
 
-    async def _alone(self, message: Message, reason: Malformed) -> bool:
+    async def _alone(self, message: Message, reason: InvalidMessage) -> bool:
         """Publish one letter; if the broker refuses it, publish the reduced form."""
         key = _key(message)
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):

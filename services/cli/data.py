@@ -40,7 +40,7 @@ def malformed(outgoing: Outgoing) -> Refusal | None:
 
     try:
         return wire.parse(outgoing.properties(), outgoing.body, command_limit()).refusal
-    except wire.Malformed as found:
+    except wire.InvalidMessage as found:
         return found.refusal
 
 

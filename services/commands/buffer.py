@@ -11,7 +11,7 @@ import structlog
 from services.broker.connection import Channel
 from services.broker.frames.reader import Message
 from services.commands import wire
-from services.commands.wire import Incoming, Malformed, Reply
+from services.commands.wire import Incoming, InvalidMessage, Reply
 from services.settings import Settings
 
 
@@ -24,7 +24,7 @@ class Delivery:
 
     channel: Channel
     message: Message
-    command: Incoming | Malformed
+    command: Incoming | InvalidMessage
     buried: bool = False
     attempts: int | None = None
     reply: Reply | None = None
@@ -37,7 +37,7 @@ class Delivery:
     @property
     def decidable(self) -> bool:
         """Tell whether it is a command."""
-        return not isinstance(self.command, Malformed)
+        return not isinstance(self.command, InvalidMessage)
 
 
 class Buffer:
@@ -108,7 +108,7 @@ class Buffer:
         self._closing = True
         self.room.set()
 
-    def _parse(self, message: Message) -> Incoming | Malformed:
+    def _parse(self, message: Message) -> Incoming | InvalidMessage:
         """Parse a message. Any error makes it a dead letter."""
         try:
             return wire.parse(
@@ -119,7 +119,7 @@ class Buffer:
                 message.size,
                 self._settings.may_send,
             )
-        except Malformed as malformed:
+        except InvalidMessage as malformed:
             # The frames and the cause hold all that was parsed.
             malformed.__context__ = malformed.__cause__ = None
             return malformed.with_traceback(None)
@@ -127,4 +127,4 @@ class Buffer:
             raise
         except BaseException as error:  # a panic in a Rust library is not an `Exception`
             self._log.exception("cannot parse a message", command=str(message.properties.message_id)[:255])
-            return Malformed("unreadable", f"reading it failed: {error!r}"[:500])
+            return InvalidMessage("unreadable", f"reading it failed: {error!r}"[:500])

@@ -16,7 +16,7 @@ from services.broker.outbox import Outbox
 from services.commands.buffer import Delivery
 from services.commands.outcome import Outcome
 from services.commands.store_thread import StoreThread
-from services.commands.wire import Incoming, Malformed, Reply
+from services.commands.wire import Incoming, InvalidMessage, Reply
 from services.crash import AFTER_COMMIT
 from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 
@@ -40,7 +40,7 @@ class Settler:
 
     async def settle(self, batch: Sequence[Delivery]) -> set[int]:
         """Decide, record and answer, and return the tags to acknowledge."""
-        bad = [each for each in batch if isinstance(each.command, Malformed) and not each.buried]
+        bad = [each for each in batch if isinstance(each.command, InvalidMessage) and not each.buried]
         # The rest is decided meanwhile, without waiting for the broker's confirms.
         burying = asyncio.create_task(self._bury(bad)) if bad else None
         try:
@@ -128,7 +128,7 @@ class Settler:
             return
         self.deciding = False
         if not delivery.buried:
-            poison = Malformed("poison", f"its worker failed or died {delivery.attempts} times while deciding it")
+            poison = InvalidMessage("poison", f"its worker failed or died {delivery.attempts} times while deciding it")
             await self._bury([delivery], poison)
         if delivery.buried:
             await self._store.forget_attempts(command)
@@ -139,7 +139,7 @@ class Settler:
             channel = answered[0][0].channel
             await self._outbox.answer(replies, lambda: not channel.is_closed)
 
-    async def _bury(self, deliveries: Sequence[Delivery], reason: Malformed | None = None) -> None:
+    async def _bury(self, deliveries: Sequence[Delivery], reason: InvalidMessage | None = None) -> None:
         """Publish dead letters and mark those that the broker confirmed; only they are acknowledged."""
         dead: list[Any] = [(delivery.message, reason or delivery.command) for delivery in deliveries]
         answered = []

@@ -1,4 +1,4 @@
-"""The wire contract of commands: bytes to a command, a reply to bytes; what is malformed raises `Malformed`."""
+"""The wire contract of commands: bytes to a command, a reply to bytes; what is malformed raises `InvalidMessage`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT
 from services.strict_json import MAX_DEPTH as MAX_DEPTH
-from services.strict_json import Malformed as Malformed
+from services.strict_json import InvalidMessage as InvalidMessage
 from services.strict_json import demand_shallow as demand_shallow
 from services.strict_json import load_json as load_json
 from services.strict_json import pointer_of as pointer_of
@@ -99,7 +99,7 @@ def decode_reply(body: bytes) -> Reply:
 
 
 def parse_headers(properties: Any) -> dict[str, Any]:
-    """Return the fields of `Incoming` that stand around the body; raises `Malformed`.
+    """Return the fields of `Incoming` that stand around the body; raises `InvalidMessage`.
 
     `properties` are AMQP basic properties: message_id, headers, reply_to, correlation_id, message_type.
     """
@@ -107,26 +107,26 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     headers: Mapping[str, Any] = properties.headers
     message_id, name = properties.message_id, properties.message_type
     if message_id is None:
-        raise Malformed("missing-message-id", "a command carries its id as message_id")
+        raise InvalidMessage("missing-message-id", "a command carries its id as message_id")
     if not _MESSAGE_ID.match(message_id):
-        raise Malformed("bad-message-id", "a message_id is 1 to 128 printable ASCII characters without space")
+        raise InvalidMessage("bad-message-id", "a message_id is 1 to 128 printable ASCII characters without space")
     if name not in COMMANDS:
-        raise Malformed("unknown-type", f"there is no command {str(name)[:100]!r}")
+        raise InvalidMessage("unknown-type", f"there is no command {str(name)[:100]!r}")
     actor = headers.get("actor", SYSTEM)
     if not isinstance(actor, str) or not ID.match(actor):
-        raise Malformed("bad-header", "actor is a member's id or `system`")
+        raise InvalidMessage("bad-header", "actor is a member's id or `system`")
     key = headers.get("idempotency-key")
     if key is not None and (not isinstance(key, str) or not _KEY.match(key)):
-        raise Malformed("bad-header", "idempotency-key is a text of 1 to 255 characters")
+        raise InvalidMessage("bad-header", "idempotency-key is a text of 1 to 255 characters")
     expected = headers.get("expected-version")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
-        raise Malformed("bad-header", "expected-version is a whole number from 0")
+        raise InvalidMessage("bad-header", "expected-version is a whole number from 0")
     traceparent = headers.get("traceparent")
     if not isinstance(traceparent, str) or not _TRACEPARENT.match(traceparent):
         traceparent = None
     correlation = properties.correlation_id
     if correlation is not None and not _KEY.match(correlation):
-        raise Malformed("bad-header", "correlation_id is a text of 1 to 255 characters")
+        raise InvalidMessage("bad-header", "correlation_id is a text of 1 to 255 characters")
     return {
         "tenant": tenant,
         "command_id": message_id,
@@ -143,9 +143,9 @@ def parse_headers(properties: Any) -> dict[str, Any]:
 def _tenant(properties: Any) -> str:
     tenant = (properties.headers or {}).get("tenant")
     if tenant is None:
-        raise Malformed("missing-tenant", "a command names its tenant in the header `tenant`")
+        raise InvalidMessage("missing-tenant", "a command names its tenant in the header `tenant`")
     if not isinstance(tenant, str) or not TENANT.match(tenant):
-        raise Malformed("bad-tenant", "a tenant is 1 to 63 characters of a-z 0-9 -")
+        raise InvalidMessage("bad-tenant", "a tenant is 1 to 63 characters of a-z 0-9 -")
     return tenant
 
 
@@ -157,7 +157,7 @@ def parse(
     size: int | None = None,
     may_send: Callable[[str | None, str], bool] = lambda _user, _tenant: True,
 ) -> Incoming:
-    """Return the command that a delivery holds; raises `Malformed` with a code and a JSON pointer.
+    """Return the command that a delivery holds; raises `InvalidMessage` with a code and a JSON pointer.
 
     The sender is looked at first (`may_send(user, tenant)`), then the size (`size` bytes, where `body` is only the
     beginning), then the body; of what somebody may not send nothing is parsed.
@@ -165,16 +165,16 @@ def parse(
     unreadable = getattr(properties, "unreadable", None)
     if unreadable and properties.headers is None:
         # Whose it is cannot be told.
-        raise Malformed("unreadable", unreadable)
+        raise InvalidMessage("unreadable", unreadable)
     tenant = _tenant(properties)
     if not may_send(properties.user_id, tenant):
-        raise Malformed("forbidden", f"this broker user does not speak for tenant {tenant}")
+        raise InvalidMessage("forbidden", f"this broker user does not speak for tenant {tenant}")
     if size is None:
         size = len(body)
     if size > limit:
-        raise Malformed("too-large", f"a command has at most {limit} bytes, this one {size}")
+        raise InvalidMessage("too-large", f"a command has at most {limit} bytes, this one {size}")
     if unreadable:
-        raise Malformed("unreadable", unreadable)
+        raise InvalidMessage("unreadable", unreadable)
     fields = parse_headers(properties)
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     refusal = checks.refusal(command)
@@ -184,7 +184,10 @@ def parse(
 
 
 def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:
-    """Return a command, and its fingerprint when this actor gives it, from the JSON of its data; raises `Malformed`."""
+    """Return a command from the JSON of its data, and its fingerprint when this actor gives it.
+
+    Raises `InvalidMessage`.
+    """
     value = load_json(body)
     try:
         command = _VALIDATORS[name].validate_json(body, strict=True)
@@ -194,7 +197,7 @@ def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]
 
 
 def demand_well_formed(name: str, body: bytes) -> None:
-    """Refuse the JSON of data, read by the rules of `load_json` before, that is no command; raises `Malformed`."""
+    """Refuse the JSON of data, read by the rules of `load_json` before, that is no command; raises `InvalidMessage`."""
     try:
         _VALIDATORS[name].validate_json(body, strict=True)
     except ValidationError as error:
@@ -206,10 +209,10 @@ def fingerprint(name: str, value: Any, actor: str) -> bytes:
     return hashlib.sha256(b"%b\0%b\0%b" % (name.encode(), actor.encode(), _canonical(value))).digest()
 
 
-def _malformed(error: ValidationError) -> Malformed:
+def _malformed(error: ValidationError) -> InvalidMessage:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     unknown = first["type"] in ("unexpected_keyword_argument", "extra_forbidden")
-    return Malformed("unknown-field" if unknown else "wrong-shape", first["msg"], pointer_of(first["loc"]))
+    return InvalidMessage("unknown-field" if unknown else "wrong-shape", first["msg"], pointer_of(first["loc"]))
 
 
 def routing_key(name: str, data: Mapping[str, Any], activity_id: str | None = None) -> str:

@@ -15,7 +15,7 @@ from domain.errors import Refusal
 from services.broker import names
 from services.broker.frames.reader import Properties
 from services.commands import wire
-from services.commands.wire import Malformed, Reply
+from services.commands.wire import InvalidMessage, Reply
 
 LIMIT = 1 << 20
 
@@ -25,10 +25,10 @@ def parsed(body: bytes, name: str = "task.create", **properties: Any) -> wire.In
     return wire.parse(Basic.Properties(**given_properties), body, LIMIT)
 
 
-def refusal(body: bytes) -> Malformed | None:
+def refusal(body: bytes) -> InvalidMessage | None:
     try:
         parsed(body)
-    except Malformed as malformed:
+    except InvalidMessage as malformed:
         return malformed
     return None
 
@@ -78,12 +78,12 @@ ACTORS: list[dict[str, str]] = [{}, {"actor": "system"}, {"actor": "m1"}, {"acto
 def test_depth_and_size_end_where_they_are_said_to() -> None:
     inner = wire.MAX_DEPTH - 2
     assert parsed(b'{"id": "a", "fields": {"x": ' + b"[" * inner + b"]" * inner + b"}}")
-    with pytest.raises(Malformed, match="too-deep"):
+    with pytest.raises(InvalidMessage, match="too-deep"):
         parsed(b'{"id": "a", "fields": {"x": ' + b"[" * (inner + 1) + b"]" * (inner + 1) + b"}}")
     assert parsed(json.dumps({"id": "a", "title": "[{" * 100}).encode())
     body = b'{"id": "a"}'
     assert parsed(body + b" " * (LIMIT - len(body)))
-    with pytest.raises(Malformed, match="too-large"):
+    with pytest.raises(InvalidMessage, match="too-large"):
         parsed(body + b" " * (LIMIT - len(body) + 1))
 
 
@@ -146,7 +146,7 @@ def test_what_a_trace_is_called_is_kept_or_dropped_never_refused() -> None:
 
 
 def why(body: bytes, properties: Any, **given: Any) -> str:
-    with pytest.raises(Malformed) as found:
+    with pytest.raises(InvalidMessage) as found:
         wire.parse(properties, body, LIMIT, **given)
     return found.value.code
 
@@ -193,7 +193,7 @@ def test_numbers_and_keys_in_any_order_are_json_that_can_be_stored_or_malformed(
     found: list[Any] = []
     try:
         found.append(wire.load_json(text.encode()))
-    except Malformed as malformed:
+    except InvalidMessage as malformed:
         found.append(malformed.code)
     said = json.dumps(found[0])
     assert said in ('"duplicate-key"', '"number-out-of-range"') or "inf" not in said.lower()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
-from services.commands.wire import Malformed, Reply, fingerprint
+from services.commands.wire import InvalidMessage, Reply, fingerprint
 from services.http.core.bulk_sender import Command, StoredItem
 from services.http.core.call import Call
 from services.http.core.command import idempotency_key, new_id, outgoing, receipt_path
@@ -159,7 +159,7 @@ async def prepared(
             if data.get("id") is None:
                 data["id"] = own_id
             command = outgoing(call.service, caller, name, data, data["id"], typed=typed, idempotency_key=own_key)
-        except (ApiError, Malformed) as error:
+        except (ApiError, InvalidMessage) as error:
             item.refused = ApiError.caused_by(error)
         else:
             item.id, item.data, item.command = data["id"], data, command

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.support.query import BadQuery
-from services.commands.wire import Malformed
+from services.commands.wire import InvalidMessage
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT
@@ -30,7 +30,7 @@ class _Served:
             caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
             caller.demand(self.operation.permission)
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
-        except (ApiError, BadQuery, Malformed) as error:
+        except (ApiError, BadQuery, InvalidMessage) as error:
             response = self.operation.dialect.envelope(ApiError.caused_by(error))
         await response(scope, receive, send)
 

@@ -99,7 +99,7 @@ async def submit(
     """
     try:
         return await _submit(call, command, data, entity, entity_id, key, marks, given or {})
-    except (ApiError, wire.Malformed) as error:
+    except (ApiError, wire.InvalidMessage) as error:
         refused = ApiError.caused_by(error)
         if isinstance(data, Request) and refused.pointer:
             refused = refused.at(data.pointer(refused.pointer))

@@ -11,7 +11,7 @@ from domain.errors import Refusal
 from domain.streams import ID, split_stream
 from services.broker.sender import Outgoing
 from services.commands import wire
-from services.commands.wire import Malformed
+from services.commands.wire import InvalidMessage
 from services.http.core.bulk_sender import StoredItem, decode_items
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.command import Answered, give, idempotency_key, outgoing, receipt_path
@@ -69,7 +69,7 @@ async def _outgoing(call: Call, command: Command) -> Outgoing:
             idempotency_key=idempotency_key(),
             **given,
         )
-    except Malformed as error:
+    except InvalidMessage as error:
         if error.code == "bad-message-id":
             raise ApiError("wrong-shape", error.detail, "/id") from None
         if error.code == "bad-header":

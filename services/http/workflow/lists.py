@@ -262,7 +262,7 @@ def _value(name: str, operator: str, values: list[str], listed: bool, parameter:
 def _object(text: str, parameter: str) -> Any:
     try:
         found = wire.load_json(text.encode("utf-8", "surrogatepass"))
-    except wire.Malformed as error:
+    except wire.InvalidMessage as error:
         code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
         raise ApiError(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
     if not isinstance(found, dict):

@@ -21,7 +21,7 @@ from domain import COMMANDS
 from domain.task import CompleteTask, ProcessTask
 from services.commands import wire
 from services.commands import worker as workers
-from services.commands.wire import Incoming, Malformed, Reply
+from services.commands.wire import Incoming, InvalidMessage, Reply
 from services.commands.worker import MAX_BATCH_BYTES, Worker
 from services.store.event_store import EventStore
 from tests import builders
@@ -61,7 +61,7 @@ class Mix:
             data = self._data(name)
             try:
                 command, fingerprint = wire.parse_data(name, json.dumps(data).encode())
-            except Malformed as malformed:
+            except InvalidMessage as malformed:
                 raise AssertionError(f"{name} {data}") from malformed
             key = f"k{self._random.randrange(20)}" if self._random.random() < 0.1 else None
             expected = self._random.randrange(3) if self._random.random() < 0.05 else None

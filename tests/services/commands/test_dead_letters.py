@@ -268,7 +268,7 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
     try:
         dead = letters.DeadLetters(connection)
         await dead.open()
-        assert await dead.bury([(message, wire.Malformed("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
+        assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:
         await connection.close()
     letter = (await dead_letters(amqp_url))[0].header.properties

@@ -147,7 +147,7 @@ class InProcess:
 
 
 def incoming(outgoing: Outgoing) -> wire.Incoming:
-    """Return a command as a worker reads it; raises `Malformed` for what it would dead-letter."""
+    """Return a command as a worker reads it; raises `InvalidMessage` for what it would dead-letter."""
     properties = SimpleNamespace(
         message_id=outgoing.command_id,
         message_type=outgoing.name,
