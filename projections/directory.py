@@ -195,10 +195,10 @@ def page(
     tenant: str, kind: str, after: str | None = None, limit: int = 50, *, offset: int = 0, retired: bool | None = False
 ) -> Query:
     """Ask for entries of a kind in order of id; `after` is the last id seen, `retired` None gives both."""
-    if not 1 <= limit <= query.MOST_ROWS:
-        raise BadQuery("bad-limit", f"a page has 1 to {query.MOST_ROWS} rows", "limit")
-    if not 0 <= offset <= query.MOST_OFFSET:
-        raise BadQuery("bad-offset", f"an offset is 0 to {query.MOST_OFFSET}", "offset")
+    if not 1 <= limit <= query.MAX_ROWS:
+        raise BadQuery("bad-limit", f"a page has 1 to {query.MAX_ROWS} rows", "limit")
+    if not 0 <= offset <= query.MAX_OFFSET:
+        raise BadQuery("bad-offset", f"an offset is 0 to {query.MAX_OFFSET}", "offset")
     conditions, values = _of_kind(kind, retired)
     if after is not None:
         conditions.append("id > %s")

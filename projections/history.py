@@ -142,8 +142,8 @@ def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 10
 
 
 def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int) -> Query:
-    if not 1 <= limit <= query.MOST_ROWS:
-        raise BadQuery("bad-limit", f"a page has 1 to {query.MOST_ROWS} rows", "limit")
+    if not 1 <= limit <= query.MAX_ROWS:
+        raise BadQuery("bad-limit", f"a page has 1 to {query.MAX_ROWS} rows", "limit")
     if any("\0" in value for value in values):
         raise BadQuery("bad-filter", "an id holds no NUL", "id")
     if after is not None:

@@ -13,7 +13,16 @@ import msgspec
 from domain.compare import name_key
 from domain.streams import ID
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
-from projections.support.query import MOST_OFFSET, MOST_ROWS, MOST_VALUES, BadQuery, Query, demand_text, select, time_of
+from projections.support.query import (
+    MAX_FILTER_VALUES,
+    MAX_OFFSET,
+    MAX_ROWS,
+    BadQuery,
+    Query,
+    demand_text,
+    select,
+    time_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ def _search(asked: Asked) -> Where:
     return Where("strpos(title_key, %s) > 0", (name_key(text),))
 
 
-def _texts(asked: Asked, nullable: bool, most: int = MOST_VALUES) -> list[str]:
+def _texts(asked: Asked, nullable: bool, most: int = MAX_FILTER_VALUES) -> list[str]:
     value = asked.value
     if value is None:
         raise asked.bad("this filter needs a value")
@@ -152,10 +161,10 @@ class Listing:
         `where` are further conditions, which have no name of their own here.
         """
         sort, column, kind, descending = self._sort(sort)
-        if not 1 <= limit <= MOST_ROWS:
-            raise BadQuery("bad-limit", f"a page has 1 to {MOST_ROWS} rows", "limit")
-        if not 0 <= offset <= MOST_OFFSET:
-            raise BadQuery("bad-offset", f"an offset is 0 to {MOST_OFFSET}", "offset")
+        if not 1 <= limit <= MAX_ROWS:
+            raise BadQuery("bad-limit", f"a page has 1 to {MAX_ROWS} rows", "limit")
+        if not 0 <= offset <= MAX_OFFSET:
+            raise BadQuery("bad-offset", f"an offset is 0 to {MAX_OFFSET}", "offset")
         conditions, values = self._conditions(tenant, filters, where)
         if after is not None:
             key, last = _read_cursor(after, sort, kind)
@@ -208,7 +217,7 @@ class Side(NamedTuple):
 def merged(tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: int = 0) -> Query:
     """Ask for a page of the rows of all sides together, which all know the sort.
 
-    Each side gives all rows up to the page's end, so of several that end may be `MOST_ROWS` at most.
+    Each side gives all rows up to the page's end, so of several that end may be `MAX_ROWS` at most.
     """
     (first, *others) = sides
     if not others:

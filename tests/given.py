@@ -18,7 +18,7 @@ from domain.streams import split_stream, stream_of
 
 TENANT = "acme"
 NOW = datetime(2025, 10, 31, 1, 0, tzinfo=UTC)
-MOST_ROUNDS = 12
+MAX_ROUNDS = 12
 COMMAND_NAMES: dict[type, str] = {kind: name for name, kind in COMMANDS.items()}
 _ANYTHING: Any = object()
 
@@ -86,7 +86,7 @@ class Given:
         for category, entity_id in (*decider.reads(command), *actor_stream(actor)):
             stream = stream_of(TENANT, category, entity_id)
             states[stream] = self.states.get(stream)
-        for rounds in range(1, MOST_ROUNDS + 1):
+        for rounds in range(1, MAX_ROUNDS + 1):
             outcome = Outcome(self, command, first_id=self.ids, first_number=self.numbers, rounds=rounds)
             context = Context(TENANT, actor, now, outcome.new_id, outcome.new_number, states, holders)
             outcome.context = context
@@ -110,7 +110,7 @@ class Given:
                 if not taken:
                     return outcome
                 holders.update((claim, self.holders[claim]) for claim in taken)
-        raise AssertionError(f"still not decided after {MOST_ROUNDS} rounds of loading: {command}")
+        raise AssertionError(f"still not decided after {MAX_ROUNDS} rounds of loading: {command}")
 
     def _holder(self, claim: Claim) -> str | None:
         if claim.kind == ANYBODY:

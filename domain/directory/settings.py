@@ -20,8 +20,8 @@ CRITERIA: tuple[str, ...] = get_args(CriterionType)
 _, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
-MOST_SECONDS = 3600
-MOST_TIMEOUT = 30
+MAX_SECONDS = 3600
+MAX_TIMEOUT = 30
 LATE_COMPLETION = ("flag", "allow", "reject")
 # A host or an address, a port, a path: nothing that could hide another host or a credential.
 _URL = re.compile(
@@ -108,7 +108,7 @@ def _dispatch(_: str, fields: Mapping[str, Any]) -> None:
         raise Rejected(
             "invalid", "secret is the name of a secret of the service, never a secret itself", "/fields/secret"
         )
-    for name, most in (("timeout_seconds", MOST_TIMEOUT), ("backoff_seconds", MOST_SECONDS)):
+    for name, most in (("timeout_seconds", MAX_TIMEOUT), ("backoff_seconds", MAX_SECONDS)):
         value = fields.get(name)
         if value is not None and not (_is_number(value) and 0 < value <= most):
             raise Rejected("invalid", f"{name} is a number of seconds up to {most}", f"/fields/{name}")

@@ -23,7 +23,7 @@ from domain.task.scheduling import TaskWakeSet
 from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
 from domain.task.targeting import contacted
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 # Seconds until a dispatch that is due looks again whether its channel has a provider.
 PROVIDER_WAIT = 300
 
@@ -172,7 +172,7 @@ def report(command: ReportDispatch, task: Task, context: Context) -> Decision:
         done = DispatchSucceeded(task.id, task.activity_id, task.attempt, command.reference)
         claims = {claim: user for claim, user in contacted(task).items() if context.holder(*claim) != user}
         return Decision(((stream, done),), claims)
-    final = task.attempt - task.first_attempt >= MOST_ATTEMPTS
+    final = task.attempt - task.first_attempt >= MAX_ATTEMPTS
     code, message = command.code or "failed", command.message or "the provider did not take the task"
     failed = DispatchFailed(task.id, task.activity_id, task.attempt, code, message, final)
     events: list[Any] = [failed]

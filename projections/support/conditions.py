@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from domain.compare import name_key
-from projections.support.query import MOST_VALUES, BadQuery, demand_text
+from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text
 
 OPERATORS = ("neq", "lt", "lte", "gt", "gte", "in", "match", "prefix", "suffix", "contains", "exists")
 EQUAL, NEQ, IN, MATCH, PREFIX, SUFFIX, CONTAINS, EXISTS = (
@@ -52,8 +52,8 @@ class Asked:
     def several(self) -> list[Any]:
         """Return the values, when the question is for any of several; one is several too."""
         values = self.value if isinstance(self.value, list) else [self.value]
-        if len(values) > MOST_VALUES:
-            raise self.bad(f"a filter has at most {MOST_VALUES} values")
+        if len(values) > MAX_FILTER_VALUES:
+            raise self.bad(f"a filter has at most {MAX_FILTER_VALUES} values")
         return values
 
     def single(self) -> Any:

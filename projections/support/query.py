@@ -13,10 +13,10 @@ from domain.decider import instant
 from domain.errors import RefusalError, Rejected
 from domain.limits import INSTANT_DETAIL
 
-MOST_ROWS = 1000
-MOST_OFFSET = 10_000_000
-MOST_VALUES = 1000
-_MOST_TEXT = 1000
+MAX_ROWS = 1000
+MAX_OFFSET = 10_000_000
+MAX_FILTER_VALUES = 1000
+_MAX_TEXT = 1000
 
 
 class Query(NamedTuple):
@@ -44,8 +44,8 @@ def select(
 
 def demand_text(value: Any, name: str) -> str:
     """Return a text that PostgreSQL can take as a value; raises `BadQuery`."""
-    if not isinstance(value, str) or len(value) > _MOST_TEXT or "\0" in value or not _is_unicode(value):
-        raise BadQuery("bad-filter", f"a value is a text of at most {_MOST_TEXT} characters without NUL", name)
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value or not _is_unicode(value):
+        raise BadQuery("bad-filter", f"a value is a text of at most {_MAX_TEXT} characters without NUL", name)
     return value
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from projections.support.conditions import Where, parts_of
-from projections.support.query import MOST_ROWS, BadQuery, Query, select
+from projections.support.query import MAX_ROWS, BadQuery, Query, select
 
 # Deep pages get slower, and end at the statement's time-out.
-MOST_PAGES = 1_000_000
+MAX_PAGES = 1_000_000
 # `created_at` goes after what is asked for, since the indexes do.
 SORTS: Mapping[str, str] = {
     "id": "id",
@@ -32,8 +32,8 @@ def page(
     offset: int,
 ) -> Query:
     """Ask for a page; `order` holds names of `SORTS`, each with whether it descends, `statuses` their order."""
-    if not 0 <= offset <= MOST_PAGES * MOST_ROWS:
-        raise BadQuery("bad-offset", f"an offset is 0 to {MOST_PAGES * MOST_ROWS}", "offset")
+    if not 0 <= offset <= MAX_PAGES * MAX_ROWS:
+        raise BadQuery("bad-offset", f"an offset is 0 to {MAX_PAGES * MAX_ROWS}", "offset")
     asked = list(order) or [("created_at", True)]
     last = asked[-1][1]
     names = {name for name, _ in asked}

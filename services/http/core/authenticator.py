@@ -18,7 +18,7 @@ from services.store import log
 
 # How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
 BELIEVED = 5.0
-_MOST_BELIEVED = 10_000
+_MAX_CACHED_KEYS = 10_000
 _RETIRED = EVENT_NAMES[EntryRetired]
 _LONGEST = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
@@ -97,7 +97,7 @@ class Authenticator:
         if key.expires_at is not None:
             until = min(until, time.monotonic() + (key.expires_at - now).total_seconds())
         check = _Check(Caller(key.id, key.tenant, key.actor, keys.granted_by(key.permissions)), until)
-        if len(self._checks) >= _MOST_BELIEVED:
+        if len(self._checks) >= _MAX_CACHED_KEYS:
             self._checks.clear()
         self._checks[digest] = check
         return check

@@ -82,9 +82,9 @@ def outgoing(
 ) -> Outgoing:
     """Return a command of this caller, as good as taken: whatever a worker would dead-letter is refused here.
 
-    Raises `ApiError` for its size, and `InvalidMessage` as the wire contract does; data that is `typed` was validated as
-    a request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules. What
-    cannot be a routing key is left out, since a wrong one only makes a command slower.
+    Raises `ApiError` for its size, and `InvalidMessage` as the wire contract does; data that is `typed` was validated
+    as a request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules.
+    What cannot be a routing key is left out, since a wrong one only makes a command slower.
     """
     body, limit = msgspec.json.encode(data), service.settings.command_limit
     if len(body) > limit:

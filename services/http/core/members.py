@@ -16,11 +16,11 @@ from domain.recorded import Recorded
 from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
-from projections.support.query import MOST_VALUES, BadQuery, demand_text
+from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text
 from services.http.core.pool import Pool
 
 _BELIEVED = 5.0
-_MOST = 20_000
+_MAX_CACHED = 20_000
 
 
 class _Fields(msgspec.Struct):
@@ -80,7 +80,7 @@ class MemberCache:
                 # What is no id is no member's, and a question that names it is refused.
                 missing.append(member_id)
         if missing:
-            if len(self._known) > _MOST:
+            if len(self._known) > _MAX_CACHED:
                 self._known.clear()
             for row in await self.pool.fetch(*directory.members(tenant, missing)):
                 document = _decode(row[0])
@@ -108,8 +108,8 @@ def references(texts: Iterable[Any], parameter: str) -> dict[str, Reference]:
         wanted = {text: reference(demand_text(text, parameter), "") for text in texts}
     except Rejected as refusal:
         raise BadQuery("bad-filter", refusal.detail, parameter) from None
-    if len(wanted) > MOST_VALUES:
-        raise BadQuery("bad-filter", f"a filter has at most {MOST_VALUES} values", parameter)
+    if len(wanted) > MAX_FILTER_VALUES:
+        raise BadQuery("bad-filter", f"a filter has at most {MAX_FILTER_VALUES} values", parameter)
     return wanted
 
 

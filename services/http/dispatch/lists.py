@@ -27,7 +27,7 @@ from services.http.dispatch.models_parts import EVENT_NAMES
 from services.store import ledger, log
 from services.store.log import LogRow
 
-_MOST, _DEFAULT = 100, 25
+_MAX_PER_PAGE, _DEFAULT = 100, 25
 CONDITIONS = by_word(
     tasks.FACTS, lambda facts: status_of(facts["status"], facts["resolution"], facts["dispatch"]), STATUSES
 )
@@ -35,8 +35,8 @@ CONDITIONS = by_word(
 
 class _Size(Query):
     page: Annotated[int, Number(1, 100_000)] = Field(1, description="From 1")
-    per_page: Annotated[int, Number(1, _MOST)] = Field(_DEFAULT, description="Rows of a page")
-    limit: Annotated[int, Number(1, _MOST)] = Field(0, description="Another name of per_page")
+    per_page: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(_DEFAULT, description="Rows of a page")
+    limit: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(0, description="Another name of per_page")
 
     def page_of(self, total: int) -> Page:
         """Return the page that is asked for, without its rows."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, SkipValidation
 
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import MOST_SECONDS, MOST_TIMEOUT, SOURCES
+from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text
 from services.http.core.models import From, Json, To
 from services.http.dispatch.models import (
@@ -24,8 +24,8 @@ from services.http.dispatch.models import (
 )
 
 _Source = Annotated[Flow, Field(json_schema_extra={"pattern": f"^({'|'.join(SOURCES)})(\\..*)?$"})]
-_Timeout = Annotated[float, Field(gt=0, le=MOST_TIMEOUT)]
-_Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
+_Timeout = Annotated[float, Field(gt=0, le=MAX_TIMEOUT)]
+_Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 
 class _Entry(DispatchRequest):

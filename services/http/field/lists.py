@@ -16,7 +16,7 @@ from domain.limits import Number
 from projections import activities, tasks
 from projections.listing import Side, merged
 from projections.support.conditions import Where, by_word
-from projections.support.query import MOST_ROWS, Query
+from projections.support.query import MAX_ROWS, Query
 from projections.task import filters as task_filters
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
@@ -162,7 +162,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _page(tenant: str, wanted: _Wanted) -> Query:
     """Ask for the rows of a page, each with a mark of its side before it."""
-    if len(wanted.sides) > 1 and wanted.offset + wanted.limit > MOST_ROWS:
-        detail = f"masters and tasks together have {MOST_ROWS} rows at most; ask with a taskType to go on"
+    if len(wanted.sides) > 1 and wanted.offset + wanted.limit > MAX_ROWS:
+        detail = f"masters and tasks together have {MAX_ROWS} rows at most; ask with a taskType to go on"
         raise ApiError("bad-limit", detail, parameter="page")
     return merged(tenant, wanted.sides, wanted.sort, wanted.limit, wanted.offset)

@@ -16,7 +16,7 @@ from services.http.core.command import MAX_ROUTING_KEY
 from services.http.core.errors import ApiError
 from services.http.core.models import Json, Request, names, refuse
 
-MOST_ENTRIES = 1000
+MAX_ENTRIES = 1000
 
 
 def _demand(fits: Callable[[Any], bool], detail: str, code: str = "wrong-shape") -> BeforeValidator:
@@ -141,12 +141,12 @@ class NewEntries(_Body):
     entries: Annotated[
         list[Any],
         _demand(
-            lambda value: isinstance(value, list) and 1 <= len(value) <= MOST_ENTRIES,
-            f"entries is a list of 1 to {MOST_ENTRIES} entries",
+            lambda value: isinstance(value, list) and 1 <= len(value) <= MAX_ENTRIES,
+            f"entries is a list of 1 to {MAX_ENTRIES} entries",
         ),
     ] = Field(
         description="An entry each; one of another shape is refused by itself, and stops no other",
-        json_schema_extra={"minItems": 1, "maxItems": MOST_ENTRIES},
+        json_schema_extra={"minItems": 1, "maxItems": MAX_ENTRIES},
     )
     background: Annotated[bool, _demand(lambda value: isinstance(value, bool), "background is true or false")] = Field(
         False, description="answer before the entries are sent"

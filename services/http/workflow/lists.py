@@ -13,11 +13,11 @@ from starlette.responses import Response
 from domain.references import is_account
 from projections import activities, directory, tasks
 from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
-from projections.support.query import MOST_ROWS
+from projections.support.query import MAX_ROWS
 from projections.task import filters as task_filters
 from projections.task import pages as task_pages
 from projections.task.filters import Members
-from projections.task.pages import MOST_PAGES
+from projections.task.pages import MAX_PAGES
 from services.commands import wire
 from services.http.core.call import Call, as_json
 from services.http.core.errors import STATUS_OF_CODE, ApiError
@@ -55,7 +55,7 @@ OBJECTS = frozenset({"data", "output", "indicators"})
 # What `included` may name.
 RELATED = ("project", "work_unit", "node")
 # Lists of ids are given by repeating a parameter.
-_MOST_PARAMETERS = 1100
+_MAX_PARAMETERS = 1100
 _MODELS = (tasks.NAME, activities.NAME, directory.NAME)
 _OF_ONE = ("included", "fields[type]", "min_position")
 _OF_LIST = ("page[number]", "page[size]", "sort", "count", "filter[…]", *_OF_ONE)
@@ -80,10 +80,10 @@ async def get_activity(call: Call) -> Response:
 
 async def list_activities(call: Call) -> Response:
     """Answer with a page of activities."""
-    parameters = call.parameters(_MOST_PARAMETERS)
+    parameters = call.parameters(_MAX_PARAMETERS)
     query, filters = MinPosition.take(parameters), taken_filters(parameters)
-    size = number(parameters, "page[size]", MOST_ROWS, 1, MOST_ROWS)
-    page = number(parameters, "page[number]", 1, 1, MOST_PAGES)
+    size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
+    page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
     counted, order = _counted(parameters), _order(parameters)
     wanted = _Wanted.take(parameters)
     nothing_else(parameters, _OF_LIST)

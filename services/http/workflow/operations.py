@@ -8,8 +8,8 @@ from typing import Any
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from projections.support.query import MOST_ROWS
-from projections.task.pages import MOST_PAGES
+from projections.support.query import MAX_ROWS
+from projections.task.pages import MAX_PAGES
 from services.http.core.call import Call
 from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.core.operation import Dialect, Link, Operation
@@ -108,7 +108,7 @@ _OF_LIST = (
     deep_object(
         "page",
         "Which page",
-        {"number": _whole(MOST_PAGES, 1, "From 1"), "size": _whole(MOST_ROWS, MOST_ROWS, "Activities of a page")},
+        {"number": _whole(MAX_PAGES, 1, "From 1"), "size": _whole(MAX_ROWS, MAX_ROWS, "Activities of a page")},
     ),
     _listed("sort", "Order; - means descending", [way + name for name in SORTS for way in ("", "-")]),
     parameter("count", "Whether `meta.count` says how many there are", "boolean"),
