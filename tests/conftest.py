@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from tests.eventually import SLOWNESS
 
 if TYPE_CHECKING:
     from tests.brokers import Broker, BrokerInThread
+    from tests.services.http.house import House
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldwork", deadline=None)
@@ -159,6 +160,20 @@ def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection to the test's database, which commits each statement."""
     with psycopg.connect(migrated_url, autocommit=True) as session:
         yield session
+
+
+@pytest.fixture
+async def house(migrated_url: str, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """The HTTP process on a database of the test's own.
+
+    A module may name other `SETTINGS`, and have a function `set_scene` that runs commands before each of its tests.
+    """
+    from tests.services.http.house import opened
+
+    async with opened(migrated_url, **getattr(request.module, "SETTINGS", {})) as running:
+        if (set_scene := getattr(request.module, "set_scene", None)) is not None:
+            set_scene(running)
+        yield running
 
 
 @pytest.fixture(scope="session", params=["development", "rabbitmq"] if AMQP_URL else ["development"])

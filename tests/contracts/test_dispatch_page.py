@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ import pytest
 
 from services import keys
 from tests.eventually import PATIENCE
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 from tests.services.http.served import Served, served
 
 TENANT = "tenant-7"
@@ -101,11 +101,7 @@ def furnish(house: House) -> None:
         _, house.tokens["page"] = keys.create(conn, TENANT, "system", ["CREATE_ACTIVITY"])
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with opened(migrated_url) as running:
-        furnish(running)
-        yield running
+set_scene = furnish
 
 
 @pytest.fixture

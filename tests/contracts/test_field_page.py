@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-import pytest
 
 from services import keys
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 
 ORGANIZATION = "634e98098ce07d29474a7e20"
 # The page's own command; only the host and the token are others here.
@@ -79,18 +77,15 @@ RESPONSE = """{
 }"""
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
+def set_scene(house: House) -> None:
     """The organization of the page: its workflow, and the administrator whose token is used."""
-    async with opened(migrated_url) as running:
-        admin = {"kind": "member", "id": "admin", "fields": {"email": "admin@example.com"}}
-        running.command("directory.register", admin, ORGANIZATION)
-        steps = [{"name": name, "flow": f"{name} flow", "flow_id": f"flow-{name}"} for name in ("Pickup", "Delivery")]
-        workflow = {"id": "68f2198aef526585c30e16d2", "name": "Pickup to Delivery", "steps": steps}
-        running.command("workflow.define", workflow, ORGANIZATION)
-        with psycopg.connect(migrated_url) as conn:
-            _, running.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
-        yield running
+    admin = {"kind": "member", "id": "admin", "fields": {"email": "admin@example.com"}}
+    house.command("directory.register", admin, ORGANIZATION)
+    steps = [{"name": name, "flow": f"{name} flow", "flow_id": f"flow-{name}"} for name in ("Pickup", "Delivery")]
+    workflow = {"id": "68f2198aef526585c30e16d2", "name": "Pickup to Delivery", "steps": steps}
+    house.command("workflow.define", workflow, ORGANIZATION)
+    with psycopg.connect(house.url) as conn:
+        _, house.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
 
 
 def _printed() -> tuple[str, str, dict[str, str], str]:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from services import keys
 from services.dev import seed
 from services.http.core.bulk_sender import StoredItem, encode
 from services.http.native.receipts import BULK_ID
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 from tests.services.http.served import Served, served
 
 EXAMPLES = int(os.environ.get("FOLDWORK_TEST_EXAMPLES", "5"))
@@ -67,12 +67,6 @@ CANARY = "canary-4711"
 def furnished(migrated_url: str) -> Iterator[Served]:
     with served(migrated_url, http_body_limit=1 << 20) as running:
         furnish(running.house)
-        yield running
-
-
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with opened(migrated_url) as running:
         yield running
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,29 +17,26 @@ from tests.contracts.workflow_page import (
     conforms,
     parsed,
 )
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 
 _BASE = "/api/v3/workflow/activities"
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
+def set_scene(house: House) -> None:
     """Activities in every state, with and without all that may be there."""
-    async with opened(migrated_url) as running:
-        running.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
-        for number, member in ((42, "ann"), (43, "bob")):
-            fields = {"account_id": number, "actor_roles": ["driver"], "projects": {"p": {"is_manager": True}}}
-            running.command("directory.register", {"kind": "member", "id": member, "fields": fields})
-        steps = [{"name": "Pickup", "flow": "survey", "roles": ["driver"]}, {"name": "Delivery"}]
-        workflow = {"id": "w", "name": "Pickup to Delivery", "steps": steps, "project": "p"}
-        running.command("workflow.define", workflow)
-        tasks = [{"id": "one", "assignees": ["ann"], "fields": {"customer": "Doe"}}, {"id": "two"}]
-        running.command("activity.create", {"id": "unit", "workflow_id": "w", "tasks": tasks})
-        running.command("task.process", {"id": "one"})
-        rest = {"whitelist": ["ann"], "blacklist": ["bob"], "roles": ["driver"], "project": "p"}
-        running.command("task.create", {"id": "done", "title": "Done", "assignees": ["ann"], **rest})
-        running.command("task.complete", {"id": "done", "data": {"signed": True}})
-        yield running
+    house.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
+    for number, member in ((42, "ann"), (43, "bob")):
+        fields = {"account_id": number, "actor_roles": ["driver"], "projects": {"p": {"is_manager": True}}}
+        house.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+    steps = [{"name": "Pickup", "flow": "survey", "roles": ["driver"]}, {"name": "Delivery"}]
+    workflow = {"id": "w", "name": "Pickup to Delivery", "steps": steps, "project": "p"}
+    house.command("workflow.define", workflow)
+    tasks = [{"id": "one", "assignees": ["ann"], "fields": {"customer": "Doe"}}, {"id": "two"}]
+    house.command("activity.create", {"id": "unit", "workflow_id": "w", "tasks": tasks})
+    house.command("task.process", {"id": "one"})
+    rest = {"whitelist": ["ann"], "blacklist": ["bob"], "roles": ["driver"], "project": "p"}
+    house.command("task.create", {"id": "done", "title": "Done", "assignees": ["ann"], **rest})
+    house.command("task.complete", {"id": "done", "data": {"signed": True}})
 
 
 async def _send(house: House, method: str, path: str, body: Any = None) -> Any:

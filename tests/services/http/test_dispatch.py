@@ -17,10 +17,7 @@ from tests.services.http.house import House, with_workflow
 CREATE = "/api/activities/tasks"
 
 
-@pytest.fixture
-async def house(house: House) -> House:
-    furnish(house)
-    return house
+set_scene = furnish
 
 
 def _created(house: House) -> int:

@@ -12,10 +12,7 @@ from tests.services.http.house import House, with_activity, with_workflow
 CREATE, RESULTS = "/api/activities/tasks", "/api/activity-results/tasks"
 
 
-@pytest.fixture
-async def house(house: House) -> House:
-    furnish(house)
-    return house
+set_scene = furnish
 
 
 async def _patch(house: House, path: str, body: Any = None) -> Any:

@@ -89,8 +89,7 @@ WITH_BODY = [case for case in CASES if case.body is not None]
 WITH_ID = [case for case in CASES if case.entity]
 
 
-@pytest.fixture
-async def house(house: House) -> House:
+def set_scene(house: House) -> None:
     furnish(house)
     furnish(house, "other")
     fields: dict[str, Any] = {"strategy": "UPFRONT", "source": "commerce.name"}
@@ -99,7 +98,6 @@ async def house(house: House) -> House:
     house.command("directory.register", {"kind": "targeting", "id": "default", "fields": fields})
     planned(house, "a", attribute_keys=["name"])
     unresolved(house, "lost")
-    return house
 
 
 async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:

@@ -20,10 +20,7 @@ from tests.services.http.house import House, with_activity, with_workflow
 FACTS = list(itertools.product(Lifecycle, Resolution, Dispatch))
 
 
-@pytest.fixture
-async def house(house: House) -> House:
-    furnish(house)
-    return house
+set_scene = furnish
 
 
 async def _ids(house: House, query: str, token: str | None = None) -> list[str]:

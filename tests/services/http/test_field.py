@@ -19,10 +19,7 @@ BODY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-async def house(house: House) -> House:
-    with_workflow(house)
-    return house
+set_scene = with_workflow
 
 
 def _with(**task: Any) -> dict[str, Any]:

@@ -61,13 +61,11 @@ WRITES = [case for case in CASES if case.body is not None]
 WITH_ID = [case for case in CASES if case.entity]
 
 
-@pytest.fixture
-async def house(house: House) -> House:
+def set_scene(house: House) -> None:
     with_workflow(house)
     with_workflow(house, id="w2", name="Unused")
     with_activity(house)
     house.command("task.create", {"id": "alone"})
-    return house
 
 
 async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:

@@ -50,11 +50,9 @@ async def delete(house: House, task: str, token: str | None = None) -> httpx.Res
     return await house.client.delete(f"/api/v3/task/{task}", headers=house.by(token))
 
 
-@pytest.fixture
-async def house(house: House) -> House:
+def set_scene(house: House) -> None:
     with_workflow(house)
     with_activity(house, fields={"reference": "R-1"})
-    return house
 
 
 def _commands(house: House) -> list[str]:

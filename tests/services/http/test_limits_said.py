@@ -12,15 +12,13 @@ from domain.limits import MAX_FIELDS_BYTES
 from domain.task import TaskCreated
 from services.store import codec
 from services.store.append import NewEvent, append_in
-from tests.services.http.house import NOW, House, field_failure, opened, problem
+from tests.services.http.house import NOW, House, field_failure, problem
 
 LARGE = {"a": "x" * MAX_FIELDS_BYTES}
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> Any:
-    async with opened(migrated_url, http_body_limit=4 << 20) as running:
-        yield running
+# Of the process that the fixture `house` runs.
+SETTINGS = {"http_body_limit": 4 << 20}
 
 
 async def patch(house: House, path: str, body: Any) -> httpx.Response:

@@ -17,12 +17,10 @@ IMPOSSIBLE = ("a b", "account:042", "account:x", "phone:112", "operator:", "a@b@
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
-@pytest.fixture
-async def house(house: House) -> House:
+def set_scene(house: House) -> None:
     for name, account, operator in (("ann", 42, "op-1"), ("bob", 43, "op-2"), ("gone", 7, "op-7")):
         fields = {"email": f"{name}@x.vn", "account_id": account, "operator_id": operator}
         house.command("directory.register", {"kind": "member", "id": name, "fields": fields})
-    return house
 
 
 async def ids(house: House, path: str) -> list[str]:

@@ -9,11 +9,7 @@ import pytest
 
 from tests.services.http.house import House, problem, with_activity, with_workflow
 
-
-@pytest.fixture
-async def house(house: House) -> House:
-    with_workflow(house)
-    return house
+set_scene = with_workflow
 
 
 async def test_one_activity_and_one_task(house: House) -> None:

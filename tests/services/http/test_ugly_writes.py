@@ -44,7 +44,7 @@ async def _demand_carried(house: House) -> None:
 
 
 @pytest.fixture
-def scene(house: House) -> House:
+def stopped(house: House) -> House:
     """A house where commands wait, so that what was sent can be looked at."""
     with_workflow(house)
     with_activity(house)
@@ -53,53 +53,53 @@ def scene(house: House) -> House:
 
 
 @pytest.mark.parametrize(("method", "path", "said"), WITH_BODY, ids=_names(WITH_BODY))
-async def test_what_is_no_request_is_refused_and_not_sent(scene: House, method: str, path: str, said: Json) -> None:
+async def test_what_is_no_request_is_refused_and_not_sent(stopped: House, method: str, path: str, said: Json) -> None:
     required = said["requestBody"].get("required", False)
     for body in BODIES if required else [body for body in BODIES if body]:
-        response = await _send(scene, method, path, body)
+        response = await _send(stopped, method, path, body)
         assert 400 <= response.status_code < 500, f"{body[:100]!r}: {response.text}"
         demand_envelope(path, response)
     for kind in (None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", b"\xff"):
-        response = await _send(scene, method, path, b"{}", **{"content-type": kind})
+        response = await _send(stopped, method, path, b"{}", **{"content-type": kind})
         assert response.status_code == 415, f"{kind!r}: {response.text}"
         demand_envelope(path, response)
-    assert scene.sender.sent == []
+    assert stopped.sender.sent == []
     body = json.dumps(next(bodies_of(said), {})).encode()
     for headers in HEADERS:
-        response = await _send(scene, method, path, body, **headers)
+        response = await _send(stopped, method, path, body, **headers)
         assert response.status_code < 500, f"{headers}: {response.text}"
-    await _demand_carried(scene)
+    await _demand_carried(stopped)
 
 
 @pytest.mark.parametrize(("method", "path", "said"), WITH_BODY, ids=_names(WITH_BODY))
-async def test_what_is_accepted_is_carried(scene: House, method: str, path: str, said: Json) -> None:
+async def test_what_is_accepted_is_carried(stopped: House, method: str, path: str, said: Json) -> None:
     for body in bodies_of(said):
-        sent = len(scene.sender.sent)
-        response = await _send(scene, method, path, json.dumps(body).encode())
+        sent = len(stopped.sender.sent)
+        response = await _send(stopped, method, path, json.dumps(body).encode())
         assert response.status_code < 500, f"{str(body)[:300]}: {response.text}"
         if response.status_code >= 400:
             demand_envelope(path, response)
-            assert len(scene.sender.sent) == sent
-    await _demand_carried(scene)
+            assert len(stopped.sender.sent) == sent
+    await _demand_carried(stopped)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-async def test_every_command_with_any_value_is_refused_or_carried(scene: House, name: str) -> None:
+async def test_every_command_with_any_value_is_refused_or_carried(stopped: House, name: str) -> None:
     command = schema_of(DOCUMENT["components"]["schemas"][f"command.{name}"])
     data = schema_of(command["properties"]["data"])
     basis = dict.fromkeys(data.get("required", ()), "a1-t1")
     for field in data["properties"]:
         for value in VALUES:
             body = json.dumps({"type": name, "data": {**basis, field: value}}).encode()
-            response = await _send(scene, "post", "/v1/commands", body)
+            response = await _send(stopped, "post", "/v1/commands", body)
             assert response.status_code < 500, f"{field}: {str(value)[:100]}: {response.text}"
-    await _demand_carried(scene)
+    await _demand_carried(stopped)
 
 
 @pytest.mark.parametrize("key", ["id", "actor", "expected_version", "routing_key", "type", "data"])
-async def test_what_stands_around_a_command_is_refused_or_carried(scene: House, key: str) -> None:
+async def test_what_stands_around_a_command_is_refused_or_carried(stopped: House, key: str) -> None:
     for value in (*VALUES, "x" * 255, "x" * 256, "\u00e9" * 200, "\u00e9" * 100):
         body = json.dumps({"type": "task.create", "data": {}, key: value}).encode()
-        response = await _send(scene, "post", "/v1/commands", body)
+        response = await _send(stopped, "post", "/v1/commands", body)
         assert response.status_code < 500, f"{str(value)[:100]}: {response.text}"
-    await _demand_carried(scene)
+    await _demand_carried(stopped)

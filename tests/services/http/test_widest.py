@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiormq
 import msgspec
 import psycopg
-import pytest
 
 import projections
 from domain.streams import ENTRY_KINDS
@@ -23,7 +22,7 @@ from services.processors import rebuild
 from services.processors.relay import relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 from tests.services.http.widest_scene import ENTRIES, Command, cases
 
 WORKFLOW, FIELD, DISPATCH = "/api/v3/workflow/activities", "/api/v3/task", "/api/activities"
@@ -31,10 +30,8 @@ CONFIGURED = ("/api/attribute-policies", "/api/target-resolution-policies", "/ap
 CASES = cases()
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with opened(migrated_url, http_body_limit=4 << 20, statement_timeout=60, view_timeout=30) as running:
-        yield running
+# Of the process that the fixture `house` runs.
+SETTINGS = {"http_body_limit": 4 << 20, "statement_timeout": 60, "view_timeout": 30}
 
 
 async def give(house: House, commands: list[tuple[str, Command]]) -> None:

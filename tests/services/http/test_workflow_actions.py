@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import psycopg
-import pytest
 
 from tests.services.http.house import House
 from tests.services.http.workflow_scene import (
     BASE,
     LIST,
     act,
-    furnished,
+    furnish,
     refused,
     shown,
 )
 
-
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with furnished(migrated_url) as running:
-        yield running
+set_scene = furnish
 
 
 async def test_a_draft_is_kept_and_becomes_part_of_the_output(house: House) -> None:

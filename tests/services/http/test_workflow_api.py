@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import psycopg
 import pytest
 
@@ -15,18 +13,14 @@ from tests.services.http.workflow_scene import (
     READS,
     WRITES,
     Write,
-    furnished,
+    furnish,
     ready,
     refused,
     send,
     shown,
 )
 
-
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with furnished(migrated_url) as running:
-        yield running
+set_scene = furnish
 
 
 @pytest.mark.parametrize("name", WRITES)

@@ -82,7 +82,7 @@ EVENTS: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def filled(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     upgrade(database_url)
     log = recorded(EVENTS, every=3)
     others = [TaskCreated("theirs", "Visit", "a1", 0, project="p1", roles=("driver",), fields={"kg": 2})]
@@ -94,11 +94,11 @@ def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="module")
-def shown(conn: psycopg.Connection[Any]) -> dict[str, dict[str, Any]]:
+def shown(filled: psycopg.Connection[Any]) -> dict[str, dict[str, Any]]:
     """Every activity as a caller sees it, with the ids of what it belongs to among its attributes."""
     people = {member: Member(None, number, None, {}, False) for member, number in {**MEMBERS, "new": 44}.items()}
     found = {}
-    for row in conn.execute(*tasks.page("acme", {}, limit=1000)).fetchall():
+    for row in filled.execute(*tasks.page("acme", {}, limit=1000)).fetchall():
         task = tasks.resource(row, LATER)
         assert set(people_of(task)) <= {*people, "nobody"}
         resource = Activity.show(task, people)
@@ -184,17 +184,17 @@ def ordered(name: str, value: Any) -> Any:
     return text.encode() if isinstance(text, str) else text
 
 
-def ask(conn: psycopg.Connection[Any], parameters: dict[str, list[str]]) -> list[str]:
+def ask(filled: psycopg.Connection[Any], parameters: dict[str, list[str]]) -> list[str]:
     filters = taken_filters(parameters)
     assert not parameters
     members: dict[str, tuple[str, ...]] = {}
     for parameter, texts in references_of(filters).items():
         wanted = references(texts, parameter)
         question = directory.named("acme", wanted.values())
-        members |= resolved(wanted, conn.execute(*question) if question is not None else ())
+        members |= resolved(wanted, filled.execute(*question) if question is not None else ())
     conditions = conditions_of(filters, "acme", members, LATER)
-    found = [row[1] for row in conn.execute(*task_pages.page("acme", conditions, (), STATUS_ORDER, 1000, 0))]
-    assert conn.execute(*task_pages.count("acme", conditions)).fetchall() == [(len(found),)]
+    found = [row[1] for row in filled.execute(*task_pages.page("acme", conditions, (), STATUS_ORDER, 1000, 0))]
+    assert filled.execute(*task_pages.count("acme", conditions)).fetchall() == [(len(found),)]
     return found
 
 
@@ -219,7 +219,7 @@ def values_of(name: str, shown: dict[str, dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_finds_what_is_shown(
-    conn: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
+    filled: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
 ) -> None:
     values = list(dict.fromkeys(values_of(name, shown)))
     for operator in sorted(TAKEN[name]):
@@ -233,14 +233,14 @@ def test_a_filter_finds_what_is_shown(
             expected = {key for key, task in shown.items() if fits(name, operator, task[name], texts)}
             # Whoever is asked for by brackets is one of several.
             single = parameter if operator not in ("in", "contains") or name in OBJECTS else f"{parameter}[]"
-            found = ask(conn, {single: texts if texts is not None else [""]})
+            found = ask(filled, {single: texts if texts is not None else [""]})
             assert set(found) == expected, (parameter, texts)
             assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_several_values_are_any_of_them_and_none_are_nothing(
-    conn: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
+    filled: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
 ) -> None:
     values = list(dict.fromkeys(values_of(name, shown)))[:6]
     for one, other in itertools.pairwise(values):
@@ -253,34 +253,34 @@ def test_several_values_are_any_of_them_and_none_are_nothing(
         if name not in OBJECTS and "," not in one + other:
             ways.append({f"filter[{name}__in]": [f"{one},{other}"]})
         for way in ways:
-            assert set(ask(conn, dict(way))) == expected, way
+            assert set(ask(filled, dict(way))) == expected, way
         beside = {key for key, task in shown.items() if fits(name, "neq", task[name], [one, other])}
-        assert set(ask(conn, {f"filter[{name}__neq][]": [one, other]})) == beside
-    assert ask(conn, {f"filter[{name}][]": [""]}) == []
-    assert ask(conn, {f"filter[{name}__in]": [""]}) == []
-    assert len(ask(conn, {f"filter[{name}__neq][]": [""]})) == len(shown)
+        assert set(ask(filled, {f"filter[{name}__neq][]": [one, other]})) == beside
+    assert ask(filled, {f"filter[{name}][]": [""]}) == []
+    assert ask(filled, {f"filter[{name}__in]": [""]}) == []
+    assert len(ask(filled, {f"filter[{name}__neq][]": [""]})) == len(shown)
 
 
 @pytest.mark.parametrize(
     ("name", "operator"),
     [(name, operator) for name in FILTERS for operator in OPERATORS if operator not in TAKEN[name]],
 )
-def test_an_operator_without_a_meaning_is_refused(conn: psycopg.Connection[Any], name: str, operator: str) -> None:
+def test_an_operator_without_a_meaning_is_refused(filled: psycopg.Connection[Any], name: str, operator: str) -> None:
     with pytest.raises((ApiError, query.BadQuery)) as refused:
-        ask(conn, {f"filter[{name}__{operator}]": ["{}" if name in OBJECTS else "1"]})
+        ask(filled, {f"filter[{name}__{operator}]": ["{}" if name in OBJECTS else "1"]})
     assert refused.value.code == "bad-filter"
     assert refused.value.parameter == f"filter[{name}__{operator}]"
 
 
-def test_filters_hold_together(conn: psycopg.Connection[Any]) -> None:
+def test_filters_hold_together(filled: psycopg.Connection[Any]) -> None:
     asked = {"filter[status]": ["completed"], "filter[project_id]": ["q"], "filter[name__prefix]": ["%v"]}
-    assert ask(conn, asked) == ["x"]
-    assert ask(conn, {"filter[live_seconds__gt]": ["1"], "filter[work_unit_id]": ["a1"]}) == ["t-02", "t-01"]
+    assert ask(filled, asked) == ["x"]
+    assert ask(filled, {"filter[live_seconds__gt]": ["1"], "filter[work_unit_id]": ["a1"]}) == ["t-02", "t-01"]
 
 
 @pytest.mark.parametrize("name", SORTS)
 def test_each_sort_orders_what_is_shown(
-    conn: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
+    filled: psycopg.Connection[Any], shown: dict[str, dict[str, Any]], name: str
 ) -> None:
     def key(entity: str) -> Any:
         value = shown[entity][name]
@@ -289,15 +289,15 @@ def test_each_sort_orders_what_is_shown(
 
     for falling in (False, True):
         asked = task_pages.page("acme", [], [(SORTS[name], falling)], STATUS_ORDER, 1000, 0)
-        found = [row[1] for row in conn.execute(*asked)]
+        found = [row[1] for row in filled.execute(*asked)]
         assert sorted(found) == sorted(shown)
         assert [key(entity) for entity in found] == sorted(map(key, found), reverse=falling)
 
 
-def test_pages_follow_one_another_in_an_order_of_several(conn: psycopg.Connection[Any]) -> None:
+def test_pages_follow_one_another_in_an_order_of_several(filled: psycopg.Connection[Any]) -> None:
     order = [("status", False), ("name", True)]
-    whole = [row[1] for row in conn.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 1000, 0))]
-    parts = [conn.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 4, offset)) for offset in range(0, 16, 4)]
+    whole = [row[1] for row in filled.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 1000, 0))]
+    parts = [filled.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 4, offset)) for offset in range(0, 16, 4)]
     assert [row[1] for part in parts for row in part] == whole
 
 

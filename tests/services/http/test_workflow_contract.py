@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from services.http.workflow.lists import FILTERS
 from services.http.workflow.operations import OPERATIONS
 from services.http.workflow.views import ATTRIBUTES
 from tests.services.http.house import House
-from tests.services.http.workflow_scene import LIST, WRITES, Write, furnished, ready, send
+from tests.services.http.workflow_scene import LIST, WRITES, Write, furnish, ready, send
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "workflow.md"
 COMPONENTS = Components()
@@ -25,10 +24,7 @@ ABOUT = {(one.method, one.path): openapi.about(one, COMPONENTS) for one in OPERA
 PLACES = {"/activities/t": "/activities/{id}", "/work_units/a": "/work_units/{id}"}
 
 
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with furnished(migrated_url) as running:
-        yield running
+set_scene = furnish
 
 
 def validate(documented: dict[str, Any], body: Any) -> None:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import psycopg
-import pytest
 
 from projections import suffix, tasks
 from tests.services.http.house import House, opened
 from tests.services.http.workflow_scene import (
     LIST,
-    furnished,
+    furnish,
     refused,
     shown,
 )
 
-
-@pytest.fixture
-async def house(migrated_url: str) -> AsyncIterator[House]:
-    async with furnished(migrated_url) as running:
-        yield running
+set_scene = furnish
 
 
 async def test_what_is_included_stands_there_once(house: House) -> None:

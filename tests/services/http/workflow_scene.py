@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from services.http.workflow.errors import JSON_API
-from tests.services.http.house import House, opened
+from tests.services.http.house import House
 
 BASE = "/api/v3/workflow"
 LIST = f"{BASE}/activities"
@@ -48,21 +46,18 @@ WRITES = {
 READS = ("/activities", "/activities/t")
 
 
-@asynccontextmanager
-async def furnished(url: str) -> AsyncIterator[House]:
-    """Open a house where the scene is set."""
-    async with opened(url) as running:
-        running.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
-        for member, number in ACCOUNTS.items():
-            projects = {} if member == "eve" else {"p": {"is_manager": member == "max"}}
-            fields = {"account_id": number, "projects": projects, "actor_roles": ["driver"]}
-            running.command("directory.register", {"kind": "member", "id": member, "fields": fields})
-        running.command("workflow.define", {"id": "w", "name": "Visit", "steps": [{"name": "Go"}, {"name": "Come"}]})
-        running.command("activity.create", {"id": "a", "workflow_id": "w", "tasks": [{"id": "a1"}, {"id": "a2"}]})
-        running.command("task.create", {"id": "t", "title": "Visit", "project": "p", "fields": {"kg": 2}})
-        for member in ("ann", "bob", "max", "eve"):
-            running.tokens[member] = running.key("acme", member)
-        yield running
+def furnish(house: House) -> None:
+    """Set the scene of the dialect."""
+    house.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
+    for member, number in ACCOUNTS.items():
+        projects = {} if member == "eve" else {"p": {"is_manager": member == "max"}}
+        fields = {"account_id": number, "projects": projects, "actor_roles": ["driver"]}
+        house.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+    house.command("workflow.define", {"id": "w", "name": "Visit", "steps": [{"name": "Go"}, {"name": "Come"}]})
+    house.command("activity.create", {"id": "a", "workflow_id": "w", "tasks": [{"id": "a1"}, {"id": "a2"}]})
+    house.command("task.create", {"id": "t", "title": "Visit", "project": "p", "fields": {"kg": 2}})
+    for member in ("ann", "bob", "max", "eve"):
+        house.tokens[member] = house.key("acme", member)
 
 
 async def send(house: House, write: Write, token: str | None = None, **rest: Any) -> httpx.Response:
