@@ -24,7 +24,7 @@ from tests.eventually import SLOWNESS
 
 if TYPE_CHECKING:
     from tests.brokers import Broker, BrokerInThread
-    from tests.services.http.house import House
+    from tests.services.http.api import Api
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldwork", deadline=None)
@@ -163,12 +163,12 @@ def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-async def house(migrated_url: str, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+async def api(migrated_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """The HTTP process on a database of the test's own.
 
     A module may name other `SETTINGS`, and have a function `set_scene` that runs commands before each of its tests.
     """
-    from tests.services.http.house import opened
+    from tests.services.http.api import opened
 
     async with opened(migrated_url, **getattr(request.module, "SETTINGS", {})) as running:
         if (set_scene := getattr(request.module, "set_scene", None)) is not None:

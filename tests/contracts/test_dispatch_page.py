@@ -18,7 +18,7 @@ import pytest
 
 from services import keys
 from tests.eventually import PATIENCE
-from tests.services.http.house import House
+from tests.services.http.api import Api
 from tests.services.http.served import Served, served
 
 TENANT = "tenant-7"
@@ -87,18 +87,18 @@ RESPONSE = """{
 }"""
 
 
-def furnish(house: House) -> None:
+def furnish(api: Api) -> None:
     """Register what the page's examples refer to, and make the token that they use."""
     for kind, entry_id in (
         ("commerce", "880e8400-e29b-41d4-a716-446655440000"),
         ("route", "dd0e8400-e29b-41d4-a716-446655440000"),
         ("operator", "cc0e8400-e29b-41d4-a716-446655440000"),
     ):
-        house.command("directory.register", {"kind": kind, "id": entry_id, "fields": {}}, TENANT)
+        api.command("directory.register", {"kind": kind, "id": entry_id, "fields": {}}, TENANT)
     policy = {"strategy": "UPFRONT", "source": "commerce", "fallback": {}}
-    house.command("directory.register", {"kind": "attribute", "id": "commerce_info", "fields": policy}, TENANT)
-    with psycopg.connect(house.url) as conn:
-        _, house.tokens["page"] = keys.create(conn, TENANT, "system", ["CREATE_ACTIVITY"])
+    api.command("directory.register", {"kind": "attribute", "id": "commerce_info", "fields": policy}, TENANT)
+    with psycopg.connect(api.url) as conn:
+        _, api.tokens["page"] = keys.create(conn, TENANT, "system", ["CREATE_ACTIVITY"])
 
 
 set_scene = furnish
@@ -107,19 +107,19 @@ set_scene = furnish
 @pytest.fixture
 def service(migrated_url: str) -> Iterator[Served]:
     with served(migrated_url) as running:
-        furnish(running.house)
+        furnish(running.api)
         yield running
 
 
-def _filled(house: House, text: str) -> str:
+def _filled(api: Api, text: str) -> str:
     """Return a text of the page with its two places filled in."""
     assert text.count("<token>") == text.count("<tenant-id>") == 1
-    return text.replace("<token>", house.tokens["page"]).replace("<tenant-id>", TENANT)
+    return text.replace("<token>", api.tokens["page"]).replace("<tenant-id>", TENANT)
 
 
-def _from_curl(house: House) -> tuple[str, str, dict[str, str], str]:
+def _from_curl(api: Api) -> tuple[str, str, dict[str, str], str]:
     """Return what the page's command sends: method, path, headers, body."""
-    words = shlex.split(_filled(house, CURL).replace("\\\n", " "))
+    words = shlex.split(_filled(api, CURL).replace("\\\n", " "))
     assert words[0] == "curl"
     options: dict[str, list[str]] = {}
     rest = iter(words[1:])
@@ -133,11 +133,11 @@ def _from_curl(house: House) -> tuple[str, str, dict[str, str], str]:
     return options["-X"][0], urlsplit(url).path, headers, options["-d"][0]
 
 
-def _from_javascript(house: House) -> tuple[str, str, dict[str, str], str]:
+def _from_javascript(api: Api) -> tuple[str, str, dict[str, str], str]:
     """Return what the page's script sends. Its literals are JSON but for bare names and commas at the end."""
     found = re.fullmatch(
         r'const response = await fetch\("(.+?)", (\{.*\})\);\nconst task = await response\.json\(\);',
-        _filled(house, JAVASCRIPT),
+        _filled(api, JAVASCRIPT),
         re.DOTALL,
     )
     assert found is not None
@@ -160,15 +160,15 @@ def _with_place(text: str) -> str:
 
 
 @pytest.mark.parametrize("example", [_from_curl, _from_javascript])
-async def test_the_example_of_the_page(house: House, example: Any) -> None:
-    method, path, headers, body = example(house)
-    response = await house.client.request(method, path, content=body, headers=headers)
+async def test_the_example_of_the_page(api: Api, example: Any) -> None:
+    method, path, headers, body = example(api)
+    response = await api.client.request(method, path, content=body, headers=headers)
     assert response.status_code == 201, response.text
     assert _with_place(response.text) == RESPONSE
 
 
-async def test_all_three_say_the_same(house: House) -> None:
-    curl, script = _from_curl(house), _from_javascript(house)
+async def test_all_three_say_the_same(api: Api) -> None:
+    curl, script = _from_curl(api), _from_javascript(api)
     assert curl[:3] == script[:3]
     assert json.loads(curl[3]) == json.loads(script[3])
     found = re.search(r"json=(\{.*\}),\n\)", PYTHON, re.DOTALL)
@@ -176,35 +176,35 @@ async def test_all_three_say_the_same(house: House) -> None:
     assert json.loads(re.sub(r",(\s*[}\]])", r"\1", found[1])) == json.loads(curl[3])
 
 
-async def test_the_example_of_the_page_from_the_commands_own_events(house: House) -> None:
-    house.sender.late = {"activities", "tasks", "directory"}
-    method, path, headers, body = _from_curl(house)
-    response = await house.client.request(method, path, content=body, headers=headers)
+async def test_the_example_of_the_page_from_the_commands_own_events(api: Api) -> None:
+    api.sender.late = {"activities", "tasks", "directory"}
+    method, path, headers, body = _from_curl(api)
+    response = await api.client.request(method, path, content=body, headers=headers)
     assert _with_place(response.text) == RESPONSE
 
 
-async def test_what_the_page_sends_is_there_again(house: House) -> None:
-    method, path, headers, body = _from_curl(house)
-    created = (await house.client.request(method, path, content=body, headers=headers)).json()
-    token, sent = house.key(TENANT), json.loads(body)
-    read = (await house.get(f"/api/activities/{created['id']}", token)).json()
+async def test_what_the_page_sends_is_there_again(api: Api) -> None:
+    method, path, headers, body = _from_curl(api)
+    created = (await api.client.request(method, path, content=body, headers=headers)).json()
+    token, sent = api.key(TENANT), json.loads(body)
+    read = (await api.get(f"/api/activities/{created['id']}", token)).json()
     assert list(read.items())[: len(created)] == list(created.items())
     assert read["reason"] == sent["reason"]
     assert read["commerceId"] == sent["commerce_id"]
     assert read["scheduledAt"] == sent["scheduled_at"]
     assert read["attributeKeys"] == sent["attribute_keys"]
-    attributes = (await house.get(f"/api/activities/{created['id']}/attributes", token)).json()
+    attributes = (await api.get(f"/api/activities/{created['id']}/attributes", token)).json()
     # Of what nobody knows anything, there is no value.
     assert attributes == [{"key": "commerce_info", "value": {}}]
 
 
-async def test_the_errors_of_the_page(house: House) -> None:
-    method, path, headers, body = _from_curl(house)
+async def test_the_errors_of_the_page(api: Api) -> None:
+    method, path, headers, body = _from_curl(api)
     sent = json.loads(body)
 
     async def answered(**changed: Any) -> tuple[int, dict[str, Any]]:
         content = json.dumps({**sent, **changed})
-        response = await house.client.request(method, path, content=content, headers=headers)
+        response = await api.client.request(method, path, content=content, headers=headers)
         return response.status_code, response.json()
 
     assert (await answered(channel=None))[0] == 400
@@ -221,7 +221,7 @@ async def test_the_errors_of_the_page(house: House) -> None:
 def test_the_python_client_of_the_page_runs_as_it_is_printed(service: Served) -> None:
     address = "https://api.reten.ai"
     assert PYTHON.count(address) == 1
-    program = _filled(service.house, PYTHON).replace(address, service.url)
+    program = _filled(service.api, PYTHON).replace(address, service.url)
     # What it found is for the test to see; the client itself is the page's own.
     program += "\nimport sys\nsys.stdout.write(f'{response.status_code} {response.text}')\n"
     direct = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -231,7 +231,7 @@ def test_the_python_client_of_the_page_runs_as_it_is_printed(service: Served) ->
     assert done.returncode == 0, done.stderr
     status, _, text = done.stdout.partition(" ")
     assert (status, _with_place(text)) == ("201", RESPONSE)
-    token = service.house.key(TENANT)
+    token = service.api.key(TENANT)
     url = f"{service.url}/api/activities/{json.loads(text)['id']}"
     read = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
     assert read.json()["status"] == "READY"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from services import keys
-from tests.services.http.house import House
+from tests.services.http.api import Api
 
 ORGANIZATION = "634e98098ce07d29474a7e20"
 # The page's own command; only the host and the token are others here.
@@ -77,15 +77,15 @@ RESPONSE = """{
 }"""
 
 
-def set_scene(house: House) -> None:
+def set_scene(api: Api) -> None:
     """The organization of the page: its workflow, and the administrator whose token is used."""
     admin = {"kind": "member", "id": "admin", "fields": {"email": "admin@example.com"}}
-    house.command("directory.register", admin, ORGANIZATION)
+    api.command("directory.register", admin, ORGANIZATION)
     steps = [{"name": name, "flow": f"{name} flow", "flow_id": f"flow-{name}"} for name in ("Pickup", "Delivery")]
     workflow = {"id": "68f2198aef526585c30e16d2", "name": "Pickup to Delivery", "steps": steps}
-    house.command("workflow.define", workflow, ORGANIZATION)
-    with psycopg.connect(house.url) as conn:
-        _, house.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
+    api.command("workflow.define", workflow, ORGANIZATION)
+    with psycopg.connect(api.url) as conn:
+        _, api.tokens["admin"] = keys.create(conn, ORGANIZATION, "admin")
 
 
 def _printed() -> tuple[str, str, dict[str, str], str]:
@@ -98,10 +98,10 @@ def _printed() -> tuple[str, str, dict[str, str], str]:
     return given["--request"], urlsplit(given["--url"]).path, headers, given["--data"]
 
 
-async def _post(house: House) -> Any:
+async def _post(api: Api) -> Any:
     method, path, headers, body = _printed()
-    headers["Authorization"] = headers["Authorization"].replace("<token>", house.tokens["admin"])
-    response = await house.client.request(method, path, content=body, headers=headers)
+    headers["Authorization"] = headers["Authorization"].replace("<token>", api.tokens["admin"])
+    response = await api.client.request(method, path, content=body, headers=headers)
     assert response.status_code == 201, response.text
     assert response.headers["content-type"] == "application/json"
     return response
@@ -117,22 +117,22 @@ def _with_places(response: Any) -> str:
     return json.dumps(shown, indent=2, ensure_ascii=False)
 
 
-async def test_the_example_of_the_page_from_the_view(house: House) -> None:
-    assert _with_places(await _post(house)) == RESPONSE
+async def test_the_example_of_the_page_from_the_view(api: Api) -> None:
+    assert _with_places(await _post(api)) == RESPONSE
 
 
-async def test_the_example_of_the_page_from_the_commands_own_events(house: House) -> None:
-    house.sender.late = {"activities", "tasks", "directory"}
-    with psycopg.connect(house.url) as conn:
+async def test_the_example_of_the_page_from_the_commands_own_events(api: Api) -> None:
+    api.sender.late = {"activities", "tasks", "directory"}
+    with psycopg.connect(api.url) as conn:
         behind = conn.execute("SELECT count(*) FROM entries WHERE kind = 'member'").fetchone()
     assert behind == (1,)
-    assert _with_places(await _post(house)) == RESPONSE
+    assert _with_places(await _post(api)) == RESPONSE
 
 
-async def test_what_the_page_sends_is_there_again(house: House) -> None:
-    created = (await _post(house)).json()["data"]
+async def test_what_the_page_sends_is_there_again(api: Api) -> None:
+    created = (await _post(api)).json()["data"]
     for index, sent in enumerate(json.loads(_printed()[3])["tasks"]):
-        response = await house.get(f"/api/v3/task/{created['subId'][index]}", house.tokens["admin"])
+        response = await api.get(f"/api/v3/task/{created['subId'][index]}", api.tokens["admin"])
         task = response.json()["task"]
         assert {name: task[name] for name in sent} == sent
         assert task["parentId"] == created["_id"]
@@ -140,20 +140,20 @@ async def test_what_the_page_sends_is_there_again(house: House) -> None:
         name = ("Pickup", "Delivery")[index]
         assert (task["flow"], task["flowId"]) == (f"{name} flow", f"flow-{name}")
         assert task["status"] == ("ONGOING" if index == 0 else "UNASSIGNED")
-    response = await house.get(f"/api/v3/task/{created['_id']}", house.tokens["admin"])
+    response = await api.get(f"/api/v3/task/{created['_id']}", api.tokens["admin"])
     master = response.json()["task"]
     # What the page shows comes first, in its order; then how far the activity is.
     assert list(master.items())[: len(created)] == list(created.items())
     assert list(master)[len(created) :] == ["subStatus", "currentStep", "progress", "overdue", "updatedTime"]
 
 
-async def test_the_master_moves_only_as_its_tasks_do(house: House) -> None:
-    created = (await _post(house)).json()["data"]
-    token = house.key(ORGANIZATION)
+async def test_the_master_moves_only_as_its_tasks_do(api: Api) -> None:
+    created = (await _post(api)).json()["data"]
+    token = api.key(ORGANIZATION)
     for task, status in zip(created["subId"], ("ONGOING", "DONE"), strict=True):
         # The second task is nobody's, as the page sends it, and its day lies in the past.
         body = {"status": "DONE", **({"assignee": ["driver@example.com"]} if status == "DONE" else {})}
-        done = await house.client.put(f"/api/v3/task/{task}", json=body, headers=house.by(token))
+        done = await api.client.put(f"/api/v3/task/{task}", json=body, headers=api.by(token))
         assert done.json()["task"]["status"] == "DONE", done.text
-        master = await house.get(f"/api/v3/task/{created['_id']}", house.tokens["admin"])
+        master = await api.get(f"/api/v3/task/{created['_id']}", api.tokens["admin"])
         assert master.json()["task"]["status"] == status

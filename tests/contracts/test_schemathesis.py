@@ -29,7 +29,7 @@ from services import keys
 from services.dev import seed
 from services.http.core.bulk_sender import StoredItem, encode
 from services.http.native.receipts import BULK_ID
-from tests.services.http.house import House
+from tests.services.http.api import Api
 from tests.services.http.served import Served, served
 
 EXAMPLES = int(os.environ.get("FOLDWORK_TEST_EXAMPLES", "5"))
@@ -66,25 +66,25 @@ CANARY = "canary-4711"
 @pytest.fixture
 def furnished(migrated_url: str) -> Iterator[Served]:
     with served(migrated_url, http_body_limit=1 << 20) as running:
-        furnish(running.house)
+        furnish(running.api)
         yield running
 
 
-def furnish(house: House) -> list[dict[str, str]]:
+def furnish(api: Api) -> list[dict[str, str]]:
     """Set the scene that the pages' examples play in, and return what can stand in a path to mean a part of it."""
     for name, data in seed.COMMANDS:
-        house.command(name, data)
+        api.command(name, data)
     # The examples define a workflow of the name, and give tasks to these two.
-    house.command("workflow.change", {"id": seed.WORKFLOW, "name": CANARY})
+    api.command("workflow.change", {"id": seed.WORKFLOW, "name": CANARY})
     for account in (42, 43):
-        house.command("directory.register", {"kind": "member", "id": f"m{account}", "fields": {"account_id": account}})
+        api.command("directory.register", {"kind": "member", "id": f"m{account}", "fields": {"account_id": account}})
     tasks = [{"id": "t1", "title": CANARY, "assignees": [seed.DRIVER]}, {"id": "t2", "fields": {"note": CANARY}}]
-    house.command("activity.create", {"id": "a1", "workflow_id": seed.WORKFLOW, "title": CANARY, "tasks": tasks})
+    api.command("activity.create", {"id": "a1", "workflow_id": seed.WORKFLOW, "title": CANARY, "tasks": tasks})
     plan = {"channel": "SALESMAN", "reason": CANARY}
-    house.command("task.create", {"id": "t3", "title": CANARY, "commerce": seed.COMMERCE, "plan": plan})
-    house.command("task.create", {"id": "t4", "title": CANARY, "project": seed.PROJECT})
-    house.command("task.process", {"id": "t1"})
-    with psycopg.connect(house.url) as conn:
+    api.command("task.create", {"id": "t3", "title": CANARY, "commerce": seed.COMMERCE, "plan": plan})
+    api.command("task.create", {"id": "t4", "title": CANARY, "project": seed.PROJECT})
+    api.command("task.process", {"id": "t1"})
+    with psycopg.connect(api.url) as conn:
         conn.execute(
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
@@ -169,13 +169,13 @@ def _generation(examples: int) -> config.GenerationConfig:
 @pytest.mark.timeout(60 + 30 * EXAMPLES)
 @pytest.mark.parametrize("group", GROUPS)
 def test_nothing_is_found(furnished: Served, group: str) -> None:
-    token = furnished.house.key("acme", "system", *keys.PERMISSIONS)
+    token = furnished.api.key("acme", "system", *keys.PERMISSIONS)
     schema = schemathesis.openapi.from_url(f"{furnished.url}/openapi.json", config=configuration(token, group))
     run = Run()
     for event in engine.from_schema(schema.include(tag=group)).execute():
         run.take(event)
     assert "\n\n".join(run.findings) == ""
-    operations = {f"{method.upper()} {path}" for method, path, _ in operations_of(furnished.house, group)}
+    operations = {f"{method.upper()} {path}" for method, path, _ in operations_of(furnished.api, group)}
     assert set(run.statuses) == operations
     if group in NATIVE:
         never = {label for label, found in run.statuses.items() if not any(status < 300 for status in found)}
@@ -183,15 +183,15 @@ def test_nothing_is_found(furnished: Served, group: str) -> None:
 
 
 def test_every_system_is_run(furnished: Served) -> None:
-    tags = {tag for _, _, operation in operations_of(furnished.house) for tag in operation["tags"]}
+    tags = {tag for _, _, operation in operations_of(furnished.api) for tag in operation["tags"]}
     assert tags == set(GROUPS)
 
 
-def operations_of(house: House, tag: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+def operations_of(api: Api, tag: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
     """Every operation of the document, or those of a tag: method, path and what is said of it."""
     return [
         (method, path, operation)
-        for path, found in house.app.openapi()["paths"].items()
+        for path, found in api.app.openapi()["paths"].items()
         for method, operation in found.items()
         if tag is None or tag in operation["tags"]
     ]
@@ -200,19 +200,19 @@ def operations_of(house: House, tag: str | None = None) -> list[tuple[str, str, 
 # Two tenants.
 
 
-async def test_ids_of_another_tenant_read_like_ids_that_nobody_has(house: House) -> None:
-    places = furnish(house)
-    theirs = {"Authorization": f"Bearer {house.key('other', 'system', *keys.PERMISSIONS)}"}
-    before = _log(house, "acme")
+async def test_ids_of_another_tenant_read_like_ids_that_nobody_has(api: Api) -> None:
+    places = furnish(api)
+    theirs = {"Authorization": f"Bearer {api.key('other', 'system', *keys.PERMISSIONS)}"}
+    before = _log(api, "acme")
     asked = 0
-    for method, path, operation in operations_of(house):
+    for method, path, operation in operations_of(api):
         names = set(re.findall(r"{(\w+)}", path))
         for foreign in places:
             if "id" not in names or not names <= set(foreign) or ("kind" in names) != ("kind" in foreign):
                 continue
             unknown = {**foreign, "id": "nobodys"}
             found, missing = [
-                await house.client.request(method, path.format(**each), **_request(operation, theirs))
+                await api.client.request(method, path.format(**each), **_request(operation, theirs))
                 for each in (foreign, unknown)
             ]
             asked += 1
@@ -220,19 +220,19 @@ async def test_ids_of_another_tenant_read_like_ids_that_nobody_has(house: House)
             assert found.status_code == missing.status_code, f"{method} {found.url}: {found.text} / {missing.text}"
             assert _told(found, foreign["id"]) == _told(missing, unknown["id"])
     assert asked > 100
-    assert _log(house, "acme") == before
+    assert _log(api, "acme") == before
 
 
-async def test_lists_show_nothing_of_another_tenant(house: House) -> None:
-    furnish(house)
+async def test_lists_show_nothing_of_another_tenant(api: Api) -> None:
+    furnish(api)
     asked = 0
     for by, seen in (("other", False), ("acme", True)):
-        headers = {"Authorization": f"Bearer {house.key(by, 'system', *keys.PERMISSIONS)}"}
+        headers = {"Authorization": f"Bearer {api.key(by, 'system', *keys.PERMISSIONS)}"}
         texts = []
-        for method, path, operation in operations_of(house):
+        for method, path, operation in operations_of(api):
             if method == "get" and operation["security"] and "{id}" not in path:
                 for kind in ENTRY_KINDS if "{kind}" in path else ("",):
-                    response = await house.client.get(path.format(kind=kind), headers=headers)
+                    response = await api.client.get(path.format(kind=kind), headers=headers)
                     assert response.status_code == 200, response.text
                     asked += 1
                     texts.append(response.text)
@@ -255,8 +255,8 @@ def _told(response: httpx.Response, entity_id: str) -> str:
     return response.text.replace(entity_id, "*")
 
 
-def _log(house: House, tenant: str) -> int:
-    with psycopg.connect(house.url) as conn:
+def _log(api: Api, tenant: str) -> int:
+    with psycopg.connect(api.url) as conn:
         row = conn.execute(
             "SELECT count(*) FROM stored_events WHERE originator_id LIKE %s", (f"{tenant}/%",)
         ).fetchone()

@@ -17,34 +17,34 @@ from tests.contracts.workflow_page import (
     conforms,
     parsed,
 )
-from tests.services.http.house import House
+from tests.services.http.api import Api
 
 _BASE = "/api/v3/workflow/activities"
 
 
-def set_scene(house: House) -> None:
+def set_scene(api: Api) -> None:
     """Activities in every state, with and without all that may be there."""
-    house.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
+    api.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
     for number, member in ((42, "ann"), (43, "bob")):
         fields = {"account_id": number, "actor_roles": ["driver"], "projects": {"p": {"is_manager": True}}}
-        house.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+        api.command("directory.register", {"kind": "member", "id": member, "fields": fields})
     steps = [{"name": "Pickup", "flow": "survey", "roles": ["driver"]}, {"name": "Delivery"}]
     workflow = {"id": "w", "name": "Pickup to Delivery", "steps": steps, "project": "p"}
-    house.command("workflow.define", workflow)
+    api.command("workflow.define", workflow)
     tasks = [{"id": "one", "assignees": ["ann"], "fields": {"customer": "Doe"}}, {"id": "two"}]
-    house.command("activity.create", {"id": "unit", "workflow_id": "w", "tasks": tasks})
-    house.command("task.process", {"id": "one"})
+    api.command("activity.create", {"id": "unit", "workflow_id": "w", "tasks": tasks})
+    api.command("task.process", {"id": "one"})
     rest = {"whitelist": ["ann"], "blacklist": ["bob"], "roles": ["driver"], "project": "p"}
-    house.command("task.create", {"id": "done", "title": "Done", "assignees": ["ann"], **rest})
-    house.command("task.complete", {"id": "done", "data": {"signed": True}})
+    api.command("task.create", {"id": "done", "title": "Done", "assignees": ["ann"], **rest})
+    api.command("task.complete", {"id": "done", "data": {"signed": True}})
 
 
-async def _send(house: House, method: str, path: str, body: Any = None) -> Any:
-    return await house.client.request(method, f"{_BASE}{path}", headers=house.by(), json=body)
+async def _send(api: Api, method: str, path: str, body: Any = None) -> Any:
+    return await api.client.request(method, f"{_BASE}{path}", headers=api.by(), json=body)
 
 
-def test_every_endpoint_of_the_page_is_there(house: House) -> None:
-    served = {(method.lower(), path) for path, each in house.app.openapi()["paths"].items() for method in each}
+def test_every_endpoint_of_the_page_is_there(api: Api) -> None:
+    served = {(method.lower(), path) for path, each in api.app.openapi()["paths"].items() for method in each}
     listed = re.findall(r"- (\w+) (\S+)", ENDPOINTS)
     assert len(listed) == 10
     for method, path in listed:
@@ -56,9 +56,9 @@ def _attributes(shape: Shape) -> list[str]:
     return list((data.items or data).members["attributes"].members)
 
 
-async def test_the_list_answers_as_its_schema_says_in_the_order_of_the_page(house: House) -> None:
+async def test_the_list_answers_as_its_schema_says_in_the_order_of_the_page(api: Api) -> None:
     shape = parsed(LIST_OUTPUT)
-    body = (await _send(house, "get", "?included=project,work_unit,node&sort=id")).json()
+    body = (await _send(api, "get", "?included=project,work_unit,node&sort=id")).json()
     conforms(body, shape)
     assert [resource["id"] for resource in body["data"]] == ["done", "one", "two"]
     assert {found["type"] for found in body["included"]} == {
@@ -80,12 +80,12 @@ async def test_the_list_answers_as_its_schema_says_in_the_order_of_the_page(hous
             assert any(resource["attributes"][name] is not None for resource in body["data"]), name
 
 
-async def test_one_answers_as_its_schema_says(house: House) -> None:
+async def test_one_answers_as_its_schema_says(api: Api) -> None:
     shape = parsed(GET_OUTPUT)
     assert _attributes(shape) == _attributes(parsed(LIST_OUTPUT))
-    listed = {found["id"]: found for found in (await _send(house, "get", "")).json()["data"]}
+    listed = {found["id"]: found for found in (await _send(api, "get", "")).json()["data"]}
     for entity, resource in listed.items():
-        body = (await _send(house, "get", f"/{entity}?included[]=project&included[]=node")).json()
+        body = (await _send(api, "get", f"/{entity}?included[]=project&included[]=node")).json()
         conforms(body, shape)
         assert body["data"] == resource
         assert list(body) == ["data", "included"]
@@ -114,20 +114,20 @@ VALUES: dict[str, str] = {
 }
 
 
-async def test_every_parameter_of_the_list_is_taken(house: House) -> None:
+async def test_every_parameter_of_the_list_is_taken(api: Api) -> None:
     shape = parsed(LIST_INPUT)
     assert list(shape.members) == ["page", "sort", "count", "filter", "included", "fields"]
     assert set(shape.members["filter"].members) >= set(VALUES)
     for name in shape.members["filter"].members:
         value = VALUES[name.partition("__")[0]]
-        response = await house.get(_BASE, params={f"filter[{name}]": value})
+        response = await api.get(_BASE, params={f"filter[{name}]": value})
         assert response.status_code == 200, response.text
         assert response.json()["data"], name
     for parameter, value in {"page[number]": "1", "page[size]": "2", "sort": "-name,id", "count": "true"}.items():
-        assert (await house.get(_BASE, params={parameter: value})).status_code == 200
-    body = (await house.get(_BASE, params={"page[size]": "2", "count": "true"})).json()
+        assert (await api.get(_BASE, params={parameter: value})).status_code == 200
+    body = (await api.get(_BASE, params={"page[size]": "2", "count": "true"})).json()
     assert (len(body["data"]), body["meta"]["count"]) == (2, 3)
-    sparse = (await house.get(_BASE, params={"fields[workflow/activities]": "status,name"})).json()
+    sparse = (await api.get(_BASE, params={"fields[workflow/activities]": "status,name"})).json()
     assert [list(found["attributes"]) for found in sparse["data"]] == [["name", "status"]] * 3
 
 
@@ -141,13 +141,13 @@ WRONG: dict[str, Any] = {"record": [], "number": "43", "boolean": "yes", "string
 
 
 @pytest.mark.parametrize("endpoint", INPUTS)
-async def test_every_body_of_the_page_is_taken_and_what_its_schema_forbids_is_not(house: House, endpoint: str) -> None:
+async def test_every_body_of_the_page_is_taken_and_what_its_schema_forbids_is_not(api: Api, endpoint: str) -> None:
     method, _, path = endpoint.partition(" ")
     shape = parsed(INPUTS[endpoint])
     if endpoint == "patch :id/assign":
-        house.command("task.unassign", {"id": "one"})
+        api.command("task.unassign", {"id": "one"})
     if endpoint == "patch :id/process":
-        house.command("task.pause", {"id": "one"})
+        api.command("task.pause", {"id": "one"})
     place = path.replace(":id", "/one", 1)
     whole = {**_example("", shape), "id": "one"}
     for name, member in shape.members.items():
@@ -156,13 +156,13 @@ async def test_every_body_of_the_page_is_taken_and_what_its_schema_forbids_is_no
         if len(refused) > 1:
             del refused[1][name]
         for body in refused:
-            response = await _send(house, method, place, body)
+            response = await _send(api, method, place, body)
             assert response.status_code == 422, (body, response.text)
             (error,) = response.json()["errors"]
             assert list(error) == ["status", "title", "detail", "source"]
             assert error["source"]["pointer"].startswith(f"/{name}")
-    response = await _send(house, method, place, whole)
+    response = await _send(api, method, place, whole)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/vnd.api+json"
     conforms(response.json(), parsed(GET_OUTPUT))
-    assert response.json() == (await _send(house, "get", "/one")).json()
+    assert response.json() == (await _send(api, "get", "/one")).json()

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.services.http.house import House
+from tests.services.http.api import Api
 
 BODY: dict[str, Any] = {
     "reason": "Monthly visit",
@@ -25,7 +25,7 @@ TARGETING = {"channel": "EMAIL", "criteria": [{"type": "ANY"}], "fallbacks": [OW
 PROVIDER = {"channel": "SALESMAN", "provider": "console", "backoff_seconds": 10}
 
 
-def furnish(house: House, tenant: str = "acme") -> None:
+def furnish(api: Api, tenant: str = "acme") -> None:
     """Register what an activity refers to, and a provider for its channel."""
     users = [
         {"id": "u-owner", "role": "OWNER"},
@@ -37,25 +37,25 @@ def furnish(house: House, tenant: str = "acme") -> None:
         ("operator", "op-1", {"name": "Op One"}),
         ("dispatch", "SALESMAN", {"provider": "console"}),
     ):
-        house.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, tenant)
+        api.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, tenant)
 
 
-def planned(house: House, task_id: str, tenant: str = "acme", **plan: Any) -> None:
+def planned(api: Api, task_id: str, tenant: str = "acme", **plan: Any) -> None:
     """Create a task that goes out over a channel."""
     title = plan.pop("reason", "Visit")
     data = {"id": task_id, "title": title, "commerce": "shop", "route": "north", "operator": "op-1"}
-    house.command("task.create", {**data, "plan": {"channel": "SALESMAN", **plan}}, tenant)
+    api.command("task.create", {**data, "plan": {"channel": "SALESMAN", **plan}}, tenant)
 
 
-def unresolved(house: House, task_id: str, tenant: str = "acme") -> None:
+def unresolved(api: Api, task_id: str, tenant: str = "acme") -> None:
     """Create a task whose targets are not found: one criterion fits nobody, the other somebody who is locked."""
     cook = {"type": "ROLE_MATCH", "priority": 2, "role": "COOK"}
-    planned(house, task_id, tenant, criteria=[CLERK, cook])
+    planned(api, task_id, tenant, criteria=[CLERK, cook])
 
 
-def report(house: House, task_id: str, attempt: int, succeeded: bool, **rest: Any) -> None:
+def report(api: Api, task_id: str, attempt: int, succeeded: bool, **rest: Any) -> None:
     """Say what came of an attempt, as the service does."""
-    house.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest})
+    api.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest})
 
 
 def failure(response: httpx.Response, status: int, **extra: Any) -> str:
@@ -71,8 +71,8 @@ def failure(response: httpx.Response, status: int, **extra: Any) -> str:
     return message
 
 
-async def read(house: House, task_id: str, part: str = "") -> Any:
+async def read(api: Api, task_id: str, part: str = "") -> Any:
     """Return an activity, or a part of it that has an address of its own."""
-    response = await house.get(f"/api/activities/{task_id}{part}")
+    response = await api.get(f"/api/activities/{task_id}{part}")
     assert response.status_code == 200, response.text
     return response.json()

@@ -13,7 +13,7 @@ import pytest
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
 from tests.eventually import eventually_async
-from tests.services.http.house import House
+from tests.services.http.api import Api
 
 TASKS, HUBS = "/api/v3/tasks/bulk", "/v1/directory/hub"
 
@@ -27,9 +27,9 @@ class Kind(NamedTuple):
     parts: str
     event: str
 
-    async def post(self, house: House, count: int, token: str | None = None, **rest: Any) -> httpx.Response:
+    async def post(self, api: Api, count: int, token: str | None = None, **rest: Any) -> httpx.Response:
         more = {} if rest.pop("waited", False) else {"background": True}
-        return await house.post(self.path, {**self.body(count), **more}, token, **rest)
+        return await api.post(self.path, {**self.body(count), **more}, token, **rest)
 
 
 KINDS = (
@@ -51,20 +51,20 @@ KINDS = (
 of_each = pytest.mark.parametrize("kind", KINDS, ids=["tasks", "entries"])
 
 
-def made(house: House, kind: Kind) -> int:
+def made(api: Api, kind: Kind) -> int:
     """Return how many were made."""
-    with psycopg.connect(house.url) as conn:
+    with psycopg.connect(api.url) as conn:
         row = conn.execute("SELECT count(*) FROM stored_events WHERE topic = %s", (kind.event,)).fetchone()
     assert row is not None
     return int(row[0])
 
 
-async def done_of(house: House, receipt: str) -> dict[str, Any]:
+async def done_of(api: Api, receipt: str) -> dict[str, Any]:
     """Wait until a bulk is done, and return its receipt."""
     found: list[dict[str, Any]] = []
 
     async def done() -> bool:
-        found.append((await house.get(receipt)).json())
+        found.append((await api.get(receipt)).json())
         return bool(found[-1]["state"] == "done")
 
     await eventually_async(done)
@@ -72,15 +72,15 @@ async def done_of(house: House, receipt: str) -> dict[str, Any]:
 
 
 class Holding:
-    """A broker in front of a house's own that takes so many commands, and then no more, or says nothing, until told."""
+    """A broker in front of the API's own that takes so many commands, and then no more, or says nothing, until told."""
 
-    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch, takes: int, *, refuses: bool = True) -> None:
+    def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch, takes: int, *, refuses: bool = True) -> None:
         self.takes, self.refuses = takes, refuses
         self.asked: list[str] = []
         self.under_way = self.most = 0
         self.free = asyncio.Event()
-        self._send = house.sender.send
-        monkeypatch.setattr(house.sender, "send", self.send)
+        self._send = api.sender.send
+        monkeypatch.setattr(api.sender, "send", self.send)
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         self.asked.append(outgoing.command_id)

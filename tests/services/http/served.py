@@ -12,15 +12,15 @@ from typing import Any
 import uvicorn
 
 from tests.eventually import PATIENCE, eventually, eventually_async
-from tests.services.http.house import House, opened
+from tests.services.http.api import Api, opened
 
 
 @dataclass(slots=True)
 class Served:
-    """Where the process listens, and the house that it belongs to."""
+    """Where the process listens, and the API that it belongs to."""
 
     url: str
-    house: House
+    api: Api
 
 
 @contextmanager
@@ -30,14 +30,14 @@ def served(database_url: str, **given: Any) -> Iterator[Served]:
     servers: list[uvicorn.Server] = []
 
     async def main() -> None:
-        async with opened(database_url, **given) as house:
-            server = uvicorn.Server(uvicorn.Config(house.app, "127.0.0.1", 0, lifespan="off", log_level="error"))
+        async with opened(database_url, **given) as api:
+            server = uvicorn.Server(uvicorn.Config(api.app, "127.0.0.1", 0, lifespan="off", log_level="error"))
             servers.append(server)
             serving = asyncio.create_task(server.serve())
             await eventually_async(lambda: server.started or serving.done())
             if server.started:
                 port = server.servers[0].sockets[0].getsockname()[1]
-                found.append(Served(f"http://127.0.0.1:{port}", house))
+                found.append(Served(f"http://127.0.0.1:{port}", api))
             await serving
 
     thread = threading.Thread(target=asyncio.run, args=(main(),), name="served")

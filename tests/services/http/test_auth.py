@@ -12,7 +12,7 @@ from services import keys
 from services.http.core.authenticator import Authenticator
 from services.http.core.errors import ApiError
 from services.http.core.pool import Pool
-from tests.services.http.house import House, field_failure, opened, problem, with_activity, with_workflow
+from tests.services.http.api import Api, field_failure, opened, problem, with_activity, with_workflow
 
 NATIVE = [
     ("GET", "/v1/activities"),
@@ -29,13 +29,13 @@ NATIVE = [
 FIELD = [("POST", "/api/v3/activity"), ("GET", "/api/v3/tasks"), ("GET", "/api/v3/task/t1")]
 
 
-async def test_a_missing_or_wrong_token_is_refused_everywhere(house: House) -> None:
-    token = house.key()
+async def test_a_missing_or_wrong_token_is_refused_everywhere(api: Api) -> None:
+    token = api.key()
     wrong = [None, "Basic eDp5", "Bearer", "Bearer x", f"Bearer {token[:-1]}x", f"Bearer {token}x", f"Token {token}"]
     for method, path in NATIVE + FIELD:
         for authorization in wrong:
             headers = {} if authorization is None else {"Authorization": authorization}
-            response = await house.client.request(method, path, headers=headers)
+            response = await api.client.request(method, path, headers=headers)
             if path.startswith("/api/"):
                 field_failure(response, 401, "auth-001")
             else:
@@ -44,11 +44,11 @@ async def test_a_missing_or_wrong_token_is_refused_everywhere(house: House) -> N
             assert token not in response.text
 
 
-async def test_a_permission_that_is_missing_is_named(house: House) -> None:
-    reader, writer = house.key("acme", "system", "read"), house.key("acme", "system", "write")
+async def test_a_permission_that_is_missing_is_named(api: Api) -> None:
+    reader, writer = api.key("acme", "system", "read"), api.key("acme", "system", "write")
     for method, path in NATIVE + FIELD:
         token, wanted = (writer, "read") if method == "GET" else (reader, "write")
-        response = await house.client.request(method, path, headers=house.by(token))
+        response = await api.client.request(method, path, headers=api.by(token))
         if path.startswith("/api/"):
             assert wanted in field_failure(response, 403, "auth-002")
         else:
@@ -56,9 +56,9 @@ async def test_a_permission_that_is_missing_is_named(house: House) -> None:
             assert wanted in response.json()["detail"]
 
 
-async def test_another_tenants_ids_read_like_ids_that_nobody_has(house: House) -> None:
-    with_workflow(house, "other")
-    reply = with_activity(house, tenant="other")
+async def test_another_tenants_ids_read_like_ids_that_nobody_has(api: Api) -> None:
+    with_workflow(api, "other")
+    reply = with_activity(api, tenant="other")
     pairs = {
         "/v1/activities/{}": ("a1", "nobody"),
         "/v1/activities/{}/history": ("a1", "nobody"),
@@ -69,18 +69,18 @@ async def test_another_tenants_ids_read_like_ids_that_nobody_has(house: House) -
         "/api/v3/task/{}": ("a1", "nobody"),
     }
     for path, (foreign, unknown) in pairs.items():
-        first, second = await house.get(path.format(foreign)), await house.get(path.format(unknown))
+        first, second = await api.get(path.format(foreign)), await api.get(path.format(unknown))
         assert first.status_code == second.status_code == 404
         assert first.text == second.text
     for path in ("/v1/activities", "/v1/tasks", "/v1/events"):
-        body = (await house.get(path)).json()
+        body = (await api.get(path)).json()
         assert body.get("data", body.get("events")) == []
-    assert (await house.get("/api/v3/tasks")).json()["tasks"]["total"] == 0
+    assert (await api.get("/api/v3/tasks")).json()["tasks"]["total"] == 0
 
 
-async def test_keys_are_stored_as_digests_and_listed_without_secrets(house: House) -> None:
-    token = house.key("acme", "ann", "read")
-    with psycopg.connect(house.url) as conn:
+async def test_keys_are_stored_as_digests_and_listed_without_secrets(api: Api) -> None:
+    token = api.key("acme", "ann", "read")
+    with psycopg.connect(api.url) as conn:
         stored = conn.execute("SELECT api_keys::text FROM api_keys").fetchall()
         assert token.rpartition("_")[2] not in str(stored)
         (info,) = keys.list_keys(conn, "acme")
@@ -133,38 +133,38 @@ async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_
         await doubting.caller(header)
 
 
-async def test_the_key_of_a_retired_member_lets_nobody_in(house: House) -> None:
-    house.command("directory.register", {"kind": "member", "id": "ann"})
-    token = house.key("acme", "ann")
-    assert (await house.get("/v1/tasks", token)).status_code == 200
-    gone = await house.client.delete("/v1/directory/member/ann", headers=house.by())
+async def test_the_key_of_a_retired_member_lets_nobody_in(api: Api) -> None:
+    api.command("directory.register", {"kind": "member", "id": "ann"})
+    token = api.key("acme", "ann")
+    assert (await api.get("/v1/tasks", token)).status_code == 200
+    gone = await api.client.delete("/v1/directory/member/ann", headers=api.by())
     assert gone.status_code == 200
-    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
-    field_failure(await house.get("/api/v3/tasks", token), 401, "auth-001")
+    problem(await api.get("/v1/tasks", token), 401, "unauthorized")
+    field_failure(await api.get("/api/v3/tasks", token), 401, "auth-001")
     # Another process, which has seen nothing of the retirement and whose directory is behind, asks the log.
-    database = Pool(house.url, 5.0, size=1)
+    database = Pool(api.url, 5.0, size=1)
     database.start()
     with pytest.raises(ApiError, match="unauthorized"):
-        await Authenticator(database).caller(house.by(token)["Authorization"].encode())
+        await Authenticator(database).caller(api.by(token)["Authorization"].encode())
     await database.close()
     # Nor does one that is made meanwhile, until the member is back; one from before the retirement never does again.
-    meanwhile = house.key("acme", "ann")
-    problem(await house.get("/v1/tasks", meanwhile), 401, "unauthorized")
-    house.command("directory.register", {"kind": "member", "id": "ann"})
-    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
-    for made_since in (meanwhile, house.key("acme", "ann")):
-        assert (await house.get("/v1/tasks", made_since)).status_code == 200
+    meanwhile = api.key("acme", "ann")
+    problem(await api.get("/v1/tasks", meanwhile), 401, "unauthorized")
+    api.command("directory.register", {"kind": "member", "id": "ann"})
+    problem(await api.get("/v1/tasks", token), 401, "unauthorized")
+    for made_since in (meanwhile, api.key("acme", "ann")):
+        assert (await api.get("/v1/tasks", made_since)).status_code == 200
     # What has happened to the member since changes nothing of that.
-    house.command("directory.change", {"kind": "member", "id": "ann", "fields": {"name": "Ann"}})
-    problem(await house.get("/v1/tasks", token), 401, "unauthorized")
+    api.command("directory.change", {"kind": "member", "id": "ann", "fields": {"name": "Ann"}})
+    problem(await api.get("/v1/tasks", token), 401, "unauthorized")
 
 
-async def test_the_key_of_another_tenants_member_of_that_id_stays(house: House) -> None:
+async def test_the_key_of_another_tenants_member_of_that_id_stays(api: Api) -> None:
     for tenant in ("acme", "other"):
-        house.command("directory.register", {"kind": "member", "id": "ann"}, tenant)
-    house.command("directory.retire", {"kind": "member", "id": "ann"}, "other")
-    assert (await house.get("/v1/tasks", house.key("acme", "ann"))).status_code == 200
-    assert (await house.get("/v1/tasks", house.key("other", "ann"))).status_code == 401
+        api.command("directory.register", {"kind": "member", "id": "ann"}, tenant)
+    api.command("directory.retire", {"kind": "member", "id": "ann"}, "other")
+    assert (await api.get("/v1/tasks", api.key("acme", "ann"))).status_code == 200
+    assert (await api.get("/v1/tasks", api.key("other", "ann"))).status_code == 401
 
 
 async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url: str, database: Pool) -> None:
@@ -180,12 +180,12 @@ async def test_a_key_ends_when_it_expires_even_while_it_is_believed(migrated_url
 
 
 async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    async with opened(migrated_url) as house:
-        token = house.key()
+    async with opened(migrated_url) as api:
+        token = api.key()
         canary = token.rpartition("_")[2]
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             conn.execute("DROP VIEW tasks")
-        response = await house.get("/v1/tasks/t1", token)
+        response = await api.get("/v1/tasks/t1", token)
         problem(response, 500, "internal")
         assert "tasks" not in response.text
         said = capsys.readouterr()

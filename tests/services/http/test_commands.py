@@ -8,7 +8,7 @@ import pytest
 
 from services.broker.sender import Outgoing, Unconfirmed
 from services.commands.wire import Reply
-from tests.services.http.house import House, problem, with_activity, with_workflow
+from tests.services.http.api import Api, problem, with_activity, with_workflow
 
 DEFINE: dict[str, Any] = {
     "type": "workflow.define",
@@ -16,8 +16,8 @@ DEFINE: dict[str, Any] = {
 }
 
 
-async def test_an_accepted_command_answers_with_its_reply_and_has_a_receipt(house: House) -> None:
-    response = await house.post("/v1/commands", {**DEFINE, "id": "c1"})
+async def test_an_accepted_command_answers_with_its_reply_and_has_a_receipt(api: Api) -> None:
+    response = await api.post("/v1/commands", {**DEFINE, "id": "c1"})
     assert response.status_code == 200
     assert response.headers["location"] == "/v1/commands/c1"
     event = {"position": 1, "type": "workflow.defined", "stream": "workflow-w1", "version": 1}
@@ -29,96 +29,94 @@ async def test_an_accepted_command_answers_with_its_reply_and_has_a_receipt(hous
         "events": [event],
         "error": None,
     }
-    receipt = (await house.get("/v1/commands/c1")).json()
+    receipt = (await api.get("/v1/commands/c1")).json()
     assert receipt.pop("recorded_at")
     assert receipt == {"command_id": "c1", "outcome": "accepted", "position": 1, "events": [event]}
 
 
-async def test_a_refused_command_answers_with_a_problem_and_has_a_receipt(house: House) -> None:
+async def test_a_refused_command_answers_with_a_problem_and_has_a_receipt(api: Api) -> None:
     body = {"type": "task.complete", "data": {"id": "t1"}, "id": "c1"}
-    problem(await house.post("/v1/commands", body), 404, "not-found", pointer="/data/id", command_id="c1")
-    receipt = (await house.get("/v1/commands/c1")).json()
+    problem(await api.post("/v1/commands", body), 404, "not-found", pointer="/data/id", command_id="c1")
+    receipt = (await api.get("/v1/commands/c1")).json()
     assert receipt["outcome"] == "rejected"
     assert receipt["error"] == {"code": "not-found", "detail": "there is no task t1", "pointer": "/id"}
     assert receipt["events"] == []
 
 
-async def test_the_same_command_again_is_answered_again_and_another_under_its_id_is_refused(house: House) -> None:
-    first = (await house.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
-    again = (await house.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
+async def test_the_same_command_again_is_answered_again_and_another_under_its_id_is_refused(api: Api) -> None:
+    first = (await api.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
+    again = (await api.post("/v1/commands", {**DEFINE, "id": "c1"})).json()
     assert again == {**first, "duplicate": True}
     other = {"type": "workflow.retire", "data": {"id": "w1"}, "id": "c1"}
-    problem(await house.post("/v1/commands", other), 409, "command-id-conflict")
+    problem(await api.post("/v1/commands", other), 409, "command-id-conflict")
 
 
-async def test_an_idempotency_key_takes_effect_once(house: House) -> None:
+async def test_an_idempotency_key_takes_effect_once(api: Api) -> None:
     headers = {"Idempotency-Key": "k-1"}
     body = {"type": "task.create", "data": {"title": "Call"}}
-    first = (await house.post("/v1/commands", body, headers=headers)).json()
-    again = (await house.post("/v1/commands", body, headers=headers)).json()
+    first = (await api.post("/v1/commands", body, headers=headers)).json()
+    again = (await api.post("/v1/commands", body, headers=headers)).json()
     assert again["events"] == first["events"]
     assert again["duplicate"] is True
     other = {"type": "task.create", "data": {"title": "Write"}}
-    problem(await house.post("/v1/commands", other, headers=headers), 409, "idempotency-conflict")
+    problem(await api.post("/v1/commands", other, headers=headers), 409, "idempotency-conflict")
     problem(
-        await house.post("/v1/commands", body, headers={"Idempotency-Key": "x" * 256}),
+        await api.post("/v1/commands", body, headers={"Idempotency-Key": "x" * 256}),
         400,
         "bad-header",
         parameter="Idempotency-Key",
     )
 
 
-async def test_without_an_answer_the_receipt_tells_later(house: House) -> None:
-    house.sender.stopped = True
-    response = await house.post("/v1/commands", {**DEFINE, "id": "c/1"})
+async def test_without_an_answer_the_receipt_tells_later(api: Api) -> None:
+    api.sender.stopped = True
+    response = await api.post("/v1/commands", {**DEFINE, "id": "c/1"})
     assert response.status_code == 202
     assert response.headers["location"] == "/v1/commands/c%2F1"
     assert response.json() == {"command_id": "c/1", "outcome": "undecided", "receipt": "/v1/commands/c%2F1"}
-    problem(await house.get(response.headers["location"]), 404, "unknown-or-undecided")
-    await house.sender.catch_up()
-    receipt = await house.get(response.headers["location"])
+    problem(await api.get(response.headers["location"]), 404, "unknown-or-undecided")
+    await api.sender.catch_up()
+    receipt = await api.get(response.headers["location"])
     assert receipt.json()["outcome"] == "accepted"
 
 
-async def test_a_command_that_the_broker_does_not_take_may_be_sent_again(house: House) -> None:
-    house.sender.unreachable = True
-    response = await house.post("/v1/commands", DEFINE)
+async def test_a_command_that_the_broker_does_not_take_may_be_sent_again(api: Api) -> None:
+    api.sender.unreachable = True
+    response = await api.post("/v1/commands", DEFINE)
     problem(response, 503, "unavailable")
     assert response.headers["retry-after"] == "1"
 
 
-async def test_a_version_that_is_expected_is_compared(house: House) -> None:
-    with_workflow(house)
+async def test_a_version_that_is_expected_is_compared(api: Api) -> None:
+    with_workflow(api)
     change = {"type": "workflow.change", "data": {"id": "w1", "name": "Other"}, "expected_version": 7}
-    problem(await house.post("/v1/commands", change), 409, "version-conflict")
-    assert (await house.post("/v1/commands", {**change, "expected_version": 1})).status_code == 200
+    problem(await api.post("/v1/commands", change), 409, "version-conflict")
+    assert (await api.post("/v1/commands", {**change, "expected_version": 1})).status_code == 200
 
 
-async def test_an_actor_is_named_by_the_system_alone_and_with_permission(house: House) -> None:
-    with_workflow(house)
-    with_activity(house)
+async def test_an_actor_is_named_by_the_system_alone_and_with_permission(api: Api) -> None:
+    with_workflow(api)
+    with_activity(api)
     fail = {"type": "task.cancel", "data": {"id": "a1-t1"}, "actor": "ann"}
-    problem(await house.post("/v1/commands", fail), 403, "forbidden")
-    trusted = house.key("acme", "system", "read", "write", "impersonate")
-    problem(
-        await house.post("/v1/commands", fail, trusted), 403, "forbidden", command_id=house.sender.sent[-1].command_id
-    )
-    assert house.sender.sent[-1].actor == "ann"
-    member = house.key("acme", "bob")
-    problem(await house.post("/v1/commands", fail, member), 403, "forbidden", pointer="/actor")
-    await house.post("/v1/commands", {**fail, "actor": "bob"}, member)
-    assert house.sender.sent[-1].actor == "bob"
+    problem(await api.post("/v1/commands", fail), 403, "forbidden")
+    trusted = api.key("acme", "system", "read", "write", "impersonate")
+    problem(await api.post("/v1/commands", fail, trusted), 403, "forbidden", command_id=api.sender.sent[-1].command_id)
+    assert api.sender.sent[-1].actor == "ann"
+    member = api.key("acme", "bob")
+    problem(await api.post("/v1/commands", fail, member), 403, "forbidden", pointer="/actor")
+    await api.post("/v1/commands", {**fail, "actor": "bob"}, member)
+    assert api.sender.sent[-1].actor == "bob"
 
 
-async def test_a_task_goes_the_way_of_its_activity(house: House) -> None:
-    with_workflow(house)
-    with_activity(house)
-    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}})
-    assert house.sender.sent[-1].routing_key == "a1"
-    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}, "routing_key": "mine"})
-    assert house.sender.sent[-1].routing_key == "mine"
-    await house.post("/v1/commands", {"type": "task.process", "data": {"id": "unknown"}})
-    assert house.sender.sent[-1].routing_key == "unknown"
+async def test_a_task_goes_the_way_of_its_activity(api: Api) -> None:
+    with_workflow(api)
+    with_activity(api)
+    await api.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}})
+    assert api.sender.sent[-1].routing_key == "a1"
+    await api.post("/v1/commands", {"type": "task.process", "data": {"id": "a1-t1"}, "routing_key": "mine"})
+    assert api.sender.sent[-1].routing_key == "mine"
+    await api.post("/v1/commands", {"type": "task.process", "data": {"id": "unknown"}})
+    assert api.sender.sent[-1].routing_key == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -151,39 +149,39 @@ async def test_a_task_goes_the_way_of_its_activity(house: House) -> None:
     ],
 )
 async def test_what_is_no_command_is_refused_before_it_is_sent(
-    house: House, body: Any, status: int, code: str, pointer: str | None
+    api: Api, body: Any, status: int, code: str, pointer: str | None
 ) -> None:
-    headers = {**house.by(), "Content-Type": "application/json"}
-    response = await house.client.post("/v1/commands", content=body, headers=headers)
+    headers = {**api.by(), "Content-Type": "application/json"}
+    response = await api.client.post("/v1/commands", content=body, headers=headers)
     problem(response, status, code, pointer=pointer)
     if code != "invalid":
-        assert house.sender.sent == []
+        assert api.sender.sent == []
 
 
-async def test_a_question_with_unknown_parameters_is_refused(house: House) -> None:
-    problem(await house.post("/v1/commands?dry_run=1", DEFINE), 400, "unknown-parameter", parameter="dry_run")
-    problem(await house.get("/v1/commands/c1?wait=1"), 400, "unknown-parameter", parameter="wait")
+async def test_a_question_with_unknown_parameters_is_refused(api: Api) -> None:
+    problem(await api.post("/v1/commands?dry_run=1", DEFINE), 400, "unknown-parameter", parameter="dry_run")
+    problem(await api.get("/v1/commands/c1?wait=1"), 400, "unknown-parameter", parameter="wait")
 
 
-async def test_an_id_of_any_length_goes_to_a_queue(house: House) -> None:
+async def test_an_id_of_any_length_goes_to_a_queue(api: Api) -> None:
     """AMQP takes routing keys of up to 255 bytes; what cannot be one must not break the publishing."""
     for entry_id in ("x" * 300, "\u00e9" * 200, ""):
-        response = await house.post("/v1/commands", {"type": "task.create", "data": {"id": entry_id}})
+        response = await api.post("/v1/commands", {"type": "task.create", "data": {"id": entry_id}})
         assert 400 <= response.status_code < 500, response.text
     assert [
-        command.routing_key for command in house.sender.sent if not 1 <= len(command.routing_key.encode()) <= 255
+        command.routing_key for command in api.sender.sent if not 1 <= len(command.routing_key.encode()) <= 255
     ] == []
 
 
 async def test_a_command_that_may_have_been_taken_says_where_its_receipt_lies(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unconfirmed(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         raise Unconfirmed("who knows")
 
-    monkeypatch.setattr(house.sender, "send", unconfirmed)
-    response = await house.post("/v1/commands", {"type": "task.create", "data": {}, "id": "a/b?c#d%20e"})
+    monkeypatch.setattr(api.sender, "send", unconfirmed)
+    response = await api.post("/v1/commands", {"type": "task.create", "data": {}, "id": "a/b?c#d%20e"})
     problem(response, 503, "unavailable")
     location = response.headers["location"]
     assert location == "/v1/commands/a%2Fb%3Fc%23d%2520e"
-    problem(await house.get(location), 404, "unknown-or-undecided")
+    problem(await api.get(location), 404, "unknown-or-undecided")

@@ -47,7 +47,7 @@ from domain.task import (
 from services.commands import wire
 from tests.builders import activity, entry, manager, member, workflow
 from tests.given import COMMAND_NAMES, Given, given_commands
-from tests.services.http.house import NOW, House, opened
+from tests.services.http.api import NOW, Api, opened
 
 # Each person's account number; operators have the ids of their people, with `op-` before.
 PEOPLE = {"ann": 1, "bob": 2, "max": 3}
@@ -195,9 +195,9 @@ def _planned(name: str, plan: dict[str, Any]) -> Any:
 
 
 class Dialects(RuleBasedStateMachine):
-    """A tenant of its own for each run, in a house that all runs share."""
+    """A tenant of its own for each run, in an API that all runs share."""
 
-    house: House
+    api: Api
     call: Callable[[Coroutine[Any, Any, Any]], Any]
     numbers: Iterator[int]
     accepted: set[type]
@@ -207,10 +207,10 @@ class Dialects(RuleBasedStateMachine):
         self.tenant = f"run-{next(self.numbers)}"
         self.had: set[str] = set()
         self.model: Given = given_commands(scene(), now=NOW)
-        self.keys = {actor: self.house.key(self.tenant, actor, "read", "write") for actor in ACTORS}
+        self.keys = {actor: self.api.key(self.tenant, actor, "read", "write") for actor in ACTORS}
         for command in scene():
             data = msgspec.json.decode(msgspec.json.encode(command))
-            self.house.command(COMMAND_NAMES[type(command)], data, self.tenant)
+            self.api.command(COMMAND_NAMES[type(command)], data, self.tenant)
 
     @rule(step=st.sampled_from(MOVES), actor=st.sampled_from(ACTORS))
     def somebody_does_something(self, step: Move, actor: str) -> None:
@@ -253,7 +253,7 @@ class Dialects(RuleBasedStateMachine):
     def take(self, step: Move, actor: str) -> None:
         outcome = self.model.when(step.command, actor, NOW)
         answer: httpx.Response = self.call(
-            self.house.client.request(
+            self.api.client.request(
                 step.method, step.path, json=step.body, headers={"Authorization": f"Bearer {self.keys[actor]}"}
             )
         )
@@ -302,7 +302,7 @@ class Dialects(RuleBasedStateMachine):
         assert said["assignee"] == [f"{who}@example.com" for who in whole.assignees], where
 
     def read(self, path: str) -> Any:
-        answer = self.call(self.house.client.get(path, headers={"Authorization": f"Bearer {self.keys['system']}"}))
+        answer = self.call(self.api.client.get(path, headers={"Authorization": f"Bearer {self.keys['system']}"}))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -310,12 +310,12 @@ class Dialects(RuleBasedStateMachine):
 def test_all_dialects_say_what_the_model_says(migrated_url: str) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        house = runner.run(stack.enter_async_context(opened(migrated_url)))
+        api = runner.run(stack.enter_async_context(opened(migrated_url)))
         numbers, accepted = itertools.count(1), set[type]()
 
         def machine() -> Dialects:
             made = Dialects()
-            made.house, made.call, made.numbers, made.accepted = house, runner.run, numbers, accepted
+            made.api, made.call, made.numbers, made.accepted = api, runner.run, numbers, accepted
             return made
 
         try:

@@ -10,7 +10,7 @@ import pytest
 from domain.streams import ENTRY_KINDS
 from services.broker.sender import Outgoing
 from services.http.native import receipts
-from tests.services.http.house import House, opened, problem
+from tests.services.http.api import Api, opened, problem
 
 HUBS = "/v1/directory/hub"
 ENDPOINTS = [("POST", HUBS), ("GET", HUBS), ("GET", f"{HUBS}/h1"), ("PATCH", f"{HUBS}/h1"), ("DELETE", f"{HUBS}/h1")]
@@ -25,42 +25,42 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _events(house: House) -> list[str]:
-    with psycopg.connect(house.url) as conn:
+def _events(api: Api) -> list[str]:
+    with psycopg.connect(api.url) as conn:
         return [str(row[0]) for row in conn.execute("SELECT topic FROM stored_events ORDER BY notification_id")]
 
 
-async def _send(house: House, method: str, path: str, token: str | None = None, **rest: Any) -> Any:
-    headers = {**house.by(token), **rest.pop("headers", {})}
-    return await house.client.request(method, path, headers=headers, **rest)
+async def _send(api: Api, method: str, path: str, token: str | None = None, **rest: Any) -> Any:
+    headers = {**api.by(token), **rest.pop("headers", {})}
+    return await api.client.request(method, path, headers=headers, **rest)
 
 
-async def test_retiring_a_member_says_which_open_tasks_are_held(house: House) -> None:
-    house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"email": "ann@x.vn"}})
-    house.command("directory.register", {"kind": "member", "id": "bob"})
+async def test_retiring_a_member_says_which_open_tasks_are_held(api: Api) -> None:
+    api.command("directory.register", {"kind": "member", "id": "ann", "fields": {"email": "ann@x.vn"}})
+    api.command("directory.register", {"kind": "member", "id": "bob"})
     for number, who in enumerate((["ann"], ["ann@x.vn", "bob"], ["bob"], ["ann"], [])):
-        house.command("task.create", {"id": f"t{number}", "assignees": who})
-    house.command("task.process", {"id": "t1"})
-    house.command("task.complete", {"id": "t3"})
-    retired = (await _send(house, "DELETE", "/v1/directory/member/ann")).json()
+        api.command("task.create", {"id": f"t{number}", "assignees": who})
+    api.command("task.process", {"id": "t1"})
+    api.command("task.complete", {"id": "t3"})
+    retired = (await _send(api, "DELETE", "/v1/directory/member/ann")).json()
     assert retired["open_tasks"] == {"total": 2, "ids": ["t0", "t1"]}
-    house.sender.late.add("tasks")
-    late = (await _send(house, "DELETE", "/v1/directory/member/bob")).json()
+    api.sender.late.add("tasks")
+    late = (await _send(api, "DELETE", "/v1/directory/member/bob")).json()
     assert (late["retired"], late["open_tasks"]) == (True, None)
 
 
-async def test_retiring_a_member_lists_at_most_a_hundred_tasks_and_counts_all(house: House) -> None:
-    house.command("directory.register", {"kind": "member", "id": "ann"})
+async def test_retiring_a_member_lists_at_most_a_hundred_tasks_and_counts_all(api: Api) -> None:
+    api.command("directory.register", {"kind": "member", "id": "ann"})
     tasks = [Outgoing("task.create", b'{"id": "t%03d", "assignees": ["ann"]}' % n, "acme") for n in range(101)]
-    house.sender.work(tasks)
-    held = (await _send(house, "DELETE", "/v1/directory/member/ann")).json()["open_tasks"]
+    api.sender.work(tasks)
+    held = (await _send(api, "DELETE", "/v1/directory/member/ann")).json()["open_tasks"]
     assert (held["total"], held["ids"]) == (101, [f"t{n:03d}" for n in range(100)])
 
 
 @pytest.mark.parametrize("kind", ENTRY_KINDS)
-async def test_an_entry_of_every_kind_is_registered_and_read(house: House, kind: str) -> None:
+async def test_an_entry_of_every_kind_is_registered_and_read(api: Api, kind: str) -> None:
     entry_id, fields = FIELDS.get(kind, ("e1", {"name": "One", "anything": [1, None, {"deep": True}]}))
-    response = await house.post(f"/v1/directory/{kind}", {"id": entry_id, "fields": fields})
+    response = await api.post(f"/v1/directory/{kind}", {"id": entry_id, "fields": fields})
     assert response.status_code == 201
     assert response.headers["location"] == f"/v1/directory/{kind}/{entry_id}"
     entry = response.json()
@@ -71,93 +71,93 @@ async def test_an_entry_of_every_kind_is_registered_and_read(house: House, kind:
         "version": 1,
     }
     assert entry["fields"].items() >= fields.items()
-    assert (await house.get(response.headers["location"])).json() == entry
-    assert (await house.get(f"/v1/directory/{kind}")).json() == {"data": [entry], "next": None}
+    assert (await api.get(response.headers["location"])).json() == entry
+    assert (await api.get(f"/v1/directory/{kind}")).json() == {"data": [entry], "next": None}
 
 
-async def test_an_id_is_given_out_if_there_is_none(house: House) -> None:
-    first, second = [(await house.post(HUBS, body)).json() for body in ({"fields": {"name": "North"}}, {"id": None})]
+async def test_an_id_is_given_out_if_there_is_none(api: Api) -> None:
+    first, second = [(await api.post(HUBS, body)).json() for body in ({"fields": {"name": "North"}}, {"id": None})]
     assert first["id"] != second["id"]
     assert first["fields"] == {"name": "North"}
     assert second["fields"] == {}
 
 
-async def test_registering_the_same_again_changes_nothing(house: House) -> None:
-    first = await house.post(HUBS, NORTH)
-    again = await house.post(HUBS, NORTH)
+async def test_registering_the_same_again_changes_nothing(api: Api) -> None:
+    first = await api.post(HUBS, NORTH)
+    again = await api.post(HUBS, NORTH)
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
-    problem(await house.post(HUBS, {"id": "h1", "fields": {"name": "South"}}), 409, "taken", pointer="/id")
-    assert _events(house) == ["directory.entry-registered"]
+    problem(await api.post(HUBS, {"id": "h1", "fields": {"name": "South"}}), 409, "taken", pointer="/id")
+    assert _events(api) == ["directory.entry-registered"]
 
 
-async def test_under_one_key_an_entry_without_an_id_is_registered_once(house: House) -> None:
+async def test_under_one_key_an_entry_without_an_id_is_registered_once(api: Api) -> None:
     headers = {"Idempotency-Key": "k1"}
-    first, again = [await house.post(HUBS, {"fields": {"name": "North"}}, headers=headers) for _ in range(2)]
+    first, again = [await api.post(HUBS, {"fields": {"name": "North"}}, headers=headers) for _ in range(2)]
     assert (first.status_code, again.status_code) == (201, 201)
     assert first.json() == again.json()
-    problem(await house.post(HUBS, {"fields": {"name": "South"}}, headers=headers), 409, "idempotency-conflict")
+    problem(await api.post(HUBS, {"fields": {"name": "South"}}, headers=headers), 409, "idempotency-conflict")
 
 
-async def test_what_was_registered_a_moment_ago_is_found_by_the_next_command(house: House) -> None:
-    house.sender.late.add("directory")
-    created = await house.post(HUBS, NORTH)
+async def test_what_was_registered_a_moment_ago_is_found_by_the_next_command(api: Api) -> None:
+    api.sender.late.add("directory")
+    created = await api.post(HUBS, NORTH)
     assert created.status_code == 201
     assert created.json()["fields"] == NORTH["fields"]
-    problem(await house.get(f"{HUBS}/h1"), 404, "not-found")
+    problem(await api.get(f"{HUBS}/h1"), 404, "not-found")
     task = {"type": "task.create", "data": {"hub": "h1"}}
-    assert (await house.post("/v1/commands", task)).status_code == 200
+    assert (await api.post("/v1/commands", task)).status_code == 200
     task["data"] = {"hub": "h2"}
-    problem(await house.post("/v1/commands", task), 404, "not-found", pointer="/data/hub")
-    changed = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"size": 4}})
+    problem(await api.post("/v1/commands", task), 404, "not-found", pointer="/data/hub")
+    changed = await _send(api, "PATCH", f"{HUBS}/h1", json={"fields": {"size": 4}})
     assert changed.status_code == 202  # nobody can show it: the view has not even the entry
 
 
-async def test_a_change_keeps_what_it_leaves_out_and_null_takes_away(house: House) -> None:
-    await house.post(HUBS, NORTH)
-    changed = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"size": None, "open": True}})
+async def test_a_change_keeps_what_it_leaves_out_and_null_takes_away(api: Api) -> None:
+    await api.post(HUBS, NORTH)
+    changed = await _send(api, "PATCH", f"{HUBS}/h1", json={"fields": {"size": None, "open": True}})
     assert changed.status_code == 200
     assert changed.json()["fields"] == {"name": "North", "open": True}
     assert changed.json()["version"] == 2
-    same = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"open": True}})
+    same = await _send(api, "PATCH", f"{HUBS}/h1", json={"fields": {"open": True}})
     assert same.json() == changed.json()
-    response = await _send(house, "PATCH", f"{HUBS}/h1", json={"fields": {"name": ""}})
+    response = await _send(api, "PATCH", f"{HUBS}/h1", json={"fields": {"name": ""}})
     problem(response, 422, "invalid", pointer="/fields/name")
 
 
-async def test_a_retired_entry_is_shown_only_when_asked_for_and_may_come_back(house: House) -> None:
-    await house.post(HUBS, NORTH)
-    retired = await _send(house, "DELETE", f"{HUBS}/h1")
+async def test_a_retired_entry_is_shown_only_when_asked_for_and_may_come_back(api: Api) -> None:
+    await api.post(HUBS, NORTH)
+    retired = await _send(api, "DELETE", f"{HUBS}/h1")
     assert retired.status_code == 200
     assert retired.json()["retired"] is True
-    problem(await house.get(f"{HUBS}/h1"), 404, "not-found")
-    assert (await house.get(f"{HUBS}/h1?retired=true")).json() == retired.json()
-    assert (await house.get(HUBS)).json()["data"] == []
-    assert (await house.get(f"{HUBS}?retired=true")).json()["data"] == [retired.json()]
+    problem(await api.get(f"{HUBS}/h1"), 404, "not-found")
+    assert (await api.get(f"{HUBS}/h1?retired=true")).json() == retired.json()
+    assert (await api.get(HUBS)).json()["data"] == []
+    assert (await api.get(f"{HUBS}?retired=true")).json()["data"] == [retired.json()]
     for method, rest in (("DELETE", {}), ("PATCH", {"json": {"fields": {"size": 1}}})):
-        problem(await _send(house, method, f"{HUBS}/h1", **rest), 404, "not-found", pointer="/id")
-    back = await house.post(HUBS, {"id": "h1", "fields": {"name": "North again"}})
+        problem(await _send(api, method, f"{HUBS}/h1", **rest), 404, "not-found", pointer="/id")
+    back = await api.post(HUBS, {"id": "h1", "fields": {"name": "North again"}})
     assert back.status_code == 201
     assert back.json()["fields"] == {"name": "North again"}
 
 
-async def test_pages_follow_one_another_by_id(house: House) -> None:
+async def test_pages_follow_one_another_by_id(api: Api) -> None:
     entries = [{"id": f"h{number}"} for number in range(5)]
-    assert (await house.post(HUBS, {"entries": entries})).json()["registered"] == 5
-    await house.post("/v1/directory/route", {"id": "r1"})
-    await _send(house, "DELETE", f"{HUBS}/h2")
+    assert (await api.post(HUBS, {"entries": entries})).json()["registered"] == 5
+    await api.post("/v1/directory/route", {"id": "r1"})
+    await _send(api, "DELETE", f"{HUBS}/h2")
     for retired, expected in (("false", ["h0", "h1", "h3", "h4"]), ("true", ["h0", "h1", "h2", "h3", "h4"])):
         seen, path = [], f"{HUBS}?limit=2&retired={retired}&min_position=1"
         while path is not None:
-            page = (await house.get(path)).json()
+            page = (await api.get(path)).json()
             assert len(page["data"]) <= 2
             seen += [entry["id"] for entry in page["data"]]
             path = page["next"]
         assert seen == expected
 
 
-async def test_a_list_registers_each_entry_by_itself(house: House) -> None:
-    await house.post(HUBS, NORTH)
+async def test_a_list_registers_each_entry_by_itself(api: Api) -> None:
+    await api.post(HUBS, NORTH)
     entries = [
         {"id": "h2", "fields": {"name": "South"}},
         NORTH,
@@ -170,7 +170,7 @@ async def test_a_list_registers_each_entry_by_itself(house: House) -> None:
         {"kind": "route"},
         {"fields": {"name": "West"}},
     ]
-    response = await house.post(HUBS, {"entries": entries})
+    response = await api.post(HUBS, {"entries": entries})
     assert response.status_code == 200
     found = response.json()
     assert {name: found[name] for name in receipts.REGISTERED} == {
@@ -195,20 +195,20 @@ async def test_a_list_registers_each_entry_by_itself(house: House) -> None:
         ("refused", "unknown-field", "/entries/8/kind"),
         ("registered", None, None),
     ]
-    listed = (await house.get(f"{HUBS}?min_position={found['position']}")).json()["data"]
+    listed = (await api.get(f"{HUBS}?min_position={found['position']}")).json()["data"]
     assert {entry["id"] for entry in listed} == {"h1", "h2", found["entries"][9]["id"]}
 
 
-async def test_a_list_under_one_key_takes_effect_once(house: House) -> None:
+async def test_a_list_under_one_key_takes_effect_once(api: Api) -> None:
     body = {"entries": [{"fields": {"name": "North"}}, {"fields": {"name": "South"}}]}
-    first, again = [(await house.post(HUBS, body, headers={"Idempotency-Key": "k1"})).json() for _ in range(2)]
+    first, again = [(await api.post(HUBS, body, headers={"Idempotency-Key": "k1"})).json() for _ in range(2)]
     assert [entry["id"] for entry in first["entries"]] == [entry["id"] for entry in again["entries"]]
-    assert _events(house) == ["directory.entry-registered"] * 2
+    assert _events(api) == ["directory.entry-registered"] * 2
 
 
-async def test_without_an_answer_the_receipt_tells_later(house: House) -> None:
-    await house.post(HUBS, NORTH)
-    house.sender.stopped = True
+async def test_without_an_answer_the_receipt_tells_later(api: Api) -> None:
+    await api.post(HUBS, NORTH)
+    api.sender.stopped = True
     requests: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", HUBS, {"json": {"id": "h2"}}),
         ("PATCH", f"{HUBS}/h1", {"json": {"fields": {"size": 4}}}),
@@ -216,81 +216,81 @@ async def test_without_an_answer_the_receipt_tells_later(house: House) -> None:
     ]
     receipts = []
     for method, path, rest in requests:
-        response = await _send(house, method, path, **rest)
+        response = await _send(api, method, path, **rest)
         assert response.status_code == 202
         assert response.json()["outcome"] == "undecided"
         assert response.headers["location"] == response.json()["receipt"]
         receipts.append(response.json()["receipt"])
-    found = (await house.post(HUBS, {"entries": [{"id": "h3"}]})).json()
+    found = (await api.post(HUBS, {"entries": [{"id": "h3"}]})).json()
     assert found["undecided"] == 1
     receipts.append(found["entries"][0]["receipt"])
-    await house.sender.catch_up()
+    await api.sender.catch_up()
     for receipt in receipts:
-        assert (await house.get(receipt)).json()["outcome"] == "accepted"
-    assert (await house.get(f"{HUBS}/h3")).status_code == 200
+        assert (await api.get(receipt)).json()["outcome"] == "accepted"
+    assert (await api.get(f"{HUBS}/h3")).status_code == 200
 
 
-async def test_a_broker_that_is_away_takes_nothing(house: House) -> None:
-    house.sender.unreachable = True
+async def test_a_broker_that_is_away_takes_nothing(api: Api) -> None:
+    api.sender.unreachable = True
     for body in (NORTH, {"entries": [NORTH, {"id": "h2"}]}):
-        response = await house.post(HUBS, body)
+        response = await api.post(HUBS, body)
         problem(response, 503, "unavailable")
         assert response.headers["retry-after"] == "1"
 
 
-async def test_only_managers_and_the_system_write(house: House) -> None:
-    await house.post("/v1/directory/member", {"id": "bob", "fields": {"projects": {"p1": {"is_manager": True}}}})
-    manager, somebody = house.key("acme", "bob"), house.key("acme", "ann")
-    assert (await house.post(HUBS, NORTH, manager)).status_code == 201
-    problem(await house.post(HUBS, {"id": "h2"}, somebody), 403, "forbidden")
+async def test_only_managers_and_the_system_write(api: Api) -> None:
+    await api.post("/v1/directory/member", {"id": "bob", "fields": {"projects": {"p1": {"is_manager": True}}}})
+    manager, somebody = api.key("acme", "bob"), api.key("acme", "ann")
+    assert (await api.post(HUBS, NORTH, manager)).status_code == 201
+    problem(await api.post(HUBS, {"id": "h2"}, somebody), 403, "forbidden")
     for method, rest in (("PATCH", {"json": {"fields": {"size": 1}}}), ("DELETE", {})):
-        problem(await _send(house, method, f"{HUBS}/h1", somebody, **rest), 403, "forbidden")
-    found = (await house.post(HUBS, {"entries": [{"id": "h2"}]}, somebody)).json()
+        problem(await _send(api, method, f"{HUBS}/h1", somebody, **rest), 403, "forbidden")
+    found = (await api.post(HUBS, {"entries": [{"id": "h2"}]}, somebody)).json()
     assert found["entries"][0]["error"]["code"] == "forbidden"
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-async def test_who_may_not_ask_is_refused_everywhere(house: House, method: str, path: str) -> None:
+async def test_who_may_not_ask_is_refused_everywhere(api: Api, method: str, path: str) -> None:
     rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
-    problem(await house.client.request(method, path, **rest), 401, "unauthorized")
-    problem(await _send(house, method, path, "fw_0000000000000000_" + "x" * 43, **rest), 401, "unauthorized")
-    lacking = house.key("acme", "system", "write" if method == "GET" else "read")
-    problem(await _send(house, method, path, lacking, **rest), 403, "forbidden")
+    problem(await api.client.request(method, path, **rest), 401, "unauthorized")
+    problem(await _send(api, method, path, "fw_0000000000000000_" + "x" * 43, **rest), 401, "unauthorized")
+    lacking = api.key("acme", "system", "write" if method == "GET" else "read")
+    problem(await _send(api, method, path, lacking, **rest), 403, "forbidden")
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-async def test_another_tenants_entries_leave_no_trace(house: House, method: str, path: str) -> None:
-    await house.post(HUBS, NORTH)
-    before = (await house.get(f"{HUBS}/h1")).json()
-    theirs = house.key("other")
+async def test_another_tenants_entries_leave_no_trace(api: Api, method: str, path: str) -> None:
+    await api.post(HUBS, NORTH)
+    before = (await api.get(f"{HUBS}/h1")).json()
+    theirs = api.key("other")
     rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
-    response = await _send(house, method, path, theirs, **rest)
+    response = await _send(api, method, path, theirs, **rest)
     if path == HUBS:
         assert "North" not in response.text
         assert response.status_code == (201 if method == "POST" else 200)
     else:
-        unknown = await _send(house, method, f"{HUBS}/h9", theirs, **rest)
+        unknown = await _send(api, method, f"{HUBS}/h9", theirs, **rest)
         assert response.json()["detail"].replace("h1", "h9") == unknown.json()["detail"]
         problem(response, 404, "not-found")
-    assert (await house.get(f"{HUBS}/h1")).json() == before
+    assert (await api.get(f"{HUBS}/h1")).json() == before
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-async def test_an_unknown_kind_or_parameter_is_refused_everywhere(house: House, method: str, path: str) -> None:
+async def test_an_unknown_kind_or_parameter_is_refused_everywhere(api: Api, method: str, path: str) -> None:
     rest: dict[str, Any] = {"json": {"fields": {}}} if method in ("POST", "PATCH") else {}
     for kind in ("workflow", "Hub", "%00"):
-        problem(await _send(house, method, path.replace("hub", kind), **rest), 404, "not-found")
-    response = await _send(house, method, f"{path}?dry_run=1", **rest)
+        problem(await _send(api, method, path.replace("hub", kind), **rest), 404, "not-found")
+    response = await _send(api, method, f"{path}?dry_run=1", **rest)
     problem(response, 400, "unknown-parameter", parameter="dry_run")
-    assert _events(house) == []
+    assert _events(api) == []
 
 
 @pytest.mark.parametrize("entry_id", ["no%20id", "%00", "a.b", "x" * 65, "é"])
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-async def test_what_is_no_id_is_not_there(house: House, method: str, entry_id: str) -> None:
+async def test_what_is_no_id_is_not_there(api: Api, method: str, entry_id: str) -> None:
     rest: dict[str, Any] = {"json": {"fields": {}}} if method == "PATCH" else {}
-    problem(await _send(house, method, f"{HUBS}/{entry_id}", **rest), 404, "not-found")
-    assert house.sender.sent == []
+    problem(await _send(api, method, f"{HUBS}/{entry_id}", **rest), 404, "not-found")
+    assert api.sender.sent == []
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
@@ -316,11 +316,11 @@ async def test_what_is_no_id_is_not_there(house: House, method: str, entry_id: s
     ],
 )
 async def test_what_is_no_entry_is_refused_before_it_is_sent(
-    house: House, method: str, path: str, body: bytes, status: int, code: str, pointer: str | None
+    api: Api, method: str, path: str, body: bytes, status: int, code: str, pointer: str | None
 ) -> None:
-    response = await _send(house, method, path, content=body, headers={"Content-Type": "application/json"})
+    response = await _send(api, method, path, content=body, headers={"Content-Type": "application/json"})
     problem(response, status, code, pointer=pointer)
-    assert house.sender.sent == []
+    assert api.sender.sent == []
 
 
 @pytest.mark.parametrize(
@@ -333,25 +333,25 @@ async def test_what_is_no_entry_is_refused_before_it_is_sent(
         ({"entries": None}, "/entries"),
     ],
 )
-async def test_a_registration_of_the_wrong_shape_is_refused(house: House, body: Any, pointer: str) -> None:
-    problem(await house.post(HUBS, body), 422, "wrong-shape", pointer=pointer)
+async def test_a_registration_of_the_wrong_shape_is_refused(api: Api, body: Any, pointer: str) -> None:
+    problem(await api.post(HUBS, body), 422, "wrong-shape", pointer=pointer)
 
 
-async def test_a_registration_that_means_two_things_is_refused(house: House) -> None:
-    problem(await house.post(HUBS, {"entries": [{}], "id": "h1"}), 422, "unknown-field", pointer="/id")
+async def test_a_registration_that_means_two_things_is_refused(api: Api) -> None:
+    problem(await api.post(HUBS, {"entries": [{}], "id": "h1"}), 422, "unknown-field", pointer="/id")
 
 
-async def test_a_change_without_fields_is_refused(house: House) -> None:
-    problem(await _send(house, "PATCH", f"{HUBS}/h1", json={}), 422, "wrong-shape", pointer="/fields")
+async def test_a_change_without_fields_is_refused(api: Api) -> None:
+    problem(await _send(api, "PATCH", f"{HUBS}/h1", json={}), 422, "wrong-shape", pointer="/fields")
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
-async def test_a_body_that_is_too_large_or_no_json_is_refused(house: House, method: str, path: str) -> None:
+async def test_a_body_that_is_too_large_or_no_json_is_refused(api: Api, method: str, path: str) -> None:
     large = {"fields": {"note": "x" * (64 << 10)}}
-    problem(await _send(house, method, path, json=large), 413, "too-large")
-    response = await _send(house, method, path, content=b"{}", headers={"Content-Type": "text/plain"})
+    problem(await _send(api, method, path, json=large), 413, "too-large")
+    response = await _send(api, method, path, content=b"{}", headers={"Content-Type": "text/plain"})
     problem(response, 415, "unsupported-media-type")
-    response = await _send(house, method, path, json={"fields": {}}, headers={"Idempotency-Key": "x" * 256})
+    response = await _send(api, method, path, json={"fields": {}}, headers={"Idempotency-Key": "x" * 256})
     problem(response, 400, "bad-header", parameter="Idempotency-Key")
 
 
@@ -368,29 +368,29 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused(house: House, meth
         ("min_position=99", "position-beyond-head"),
     ],
 )
-async def test_a_question_that_cannot_be_asked_is_refused(house: House, query: str, code: str) -> None:
-    problem(await house.get(f"{HUBS}?{query}"), 400, code)
+async def test_a_question_that_cannot_be_asked_is_refused(api: Api, query: str, code: str) -> None:
+    problem(await api.get(f"{HUBS}?{query}"), 400, code)
 
 
 async def test_a_page_waits_for_the_position_that_is_asked_for(migrated_url: str) -> None:
-    async with opened(migrated_url, view_timeout=0.05) as house:
-        house.sender.late.add("directory")
-        position = house.command("directory.register", {"kind": "hub", "id": "h1"}).position
-        problem(await house.get(f"{HUBS}?min_position={position}"), 503, "view-late")
-        house.sender.late.clear()
-        house.sender.follow()
-        assert len((await house.get(f"{HUBS}?min_position={position}")).json()["data"]) == 1
+    async with opened(migrated_url, view_timeout=0.05) as api:
+        api.sender.late.add("directory")
+        position = api.command("directory.register", {"kind": "hub", "id": "h1"}).position
+        problem(await api.get(f"{HUBS}?min_position={position}"), 503, "view-late")
+        api.sender.late.clear()
+        api.sender.follow()
+        assert len((await api.get(f"{HUBS}?min_position={position}")).json()["data"]) == 1
 
 
-async def test_a_failed_task_of_a_retired_member_is_opened_again_for_the_others(house: House) -> None:
+async def test_a_failed_task_of_a_retired_member_is_opened_again_for_the_others(api: Api) -> None:
     for name in ("ann", "bob"):
-        house.command("directory.register", {"kind": "member", "id": name})
+        api.command("directory.register", {"kind": "member", "id": name})
     for task_id, who in (("t1", ["ann"]), ("t2", ["ann", "bob"])):
-        house.command("task.create", {"id": task_id, "assignees": who})
-        house.command("task.error", {"id": task_id})
-    await _send(house, "DELETE", "/v1/directory/member/ann")
+        api.command("task.create", {"id": task_id, "assignees": who})
+        api.command("task.error", {"id": task_id})
+    await _send(api, "DELETE", "/v1/directory/member/ann")
     for task_id, rest in (("t1", []), ("t2", ["bob"])):
-        house.command("task.retry", {"id": task_id})
-        shown = (await house.get(f"/v1/tasks/{task_id}")).json()
+        api.command("task.retry", {"id": task_id})
+        shown = (await api.get(f"/v1/tasks/{task_id}")).json()
         assert (shown["status"], shown["assignees"]) == ("open", rest)
-    assert (await house.get("/v1/tasks?assignee=ann")).json()["data"] == []
+    assert (await api.get("/v1/tasks?assignee=ann")).json()["data"] == []

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.services.http.api import Api, with_activity, with_workflow
 from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, read, report, unresolved
-from tests.services.http.house import House, with_activity, with_workflow
 
 CREATE, RESULTS = "/api/activities/tasks", "/api/activity-results/tasks"
 
@@ -15,88 +15,88 @@ CREATE, RESULTS = "/api/activities/tasks", "/api/activity-results/tasks"
 set_scene = furnish
 
 
-async def _patch(house: House, path: str, body: Any = None) -> Any:
-    return await house.client.patch(path, json=body, headers=house.by())
+async def _patch(api: Api, path: str, body: Any = None) -> Any:
+    return await api.client.patch(path, json=body, headers=api.by())
 
 
-async def test_cancelling(house: House) -> None:
-    planned(house, "a")
-    shown = await _patch(house, "/api/activities/a/cancel", {"reason": "closed"})
+async def test_cancelling(api: Api) -> None:
+    planned(api, "a")
+    shown = await _patch(api, "/api/activities/a/cancel", {"reason": "closed"})
     assert (shown.status_code, shown.json()["status"]) == (200, "CANCELED")
-    assert (await house.get("/v1/tasks/a")).json()["reason"] == "closed"
-    assert failure(await _patch(house, "/api/activities/a/cancel"), 400) == "the task has ended"
-    planned(house, "b")
-    assert (await house.client.patch("/api/activities/b/cancel", headers=house.by())).json()["status"] == "CANCELED"
-    planned(house, "c")
+    assert (await api.get("/v1/tasks/a")).json()["reason"] == "closed"
+    assert failure(await _patch(api, "/api/activities/a/cancel"), 400) == "the task has ended"
+    planned(api, "b")
+    assert (await api.client.patch("/api/activities/b/cancel", headers=api.by())).json()["status"] == "CANCELED"
+    planned(api, "c")
     for body in ({"reason": 7}, {"why": "x"}, [], "x"):
-        failure(await _patch(house, "/api/activities/c/cancel", body), 400)
-    assert (await read(house, "c"))["status"] == "READY"
+        failure(await _patch(api, "/api/activities/c/cancel", body), 400)
+    assert (await read(api, "c"))["status"] == "READY"
 
 
-async def test_resolving_again(house: House) -> None:
-    unresolved(house, "a")
+async def test_resolving_again(api: Api) -> None:
+    unresolved(api, "a")
     path = "/api/activities/a/retry-resolution"
-    still = await _patch(house, path)
+    still = await _patch(api, path)
     assert (still.status_code, still.json()["status"]) == (200, "UNRESOLVED")
     users = [{"id": "u-clerk", "role": "CLERK"}]
-    house.command("directory.change", {"kind": "commerce", "id": "shop", "fields": {"users": users}})
-    assert (await _patch(house, path)).json()["status"] == "READY"
-    assert [target["userId"] for target in await read(house, "a", "/target-users")] == ["u-clerk"]
-    failure(await _patch(house, path), 400)
-    planned(house, "b")
-    failure(await _patch(house, "/api/activities/b/retry-resolution"), 400)
-    house.command("task.cancel", {"id": "b"})
-    failure(await _patch(house, "/api/activities/b/retry-resolution"), 400)
+    api.command("directory.change", {"kind": "commerce", "id": "shop", "fields": {"users": users}})
+    assert (await _patch(api, path)).json()["status"] == "READY"
+    assert [target["userId"] for target in await read(api, "a", "/target-users")] == ["u-clerk"]
+    failure(await _patch(api, path), 400)
+    planned(api, "b")
+    failure(await _patch(api, "/api/activities/b/retry-resolution"), 400)
+    api.command("task.cancel", {"id": "b"})
+    failure(await _patch(api, "/api/activities/b/retry-resolution"), 400)
 
 
-async def test_naming_a_target(house: House) -> None:
-    unresolved(house, "a")
-    found = {target["status"]: target for target in await read(house, "a", "/target-users")}
+async def test_naming_a_target(api: Api) -> None:
+    unresolved(api, "a")
+    found = {target["status"]: target for target in await read(api, "a", "/target-users")}
     assert found["LOCKED"]["reason"] == "asked not to be called"
     path = "/api/activities/a/target-users/{}/resolve"
     locked, failed = path.format(found["LOCKED"]["id"]), path.format(found["FAILED"]["id"])
-    assert "locked" in failure(await _patch(house, locked, {"user_id": "u-1"}), 400)
-    assert failure(await _patch(house, failed, {"user_id": "u-cook"}), 400).endswith("(/user_id)")
-    assert failure(await _patch(house, failed, {"user_id": "no id"}), 400).endswith("(/user_id)")
+    assert "locked" in failure(await _patch(api, locked, {"user_id": "u-1"}), 400)
+    assert failure(await _patch(api, failed, {"user_id": "u-cook"}), 400).endswith("(/user_id)")
+    assert failure(await _patch(api, failed, {"user_id": "no id"}), 400).endswith("(/user_id)")
     for body in ({}, {"user_id": None}, {"user_id": 7}, {"user_id": "u", "x": 1}, []):
-        failure(await _patch(house, failed, body), 400)
+        failure(await _patch(api, failed, body), 400)
     for target in ("nobody", "%00", "%ff", "x" * 200):
-        assert failure(await _patch(house, path.format(target), {"user_id": "u"}), 400 if target == "%00" else 404)
+        assert failure(await _patch(api, path.format(target), {"user_id": "u"}), 400 if target == "%00" else 404)
     # Whom the shop does not have nobody can name; who is there need not fit what was asked for.
-    assert failure(await _patch(house, failed, {"user_id": "u-new"}), 404).endswith("(/user_id)")
-    shown = await _patch(house, failed, {"user_id": "u-owner"})
+    assert failure(await _patch(api, failed, {"user_id": "u-new"}), 404).endswith("(/user_id)")
+    shown = await _patch(api, failed, {"user_id": "u-owner"})
     assert (shown.status_code, shown.json()["status"]) == (200, "READY")
-    named = {target["id"]: target for target in await read(house, "a", "/target-users")}[found["FAILED"]["id"]]
+    named = {target["id"]: target for target in await read(api, "a", "/target-users")}[found["FAILED"]["id"]]
     assert (named["status"], named["userId"], named["reason"]) == ("RESOLVED", "u-owner", None)
-    failure(await _patch(house, failed, {"user_id": "u-owner"}), 400)
+    failure(await _patch(api, failed, {"user_id": "u-owner"}), 400)
 
 
-async def test_dispatching(house: House) -> None:
-    planned(house, "a")
+async def test_dispatching(api: Api) -> None:
+    planned(api, "a")
     path = "/api/activities/tasks/{}/dispatch"
-    sent = await house.client.post(path.format("a"), headers=house.by())
+    sent = await api.client.post(path.format("a"), headers=api.by())
     assert (sent.status_code, sent.content) == (204, b"")
-    assert (await read(house, "a"))["dispatchAttempts"] == 1
-    assert failure(await house.post(path.format("a"), None), 400) == "a dispatch is under way"
-    report(house, "a", 1, True)
-    assert (await read(house, "a"))["status"] == "DISPATCHED"
-    assert failure(await house.post(path.format("a"), None), 400) == "the task is dispatched"
-    unresolved(house, "b")
-    failure(await house.post(path.format("b"), None), 400)
-    house.command("task.create", {"id": "plain"})
-    assert failure(await house.post(path.format("plain"), None), 400) == "the task has no channel"
-    planned(house, "c", channel="EMAIL")
-    failure(await house.post(path.format("c"), None), 400)
-    failure(await house.post(path.format("nobody"), None), 404)
+    assert (await read(api, "a"))["dispatchAttempts"] == 1
+    assert failure(await api.post(path.format("a"), None), 400) == "a dispatch is under way"
+    report(api, "a", 1, True)
+    assert (await read(api, "a"))["status"] == "DISPATCHED"
+    assert failure(await api.post(path.format("a"), None), 400) == "the task is dispatched"
+    unresolved(api, "b")
+    failure(await api.post(path.format("b"), None), 400)
+    api.command("task.create", {"id": "plain"})
+    assert failure(await api.post(path.format("plain"), None), 400) == "the task has no channel"
+    planned(api, "c", channel="EMAIL")
+    failure(await api.post(path.format("c"), None), 400)
+    failure(await api.post(path.format("nobody"), None), 404)
 
 
-async def test_three_failed_attempts_fail_the_activity(house: House) -> None:
-    planned(house, "a")
+async def test_three_failed_attempts_fail_the_activity(api: Api) -> None:
+    planned(api, "a")
     for attempt in (1, 2, 3):
-        assert (await house.post("/api/activities/tasks/a/dispatch", None)).status_code == 204
-        report(house, "a", attempt, False, code="http-503", message="busy")
-    assert (await read(house, "a"))["status"] == "FAILED"
-    failure(await house.post("/api/activities/tasks/a/dispatch", None), 400)
+        assert (await api.post("/api/activities/tasks/a/dispatch", None)).status_code == 204
+        report(api, "a", attempt, False, code="http-503", message="busy")
+    assert (await read(api, "a"))["status"] == "FAILED"
+    failure(await api.post("/api/activities/tasks/a/dispatch", None), 400)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ async def test_three_failed_attempts_fail_the_activity(house: House) -> None:
         ("CANCELED", "CANCELED"),
     ],
 )
-async def test_results(house: House, result: str, status: str) -> None:
-    planned(house, "a")
-    house.command("task.dispatch", {"id": "a"})
-    report(house, "a", 1, True)
+async def test_results(api: Api, result: str, status: str) -> None:
+    planned(api, "a")
+    api.command("task.dispatch", {"id": "a"})
+    report(api, "a", 1, True)
     body = {"activity_id": "a", "result": result, "data": {"sold": 3}, "comment": "as agreed"}
-    response = await house.post(RESULTS, body)
+    response = await api.post(RESULTS, body)
     assert response.status_code == 201, response.text
     assert response.json() == {
         "activityId": "a",
@@ -124,15 +124,15 @@ async def test_results(house: House, result: str, status: str) -> None:
         "comment": "as agreed",
         "status": status,
     }
-    shown = await read(house, "a")
+    shown = await read(api, "a")
     assert (shown["status"], shown["result"]) == (status, None if result == "PENDING" else result)
-    again = await house.post(RESULTS, {"activity_id": "a", "result": "COMPLETED"})
+    again = await api.post(RESULTS, {"activity_id": "a", "result": "COMPLETED"})
     if result == "PENDING":
         assert again.json()["status"] == "COMPLETED"
     else:
         assert "hard override" in failure(again, 409)
         forced = {"activity_id": "a", "result": "CANCELED", "hard_override": True}
-        assert (await house.post(RESULTS, forced)).json()["status"] == "CANCELED"
+        assert (await api.post(RESULTS, forced)).json()["status"] == "CANCELED"
 
 
 @pytest.mark.parametrize(
@@ -151,63 +151,63 @@ async def test_results(house: House, result: str, status: str) -> None:
         ({"hardOverride": True}, 400, "hardOverride"),
     ],
 )
-async def test_a_result_that_is_none(house: House, change: Any, status: int, place: str) -> None:
-    planned(house, "a")
-    response = await house.post(RESULTS, {"activity_id": "a", "result": "COMPLETED", **change})
+async def test_a_result_that_is_none(api: Api, change: Any, status: int, place: str) -> None:
+    planned(api, "a")
+    response = await api.post(RESULTS, {"activity_id": "a", "result": "COMPLETED", **change})
     message = failure(response, status)
     assert message.endswith(f"({place})") if place else message.startswith("there is no task"), message
-    assert (await read(house, "a"))["status"] == "READY"
+    assert (await read(api, "a"))["status"] == "READY"
 
 
-async def test_rights_are_the_domains(house: House) -> None:
+async def test_rights_are_the_domains(api: Api) -> None:
     for member in ("ann", "bob"):
-        house.command("directory.register", {"kind": "member", "id": member, "fields": {}})
-    planned(house, "a")
-    house.command("task.assign", {"id": "a", "assignees": ["ann"]})
-    bob, ann = house.key("acme", "bob"), house.key("acme", "ann")
+        api.command("directory.register", {"kind": "member", "id": member, "fields": {}})
+    planned(api, "a")
+    api.command("task.assign", {"id": "a", "assignees": ["ann"]})
+    bob, ann = api.key("acme", "bob"), api.key("acme", "ann")
     for token in (ann, bob):
-        refused = await house.client.patch("/api/activities/a/cancel", headers=house.by(token))
+        refused = await api.client.patch("/api/activities/a/cancel", headers=api.by(token))
         assert "not for this actor" in failure(refused, 403)
-        failure(await house.post("/api/activities/tasks/a/dispatch", None, token), 403)
+        failure(await api.post("/api/activities/tasks/a/dispatch", None, token), 403)
     result = {"activity_id": "a", "result": "COMPLETED"}
-    failure(await house.post(RESULTS, result, bob), 403)
-    failure(await house.post(RESULTS, {**result, "result": "CANCELED"}, ann), 403)
-    assert (await house.post(RESULTS, result, ann)).status_code == 201
-    failure(await house.post(RESULTS, {**result, "result": "NOT_EXECUTED", "hard_override": True}, ann), 403)
+    failure(await api.post(RESULTS, result, bob), 403)
+    failure(await api.post(RESULTS, {**result, "result": "CANCELED"}, ann), 403)
+    assert (await api.post(RESULTS, result, ann)).status_code == 201
+    failure(await api.post(RESULTS, {**result, "result": "NOT_EXECUTED", "hard_override": True}, ann), 403)
 
 
-async def test_a_key_makes_any_write_take_effect_once(house: House) -> None:
-    planned(house, "a")
+async def test_a_key_makes_any_write_take_effect_once(api: Api) -> None:
+    planned(api, "a")
     key = {"Idempotency-Key": "once"}
     body = {"activity_id": "a", "result": "NOT_EXECUTED"}
-    answers = [await house.post(RESULTS, body, headers=key) for _ in range(2)]
+    answers = [await api.post(RESULTS, body, headers=key) for _ in range(2)]
     assert [answer.json() for answer in answers] == [answers[0].json()] * 2
-    failure(await house.post(RESULTS, {**body, "comment": "x"}, headers=key), 409)
+    failure(await api.post(RESULTS, {**body, "comment": "x"}, headers=key), 409)
 
 
-async def test_whose_operator_is_shown(house: House) -> None:
+async def test_whose_operator_is_shown(api: Api) -> None:
     for member, operator in (("ann", "op-1"), ("bob", "op-2"), ("zoe", None)):
         fields = {"operator_id": operator} if operator else {}
-        house.command("directory.register", {"kind": "member", "id": member, "fields": fields})
-    created = (await house.post(CREATE, BODY)).json()
+        api.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+    created = (await api.post(CREATE, BODY)).json()
     task_id = created["id"]
-    assert (await house.get(f"/v1/tasks/{task_id}")).json()["assignees"] == ["ann"]
+    assert (await api.get(f"/v1/tasks/{task_id}")).json()["assignees"] == ["ann"]
     for people, operator in ((["bob", "ann"], "op-2"), (["zoe"], "op-1")):
-        house.command("task.reassign", {"id": task_id, "assignees": people})
-        assert (await read(house, task_id))["taskDetails"]["assignedOperatorId"] == operator
-    house.command("task.unassign", {"id": task_id})
-    assert (await read(house, task_id))["taskDetails"]["assignedOperatorId"] == "op-1"
+        api.command("task.reassign", {"id": task_id, "assignees": people})
+        assert (await read(api, task_id))["taskDetails"]["assignedOperatorId"] == operator
+    api.command("task.unassign", {"id": task_id})
+    assert (await read(api, task_id))["taskDetails"]["assignedOperatorId"] == "op-1"
 
 
-async def test_tasks_of_other_dialects_are_activities_here(house: House) -> None:
-    with_workflow(house)
-    with_activity(house)
-    shown = await read(house, "a1-t1")
+async def test_tasks_of_other_dialects_are_activities_here(api: Api) -> None:
+    with_workflow(api)
+    with_activity(api)
+    shown = await read(api, "a1-t1")
     assert (shown["type"], shown["channel"], shown["status"]) == ("TASK", None, "READY")
     assert shown["taskDetails"] == {"assignedRouteId": None, "assignedOperatorId": None}
     assert shown["reason"] == "Pickup"
-    assert await read(house, "a1-t1", "/attributes") == []
-    assert await read(house, "a1-t1", "/target-users") == []
-    failure(await house.get("/api/activities/a1"), 404)
-    cancelled = await _patch(house, "/api/activities/a1-t1/cancel")
+    assert await read(api, "a1-t1", "/attributes") == []
+    assert await read(api, "a1-t1", "/target-users") == []
+    failure(await api.get("/api/activities/a1"), 404)
+    cancelled = await _patch(api, "/api/activities/a1-t1/cancel")
     assert cancelled.json()["status"] == "CANCELED"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.services.http.api import Api
 from tests.services.http.dispatch_scene import BODY, failure, furnish
-from tests.services.http.house import House
 
 POLICIES, TARGETING, PROVIDERS = (
     "/api/attribute-policies",
@@ -54,33 +54,33 @@ OWNER = {"type": "ROLE_MATCH", "priority": 1, "role": "OWNER"}
     ],
 )
 async def test_an_entry_lives(
-    house: House, path: str, new: Any, shown: dict[str, Any], change: Any, changed: dict[str, Any]
+    api: Api, path: str, new: Any, shown: dict[str, Any], change: Any, changed: dict[str, Any]
 ) -> None:
-    created = await house.post(path, new)
+    created = await api.post(path, new)
     assert created.status_code == 201, created.text
     entry = created.json()
     assert list(entry) == [*shown, "createdAt", "updatedAt"]
     assert {name: entry[name] for name in shown} == shown
     (entry_id,) = (shown[name] for name in ("key", "channel") if name in shown)
-    assert (await house.get(f"{path}/{entry_id}")).json() == entry
-    page = (await house.get(f"{path}?per_page=1")).json()
+    assert (await api.get(f"{path}/{entry_id}")).json() == entry
+    page = (await api.get(f"{path}?per_page=1")).json()
     assert page == {"data": [entry], "meta": {"page": 1, "limit": 1, "total": 1, "totalPages": 1}}
-    assert (await house.get(f"{path}?page=2")).json()["data"] == []
+    assert (await api.get(f"{path}?page=2")).json()["data"] == []
     # The same again changes nothing; another one of the id is refused.
-    assert (await house.post(path, new)).json() == entry
+    assert (await api.post(path, new)).json() == entry
     conflict = {**new, **{name: value for name, value in change.items() if value is not None}}
-    failure(await house.post(path, conflict), 409)
-    patched = await house.client.patch(f"{path}/{entry_id}", json=change, headers=house.by())
+    failure(await api.post(path, conflict), 409)
+    patched = await api.client.patch(f"{path}/{entry_id}", json=change, headers=api.by())
     assert patched.status_code == 200, patched.text
     assert {name: patched.json()[name] for name in shown} == {**shown, **changed}
-    assert (await house.get(f"{path}/{entry_id}")).json() == patched.json()
+    assert (await api.get(f"{path}/{entry_id}")).json() == patched.json()
     for status in (204, 404):
-        deleted = await house.client.delete(f"{path}/{entry_id}", headers=house.by())
+        deleted = await api.client.delete(f"{path}/{entry_id}", headers=api.by())
         assert deleted.status_code == status, deleted.text
-    failure(await house.get(f"{path}/{entry_id}"), 404)
-    failure(await house.client.patch(f"{path}/{entry_id}", json=change, headers=house.by()), 404)
-    assert (await house.get(path)).json()["meta"]["total"] == 0
-    assert (await house.post(path, new)).status_code == 201
+    failure(await api.get(f"{path}/{entry_id}"), 404)
+    failure(await api.client.patch(f"{path}/{entry_id}", json=change, headers=api.by()), 404)
+    assert (await api.get(path)).json()["meta"]["total"] == 0
+    assert (await api.post(path, new)).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -107,52 +107,52 @@ async def test_an_entry_lives(
     ],
 )
 async def test_what_cannot_stand_in_an_entry_is_refused_with_its_place(
-    house: House, path: str, body: Any, place: str
+    api: Api, path: str, body: Any, place: str
 ) -> None:
-    message = failure(await house.post(path, body), 400)
+    message = failure(await api.post(path, body), 400)
     assert message.endswith(f"({place})") if place else message
-    assert (await house.get(path)).json()["data"] == []
+    assert (await api.get(path)).json()["data"] == []
 
 
 @pytest.mark.parametrize("query", ["page=0", "limit=101", "per_page=x", "retired=true"])
-async def test_a_list_is_asked_for_with_what_it_knows(house: House, query: str) -> None:
-    failure(await house.get(f"{POLICIES}?{query}"), 400)
+async def test_a_list_is_asked_for_with_what_it_knows(api: Api, query: str) -> None:
+    failure(await api.get(f"{POLICIES}?{query}"), 400)
 
 
-async def test_what_is_configured_holds_for_the_next_activity(house: House) -> None:
-    furnish(house)
-    await house.post(POLICIES, {"key": "shop", "strategy": "UPFRONT", "source": "commerce.name"})
-    await house.post(TARGETING, {"channel": "SALESMAN", "criteria": [OWNER]})
-    activity = (await house.post("/api/activities/tasks", {**BODY, "attribute_keys": ["shop"]})).json()["id"]
-    attributes = (await house.get(f"/api/activities/{activity}/attributes")).json()
+async def test_what_is_configured_holds_for_the_next_activity(api: Api) -> None:
+    furnish(api)
+    await api.post(POLICIES, {"key": "shop", "strategy": "UPFRONT", "source": "commerce.name"})
+    await api.post(TARGETING, {"channel": "SALESMAN", "criteria": [OWNER]})
+    activity = (await api.post("/api/activities/tasks", {**BODY, "attribute_keys": ["shop"]})).json()["id"]
+    attributes = (await api.get(f"/api/activities/{activity}/attributes")).json()
     assert attributes == [{"key": "shop", "value": "Corner shop"}]
-    targets = (await house.get(f"/api/activities/{activity}/target-users")).json()
+    targets = (await api.get(f"/api/activities/{activity}/target-users")).json()
     assert [target["userId"] for target in targets] == ["u-owner"]
-    await house.client.delete(f"{PROVIDERS}/SALESMAN", headers=house.by())
-    sent = await house.client.post(f"/api/activities/tasks/{activity}/dispatch", headers=house.by())
+    await api.client.delete(f"{PROVIDERS}/SALESMAN", headers=api.by())
+    sent = await api.client.post(f"/api/activities/tasks/{activity}/dispatch", headers=api.by())
     assert "no provider" in failure(sent, 400)
 
 
-async def test_an_entry_of_the_directory_api_is_the_same_entry(house: House) -> None:
-    house.command(
+async def test_an_entry_of_the_directory_api_is_the_same_entry(api: Api) -> None:
+    api.command(
         "directory.register",
         {"kind": "dispatch", "id": "PUSH", "fields": {"provider": "console", "owner": "team-7"}},
     )
-    shown = (await house.get(f"{PROVIDERS}/PUSH")).json()
+    shown = (await api.get(f"{PROVIDERS}/PUSH")).json()
     # Fields that others gave it are theirs alone, and stay.
     assert "owner" not in shown
-    await house.client.patch(f"{PROVIDERS}/PUSH", json={"timeout_seconds": 1}, headers=house.by())
-    entry = (await house.get("/v1/directory/dispatch/PUSH")).json()
+    await api.client.patch(f"{PROVIDERS}/PUSH", json={"timeout_seconds": 1}, headers=api.by())
+    entry = (await api.get("/v1/directory/dispatch/PUSH")).json()
     assert entry["fields"] == {"provider": "console", "owner": "team-7", "timeout_seconds": 1}
 
 
-async def test_a_projects_manager_changes_nothing_of_what_holds_for_the_tenant(house: House) -> None:
+async def test_a_projects_manager_changes_nothing_of_what_holds_for_the_tenant(api: Api) -> None:
     fields = {"projects": {"p": {"is_manager": True}}}
-    house.command("directory.register", {"kind": "member", "id": "max", "fields": fields})
-    manager = house.key("acme", "max", "MANAGE_ACTIVITY_CONFIG", "read", "write")
+    api.command("directory.register", {"kind": "member", "id": "max", "fields": fields})
+    manager = api.key("acme", "max", "MANAGE_ACTIVITY_CONFIG", "read", "write")
     new = {"channel": "SMS", "provider": "http", "url": "https://elsewhere.example/take"}
-    failure(await house.post(PROVIDERS, new, manager), 403)
+    failure(await api.post(PROVIDERS, new, manager), 403)
     own = {"fields": {"projects": {**fields["projects"], "q": {"is_manager": True}}}}
     for path, status in (("/v1/directory/member/max", 403), ("/v1/directory/member/zed", 404)):
-        changed = await house.client.patch(path, json=own, headers=house.by(manager))
+        changed = await api.client.patch(path, json=own, headers=api.by(manager))
         assert changed.status_code == status

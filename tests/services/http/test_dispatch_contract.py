@@ -22,8 +22,8 @@ from services.http.dispatch.models_configuration import NewTargetResolutionPolic
 from services.http.dispatch.models_parts import NewResult
 from services.http.dispatch.operations import OPERATIONS
 from services.keys import PERMISSIONS
+from tests.services.http.api import Api
 from tests.services.http.dispatch_scene import BODY, POLICY, PROVIDER, TARGETING, failure, furnish, planned, unresolved
-from tests.services.http.house import House
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "dispatch.md"
 RESULT = {"activity_id": "a", "result": "COMPLETED"}
@@ -89,21 +89,21 @@ WITH_BODY = [case for case in CASES if case.body is not None]
 WITH_ID = [case for case in CASES if case.entity]
 
 
-def set_scene(house: House) -> None:
-    furnish(house)
-    furnish(house, "other")
+def set_scene(api: Api) -> None:
+    furnish(api)
+    furnish(api, "other")
     fields: dict[str, Any] = {"strategy": "UPFRONT", "source": "commerce.name"}
-    house.command("directory.register", {"kind": "attribute", "id": "name", "fields": fields})
+    api.command("directory.register", {"kind": "attribute", "id": "name", "fields": fields})
     fields = {"criteria": [{"type": "ANY"}]}
-    house.command("directory.register", {"kind": "targeting", "id": "default", "fields": fields})
-    planned(house, "a", attribute_keys=["name"])
-    unresolved(house, "lost")
+    api.command("directory.register", {"kind": "targeting", "id": "default", "fields": fields})
+    planned(api, "a", attribute_keys=["name"])
+    unresolved(api, "lost")
 
 
-async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
-    headers = {**house.by(), **rest.pop("headers", {})}
+async def _send(api: Api, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
+    headers = {**api.by(), **rest.pop("headers", {})}
     content = {"json": case.body} if case.body is not None and "content" not in rest else rest
-    return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
+    return await api.client.request(case.method, case.at(entity) + query, headers=headers, **content)
 
 
 COMPONENTS = Components()
@@ -137,8 +137,8 @@ def test_every_endpoint_has_a_case() -> None:
 
 
 @EVERY
-async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: Case) -> None:
-    response = await _send(house, case, headers={"x-tenant-id": "acme"})
+async def test_it_succeeds_and_answers_as_it_is_documented(api: Api, case: Case) -> None:
+    response = await _send(api, case, headers={"x-tenant-id": "acme"})
     assert response.status_code == case.status, response.text
     documented(case, response)
     if case.body is not None:
@@ -146,81 +146,81 @@ async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: C
 
 
 @EVERY
-async def test_who_asks_must_be_known_and_allowed(house: House, case: Case) -> None:
-    missing = await house.client.request(case.method, case.at(), json=case.body)
+async def test_who_asks_must_be_known_and_allowed(api: Api, case: Case) -> None:
+    missing = await api.client.request(case.method, case.at(), json=case.body)
     failure(missing, 401)
     assert missing.headers["www-authenticate"].startswith("Bearer")
-    failure(await _send(house, case, headers={"Authorization": "Bearer wrong"}), 401)
+    failure(await _send(api, case, headers={"Authorization": "Bearer wrong"}), 401)
     narrow = {"read", "write", case.permission}
     refused = await _send(
-        house,
+        api,
         case,
-        headers=house.by(house.key("acme", "system", *[name for name in PERMISSIONS if name not in narrow])),
+        headers=api.by(api.key("acme", "system", *[name for name in PERMISSIONS if name not in narrow])),
     )
     assert case.permission in failure(refused, 403)
     for response in (missing, refused):
         documented(case, response)
-    assert house.sender.sent == []
-    allowed = await _send(house, case, headers=house.by(house.key("acme", "system", case.permission)))
+    assert api.sender.sent == []
+    allowed = await _send(api, case, headers=api.by(api.key("acme", "system", case.permission)))
     assert allowed.status_code == case.status
 
 
 @EVERY
-async def test_a_request_is_for_the_tokens_own_tenant(house: House, case: Case) -> None:
+async def test_a_request_is_for_the_tokens_own_tenant(api: Api, case: Case) -> None:
     for tenant in ("other", "nobody", "", "ACME"):
-        refused = await _send(house, case, headers={"x-tenant-id": tenant})
+        refused = await _send(api, case, headers={"x-tenant-id": tenant})
         assert failure(refused, 403).endswith("(x-tenant-id)")
         documented(case, refused)
-    twice = [*house.by().items(), ("x-tenant-id", "other"), ("x-tenant-id", "acme")]
-    failure(await house.client.request(case.method, case.at(), json=case.body, headers=twice), 403)
-    assert house.sender.sent == []
+    twice = [*api.by().items(), ("x-tenant-id", "other"), ("x-tenant-id", "acme")]
+    failure(await api.client.request(case.method, case.at(), json=case.body, headers=twice), 403)
+    assert api.sender.sent == []
 
 
 @pytest.mark.parametrize("case", WITH_ID, ids=_name)
-async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, case: Case) -> None:
-    headers = house.by(house.key("stranger"))
-    theirs = await _send(house, case, headers=headers)
+async def test_another_tenants_id_reads_like_one_that_nobody_has(api: Api, case: Case) -> None:
+    headers = api.by(api.key("stranger"))
+    theirs = await _send(api, case, headers=headers)
     failure(theirs, 404)
     documented(case, theirs)
-    unknown = await _send(house, case, "nobody", headers=headers)
+    unknown = await _send(api, case, "nobody", headers=headers)
     assert unknown.text == re.sub(rf"\b{case.entity}\b", "nobody", theirs.text)
     for entity in ("no%20id", "x" * 65, "%C3%A4", "%ff", "%00"):
-        failure(await _send(house, case, entity), 404)
+        failure(await _send(api, case, entity), 404)
 
 
-async def test_a_result_for_another_tenants_activity(house: House) -> None:
-    token = house.key("other")
+async def test_a_result_for_another_tenants_activity(api: Api) -> None:
+    token = api.key("other")
     answers = [
-        await house.post("/api/activity-results/tasks", {**RESULT, "activity_id": name}, token) for name in ("a", "b")
+        await api.post("/api/activity-results/tasks", {**RESULT, "activity_id": name}, token) for name in ("a", "b")
     ]
     for answer in answers:
         failure(answer, 404)
     assert answers[0].text.replace("task a", "task b") == answers[1].text
 
 
-async def test_lists_hold_nothing_of_another_tenant(house: House) -> None:
-    token = house.key("stranger")
+async def test_lists_hold_nothing_of_another_tenant(api: Api) -> None:
+    token = api.key("stranger")
     for case in CASES:
         if case.method == "GET" and not case.entity:
-            page = (await house.get(case.path, token)).json()
+            page = (await api.get(case.path, token)).json()
             assert (page["data"], page["meta"]["total"]) == ([], 0), case.path
 
 
 @EVERY
-async def test_a_parameter_or_header_that_is_wrong_is_refused(house: House, case: Case) -> None:
-    failure(await _send(house, case, query="?colour=red"), 400)
+async def test_a_parameter_or_header_that_is_wrong_is_refused(api: Api, case: Case) -> None:
+    failure(await _send(api, case, query="?colour=red"), 400)
     if case.method != "GET":
-        wrong = await _send(house, case, headers={"Idempotency-Key": "x" * 256})
+        wrong = await _send(api, case, headers={"Idempotency-Key": "x" * 256})
         assert failure(wrong, 400).endswith("(Idempotency-Key)")
-        assert house.sender.sent == []
+        assert api.sender.sent == []
         return
-    failure(await _send(house, case, query="?min_position=x"), 400)
-    failure(await _send(house, case, query="?min_position=999999"), 400)
-    assert (await _send(house, case, query="?min_position=1")).status_code == 200
+    failure(await _send(api, case, query="?min_position=x"), 400)
+    failure(await _send(api, case, query="?min_position=999999"), 400)
+    assert (await _send(api, case, query="?min_position=1")).status_code == 200
 
 
 @pytest.mark.parametrize("case", WITH_BODY, ids=_name)
-async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -> None:
+async def test_a_body_that_cannot_be_read_is_refused(api: Api, case: Case) -> None:
     as_json = {"Content-Type": "application/json"}
     for content, status in (
         (" ", 400),
@@ -238,31 +238,31 @@ async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -
         ('{"\\ud800":1}', 400),
         ('{"a":"' + "x" * 70_000 + '"}', 413),
     ):
-        response = await _send(house, case, content=content, headers=as_json)
+        response = await _send(api, case, content=content, headers=as_json)
         failure(response, status)
         documented(case, response)
     text = json.dumps(case.body)
-    response = await _send(house, case, content=text, headers={"Content-Type": "text/plain"})
+    response = await _send(api, case, content=text, headers={"Content-Type": "text/plain"})
     failure(response, 415)
     documented(case, response)
-    assert house.sender.sent == []
+    assert api.sender.sent == []
 
 
 @pytest.mark.parametrize("case", WRITES, ids=_name)
-async def test_a_broker_that_is_away_and_an_answer_that_is_late(house: House, case: Case) -> None:
-    house.sender.unreachable = True
-    away = await _send(house, case)
+async def test_a_broker_that_is_away_and_an_answer_that_is_late(api: Api, case: Case) -> None:
+    api.sender.unreachable = True
+    away = await _send(api, case)
     failure(away, 503)
     assert away.headers["retry-after"] == "1"
-    house.sender.unreachable, house.sender.stopped = False, True
-    late = await _send(house, case)
+    api.sender.unreachable, api.sender.stopped = False, True
+    late = await _send(api, case)
     assert late.status_code == 202, late.text
     assert late.headers["location"] == late.json()["receipt"]
     for response in (away, late):
         documented(case, response)
 
 
-async def test_what_is_not_served(house: House) -> None:
+async def test_what_is_not_served(api: Api) -> None:
     for method, path, status in (
         ("GET", "/api/nothing", 404),
         ("DELETE", f"{A}/a", 405),
@@ -272,7 +272,7 @@ async def test_what_is_not_served(house: House) -> None:
         ("GET", f"{A}/", 404),
         ("GET", f"{A}/tasks", 404),
     ):
-        response = await house.client.request(method, path, headers=house.by())
+        response = await api.client.request(method, path, headers=api.by())
         assert response.status_code in (status, 405), path
         failure(response, response.status_code)
 

@@ -14,8 +14,8 @@ from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
 from services.http.dispatch.lists import CONDITIONS, status_of_task
 from services.http.dispatch.models_activities import STATUSES, status_of
 from services.http.dispatch.models_parts import EVENT_NAMES
+from tests.services.http.api import Api, with_activity, with_workflow
 from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, report, unresolved
-from tests.services.http.house import House, with_activity, with_workflow
 
 FACTS = list(itertools.product(Lifecycle, Resolution, Dispatch))
 
@@ -23,8 +23,8 @@ FACTS = list(itertools.product(Lifecycle, Resolution, Dispatch))
 set_scene = furnish
 
 
-async def _ids(house: House, query: str, token: str | None = None) -> list[str]:
-    response = await house.get(f"/api/activities?{query}", token)
+async def _ids(api: Api, query: str, token: str | None = None) -> list[str]:
+    response = await api.get(f"/api/activities?{query}", token)
     assert response.status_code == 200, response.text
     return [shown["id"] for shown in response.json()["data"]]
 
@@ -74,16 +74,16 @@ def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(migrate
 # The list.
 
 
-async def test_filters(house: House) -> None:
-    planned(house, "early", scheduled_at="2025-01-16T09:00:00+07:00", reason="Early visit")
-    planned(house, "late", scheduled_at="2025-01-17T09:00:00Z", channel="EMAIL")
-    unresolved(house, "lost")
-    planned(house, "sent")
-    house.command("task.dispatch", {"id": "sent"})
-    report(house, "sent", 1, True)
-    house.command("directory.register", {"kind": "commerce", "id": "kiosk"})
-    house.command("task.create", {"id": "plain", "title": "Plain", "commerce": "kiosk"})
-    house.command("task.cancel", {"id": "plain"})
+async def test_filters(api: Api) -> None:
+    planned(api, "early", scheduled_at="2025-01-16T09:00:00+07:00", reason="Early visit")
+    planned(api, "late", scheduled_at="2025-01-17T09:00:00Z", channel="EMAIL")
+    unresolved(api, "lost")
+    planned(api, "sent")
+    api.command("task.dispatch", {"id": "sent"})
+    report(api, "sent", 1, True)
+    api.command("directory.register", {"kind": "commerce", "id": "kiosk"})
+    api.command("task.create", {"id": "plain", "title": "Plain", "commerce": "kiosk"})
+    api.command("task.cancel", {"id": "plain"})
     for status, expected in (
         ("READY", {"early", "late"}),
         ("UNRESOLVED", {"lost"}),
@@ -92,42 +92,42 @@ async def test_filters(house: House) -> None:
         ("COMPLETED", set()),
         ("FAILED", set()),
     ):
-        assert set(await _ids(house, f"status={status}")) == expected
+        assert set(await _ids(api, f"status={status}")) == expected
     every = {"early", "late", "lost", "sent", "plain"}
-    assert set(await _ids(house, "")) == set(await _ids(house, "type=TASK")) == every
-    assert await _ids(house, "channel=EMAIL") == ["late"]
-    assert await _ids(house, "channel=SMS") == []
-    assert await _ids(house, "commerce_id=kiosk") == ["plain"]
-    assert await _ids(house, "status=READY&channel=SALESMAN&commerce_id=shop") == ["early"]
-    assert await _ids(house, "scheduled_from=2025-01-16T02:00:00Z&scheduled_to=2025-01-16T02:00:00Z") == ["early"]
-    assert await _ids(house, "scheduled_from=2025-01-16T02:00:00.001Z") == ["late"]
-    assert await _ids(house, "scheduled_to=2025-01-17T08:59:59Z") == ["early"]
-    house.command("task.change", {"id": "early", "title": "Early VISIT"})
-    assert await _ids(house, "search=eArly%20vis") == ["early"]
-    assert await _ids(house, "search=%25") == []
-    assert (await _ids(house, "sort_by=scheduled_at&sort_order=asc"))[:2] == ["early", "late"]
-    assert await _ids(house, "sort_order=asc") == (await _ids(house, "sort_by=created_at"))[::-1]
+    assert set(await _ids(api, "")) == set(await _ids(api, "type=TASK")) == every
+    assert await _ids(api, "channel=EMAIL") == ["late"]
+    assert await _ids(api, "channel=SMS") == []
+    assert await _ids(api, "commerce_id=kiosk") == ["plain"]
+    assert await _ids(api, "status=READY&channel=SALESMAN&commerce_id=shop") == ["early"]
+    assert await _ids(api, "scheduled_from=2025-01-16T02:00:00Z&scheduled_to=2025-01-16T02:00:00Z") == ["early"]
+    assert await _ids(api, "scheduled_from=2025-01-16T02:00:00.001Z") == ["late"]
+    assert await _ids(api, "scheduled_to=2025-01-17T08:59:59Z") == ["early"]
+    api.command("task.change", {"id": "early", "title": "Early VISIT"})
+    assert await _ids(api, "search=eArly%20vis") == ["early"]
+    assert await _ids(api, "search=%25") == []
+    assert (await _ids(api, "sort_by=scheduled_at&sort_order=asc"))[:2] == ["early", "late"]
+    assert await _ids(api, "sort_order=asc") == (await _ids(api, "sort_by=created_at"))[::-1]
 
 
-async def test_the_reason_is_the_title_in_every_dialect_wherever_it_was_changed(house: House) -> None:
+async def test_the_reason_is_the_title_in_every_dialect_wherever_it_was_changed(api: Api) -> None:
     body = {**BODY, "reason": "First"}
-    task_id = (await house.post("/api/activities/tasks", body)).json()["id"]
+    task_id = (await api.post("/api/activities/tasks", body)).json()["id"]
     changes: tuple[tuple[str, Any], ...] = (
         ("First", None),
-        ("Second", house.client.put(f"/api/v3/task/{task_id}", json={"title": "Second"}, headers=house.by())),
+        ("Second", api.client.put(f"/api/v3/task/{task_id}", json={"title": "Second"}, headers=api.by())),
         (
             "Third",
-            house.post("/v1/commands", {"type": "task.change", "data": {"id": task_id, "title": "Third"}}),
+            api.post("/v1/commands", {"type": "task.change", "data": {"id": task_id, "title": "Third"}}),
         ),
     )
     for title, change in changes:
         if change is not None:
             assert (await change).status_code == 200
-        native = (await house.get(f"/v1/tasks/{task_id}")).json()
+        native = (await api.get(f"/v1/tasks/{task_id}")).json()
         assert (native["title"], native["plan"]["reason"]) == (title, None)
-        assert (await house.get(f"/api/activities/{task_id}")).json()["reason"] == title
-        assert (await house.get(f"/api/v3/task/{task_id}")).json()["task"]["title"] == title
-        shown = (await house.get(f"/api/v3/workflow/activities/{task_id}")).json()
+        assert (await api.get(f"/api/activities/{task_id}")).json()["reason"] == title
+        assert (await api.get(f"/api/v3/task/{task_id}")).json()["task"]["title"] == title
+        shown = (await api.get(f"/api/v3/workflow/activities/{task_id}")).json()
         assert shown["data"]["attributes"]["name"] == title
         found = {
             f"/api/activities?search={title.upper()}": "data",
@@ -135,35 +135,35 @@ async def test_the_reason_is_the_title_in_every_dialect_wherever_it_was_changed(
             f"/api/v3/workflow/activities?filter[name__match]={title}": "data",
         }
         for path, key in found.items():
-            assert [row["id"] for row in (await house.get(path)).json()[key]] == [task_id], path
-    assert await _ids(house, "search=first") == []
+            assert [row["id"] for row in (await api.get(path)).json()[key]] == [task_id], path
+    assert await _ids(api, "search=first") == []
 
 
-async def test_pages(house: House) -> None:
+async def test_pages(api: Api) -> None:
     for number in range(5):
-        planned(house, f"a{number}")
-    pages = [(await house.get(f"/api/activities?per_page=2&page={page}")).json() for page in (1, 2, 3, 4)]
+        planned(api, f"a{number}")
+    pages = [(await api.get(f"/api/activities?per_page=2&page={page}")).json() for page in (1, 2, 3, 4)]
     assert [[shown["id"] for shown in page["data"]] for page in pages] == [["a4", "a3"], ["a2", "a1"], ["a0"], []]
     assert [page["meta"] for page in pages] == [
         {"page": page, "limit": 2, "total": 5, "totalPages": 3} for page in (1, 2, 3, 4)
     ]
-    whole = (await house.get("/api/activities")).json()
+    whole = (await api.get("/api/activities")).json()
     assert whole["meta"] == {"page": 1, "limit": 25, "total": 5, "totalPages": 1}
-    assert (await house.get("/api/activities?limit=2&per_page=2")).json() == pages[0]
-    empty = (await house.get("/api/activities?channel=SMS&limit=100&page=100000")).json()
+    assert (await api.get("/api/activities?limit=2&per_page=2")).json() == pages[0]
+    empty = (await api.get("/api/activities?channel=SMS&limit=100&page=100000")).json()
     assert empty == {"data": [], "meta": {"page": 100000, "limit": 100, "total": 0, "totalPages": 0}}
 
 
-async def test_the_list_shows_what_the_activity_shows(house: House) -> None:
-    with_workflow(house)
-    with_activity(house)
-    house.command("directory.register", {"kind": "member", "id": "bob", "fields": {"operator_id": "op-2"}})
-    planned(house, "a", score=3, criteria=[])
-    house.command("task.assign", {"id": "a", "assignees": ["bob"]})
-    listed = (await house.get("/api/activities")).json()["data"]
+async def test_the_list_shows_what_the_activity_shows(api: Api) -> None:
+    with_workflow(api)
+    with_activity(api)
+    api.command("directory.register", {"kind": "member", "id": "bob", "fields": {"operator_id": "op-2"}})
+    planned(api, "a", score=3, criteria=[])
+    api.command("task.assign", {"id": "a", "assignees": ["bob"]})
+    listed = (await api.get("/api/activities")).json()["data"]
     assert len(listed) == 3
     for shown in listed:
-        assert (await house.get(f"/api/activities/{shown['id']}")).json() == shown
+        assert (await api.get(f"/api/activities/{shown['id']}")).json() == shown
     assert {shown["taskDetails"]["assignedOperatorId"] for shown in listed} == {"op-2", None}
 
 
@@ -193,15 +193,15 @@ async def test_the_list_shows_what_the_activity_shows(house: House) -> None:
         ("colour=red", "colour"),
     ],
 )
-async def test_a_question_that_cannot_be_asked(house: House, query: str, place: str) -> None:
-    assert failure(await house.get(f"/api/activities?{query}"), 400).endswith(f"({place})")
+async def test_a_question_that_cannot_be_asked(api: Api, query: str, place: str) -> None:
+    assert failure(await api.get(f"/api/activities?{query}"), 400).endswith(f"({place})")
 
 
 # What happened to one.
 
 
-async def _events(house: House, task_id: str) -> list[tuple[Any, ...]]:
-    response = await house.get(f"/api/activities/{task_id}/status-events")
+async def _events(api: Api, task_id: str) -> list[tuple[Any, ...]]:
+    response = await api.get(f"/api/activities/{task_id}/status-events")
     assert response.status_code == 200, response.text
     for event in response.json():
         assert event["occurredAt"] == "2025-10-31T01:50:00.000Z"
@@ -210,16 +210,16 @@ async def _events(house: House, task_id: str) -> list[tuple[Any, ...]]:
     return [tuple(event[name] for name in names) for event in response.json()]
 
 
-async def test_every_attempt_is_told_with_what_went_wrong(house: House) -> None:
-    planned(house, "a")
+async def test_every_attempt_is_told_with_what_went_wrong(api: Api) -> None:
+    planned(api, "a")
     for attempt in (1, 2, 3):
-        house.command("task.dispatch", {"id": "a"})
-        report(house, "a", attempt, False, code=f"http-50{attempt}", message="busy")
-    house.command("task.retry", {"id": "a"})
-    house.command("task.dispatch", {"id": "a"})
-    report(house, "a", 4, True)
+        api.command("task.dispatch", {"id": "a"})
+        report(api, "a", attempt, False, code=f"http-50{attempt}", message="busy")
+    api.command("task.retry", {"id": "a"})
+    api.command("task.dispatch", {"id": "a"})
+    report(api, "a", 4, True)
     requested = ("DISPATCH_REQUESTED", "READY", "READY", None, None)
-    assert await _events(house, "a") == [
+    assert await _events(api, "a") == [
         ("CREATED", None, "READY", None, None),
         requested,
         ("DISPATCH_FAILED", "READY", "READY", "http-501", "busy"),
@@ -234,16 +234,14 @@ async def test_every_attempt_is_told_with_what_went_wrong(house: House) -> None:
     ]
 
 
-async def test_resolutions_and_results_are_told(house: House) -> None:
-    unresolved(house, "a")
-    house.command("task.resolve-target", {"id": "a", "target": "t1", "user": "u-owner"})
-    house.command("task.submit-result", {"id": "a", "result": "COMPLETED"})
-    house.command(
-        "task.submit-result", {"id": "a", "result": "NOT_EXECUTED", "hard_override": True, "comment": "closed"}
-    )
-    house.command("task.retry", {"id": "a"})
-    house.command("task.error", {"id": "a", "comment": "lost"})
-    assert await _events(house, "a") == [
+async def test_resolutions_and_results_are_told(api: Api) -> None:
+    unresolved(api, "a")
+    api.command("task.resolve-target", {"id": "a", "target": "t1", "user": "u-owner"})
+    api.command("task.submit-result", {"id": "a", "result": "COMPLETED"})
+    api.command("task.submit-result", {"id": "a", "result": "NOT_EXECUTED", "hard_override": True, "comment": "closed"})
+    api.command("task.retry", {"id": "a"})
+    api.command("task.error", {"id": "a", "comment": "lost"})
+    assert await _events(api, "a") == [
         ("CREATED", None, "READY", None, None),
         ("RESOLUTION_FAILED", "READY", "UNRESOLVED", "resolution-failed", "everybody who fits is locked"),
         ("TARGETS_RESOLVED", "UNRESOLVED", "READY", None, None),
@@ -257,9 +255,9 @@ async def test_resolutions_and_results_are_told(house: House) -> None:
     ]
 
 
-async def test_work_is_no_step_on_the_way_out(house: House) -> None:
-    house.command("directory.register", {"kind": "member", "id": "ann"})
-    planned(house, "a", scheduled_at="2030-01-01T00:00:00Z")
+async def test_work_is_no_step_on_the_way_out(api: Api) -> None:
+    api.command("directory.register", {"kind": "member", "id": "ann"})
+    planned(api, "a", scheduled_at="2030-01-01T00:00:00Z")
     for name, rest in (
         ("task.assign", {"assignees": ["ann"]}),
         ("task.process", {}),
@@ -269,15 +267,15 @@ async def test_work_is_no_step_on_the_way_out(house: House) -> None:
         ("task.change", {"title": "New"}),
         ("task.cancel", {}),
     ):
-        house.command(name, {"id": "a", **rest})
-    assert [event[0] for event in await _events(house, "a")] == ["CREATED", "CANCELED"]
+        api.command(name, {"id": "a", **rest})
+    assert [event[0] for event in await _events(api, "a")] == ["CREATED", "CANCELED"]
 
 
-async def test_events_are_never_late(house: House) -> None:
-    house.sender.late = {"tasks", "activities", "history"}
-    planned(house, "a")
-    assert [event[0] for event in await _events(house, "a")] == ["CREATED"]
-    failure(await house.get("/api/activities/a"), 404)
+async def test_events_are_never_late(api: Api) -> None:
+    api.sender.late = {"tasks", "activities", "history"}
+    planned(api, "a")
+    assert [event[0] for event in await _events(api, "a")] == ["CREATED"]
+    failure(await api.get("/api/activities/a"), 404)
 
 
 def _states() -> list[Task]:
@@ -298,17 +296,17 @@ def test_no_event_that_is_left_unread_could_change_a_status() -> None:
             assert status_of_task(after) == status_of_task(task), name
 
 
-async def test_ids_and_positions(house: House) -> None:
-    planned(house, "a")
+async def test_ids_and_positions(api: Api) -> None:
+    planned(api, "a")
     for part in ("", "/attributes", "/target-users", "/status-events"):
         path = f"/api/activities/a{part}"
-        assert (await house.get(f"{path}?min_position=1")).status_code == 200
-        failure(await house.get(f"{path}?min_position=999999"), 400)
-        failure(await house.get(f"{path}?page=1"), 400)
-    house.sender.late = {"tasks"}
-    position = house.command("task.cancel", {"id": "a"}).position
+        assert (await api.get(f"{path}?min_position=1")).status_code == 200
+        failure(await api.get(f"{path}?min_position=999999"), 400)
+        failure(await api.get(f"{path}?page=1"), 400)
+    api.sender.late = {"tasks"}
+    position = api.command("task.cancel", {"id": "a"}).position
     for path in ("/api/activities", "/api/activities/a", "/api/activities/a/attributes"):
-        late = await house.get(f"{path}?min_position={position}")
+        late = await api.get(f"{path}?min_position={position}")
         failure(late, 503)
         assert late.headers["retry-after"] == "1"
-    assert (await house.get(f"/api/activities/a/status-events?min_position={position}")).status_code == 200
+    assert (await api.get(f"/api/activities/a/status-events?min_position={position}")).status_code == 200

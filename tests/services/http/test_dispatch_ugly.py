@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.services.http.api import Api
 from tests.services.http.dispatch_scene import BODY, failure
-from tests.services.http.house import House
 from tests.services.http.test_dispatch_contract import (
     CASES,
     COMPONENTS,
@@ -17,12 +17,12 @@ from tests.services.http.test_dispatch_contract import (
     WRITES,
     Case,
     about,
+    api,
     documented,
-    house,
     validator,
 )
 
-__all__ = ["house"]
+__all__ = ["api"]
 
 # One value of each kind, at its edges, and lists and objects that are nearly what some field takes.
 ODD: tuple[Any, ...] = (
@@ -35,20 +35,20 @@ def _name(case: Case) -> str:
     return f"{case.method} {case.path}"
 
 
-async def _send(house: House, case: Case, body: Any, **headers: str) -> httpx.Response:
+async def _send(api: Api, case: Case, body: Any, **headers: str) -> httpx.Response:
     content = None if body is None else json.dumps(body).encode()
-    headers = {**house.by(), "Content-Type": "application/json", **headers}
-    return await house.client.request(case.method, case.at(), content=content, headers=headers)
+    headers = {**api.by(), "Content-Type": "application/json", **headers}
+    return await api.client.request(case.method, case.at(), content=content, headers=headers)
 
 
 @pytest.mark.parametrize("case", WITH_BODY, ids=_name)
-async def test_what_the_schema_forbids_is_refused_and_nothing_fails(house: House, case: Case) -> None:
+async def test_what_the_schema_forbids_is_refused_and_nothing_fails(api: Api, case: Case) -> None:
     schema = about(case)["requestBody"]["content"]["application/json"]["schema"]
     allowed = validator(schema)
     for name in COMPONENTS.schemas[schema["$ref"].rpartition("/")[2]]["properties"]:
         for value in ODD:
             body = {**case.body, name: value}
-            response = await _send(house, case, body)
+            response = await _send(api, case, body)
             assert response.status_code < 500, f"{body}: {response.text}"
             documented(case, response)
             if not allowed.is_valid(body):
@@ -56,22 +56,22 @@ async def test_what_the_schema_forbids_is_refused_and_nothing_fails(house: House
 
 
 @pytest.mark.parametrize("case", CASES, ids=_name)
-async def test_a_write_answers_the_same_while_the_views_are_late(house: House, case: Case) -> None:
-    house.sender.late = {"activities", "tasks", "directory"}
-    response = await _send(house, case, case.body)
+async def test_a_write_answers_the_same_while_the_views_are_late(api: Api, case: Case) -> None:
+    api.sender.late = {"activities", "tasks", "directory"}
+    response = await _send(api, case, case.body)
     assert response.status_code == case.status, response.text
     documented(case, response)
 
 
 @pytest.mark.parametrize("case", WRITES, ids=_name)
-async def test_a_repetition_under_one_key_takes_effect_once(house: House, case: Case) -> None:
+async def test_a_repetition_under_one_key_takes_effect_once(api: Api, case: Case) -> None:
     key = {"Idempotency-Key": BODY["idempotency_key"]}
-    first = await _send(house, case, case.body, **key)
+    first = await _send(api, case, case.body, **key)
     assert first.status_code == case.status, first.text
-    position = house.command("task.create", {}).position
-    again = await _send(house, case, case.body, **key)
+    position = api.command("task.create", {}).position
+    again = await _send(api, case, case.body, **key)
     if case.path == "/api/activities/tasks":
         failure(again, 409, existingId=first.json()["id"], samePayload=True)
     else:
         assert (again.status_code, again.content) == (first.status_code, first.content)
-    assert house.command("task.create", {}).position == (position or 0) + 1
+    assert api.command("task.create", {}).position == (position or 0) + 1

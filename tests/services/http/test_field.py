@@ -10,7 +10,7 @@ import pytest
 
 from services.http.field.errors import FAILURES
 from services.http.field.views import activity_status, task_status
-from tests.services.http.house import House, field_failure, with_activity, with_workflow
+from tests.services.http.api import Api, field_failure, with_activity, with_workflow
 
 START, END = "2025-10-31T08:55:00.000+07:00", "2025-11-01T08:55:00.000+07:00"
 BODY: dict[str, Any] = {
@@ -28,8 +28,8 @@ def _with(**task: Any) -> dict[str, Any]:
     return body
 
 
-def _activities(house: House) -> int:
-    with psycopg.connect(house.url) as conn:
+def _activities(api: Api) -> int:
+    with psycopg.connect(api.url) as conn:
         row = conn.execute("SELECT count(*) FROM stored_events WHERE topic = 'activity.created'").fetchone()
     assert row is not None
     return int(row[0])
@@ -61,162 +61,160 @@ def _activities(house: House) -> int:
         (_with(note="a\0"), 422, "activity-008"),
     ],
 )
-async def test_a_request_that_cannot_be_met_writes_nothing(house: House, body: Any, status: int, code: str) -> None:
-    field_failure(await house.post("/api/v3/activity", body), status, code)
-    assert _activities(house) == 0
+async def test_a_request_that_cannot_be_met_writes_nothing(api: Api, body: Any, status: int, code: str) -> None:
+    field_failure(await api.post("/api/v3/activity", body), status, code)
+    assert _activities(api) == 0
 
 
-async def test_default_people_who_are_gone_are_left_out_and_named(house: House) -> None:
+async def test_default_people_who_are_gone_are_left_out_and_named(api: Api) -> None:
     person = {"kind": "member", "id": "ann", "fields": {"email": "ann@example.com"}}
-    house.command("directory.register", person)
+    api.command("directory.register", person)
     step = {"name": "Pickup", "assignees": ["ann", "bob@example.com"]}
-    house.command("workflow.define", {"id": "w2", "name": "Default people", "steps": [step]})
-    house.command("directory.retire", {"kind": "member", "id": "ann"})
+    api.command("workflow.define", {"id": "w2", "name": "Default people", "steps": [step]})
+    api.command("directory.retire", {"kind": "member", "id": "ann"})
     body = {"workflowId": "w2", "tasks": [{}]}
-    created = await house.post("/api/v3/activity", body)
+    created = await api.post("/api/v3/activity", body)
     assert created.status_code == 201, created.text
     data = created.json()["data"]
     gone = [{"step": 0, "assignee": "ann@example.com", "reason": "was retired"}]
     assert (data["assignee"], data["leftOut"]) == (["bob@example.com"], gone)
-    assert (await house.get(f"/api/v3/task/{data['_id']}")).json()["task"]["leftOut"] == gone
+    assert (await api.get(f"/api/v3/task/{data['_id']}")).json()["task"]["leftOut"] == gone
     native = [{"step": 0, "member": "ann", "reason": "was retired"}]
     for path in (f"/v1/activities/{data['_id']}", f"/v1/activities/{data['_id']}/explain"):
-        assert (await house.get(path)).json()["left_out"] == native
-    history = (await house.get(f"/v1/activities/{data['_id']}/history")).json()["data"]
+        assert (await api.get(path)).json()["left_out"] == native
+    history = (await api.get(f"/v1/activities/{data['_id']}/history")).json()["data"]
     assert history[0]["data"]["left_out"] == native
-    field_failure(await house.post("/api/v3/activity", {**body, "leftOut": []}), 400, "activity-003")
+    field_failure(await api.post("/api/v3/activity", {**body, "leftOut": []}), 400, "activity-003")
 
 
-async def test_the_place_of_a_fault_is_told_in_the_dialects_own_names(house: House) -> None:
-    response = await house.post("/api/v3/activity", _with(startTime=END, endTime=START))
+async def test_the_place_of_a_fault_is_told_in_the_dialects_own_names(api: Api) -> None:
+    response = await api.post("/api/v3/activity", _with(startTime=END, endTime=START))
     assert field_failure(response, 400, "activity-004").endswith("(/tasks/0/endTime)")
-    response = await house.post("/api/v3/activity", _with(assignee=["nobody"]))
+    response = await api.post("/api/v3/activity", _with(assignee=["nobody"]))
     assert field_failure(response, 404, "member-001").endswith("(/tasks/0/assignee/0)")
 
 
-async def test_a_foreign_workflow_reads_like_an_unknown_one(house: House) -> None:
-    with_workflow(house, "other", id="theirs")
-    answers = [await house.post("/api/v3/activity", {**BODY, "workflowId": name}) for name in ("theirs", "nobody")]
+async def test_a_foreign_workflow_reads_like_an_unknown_one(api: Api) -> None:
+    with_workflow(api, "other", id="theirs")
+    answers = [await api.post("/api/v3/activity", {**BODY, "workflowId": name}) for name in ("theirs", "nobody")]
     for answer in answers:
         field_failure(answer, 404, "workflow-033")
     assert answers[0].text.replace("theirs", "nobody") == answers[1].text
 
 
-async def test_hubs_are_checked_once_a_tenant_has_some(house: House) -> None:
-    assert (await house.post("/api/v3/activity", {**BODY, "hubId": "h1"})).status_code == 201
-    house.command("directory.register", {"kind": "hub", "id": "h2", "fields": {}})
-    field_failure(await house.post("/api/v3/activity", {**BODY, "hubId": "h1"}), 404, "hub-001")
-    created = (await house.post("/api/v3/activity", {**BODY, "hubId": "h2"})).json()["data"]
+async def test_hubs_are_checked_once_a_tenant_has_some(api: Api) -> None:
+    assert (await api.post("/api/v3/activity", {**BODY, "hubId": "h1"})).status_code == 201
+    api.command("directory.register", {"kind": "hub", "id": "h2", "fields": {}})
+    field_failure(await api.post("/api/v3/activity", {**BODY, "hubId": "h1"}), 404, "hub-001")
+    created = (await api.post("/api/v3/activity", {**BODY, "hubId": "h2"})).json()["data"]
     assert created["hubId"] == "h2"
-    children = [(await house.get(f"/api/v3/task/{child}")).json()["task"] for child in created["subId"]]
+    children = [(await api.get(f"/api/v3/task/{child}")).json()["task"] for child in created["subId"]]
     assert [child["hubId"] for child in children] == ["h2", "h2"]
 
 
-async def test_what_is_missing_stays_missing_and_what_is_not_known_is_a_field(house: House) -> None:
-    response = await house.post("/api/v3/activity", {"workflowId": "w1", "tasks": [{"a": 1}, {}], "reference": "R-1"})
+async def test_what_is_missing_stays_missing_and_what_is_not_known_is_a_field(api: Api) -> None:
+    response = await api.post("/api/v3/activity", {"workflowId": "w1", "tasks": [{"a": 1}, {}], "reference": "R-1"})
     data = response.json()["data"]
     assert data["status"] == "UNASSIGNED"
     assert (data["startTime"], data["endTime"], data["assignee"], data["hubId"]) == (None, None, [], None)
     assert data["reference"] == "R-1"
     assert data["createdBy"] == "system"
-    assert (await house.get(f"/api/v3/task/{data['subId'][0]}")).json()["task"]["a"] == 1
+    assert (await api.get(f"/api/v3/task/{data['subId'][0]}")).json()["task"]["a"] == 1
 
 
-async def test_default_people_and_nobody_on_purpose(house: House) -> None:
-    house.command(
+async def test_default_people_and_nobody_on_purpose(api: Api) -> None:
+    api.command(
         "workflow.define",
         {"id": "w2", "name": "Two", "steps": [{"name": "A", "assignees": ["bob@example.com"]}, {"name": "B"}]},
     )
-    absent = (await house.post("/api/v3/activity", {"workflowId": "w2", "tasks": [{}, {}]})).json()["data"]
-    nobody = (await house.post("/api/v3/activity", {"workflowId": "w2", "tasks": [{"assignee": []}, {}]})).json()[
-        "data"
-    ]
+    absent = (await api.post("/api/v3/activity", {"workflowId": "w2", "tasks": [{}, {}]})).json()["data"]
+    nobody = (await api.post("/api/v3/activity", {"workflowId": "w2", "tasks": [{"assignee": []}, {}]})).json()["data"]
     assert (absent["assignee"], nobody["assignee"]) == (["bob@example.com"], [])
 
 
-async def test_a_member_without_an_email_is_shown_by_id(house: House) -> None:
-    house.command("directory.register", {"kind": "member", "id": "zoe", "fields": {}})
-    response = await house.post("/api/v3/activity", _with(assignee=["zoe", "ann@example.com"]))
+async def test_a_member_without_an_email_is_shown_by_id(api: Api) -> None:
+    api.command("directory.register", {"kind": "member", "id": "zoe", "fields": {}})
+    response = await api.post("/api/v3/activity", _with(assignee=["zoe", "ann@example.com"]))
     assert response.json()["data"]["assignee"] == ["zoe", "ann@example.com"]
 
 
 @pytest.mark.parametrize(
     "late", [set(), {"activities"}, {"tasks"}, {"directory"}, {"activities", "tasks", "directory"}]
 )
-async def test_a_late_view_changes_nothing_of_the_answer(house: House, late: set[str]) -> None:
-    house.sender.late = late
-    data = (await house.post("/api/v3/activity", BODY)).json()["data"]
+async def test_a_late_view_changes_nothing_of_the_answer(api: Api, late: set[str]) -> None:
+    api.sender.late = late
+    data = (await api.post("/api/v3/activity", BODY)).json()["data"]
     assert data["assignee"] == ["ann@example.com"]
     assert (data["status"], data["startTime"], data["endTime"]) == ("ONGOING", START, END)
     assert len(data["subId"]) == 2
 
 
-async def test_one_key_makes_one_activity(house: House) -> None:
+async def test_one_key_makes_one_activity(api: Api) -> None:
     headers = {"Idempotency-Key": "order 7"}
-    first = await house.post("/api/v3/activity", BODY, headers=headers)
-    again = await house.post("/api/v3/activity", BODY, headers=headers)
+    first = await api.post("/api/v3/activity", BODY, headers=headers)
+    again = await api.post("/api/v3/activity", BODY, headers=headers)
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.json() == first.json()
-    assert _activities(house) == 1
-    field_failure(await house.post("/api/v3/activity", _with(more=1), headers=headers), 409, "activity-006")
-    assert house.sender.sent[0].routing_key == house.sender.sent[1].routing_key
+    assert _activities(api) == 1
+    field_failure(await api.post("/api/v3/activity", _with(more=1), headers=headers), 409, "activity-006")
+    assert api.sender.sent[0].routing_key == api.sender.sent[1].routing_key
 
 
-async def test_one_key_makes_one_activity_with_the_worker_stopped_in_between(house: House) -> None:
+async def test_one_key_makes_one_activity_with_the_worker_stopped_in_between(api: Api) -> None:
     headers = {"Idempotency-Key": "order 7"}
-    house.sender.stopped = True
-    lost = [await house.post("/api/v3/activity", BODY, headers=headers) for _ in range(2)]
+    api.sender.stopped = True
+    lost = [await api.post("/api/v3/activity", BODY, headers=headers) for _ in range(2)]
     for response in lost:
         assert response.status_code == 202
         body = response.json()
         assert list(body) == ["status", "code", "message", "data"]
         assert response.headers["location"] == body["data"]["receipt"]
-    await house.sender.catch_up()
-    created = await house.post("/api/v3/activity", BODY, headers=headers)
+    await api.sender.catch_up()
+    created = await api.post("/api/v3/activity", BODY, headers=headers)
     assert created.status_code == 201
-    assert _activities(house) == 1
-    receipts = [(await house.get(response.headers["location"])).json() for response in lost]
+    assert _activities(api) == 1
+    receipts = [(await api.get(response.headers["location"])).json() for response in lost]
     assert receipts[0]["events"] == receipts[1]["events"] != []
 
 
-async def test_a_create_that_was_refused_gives_its_key_back(house: House) -> None:
+async def test_a_create_that_was_refused_gives_its_key_back(api: Api) -> None:
     headers = {"Idempotency-Key": "k"}
     body = {**BODY, "workflowId": "soon"}
-    field_failure(await house.post("/api/v3/activity", body, headers=headers), 404, "workflow-033")
-    house.command("workflow.define", {"id": "soon", "name": "Soon", "steps": [{"name": "A"}, {"name": "B"}]})
-    assert (await house.post("/api/v3/activity", body, headers=headers)).status_code == 201
+    field_failure(await api.post("/api/v3/activity", body, headers=headers), 404, "workflow-033")
+    api.command("workflow.define", {"id": "soon", "name": "Soon", "steps": [{"name": "A"}, {"name": "B"}]})
+    assert (await api.post("/api/v3/activity", body, headers=headers)).status_code == 201
 
 
-async def test_a_command_that_is_not_taken(house: House) -> None:
-    house.sender.unreachable = True
-    response = await house.post("/api/v3/activity", BODY)
+async def test_a_command_that_is_not_taken(api: Api) -> None:
+    api.sender.unreachable = True
+    response = await api.post("/api/v3/activity", BODY)
     field_failure(response, 503, "server-002")
     assert response.headers["retry-after"] == "1"
 
 
-async def test_transport_errors_keep_the_envelope(house: House) -> None:
-    by = house.by()
+async def test_transport_errors_keep_the_envelope(api: Api) -> None:
+    by = api.by()
     field_failure(
-        await house.client.post("/api/v3/activity", content="{", headers={**by, "Content-Type": "application/json"}),
+        await api.client.post("/api/v3/activity", content="{", headers={**by, "Content-Type": "application/json"}),
         400,
         "activity-001",
     )
-    field_failure(await house.client.post("/api/v3/activity", content="{}", headers=by), 415, "request-004")
-    field_failure(await house.post("/api/v3/activity", {"x": "y" * 70_000}), 413, "request-003")
-    field_failure(await house.get("/api/v3/activities"), 404, "request-001")
-    field_failure(await house.client.delete("/api/v3/activity", headers=by), 405, "request-002")
-    field_failure(await house.get("/api/v3/task/nobody"), 404, "task-001")
-    field_failure(await house.get("/api/v3/task/%00"), 404, "task-001")
-    field_failure(await house.get("/api/v3/task/a1?fields=x"), 400, "request-005")
+    field_failure(await api.client.post("/api/v3/activity", content="{}", headers=by), 415, "request-004")
+    field_failure(await api.post("/api/v3/activity", {"x": "y" * 70_000}), 413, "request-003")
+    field_failure(await api.get("/api/v3/activities"), 404, "request-001")
+    field_failure(await api.client.delete("/api/v3/activity", headers=by), 405, "request-002")
+    field_failure(await api.get("/api/v3/task/nobody"), 404, "task-001")
+    field_failure(await api.get("/api/v3/task/%00"), 404, "task-001")
+    field_failure(await api.get("/api/v3/task/a1?fields=x"), 400, "request-005")
 
 
-async def test_the_list_holds_masters_and_children(house: House) -> None:
+async def test_the_list_holds_masters_and_children(api: Api) -> None:
     for number in range(3):
-        with_activity(house, f"a{number}", hub="h1" if number == 0 else None)
-    house.command("task.create", {"id": "alone", "title": "Alone", "flow_id": "f1"})
+        with_activity(api, f"a{number}", hub="h1" if number == 0 else None)
+    api.command("task.create", {"id": "alone", "title": "Alone", "flow_id": "f1"})
 
     async def ids(query: str) -> list[str]:
-        response = await house.get(f"/api/v3/tasks?{query}")
+        response = await api.get(f"/api/v3/tasks?{query}")
         assert response.status_code == 200, response.text
         return [task["_id"] for task in response.json()["tasks"]["data"]]
 
@@ -229,8 +227,8 @@ async def test_the_list_holds_masters_and_children(house: House) -> None:
     assert set(await ids("hubId=h1")) == {"a0", "a0-t1", "a0-t2"}
     assert set(await ids("status=ONGOING")) == {"a0", "a1", "a2", "a0-t1", "a1-t1", "a2-t1"}
     assert set(await ids("status=UNASSIGNED")) == {"a0-t2", "a1-t2", "a2-t2", "alone"}
-    house.command("task.complete", {"id": "a0-t1"})
-    house.command("task.cancel", {"id": "alone"})
+    api.command("task.complete", {"id": "a0-t1"})
+    api.command("task.cancel", {"id": "alone"})
     assert await ids("status=DONE") == ["a0-t1"]
     assert await ids("status=CANCELED") == ["alone"]
     assert await ids("status=FAILED") == []
@@ -239,10 +237,10 @@ async def test_the_list_holds_masters_and_children(house: House) -> None:
     assert rising[0] == "alone"
 
 
-async def test_pages_of_the_list(house: House) -> None:
+async def test_pages_of_the_list(api: Api) -> None:
     for number in range(3):
-        with_activity(house, f"a{number}")
-    pages = [(await house.get(f"/api/v3/tasks?limit=4&page={page}")).json()["tasks"] for page in (1, 2, 3, 4)]
+        with_activity(api, f"a{number}")
+    pages = [(await api.get(f"/api/v3/tasks?limit=4&page={page}")).json()["tasks"] for page in (1, 2, 3, 4)]
     seen = [task["_id"] for page in pages for task in page["data"]]
     assert len(seen) == len(set(seen)) == 9
     assert [(page["current_page"], page["from"], page["to"]) for page in pages] == [
@@ -251,12 +249,12 @@ async def test_pages_of_the_list(house: House) -> None:
         (3, 9, 9),
         (4, None, None),
     ]
-    assert (await house.get("/api/v3/tasks?page=1000000&limit=500")).json()["tasks"]["data"] == []
+    assert (await api.get("/api/v3/tasks?page=1000000&limit=500")).json()["tasks"]["data"] == []
     assert {(page["last_page"], page["per_page"], page["total"]) for page in pages} == {(3, 4, 9)}
     assert pages[0]["next_page_url"] == "/api/v3/tasks?limit=4&page=2"
     assert pages[2]["next_page_url"] is None
     query = "taskType=activityMaster&limit=2&page=2&fields=title,status"
-    masters = (await house.get(f"/api/v3/tasks?{query}")).json()["tasks"]
+    masters = (await api.get(f"/api/v3/tasks?{query}")).json()["tasks"]
     assert masters["data"] == [{"_id": "a0", "title": "Pickup to Delivery", "status": "ONGOING"}]
 
 
@@ -265,8 +263,8 @@ async def test_pages_of_the_list(house: House) -> None:
     ["limit=0", "limit=501", "limit=x", "page=0", "status=ACTIVE", "taskType=x", "sortBy=_id", "sortOrder=up",
      "colour=1", "hubId=a&hubId=b", "fields=a%20b", "hubId=%00"],
 )  # fmt: skip
-async def test_a_question_that_cannot_be_asked(house: House, query: str) -> None:
-    field_failure(await house.get(f"/api/v3/tasks?{query}"), 400, "request-005")
+async def test_a_question_that_cannot_be_asked(api: Api, query: str) -> None:
+    field_failure(await api.get(f"/api/v3/tasks?{query}"), 400, "request-005")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from services.http.core.app import create_app
 from services.roles import Roles
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import settings
-from tests.services.http.house import House, field_failure, opened
+from tests.services.http.api import Api, field_failure, opened
 
 PATH = "/api/v3/tasks/bulk"
 START, END = "2025-10-31T08:55:00.000+07:00", "2025-11-01T08:55:00.000+07:00"
@@ -28,15 +28,15 @@ def task(ref: Any = "r1", **rest: Any) -> dict[str, Any]:
     return {"refId": ref, "flow": "Visit", **rest}
 
 
-def _created(house: House) -> int:
-    with psycopg.connect(house.url) as conn:
+def _created(api: Api) -> int:
+    with psycopg.connect(api.url) as conn:
         row = conn.execute("SELECT count(*) FROM stored_events WHERE topic = 'task.created'").fetchone()
     assert row is not None
     return int(row[0])
 
 
-async def test_some_fail_and_the_others_do_not(house: House) -> None:
-    house.command("directory.register", {"kind": "hub", "id": "h1", "fields": {}})
+async def test_some_fail_and_the_others_do_not(api: Api) -> None:
+    api.command("directory.register", {"kind": "hub", "id": "h1", "fields": {}})
     tasks = [
         task("a", assignee=["ann@example.com"], startTime=START, endTime=END, parcel={"kg": 2}),
         task("b", startTime=END, endTime=START),
@@ -50,7 +50,7 @@ async def test_some_fail_and_the_others_do_not(house: House) -> None:
         task("g", assignee=["no one"]),
         task("h", hubId=["h1"]),
     ]
-    response = await house.post(PATH, {"tasks": tasks})
+    response = await api.post(PATH, {"tasks": tasks})
     assert response.status_code == 200
     body = response.json()
     assert list(body) == ["success", "failed", "tasks"]
@@ -73,25 +73,25 @@ async def test_some_fail_and_the_others_do_not(house: House) -> None:
     assert body["tasks"][1]["message"].endswith("(/endTime)")
     assert [item["status"] for item in body["tasks"]] == ["failedCode" not in item for item in body["tasks"]]
     assert {item["_id"] for item in body["tasks"] if not item["status"]} == {None}
-    first = (await house.get(f"/api/v3/task/{body['tasks'][0]['_id']}")).json()["task"]
+    first = (await api.get(f"/api/v3/task/{body['tasks'][0]['_id']}")).json()["task"]
     assert {name: first[name] for name in tasks[0]} == tasks[0]  # type: ignore[union-attr]
-    assert _created(house) == 2
+    assert _created(api) == 2
 
 
-async def test_they_are_taken_together_and_answered_in_order(house: House) -> None:
+async def test_they_are_taken_together_and_answered_in_order(api: Api) -> None:
     refs = [f"order {number}" for number in range(300)]
-    body = (await house.post(PATH, {"tasks": [task(ref) for ref in refs]})).json()
+    body = (await api.post(PATH, {"tasks": [task(ref) for ref in refs]})).json()
     assert [item["refId"] for item in body["tasks"]] == refs
     assert (body["success"], body["failed"]) == (300, 0)
-    assert max(house.sender.batches) > 100
-    listed = (await house.get("/api/v3/tasks?limit=300")).json()["tasks"]["data"]
+    assert max(api.sender.batches) > 100
+    listed = (await api.get("/api/v3/tasks?limit=300")).json()["tasks"]["data"]
     assert {found["_id"]: found["refId"] for found in listed} == {item["_id"]: item["refId"] for item in body["tasks"]}
 
 
-async def test_all_tasks_of_one_ref_fail_alike(house: House) -> None:
-    body = (await house.post(PATH, {"tasks": [task("x"), task("y"), task("x", title="Other")]})).json()
+async def test_all_tasks_of_one_ref_fail_alike(api: Api) -> None:
+    body = (await api.post(PATH, {"tasks": [task("x"), task("y"), task("x", title="Other")]})).json()
     assert [item.get("failedCode") for item in body["tasks"]] == ["bulk-002", None, "bulk-002"]
-    assert _created(house) == 1
+    assert _created(api) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,46 +107,46 @@ async def test_all_tasks_of_one_ref_fail_alike(house: House) -> None:
         ({"tasks": [task(note="\0")]}, 422, "activity-008"),
     ],
 )
-async def test_a_request_that_is_no_bulk(house: House, body: Any, status: int, code: str) -> None:
-    field_failure(await house.post(PATH, body), status, code)
-    assert house.sender.sent == []
+async def test_a_request_that_is_no_bulk(api: Api, body: Any, status: int, code: str) -> None:
+    field_failure(await api.post(PATH, body), status, code)
+    assert api.sender.sent == []
 
 
-async def test_a_key_makes_each_task_take_effect_once_under_its_ref(house: House) -> None:
-    house.command("directory.register", {"kind": "hub", "id": "h1", "fields": {}})
+async def test_a_key_makes_each_task_take_effect_once_under_its_ref(api: Api) -> None:
+    api.command("directory.register", {"kind": "hub", "id": "h1", "fields": {}})
     headers = {"Idempotency-Key": "import 7"}
     tasks = [task("a"), task("b", hubId="h2"), task("c")]
-    first = (await house.post(PATH, {"tasks": tasks}, headers=headers)).json()["tasks"]
+    first = (await api.post(PATH, {"tasks": tasks}, headers=headers)).json()["tasks"]
     assert [item["status"] for item in first] == [True, False, True]
-    house.command("directory.register", {"kind": "hub", "id": "h2", "fields": {}})
+    api.command("directory.register", {"kind": "hub", "id": "h2", "fields": {}})
     # In another order, with what was refused and one more: only these two are new.
     again = [tasks[2], tasks[1], task("d"), tasks[0]]
-    second = (await house.post(PATH, {"tasks": again}, headers=headers)).json()["tasks"]
+    second = (await api.post(PATH, {"tasks": again}, headers=headers)).json()["tasks"]
     assert [item["status"] for item in second] == [True] * 4
     ids = {item["refId"]: item["_id"] for item in second}
     assert (ids["a"], ids["c"]) == (first[0]["_id"], first[2]["_id"])
-    assert _created(house) == 4
-    other = (await house.post(PATH, {"tasks": [task("a", title="Other"), task("e")]}, headers=headers)).json()["tasks"]
+    assert _created(api) == 4
+    other = (await api.post(PATH, {"tasks": [task("a", title="Other"), task("e")]}, headers=headers)).json()["tasks"]
     assert [item.get("failedCode") for item in other] == ["activity-006", None]
-    assert (await house.post(PATH, {"tasks": [task("a")]}, headers={"Idempotency-Key": "import 8"})).json()["tasks"][0][
+    assert (await api.post(PATH, {"tasks": [task("a")]}, headers={"Idempotency-Key": "import 8"})).json()["tasks"][0][
         "_id"
     ] != ids["a"]
 
 
-async def test_a_key_of_one_tenant_is_nothing_to_another(house: House) -> None:
+async def test_a_key_of_one_tenant_is_nothing_to_another(api: Api) -> None:
     headers = {"Idempotency-Key": "k"}
-    ours = (await house.post(PATH, {"tasks": [task()]}, headers=headers)).json()["tasks"][0]
-    theirs = (await house.post(PATH, {"tasks": [task()]}, house.key("other"), headers=headers)).json()["tasks"][0]
+    ours = (await api.post(PATH, {"tasks": [task()]}, headers=headers)).json()["tasks"][0]
+    theirs = (await api.post(PATH, {"tasks": [task()]}, api.key("other"), headers=headers)).json()["tasks"][0]
     assert (ours["status"], theirs["status"]) == (True, True)
     assert ours["_id"] != theirs["_id"]
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-async def test_in_the_background_each_task_that_can_be_sent_has_a_receipt(house: House, key: str | None) -> None:
-    house.sender.stopped = True
+async def test_in_the_background_each_task_that_can_be_sent_has_a_receipt(api: Api, key: str | None) -> None:
+    api.sender.stopped = True
     headers = {} if key is None else {"Idempotency-Key": key}
     tasks = [task("a"), task("b", status="DONE"), task("c", hubId="h1")]
-    response = await house.post(PATH, {"background": True, "tasks": tasks}, headers=headers)
+    response = await api.post(PATH, {"background": True, "tasks": tasks}, headers=headers)
     assert response.status_code == 202
     body = response.json()
     assert list(body) == ["success", "failed", "receipt", "tasks"]
@@ -155,50 +155,50 @@ async def test_in_the_background_each_task_that_can_be_sent_has_a_receipt(house:
     assert [item.get("failedCode") for item in body["tasks"]] == [None, "activity-003", None]
     taken = [item for item in body["tasks"] if item["status"]]
     for item in taken:
-        assert (await house.get(item["receipt"])).status_code == 404
-    await eventually_async(lambda: len(house.sender.waiting) == 2)
-    await house.sender.catch_up()
+        assert (await api.get(item["receipt"])).status_code == 404
+    await eventually_async(lambda: len(api.sender.waiting) == 2)
+    await api.sender.catch_up()
     for item in taken:
-        assert (await house.get(item["receipt"])).json()["outcome"] == "accepted"
-        assert (await house.get(f"/api/v3/task/{item['_id']}")).json()["task"]["refId"] == item["refId"]
+        assert (await api.get(item["receipt"])).json()["outcome"] == "accepted"
+        assert (await api.get(f"/api/v3/task/{item['_id']}")).json()["task"]["refId"] == item["refId"]
 
 
-async def test_in_the_background_what_can_be_no_task_at_all_is_answered_now(house: House) -> None:
-    response = await house.post(PATH, {"background": True, "tasks": [task("a", status="DONE"), 7]})
+async def test_in_the_background_what_can_be_no_task_at_all_is_answered_now(api: Api) -> None:
+    response = await api.post(PATH, {"background": True, "tasks": [task("a", status="DONE"), 7]})
     assert (response.status_code, list(response.json())) == (200, ["success", "failed", "tasks"])
 
 
-async def test_in_the_background_nobody_waits_for_the_workers(house: House) -> None:
-    response = await house.post(PATH, {"background": True, "tasks": [task()]})
+async def test_in_the_background_nobody_waits_for_the_workers(api: Api) -> None:
+    response = await api.post(PATH, {"background": True, "tasks": [task()]})
     assert response.status_code == 202
     (item,) = response.json()["tasks"]
 
     async def there() -> bool:
-        return (await house.get(f"/api/v3/task/{item['_id']}")).status_code == 200
+        return (await api.get(f"/api/v3/task/{item['_id']}")).status_code == 200
 
     await eventually_async(there)
 
 
-async def test_what_is_not_answered_in_time_has_a_receipt(house: House) -> None:
-    house.sender.stopped = True
-    response = await house.post(PATH, {"tasks": [task("a"), task("b", status="DONE")]})
+async def test_what_is_not_answered_in_time_has_a_receipt(api: Api) -> None:
+    api.sender.stopped = True
+    response = await api.post(PATH, {"tasks": [task("a"), task("b", status="DONE")]})
     assert response.status_code == 202
     first, second = response.json()["tasks"]
     assert list(first) == ["status", "message", "_id", "refId", "receipt"]
     assert (first["status"], second["status"]) == (True, False)
-    await house.sender.catch_up()
-    assert (await house.get(first["receipt"])).json()["outcome"] == "accepted"
+    await api.sender.catch_up()
+    assert (await api.get(first["receipt"])).json()["outcome"] == "accepted"
 
 
-async def test_a_broker_that_is_away_takes_nothing(house: House) -> None:
-    house.sender.unreachable = True
-    response = await house.post(PATH, {"tasks": [task()]})
+async def test_a_broker_that_is_away_takes_nothing(api: Api) -> None:
+    api.sender.unreachable = True
+    response = await api.post(PATH, {"tasks": [task()]})
     field_failure(response, 503, "server-002")
     assert response.headers["retry-after"] == "1"
 
 
-async def test_a_broker_that_goes_away_in_between(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    send = house.sender.send
+async def test_a_broker_that_goes_away_in_between(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = api.sender.send
 
     async def fails(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         if b'"b"' in outgoing.body:
@@ -207,8 +207,8 @@ async def test_a_broker_that_goes_away_in_between(house: House, monkeypatch: pyt
             raise Unconfirmed("who knows")
         return await send(outgoing, timeout, wait=wait)
 
-    monkeypatch.setattr(house.sender, "send", fails)
-    response = await house.post(PATH, {"tasks": [task("a"), task("b"), task("c")]})
+    monkeypatch.setattr(api.sender, "send", fails)
+    response = await api.post(PATH, {"tasks": [task("a"), task("b"), task("c")]})
     assert response.status_code == 200
     first, second, third = response.json()["tasks"]
     assert first["status"] is True
@@ -218,20 +218,20 @@ async def test_a_broker_that_goes_away_in_between(house: House, monkeypatch: pyt
     assert third["receipt"].startswith("/v1/commands/")
 
 
-async def test_late_views_do_not_matter(house: House) -> None:
-    house.sender.late = {"tasks"}
-    response = await house.post(PATH, {"tasks": [task()]})
+async def test_late_views_do_not_matter(api: Api) -> None:
+    api.sender.late = {"tasks"}
+    response = await api.post(PATH, {"tasks": [task()]})
     assert (response.status_code, response.json()["success"]) == (200, 1)
 
 
 @pytest.fixture
-async def roomy(migrated_url: str) -> AsyncIterator[House]:
-    """A house with the limit that a process has by default."""
+async def roomy(migrated_url: str) -> AsyncIterator[Api]:
+    """An API with the limit that a process has by default."""
     async with opened(migrated_url, http_body_limit=4 << 20, reply_timeout=20.0) as running:
         yield running
 
 
-async def test_two_thousand_at_once(roomy: House) -> None:
+async def test_two_thousand_at_once(roomy: Api) -> None:
     tasks = [task(f"order-{number}", assignee=["ann@example.com"], note="x" * 1500) for number in range(2000)]
     body = (await roomy.post(PATH, {"tasks": tasks}, timeout=PATIENCE)).json()
     assert (body["success"], body["failed"]) == (2000, 0)

@@ -17,7 +17,7 @@ from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.operation import Operation
 from services.http.field.errors import FAILURES, failed_code
 from services.http.field.operations import OPERATIONS
-from tests.services.http.house import House, field_failure, with_activity, with_workflow
+from tests.services.http.api import Api, field_failure, with_activity, with_workflow
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "field.md"
 DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
@@ -61,17 +61,17 @@ WRITES = [case for case in CASES if case.body is not None]
 WITH_ID = [case for case in CASES if case.entity]
 
 
-def set_scene(house: House) -> None:
-    with_workflow(house)
-    with_workflow(house, id="w2", name="Unused")
-    with_activity(house)
-    house.command("task.create", {"id": "alone"})
+def set_scene(api: Api) -> None:
+    with_workflow(api)
+    with_workflow(api, id="w2", name="Unused")
+    with_activity(api)
+    api.command("task.create", {"id": "alone"})
 
 
-async def _send(house: House, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
-    headers = {**house.by(), **rest.pop("headers", {})}
+async def _send(api: Api, case: Case, entity: str | None = None, query: str = "", **rest: Any) -> Any:
+    headers = {**api.by(), **rest.pop("headers", {})}
     content = {"json": case.body} if case.body is not None and "content" not in rest else rest
-    return await house.client.request(case.method, case.at(entity) + query, headers=headers, **content)
+    return await api.client.request(case.method, case.at(entity) + query, headers=headers, **content)
 
 
 COMPONENTS = Components()
@@ -83,8 +83,8 @@ def test_every_endpoint_has_a_case() -> None:
 
 
 @EVERY
-async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: Case) -> None:
-    response = await _send(house, case)
+async def test_it_succeeds_and_answers_as_it_is_documented(api: Api, case: Case) -> None:
+    response = await _send(api, case)
     assert response.status_code == case.status, response.text
     assert response.headers["content-type"] == "application/json"
     _validate(_operation(case)["responses"][str(case.status)], response.json())
@@ -93,9 +93,9 @@ async def test_it_succeeds_and_answers_as_it_is_documented(house: House, case: C
 
 
 @EVERY
-async def test_no_answer_in_time_is_documented(house: House, case: Case) -> None:
-    house.sender.stopped = True
-    response = await _send(house, case)
+async def test_no_answer_in_time_is_documented(api: Api, case: Case) -> None:
+    api.sender.stopped = True
+    response = await _send(api, case)
     if case.method == "GET":
         assert response.status_code == 200
     else:
@@ -104,53 +104,53 @@ async def test_no_answer_in_time_is_documented(house: House, case: Case) -> None
 
 
 @EVERY
-async def test_who_asks_must_be_known_and_allowed(house: House, case: Case) -> None:
-    missing = await house.client.request(case.method, case.at(), json=case.body)
+async def test_who_asks_must_be_known_and_allowed(api: Api, case: Case) -> None:
+    missing = await api.client.request(case.method, case.at(), json=case.body)
     field_failure(missing, 401, "auth-001")
-    field_failure(await _send(house, case, headers={"Authorization": "Bearer wrong"}), 401, "auth-001")
-    token = house.key("acme", "system", "write" if case.method == "GET" else "read")
-    refused = await _send(house, case, headers=house.by(token))
+    field_failure(await _send(api, case, headers={"Authorization": "Bearer wrong"}), 401, "auth-001")
+    token = api.key("acme", "system", "write" if case.method == "GET" else "read")
+    refused = await _send(api, case, headers=api.by(token))
     assert ("read" if case.method == "GET" else "write") in field_failure(refused, 403, "auth-002")
     for response in (missing, refused):
         _validate(_operation(case)["responses"][str(response.status_code)], response.json())
 
 
 @pytest.mark.parametrize("case", WITH_ID, ids=lambda case: f"{case.method} {case.at()}")
-async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, case: Case) -> None:
-    headers = house.by(house.key("other"))
-    theirs = await _send(house, case, headers=headers)
+async def test_another_tenants_id_reads_like_one_that_nobody_has(api: Api, case: Case) -> None:
+    headers = api.by(api.key("other"))
+    theirs = await _send(api, case, headers=headers)
     field_failure(theirs, 404, case.unknown)
-    unknown = await _send(house, case, "nobody", headers=headers)
+    unknown = await _send(api, case, "nobody", headers=headers)
     assert unknown.text == theirs.text.replace(case.entity, "nobody")
     for entity in ("%00", "no%20id", "x" * 65, "%C3%A4"):
-        field_failure(await _send(house, case, entity), 404, case.unknown)
+        field_failure(await _send(api, case, entity), 404, case.unknown)
 
 
-async def test_lists_hold_nothing_of_another_tenant(house: House) -> None:
-    token = house.key("other")
+async def test_lists_hold_nothing_of_another_tenant(api: Api) -> None:
+    token = api.key("other")
     for path, name in (("tasks", "tasks"), ("internal/workflows", "workflows"), ("tasks?parentId=a1", "tasks")):
-        page = (await house.get(f"/api/v3/{path}", token)).json()[name]
+        page = (await api.get(f"/api/v3/{path}", token)).json()[name]
         assert (page["total"], page["data"]) == (0, []), path
 
 
 @EVERY
-async def test_a_parameter_that_nobody_knows_is_refused(house: House, case: Case) -> None:
-    field_failure(await _send(house, case, query="?colour=red"), 400, "request-005")
-    bad = await _send(house, case, headers={"Idempotency-Key": "x" * 256})
+async def test_a_parameter_that_nobody_knows_is_refused(api: Api, case: Case) -> None:
+    field_failure(await _send(api, case, query="?colour=red"), 400, "request-005")
+    bad = await _send(api, case, headers={"Idempotency-Key": "x" * 256})
     if case.method == "GET":
         assert bad.status_code == 200
-        field_failure(await _send(house, case, query="?min_position=x"), 400, "request-005")
-        field_failure(await _send(house, case, query="?min_position=999999"), 400, "request-005")
-        assert (await _send(house, case, query="?min_position=1")).status_code == 200
-        house.sender.late = {"activities", "tasks", "directory"}
-        position = house.command("task.create", {}).position
-        field_failure(await _send(house, case, query=f"?min_position={position}"), 503, "server-002")
+        field_failure(await _send(api, case, query="?min_position=x"), 400, "request-005")
+        field_failure(await _send(api, case, query="?min_position=999999"), 400, "request-005")
+        assert (await _send(api, case, query="?min_position=1")).status_code == 200
+        api.sender.late = {"activities", "tasks", "directory"}
+        position = api.command("task.create", {}).position
+        field_failure(await _send(api, case, query=f"?min_position={position}"), 503, "server-002")
     else:
         field_failure(bad, 400, "request-005")
 
 
 @pytest.mark.parametrize("case", WRITES, ids=lambda case: f"{case.method} {case.at()}")
-async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -> None:
+async def test_a_body_that_cannot_be_read_is_refused(api: Api, case: Case) -> None:
     as_json = {"Content-Type": "application/json"}
     for content, status, code in (
         ("", 400, "activity-001"),
@@ -168,20 +168,20 @@ async def test_a_body_that_cannot_be_read_is_refused(house: House, case: Case) -
         ('{"\\ud800":1}', 422, "activity-008"),
         ('{"a":"' + "x" * 70_000 + '"}', 413, "request-003"),
     ):
-        response = await _send(house, case, content=content, headers=as_json)
+        response = await _send(api, case, content=content, headers=as_json)
         field_failure(response, status, code)
         _validate(_operation(case)["responses"][str(status)], response.json())
     text = json.dumps(case.body)
-    field_failure(await _send(house, case, content=text, headers={"Content-Type": "text/plain"}), 415, "request-004")
-    assert house.sender.sent == []
+    field_failure(await _send(api, case, content=text, headers={"Content-Type": "text/plain"}), 415, "request-004")
+    assert api.sender.sent == []
 
 
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.method != "GET"], ids=lambda case: f"{case.method} {case.at()}"
 )
-async def test_a_broker_that_is_away_is_said(house: House, case: Case) -> None:
-    house.sender.unreachable = True
-    response = await _send(house, case)
+async def test_a_broker_that_is_away_is_said(api: Api, case: Case) -> None:
+    api.sender.unreachable = True
+    response = await _send(api, case)
     field_failure(response, 503, "server-002")
     _validate(_operation(case)["responses"]["503"], response.json())
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from services.http.field.operations import RESERVED
-from tests.services.http.house import House, field_failure
+from tests.services.http.api import Api, field_failure
 
 LIST, ONE = "/api/v3/internal/workflows", "/api/v3/workflow"
 STEP = {
@@ -31,14 +31,14 @@ BODY: dict[str, Any] = {
 }
 
 
-async def call(house: House, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+async def call(api: Api, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
     """Make a request of the system's."""
-    return await house.client.request(method, path, json=body, headers={**house.by(), **headers})
+    return await api.client.request(method, path, json=body, headers={**api.by(), **headers})
 
 
-async def defined(house: House, **rest: Any) -> dict[str, Any]:
+async def defined(api: Api, **rest: Any) -> dict[str, Any]:
     """Define a workflow."""
-    response = await house.post(LIST, {**BODY, **rest})
+    response = await api.post(LIST, {**BODY, **rest})
     assert response.status_code == 201, response.text
     found: dict[str, Any] = response.json()["workflow"]
     return found
@@ -48,8 +48,8 @@ def _steps(count: int) -> list[dict[str, Any]]:
     return [{"name": f"Step {number}"} for number in range(count)]
 
 
-async def test_a_workflow_is_shown_as_it_was_sent(house: House) -> None:
-    response = await house.post(LIST, BODY)
+async def test_a_workflow_is_shown_as_it_was_sent(api: Api) -> None:
+    response = await api.post(LIST, BODY)
     assert response.status_code == 201
     body = response.json()
     assert list(body) == ["status", "code", "message", "workflow"]
@@ -57,7 +57,7 @@ async def test_a_workflow_is_shown_as_it_was_sent(house: House) -> None:
     assert {name: workflow[name] for name in BODY} == BODY
     assert (workflow["version"], workflow["projectId"], workflow["organizationId"]) == (1, None, "acme")
     assert (workflow["createdBy"], workflow["createdTime"]) == ("system", "2025-10-31T01:50:00.000Z")
-    assert (await house.get(f"{ONE}/{workflow['_id']}")).json()["workflow"] == workflow
+    assert (await api.get(f"{ONE}/{workflow['_id']}")).json()["workflow"] == workflow
 
 
 @pytest.mark.parametrize(
@@ -107,45 +107,45 @@ async def test_a_workflow_is_shown_as_it_was_sent(house: House) -> None:
         ({**BODY, "name": "a\0"}, 422, "activity-008", "/name"),
     ],
 )  # fmt: skip
-async def test_a_workflow_that_cannot_be(house: House, body: Any, status: int, code: str, place: str) -> None:
-    message = field_failure(await house.post(LIST, body), status, code)
+async def test_a_workflow_that_cannot_be(api: Api, body: Any, status: int, code: str, place: str) -> None:
+    message = field_failure(await api.post(LIST, body), status, code)
     assert place in message
-    assert (await house.get(LIST)).json()["workflows"]["total"] == 0
+    assert (await api.get(LIST)).json()["workflows"]["total"] == 0
 
 
-async def test_a_name_is_unique_in_the_organization(house: House) -> None:
-    first = await defined(house)
-    field_failure(await house.post(LIST, {**BODY, "name": "PICKUP to delivery"}), 409, "workflow-034")
-    second = await defined(house, name="Second")
-    field_failure(await call(house, "PUT", f"{ONE}/{second['_id']}", {"name": BODY["name"]}), 409, "workflow-034")
-    assert (await house.post(LIST, BODY, house.key("other"))).status_code == 201
-    assert (await call(house, "DELETE", f"{ONE}/{first['_id']}")).status_code == 200
-    assert (await call(house, "PUT", f"{ONE}/{second['_id']}", {"name": BODY["name"]})).status_code == 200
+async def test_a_name_is_unique_in_the_organization(api: Api) -> None:
+    first = await defined(api)
+    field_failure(await api.post(LIST, {**BODY, "name": "PICKUP to delivery"}), 409, "workflow-034")
+    second = await defined(api, name="Second")
+    field_failure(await call(api, "PUT", f"{ONE}/{second['_id']}", {"name": BODY["name"]}), 409, "workflow-034")
+    assert (await api.post(LIST, BODY, api.key("other"))).status_code == 201
+    assert (await call(api, "DELETE", f"{ONE}/{first['_id']}")).status_code == 200
+    assert (await call(api, "PUT", f"{ONE}/{second['_id']}", {"name": BODY["name"]})).status_code == 200
 
 
-async def test_ten_steps_are_the_most(house: House) -> None:
-    assert len((await defined(house, steps=_steps(10)))["steps"]) == 10
+async def test_ten_steps_are_the_most(api: Api) -> None:
+    assert len((await defined(api, steps=_steps(10)))["steps"]) == 10
 
 
-async def test_a_workflow_changes_but_for_its_number_of_steps(house: House) -> None:
-    workflow = await defined(house)
+async def test_a_workflow_changes_but_for_its_number_of_steps(api: Api) -> None:
+    workflow = await defined(api)
     at = f"{ONE}/{workflow['_id']}"
-    response = await call(house, "PUT", at, {"name": "Door to Door", "gating": "none"})
+    response = await call(api, "PUT", at, {"name": "Door to Door", "gating": "none"})
     assert list(response.json()) == ["status", "message", "workflow"]
     changed = response.json()["workflow"]
     assert changed == {**workflow, "name": "Door to Door", "gating": "none", "version": 2}
-    assert (await house.get(at)).json()["workflow"] == changed
+    assert (await api.get(at)).json()["workflow"] == changed
     steps = [{**STEP, "assignee": ["bob@example.com"]}, {"name": "Delivery"}]
-    third = (await call(house, "PUT", at, {"steps": steps})).json()["workflow"]
+    third = (await call(api, "PUT", at, {"steps": steps})).json()["workflow"]
     assert (third["steps"][0]["assignee"], third["steps"][1]["flowId"], third["version"]) == (
         ["bob@example.com"],
         None,
         3,
     )
-    assert (await call(house, "PUT", at, {})).json()["workflow"] == third
+    assert (await call(api, "PUT", at, {})).json()["workflow"] == third
     for steps in (_steps(1), _steps(3)):
-        field_failure(await call(house, "PUT", at, {"steps": steps}), 400, "workflow-036")
-    assert "projectId" in field_failure(await call(house, "PUT", at, {"projectId": None}), 400, "workflow-036")
+        field_failure(await call(api, "PUT", at, {"steps": steps}), 400, "workflow-036")
+    assert "projectId" in field_failure(await call(api, "PUT", at, {"projectId": None}), 400, "workflow-036")
     for body, code in (
         ([], "activity-001"),
         ({"name": None}, "activity-001"),
@@ -153,42 +153,42 @@ async def test_a_workflow_changes_but_for_its_number_of_steps(house: House) -> N
         ({"createdBy": "x"}, "activity-003"),
         ({"name": "x"}, "workflow-037"),
     ):
-        field_failure(await call(house, "PUT", at, body), 400, code)
-    assert (await house.get(at)).json()["workflow"] == third
+        field_failure(await call(api, "PUT", at, body), 400, code)
+    assert (await api.get(at)).json()["workflow"] == third
 
 
-async def test_an_activity_keeps_the_steps_that_it_was_made_with(house: House) -> None:
-    workflow = await defined(house)
+async def test_an_activity_keeps_the_steps_that_it_was_made_with(api: Api) -> None:
+    workflow = await defined(api)
     body = {"workflowId": workflow["_id"], "tasks": [{}, {}]}
-    before = (await house.post("/api/v3/activity", body)).json()["data"]
-    await call(house, "PUT", f"{ONE}/{workflow['_id']}", {"steps": [{"name": "First"}, {"name": "Last"}]})
-    after = (await house.post("/api/v3/activity", body)).json()["data"]
+    before = (await api.post("/api/v3/activity", body)).json()["data"]
+    await call(api, "PUT", f"{ONE}/{workflow['_id']}", {"steps": [{"name": "First"}, {"name": "Last"}]})
+    after = (await api.post("/api/v3/activity", body)).json()["data"]
     titles = [
-        [(await house.get(f"/api/v3/task/{task}")).json()["task"]["title"] for task in made["subId"]]
+        [(await api.get(f"/api/v3/task/{task}")).json()["task"]["title"] for task in made["subId"]]
         for made in (before, after)
     ]
     assert titles == [["Pickup", "Delivery"], ["First", "Last"]]
 
 
-async def test_what_is_used_stays_and_what_is_not_goes(house: House) -> None:
-    used, unused = await defined(house), await defined(house, name="Unused")
-    await house.post("/api/v3/activity", {"workflowId": used["_id"], "tasks": [{}, {}]})
-    field_failure(await call(house, "DELETE", f"{ONE}/{used['_id']}"), 409, "workflow-035")
-    gone = await call(house, "DELETE", f"{ONE}/{unused['_id']}")
+async def test_what_is_used_stays_and_what_is_not_goes(api: Api) -> None:
+    used, unused = await defined(api), await defined(api, name="Unused")
+    await api.post("/api/v3/activity", {"workflowId": used["_id"], "tasks": [{}, {}]})
+    field_failure(await call(api, "DELETE", f"{ONE}/{used['_id']}"), 409, "workflow-035")
+    gone = await call(api, "DELETE", f"{ONE}/{unused['_id']}")
     assert list(gone.json()) == ["status", "message", "workflow"]
     assert gone.json()["workflow"] == unused
     at = f"{ONE}/{unused['_id']}"
     for method, body in (("GET", None), ("PUT", {"name": "Back"}), ("DELETE", None)):
-        field_failure(await call(house, method, at, body), 404, "workflow-033")
-    made = await house.post("/api/v3/activity", {"workflowId": unused["_id"], "tasks": [{}, {}]})
+        field_failure(await call(api, method, at, body), 404, "workflow-033")
+    made = await api.post("/api/v3/activity", {"workflowId": unused["_id"], "tasks": [{}, {}]})
     field_failure(made, 404, "workflow-033")
-    assert (await house.get(LIST)).json()["workflows"]["total"] == 1
+    assert (await api.get(LIST)).json()["workflows"]["total"] == 1
 
 
-async def test_pages_of_the_list(house: House) -> None:
+async def test_pages_of_the_list(api: Api) -> None:
     for number in range(5):
-        house.command("workflow.define", {"id": f"w{number}", "name": f"Name {number}", "steps": _steps(1)})
-    pages = [(await house.get(f"{LIST}?limit=2&page={page}")).json()["workflows"] for page in (1, 2, 3, 4)]
+        api.command("workflow.define", {"id": f"w{number}", "name": f"Name {number}", "steps": _steps(1)})
+    pages = [(await api.get(f"{LIST}?limit=2&page={page}")).json()["workflows"] for page in (1, 2, 3, 4)]
     assert [[found["_id"] for found in page["data"]] for page in pages] == [["w0", "w1"], ["w2", "w3"], ["w4"], []]
     assert [(page["from"], page["to"], page["total"], page["last_page"]) for page in pages] == [
         (1, 2, 5, 3),
@@ -197,51 +197,51 @@ async def test_pages_of_the_list(house: House) -> None:
         (None, None, 5, 3),
     ]
     assert pages[0]["next_page_url"] == f"{LIST}?limit=2&page=2"
-    assert pages[0]["data"][0] == (await house.get(f"{ONE}/w0")).json()["workflow"]
-    assert (await house.get(f"{LIST}?page=1000000&limit=500")).json()["workflows"]["data"] == []
+    assert pages[0]["data"][0] == (await api.get(f"{ONE}/w0")).json()["workflow"]
+    assert (await api.get(f"{LIST}?page=1000000&limit=500")).json()["workflows"]["data"] == []
     for query in ("limit=0", "limit=501", "page=0", "page=x", "name=x"):
-        field_failure(await house.get(f"{LIST}?{query}"), 400, "request-005")
+        field_failure(await api.get(f"{LIST}?{query}"), 400, "request-005")
 
 
 @pytest.mark.parametrize("late", [set(), {"directory"}])
-async def test_a_late_view_changes_nothing_of_the_answers(house: House, late: set[str]) -> None:
-    earlier, other = await defined(house, name="Earlier"), await defined(house, name="Other")
-    house.sender.late = late
-    workflow = await defined(house)
+async def test_a_late_view_changes_nothing_of_the_answers(api: Api, late: set[str]) -> None:
+    earlier, other = await defined(api, name="Earlier"), await defined(api, name="Other")
+    api.sender.late = late
+    workflow = await defined(api)
     assert (workflow["steps"][0]["assignee"], workflow["version"]) == (["ann@example.com"], 1)
     at = f"{ONE}/{earlier['_id']}"
-    changed = (await call(house, "PUT", at, {"name": "Later"})).json()["workflow"]
+    changed = (await call(api, "PUT", at, {"name": "Later"})).json()["workflow"]
     assert (changed["name"], changed["version"]) == ("Later", 2)
-    assert (await call(house, "DELETE", f"{ONE}/{other['_id']}")).json()["workflow"] == other
+    assert (await call(api, "DELETE", f"{ONE}/{other['_id']}")).json()["workflow"] == other
 
 
-async def test_a_key_makes_each_write_take_effect_once(house: House) -> None:
+async def test_a_key_makes_each_write_take_effect_once(api: Api) -> None:
     key = {"Idempotency-Key": "k"}
-    made = [(await call(house, "POST", LIST, BODY, **key)).json()["workflow"] for _ in range(2)]
+    made = [(await call(api, "POST", LIST, BODY, **key)).json()["workflow"] for _ in range(2)]
     assert made[0] == made[1]
-    assert house.sender.sent[0].routing_key == house.sender.sent[1].routing_key
-    field_failure(await call(house, "POST", LIST, {**BODY, "name": "Other"}, **key), 409, "activity-006")
-    gone = [await call(house, "DELETE", f"{ONE}/{made[0]['_id']}", **{"Idempotency-Key": "gone"}) for _ in range(2)]
+    assert api.sender.sent[0].routing_key == api.sender.sent[1].routing_key
+    field_failure(await call(api, "POST", LIST, {**BODY, "name": "Other"}, **key), 409, "activity-006")
+    gone = [await call(api, "DELETE", f"{ONE}/{made[0]['_id']}", **{"Idempotency-Key": "gone"}) for _ in range(2)]
     assert [response.status_code for response in gone] == [200, 200]
 
 
-async def test_no_answer_in_time_leads_to_the_receipt(house: House) -> None:
-    workflow = await defined(house)
-    house.sender.stopped = True
+async def test_no_answer_in_time_leads_to_the_receipt(api: Api) -> None:
+    workflow = await defined(api)
+    api.sender.stopped = True
     lost = [
-        await call(house, "POST", LIST, {**BODY, "name": "Second"}),
-        await call(house, "PUT", f"{ONE}/{workflow['_id']}", {"name": "Third"}),
-        await call(house, "DELETE", f"{ONE}/{workflow['_id']}"),
+        await call(api, "POST", LIST, {**BODY, "name": "Second"}),
+        await call(api, "PUT", f"{ONE}/{workflow['_id']}", {"name": "Third"}),
+        await call(api, "DELETE", f"{ONE}/{workflow['_id']}"),
     ]
-    await house.sender.catch_up()
+    await api.sender.catch_up()
     for response in lost:
         assert response.status_code == 202
-        assert (await house.get(response.headers["location"])).json()["outcome"] == "accepted"
+        assert (await api.get(response.headers["location"])).json()["outcome"] == "accepted"
 
 
-async def test_another_dialect_lives_at_three_ids(house: House) -> None:
+async def test_another_dialect_lives_at_three_ids(api: Api) -> None:
     for number, name in enumerate(sorted(RESERVED)):
-        house.command("workflow.define", {"id": name, "name": f"Name {number}", "steps": _steps(1)})
+        api.command("workflow.define", {"id": name, "name": f"Name {number}", "steps": _steps(1)})
         for method, body in (("PUT", {"name": "Other"}), ("DELETE", None)):
-            field_failure(await call(house, method, f"{ONE}/{name}", body), 404, "workflow-033")
-    assert (await house.get(LIST)).json()["workflows"]["total"] == len(RESERVED)
+            field_failure(await call(api, method, f"{ONE}/{name}", body), 404, "workflow-033")
+    assert (await api.get(LIST)).json()["workflows"]["total"] == len(RESERVED)

@@ -12,26 +12,26 @@ from domain.limits import MAX_FIELDS_BYTES
 from domain.task import TaskCreated
 from services.store import codec
 from services.store.append import NewEvent, append_in
-from tests.services.http.house import NOW, House, field_failure, problem
+from tests.services.http.api import NOW, Api, field_failure, problem
 
 LARGE = {"a": "x" * MAX_FIELDS_BYTES}
 
 
-# Of the process that the fixture `house` runs.
+# Of the process that the fixture `api` runs.
 SETTINGS = {"http_body_limit": 4 << 20}
 
 
-async def patch(house: House, path: str, body: Any) -> httpx.Response:
-    return await house.client.patch(path, json=body, headers=house.by())
+async def patch(api: Api, path: str, body: Any) -> httpx.Response:
+    return await api.client.patch(path, json=body, headers=api.by())
 
 
-async def test_the_native_api(house: House) -> None:
+async def test_the_native_api(api: Api) -> None:
     too_long = {"type": "task.create", "data": {"id": "t", "title": "x" * 301}}
-    problem(await house.post("/v1/commands", too_long), 422, "invalid", pointer="/data/title")
+    problem(await api.post("/v1/commands", too_long), 422, "invalid", pointer="/data/title")
     too_large = {"type": "task.create", "data": {"id": "t", "fields": LARGE}}
-    problem(await house.post("/v1/commands", too_large), 413, "too-large", pointer="/data/fields")
+    problem(await api.post("/v1/commands", too_large), 413, "too-large", pointer="/data/fields")
     entry = {"id": "m", "fields": {"projects": {"x" * 65: {"is_manager": True}}}}
-    problem(await house.post("/v1/directory/member", entry), 422, "invalid", pointer="/fields/projects")
+    problem(await api.post("/v1/directory/member", entry), 422, "invalid", pointer="/fields/projects")
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ async def test_the_native_api(house: House) -> None:
         ({"note": "x" * MAX_FIELDS_BYTES}, 413, "request-003", "/fields"),
     ],
 )
-async def test_the_field_dialect(house: House, body: Any, status: int, code: str, place: str) -> None:
-    message = field_failure(await house.post("/api/v3/task", {"flow": "Visit", **body}), status, code)
+async def test_the_field_dialect(api: Api, body: Any, status: int, code: str, place: str) -> None:
+    message = field_failure(await api.post("/api/v3/task", {"flow": "Visit", **body}), status, code)
     assert message.endswith(f"({place})") or place == "/fields"
 
 
-async def test_the_dispatch_dialect(house: House) -> None:
+async def test_the_dispatch_dialect(api: Api) -> None:
     for kind, own in (("commerce", "c"), ("route", "r"), ("operator", "o")):
-        house.command("directory.register", {"kind": kind, "id": own})
+        api.command("directory.register", {"kind": kind, "id": own})
     body = {
         "reason": "Visit",
         "channel": "SMS",
@@ -68,29 +68,29 @@ async def test_the_dispatch_dialect(house: House) -> None:
         ("attribute_keys", [f"a{number}" for number in range(101)]),
         ("commerce_id", "x" * 65),
     ):
-        response = await house.post("/api/activities/tasks", {**body, name: value})
+        response = await api.post("/api/activities/tasks", {**body, name: value})
         assert response.status_code == 400
         assert response.json()["message"].endswith(f"(/{name})"), response.text
-    assert (await house.post("/api/activities/tasks", body)).status_code == 201
+    assert (await api.post("/api/activities/tasks", body)).status_code == 201
 
 
-async def test_the_workflow_dialect(house: House) -> None:
-    house.command("task.create", {"id": "t"})
+async def test_the_workflow_dialect(api: Api) -> None:
+    api.command("task.create", {"id": "t"})
     path = "/api/v3/workflow/activities/t"
-    large = await patch(house, path, {"data": LARGE})
+    large = await patch(api, path, {"data": LARGE})
     assert (large.status_code, large.json()["errors"][0]["source"]) == (413, {"pointer": "/data"})
-    long = await house.post(f"{path}/error", {"data": {"comment": "x" * 2001}})
+    long = await api.post(f"{path}/error", {"data": {"comment": "x" * 2001}})
     assert (long.status_code, long.json()["errors"][0]["source"]) == (422, {"pointer": "/data/comment"})
 
 
-async def test_a_page_shows_what_was_stored_before_there_were_limits(house: House) -> None:
+async def test_a_page_shows_what_was_stored_before_there_were_limits(api: Api) -> None:
     """What a list of people names is asked of the directory only if it can be there."""
-    with psycopg.connect(house.url) as conn:
+    with psycopg.connect(api.url) as conn:
         created = TaskCreated("t", "x" * 1001, whitelist=("x" * 1001, "ann@example.com"), roles=("x" * 1001,))
         metadata = codec.Metadata("e", "c", "c", "c", "system", NOW)
         append_in(conn, [NewEvent("acme/task-t", 1, "task.created", created, metadata)])
-    house.sender.follow()
+    api.sender.follow()
     for path in ("/api/v3/workflow/activities", "/api/v3/workflow/activities/t", "/api/activities/t", "/api/v3/task/t"):
-        assert (await house.get(path)).status_code == 200
-    found = await house.get("/api/v3/workflow/activities", params={"filter[created_at__lt]": "2025-10-31T24:00:00Z"})
+        assert (await api.get(path)).status_code == 200
+    found = await api.get("/api/v3/workflow/activities", params={"filter[created_at__lt]": "2025-10-31T24:00:00Z"})
     assert found.status_code == 422

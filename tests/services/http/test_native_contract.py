@@ -10,7 +10,7 @@ from services.http.core.operation import Operation
 from services.http.native import derived
 from services.http.native.operations import OPERATIONS, PROBES
 from services.http.native.requests import MAX_ENTRIES
-from tests.services.http.house import House, problem
+from tests.services.http.api import Api, problem
 
 EVERY = pytest.mark.parametrize("operation", [*OPERATIONS, *PROBES], ids=lambda one: one.name)
 
@@ -31,7 +31,7 @@ def test_every_successful_body_is_a_component(operation: Operation) -> None:
         assert components.schemas[schema["$ref"].rpartition("/")[2]]
 
 
-async def test_a_list_as_long_as_may_be_is_registered(house: House) -> None:
+async def test_a_list_as_long_as_may_be_is_registered(api: Api) -> None:
     entries = [{"id": f"h{number}"} for number in range(MAX_ENTRIES)]
-    assert (await house.post("/v1/directory/hub", {"entries": entries})).json()["registered"] == MAX_ENTRIES
-    problem(await house.post("/v1/directory/hub", {"entries": [*entries, {}]}), 422, "wrong-shape", pointer="/entries")
+    assert (await api.post("/v1/directory/hub", {"entries": entries})).json()["registered"] == MAX_ENTRIES
+    problem(await api.post("/v1/directory/hub", {"entries": [*entries, {}]}), 422, "wrong-shape", pointer="/entries")

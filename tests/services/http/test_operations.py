@@ -26,8 +26,8 @@ from services.http.core.pool import Pool
 from services.http.core.probe import probe_app, probing
 from services.http.core.service import make_service
 from tests.eventually import PATIENCE, eventually_async
-from tests.services.http.house import (
-    House,
+from tests.services.http.api import (
+    Api,
     InProcess,
     Queue,
     opened,
@@ -41,8 +41,8 @@ from tests.services.test_connections import with_options
 TASKS = projections.follower_name(tasks, projections.suffix(tasks))
 
 
-async def test_ready(house: House) -> None:
-    response = await house.client.get("/readyz")
+async def test_ready(api: Api) -> None:
+    response = await api.client.get("/readyz")
     body = response.json()
     assert response.status_code == 200, body
     assert (body["status"], body["not_ready"]) == ("ready", [])
@@ -51,33 +51,33 @@ async def test_ready(house: House) -> None:
     assert body["consumers"] == {"ready": True, "count": 1}
 
 
-async def _not_ready(house: House) -> list[str]:
-    response = await house.client.get("/readyz")
+async def _not_ready(api: Api) -> list[str]:
+    response = await api.client.get("/readyz")
     assert response.status_code == 503
     assert response.headers["retry-after"]
     found: list[str] = response.json()["not_ready"]
     return found
 
 
-async def test_what_is_missing_is_named(house: House) -> None:
-    house.queue.count = 0
-    assert await _not_ready(house) == ["consumers"]
+async def test_what_is_missing_is_named(api: Api) -> None:
+    api.queue.count = 0
+    assert await _not_ready(api) == ["consumers"]
 
 
-async def test_a_broker_that_is_away(house: House) -> None:
-    house.queue.away = house.sender.unreachable = True
-    assert await _not_ready(house) == ["broker", "consumers", "sender"]
+async def test_a_broker_that_is_away(api: Api) -> None:
+    api.queue.away = api.sender.unreachable = True
+    assert await _not_ready(api) == ["broker", "consumers", "sender"]
 
 
 async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> None:
-    async with opened(migrated_url, ready_lag=1) as house:
-        house.sender.late = {"tasks"}
-        with_workflow(house)
-        with_activity(house)
+    async with opened(migrated_url, ready_lag=1) as api:
+        api.sender.late = {"tasks"}
+        with_workflow(api)
+        with_activity(api)
         with psycopg.connect(migrated_url) as conn:
             conn.execute("UPDATE followers SET halted_at = 9, error = 'the inside' WHERE name = 'history_v1'")
             conn.execute("INSERT INTO followers (name) VALUES ('tasks_v0')")
-        response = await house.client.get("/readyz")
+        response = await api.client.get("/readyz")
         body = response.json()
         assert sorted(body["not_ready"]) == ["history_v1", TASKS]
         assert body["followers"]["history_v1"]["halted_at"] == 9
@@ -90,13 +90,13 @@ async def test_a_follower_that_stands_still_before_an_event_is_not_ready(
     migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FRESH", -1.0)
-    async with opened(migrated_url) as house:
-        house.sender.late = {"tasks"}
-        with_workflow(house)
-        with_activity(house)
+    async with opened(migrated_url) as api:
+        api.sender.late = {"tasks"}
+        with_workflow(api)
+        with_activity(api)
 
         async def parts() -> tuple[list[str], dict[str, dict[str, object]]]:
-            body = (await house.client.get("/readyz")).json()
+            body = (await api.client.get("/readyz")).json()
             return body["not_ready"], body["followers"]
 
         with psycopg.connect(migrated_url, autocommit=True) as conn:
@@ -117,7 +117,7 @@ async def test_a_follower_that_stands_still_before_an_event_is_not_ready(
 
 async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrated_url: str) -> None:
     name = projections.follower_name(projections.tasks, projections.suffix(projections.tasks))
-    async with opened(migrated_url) as house:
+    async with opened(migrated_url) as api:
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             for number, entity in enumerate(("secret/task-a", "secret/task-b")):
                 conn.execute(
@@ -126,7 +126,7 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
                     (name, entity, 7 + number, f"Error{number}: the inside", f"2025-10-31T08:00:0{number}Z"),
                 )
             conn.execute("UPDATE followers SET held = held + 1 WHERE name = %s", (name,))
-        response = await house.client.get("/readyz")
+        response = await api.client.get("/readyz")
         body = response.json()
         assert response.status_code == 200
         assert (body["status"], body["not_ready"], body["degraded"]) == ("degraded", [], [name])
@@ -137,31 +137,31 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
         # Anyone may ask, so neither a tenant nor its data is named.
         assert "the inside" not in response.text
         assert "secret" not in response.text
-        figures = (await house.client.get("/metrics")).text
+        figures = (await api.client.get("/metrics")).text
         assert f'foldwork_follower_held_back{{follower="{name}"}} 2.0' in figures
         assert 'foldwork_follower_held_back{follower="history_v1"} 0.0' in figures
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             conn.execute("DELETE FROM held_entities")
 
         async def ready() -> bool:
-            body = (await house.client.get("/readyz")).json()
+            body = (await api.client.get("/readyz")).json()
             return bool(body["status"] == "ready" and body["degraded"] == [])
 
         await eventually_async(ready)
-        figures = (await house.client.get("/metrics")).text
+        figures = (await api.client.get("/metrics")).text
         assert f'foldwork_follower_held_back{{follower="{name}"}} 0.0' in figures
 
 
 async def test_a_database_without_tables(database_url: str) -> None:
-    async with opened(database_url) as house:
-        response = await house.client.get("/readyz")
+    async with opened(database_url) as api:
+        response = await api.client.get("/readyz")
         assert response.json()["not_ready"] == ["database"]
         assert "foldwork db upgrade" in response.json()["database"]["detail"]
 
 
 async def test_a_statement_that_the_database_refuses_is_told_as_that(migrated_url: str) -> None:
-    async with opened(with_options(migrated_url, "-c role=pg_monitor")) as house:
-        response = await house.client.get("/readyz")
+    async with opened(with_options(migrated_url, "-c role=pg_monitor")) as api:
+        response = await api.client.get("/readyz")
         assert response.status_code == 503
         assert "lacks a privilege" in response.json()["database"]["detail"]
 
@@ -170,12 +170,12 @@ async def test_alive_and_unready_while_nothing_is_there_then_back(fresh_database
     url = fresh_database()
     name = urlsplit(url).path
     gone = urlunsplit(urlsplit(url)._replace(path=f"{name}_not_there"))
-    async with opened(gone) as house:
-        response = await house.client.get("/readyz")
+    async with opened(gone) as api:
+        response = await api.client.get("/readyz")
         assert "database" in response.json()["not_ready"]
-        assert (await house.client.get("/livez")).status_code == 200
+        assert (await api.client.get("/livez")).status_code == 200
         anyone = {"Authorization": "Bearer fw_0123456789abcdef_" + "x" * 43}
-        response = await house.client.get("/v1/tasks", headers=anyone)
+        response = await api.client.get("/v1/tasks", headers=anyone)
         problem(response, 503, "unavailable")
         assert response.headers["retry-after"]
 
@@ -205,10 +205,10 @@ async def test_a_question_that_takes_too_long_is_refused(migrated_url: str) -> N
         await database.close()
 
 
-async def test_figures(house: House) -> None:
-    await house.get("/v1/tasks/secret-id")
-    await house.get("/v1/nowhere")
-    text = (await house.client.get("/metrics")).text
+async def test_figures(api: Api) -> None:
+    await api.get("/v1/tasks/secret-id")
+    await api.get("/v1/nowhere")
+    text = (await api.client.get("/metrics")).text
     assert 'foldwork_http_requests_total{method="GET",route="/v1/tasks/{id}",status="404"} 1.0' in text
     assert 'route="unmatched"' in text
     assert f'foldwork_follower_lag_events{{follower="{TASKS}"}} 0.0' in text
@@ -287,8 +287,8 @@ def test_the_probe_serves_on_its_port(migrated_url: str) -> None:
         assert "broker" in msgspec.json.decode(refused.value.read())["not_ready"]
 
 
-async def test_the_documentation(house: House) -> None:
-    document = (await house.client.get("/openapi.json")).json()
+async def test_the_documentation(api: Api) -> None:
+    document = (await api.client.get("/openapi.json")).json()
     create = document["paths"]["/api/v3/activity"]["post"]
     example = create["requestBody"]["content"]["application/json"]["example"]
     assert example["tasks"][0]["assignee"] == ["driver@example.com"]
@@ -304,7 +304,7 @@ async def test_the_documentation(house: House) -> None:
                 assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
             names = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
             assert names == set(re.findall(r"{(\w+)}", path))
-    page = await house.client.get("/docs")
+    page = await api.client.get("/docs")
     assert page.status_code == 200
     assert "/openapi.json" in page.text
 

@@ -7,56 +7,56 @@ from typing import Any
 
 import pytest
 
-from tests.services.http.house import House, problem, with_activity, with_workflow
+from tests.services.http.api import Api, problem, with_activity, with_workflow
 
 set_scene = with_workflow
 
 
-async def test_one_activity_and_one_task(house: House) -> None:
-    with_activity(house)
-    activity = (await house.get("/v1/activities/a1")).json()
+async def test_one_activity_and_one_task(api: Api) -> None:
+    with_activity(api)
+    activity = (await api.get("/v1/activities/a1")).json()
     assert (activity["id"], activity["status"], activity["rule"]) == ("a1", "active", "U8")
     assert activity["allowed_actions"] == ["activity.change", "activity.cancel"]
-    task = (await house.get("/v1/tasks/a1-t2")).json()
+    task = (await api.get("/v1/tasks/a1-t2")).json()
     assert (task["id"], task["status"], task["activity_id"]) == ("a1-t2", "open", "a1")
     assert task["allowed_actions"] == ["task.assign", "task.claim", "task.process", "task.save", "task.change",
                                        "task.error", "task.cancel", "task.submit-result"]  # fmt: skip
 
 
-async def test_a_task_with_a_channel_can_be_sent_out_once_its_targets_are_found(house: House) -> None:
-    house.command("directory.register", {"kind": "commerce", "id": "c1", "fields": {"users": []}})
+async def test_a_task_with_a_channel_can_be_sent_out_once_its_targets_are_found(api: Api) -> None:
+    api.command("directory.register", {"kind": "commerce", "id": "c1", "fields": {"users": []}})
     plan = {"channel": "SMS", "reason": "visit"}
-    house.command("task.create", {"id": "open", "commerce": "c1", "plan": plan})
+    api.command("task.create", {"id": "open", "commerce": "c1", "plan": plan})
     criteria = [{"type": "ROLE_MATCH", "role": "buyer"}]
-    house.command("task.create", {"id": "lost", "commerce": "c1", "plan": {**plan, "criteria": criteria}})
-    sent = (await house.get("/v1/tasks/open")).json()
+    api.command("task.create", {"id": "lost", "commerce": "c1", "plan": {**plan, "criteria": criteria}})
+    sent = (await api.get("/v1/tasks/open")).json()
     assert sent["plan"]["channel"] == "SMS"
     assert "task.dispatch" in sent["allowed_actions"]
     assert {"task.retry-resolution", "task.resolve-target"}.isdisjoint(sent["allowed_actions"])
-    lost = (await house.get("/v1/tasks/lost")).json()
+    lost = (await api.get("/v1/tasks/lost")).json()
     assert (lost["resolution"], lost["wake"]) == ("FAILED", "resolution")
     assert {"task.retry-resolution", "task.resolve-target"} <= set(lost["allowed_actions"])
     assert {"task.dispatch", "task.process"}.isdisjoint(lost["allowed_actions"])
-    found = (await house.get("/v1/tasks?channel=SMS&sort=scheduled_at")).json()["data"]
+    found = (await api.get("/v1/tasks?channel=SMS&sort=scheduled_at")).json()["data"]
     assert [task["id"] for task in found] == ["lost", "open"]
 
 
 @pytest.mark.parametrize("path", ["/v1/activities/{}", "/v1/tasks/{}", "/v1/activities/{}/history",
                                   "/v1/activities/{}/explain", "/v1/tasks/{}/history"])  # fmt: skip
 @pytest.mark.parametrize("entity", ["nobody", "x" * 65, "%00", "%F0%9F%8D%8E", "a%20b"])
-async def test_what_is_not_there(house: House, path: str, entity: str) -> None:
-    problem(await house.get(path.format(entity)), 404, "not-found")
+async def test_what_is_not_there(api: Api, path: str, entity: str) -> None:
+    problem(await api.get(path.format(entity)), 404, "not-found")
 
 
-async def test_actions_are_those_of_the_callers_kind(house: House) -> None:
-    house.command("directory.register", {"kind": "project", "id": "p", "fields": {}})
+async def test_actions_are_those_of_the_callers_kind(api: Api) -> None:
+    api.command("directory.register", {"kind": "project", "id": "p", "fields": {}})
     project = {"p": {"is_manager": True}}
-    house.command("directory.register", {"kind": "member", "id": "max", "fields": {"projects": project}})
-    house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"projects": {"p": {}}}})
-    house.command("task.create", {"id": "t", "project": "p", "assignees": ["ann"]})
+    api.command("directory.register", {"kind": "member", "id": "max", "fields": {"projects": project}})
+    api.command("directory.register", {"kind": "member", "id": "ann", "fields": {"projects": {"p": {}}}})
+    api.command("task.create", {"id": "t", "project": "p", "assignees": ["ann"]})
 
     async def actions(actor: str) -> list[str]:
-        found: list[str] = (await house.get("/v1/tasks/t", house.key("acme", actor))).json()["allowed_actions"]
+        found: list[str] = (await api.get("/v1/tasks/t", api.key("acme", actor))).json()["allowed_actions"]
         return found
 
     assert "task.complete" in await actions("ann")
@@ -65,33 +65,33 @@ async def test_actions_are_those_of_the_callers_kind(house: House) -> None:
     assert "task.complete" not in await actions("max")
     assert await actions("eve") == []
     assert {"task.complete", "task.cancel"} <= set(await actions("system"))
-    house.command("task.reassign", {"id": "t", "assignees": ["max"]})
+    api.command("task.reassign", {"id": "t", "assignees": ["max"]})
     assert {"task.complete", "task.cancel"} <= set(await actions("max"))
-    house.command("task.complete", {"id": "t"})
+    api.command("task.complete", {"id": "t"})
     assert await actions("system") == []
 
 
-async def test_pages_follow_one_another_without_gap_or_repetition(house: House) -> None:
+async def test_pages_follow_one_another_without_gap_or_repetition(api: Api) -> None:
     for number in range(5):
-        with_activity(house, f"a{number}")
+        with_activity(api, f"a{number}")
     for path, total in (("/v1/activities?limit=2", 5), ("/v1/tasks?limit=3&sort=title", 10)):
         seen: list[str] = []
         follow: str | None = path
         while follow is not None:
-            body = (await house.get(follow)).json()
+            body = (await api.get(follow)).json()
             assert set(body) == {"data", "next"}
             seen += [found["id"] for found in body["data"]]
             follow = body["next"]
         assert len(seen) == len(set(seen)) == total
 
 
-async def test_filters(house: House) -> None:
+async def test_filters(api: Api) -> None:
     for number in range(3):
-        with_activity(house, f"a{number}")
-    house.command("task.create", {"id": "alone"})
+        with_activity(api, f"a{number}")
+    api.command("task.create", {"id": "alone"})
 
     async def ids(query: str) -> set[str]:
-        return {found["id"] for found in (await house.get(f"/v1/tasks?{query}")).json()["data"]}
+        return {found["id"] for found in (await api.get(f"/v1/tasks?{query}")).json()["data"]}
 
     assert await ids("activity_id=a1") == {"a1-t1", "a1-t2"}
     assert await ids("activity_id=a1&activity_id=a2") == {"a1-t1", "a1-t2", "a2-t1", "a2-t2"}
@@ -119,33 +119,33 @@ async def test_filters(house: House) -> None:
         ("&".join(["status=a"] * 101), "bad-filter", None),
     ],
 )
-async def test_a_question_that_cannot_be_asked(house: House, query: str, code: str, parameter: str | None) -> None:
+async def test_a_question_that_cannot_be_asked(api: Api, query: str, code: str, parameter: str | None) -> None:
     for path in ("/v1/tasks", "/v1/activities"):
-        problem(await house.get(f"{path}?{query}"), 400, code, parameter=parameter)
+        problem(await api.get(f"{path}?{query}"), 400, code, parameter=parameter)
 
 
-async def test_history_and_explanation(house: House) -> None:
-    with_activity(house)
-    house.command("task.complete", {"id": "a1-t1"})
+async def test_history_and_explanation(api: Api) -> None:
+    with_activity(api)
+    api.command("task.complete", {"id": "a1-t1"})
     kinds = ["activity.created", "task.created", "task.assigned", "task.created", "task.started", "task.completed"]
-    history = (await house.get("/v1/activities/a1/history")).json()
+    history = (await api.get("/v1/activities/a1/history")).json()
     assert [entry["type"] for entry in history["data"]] == kinds
-    first = (await house.get("/v1/activities/a1/history?limit=4")).json()
-    rest = (await house.get(first["next"])).json()
+    first = (await api.get("/v1/activities/a1/history?limit=4")).json()
+    rest = (await api.get(first["next"])).json()
     assert first["data"] + rest["data"] == history["data"]
     assert rest["next"] is None
-    task = (await house.get("/v1/tasks/a1-t1/history")).json()
+    task = (await api.get("/v1/tasks/a1-t1/history")).json()
     assert [entry["type"] for entry in task["data"]] == [
         "task.created",
         "task.assigned",
         "task.started",
         "task.completed",
     ]
-    explained = (await house.get("/v1/activities/a1/explain")).json()
+    explained = (await api.get("/v1/activities/a1/explain")).json()
     assert (explained["rule"], [child["decides"] for child in explained["children"]]) == ("U8", [True, False])
-    problem(await house.get("/v1/activities/a1/history?sort=x"), 400, "unknown-parameter")
-    problem(await house.get("/v1/activities/a1/explain?x=1"), 400, "unknown-parameter")
-    problem(await house.get("/v1/tasks/a1-t1?x=1"), 400, "unknown-parameter")
+    problem(await api.get("/v1/activities/a1/history?sort=x"), 400, "unknown-parameter")
+    problem(await api.get("/v1/activities/a1/explain?x=1"), 400, "unknown-parameter")
+    problem(await api.get("/v1/tasks/a1-t1?x=1"), 400, "unknown-parameter")
 
 
 QUERIES: list[tuple[str, str]] = [
@@ -160,34 +160,34 @@ QUERIES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "model"), QUERIES)
-async def test_a_position_is_waited_for_in_vain_then_reached(house: House, path: str, model: str) -> None:
-    house.sender.late = {model}
-    position = with_activity(house).position
-    response = await house.get(f"{path}?min_position={position}")
+async def test_a_position_is_waited_for_in_vain_then_reached(api: Api, path: str, model: str) -> None:
+    api.sender.late = {model}
+    position = with_activity(api).position
+    response = await api.get(f"{path}?min_position={position}")
     problem(response, 503, "view-late")
     assert response.headers["retry-after"] == "1"
-    house.sender.late = set()
-    waiting = asyncio.create_task(house.get(f"{path}?min_position={position}"))
-    await asyncio.to_thread(house.sender.follow)
+    api.sender.late = set()
+    waiting = asyncio.create_task(api.get(f"{path}?min_position={position}"))
+    await asyncio.to_thread(api.sender.follow)
     assert (await waiting).status_code == 200
-    assert (await house.get(f"{path}?min_position=0")).status_code == 200
+    assert (await api.get(f"{path}?min_position=0")).status_code == 200
 
 
 @pytest.mark.parametrize(("path", "model"), QUERIES)
-async def test_a_position_beyond_the_log_is_refused(house: House, path: str, model: str) -> None:
-    position = with_activity(house).position
+async def test_a_position_beyond_the_log_is_refused(api: Api, path: str, model: str) -> None:
+    position = with_activity(api).position
     assert position is not None
-    assert (await house.get(f"{path}?min_position={position}")).status_code == 200
-    response = await house.get(f"{path}?min_position={position + 1}")
+    assert (await api.get(f"{path}?min_position={position}")).status_code == 200
+    response = await api.get(f"{path}?min_position={position + 1}")
     problem(response, 400, "position-beyond-head", parameter="min_position")
 
 
-async def test_many_wait_with_one_watcher(house: House) -> None:
-    house.sender.late = {"tasks"}
-    position = with_activity(house).position
-    house.sender.late = set()
-    waiting = [asyncio.create_task(house.get(f"/v1/tasks/a1-t1?min_position={position}")) for _ in range(20)]
+async def test_many_wait_with_one_watcher(api: Api) -> None:
+    api.sender.late = {"tasks"}
+    position = with_activity(api).position
+    api.sender.late = set()
+    waiting = [asyncio.create_task(api.get(f"/v1/tasks/a1-t1?min_position={position}")) for _ in range(20)]
     await asyncio.sleep(0)
-    await asyncio.to_thread(house.sender.follow)
+    await asyncio.to_thread(api.sender.follow)
     answers: list[Any] = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {200}

@@ -11,7 +11,7 @@ import pytest
 
 from projections.support.conditions import OPERATORS
 from services.http.workflow.lists import FILTERS
-from tests.services.http.house import House, problem, with_activity, with_workflow
+from tests.services.http.api import Api, problem, with_activity, with_workflow
 from tests.services.http.ugly import RAW, TEXTS, Json, demand_envelope, operations
 
 QUESTIONS = operations("get")
@@ -58,26 +58,26 @@ def _address(path: str) -> str:
     return path.replace("{kind}", "hub").replace("{id}", own)
 
 
-async def _demand_answer(house: House, path: str, address: str) -> None:
-    response = await house.get(address)
+async def _demand_answer(api: Api, path: str, address: str) -> None:
+    response = await api.get(address)
     assert response.status_code < 500, f"{address[:300]}: {response.text}"
     if response.status_code >= 400:
         demand_envelope(path, response)
 
 
 @pytest.fixture
-def scene(house: House) -> House:
-    """A house with something of each kind, so that every question has rows to look at."""
-    house.command("directory.register", {"kind": "hub", "id": "a1"})
-    with_workflow(house)
-    with_activity(house)
-    house.command("task.save", {"id": "a1-t1", "data": {"a": 1.5, "b": "\U0001f600", "c": [None, {"d": 2**62}]}})
-    house.command("task.create", {"id": "t1", "title": "\u00c4", "start": "0001-01-01T00:00:00Z"})
-    return house
+def scene(api: Api) -> Api:
+    """An API with something of each kind, so that every question has rows to look at."""
+    api.command("directory.register", {"kind": "hub", "id": "a1"})
+    with_workflow(api)
+    with_activity(api)
+    api.command("task.save", {"id": "a1-t1", "data": {"a": 1.5, "b": "\U0001f600", "c": [None, {"d": 2**62}]}})
+    api.command("task.create", {"id": "t1", "title": "\u00c4", "start": "0001-01-01T00:00:00Z"})
+    return api
 
 
 @pytest.mark.parametrize(("path", "said"), [each[1:] for each in QUESTIONS], ids=[each[1] for each in QUESTIONS])
-async def test_no_value_of_a_parameter_makes_a_question_fail(scene: House, path: str, said: Json) -> None:
+async def test_no_value_of_a_parameter_makes_a_question_fail(scene: Api, path: str, said: Json) -> None:
     names = [name for one in said.get("parameters", ()) if one["in"] == "query" for name in _names(one)]
     if path == FILTERED:  # asked with every operator below
         names = [name for name in names if not name.startswith("filter[")]
@@ -94,14 +94,14 @@ def _names(parameter: Json) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [path for _, path, _ in QUESTIONS if "{" in path])
-async def test_no_part_of_a_path_makes_a_question_fail(scene: House, path: str) -> None:
+async def test_no_part_of_a_path_makes_a_question_fail(scene: Api, path: str) -> None:
     for part in (part for part in PARTS if part in path):
         for value in (*(quote(text, safe="")[:20_000] for text in TEXTS), *RAW, "..%2f"):
             await _demand_answer(scene, path, _address(path.replace(part, value)))
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_cursor_made_by_hand_is_refused_or_goes_on_from_there(scene: House, path: str) -> None:
+async def test_a_cursor_made_by_hand_is_refused_or_goes_on_from_there(scene: Api, path: str) -> None:
     sorts = ("", "&sort=created_at", "&sort=title", "&sort=-end", "&sort=start") if path in SORTED else ("",)
     for number, cursor in enumerate(CURSORS):
         # A sort that is not the cursor's own is refused whatever else stands in it, so one of those is enough.
@@ -116,26 +116,26 @@ async def test_a_cursor_made_by_hand_is_refused_or_goes_on_from_there(scene: Hou
 
 @pytest.mark.parametrize("path", SORTED)
 @pytest.mark.parametrize("sort", ["created_at", "-updated_at", "start", "-end", "title", "-title"])
-async def test_a_cursor_that_was_given_out_goes_on_where_the_page_ended(house: House, path: str, sort: str) -> None:
-    with_workflow(house)
+async def test_a_cursor_that_was_given_out_goes_on_where_the_page_ended(api: Api, path: str, sort: str) -> None:
+    with_workflow(api)
     times = ("0001-01-01T00:00:00Z", "2025-10-31T01:00:00.123456+07:00", "9999-12-31T23:59:59.999999Z", None)
     for number, end in enumerate(times):
         ends = {} if end is None else {"end": end, "start": end}
         tasks = [{"id": f"a{number}-t1", "title": f"\U0001f600{number}", **ends}, {"id": f"a{number}-t2"}]
         new = {"id": f"a{number}", "workflow_id": "w1", "tasks": tasks, "title": f"'\\{number}"}
-        house.command("activity.create", new)
-    whole = [one["id"] for one in (await house.get(f"{path}?sort={sort}")).json()["data"]]
+        api.command("activity.create", new)
+    whole = [one["id"] for one in (await api.get(f"{path}?sort={sort}")).json()["data"]]
     seen: list[str] = []
     follow = f"{path}?sort={sort}&limit=1"
     while follow is not None:
-        page = (await house.get(follow)).json()
+        page = (await api.get(follow)).json()
         seen += [one["id"] for one in page["data"]]
         follow = page["next"]
     assert seen == whole
 
 
 @pytest.mark.parametrize("name", FILTERS)
-async def test_every_filter_of_the_workflow_dialect_can_be_answered(scene: House, name: str) -> None:
+async def test_every_filter_of_the_workflow_dialect_can_be_answered(scene: Api, name: str) -> None:
     # Every value of each filter, by two of its operators: filters of one kind are read alike, and take turns.
     operators = ("", *(f"__{operator}" for operator in OPERATORS))
     for number, value in enumerate(VALUES, list(FILTERS).index(name)):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain import COMMANDS
-from tests.services.http.house import House, incoming, with_activity, with_workflow
+from tests.services.http.api import Api, incoming, with_activity, with_workflow
 from tests.services.http.ugly import BODIES, DIGITS, DOCUMENT, VALUES, Json, bodies_of, demand_envelope, operations
 from tests.services.http.ugly import resolved as schema_of
 
@@ -29,31 +29,31 @@ def _address(path: str) -> str:
     return path.replace("{kind}", "hub").replace("{id}", own).replace("{target_id}", "t")
 
 
-async def _send(house: House, method: str, path: str, body: bytes, **headers: Any) -> Any:
-    headers = {**house.by(), "content-type": "application/json", **headers}
+async def _send(api: Api, method: str, path: str, body: bytes, **headers: Any) -> Any:
+    headers = {**api.by(), "content-type": "application/json", **headers}
     given = {name: value for name, value in headers.items() if value is not None}
-    return await house.client.request(method, _address(path), content=body, headers=given)
+    return await api.client.request(method, _address(path), content=body, headers=given)
 
 
-async def _demand_carried(house: House) -> None:
+async def _demand_carried(api: Api) -> None:
     """Expect that the workers take all that was sent, and decide on it."""
-    for command in house.sender.waiting:
+    for command in api.sender.waiting:
         assert 1 <= len(command.routing_key.encode()) <= 255, command.routing_key
         incoming(command)
-    await house.sender.catch_up()
+    await api.sender.catch_up()
 
 
 @pytest.fixture
-def stopped(house: House) -> House:
-    """A house where commands wait, so that what was sent can be looked at."""
-    with_workflow(house)
-    with_activity(house)
-    house.sender.stopped = True
-    return house
+def stopped(api: Api) -> Api:
+    """An API where commands wait, so that what was sent can be looked at."""
+    with_workflow(api)
+    with_activity(api)
+    api.sender.stopped = True
+    return api
 
 
 @pytest.mark.parametrize(("method", "path", "said"), WITH_BODY, ids=_names(WITH_BODY))
-async def test_what_is_no_request_is_refused_and_not_sent(stopped: House, method: str, path: str, said: Json) -> None:
+async def test_what_is_no_request_is_refused_and_not_sent(stopped: Api, method: str, path: str, said: Json) -> None:
     required = said["requestBody"].get("required", False)
     for body in BODIES if required else [body for body in BODIES if body]:
         response = await _send(stopped, method, path, body)
@@ -72,7 +72,7 @@ async def test_what_is_no_request_is_refused_and_not_sent(stopped: House, method
 
 
 @pytest.mark.parametrize(("method", "path", "said"), WITH_BODY, ids=_names(WITH_BODY))
-async def test_what_is_accepted_is_carried(stopped: House, method: str, path: str, said: Json) -> None:
+async def test_what_is_accepted_is_carried(stopped: Api, method: str, path: str, said: Json) -> None:
     for body in bodies_of(said):
         sent = len(stopped.sender.sent)
         response = await _send(stopped, method, path, json.dumps(body).encode())
@@ -84,7 +84,7 @@ async def test_what_is_accepted_is_carried(stopped: House, method: str, path: st
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-async def test_every_command_with_any_value_is_refused_or_carried(stopped: House, name: str) -> None:
+async def test_every_command_with_any_value_is_refused_or_carried(stopped: Api, name: str) -> None:
     command = schema_of(DOCUMENT["components"]["schemas"][f"command.{name}"])
     data = schema_of(command["properties"]["data"])
     basis = dict.fromkeys(data.get("required", ()), "a1-t1")
@@ -97,7 +97,7 @@ async def test_every_command_with_any_value_is_refused_or_carried(stopped: House
 
 
 @pytest.mark.parametrize("key", ["id", "actor", "expected_version", "routing_key", "type", "data"])
-async def test_what_stands_around_a_command_is_refused_or_carried(stopped: House, key: str) -> None:
+async def test_what_stands_around_a_command_is_refused_or_carried(stopped: Api, key: str) -> None:
     for value in (*VALUES, "x" * 255, "x" * 256, "\u00e9" * 200, "\u00e9" * 100):
         body = json.dumps({"type": "task.create", "data": {}, key: value}).encode()
         response = await _send(stopped, "post", "/v1/commands", body)

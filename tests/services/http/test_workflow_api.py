@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from services.http.workflow.errors import JSON_API
-from tests.services.http.house import House
+from tests.services.http.api import Api
 from tests.services.http.workflow_scene import (
     BASE,
     LIST,
@@ -24,92 +24,92 @@ set_scene = furnish
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_an_action_answers_with_what_it_leaves(house: House, name: str) -> None:
+async def test_an_action_answers_with_what_it_leaves(api: Api, name: str) -> None:
     write = WRITES[name]
-    ready(house, write)
-    response = await send(house, write)
+    ready(api, write)
+    response = await send(api, write)
     assert shown(response)["status"] == write.status
     if write.path.startswith("/activities"):
-        assert response.json() == (await house.get(f"{LIST}/t")).json()
+        assert response.json() == (await api.get(f"{LIST}/t")).json()
 
 
-async def test_both_media_types_are_taken(house: House) -> None:
-    house.command("task.assign", {"id": "t", "assignees": ["ann"]})
+async def test_both_media_types_are_taken(api: Api) -> None:
+    api.command("task.assign", {"id": "t", "assignees": ["ann"]})
     for media in ("application/json", JSON_API, f"{JSON_API}; charset=utf-8"):
-        assert (await send(house, WRITES["save"], headers={"Content-Type": media})).status_code == 200
+        assert (await send(api, WRITES["save"], headers={"Content-Type": media})).status_code == 200
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_a_late_view_changes_nothing_of_the_answer(house: House, name: str) -> None:
+async def test_a_late_view_changes_nothing_of_the_answer(api: Api, name: str) -> None:
     write = WRITES[name]
-    ready(house, write)
-    house.sender.late = {"tasks", "activities", "directory"}
-    late = await send(house, write)
-    house.sender.late = set()
-    house.sender.follow()
+    ready(api, write)
+    api.sender.late = {"tasks", "activities", "directory"}
+    late = await send(api, write)
+    api.sender.late = set()
+    api.sender.follow()
     assert shown(late)["status"] == write.status
     if write.path.startswith("/activities"):
-        assert late.json() == (await house.get(f"{LIST}/t")).json()
+        assert late.json() == (await api.get(f"{LIST}/t")).json()
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_a_repetition_under_one_key_takes_effect_once(house: House, name: str) -> None:
-    ready(house, WRITES[name])
+async def test_a_repetition_under_one_key_takes_effect_once(api: Api, name: str) -> None:
+    ready(api, WRITES[name])
     headers = {"Idempotency-Key": "k 1"}
-    first = await send(house, WRITES[name], headers=headers)
-    with psycopg.connect(house.url) as conn:
+    first = await send(api, WRITES[name], headers=headers)
+    with psycopg.connect(api.url) as conn:
         before = conn.execute("SELECT max(notification_id) FROM stored_events").fetchone()
-        again = await send(house, WRITES[name], headers=headers)
+        again = await send(api, WRITES[name], headers=headers)
         assert conn.execute("SELECT max(notification_id) FROM stored_events").fetchone() == before
     assert shown(again) == shown(first)
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_without_an_answer_the_receipt_says_more(house: House, name: str) -> None:
+async def test_without_an_answer_the_receipt_says_more(api: Api, name: str) -> None:
     write = WRITES[name]
-    ready(house, write)
-    house.sender.stopped = True
-    response = await send(house, write)
+    ready(api, write)
+    api.sender.stopped = True
+    response = await send(api, write)
     assert response.status_code == 202
     meta = response.json()["meta"]
     assert response.headers["location"] == meta["receipt"]
-    await house.sender.catch_up()
-    receipt = (await house.get(meta["receipt"])).json()
+    await api.sender.catch_up()
+    receipt = (await api.get(meta["receipt"])).json()
     assert (receipt["outcome"], receipt["command_id"]) == ("accepted", meta["command_id"])
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_a_command_that_is_not_taken(house: House, name: str) -> None:
-    ready(house, WRITES[name])
-    house.sender.unreachable = True
-    response = await send(house, WRITES[name])
+async def test_a_command_that_is_not_taken(api: Api, name: str) -> None:
+    ready(api, WRITES[name])
+    api.sender.unreachable = True
+    response = await send(api, WRITES[name])
     refused(response, 503, "unavailable")
     assert response.headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("name", [*WRITES, *READS])
-async def test_who_may_ask(house: House, name: str) -> None:
+async def test_who_may_ask(api: Api, name: str) -> None:
     write = WRITES.get(name, Write("GET", name))
-    none = await house.client.request(write.method, f"{BASE}{write.path}", json=write.body)
+    none = await api.client.request(write.method, f"{BASE}{write.path}", json=write.body)
     refused(none, 401, "unauthorized", pointer="")
     assert "www-authenticate" in none.headers
-    refused(await send(house, write, "fw_0000000000000000_" + "x" * 43), 401, "unauthorized")
-    lacking = house.key("acme", "system", "read" if name in WRITES else "CREATE_ACTIVITY")
-    refused(await send(house, write, lacking), 403, "forbidden")
+    refused(await send(api, write, "fw_0000000000000000_" + "x" * 43), 401, "unauthorized")
+    lacking = api.key("acme", "system", "read" if name in WRITES else "CREATE_ACTIVITY")
+    refused(await send(api, write, lacking), 403, "forbidden")
 
 
 @pytest.mark.parametrize("name", [*WRITES, "/activities/t"])
-async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, name: str) -> None:
+async def test_another_tenants_id_reads_like_one_that_nobody_has(api: Api, name: str) -> None:
     write = WRITES.get(name, Write("GET", name))
     if write.path.startswith("/tracker"):
         # The other tenant's number is nobody's here.
-        refused(await send(house, write, house.key("other")), 422, "not-found", pointer="/account_id")
+        refused(await send(api, write, api.key("other")), 422, "not-found", pointer="/account_id")
         return
-    other = house.key("other")
-    theirs = await send(house, write, other)
+    other = api.key("other")
+    theirs = await send(api, write, other)
     refused(theirs, 404, "not-found")
     nobody = Write(write.method, write.path.replace("/t", "/nobody", 1).replace("/a/", "/nobody/"), write.body)
-    answer = await send(house, nobody, other)
+    answer = await send(api, nobody, other)
     refused(answer, 404, "not-found")
     for own in ("task t", "activity a"):
         kind = own.partition(" ")[0]
@@ -118,17 +118,17 @@ async def test_another_tenants_id_reads_like_one_that_nobody_has(house: House, n
             break
     else:
         raise AssertionError((theirs.text, answer.text))
-    with psycopg.connect(house.url) as conn:
+    with psycopg.connect(api.url) as conn:
         assert conn.execute("SELECT count(*) FROM stored_events WHERE originator_id LIKE 'other/%'").fetchone() == (0,)
 
 
-async def test_what_cannot_be_an_id_is_not_there(house: House) -> None:
+async def test_what_cannot_be_an_id_is_not_there(api: Api) -> None:
     writes = [write for write in WRITES.values() if not write.path.startswith("/tracker")]
     for write in (*writes, Write("GET", "/activities/t")):
         for entity in ("x" * 65, "%00", "%F0%9F%8D%8E", "a%20b"):
             first, kind, _, *rest = write.path.split("/")
             path = "/".join([first, kind, entity, *rest])
-            refused(await send(house, Write(write.method, path, write.body)), 404, "not-found")
+            refused(await send(api, Write(write.method, path, write.body)), 404, "not-found")
 
 
 UGLY: list[tuple[bytes, int, str]] = [
@@ -148,26 +148,26 @@ UGLY: list[tuple[bytes, int, str]] = [
 ]
 
 
-async def test_a_body_that_cannot_be_taken(house: House) -> None:
-    headers = {**house.by(), "Content-Type": "application/json"}
+async def test_a_body_that_cannot_be_taken(api: Api) -> None:
+    headers = {**api.by(), "Content-Type": "application/json"}
     for write in WRITES.values():
         for content, status, code in UGLY:
-            response = await house.client.request(write.method, f"{BASE}{write.path}", content=content, headers=headers)
+            response = await api.client.request(write.method, f"{BASE}{write.path}", content=content, headers=headers)
             refused(response, status, code)
-    assert house.sender.sent == []
+    assert api.sender.sent == []
 
 
-async def test_what_else_a_request_may_not_be(house: House) -> None:
-    text = {**house.by(), "Content-Type": "text/plain"}
+async def test_what_else_a_request_may_not_be(api: Api) -> None:
+    text = {**api.by(), "Content-Type": "text/plain"}
     for write in WRITES.values():
         url = f"{BASE}{write.path}"
-        answer = await house.client.request(write.method, url, content=b"{}", headers=text)
+        answer = await api.client.request(write.method, url, content=b"{}", headers=text)
         refused(answer, 415, "unsupported-media-type")
         beside = Write(write.method, f"{write.path}?x=1", write.body)
-        refused(await send(house, beside), 422, "unknown-parameter", parameter="x")
-        refused(await send(house, write, headers={"Idempotency-Key": "k" * 256}), 400, "bad-header")
-        refused(await house.client.delete(url, headers=house.by()), 405, "method-not-allowed")
-    refused(await house.get(f"{LIST}/t/colour"), 404, "no-endpoint")
+        refused(await send(api, beside), 422, "unknown-parameter", parameter="x")
+        refused(await send(api, write, headers={"Idempotency-Key": "k" * 256}), 400, "bad-header")
+        refused(await api.client.delete(url, headers=api.by()), 405, "method-not-allowed")
+    refused(await api.get(f"{LIST}/t/colour"), 404, "no-endpoint")
 
 
 WRONG = {
@@ -202,23 +202,23 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_wrong_value_is_told_at_its_place(house: House, name: str) -> None:
-    ready(house, WRITES[name])
+async def test_a_wrong_value_is_told_at_its_place(api: Api, name: str) -> None:
+    ready(api, WRITES[name])
     for body, pointer in WRONG[name]:
-        response = await send(house, WRITES[name], body=body)
+        response = await send(api, WRITES[name], body=body)
         assert response.status_code == 422, response.text
         assert response.json()["errors"][0]["source"] == {"pointer": pointer}
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_a_body_may_repeat_the_id_of_the_path_and_no_other(house: House, name: str) -> None:
+async def test_a_body_may_repeat_the_id_of_the_path_and_no_other(api: Api, name: str) -> None:
     write = WRITES[name]
-    ready(house, write)
+    ready(api, write)
     own = write.path.split("/")[2]
     # The path of the tracker has none.
     tracker = write.path.startswith("/tracker")
     for wrong in ("t" if tracker else "other", 7, [own]):
-        refused(await send(house, write, body={**(write.body or {}), "id": wrong}), 422, "invalid", pointer="/id")
+        refused(await send(api, write, body={**(write.body or {}), "id": wrong}), 422, "invalid", pointer="/id")
     if not tracker:
-        refused(await send(house, write, body={**(write.body or {}), "id": None}), 422, "invalid", pointer="/id")
-        assert shown(await send(house, write, body={**(write.body or {}), "id": own}))["id"] == own
+        refused(await send(api, write, body={**(write.body or {}), "id": None}), 422, "invalid", pointer="/id")
+        assert shown(await send(api, write, body={**(write.body or {}), "id": own}))["id"] == own

@@ -15,7 +15,7 @@ from services.http.workflow.errors import JSON_API
 from services.http.workflow.lists import FILTERS
 from services.http.workflow.operations import OPERATIONS
 from services.http.workflow.views import ATTRIBUTES
-from tests.services.http.house import House
+from tests.services.http.api import Api
 from tests.services.http.workflow_scene import LIST, WRITES, Write, furnish, ready, send
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "workflow.md"
@@ -64,27 +64,27 @@ def test_every_schema_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_an_action_takes_and_answers_what_its_schemas_say(house: House, name: str) -> None:
+async def test_an_action_takes_and_answers_what_its_schemas_say(api: Api, name: str) -> None:
     write = WRITES[name]
     said = about(write.method, write.path)
     if write.body is not None:
         validate(said["requestBody"], write.body)
     assert said["requestBody"]["required"] is (name in ("save", "assign", "reassign", "complete"))
-    refused = await send(house, Write(write.method, write.path, {"colour": 1}))
+    refused = await send(api, Write(write.method, write.path, {"colour": 1}))
     validate(said["responses"]["422"], refused.json())
-    ready(house, write)
-    validate(said["responses"]["200"], (await send(house, write)).json())
-    house.sender.stopped = True
-    validate(said["responses"]["202"], (await send(house, write)).json())
+    ready(api, write)
+    validate(said["responses"]["200"], (await send(api, write)).json())
+    api.sender.stopped = True
+    validate(said["responses"]["202"], (await send(api, write)).json())
 
 
-async def test_queries_answer_what_their_schemas_say(house: House) -> None:
+async def test_queries_answer_what_their_schemas_say(api: Api) -> None:
     sparse = "&".join(f"fields[{kind}]=id" for kind in ATTRIBUTES)
     for query in ("", "?included=project,work_unit,node", f"?included=project,work_unit,node&{sparse}"):
         for path in ("/activities", "/activities/a1"):
-            response = await house.get(f"/api/v3/workflow{path}{query}")
+            response = await api.get(f"/api/v3/workflow{path}{query}")
             validate(about("GET", path.replace("/a1", "/{id}"))["responses"]["200"], response.json())
-    counted = (await house.get(f"{LIST}?count=true&filter[id]=nobody")).json()
+    counted = (await api.get(f"{LIST}?count=true&filter[id]=nobody")).json()
     validate(about("GET", "/activities")["responses"]["200"], counted)
     assert counted["meta"]["count"] == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from projections import suffix, tasks
-from tests.services.http.house import House, opened
+from tests.services.http.api import Api, opened
 from tests.services.http.workflow_scene import (
     LIST,
     furnish,
@@ -16,9 +16,9 @@ from tests.services.http.workflow_scene import (
 set_scene = furnish
 
 
-async def test_what_is_included_stands_there_once(house: House) -> None:
-    house.command("task.create", {"id": "u", "project": "p"})
-    body = (await house.get(f"{LIST}?included=project,work_unit&included[]=node&sort=id")).json()
+async def test_what_is_included_stands_there_once(api: Api) -> None:
+    api.command("task.create", {"id": "u", "project": "p"})
+    body = (await api.get(f"{LIST}?included=project,work_unit&included[]=node&sort=id")).json()
     assert [(found["type"], found["id"]) for found in body["included"]] == [
         ("workflow/projects", "p"),
         ("workflow/work_units", "a"),
@@ -30,49 +30,49 @@ async def test_what_is_included_stands_there_once(house: House) -> None:
     related = {found["id"]: found["relationships"] for found in body["data"]}
     assert related["a2"]["node"] == {"data": {"type": "workflow/nodes", "id": "w:1"}}
     assert related["u"]["work_unit"] == {"data": None}
-    assert "included" not in (await house.get(LIST)).json()
-    assert (await house.get(f"{LIST}?included=node&filter[id]=t")).json()["included"] == []
-    one = (await house.get(f"{LIST}/a1?included=node,work_unit&fields[workflow/nodes]=flow,name")).json()
+    assert "included" not in (await api.get(LIST)).json()
+    assert (await api.get(f"{LIST}?included=node&filter[id]=t")).json()["included"] == []
+    one = (await api.get(f"{LIST}/a1?included=node,work_unit&fields[workflow/nodes]=flow,name")).json()
     assert [list(found["attributes"]) for found in one["included"]][1] == ["name", "flow"]
 
 
-async def test_pages_and_links(house: House) -> None:
+async def test_pages_and_links(api: Api) -> None:
     seen: list[str] = []
     follow: str | None = f"{LIST}?page[size]=1&sort=id&count=true&filter[created_at__gte]=2025-01-01T00:00:00%2B00:00"
     while follow is not None:
-        body = (await house.get(follow)).json()
+        body = (await api.get(follow)).json()
         seen += [found["id"] for found in body["data"]]
         assert body["meta"] == {"page": {"number": len(seen), "size": 1}, "count": 3}
         assert (body["links"]["prev"] is None) is (len(seen) == 1)
         follow = body["links"]["next"]
     assert seen == ["a1", "a2", "t"]
-    beyond = (await house.get(f"{LIST}?page[number]=9")).json()
+    beyond = (await api.get(f"{LIST}?page[number]=9")).json()
     assert (beyond["data"], beyond["links"]["next"]) == ([], None)
     assert "count" not in beyond["meta"]
 
 
-async def test_a_read_waits_for_the_position_that_it_names(house: House) -> None:
-    position = house.command("task.create", {"id": "new"}).position
+async def test_a_read_waits_for_the_position_that_it_names(api: Api) -> None:
+    position = api.command("task.create", {"id": "new"}).position
     for path in (LIST, f"{LIST}/new"):
-        assert (await house.get(f"{path}?min_position={position}")).status_code == 200
-        refused(await house.get(f"{path}?min_position=999999"), 422, "position-beyond-head", parameter="min_position")
-    house.sender.late = {"tasks"}
-    position = house.command("task.create", {"id": "newer"}).position
-    response = await house.get(f"{LIST}/newer?min_position={position}")
+        assert (await api.get(f"{path}?min_position={position}")).status_code == 200
+        refused(await api.get(f"{path}?min_position=999999"), 422, "position-beyond-head", parameter="min_position")
+    api.sender.late = {"tasks"}
+    position = api.command("task.create", {"id": "newer"}).position
+    response = await api.get(f"{LIST}/newer?min_position={position}")
     refused(response, 503, "view-late")
 
 
-async def test_a_tenant_never_sees_anothers(house: House) -> None:
-    other = house.key("other")
-    house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}}, "other")
-    house.command("task.create", {"id": "theirs", "assignees": ["ann"], "fields": {"kg": 2}}, "other")
+async def test_a_tenant_never_sees_anothers(api: Api) -> None:
+    other = api.key("other")
+    api.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}}, "other")
+    api.command("task.create", {"id": "theirs", "assignees": ["ann"], "fields": {"kg": 2}}, "other")
     for query in (
         "",
         "?filter[assigned_account_id]=42",
         '?filter[data__contains]={"kg":2}',
         "?filter[id__in]=t,theirs",
     ):
-        found = (await house.get(f"{LIST}{query}", other)).json()["data"]
+        found = (await api.get(f"{LIST}{query}", other)).json()["data"]
         assert [task["id"] for task in found] == ["theirs"]
 
 
@@ -124,27 +124,27 @@ QUESTIONS: list[tuple[str, str, str | None]] = [
 ]
 
 
-async def test_a_question_that_cannot_be_asked(house: House) -> None:
+async def test_a_question_that_cannot_be_asked(api: Api) -> None:
     for query, code, parameter in QUESTIONS:
         source = {} if parameter is None else {"parameter": parameter}
-        refused(await house.get(f"{LIST}?{query}"), 422, code, **source)
+        refused(await api.get(f"{LIST}?{query}"), 422, code, **source)
 
 
 async def test_the_seconds_run_while_it_is_worked_on(migrated_url: str) -> None:
-    async with opened(migrated_url) as house:
-        house.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}})
-        house.command("task.create", {"id": "t", "assignees": ["ann"]})
-        house.command("task.process", {"id": "t"})
+    async with opened(migrated_url) as api:
+        api.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}})
+        api.command("task.create", {"id": "t", "assignees": ["ann"]})
+        api.command("task.process", {"id": "t"})
         with psycopg.connect(migrated_url) as conn:
             conn.execute(
                 f"UPDATE tasks_{suffix(tasks)} SET started_at = started_at - interval '30 s',"
                 " doc = replace(doc, 'T01:50:00.000Z', 'T01:49:30.000Z')"
             )
-        attributes = shown(await house.get(f"{LIST}/t"))
+        attributes = shown(await api.get(f"{LIST}/t"))
         assert (attributes["working_seconds"], attributes["live_seconds"], attributes["status"]) == (
             30,
             30,
             "in-progress",
         )
-        found = (await house.get(f"{LIST}?filter[working_seconds__gte]=29.5&filter[live_seconds]=30")).json()
+        found = (await api.get(f"{LIST}?filter[working_seconds__gte]=29.5&filter[live_seconds]=30")).json()
         assert [task["id"] for task in found["data"]] == ["t"]

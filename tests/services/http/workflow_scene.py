@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from services.http.workflow.errors import JSON_API
-from tests.services.http.house import House
+from tests.services.http.api import Api
 
 BASE = "/api/v3/workflow"
 LIST = f"{BASE}/activities"
@@ -46,36 +46,36 @@ WRITES = {
 READS = ("/activities", "/activities/t")
 
 
-def furnish(house: House) -> None:
+def furnish(api: Api) -> None:
     """Set the scene of the dialect."""
-    house.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
+    api.command("directory.register", {"kind": "project", "id": "p", "fields": {"name": "North"}})
     for member, number in ACCOUNTS.items():
         projects = {} if member == "eve" else {"p": {"is_manager": member == "max"}}
         fields = {"account_id": number, "projects": projects, "actor_roles": ["driver"]}
-        house.command("directory.register", {"kind": "member", "id": member, "fields": fields})
-    house.command("workflow.define", {"id": "w", "name": "Visit", "steps": [{"name": "Go"}, {"name": "Come"}]})
-    house.command("activity.create", {"id": "a", "workflow_id": "w", "tasks": [{"id": "a1"}, {"id": "a2"}]})
-    house.command("task.create", {"id": "t", "title": "Visit", "project": "p", "fields": {"kg": 2}})
+        api.command("directory.register", {"kind": "member", "id": member, "fields": fields})
+    api.command("workflow.define", {"id": "w", "name": "Visit", "steps": [{"name": "Go"}, {"name": "Come"}]})
+    api.command("activity.create", {"id": "a", "workflow_id": "w", "tasks": [{"id": "a1"}, {"id": "a2"}]})
+    api.command("task.create", {"id": "t", "title": "Visit", "project": "p", "fields": {"kg": 2}})
     for member in ("ann", "bob", "max", "eve"):
-        house.tokens[member] = house.key("acme", member)
+        api.tokens[member] = api.key("acme", member)
 
 
-async def send(house: House, write: Write, token: str | None = None, **rest: Any) -> httpx.Response:
+async def send(api: Api, write: Write, token: str | None = None, **rest: Any) -> httpx.Response:
     body = rest.pop("body", write.body)
-    headers = {**house.by(token), **rest.pop("headers", {})}
-    return await house.client.request(write.method, f"{BASE}{write.path}", json=body, headers=headers, **rest)
+    headers = {**api.by(token), **rest.pop("headers", {})}
+    return await api.client.request(write.method, f"{BASE}{write.path}", json=body, headers=headers, **rest)
 
 
-async def act(house: House, way: str, body: Any = None, actor: str | None = None, task: str = "t") -> httpx.Response:
+async def act(api: Api, way: str, body: Any = None, actor: str | None = None, task: str = "t") -> httpx.Response:
     """Ask for an action on a task; a path beside the task's own."""
     method = "POST" if way in ("/cancel", "/error") else "PATCH"
-    headers = house.by(house.tokens[actor] if actor is not None else None)
-    return await house.client.request(method, f"{LIST}/{task}{way}", json=body, headers=headers)
+    headers = api.by(api.tokens[actor] if actor is not None else None)
+    return await api.client.request(method, f"{LIST}/{task}{way}", json=body, headers=headers)
 
 
-def ready(house: House, write: Write) -> None:
+def ready(api: Api, write: Write) -> None:
     for name, data in write.before:
-        house.command(name, data)
+        api.command(name, data)
 
 
 def shown(response: httpx.Response) -> dict[str, Any]:

@@ -188,7 +188,7 @@ class Followed(Positions):
 
 
 @dataclass(slots=True)
-class House:
+class Api:
     """One HTTP process, and what a test needs around it."""
 
     url: str
@@ -236,7 +236,7 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
+async def opened(database_url: str, **given: Any) -> AsyncIterator[Api]:
     """Run the HTTP process on a database."""
     sender, queue = InProcess(database_url), Queue()
     with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
@@ -244,7 +244,7 @@ async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
-            yield House(database_url, app, sender, queue, client)
+            yield Api(database_url, app, sender, queue, client)
 
 
 # Scenes.
@@ -252,15 +252,15 @@ async def opened(database_url: str, **given: Any) -> AsyncIterator[House]:
 WORKFLOW = {"id": "w1", "name": "Pickup to Delivery", "steps": [{"name": "Pickup"}, {"name": "Delivery"}]}
 
 
-def with_workflow(house: House, tenant: str = "acme", **rest: Any) -> None:
+def with_workflow(api: Api, tenant: str = "acme", **rest: Any) -> None:
     """Define a workflow of two steps."""
-    house.command("workflow.define", {**WORKFLOW, **rest}, tenant)
+    api.command("workflow.define", {**WORKFLOW, **rest}, tenant)
 
 
-def with_activity(house: House, activity_id: str = "a1", tenant: str = "acme", **rest: Any) -> Reply:
+def with_activity(api: Api, activity_id: str = "a1", tenant: str = "acme", **rest: Any) -> Reply:
     """Create an activity of that workflow, with tasks `<id>-t1` and `<id>-t2`."""
     tasks = [{"id": f"{activity_id}-t1", "assignees": ["ann@example.com"]}, {"id": f"{activity_id}-t2"}]
-    return house.command("activity.create", {"id": activity_id, "workflow_id": "w1", "tasks": tasks, **rest}, tenant)
+    return api.command("activity.create", {"id": activity_id, "workflow_id": "w1", "tasks": tasks, **rest}, tenant)
 
 
 def problem(response: httpx.Response, status: int, code: str, **rest: Any) -> None:
