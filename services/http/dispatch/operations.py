@@ -151,6 +151,7 @@ def _configured(
 ) -> tuple[Operation, ...]:
     """Return the operations on entries of a kind."""
     what, pages, key = name.replace("_", " "), page_of(view), next(iter(view.model_fields))
+    article = "an" if what[0] in "aeiou" else "a"
     entries = entry(kind, "directory.register", "directory.entry-registered")
     one, every = f"{path}/{{id}}", path.rpartition("/")[2].replace("-", "_")
 
@@ -168,7 +169,7 @@ def _configured(
 
     def write(method: str, path: str, verb: str, command: str, **rest: Any) -> Operation:
         return Operation(
-            SPOKEN, method, path, MANAGE, f"dispatch_{verb}_{name}", f"{verb.capitalize()} a {what}",
+            SPOKEN, method, path, MANAGE, f"dispatch_{verb}_{name}", f"{verb.capitalize()} {article} {what}",
             command=command, entity=entries, given=lambda _: {"kind": kind}, **rest,
         )  # fmt: skip
 
