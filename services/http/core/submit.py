@@ -117,7 +117,10 @@ async def _submit(
     given: Mapping[str, Any],
 ) -> Done:
     service, caller = call.service, call.caller
-    typed = isinstance(request, Request)
+    if given:
+        # It may come from the path, which was not read by the rules of a body.
+        wire.load_json(msgspec.json.encode(given))
+    typed = isinstance(request, Request) and not given
     data = {**given, **(request.data() if isinstance(request, Request) else request)}
     key = key if key is not None else idempotency_key()
     if command == entity.creates:
@@ -159,11 +162,12 @@ async def left(service: Service, tenant: str, answered: Answered, entity: Entity
     now = service.clock()
     try:
         row = None if entity.from_command else await entity.row(service, tenant, entity_id)
-        if answered.visible and not entity.from_command:
-            return Done(answered, None if row is None else entity.resource(row, now))
+        # A read model that holds the entity back passes the position without its row.
+        if answered.visible and row is not None:
+            return Done(answered, entity.resource(row, now))
         events = await events_of(service, reply)
-    except ApiError as refused:
-        if refused.code != "unavailable":
+    except (ApiError, psycopg.Error) as error:
+        if isinstance(error, ApiError) and error.code != "unavailable":
             raise
         # The command took effect; that the database went away since makes no failure of it.
         return Done(answered)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -71,6 +71,14 @@ class ListTasks(PageQuery):
     keys: str = Field(
         "", alias="fields", description="Just these keys, with commas between", json_schema_extra={"pattern": _NAMES}
     )
+
+    @classmethod
+    def take(cls, given: dict[str, list[str]]) -> Self:
+        """Take the parameters; an order that is empty is the default one."""
+        for name in ("sortBy", "sortOrder"):
+            if given.get(name) == [""]:
+                del given[name]
+        return super().take(given)
 
 
 class ListWorkflows(PageQuery):

@@ -6,11 +6,13 @@ Nothing that a caller sends is dropped: a key that the dialect does not know is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from domain.decider import checked_schedule
+from domain.errors import Rejected
 from domain.limits import (
     MAX_ASSIGNEES,
     Flow,
@@ -57,6 +59,15 @@ class _Timed(_WithFields):
     start_time: Annotated[Instant | None, To("start")] = None
     end_time: Annotated[Instant | None, To("end")] = None
     assignee: Annotated[People | None, To("assignees")] = None
+
+    @model_validator(mode="after")
+    def _demand_a_schedule(self) -> Self:
+        # Here too, so that a bulk in the background refuses such a task at once.
+        try:
+            checked_schedule(self.start_time, self.end_time, "")
+        except Rejected as refusal:
+            refuse(refusal.code, refusal.detail, f"{refusal.pointer}Time")
+        return self
 
 
 class NewChild(_Timed):

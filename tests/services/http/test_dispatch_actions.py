@@ -60,8 +60,12 @@ async def test_naming_a_target(api: Api) -> None:
     assert failure(await _patch(api, failed, {"user_id": "no id"}), 400).endswith("(/user_id)")
     for body in ({}, {"user_id": None}, {"user_id": 7}, {"user_id": "u", "x": 1}, []):
         failure(await _patch(api, failed, body), 400)
-    for target in ("nobody", "%00", "%ff", "x" * 200):
-        assert failure(await _patch(api, path.format(target), {"user_id": "u"}), 400 if target == "%00" else 404)
+    for target in ("nobody", "%ff", "x" * 200):
+        assert failure(await _patch(api, path.format(target), {"user_id": "u"}), 404)
+    sent = len(api.sender.sent)
+    assert failure(await _patch(api, path.format("%00"), {"user_id": "u"}), 400)
+    # A worker would make a dead letter of it.
+    assert len(api.sender.sent) == sent
     # Whom the shop does not have nobody can name; who is there need not fit what was asked for.
     assert failure(await _patch(api, failed, {"user_id": "u-new"}), 404).endswith("(/user_id)")
     shown = await _patch(api, failed, {"user_id": "u-owner"})

@@ -234,6 +234,8 @@ async def test_the_list_holds_masters_and_children(api: Api) -> None:
     assert await ids("status=FAILED") == []
     rising = await ids("sortBy=title&sortOrder=asc")
     assert rising == (await ids("sortBy=title&sortOrder=desc"))[::-1]
+    # An order that is empty is the default one.
+    assert await ids("sortBy=&sortOrder=") == await ids("")
     assert rising[0] == "alone"
 
 

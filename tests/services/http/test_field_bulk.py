@@ -164,7 +164,9 @@ async def test_in_the_background_each_task_that_can_be_sent_has_a_receipt(api: A
 
 
 async def test_in_the_background_what_can_be_no_task_at_all_is_answered_now(api: Api) -> None:
-    response = await api.post(PATH, {"background": True, "tasks": [task("a", status="DONE"), 7]})
+    wrong = [task("a", status="DONE"), 7, task("b", startTime="tomorrow")]
+    wrong.append(task("c", startTime="2025-10-31T01:00:00Z", endTime="2025-10-31T00:00:00Z"))
+    response = await api.post(PATH, {"background": True, "tasks": wrong})
     assert (response.status_code, list(response.json())) == (200, ["success", "failed", "tasks"])
 
 
