@@ -120,7 +120,7 @@ async def _submit(
     if given:
         # It may come from the path, which was not read by the rules of a body.
         wire.load_json(msgspec.json.encode(given))
-    typed = isinstance(request, Request) and not given
+    typed = isinstance(request, Request)
     data = {**given, **(request.data() if isinstance(request, Request) else request)}
     key = key if key is not None else idempotency_key()
     if command == entity.creates:
