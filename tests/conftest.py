@@ -9,6 +9,7 @@ Broker: the development broker always, and with `FOLDWORK_TEST_AMQP_URL` every s
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,9 @@ AMQP_URL = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 
 
 def pytest_configure() -> None:
+    # A run in the background of a script ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1":
         for name in ("FOLDWORK_TEST_DATABASE_URL", "FOLDWORK_TEST_AMQP_URL"):
             if not os.environ.get(name):
