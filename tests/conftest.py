@@ -92,8 +92,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    # Tests wait more than they compute, so two workers pay even on one core; each has a PostgreSQL of its own.
-    return max(2, min(8, os.cpu_count() or 2))
+    # Tests also wait, so one worker more than there are cores pays; each has a PostgreSQL of its own.
+    return min(8, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,14 @@ from typing import Any
 
 from tests.eventually import PATIENCE, eventually, eventually_async
 
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    """Return the process's environment without anything of Foldwork's, and with this checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
 
 def free_port() -> int:
     """Return a port that nobody listens on now."""
@@ -120,8 +128,8 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
-            env={name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")},
+            cwd=ROOT,
+            env=environment(),
         )
 
     def order(self, **order: Any) -> Any:
@@ -141,18 +149,23 @@ class Nursery:
             yield process
 
     def run(
-        self, folder: Path, *arguments: str, stdin: str = "", env: Mapping[str, str]
+        self, folder: Path, *arguments: str, stdin: str = "", before: str = "", env: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line in a folder to its end."""
         given, out, err = files = (self._file(), self._file(), self._file())
         given.write_text(stdin, "utf-8")
-        with self._started(arguments, files, folder, env) as process:
+        with self._started(arguments, files, folder, env, before) as process:
             code = process.wait()
         return subprocess.CompletedProcess(arguments, code, out.read_text("utf-8"), err.read_text("utf-8"))
 
     @contextmanager
     def _started(
-        self, arguments: Sequence[str], files: Sequence[Path | str], folder: Path, env: Mapping[str, str], before: str = ""
+        self,
+        arguments: Sequence[str],
+        files: Sequence[Path | str],
+        folder: Path,
+        env: Mapping[str, str],
+        before: str = "",
     ) -> Iterator[Process]:
         given = {f"FOLDWORK_{name.upper()}": value for name, value in env.items()}
         pid = self.order(
