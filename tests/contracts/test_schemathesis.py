@@ -28,7 +28,7 @@ from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
 from services.http.core.bulk_sender import StoredItem, encode
-from services.http.native.receipts import BULK_ID
+from services.http.native.models import BULK_ID
 from tests.services.http.api import Api
 from tests.services.http.served import Served, served
 

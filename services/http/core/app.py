@@ -21,15 +21,15 @@ from services.broker.command_queue import CommandQueue
 from services.http.core import dialects, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
-from services.http.core.errors import ApiError, problem
+from services.http.core.errors import ApiError
 from services.http.core.health import Broker, Readiness, handlers
 from services.http.core.info import INFO, TAGS
 from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Service, make_service
-from services.http.native import derived
-from services.http.native import operations as native
+from services.http.native.models import EXTERNAL
+from services.http.native.operations import PROBES
 from services.settings import Settings
 
 _OPERATIONS = dialects.operations()
@@ -40,7 +40,7 @@ _PATHS = sorted(_ENVELOPES, key=len, reverse=True)
 
 def envelope(path: str) -> Envelope:
     """Return the dialect that errors below a path are said in."""
-    return next((_ENVELOPES[start] for start in _PATHS if path.startswith(start)), problem)
+    return next(_ENVELOPES[start] for start in _PATHS if path.startswith(start))
 
 
 class Application(Starlette):
@@ -64,7 +64,7 @@ class Application(Starlette):
     @cached_property
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        return openapi.document(INFO, TAGS, (*self.operations, *native.PROBES), Components(derived.shared()))
+        return openapi.document(INFO, TAGS, (*self.operations, *PROBES), Components(EXTERNAL))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""

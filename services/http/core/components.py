@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_origin
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from domain.limits import MAX_KEY
@@ -110,21 +110,21 @@ def example_of(model: type[BaseModel]) -> Any:
     if own is not None:
         return own
     if issubclass(model, RootModel):
-        return _example_of_field(model.model_fields["root"])
+        return _example_of_field(model.model_fields["root"], "root")
     return {
-        field.alias or name: _example_of_field(field)
+        field.alias or name: _example_of_field(field, field.alias or name)
         for name, field in model.model_fields.items()
         if field.is_required()
     }
 
 
-def _example_of_field(field: FieldInfo) -> Any:
+def _example_of_field(field: FieldInfo, name: str) -> Any:
     if field.examples:
         return field.examples[0]
     found = models_in(field.annotation)
     if found:
         shown = example_of(found[0])
         return [shown] if get_origin(field.annotation) is list else shown
-    if get_origin(field.annotation) is Literal:
-        return get_args(field.annotation)[0]
-    raise ValueError(f"{field!r} has no example")
+    hint: Any = field.annotation
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return schemas.example_of(name, {**schemas.tidy(TypeAdapter(hint).json_schema()), **extra})

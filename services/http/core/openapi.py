@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from projections.listing import PERSON as PERSON_FILTER
+from projections.listing import Filter, Listing
 from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
@@ -56,6 +58,32 @@ PERSON: Json = {
     "pattern": r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
     r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
 }
+
+
+def _filter(name: str, known: Filter) -> Json:
+    if known.kind == "flag":
+        return parameter(name, "Filter", "boolean")
+    if known.kind == "time":
+        way = "From this time on" if name.endswith("__gte") else "Until this time"
+        return parameter(name, f"{way}; RFC 3339 with an offset", format="date-time")
+    limits = PERSON if name == PERSON_FILTER else {"maxLength": 1000, "pattern": "^[^\\u0000]*$"}
+    least: Json = {} if known.nullable else {"minLength": 1}
+    if not known.several:
+        return parameter(name, "Part of the title, in any case of letters", **least, **limits)
+    # A value that is none of the words finds nothing, so they are examples.
+    words: Json = {"examples": list(known.words)} if known.words else {}
+    what = f"Filter: {PERSONS}" if name == PERSON_FILTER else "Filter"
+    none = ", leave it empty for none" if known.nullable else ""
+    items = {"type": "string", **limits, **words, **least}
+    made = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
+    return {**made, "style": "form", "explode": True}
+
+
+def listing_parameters(listing: Listing) -> tuple[Json, ...]:
+    """Return the parameters for the filters and the sorts of a listing."""
+    sorts = [way + name for name in listing.sorts for way in ("", "-")]
+    sort = parameter("sort", "Order; - means descending", enum=sorts, default=listing.default)
+    return (*(_filter(name, known) for name, known in listing.filters.items()), sort)
 
 
 def deep_object(name: str, description: str, properties: Mapping[str, Json], others: bool = False) -> Json:

@@ -75,14 +75,14 @@ class Dialect:
     ) -> Response:
         """Answer a write with the resource that it leaves, or with the address of its receipt."""
         if result.resource is None:
-            receipt = {
-                "noun": noun,
-                "command_id": result.command_id,
-                "receipt": result.receipt,
-                "known": result.reply is not None,
-            }
-            return as_json(self.undecided.show(receipt), 202, {"Location": result.receipt}, self.media)
+            return self.pending(result, noun)
         return await self.show(call, view, result.resource, result.events, status)
+
+    def pending(self, result: CommandResult, noun: str = "") -> Response:
+        """Answer a write whose resource cannot be shown with the address of its receipt."""
+        found = {"noun": noun, "command_id": result.command_id, "receipt": result.receipt}
+        body = self.undecided.show({**found, "known": result.reply is not None})
+        return as_json(body, 202, {"Location": result.receipt}, self.media)
 
     async def show(
         self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
@@ -128,7 +128,7 @@ class Operation:
     body_optional: bool = False
     query: type[Query] | None = None
     command: str = ""
-    entity: Entity | None = None
+    entity: Entity | Callable[[Call], Entity] | None = None
     # Command data that is not in the request.
     extra_data: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
@@ -174,8 +174,10 @@ class Operation:
         return await (self.handler or self._write)(call)
 
     async def _write(self, call: Call) -> Response:
-        entity, view = self.entity, self.view
-        assert entity is not None  # noqa: S101
+        view, entity = self.view, self.entity if isinstance(self.entity, Entity) else None
+        if entity is None:
+            assert callable(self.entity)  # noqa: S101
+            entity = self.entity(call)
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:

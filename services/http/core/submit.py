@@ -246,9 +246,11 @@ async def _with_resource(
     now = service.clock()
     try:
         row = None if entity.from_command else await entity.row(service, tenant, entity_id)
-        # A read model that holds the entity back passes the position without its row.
         if result.visible and row is not None:
-            return replace(result, resource=entity.resource(row, now))
+            resource = entity.resource(row, now)
+            # A read model that holds the entity back passes the position without its row, or leaves the row behind.
+            if resource["position"] >= _last_position(result.reply, entity_id):
+                return replace(result, resource=resource)
         events = await _events_of(service, result.reply)
     except (ApiError, psycopg.Error) as error:
         if isinstance(error, ApiError) and error.code != "unavailable":
@@ -257,6 +259,12 @@ async def _with_resource(
         return result
     base = row[0] if row is not None else None
     return replace(result, resource=entity.from_events(events, entity_id, now, base), events=tuple(events))
+
+
+def _last_position(reply: Reply, entity_id: str) -> int:
+    """Return the position of the last event that the command recorded of an entity, or 0."""
+    own = (event.position for event in reply.events if event.stream.partition("-")[2] == entity_id)
+    return max(own, default=0)
 
 
 async def _events_of(service: Service, reply: Reply) -> list[Recorded]:
