@@ -20,9 +20,10 @@ from services.http.core.bulk_sender import Command, StoredItem, decode_items
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.models import Request
-from services.http.core.pool import Pool
 from services.http.core.submit import idempotency_key, new_id, outgoing, receipt_path
 from services.store import bulks, ledger
+from services.store.pool import Pool
+from services.store.unavailable import StoreUnavailable
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
@@ -121,7 +122,7 @@ class Bulk:
         self.position = max((reply.position or 0 for reply in replies), default=None)
         if self.position:
             # What was accepted is there; that the database went away since makes no failure of it.
-            with suppress(ApiError):
+            with suppress(StoreUnavailable):
                 await service.positions.reached(models, self.position, deadline - loop.time())
 
     async def _store(self) -> None:

@@ -30,21 +30,15 @@ class Components:
         self.schemas: Json = dict(external or {})
         self._models: dict[str, type[BaseModel]] = {}
 
-    def ref(self, model: type[BaseModel] | str) -> Json:
-        """Return a reference to a model's schema, or to an external one."""
-        if isinstance(model, str):
-            if model not in self.schemas:
-                raise KeyError(f"no schema is called {model}")
-            return {"$ref": f"{PREFIX}{model}"}
-        self._add(model)
-        return {"$ref": f"{PREFIX}{component_name(model)}"}
-
-    def _add(self, model: type[BaseModel]) -> None:
+    def ref(self, model: type[BaseModel]) -> Json:
+        """Return a reference to a model's schema."""
         name = component_name(model)
-        known = self._models.get(name)
-        if known is model or (getattr(model, "external", False) and name in self.schemas):
-            return
-        if known is not None or name in self.schemas:
+        if self._models.get(name) is not model and not (getattr(model, "external", False) and name in self.schemas):
+            self._add(name, model)
+        return {"$ref": f"{PREFIX}{name}"}
+
+    def _add(self, name: str, model: type[BaseModel]) -> None:
+        if name in self.schemas:
             raise ValueError(f"two schemas are called {name}")
         self._models[name] = model
         found = _inside(model)
@@ -52,7 +46,7 @@ class Components:
         made.pop("$defs", None)
         self.schemas[name] = _referring(_tidy(model, made), {inner.__name__: component_name(inner) for inner in found})
         for inner in found:
-            self._add(inner)
+            self.ref(inner)
 
 
 def _inside(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -16,7 +16,7 @@ A dialect is a package of four files, and this is how each is written:
     it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
     same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
 
-That is all: a package with a module `operations` is found by `core.dialects`.
+That is all: a package with a module `operations` is found by `core.app`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Dialect:
     tag: str
     envelope: Envelope
     failure: Callable[[str, int], tuple[str, Json] | None]
-    failure_view: type[View] | str
+    failure_view: type[View]
     undecided: type[View]
     context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
     media: str = JSON
@@ -133,7 +133,7 @@ class Operation:
     extra_data: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
     # Without a view nothing is shown, as with 204.
-    view: type[BaseModel] | str | None = None
+    view: type[BaseModel] | None = None
     status: int = 200
     # Whether the header `Location` of its answer says where the resource or the receipt is.
     located: bool = False
@@ -196,5 +196,5 @@ class Operation:
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
         if view is None and result.reply is not None:
             return Response(status_code=self.status)
-        shown = view if isinstance(view, type) and issubclass(view, View) else self.dialect.undecided
+        shown = view if view is not None and issubclass(view, View) else self.dialect.undecided
         return await self.dialect.answer(call, result, shown, entity.noun, self.status)

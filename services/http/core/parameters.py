@@ -1,10 +1,12 @@
-"""Query parameters: a model has a field for each, from which they are read, refused and documented."""
+"""Query parameters: a model has a field for each, from which they are read, refused and documented; and pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -49,6 +51,53 @@ class MinPosition(Query):
     """The position that a read waits for."""
 
     min_position: Position = Field(0, description="Wait until the read model has handled this position")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of rows: its number from 1, the most rows that it has, how many rows there are at all, and its own.
+
+    `parameters` are those of the query, which the addresses of other pages repeat.
+    """
+
+    number: int
+    limit: int
+    total: int
+    rows: list[Any]
+    path: str = ""
+    parameters: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def offset(self) -> int:
+        """Return how many rows lie before the page."""
+        return (self.number - 1) * self.limit
+
+    @property
+    def last(self) -> int:
+        """Return the number of the last page."""
+        return max(1, -(-self.total // self.limit))
+
+    def url(self, number: int) -> str | None:
+        """Return the address of another page of the same query, if there is such a page."""
+        if not 1 <= number <= self.last:
+            return None
+        return f"{self.path}?{urlencode({**self.parameters, 'page': [str(number)]}, doseq=True)}"
+
+    def with_rows(self, rows: list[Any]) -> Page:
+        """Return the page with its rows."""
+        return replace(self, rows=rows)
+
+
+class PageQuery(MinPosition):
+    """A query whose answer comes in pages."""
+
+    limit: Annotated[int, Number(1, 500)] = Field(15, description="Rows of a page")
+    page: Annotated[int, Number(1, 1_000_000)] = Field(1, description="From 1")
+
+    def page_of(self, call: Call, total: int) -> Page:
+        """Return the page that is asked for, without its rows."""
+        others = {name: values for name, values in call.parameters().items() if name not in ("page", "min_position")}
+        return Page(self.page, self.limit, total, [], call.scope["path"], others)
 
 
 async def settled(call: Call, query: MinPosition, *models: str) -> None:

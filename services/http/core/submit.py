@@ -34,6 +34,7 @@ from services.http.core.models import Request
 from services.http.core.service import Service
 from services.store import log
 from services.store.log import LogRow
+from services.store.unavailable import StoreUnavailable
 
 MAX_ROUTING_KEY = 255
 _MAX_KEY = 255
@@ -169,7 +170,7 @@ async def send(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     if reply.accepted and models:
         try:
             visible = await service.positions.reached(models, reply.position or 0, deadline - loop.time())
-        except ApiError:
+        except StoreUnavailable:
             # The command took effect, so a database that is gone since makes no failure of it.
             visible = False
     return CommandResult(command.command_id, reply, visible)
@@ -252,9 +253,7 @@ async def _with_resource(
             if resource["position"] >= _last_position(result.reply, entity_id):
                 return replace(result, resource=resource)
         events = await _events_of(service, result.reply)
-    except (ApiError, psycopg.Error) as error:
-        if isinstance(error, ApiError) and error.code != "unavailable":
-            raise
+    except (StoreUnavailable, psycopg.Error):
         # The command took effect; that the database went away since makes no failure of it.
         return result
     base = row[0] if row is not None else None
@@ -287,7 +286,7 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
     if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
         try:
             row = await service.loaders[tasks.NAME].row(tenant, task_id)
-        except (ApiError, psycopg.Error):
+        except (StoreUnavailable, psycopg.Error):
             row = None
         if row is not None:
             return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))

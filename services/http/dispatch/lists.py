@@ -20,8 +20,7 @@ from projections.support.query import BadQuery
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
-from services.http.core.pages import Page
-from services.http.core.parameters import MinPosition, Query
+from services.http.core.parameters import MinPosition, Page, Query
 from services.http.dispatch.models_activities import STATUSES, Status, status_of
 from services.http.dispatch.models_parts import EVENT_NAMES
 from services.store import ledger, log

@@ -13,7 +13,7 @@ from domain.limits import Role, Whole
 from domain.plan import CriterionType
 from services.http.core.errors import ApiError
 from services.http.core.models import From, Request, View, names, refuse
-from services.http.core.pages import Page
+from services.http.core.parameters import Page
 from services.http.dispatch.errors import KEYED, MEANINGS, refusal
 
 Count = Annotated[int, Field(ge=0)]

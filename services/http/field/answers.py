@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from services.http.core.models import From, Json, View
-from services.http.core.pages import Page
+from services.http.core.parameters import Page
 from services.http.field.errors import FAILURES
 from services.http.field.views import AnyTask, Count, ListedTask, NewMaster, Task
 from services.http.field.workflows import Workflow

@@ -20,8 +20,7 @@ from projections.support.query import MAX_ROWS, Query
 from projections.task import filters as task_filters
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
-from services.http.core.pages import PageQuery
-from services.http.core.parameters import Position
+from services.http.core.parameters import PageQuery, Position
 from services.http.field.answers import TasksFound
 from services.http.field.views import (
     CHILD,

@@ -220,7 +220,7 @@ async def explain(call: Call) -> Response:
 
 def entity_of(call: Call) -> Entity:
     """Return the entries of the kind in the path."""
-    kind = call.part("kind")
+    kind = call.parts["kind"]
     if kind not in _ENTITIES:
         raise ApiError("not-found", f"the directory's kinds are {', '.join(_ENTITIES)}")
     return _ENTITIES[kind]

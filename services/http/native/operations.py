@@ -26,6 +26,7 @@ from services.http.core.submit import idempotency_key, outgoing, route_of, send,
 from services.http.native import lists, models
 from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
 from services.http.native.lists import ACTIVITIES, TASKS, ListEvents, ListHistory, ListResources, entity_of
+from services.store.unavailable import StoreUnavailable
 
 _NATIVE = Dialect(
     "commands", failed, failure, Problem, models.Undecided, failure_media=PROBLEM_JSON, paths=("/",),
@@ -143,7 +144,7 @@ async def _open_tasks(call: Call, visible: bool) -> dict[str, Any] | None:
     try:
         rows = await pool.fetch(*tasks.page(tenant, held, "created_at", limit=models.MAX_OPEN_TASKS))
         ((total,),) = await pool.fetch(*tasks.count(tenant, held))
-    except ApiError:
+    except StoreUnavailable:
         # The command took effect; that the database went away since makes no failure of it.
         return None
     return {"total": total, "ids": [row[1] for row in rows]}
@@ -249,7 +250,7 @@ _ENTRY_OPERATIONS = (
         _DIRECTORY, "PATCH", _ENTRY, "write", "change_directory_entry", "Change fields of an entry",
         description="Fields that are left out stay as they are; null takes one away.",
         parameters=(_KIND,), request=models.EntryChange, command="directory.change", entity=entity_of,
-        extra_data=lambda call: {"kind": call.part("kind")}, view=models.Entry,
+        extra_data=lambda call: {"kind": call.parts["kind"]}, view=models.Entry,
     ),
     Operation(
         _DIRECTORY, "DELETE", _ENTRY, "write", "retire_directory_entry", "Retire an entry",
@@ -262,7 +263,7 @@ _ENTRY_OPERATIONS = (
 
 OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS)
 
-# What every role serves beside its work (`core.health`), without a key.
+# What every role serves beside its work (`services.health`), without a key.
 
 
 class _Live(View):

@@ -31,11 +31,11 @@ from services.commands import wire
 from services.commands.wire import Reply
 from services.commands.worker import Worker
 from services.http.core.app import Application, create_app
-from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
+from services.store.pool import Pool
 from tests.eventually import PATIENCE
 
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
