@@ -242,7 +242,7 @@ _EXAMPLES: Json = {
     "failure": "wait_all",
     "dispatch": "NONE",
 }
-_EMPTY = {"string": "", "integer": 0, "number": 0.0, "boolean": False, "array": [], "object": {}}
+_EMPTY = {"string": "", "number": 0.0, "boolean": False, "array": [], "object": {}}
 
 
 def example_of(name: str, schema: Json) -> Any:
@@ -255,6 +255,8 @@ def example_of(name: str, schema: Json) -> Any:
     if schema.get("format") == "date-time":
         return "2025-10-31T01:50:00.000Z"
     kind = schema.get("type", "null")
+    if kind == "integer":
+        return max(0, schema.get("minimum", 0))
     return None if "null" in kind else _EMPTY[kind]
 
 

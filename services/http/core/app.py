@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -58,12 +58,17 @@ def envelope(path: str) -> Envelope:
     return next(_ENVELOPES[start] for start in _PATHS if path.startswith(start))
 
 
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return openapi.document((*_OPERATIONS, *PROBES), Components(EXTERNAL))
+
+
 class Application(Starlette):
     """The router behind the middleware. Known operations are found by the table, the rest by Starlette's stack."""
 
     table: Table
     outermost: Middleware
-    operations: Sequence[Operation]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.outermost(scope, receive, send)
@@ -75,15 +80,6 @@ class Application(Starlette):
             await serve(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
-        return openapi.document((*self.operations, *PROBES), Components(EXTERNAL))
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
-        return self.document
 
 
 def create_app(
@@ -106,8 +102,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    app.operations = _OPERATIONS
-    app.table = install(app.routes, app.operations, service)
+    app.table = install(app.routes, _OPERATIONS, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
     _add_documentation(app)
@@ -156,7 +151,7 @@ def _add_documentation(app: Application) -> None:
     """Serve the OpenAPI document, and a page that shows it."""
 
     async def served(_: Request) -> Response:
-        return Response(msgspec.json.encode(app.document), media_type="application/json")
+        return Response(msgspec.json.encode(document()), media_type="application/json")
 
     async def page(_: Request) -> Response:
         # The page's scripts come from FastAPI's default address; the document itself needs nothing from outside.
