@@ -62,6 +62,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    "workflow_reassign_activity": {"account_id": 43},
     "workflow_resume_tracker": {"account_id": 43},
     "dispatch_submit_result": {"activity_id": "sent", "result": "COMPLETED"},
     "dispatch_resolve_target": {"user_id": "shopkeeper-1"},

@@ -10,9 +10,7 @@ import pytest
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.models import Request
 from services.http.dispatch.errors import status_of
-from services.http.dispatch.models_activities import Cancellation, NewTask, TargetChoice
-from services.http.dispatch.models_configuration import NewTargetResolutionPolicy
-from services.http.dispatch.models_parts import NewResult
+from services.http.dispatch.models import Cancellation, NewResult, NewTargetResolutionPolicy, NewTask, TargetChoice
 from services.http.dispatch.operations import OPERATIONS, SPOKEN
 from tests.services.http.api import Api
 from tests.services.http.contract import CASES, Case, documented, name_of, send
