@@ -188,7 +188,7 @@ def _change(key: _Key, master: _Master, event: Recorded) -> NewEvent | None:
         codec.name_of(changed := ActivityStatusChanged(activity_id, old, new, whole.rule, whole.progress)),
         changed,
         codec.Metadata(
-            id=_id_from(tenant, activity_id, event.position),
+            id=id_from(tenant, activity_id, event.position),
             command=event.command_id,
             correlation=event.correlation_id,
             causation=event.event_id,
@@ -221,12 +221,12 @@ def _cancellations(key: _Key, master: _Master, event: Recorded) -> Iterable[Outg
                 _encode({"id": child.id, "reason": "sibling-failed"}),
                 tenant,
                 routing_key=activity_id,
-                command_id=_id_from(tenant, activity_id, event.event_id, child.id),
+                command_id=id_from(tenant, activity_id, event.event_id, child.id),
                 traceparent=event.traceparent,
             )
 
 
-def _id_from(*cause: object) -> str:
+def id_from(*cause: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, cause))))
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
@@ -176,7 +177,7 @@ def test_an_older_shape_reaches_every_reader_as_todays(
     """The state a worker loads, and the event a read model, a policy or the relay gets, come through the upcaster."""
     upcasters = {"task.created": lambda data: {"title": data.pop("name"), **data}}
     monkeypatch.setattr(codec, "UPCASTERS", MappingProxyType(upcasters))
-    meta = codec._encode(event("a").metadata).decode()
+    meta = msgspec.json.encode(event("a").metadata).decode()
     old = f'{{"meta": {meta}, "data": {{"id": "a", "name": "Old"}}}}'.encode()
     conn.execute("INSERT INTO stored_events VALUES ('acme/task-a', 1, 'task.created', %s, 1)", (old,))
     assert store.load(["acme/task-a"])["acme/task-a"][1].title == "Old"
@@ -323,12 +324,12 @@ def test_migrations_run_once_however_often_and_at_once(fresh_database: Callable[
 
 
 def test_every_registered_name_can_be_read_and_written() -> None:
-    assert set(codec._decoders) == set(EVENTS)
+    assert set(codec.DECODERS) == set(EVENTS)
 
 
 def test_library_rows_and_our_readers_agree(store: EventStore, conn: psycopg.Connection[Any]) -> None:
     """What the library's recorder writes is what a follower reads, in the same order."""
-    recorder: Any = store._events.recorder
+    recorder: Any = store.recorder
     new = event("a")
     recorder.insert_events([StoredEvent(new.stream, 1, new.name, codec.encode(new.metadata, new.event))])
     seen: list[str] = []
@@ -342,10 +343,10 @@ def test_a_statement_that_is_too_slow_or_too_large_is_told_from_a_lock_and_from_
     store = EventStore(migrated_url, statement_timeout=0.5)
     try:
         with pytest.raises(StatementFailed):
-            store._fetch("SELECT pg_sleep(30)", ())
+            store.fetch("SELECT pg_sleep(30)", ())
         with pytest.raises(StatementFailed):
             # More columns than a query can return: program_limit_exceeded's class.
-            store._fetch("SELECT " + ", ".join("1" for _ in range(1700)), ())
+            store.fetch("SELECT " + ", ".join("1" for _ in range(1700)), ())
         with psycopg.connect(migrated_url) as other:
             other.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
             with pytest.raises(StoreUnavailable) as waited:

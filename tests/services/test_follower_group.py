@@ -178,8 +178,8 @@ def test_a_row_that_another_process_holds_is_left_to_it(conn: Connection, migrat
 def test_a_follower_blocked_by_a_lock_is_skipped_by_the_others(
     conn: Connection, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOCK_TIMEOUT_MS", 50)
-    monkeypatch.setattr(module, "_SKIP_SECONDS", 0.2)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(module, "SKIP_SECONDS", 0.2)
     conn.execute("CREATE TABLE others (id int)")
 
     def waiting(session: Connection, batch: Batch) -> None:

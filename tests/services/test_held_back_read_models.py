@@ -337,7 +337,7 @@ def test_an_event_that_fails_in_the_last_steps_before_a_switch_is_held_back_then
     refuse(conn, tasks, f"{projections.suffix(tasks)}r2")
     store(conn, later("acme"))
     drain(conn, serving)
-    assert not building._switch(conn)
+    assert not building.switch(conn)
     drain(conn, building)
     assert building.stopped.is_set()
     assert list(held(migrated_url, "tasks")) == ["acme/task-t1"]

@@ -201,7 +201,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
     assert building.step(conn) is Step.WORKED  # the indexes
     add(conn, 2, "y")
     drain(conn, ServingFollower(tasks))
-    assert building._switch(conn)
+    assert building.switch(conn)
     assert len(content(conn, "tasks")) == 5
     assert conn.execute("SELECT name, position FROM followers WHERE name LIKE 'tasks%'").fetchall() == [
         (f"tasks_{FIRST}r2", 5)
@@ -211,7 +211,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
 def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
     migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild, "_SWITCH_TIMEOUT_MS", 50)
+    monkeypatch.setattr(rebuild, "SWITCH_TIMEOUT_MS", 50)
     building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
     with psycopg.connect(migrated_url) as reader:
         reader.execute("SELECT count(*) FROM tasks")

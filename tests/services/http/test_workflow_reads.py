@@ -51,17 +51,6 @@ async def test_pages_and_links(api: Api) -> None:
     assert "count" not in beyond["meta"]
 
 
-async def test_a_read_waits_for_the_position_that_it_names(api: Api) -> None:
-    position = api.command("task.create", {"id": "new"}).position
-    for path in (LIST, f"{LIST}/new"):
-        assert (await api.get(f"{path}?min_position={position}")).status_code == 200
-        refused(await api.get(f"{path}?min_position=999999"), 422, "position-beyond-head", parameter="min_position")
-    api.sender.late = {"tasks"}
-    position = api.command("task.create", {"id": "newer"}).position
-    response = await api.get(f"{LIST}/newer?min_position={position}")
-    refused(response, 503, "view-late")
-
-
 async def test_a_tenant_never_sees_anothers(api: Api) -> None:
     other = api.key("other")
     api.command("directory.register", {"kind": "member", "id": "ann", "fields": {"account_id": 42}}, "other")
