@@ -28,7 +28,10 @@ OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})
 # Headers that are read here, by the names that the server gives them.
 READ: Mapping[bytes, str] = {
     name.lower().encode(): name
-    for name in ("Authorization", "Content-Length", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-Id")
+    for name in (
+        *("Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Idempotency-Key"),
+        *("Traceparent", "X-Request-Id"),
+    )
 }
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 # An answer belongs to a tenant, so no cache keeps it unless the answer itself says otherwise.

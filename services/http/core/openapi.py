@@ -29,7 +29,9 @@ read model to get there. Errors are RFC 9457 problem details, or the envelope of
 e-mail and rights as manager, and a key, are believed for 5 seconds after they were read.
 
 Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
-known in time answers 202 with the address of its receipt."""
+known in time answers 202 with the address of its receipt.
+
+`HEAD` is answered wherever `GET` is. A body is UTF-8, and may be sent with `Content-Encoding: gzip`."""
 
 _TAGS: list[Json] = [
     {
