@@ -30,7 +30,7 @@ READ: Mapping[bytes, str] = {
     name.lower().encode(): name
     for name in (
         *("Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Idempotency-Key"),
-        *("Traceparent", "X-Request-Id"),
+        *("Foldwork-Position", "Traceparent", "X-Request-Id"),
     )
 }
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
@@ -43,11 +43,12 @@ Envelope = Callable[[ApiError], Response]
 
 @dataclass(slots=True)
 class Exchange:
-    """The headers of a request, and its ids."""
+    """The headers of a request, and its ids; and the log position that its answer says, if it is known."""
 
     request_id: str
     traceparent: str | None
     headers: dict[bytes, bytes]
+    position: int | None = None
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("exchange")
@@ -96,6 +97,8 @@ class Middleware:
                 message["headers"] = [*own, tagged, _NO_SNIFF]
                 if all(name != _CACHE_CONTROL for name, _ in own):
                     message["headers"].append(_NO_STORE)
+                if exchange.position is not None:
+                    message["headers"].append((b"foldwork-position", b"%d" % exchange.position))
             else:
                 over = not message.get("more_body", False)
             await send(message)
