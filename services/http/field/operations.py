@@ -230,7 +230,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/task/{id}", "read", "field_get_task", "Read one task, a master or a child",
-        query=MinPosition, handler=_get_task, view=_TASK_FOUND, topic="task",
+        query=MinPosition, handler=_get_task, view=_TASK_FOUND, topic="task", tagged=True,
     ),
     Operation(
         FIELD, "PUT", "/api/v3/task/{id}", "write", "field_update_task",

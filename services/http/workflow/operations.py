@@ -13,6 +13,7 @@ from projections import tasks
 from projections.support.query import MAX_ROWS
 from projections.task import pages as task_pages
 from projections.task.pages import MAX_PAGES
+from services.http.core import tags
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.models import Request, View
@@ -71,8 +72,10 @@ async def _get(call: Call) -> Response:
     query, wanted = MinPosition.take(parameters), lists.Wanted.take(parameters)
     nothing_else(parameters, lists.OF_ONE)
     await settled(call, query, *_ACTIVITY.models)
-    (shown,), beside = await lists.shown(call, [await _ACTIVITY.read(call)], wanted)
-    return as_json({"data": shown, **beside}, media=JSON_API)
+    task = await _ACTIVITY.read(call)
+    (shown,), beside = await lists.shown(call, [task], wanted)
+    tag = tags.tag_of(task, (await _people(call, [task], ()), beside))
+    return tags.unchanged(tag) or as_json({"data": shown, **beside}, headers=tags.headers(tag), media=JSON_API)
 
 
 async def _list(call: Call) -> Response:
@@ -192,7 +195,7 @@ OPERATIONS = (
     ),
     Operation(
         WORKFLOW, "GET", _ONE, "read", "workflow_get_activity", "Read one activity",
-        parameters=_SHOWN, query=MinPosition, handler=_get, view=lists.Found, refusals=(400, 404, 422),
+        parameters=_SHOWN, query=MinPosition, handler=_get, view=lists.Found, refusals=(400, 404, 422), tagged=True,
         links={
             name: Link(f"workflow_{name}_activity", "/data/id")
             for name in ("save", "assign", "reassign", "unassign", "process", "complete", "error", "cancel")
