@@ -15,7 +15,8 @@ import psycopg
 
 from domain.recorded import Recorded
 from domain.streams import ID
-from projections import activities, directory, tasks
+from projections import activities, directory
+from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import Reply
 from services.http.core.call import Call

@@ -14,9 +14,10 @@ from domain.limits import Number
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from domain.task import DispatchFailed, ResolutionFailed, ResultRecorded, Task, TaskFailed, TaskReopened, evolve
-from projections import directory, tasks
+from projections import directory
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
+from projections.task import table as tasks
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.core.call import Call
 from services.http.core.errors import ApiError

@@ -9,7 +9,8 @@ from typing import Any
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from projections import directory, tasks
+from projections import directory
+from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.command import idempotency_key
 from services.http.core.errors import ApiError

@@ -13,11 +13,12 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from domain.limits import Number
-from projections import activities, tasks
+from projections import activities
 from projections.listing import Side, merged
 from projections.support.conditions import Where, by_word
 from projections.support.query import MAX_ROWS, Query
 from projections.task import filters as task_filters
+from projections.task import table as tasks
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.pages import PageQuery

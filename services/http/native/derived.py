@@ -11,7 +11,8 @@ from domain import COMMANDS, EVENTS
 from domain.lifecycle import ROWS, TABLE, Lifecycle
 from domain.rollup import RULES
 from domain.streams import ENTRY_KINDS
-from projections import activities, directory, history, tasks
+from projections import activities, directory, history
+from projections.task import table as tasks
 from services import schemas
 from services.http.core.components import PREFIX
 from services.http.core.models import Json, View

@@ -17,7 +17,8 @@ from domain import EVENT_NAMES
 from domain.directory import EntryRegistered
 from domain.lifecycle import TERMINAL, Lifecycle
 from domain.streams import ENTRY_KINDS
-from projections import directory, tasks
+from projections import directory
+from projections.task import table as tasks
 from services.http.core.bulks import Bulk, Item, prepared
 from services.http.core.call import Call, Ready, as_json
 from services.http.core.errors import ApiError

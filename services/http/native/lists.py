@@ -18,9 +18,10 @@ from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
 from domain.limits import Number
 from domain.streams import ID
-from projections import activities, directory, history, tasks
+from projections import activities, directory, history
 from projections.listing import PERSON, Listing
 from projections.support.query import Query as Asked
+from projections.task import table as tasks
 from services import cloud_events
 from services.http.core.authenticator import Caller
 from services.http.core.call import JSON, Call, Ready, as_json

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain.lifecycle import RIGHTS, TABLE, TERMINAL, Lifecycle, allowed_actions
-from projections import activities, tasks
+from projections import activities
 from projections.support.time import Seconds, Timed, seconds, stamp
+from projections.task import table as tasks
 
 _LIFECYCLE = {state.value.lower(): state for state in Lifecycle}
 encode = msgspec.json.Encoder().encode

@@ -11,11 +11,12 @@ from typing import Any
 from starlette.responses import Response
 
 from domain.references import is_account
-from projections import activities, directory, tasks
+from projections import activities, directory
 from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
 from projections.support.query import MAX_ROWS
 from projections.task import filters as task_filters
 from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.filters import Members
 from projections.task.pages import MAX_PAGES
 from services.commands import wire
