@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
-from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
+from domain.decider import Context, Decision, NotLoaded, UniqueKey, actor_stream
 from domain.errors import Refusal, Rejected
 from domain.streams import stream_of
 from services.commands.memory import Memory
@@ -93,7 +93,7 @@ class _Batch:
     def run(self) -> list[Outcome]:
         self._view.load(
             (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
-            ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
+            ((c.tenant, UniqueKey(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
         self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
@@ -136,16 +136,17 @@ class _Batch:
                 try:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
-                    streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
+                    streams = list(lack.streams)
+                    unique_keys = [(command.tenant, unique) for unique in lack.unique_keys]
                     newer = [stream for stream in streams if stream in self._view.newer]
                     if newer:
                         outcome = self._newer_version(command, newer[0])
                         break
-                    if not probed and not self._view.remembered(streams, claims):
+                    if not probed and not self._view.remembered(streams, unique_keys):
                         probed = True
                         more = self._probe(index + 1, before)
-                        streams, claims = streams + more[0], claims + more[1]
-                    self._view.load(streams, claims)
+                        streams, unique_keys = streams + more[0], unique_keys + more[1]
+                    self._view.load(streams, unique_keys)
             if anew and moved is not None:
                 touched.add(outcome)
             self._view.apply(outcome)
@@ -157,10 +158,10 @@ class _Batch:
         self._commands = self._commands[: len(outcomes)]
         return outcomes
 
-    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, Claim]]]:
+    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, UniqueKey]]]:
         """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
         streams: list[str] = []
-        claims: list[tuple[str, Claim]] = []
+        unique_keys: list[tuple[str, UniqueKey]] = []
         for index in range(start, len(self._commands)):
             command = self._commands[index]
             if before[index] is None and command.refusal is None:
@@ -168,10 +169,10 @@ class _Batch:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
                     streams += lack.streams
-                    claims += [(command.tenant, claim) for claim in lack.claims]
+                    unique_keys += [(command.tenant, unique) for unique in lack.unique_keys]
                 except Exception:  # noqa: S112 - whatever is wrong with it shows when its turn comes
                     continue
-        return streams, claims
+        return streams, unique_keys
 
     def _context(self, command: Incoming) -> Context:
         return Context(
@@ -181,7 +182,7 @@ class _Batch:
             self._worker._new_id,
             self._worker._new_number,
             self._view.states,
-            self._view.claims.setdefault(command.tenant, {}),
+            self._view.unique_keys.setdefault(command.tenant, {}),
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
@@ -197,7 +198,9 @@ class _Batch:
             events = self._new_events(command, decision)
         except Rejected as rejected:
             refusal = rejected.refusal
-            return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
+            return Outcome(
+                command, refusal=refusal, streams_read=context.streams_read, unique_keys_read=context.unique_keys_read
+            )
         except NotLoaded:
             raise
         except Exception as failure:
@@ -205,9 +208,9 @@ class _Batch:
         return Outcome(
             command,
             events=events,
-            claims=decision.claims,
+            unique_keys=decision.unique_keys,
             streams_read=context.streams_read,
-            claims_read=context.claims_read,
+            unique_keys_read=context.unique_keys_read,
         )
 
     def _newer_version(self, command: Incoming, stream: str) -> Outcome:
@@ -258,11 +261,11 @@ class _Batch:
         for outcome in outcomes:
             command, tenant = outcome.incoming, outcome.incoming.tenant
             self._view.compare(outcome, append)
-            for claim, holder in outcome.claims.items():
-                key = (tenant, *claim)
-                if holder is None and key not in append.claims:
+            for unique, holder in outcome.unique_keys.items():
+                key = (tenant, *unique)
+                if holder is None and key not in append.unique_keys:
                     append.given_up.add(key)
-                append.claims[key] = holder
+                append.unique_keys[key] = holder
             outcome.offset = len(append.events)
             append.events += outcome.events
             if outcome.recorded:
@@ -270,6 +273,6 @@ class _Batch:
             if self._attempted and outcome.failure is None:
                 append.attempts_done.append((tenant, command.command_id))
         for key, outcome in self._repeats.keys.items():
-            append.claims_read[key] = self._view.held[key]
-            append.claims[key] = key_holder(outcome)
+            append.unique_keys_read[key] = self._view.held[key]
+            append.unique_keys[key] = key_holder(outcome)
         return append

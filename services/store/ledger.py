@@ -1,4 +1,4 @@
-"""Queries on the ledger of commands and on claims."""
+"""Queries on the ledger of commands and on unique keys."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def outcomes(tenant: str, command_ids: Sequence[str]) -> Query:
 
 
 def holder(tenant: str, kind: str, key: str) -> Query:
-    """The holder of a claim."""
+    """The holder of a unique key."""
     return Query(_HOLDER, (tenant, kind, key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.task import (
     Attribute,
@@ -88,7 +88,7 @@ CASES: list[Case] = [
             TaskCreated("t"),
             TaskAssigned("t", None, ("bob", "ann", "id-1")),
         ],
-        {Claim("member-email", "new@x.vn"): "id-1", Claim("member-account", "5"): "id-1"},
+        {UniqueKey("member-email", "new@x.vn"): "id-1", UniqueKey("member-account", "5"): "id-1"},
     ),
     done(
         "task.create",
