@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
-from domain.task import (
-    Attribute,
-    AttributesResolved,
-    CreateTask,
-    TaskAssigned,
-    TaskCreated,
-)
+from domain.plan import Attribute
+from domain.task import AttributesResolved, CreateTask, TaskAssigned, TaskCreated
 from tests.builders import EARLY, LATE, activity, entry, member, task, workflow
 from tests.domain.cases import Case, done, each, refused
 from tests.domain.task_scenes import (

@@ -7,19 +7,11 @@ from typing import Any, get_args
 import pytest
 
 from domain.decider import UniqueKey
-from domain.directory import (
-    ChangeEntry,
-    Eligibility,
-    Entry,
-    EntryChanged,
-    EntryRegistered,
-    EntryRetired,
-    Kind,
-    RegisterEntry,
-    RetireEntry,
-    is_email,
-    is_manager,
-)
+from domain.directory import ChangeEntry, EntryChanged, EntryRegistered, EntryRetired, RegisterEntry, RetireEntry
+from domain.directory.eligibility import Eligibility, is_manager
+from domain.directory.entries import Kind
+from domain.directory.lookup import Entry
+from domain.references import is_email
 from domain.streams import ENTRY_KINDS
 from tests.builders import entry, manager, member, task
 from tests.domain.cases import Case, done, each, ignored, refused

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from domain.directory import RetireEntry
 from domain.lifecycle import ACTIVE
+from domain.plan import Target
 from domain.task import (
     CancelTask,
     CompleteTask,
     PauseTask,
     ProcessTask,
     SaveTask,
-    Target,
     TargetsResolved,
     TaskDataSaved,
     TaskPaused,

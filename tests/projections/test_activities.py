@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityFieldsChanged
+from domain.plan import Provider
 from domain.task import (
     CompleteTask,
     DispatchRequested,
     DispatchSucceeded,
     FailTask,
     ProcessTask,
-    Provider,
     ResolutionFailed,
     TaskCanceled,
     TaskCompleted,
