@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import select
+import socket
 import threading
 from abc import ABC, abstractmethod
 from typing import Any
@@ -25,31 +28,38 @@ class Listener(ABC):
         self._log = log
         self.stopped = threading.Event()
         self.connected = False
+        # While it runs: closed by `stop`, which ends a wait on the other end.
+        self._waker: socket.socket | None = None
+        self._woken: socket.socket | None = None
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
         """Work until `stop`, and reconnect when the connection is lost; one log line per change of state."""
         backoff = Backoff("connection", self._log)
-        while not self.stopped.is_set():
-            try:
-                with connect(database_url, self._role, statement_timeout, autocommit=True) as conn:
-                    conn.execute(f"LISTEN {self._channel}")
-                    self.begin(conn)
-                    while not self.stopped.is_set():
-                        seconds = self.turn(conn)
-                        backoff.reached()
-                        self.connected = True
-                        self.pause(conn, seconds)
-            except UNAVAILABLE as error:
-                self.connected = False
-                backoff.lost(error)
-                self.stopped.wait(backoff.next_wait())
-            except Exception:
-                self._log.exception(f"{self.name} failed")
-                self.stopped.wait(backoff.next_wait())
+        self._woken, self._waker = socket.socketpair()
+        with self._woken, self._waker:
+            while not self.stopped.is_set():
+                try:
+                    with connect(database_url, self._role, statement_timeout, autocommit=True) as conn:
+                        conn.execute(f"LISTEN {self._channel}")
+                        self.begin(conn)
+                        while not self.stopped.is_set():
+                            seconds = self.turn(conn)
+                            backoff.reached()
+                            self.connected = True
+                            self.pause(conn, seconds)
+                except UNAVAILABLE as error:
+                    self.connected = False
+                    backoff.lost(error)
+                    self.stopped.wait(backoff.next_wait())
+                except Exception:
+                    self._log.exception(f"{self.name} failed")
+                    self.stopped.wait(backoff.next_wait())
 
     def stop(self) -> None:
-        """Ask the thread to end after the current transaction."""
+        """Ask the thread to end after the current transaction; one that waits for a notification ends at once."""
         self.stopped.set()
+        if self._waker is not None:
+            self._waker.close()
 
     @property
     def unready(self) -> list[str]:
@@ -69,10 +79,18 @@ class Listener(ABC):
         """Wait, at most so long, for what a notification announces."""
 
     def notified(self, conn: psycopg.Connection[Any], seconds: float) -> bool:
-        """Wait for a notification, at most so long; tell whether there was one."""
+        """Wait for a notification, at most so long and not after `stop`; tell whether there was one."""
         # A notification received during the turn is kept by the connection, so none is lost between turn and wait.
-        if next(conn.notifies(timeout=seconds, stop_after=1), None) is None:
-            return False
-        for _ in conn.notifies(timeout=0):
-            pass
-        return True
+        if _taken(conn):
+            return True
+        ready = select.poll()
+        ready.register(conn.fileno(), select.POLLIN)
+        if self._woken is not None:
+            ready.register(self._woken.fileno(), select.POLLIN)
+        ready.poll(math.ceil(seconds * 1000))
+        return _taken(conn)
+
+
+def _taken(conn: psycopg.Connection[Any]) -> bool:
+    """Take the notifications that have arrived, and tell whether there were any."""
+    return sum(1 for _ in conn.notifies(timeout=0)) > 0

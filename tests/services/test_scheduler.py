@@ -20,7 +20,7 @@ from services.broker.sender import Outgoing
 from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
-from tests.eventually import PATIENCE, eventually, eventually_async
+from tests.eventually import LATE, PATIENCE, eventually, eventually_async
 from tests.services.harness import Client, declare, rows, settings, stored
 from tests.services.processes import nursery
 from tests.services.proxy import database_proxy
@@ -238,7 +238,7 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
 
 
 def test_stop_ends_a_scheduler_that_has_nothing_to_do(migrated_url: str) -> None:
-    scheduler = Scheduler(lambda _: None, poll=0.1)
+    scheduler = Scheduler(lambda _: None, poll=LATE)
     thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
     eventually(lambda: scheduler.connected)
