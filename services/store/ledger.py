@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections.support.query import Query
+from projections.statement import Query
 
 _RECEIPT = (
     "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"

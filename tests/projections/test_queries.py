@@ -19,7 +19,8 @@ from domain.task import (
     TaskStarted,
 )
 from projections import activities, suffix
-from projections.support.query import BadQuery, Query
+from projections.statement import Query
+from projections.support.query import BadQuery
 from projections.task import table as tasks
 from tests import builders
 from tests.given import NOW

@@ -15,8 +15,9 @@ from pydantic.alias_generators import to_camel
 from domain.limits import Number
 from projections import activities
 from projections.listing import Side, merged
+from projections.statement import Query
 from projections.support.conditions import Where, by_word
-from projections.support.query import MAX_ROWS, Query
+from projections.support.query import MAX_ROWS
 from projections.task import filters as task_filters
 from projections.task import table as tasks
 from services.http.core.call import Call

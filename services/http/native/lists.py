@@ -20,7 +20,7 @@ from domain.limits import Number
 from domain.streams import ID
 from projections import activities, directory, history
 from projections.listing import PERSON, Listing
-from projections.support.query import Query as Asked
+from projections.statement import Query as Asked
 from projections.task import table as tasks
 from services import cloud_events
 from services.http.core.authenticator import Caller
