@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
@@ -33,6 +34,17 @@ MAX_ROUNDS = 20
 MAX_BATCH_BYTES = 8 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What decisions take besides the state; `on_decided` runs before they are recorded."""
+
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    new_number: Callable[[], int]
+    on_decided: Callable[[], None]
+    event_limit: int
+
+
 class Worker:
     """Runs batches on one store, in the store's thread."""
 
@@ -47,11 +59,7 @@ class Worker:
         event_limit: int = EVENT_LIMIT,
     ) -> None:
         self._store = store
-        self._event_limit = event_limit
-        self._clock = clock
-        self._new_id = new_id
-        self._new_number = new_number
-        self._on_decided = on_decided
+        self._means = _Means(clock, new_id, new_number, on_decided, event_limit)
         self._streams = Memory(cache)
         self._holders = Memory(cache)
 
@@ -63,7 +71,8 @@ class Worker:
         Raises the store's errors, and then nothing was recorded.
         """
         try:
-            return _Batch(self, batch, attempted).run()
+            view = View(self._store, self._streams, self._holders)
+            return _Batch(self._store, view, self._means, batch, attempted).run()
         except BaseException:
             # The cache may be ahead of the log or behind it; comparing versions would notice, but reading is cheaper.
             self._streams.clear()
@@ -81,13 +90,15 @@ def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
 class _Batch:
     """One batch; the worker's cache is changed only after it is recorded."""
 
-    def __init__(self, worker: Worker, batch: Sequence[Incoming], attempted: bool) -> None:
-        self._worker = worker
-        self._store = worker._store
+    def __init__(
+        self, store: EventStore, view: View, means: _Means, batch: Sequence[Incoming], attempted: bool
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._means = means
         self._commands = batch
         self._attempted = attempted
-        self._now = worker._clock()
-        self._view = View(self._store, worker._streams, worker._holders)
+        self._now = means.clock()
         self._repeats = Repeats()
 
     def run(self) -> list[Outcome]:
@@ -101,7 +112,7 @@ class _Batch:
         with ExitStack() as alone:
             for rounds in range(MAX_ROUNDS):
                 decided = self._decide_all(outcomes, moved)
-                self._worker._on_decided()
+                self._means.on_decided()
                 try:
                     head, _ = self._store.append(self._append(decided))
                 except ConcurrencyConflict as lost:
@@ -179,8 +190,8 @@ class _Batch:
             command.tenant,
             command.actor,
             self._now,
-            self._worker._new_id,
-            self._worker._new_number,
+            self._means.new_id,
+            self._means.new_number,
             self._view.states,
             self._view.unique_keys.setdefault(command.tenant, {}),
         )
@@ -239,7 +250,7 @@ class _Batch:
         for stream, event in decision.events:
             version = versions[stream] = versions.get(stream, self._view.versions.get(stream, 0)) + 1
             metadata = codec.Metadata(
-                self._worker._new_id(),
+                self._means.new_id(),
                 command.command_id,
                 command.correlation_id or command.command_id,
                 command.command_id,
@@ -248,9 +259,9 @@ class _Batch:
                 command.traceparent,
             )
             made = NewEvent(stream, version, codec.name_of(event), event, metadata)
-            if len(made.state) > self._worker._event_limit:
+            if len(made.state) > self._means.event_limit:
                 detail = f"it would record {made.name} with {len(made.state)} bytes"
-                raise Rejected("too-large", f"{detail}, and an event has at most {self._worker._event_limit}")
+                raise Rejected("too-large", f"{detail}, and an event has at most {self._means.event_limit}")
             events.append(made)
         return events
 
