@@ -1,4 +1,4 @@
-"""Who asks: bearer API keys, checked against their digests; a key's tenant is the only one that its requests meet."""
+"""Authentication by bearer API keys, compared by digest. A request has access to the tenant of its key only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from services.http.core.errors import ApiError
 from services.http.core.pool import Pool
 from services.store import log
 
-# How long a check is believed, so a revocation, or the retirement of its member, takes effect within this time.
-BELIEVED = 5.0
+# Seconds that a check is cached, so a revocation, or the retirement of its member, takes effect within this time.
+CACHE_SECONDS = 5.0
 _MAX_CACHED_KEYS = 10_000
 _RETIRED = EVENT_NAMES[EntryRetired]
-_LONGEST = 256
+_MAX_TOKEN = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
 _WRONG_TOKEN = {"WWW-Authenticate": 'Bearer realm="foldwork", error="invalid_token"'}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request speaks for."""
+    """The key, tenant, actor and permissions of a request."""
 
     key_id: str
     tenant: str
@@ -42,7 +42,7 @@ class Caller:
 
 @dataclass(slots=True)
 class _Check:
-    """What one token was found to be, and until when that is believed."""
+    """The cached result of checking a token."""
 
     caller: Caller | None
     until: float
@@ -50,10 +50,10 @@ class _Check:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Turns an `Authorization` header into a caller, asking the database once in `believed` seconds per token."""
+    """Turns an `Authorization` header into a caller, asking the database once in `cache_seconds` per token."""
 
     pool: Pool
-    believed: float = BELIEVED
+    cache_seconds: float = CACHE_SECONDS
     _checks: dict[bytes, _Check] = field(default_factory=dict)
     _asking: dict[bytes, asyncio.Task[_Check]] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Authenticator:
             raise ApiError("unauthorized", "send an API key as Authorization: Bearer …", headers=_CHALLENGE)
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
+        if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN:
             raise _wrong_token()
         # By digest, so that no token stays in memory.
         digest = keys.digest(token)
@@ -85,7 +85,7 @@ class Authenticator:
 
     async def _ask(self, key_id: str, digest: bytes) -> _Check:
         rows = await self.pool.fetch(*keys.by_id(key_id))
-        now, until = datetime.now(UTC), time.monotonic() + self.believed
+        now, until = datetime.now(UTC), time.monotonic() + self.cache_seconds
         # One comparison for known and unknown ids alike.
         stored, *columns = rows[0] if rows else (bytes(32),)
         if not keys.matches(bytes(stored), digest) or not columns:

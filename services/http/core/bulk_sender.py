@@ -1,9 +1,9 @@
-"""What carries out bulks in the background: they are stored first, so a process that ends leaves them to the others.
+"""The background sender of bulks. They are stored first, so any process can continue when one ends.
 
-A bulk is sent under a lease, a few commands at a time, and each command has an id of its own: who goes on where another
-stopped may send some twice, and the ledger answers the second of them. What the broker took may still be lost, by a
-stream that this version cannot read or as a dead letter, so what the ledger does not have is sent again from time to
-time, until the ledger has all of it or the bulk goes with the receipts.
+A bulk is sent under a lease, a few commands at a time. Each command has an id of its own, so sending one twice has no
+effect. A command that the broker took may still be lost, by a stream that this version cannot read or as a dead letter,
+so what the ledger does not have is sent again from time to time, until the ledger has all of it or the bulk is deleted
+with the receipts.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _decode_commands = msgspec.json.Decoder(list[Command]).decode
 
 
 class Sender(Protocol):
-    """What takes commands to the workers and brings their answers."""
+    """Sends commands to the workers and receives their replies."""
 
     @property
     def ready(self) -> bool:

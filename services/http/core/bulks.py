@@ -17,9 +17,9 @@ from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands.wire import InvalidMessage, Reply, fingerprint
 from services.http.core.bulk_sender import Command, StoredItem
 from services.http.core.call import Call
-from services.http.core.command import idempotency_key, new_id, outgoing, receipt_path
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.models import Request
+from services.http.core.submit import idempotency_key, new_id, outgoing, receipt_path
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
@@ -153,9 +153,9 @@ async def prepared(
             mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{named}".encode()).hexdigest()
             own_id, own_key = mark[:32], f"bulk-{mark}"
         try:
-            given = read(index, part)
-            typed = isinstance(given, Request)
-            data = given.data() if isinstance(given, Request) else dict(given)
+            request = read(index, part)
+            typed = isinstance(request, Request)
+            data = request.data() if isinstance(request, Request) else dict(request)
             if data.get("id") is None:
                 data["id"] = own_id
             command = outgoing(call.service, caller, name, data, data["id"], typed=typed, idempotency_key=own_key)
@@ -163,7 +163,7 @@ async def prepared(
             item.refused = ApiError.caused_by(error)
         else:
             item.id, item.data, item.command = data["id"], data, command
-            item.pointer = given.pointer if isinstance(given, Request) else str
+            item.pointer = request.pointer if isinstance(request, Request) else str
         bulk.items.append(item)
         if len(bulk.items) % _STRETCH == 0:
             await asyncio.sleep(0)

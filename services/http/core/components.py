@@ -24,25 +24,25 @@ def component_name(model: type[BaseModel]) -> str:
 
 
 class Components:
-    """Collects the schemas that operations refer to. `given` are those that are made elsewhere, by their names."""
+    """Collects the schemas that operations refer to. `external` are those made from something else."""
 
-    def __init__(self, given: Mapping[str, Json] | None = None) -> None:
-        self.schemas: Json = dict(given or {})
+    def __init__(self, external: Mapping[str, Json] | None = None) -> None:
+        self.schemas: Json = dict(external or {})
         self._models: dict[str, type[BaseModel]] = {}
 
-    def ref(self, shown: type[BaseModel] | str) -> Json:
-        """Return a reference to a model's schema, or to one of those that are given."""
-        if isinstance(shown, str):
-            if shown not in self.schemas:
-                raise KeyError(f"no schema is called {shown}")
-            return {"$ref": f"{PREFIX}{shown}"}
-        self._add(shown)
-        return {"$ref": f"{PREFIX}{component_name(shown)}"}
+    def ref(self, model: type[BaseModel] | str) -> Json:
+        """Return a reference to a model's schema, or to an external one."""
+        if isinstance(model, str):
+            if model not in self.schemas:
+                raise KeyError(f"no schema is called {model}")
+            return {"$ref": f"{PREFIX}{model}"}
+        self._add(model)
+        return {"$ref": f"{PREFIX}{component_name(model)}"}
 
     def _add(self, model: type[BaseModel]) -> None:
         name = component_name(model)
         known = self._models.get(name)
-        if known is model or (getattr(model, "given", False) and name in self.schemas):
+        if known is model or (getattr(model, "external", False) and name in self.schemas):
             return
         if known is not None or name in self.schemas:
             raise ValueError(f"two schemas are called {name}")

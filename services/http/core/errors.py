@@ -1,4 +1,4 @@
-"""What a request is refused with: one exception, one table of codes, and RFC 9457 as the answer outside dialects."""
+"""Refusals of requests: the exception, the table of codes, and problem details (RFC 9457)."""
 
 from __future__ import annotations
 

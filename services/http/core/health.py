@@ -1,6 +1,6 @@
-"""What operators ask: is the process alive, is it ready and if not what is missing, what are its figures.
+"""Liveness, readiness and metrics of a process.
 
-Liveness never looks at a server: a process that restarts because the database is away helps nobody.
+Liveness does not depend on a server: restarting a process while the database is away helps nobody.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STANDS_STILL = 30
 
 
 class Broker(Protocol):
-    """What can tell how many workers listen for commands."""
+    """Counts the consumers of the command queue."""
 
     async def consumers(self) -> int:
         """Return how many consume; raises `BrokerAway`."""

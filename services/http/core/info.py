@@ -1,4 +1,4 @@
-"""What the OpenAPI document says before its operations."""
+"""The description and the tags of the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from projections import directory
 from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text
 from services.http.core.pool import Pool
 
-_BELIEVED = 5.0
+_CACHE_SECONDS = 5.0
 _MAX_CACHED = 20_000
 
 
@@ -42,7 +42,7 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What others may see of a member."""
+    """The public fields of a member."""
 
     email: str | None
     account_id: int | None
@@ -86,7 +86,7 @@ class MemberCache:
             for row in await self.pool.fetch(*directory.members(tenant, missing)):
                 document = _decode(row[0])
                 member = found[document.id] = _member(document.fields, document.retired)
-                self._known[tenant, document.id] = (now + _BELIEVED, member)
+                self._known[tenant, document.id] = (now + _CACHE_SECONDS, member)
         return found
 
     async def named(self, tenant: str, texts: Iterable[Any], parameter: str) -> dict[str, tuple[str, ...]]:

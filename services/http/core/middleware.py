@@ -31,7 +31,7 @@ Envelope = Callable[[ApiError], Response]
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of a request before anything looked at its body."""
+    """The headers of a request, and its ids."""
 
     request_id: str
     traceparent: str | None
@@ -42,7 +42,7 @@ CURRENT: ContextVar[Exchange] = ContextVar("exchange")
 
 
 class Middleware:
-    """Wraps the application. `envelope(path)` gives the dialect that a path's errors are said in."""
+    """Wraps the application. `envelope(path)` returns the error envelope of a path."""
 
     def __init__(self, app: ASGIApp, in_flight: int, metrics: Metrics, envelope: Callable[[str], Envelope]) -> None:
         self._app = app
@@ -99,8 +99,8 @@ class Middleware:
 
 
 def _exchange(headers: dict[bytes, bytes]) -> Exchange:
-    given = headers.get(b"x-request-id")
-    request_id = given.decode() if given is not None and _REQUEST_ID.match(given) else secrets.token_hex(16)
+    sent = headers.get(b"x-request-id")
+    request_id = sent.decode() if sent is not None and _REQUEST_ID.match(sent) else secrets.token_hex(16)
     trace = headers.get(b"traceparent")
     traceparent = trace.decode() if trace is not None and _TRACEPARENT.match(trace) else None
     return Exchange(request_id, traceparent, headers)

@@ -23,11 +23,13 @@ from services.http.core.errors import ApiError
 Json = dict[str, Any]
 _MISSING: Any = object()
 _PASSED_ON: Any = SkipValidation
+# The default of a field that may be left out, but is not null.
+LEFT_OUT: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """Where a request's field stands in the command's data: `plan/channel`; None when it is no part of it.
+    """The place of a request's field in the command's data, such as `plan/channel`; None if it is no part of it.
 
     `by` makes the command's value of the request's. Without this mark a field stands under its Python name.
     """
@@ -38,7 +40,7 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """Where a view's field comes from: the resource's value at a place such as `fields/name`, or all of it for "".
+    """The source of a view's field: the resource's value at a place such as `fields/name`, or all of it for "".
 
     `by(value, context)` makes what is shown of it. Without this mark a field comes from its Python name, and one that
     is a literal of one value is that value. A missing value raises unless there is a `default`.
@@ -64,8 +66,8 @@ def _fail_fast(schema: Any) -> None:
 class Model(BaseModel):
     """A request or a view, as a schema with an example."""
 
-    # Whether its schema is made from something else, and given to `Components` under its name.
-    given: ClassVar[bool] = False
+    # Whether its schema is not made from it, but passed to `Components` under its name.
+    external: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
 
@@ -80,8 +82,8 @@ class Request(Model):
     free: ClassVar[str] = ""
     # Keys that the service gives a value, by why they are refused.
     derived: ClassVar[Mapping[str, str]] = {}
-    # Names of the command's data that stand elsewhere than in the body, as the id does in the path.
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"id"})
+    # Names of the command's data that are not in the body, as the id is in the path.
+    outside_body: ClassVar[frozenset[str]] = frozenset({"id"})
 
     @classmethod
     def read(cls, body: Any, parts: Mapping[str, str] | None = None) -> Self:
@@ -99,9 +101,9 @@ class Request(Model):
     def data(self) -> Json:
         """Return the command's data."""
         found: Json = {}
-        given, values = self.__pydantic_fields_set__, self.__dict__
+        fields_set, values = self.__pydantic_fields_set__, self.__dict__
         for field in _fields_to(type(self)):
-            if field.name not in given or not field.path:
+            if field.name not in fields_set or not field.path:
                 continue
             value = values[field.name]
             if value is None and not self.changes:
@@ -136,7 +138,7 @@ class Request(Model):
                 index, rest = (rest[:1], rest[1:]) if field.many else ([], rest)
                 return [field.alias, *index, *field.model._placed(rest)]
             return [field.alias, *rest]
-        if parts and parts[0] in {*cls.elsewhere, *(field.path[0] for field in _fields_to(cls) if field.path)}:
+        if parts and parts[0] in {*cls.outside_body, *(field.path[0] for field in _fields_to(cls) if field.path)}:
             return []
         return parts[1:] if cls.free and parts[:1] == [cls.free] else parts
 
@@ -169,20 +171,20 @@ class Request(Model):
         context = error.get("ctx", {})
         if "refused" in context:
             return ApiError(kind, context["refused"], f"{pointer_of(place)}{context['at']}")
-        return ApiError("wrong-shape", cls.said(error), pointer_of(place))
+        return ApiError("wrong-shape", cls.message(error), pointer_of(place))
 
     @classmethod
-    def said(cls, error: ErrorDetails) -> str:
-        """Return the words for a value of another type than its own."""
+    def message(cls, error: ErrorDetails) -> str:
+        """Return the message for a value of the wrong type."""
         place = error["loc"]
         if not place:
             return "the body is an object"
-        said = _SHAPES.get(error["type"])
-        return error["msg"] if said is None else said.format(name=place[-1], **error.get("ctx", {}))
+        message = _MESSAGES.get(error["type"])
+        return error["msg"] if message is None else message.format(name=place[-1], **error.get("ctx", {}))
 
 
-# What pydantic says of a value of another type than its own.
-_SHAPES = {
+# Messages for pydantic's errors.
+_MESSAGES = {
     "missing": "{name} is required",
     "literal_error": "this is one of {expected}",
     "string_type": "this is a text",
@@ -201,7 +203,7 @@ def refuse(code: str, detail: str, at: str = "") -> NoReturn:
 
 
 class View(Model):
-    """What is shown of a resource, key by key in this order. A field with a default is left out while it is empty."""
+    """A representation of a resource, with its keys in this order. An empty field with a default is left out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -214,9 +216,6 @@ class View(Model):
 def names(model: type[BaseModel]) -> list[str]:
     """Return the keys of a model in their order."""
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-# What the fields' marks mean, worked out once for each class.
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,23 +75,23 @@ def deep_object(name: str, description: str, properties: Mapping[str, Json], oth
 
 
 def about(operation: Operation, components: Components) -> Json:
-    """Return what the document says of an operation; the schemas that it refers to are added to `components`."""
-    said: Json = {"operationId": operation.name, "tags": [operation.dialect.tag], "summary": operation.summary}
+    """Return the entry of an operation; the schemas that it refers to are added to `components`."""
+    entry: Json = {"operationId": operation.name, "tags": [operation.dialect.tag], "summary": operation.summary}
     if operation.description:
-        said["description"] = operation.description
+        entry["description"] = operation.description
     own = {each["name"] for each in operation.parameters}
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
     keyed = [KEY] if operation.writes else []
     parameters = [*placed, *operation.parameters, *queried, *keyed, *operation.dialect.parameters]
     if parameters:
-        said["parameters"] = parameters
+        entry["parameters"] = parameters
     if operation.request is not None:
         content = {"schema": components.ref(operation.request), **examples_of(operation.request)}
         media = dict.fromkeys((JSON, operation.dialect.media), content)
-        said["requestBody"] = {"required": not operation.body_optional, "content": media}
-    said["responses"] = _responses(operation, components)
-    return said
+        entry["requestBody"] = {"required": not operation.body_optional, "content": media}
+    entry["responses"] = _responses(operation, components)
+    return entry
 
 
 def _responses(operation: Operation, components: Components) -> Json:
@@ -113,9 +113,9 @@ def _responses(operation: Operation, components: Components) -> Json:
     if operation.writes and "202" not in found:
         found["202"] = {**_success(operation, dialect.undecided, components), "headers": _LOCATION}
     for status in operation.statuses:
-        told = dialect.failure(operation.topic, status)
-        if told is not None:
-            description, example = told
+        failure = dialect.failure(operation.topic, status)
+        if failure is not None:
+            description, example = failure
             content = {"schema": components.ref(dialect.failure_view), "example": example}
             found[str(status)] = {"description": description, "content": {dialect.failure_media: content}}
     return found
@@ -137,8 +137,8 @@ def document(info: Json, tags: list[Json], operations: Iterable[Operation], comp
     """Return the document of operations; the schemas that they refer to are added to `components`."""
     paths: dict[str, Json] = {}
     for operation in operations:
-        said = paths.setdefault(operation.path.replace(":path}", "}"), {})
-        said[operation.method.lower()] = _whole(about(operation, components))
+        entry = paths.setdefault(operation.path.replace(":path}", "}"), {})
+        entry[operation.method.lower()] = _whole(about(operation, components))
     responses = _shared_responses(paths)
     return {
         "openapi": "3.1.0",
@@ -154,18 +154,18 @@ def document(info: Json, tags: list[Json], operations: Iterable[Operation], comp
     }
 
 
-def _whole(said: Json) -> Json:
-    """Return what is said of an operation with what all of them have: the headers of its answers, and its security."""
-    said = dict(said)
-    responses = {str(status): dict(response) for status, response in said.pop("responses").items()}
-    public = said["tags"] == ["operations"]
+def _whole(entry: Json) -> Json:
+    """Return the entry of an operation with what all of them have: the headers of its answers, and its security."""
+    entry = dict(entry)
+    responses = {str(status): dict(response) for status, response in entry.pop("responses").items()}
+    public = entry["tags"] == ["operations"]
     for status, response in responses.items():
         names = ["X-Request-Id"]
         names += ["Retry-After"] if status in _LATER else []
         names += ["WWW-Authenticate"] if status == "401" else []
         shared = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = {**response.get("headers", {}), **shared}
-    return {**said, "responses": responses, "security": [] if public else [{"apiKey": []}]}
+    return {**entry, "responses": responses, "security": [] if public else [{"apiKey": []}]}
 
 
 def _shared_responses(paths: Json) -> Json:

@@ -34,7 +34,7 @@ from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import Query, nothing_else
-from services.http.core.submit import Done, Entity, submit
+from services.http.core.submit import CommandResult, Entity, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]
@@ -46,7 +46,7 @@ async def _no_context(call: Call, resources: Sequence[Mapping[str, Any]], events
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What the operations of a dialect have in common.
+    """The properties that all operations of a dialect share.
 
     `failure(topic, status)` describes the refusals of a status, and gives an example of one; None when there are none.
     `undecided` is the answer to a write that cannot be shown; its resource has a `noun`, a `command_id`, a `receipt`,
@@ -70,18 +70,19 @@ class Dialect:
     admit: Callable[[Call], None] | None = None
     parameters: tuple[Json, ...] = ()
 
-    async def answer(self, call: Call, done: Done, view: type[View], noun: str, status: int = 200) -> Response:
-        """Answer a write with the resource that it leaves, or with where its receipt lies."""
-        if done.resource is None:
-            answered = done.answered
-            found = {
+    async def answer(
+        self, call: Call, result: CommandResult, view: type[View], noun: str, status: int = 200
+    ) -> Response:
+        """Answer a write with the resource that it leaves, or with the address of its receipt."""
+        if result.resource is None:
+            receipt = {
                 "noun": noun,
-                "command_id": answered.command_id,
-                "receipt": answered.receipt,
-                "known": answered.reply is not None,
+                "command_id": result.command_id,
+                "receipt": result.receipt,
+                "known": result.reply is not None,
             }
-            return as_json(self.undecided.show(found), 202, {"Location": answered.receipt}, self.media)
-        return await self.show(call, view, done.resource, done.events, status)
+            return as_json(self.undecided.show(receipt), 202, {"Location": result.receipt}, self.media)
+        return await self.show(call, view, result.resource, result.events, status)
 
     async def show(
         self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
@@ -128,8 +129,8 @@ class Operation:
     query: type[Query] | None = None
     command: str = ""
     entity: Entity | None = None
-    # What the command says beside the request.
-    given: Callable[[Call], Mapping[str, Any]] | None = None
+    # Command data that is not in the request.
+    extra_data: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
     # Without a view nothing is shown, as with 204.
     view: type[BaseModel] | str | None = None
@@ -138,8 +139,8 @@ class Operation:
     located: bool = False
     # Other successful answers, by status.
     also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
-    # The events that tell which entity the command was about, where neither the path nor a new id does.
-    marks: tuple[str, ...] = ()
+    # Event types: the stream of such an event has the id of the entity, where neither the path nor a new id has it.
+    id_from: tuple[str, ...] = ()
     # The statuses of its refusals beside those of the dialect, where they are others than such an operation has.
     refusals: tuple[int, ...] = ()
     # What the dialect tells the meanings of statuses by.
@@ -154,7 +155,7 @@ class Operation:
 
     @property
     def writes(self) -> bool:
-        """Tell whether it gives a command."""
+        """Tell whether it sends a command."""
         return self.method != "GET"
 
     @property
@@ -182,14 +183,16 @@ class Operation:
             body = {} if self.body_optional and not call.has_body else await call.json()
             data = self.request.read(body, call.parts)
         entity_id = call.id if "{id}" in self.path and self.command != entity.creates else None
-        given = self.given(call) if self.given is not None else None
+        extra_data = self.extra_data(call) if self.extra_data is not None else None
         try:
-            done = await submit(call, self.command, data, entity, entity_id=entity_id, given=given, marks=self.marks)
+            result = await submit(
+                call, self.command, data, entity, entity_id=entity_id, extra_data=extra_data, id_from=self.id_from
+            )
         except ApiError as error:
             # There is no place in a body that was not asked for.
             refused = error if self.request is not None else error.at("")
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
-        if view is None and done.reply is not None:
+        if view is None and result.reply is not None:
             return Response(status_code=self.status)
         shown = view if isinstance(view, type) and issubclass(view, View) else self.dialect.undecided
-        return await self.dialect.answer(call, done, shown, entity.noun, self.status)
+        return await self.dialect.answer(call, result, shown, entity.noun, self.status)

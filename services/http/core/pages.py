@@ -57,5 +57,5 @@ class PageQuery(MinPosition):
 
     def page_of(self, call: Call, total: int) -> Page:
         """Return the page that is asked for, without its rows."""
-        given = {name: values for name, values in call.parameters().items() if name not in ("page", "min_position")}
-        return Page(self.page, self.limit, total, [], call.scope["path"], given)
+        others = {name: values for name, values in call.parameters().items() if name not in ("page", "min_position")}
+        return Page(self.page, self.limit, total, [], call.scope["path"], others)

@@ -32,15 +32,17 @@ class Query(BaseModel):
     @classmethod
     def read(cls, call: Call) -> Self:
         """Return the parameters of a request; raises `ApiError`."""
-        given = call.parameters()
-        query = cls.take(given)
-        nothing_else(given, [alias for _, alias, _ in _fields(cls)])
+        parameters = call.parameters()
+        query = cls.take(parameters)
+        nothing_else(parameters, [alias for _, alias, _ in _fields(cls)])
         return query
 
     @classmethod
-    def take(cls, given: dict[str, list[str]]) -> Self:
-        """Take the parameters of the model out of all that are given, and leave the others; raises `ApiError`."""
-        return cls.model_construct(**{name: take(given, alias) for name, alias, take in _fields(cls) if alias in given})
+    def take(cls, parameters: dict[str, list[str]]) -> Self:
+        """Take the parameters of the model out of all parameters, and leave the others; raises `ApiError`."""
+        return cls.model_construct(
+            **{name: take(parameters, alias) for name, alias, take in _fields(cls) if alias in parameters}
+        )
 
 
 class MinPosition(Query):
@@ -130,12 +132,12 @@ def _reader(field: FieldInfo) -> _Reader:
     hint = parts[0] if type(None) in get_args(field.annotation) else field.annotation
     bare, marks = limits_of(hint)
     if get_origin(bare) is Literal:
-        return lambda given, name: choice(given, name, *get_args(bare))
+        return lambda parameters, name: choice(parameters, name, *get_args(bare))
     if get_origin(bare) is list:
-        return lambda given, name: given.pop(name)
+        return lambda parameters, name: parameters.pop(name)
     if bare is bool:
         return flag
     if bare is int:
         (limit,) = (mark for mark in (*marks, *field.metadata) if isinstance(mark, Number))
-        return lambda given, name: number(given, name, 0, limit.least, limit.most)
+        return lambda parameters, name: number(parameters, name, 0, limit.least, limit.most)
     return one

@@ -1,4 +1,4 @@
-"""How far the read models are: one task asks for all who wait, every few milliseconds, and never while nobody does."""
+"""The positions of the read models. One task polls them every few milliseconds while anybody waits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Waiter:
 
 @dataclass(slots=True)
 class Positions:
-    """What was seen of the serving tables of each read model; positions only grow, so what was seen stays true.
+    """The last known position of each read model's serving tables. Positions only grow.
 
     Tables switched under way start at a lower position than the ones before only when an operator forces it.
     """

@@ -1,4 +1,4 @@
-"""How operations are reached and served: caller first, then the query or the body, errors in the dialect, bytes out."""
+"""Routing of operations: authentication, the operation itself, and errors in the dialect's envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the endpoints of one process share: connections, caches and limits, opened and closed together."""
+"""The parts that the endpoints of a process share: connections, caches and limits, opened and closed together."""
 
 from __future__ import annotations
 

@@ -1,40 +1,53 @@
-"""A write: one command, its answer, and the resource that it leaves.
+"""Submitting a command, and the resource that it leaves.
 
-The resource is the read model's when it is there in time, else it is made from the command's own events.
+The resource is read from the read model if that is there in time, otherwise it is made from the command's own events.
+Whatever the outcome, the caller learns the address of the receipt.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import psycopg
+import uuid_utils
 
+from domain import EVENT_NAMES
+from domain.directory import EntryRetired
 from domain.recorded import Recorded
 from domain.streams import ID
-from projections import activities, directory
 from projections.task import table as tasks
+from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands import wire
 from services.commands.wire import Reply
+from services.http.core.authenticator import Caller
 from services.http.core.call import Call
-from services.http.core.command import Answered, events_of, give, idempotency_key, key_route, new_id, outgoing
-from services.http.core.errors import ApiError
+from services.http.core.errors import RETRY_SOON, ApiError, unavailable
+from services.http.core.middleware import CURRENT, header
 from services.http.core.models import Request
 from services.http.core.service import Service
+from services.store import log
+from services.store.log import LogRow
 
+MAX_ROUTING_KEY = 255
+_MAX_KEY = 255
+_RETIRED = EVENT_NAMES[EntryRetired]
 Row = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A kind of resource that commands leave, and how its resource is found or made.
+    """A kind of resource that commands leave, and how its resource is read or made.
 
-    `creates` is the command that makes one, `created` the event that tells its id. A write waits for `models`. An id
-    that is `excluded` reads like one that nobody has. With `from_command` the resource is as the command's own events
-    leave it, whatever a follower has done since.
+    `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. An id
+    that is `excluded` is treated as one that does not exist. With `from_command` the resource is as the command's own
+    events leave it, whatever a follower has done since.
     """
 
     noun: str
@@ -48,8 +61,8 @@ class Entity:
     from_command: bool = False
 
     async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
-        """Return the resource of an id, if there is one; another tenant's id reads like one that nobody has."""
-        # What can be no id is not worth asking for.
+        """Return the resource of an id, or None; ids of other tenants do not exist."""
+        # An invalid id need not be queried.
         row = await self.row(call.service, call.caller.tenant, entity_id) if self.may_be(entity_id) else None
         return None if row is None else self.resource(row, call.service.clock())
 
@@ -58,126 +71,210 @@ class Entity:
         return entity_id not in self.excluded and ID.match(entity_id) is not None
 
     def unknown(self) -> ApiError:
-        """Return the refusal of an id that nobody has."""
+        """Return the error for an id that does not exist."""
         return ApiError("not-found", f"there is no {self.noun} of this id")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a write came to. `resource` is None while the outcome is not known, or nobody can show it in time.
+class CommandResult:
+    """The result of a command: its reply, or None if there was none in time, and the resource that it leaves.
 
-    `events` are the command's own, when the read model was too late to show them.
+    `visible`: the read models have reached the reply's position. `resource` is None while the outcome is not known, or
+    cannot be shown in time. `events` are the command's own, if the read model was too late to show them.
     """
 
-    answered: Answered
+    command_id: str
+    reply: Reply | None = None
+    visible: bool = False
     resource: dict[str, Any] | None = None
     events: tuple[Recorded, ...] = ()
 
     @property
-    def reply(self) -> Reply | None:
-        """Return the worker's answer, if it came."""
-        return self.answered.reply
+    def receipt(self) -> str:
+        """Return the address of the receipt."""
+        return receipt_path(self.command_id)
+
+
+def receipt_path(command_id: str) -> str:
+    """Return the address of a command's receipt."""
+    return f"/v1/commands/{quote(command_id, safe='')}"
+
+
+def new_id() -> str:
+    """Return a new id; later ids are greater."""
+    return str(uuid_utils.uuid7())
+
+
+def idempotency_key() -> str | None:
+    """Return the request's `Idempotency-Key`."""
+    key = header(b"idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _MAX_KEY or not all(" " <= mark <= "~" for mark in key):
+        detail = f"a key is 1 to {_MAX_KEY} printable ASCII characters"
+        raise ApiError("bad-header", detail, parameter="Idempotency-Key")
+    return key
+
+
+def outgoing(
+    service: Service,
+    caller: Caller,
+    name: str,
+    data: Mapping[str, Any],
+    routing_key: str,
+    *,
+    typed: bool = False,
+    **rest: Any,
+) -> Outgoing:
+    """Return a command of this caller; whatever a worker would make a dead letter is refused here.
+
+    Raises `ApiError` for its size, and `InvalidMessage` as the wire contract does. Data that is `typed` was validated
+    as a request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules.
+    An invalid routing key is replaced, since a wrong one only makes a command slower.
+    """
+    body, limit = msgspec.json.encode(data), service.settings.command_limit
+    if len(body) > limit:
+        raise ApiError("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
+    wire.demand_shallow(body)
+    if not typed:
+        wire.demand_well_formed(name, body)
+    if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
+        routing_key = "new"
+    rest.setdefault("actor", caller.actor)
+    traceparent = CURRENT.get().traceparent
+    command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
+    wire.parse_headers(command.properties())
+    return command
+
+
+async def send(service: Service, command: Outgoing, models: Iterable[str] = ()) -> CommandResult:
+    """Send a command, and wait for its reply and for these read models, all within the reply time-out."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + service.settings.reply_timeout
+    try:
+        reply = await service.sender.send(command, service.settings.reply_timeout)
+    except Unconfirmed:
+        receipt = {"Location": receipt_path(command.command_id)}
+        detail = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key or id"
+        raise ApiError("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
+    except NotSent:
+        raise unavailable("the command was not taken; it may be sent again") from None
+    if reply is None:
+        return CommandResult(command.command_id)
+    for event in reply.events:
+        # Other processes notice when they ask anew; this one need not wait for that.
+        if event.type == _RETIRED and event.stream.startswith("member-"):
+            service.authenticator.forget(command.tenant, event.stream.removeprefix("member-"))
+    visible = False
+    if reply.accepted and models:
+        try:
+            visible = await service.positions.reached(models, reply.position or 0, deadline - loop.time())
+        except ApiError:
+            # The command took effect, so a database that is gone since makes no failure of it.
+            visible = False
+    return CommandResult(command.command_id, reply, visible)
 
 
 async def submit(
     call: Call,
     command: str,
-    data: Request | Mapping[str, Any],
+    request: Request | Mapping[str, Any],
     entity: Entity,
     *,
     entity_id: str | None = None,
     key: str | None = None,
-    marks: Sequence[str] = (),
-    given: Mapping[str, Any] | None = None,
-) -> Done:
-    """Give a command, wait for its answer and for the read models, and return the resource that it leaves.
+    id_from: Sequence[str] = (),
+    extra_data: Mapping[str, Any] | None = None,
+) -> CommandResult:
+    """Submit a command, wait for its reply and for the read models, and return the result with its resource.
 
     `entity_id` is that of the entity which the command is about, unless it creates one. Where only the command's events
-    tell which one it was, `marks` are their types. `key` is the request's `Idempotency-Key` unless it is given. `given`
-    is what the command says beside the request.
+    have that id, `id_from` are their types. `key` replaces the header `Idempotency-Key`. `extra_data` is data of the
+    command that is not in the request.
 
-    Raises `ApiError` with the command's refusal, its place as it is in the request.
+    Raises `ApiError` with the command's refusal; its pointer points into the request.
     """
+    service, tenant = call.service, call.caller.tenant
     try:
-        return await _submit(call, command, data, entity, entity_id, key, marks, given or {})
+        if extra_data:
+            # It may come from the path, which was not read by the rules of a body.
+            wire.load_json(msgspec.json.encode(extra_data))
+        data = {**(extra_data or {}), **(request.data() if isinstance(request, Request) else request)}
+        key = key if key is not None else idempotency_key()
+        if command == entity.creates:
+            # Without a key the id is generated here, so the command has its place in the order of what belongs
+            # together; with one the worker generates it, or a repetition would be another command.
+            if key is None:
+                data.setdefault("id", new_id())
+            route = data["id"] if "id" in data else _key_route(key or "")
+            # An entity that exists may be created again, and then no event has its id.
+            entity_id = data.get("id") if not id_from else None
+        elif entity_id is not None:
+            if not entity.may_be(entity_id):
+                raise entity.unknown()
+            data["id"] = entity_id
+            route = await route_of(service, tenant, command, data)
+        else:
+            # The commands of one person stay in their order, whoever sends them.
+            route = data.get("member", call.caller.actor)
+        typed = isinstance(request, Request)
+        message = outgoing(service, call.caller, command, data, route, idempotency_key=key, typed=typed)
+        result = await send(service, message, entity.models)
+        if result.reply is not None and result.reply.error is not None:
+            raise ApiError.of(result.reply.error)
     except (ApiError, wire.InvalidMessage) as error:
         refused = ApiError.caused_by(error)
-        if isinstance(data, Request) and refused.pointer:
-            refused = refused.at(data.pointer(refused.pointer))
+        if isinstance(request, Request) and refused.pointer:
+            refused = refused.at(request.pointer(refused.pointer))
         raise refused from None
-
-
-async def _submit(
-    call: Call,
-    command: str,
-    request: Request | Mapping[str, Any],
-    entity: Entity,
-    entity_id: str | None,
-    key: str | None,
-    marks: Sequence[str],
-    given: Mapping[str, Any],
-) -> Done:
-    service, caller = call.service, call.caller
-    if given:
-        # It may come from the path, which was not read by the rules of a body.
-        wire.load_json(msgspec.json.encode(given))
-    typed = isinstance(request, Request)
-    data = {**given, **(request.data() if isinstance(request, Request) else request)}
-    key = key if key is not None else idempotency_key()
-    if command == entity.creates:
-        # Without a key the id is drawn here, so the command has its place in the order of what belongs together; with
-        # one it is left to the worker, or a repetition would be another command.
-        if key is None:
-            data.setdefault("id", new_id())
-        route = data["id"] if "id" in data else key_route(key or "")
-        # What is there already may be created again, and then no event tells which one it is.
-        entity_id = data.get("id") if not marks else None
-    elif entity_id is not None:
-        if not entity.may_be(entity_id):
-            raise entity.unknown()
-        data["id"] = entity_id
-        route = await route_of(service, caller.tenant, command, data)
-    else:
-        # A person's commands stay in their order, whoever gives them.
-        route = data.get("member", caller.actor)
-    command_out = outgoing(service, caller, command, data, route, idempotency_key=key, typed=typed)
-    answered = await give(service, command_out, entity.models)
-    reply = answered.reply
-    if reply is not None and reply.error is not None:
-        raise ApiError.of(reply.error)
     if entity_id is None:
-        told = marks or (entity.created,)
-        events = reply.events if reply is not None else ()
-        stream = next((event.stream for event in events if event.type in told), None)
+        types = id_from or (entity.created,)
+        events = result.reply.events if result.reply is not None else ()
+        stream = next((event.stream for event in events if event.type in types), None)
         if stream is None:
-            return Done(answered)
+            return result
         entity_id = stream.partition("-")[2]
-    return await left(service, caller.tenant, answered, entity, entity_id)
+    return await _with_resource(service, tenant, result, entity, entity_id)
 
 
-async def left(service: Service, tenant: str, answered: Answered, entity: Entity, entity_id: str) -> Done:
-    """Return an answered write with its resource: the read model's, or one made from the command's events."""
-    reply = answered.reply
-    if reply is None:
-        return Done(answered)
+async def _with_resource(
+    service: Service, tenant: str, result: CommandResult, entity: Entity, entity_id: str
+) -> CommandResult:
+    """Return a result with its resource: the read model's, or one made from the command's events."""
+    if result.reply is None:
+        return result
     now = service.clock()
     try:
         row = None if entity.from_command else await entity.row(service, tenant, entity_id)
         # A read model that holds the entity back passes the position without its row.
-        if answered.visible and row is not None:
-            return Done(answered, entity.resource(row, now))
-        events = await events_of(service, reply)
+        if result.visible and row is not None:
+            return replace(result, resource=entity.resource(row, now))
+        events = await _events_of(service, result.reply)
     except (ApiError, psycopg.Error) as error:
         if isinstance(error, ApiError) and error.code != "unavailable":
             raise
         # The command took effect; that the database went away since makes no failure of it.
-        return Done(answered)
+        return result
     base = row[0] if row is not None else None
-    return Done(answered, entity.from_events(events, entity_id, now, base), tuple(events))
+    return replace(result, resource=entity.from_events(events, entity_id, now, base), events=tuple(events))
+
+
+async def _events_of(service: Service, reply: Reply) -> list[Recorded]:
+    """Return the events that an accepted command recorded, from the log."""
+    positions = {event.position for event in reply.events}
+    if not positions:
+        return []
+    rows = await service.pool.fetch(*log.events_between(min(positions), max(positions)))
+    return [LogRow(*row).recorded() for row in rows if row[0] in positions]
+
+
+def _key_route(key: str) -> str:
+    """Return a routing key that brings the repetitions of a keyed create to one place before there is an id."""
+    return f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, Any]) -> str:
-    """Return the key that keeps an activity and all its tasks together; a wrong one would only be slower."""
+    """Return the routing key that keeps an activity and all its tasks together; a wrong one would only be slower."""
     task_id = data.get("id")
     if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
         try:
@@ -187,48 +284,3 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
         if row is not None:
             return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))
     return wire.routing_key(name, data)
-
-
-# What the dialects' writes leave.
-
-# A task and an activity are shown with their people, and each shows something of the other.
-_MODELS = (activities.NAME, tasks.NAME, directory.NAME)
-
-
-def _loaded(model: str) -> Callable[[Service, str, str], Awaitable[Row | None]]:
-    return lambda service, tenant, entity_id: service.loaders[model].row(tenant, entity_id)
-
-
-TASK = Entity(
-    "task", "task.create", "task.created", _MODELS, _loaded(tasks.NAME), tasks.resource, tasks.render_from_events
-)
-ACTIVITY = Entity(
-    "activity",
-    "activity.create",
-    "activity.created",
-    _MODELS,
-    _loaded(activities.NAME),
-    activities.resource,
-    activities.render_from_events,
-)
-
-
-def entry(kind: str, creates: str, created: str) -> Entity:
-    """Return entries of a kind of the directory."""
-
-    async def row(service: Service, tenant: str, entry_id: str) -> Row | None:
-        found = await service.pool.fetch(*directory.get(tenant, kind, entry_id))
-        return found[0] if found else None
-
-    return Entity(
-        noun=kind,
-        creates=creates,
-        created=created,
-        models=(directory.NAME,),
-        row=row,
-        resource=lambda found, now: directory.resource(found),
-        from_events=lambda events, entry_id, now, base: directory.render_from_events(events, kind, entry_id, base),
-    )
-
-
-WORKFLOW = entry(directory.WORKFLOW, "workflow.define", "workflow.defined")

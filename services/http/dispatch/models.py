@@ -39,7 +39,7 @@ Demanded = BeforeValidator(_demand_text)
 class DispatchRequest(Request):
     """A request whose faults are told in the words that a worker has for them."""
 
-    _SAID: ClassVar[Mapping[str, str]] = {
+    _MESSAGES: ClassVar[Mapping[str, str]] = {
         "list_type": "Input should be a valid array",
         "dict_type": "Input should be an object",
         "model_type": "Input should be an object",
@@ -54,11 +54,11 @@ class DispatchRequest(Request):
         return ApiError("unknown-field", f"the fields are {', '.join(names(cls))}", parameter=shown)
 
     @classmethod
-    def said(cls, error: ErrorDetails) -> str:
+    def message(cls, error: ErrorDetails) -> str:
         """Return the words for a value of another type than its own."""
         kind, place = error["type"], error["loc"]
         own = not place or (kind == "missing" and len(place) == 1)
-        return super().said(error) if own else cls._SAID.get(kind, error["msg"])
+        return super().message(error) if own else cls._MESSAGES.get(kind, error["msg"])
 
 
 class NewCriterion(DispatchRequest):

@@ -112,7 +112,7 @@ class Cancellation(DispatchRequest):
 class TargetChoice(DispatchRequest):
     """Which user a target is."""
 
-    elsewhere = frozenset({"id", "target"})
+    outside_body = frozenset({"id", "target"})
 
     user_id: Annotated[Id, Demanded, To("user")] = Field(..., description="The user of the commerce that the target is")
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
 from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text
-from services.http.core.models import From, Json, To
+from services.http.core.models import LEFT_OUT, From, Json, To
 from services.http.dispatch.models import (
     Criterion,
     Demanded,
@@ -31,7 +31,7 @@ _Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 class _Entry(DispatchRequest):
     """What stands in an entry."""
 
-    elsewhere = frozenset({"id", "kind"})
+    outside_body = frozenset({"id", "kind"})
 
     def data(self) -> Json:
         """Return the command's data, which has fields even if they are none."""
@@ -53,10 +53,6 @@ class _Channel(_New):
     channel: Annotated[Id, Demanded, To("id")]
 
 
-# The worker has words of its own for what is missing.
-_LEFT_OUT: Any = None
-
-
 class _Policy(_Entry):
     strategy: Annotated[SkipValidation[Strategy | None], To("fields/strategy")] = None
     source: Annotated[SkipValidation[_Source | None], To("fields/source")] = Field(
@@ -70,7 +66,7 @@ class NewAttributePolicy(_Policy, _Key):
 
     model_config = ConfigDict(json_schema_extra={"required": ["key", "strategy"]})
 
-    strategy: Annotated[SkipValidation[Strategy], To("fields/strategy")] = _LEFT_OUT
+    strategy: Annotated[SkipValidation[Strategy], To("fields/strategy")] = LEFT_OUT
 
     example: ClassVar[Json] = {"key": "commerce_info", "strategy": "UPFRONT", "source": "commerce", "fallback": {}}
 
@@ -101,7 +97,7 @@ class NewTargetResolutionPolicy(_Resolution, _Channel):
 
     model_config = ConfigDict(json_schema_extra={"required": ["channel", "criteria"]})
 
-    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA, 1), To("fields/criteria")] = _LEFT_OUT
+    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA, 1), To("fields/criteria")] = LEFT_OUT
 
     example: ClassVar[Json] = {"channel": "SALESMAN", **_CRITERIA}
 
@@ -138,7 +134,7 @@ class NewDispatchConfiguration(_Provider, _Channel):
 
     model_config = ConfigDict(json_schema_extra={"required": ["channel", "provider"]})
 
-    provider: Annotated[SkipValidation[ProviderKind], To("fields/provider")] = _LEFT_OUT
+    provider: Annotated[SkipValidation[ProviderKind], To("fields/provider")] = LEFT_OUT
 
     example: ClassVar[Json] = {"channel": "SALESMAN", **_PROVIDER, "timeout_seconds": 5, "backoff_seconds": 30}
 

@@ -12,14 +12,14 @@ from domain.recorded import Recorded
 from projections import directory
 from projections.task import table as tasks
 from services.http.core.call import Call, as_json
-from services.http.core.command import idempotency_key
+from services.http.core.entities import TASK, entry
 from services.http.core.errors import ApiError
 from services.http.core.members import Member
 from services.http.core.models import Request, View
 from services.http.core.openapi import parameter
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
-from services.http.core.submit import TASK, entry, submit
+from services.http.core.submit import idempotency_key, submit
 from services.http.dispatch import models_configuration as configured
 from services.http.dispatch.errors import KEYED, failed, failure, key_used
 from services.http.dispatch.lists import (
@@ -88,19 +88,19 @@ async def _create(call: Call) -> Response:
         detail = "the body's idempotency_key is the key of this request; the header may only repeat it"
         raise ApiError("bad-header", detail, parameter="Idempotency-Key")
     try:
-        done = await submit(call, "task.create", request, _AS_CREATED, key=key)
+        result = await submit(call, "task.create", request, _AS_CREATED, key=key)
     except ApiError as refused:
         if refused.code != "idempotency-conflict":
             raise
         raise key_used((await holder(call, key))[1], same=False) from None
-    if done.reply is not None and done.reply.duplicate:
+    if result.reply is not None and result.reply.duplicate:
         first, _ = await holder(call, key)
         # A broker may deliver a command twice, and then it repeats itself alone.
-        if first != done.answered.command_id:
-            raise key_used(made_by((event.type, event.stream) for event in done.reply.events), same=True)
-    if done.resource is None:
-        return await SPOKEN.answer(call, done, NewActivity, "activity")
-    return as_json(NewActivity.show(done.resource, {}), 201)
+        if first != result.command_id:
+            raise key_used(made_by((event.type, event.stream) for event in result.reply.events), same=True)
+    if result.resource is None:
+        return await SPOKEN.answer(call, result, NewActivity, "activity")
+    return as_json(NewActivity.show(result.resource, {}), 201)
 
 
 async def _page(call: Call) -> Response:
@@ -138,10 +138,10 @@ async def _status_events(call: Call) -> Response:
 async def _submit_result(call: Call) -> Response:
     nothing_else(call.parameters())
     request = NewResult.read(await call.json())
-    done = await submit(call, "task.submit-result", request, TASK, entity_id=request.activity_id)
-    if done.resource is None:
-        return await SPOKEN.answer(call, done, Activity, "activity")
-    return as_json(ResultRecorded.show({"task": done.resource, "given": request.data()}), 201)
+    result = await submit(call, "task.submit-result", request, TASK, entity_id=request.activity_id)
+    if result.resource is None:
+        return await SPOKEN.answer(call, result, Activity, "activity")
+    return as_json(ResultRecorded.show({"task": result.resource, "given": request.data()}), 201)
 
 
 # What a tenant configures.
@@ -171,7 +171,7 @@ def _configured(
     def write(method: str, path: str, verb: str, command: str, **rest: Any) -> Operation:
         return Operation(
             SPOKEN, method, path, MANAGE, f"dispatch_{verb}_{name}", f"{verb.capitalize()} {article} {what}",
-            command=command, entity=entries, given=lambda _: {"kind": kind}, **rest,
+            command=command, entity=entries, extra_data=lambda _: {"kind": kind}, **rest,
         )  # fmt: skip
 
     return (
@@ -265,7 +265,7 @@ OPERATIONS = (
         "Say which user one target is",
         description="Of an activity that is UNRESOLVED; a target or a user that is locked is refused.",
         request=TargetChoice, command="task.resolve-target", entity=TASK, view=Activity,
-        given=lambda call: {"target": call.part("target_id")},
+        extra_data=lambda call: {"target": call.part("target_id")},
         parameters=(parameter("target_id", "The target's id, as its activity shows it", place="path"),),
     ),
     Operation(

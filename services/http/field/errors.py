@@ -142,7 +142,7 @@ def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
     return meanings, {"status": False, "message": found[first], "failedCode": first}
 
 
-def said(refused: ApiError) -> tuple[str, str]:
+def message_and_code(refused: ApiError) -> tuple[str, str]:
     """Return the message and the failed code of a refusal."""
     where = refused.pointer or refused.parameter
     return f"{refused.detail} ({where})" if where else refused.detail, failed_code(refused)
@@ -150,6 +150,6 @@ def said(refused: ApiError) -> tuple[str, str]:
 
 def failed(refused: ApiError) -> Response:
     """Render a refusal in the field dialect's envelope."""
-    message, code = said(refused)
+    message, code = message_and_code(refused)
     body = {"status": False, "message": message, "failedCode": code}
     return Response(msgspec.json.encode(body), FAILURES[code].status, refused.headers, "application/json")

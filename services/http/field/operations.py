@@ -15,12 +15,13 @@ from domain.task import TaskCreated
 from projections import directory
 from services.http.core.bulks import Item, prepared
 from services.http.core.call import Call, as_json
+from services.http.core.entities import ACTIVITY, TASK, WORKFLOW
 from services.http.core.errors import ApiError
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
-from services.http.core.submit import ACTIVITY, TASK, WORKFLOW, submit
+from services.http.core.submit import submit
 from services.http.field import answers, views
-from services.http.field.errors import failed, failure, is_of_person, said
+from services.http.field.errors import failed, failure, is_of_person, message_and_code
 from services.http.field.lists import ListTasks, ListWorkflows, list_tasks
 from services.http.field.requests import MAX_REF, ActivityChange, NewActivity, NewTask, NewTasks, TaskChange
 from services.http.field.workflows import NewWorkflow, Workflow, WorkflowChange, people_of_workflow
@@ -91,10 +92,10 @@ async def _update_task(call: Call) -> Response:
     body = await call.json()
     found = await _found(call)
     if found.noun == "activity":
-        done = await submit(call, "activity.change", ActivityChange.read(body), ACTIVITY, entity_id=call.id)
+        result = await submit(call, "activity.change", ActivityChange.read(body), ACTIVITY, entity_id=call.id)
     else:
-        done = await submit(call, "task.change", TaskChange.read(body), TASK, entity_id=call.id)
-    return await FIELD.answer(call, done, answers.TaskUpdated, found.noun)
+        result = await submit(call, "task.change", TaskChange.read(body), TASK, entity_id=call.id)
+    return await FIELD.answer(call, result, answers.TaskUpdated, found.noun)
 
 
 async def _delete_task(call: Call) -> Response:
@@ -103,8 +104,8 @@ async def _delete_task(call: Call) -> Response:
     if found.activity_id is not None:
         raise ApiError("child", f"the task is a part of activity {found.activity_id}; delete that")
     entity = TASK if found.noun == "task" else ACTIVITY
-    done = await submit(call, f"{found.noun}.cancel", {}, entity, entity_id=call.id)
-    return await FIELD.answer(call, done, answers.TaskDeleted, found.noun)
+    result = await submit(call, f"{found.noun}.cancel", {}, entity, entity_id=call.id)
+    return await FIELD.answer(call, result, answers.TaskDeleted, found.noun)
 
 
 # Many tasks by one request: each is a command of its own, so some may fail and others not.
@@ -150,7 +151,7 @@ def _of_bulk(item: Item) -> dict[str, Any]:
     """Return what became of a task."""
     own: dict[str, Any] = {"id": item.id, "refId": item.ref, "failedCode": "", "receipt": None}
     if item.refused is not None:
-        message, code = said(item.refused)
+        message, code = message_and_code(item.refused)
         lost = {"status": False, "message": message, "failedCode": code}
         return {**own, **lost, **({"receipt": item.receipt} if item.unsure else {"id": None})}
     if item.undecided:

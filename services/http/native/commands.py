@@ -14,10 +14,9 @@ from services.commands import wire
 from services.commands.wire import InvalidMessage
 from services.http.core.bulk_sender import StoredItem, decode_items
 from services.http.core.call import JSON, Call, as_json
-from services.http.core.command import Answered, give, idempotency_key, outgoing, receipt_path
 from services.http.core.errors import ApiError, problem
 from services.http.core.parameters import nothing_else
-from services.http.core.submit import route_of
+from services.http.core.submit import CommandResult, idempotency_key, outgoing, receipt_path, route_of, send
 from services.http.native.receipts import OUTCOMES, Bulk, Receipt, Undecided
 from services.http.native.requests import Command
 from services.store import bulks, ledger, log
@@ -30,10 +29,10 @@ async def post_command(call: Call) -> Response:
     """Give a command as it is."""
     nothing_else(call.parameters())
     command = Command.read(await call.json())
-    answered = await give(call.service, await _outgoing(call, command))
-    reply = answered.reply
+    result = await send(call.service, await _outgoing(call, command))
+    reply = result.reply
     if reply is None:
-        return undecided(answered)
+        return undecided(result)
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
         pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
@@ -41,14 +40,14 @@ async def post_command(call: Call) -> Response:
     return Response(wire.encode_reply(reply), 200, {"Location": receipt_path(reply.command_id)}, JSON)
 
 
-def undecided(answered: Answered) -> Response:
+def undecided(result: CommandResult) -> Response:
     """Answer with where the receipt will lie."""
     found = {
-        "command_id": answered.command_id,
-        "receipt": answered.receipt,
-        "known": answered.reply is not None,
+        "command_id": result.command_id,
+        "receipt": result.receipt,
+        "known": result.reply is not None,
     }
-    return as_json(Undecided.show(found), 202, {"Location": answered.receipt})
+    return as_json(Undecided.show(found), 202, {"Location": result.receipt})
 
 
 async def _outgoing(call: Call, command: Command) -> Outgoing:

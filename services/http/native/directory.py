@@ -21,9 +21,10 @@ from projections import directory
 from projections.task import table as tasks
 from services.http.core.bulks import Bulk, Item, prepared
 from services.http.core.call import Call, Ready, as_json
+from services.http.core.entities import entry
 from services.http.core.errors import ApiError
 from services.http.core.parameters import nothing_else, settled
-from services.http.core.submit import Done, Entity, entry, submit
+from services.http.core.submit import CommandResult, Entity, submit
 from services.http.native import lists
 from services.http.native.commands import undecided
 from services.http.native.derived import MAX_HELD
@@ -63,19 +64,19 @@ def _entity_of_id(call: Call) -> Entity:
     return entity
 
 
-def _answer(kind: str, done: Done, status: int = 200) -> Response:
+def _answer(kind: str, result: CommandResult, status: int = 200) -> Response:
     """Answer with the entry that a command left."""
-    if done.resource is None:
-        return undecided(done.answered)
+    if result.resource is None:
+        return undecided(result)
     headers = None
-    if status == 201 and done.reply is not None:
-        headers = {"Location": f"/v1/directory/{kind}/{quote(_registered(done))}"}
-    return as_json(done.resource, status, headers)
+    if status == 201 and result.reply is not None:
+        headers = {"Location": f"/v1/directory/{kind}/{quote(_registered(result))}"}
+    return as_json(result.resource, status, headers)
 
 
-def _registered(done: Done) -> str:
-    assert done.reply is not None  # noqa: S101
-    return done.reply.events[-1].stream.partition("-")[2]
+def _registered(result: CommandResult) -> str:
+    assert result.reply is not None  # noqa: S101
+    return result.reply.events[-1].stream.partition("-")[2]
 
 
 async def register(call: Call) -> Response:
@@ -91,8 +92,8 @@ async def register(call: Call) -> Response:
     data = {"kind": kind, **body}
     if data.get("id") is None:
         data.pop("id", None)
-    done = await submit(call, "directory.register", data, _ENTITIES[kind], entity_id=data.get("id"))
-    return _answer(kind, done, 201 if done.reply is not None and done.reply.events else 200)
+    result = await submit(call, "directory.register", data, _ENTITIES[kind], entity_id=data.get("id"))
+    return _answer(kind, result, 201 if result.reply is not None and result.reply.events else 200)
 
 
 async def page(call: Call) -> Response:
@@ -129,19 +130,19 @@ async def retire(call: Call) -> Response:
     kind, entity = _kind(call), _entity_of_id(call)
     if kind == "member":
         entity = _RETIRED_MEMBER
-    done = await submit(call, "directory.retire", {"kind": kind, "id": call.id}, entity, entity_id=call.id)
-    if kind == "member" and done.resource is not None:
-        done = replace(done, resource={**done.resource, "open_tasks": await _open_tasks(call, done)})
-    return _answer(kind, done)
+    result = await submit(call, "directory.retire", {"kind": kind, "id": call.id}, entity, entity_id=call.id)
+    if kind == "member" and result.resource is not None:
+        result = replace(result, resource={**result.resource, "open_tasks": await _open_tasks(call, result)})
+    return _answer(kind, result)
 
 
-async def _open_tasks(call: Call, done: Done) -> dict[str, Any] | None:
+async def _open_tasks(call: Call, result: CommandResult) -> dict[str, Any] | None:
     """Return which tasks a retired member still has, the oldest first; None while the read model is behind.
 
     No command gives a retired member a task that the member does not have, so what is read at the retirement's position
     or later is all of it. Of a failed task, which has ended, the member is left out when it is opened again.
     """
-    if not done.answered.visible:
+    if not result.visible:
         return None
     pool, held = call.service.pool, {"assignee": call.id, "status": _OPEN}
     try:

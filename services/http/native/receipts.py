@@ -9,7 +9,7 @@ from pydantic import Field, RootModel
 
 from domain import COMMANDS
 from services.http.core.models import From, Json, View
-from services.http.native.views import Count, Entry, Given
+from services.http.native.views import Count, Entry, External
 
 _RECORDED = "2025-10-31T01:50:00.123456Z"
 BULK_ID = "0199a1f0-0000-7000-8000-00000000b01c"
@@ -22,17 +22,17 @@ Registered = Literal["registered", "unchanged", "refused", "undecided"]
 REGISTERED: tuple[str, ...] = get_args(Registered)
 
 
-class EventSummary(Given):
+class EventSummary(External):
     """An event that a command recorded."""
 
     example: ClassVar[Json] = {"position": 42, "type": "task.completed", "stream": "task-t1", "version": 3}
 
 
-class Refusal(Given):
+class Refusal(External):
     """Why something is refused, and where."""
 
 
-class Reply(Given):
+class Reply(External):
     """Accepted"""
 
     example: ClassVar[Json] = {

@@ -12,9 +12,9 @@ from domain.directory.fields import NAME
 from domain.limits import MAX_WHOLE, Id
 from services import schemas
 from services.commands.wire import pointer_of
-from services.http.core.command import MAX_ROUTING_KEY
 from services.http.core.errors import ApiError
 from services.http.core.models import Json, Request, names, refuse
+from services.http.core.submit import MAX_ROUTING_KEY
 
 MAX_ENTRIES = 1000
 
@@ -57,7 +57,7 @@ class _Body(Request):
 class Command(_Body):
     """A command as it is on the wire, with what stands around its data."""
 
-    given = True
+    external = True
     wanted = "a command is an object"
 
     type: Annotated[

@@ -39,10 +39,10 @@ class Problem(View):
     duplicate: bool = Field(False, description="the command had been refused before")
 
 
-class Given(View):
-    """What is answered as bytes that are at hand."""
+class External(View):
+    """An answer whose bytes and schema are made from a read model's types."""
 
-    given = True
+    external = True
 
 
 # Activities and tasks.
@@ -66,7 +66,7 @@ _CHILD = example("Child", {"id": "t1", "step": 0, "title": "Pickup", **_FACTS, "
 _PROGRESS = {"total": 1, "open": 1, "active": 0, "paused": 0, "completed": 0, "failed": 0, "canceled": 0, "percent": 0}
 
 
-class Task(Given):
+class Task(External):
     """The task"""
 
     example = example(
@@ -85,7 +85,7 @@ class Task(Given):
     )
 
 
-class Activity(Given):
+class Activity(External):
     """The activity"""
 
     example = example(
@@ -114,7 +114,7 @@ class Activity(Given):
     )
 
 
-class LeftOut(Given):
+class LeftOut(External):
     """One of a step's default people who could not have its task any more."""
 
 
@@ -156,7 +156,7 @@ _DATA = {"id": "t1", "activity_id": "a1", "output": {"signed": True}, "late": Fa
 _CAUSES = {"command_id": "c-1", "correlation_id": "c-1", "causation_id": "c-1"}
 
 
-class HistoryEntry(Given):
+class HistoryEntry(External):
     """An event"""
 
     example: ClassVar[Json] = {
@@ -175,7 +175,7 @@ class HistoryEntry(Given):
     }
 
 
-class CloudEvent(Given):
+class CloudEvent(External):
     """An event as it is published"""
 
     example: ClassVar[Json] = {
@@ -207,7 +207,7 @@ class Events(View):
 # The directory.
 
 
-class Entry(Given):
+class Entry(External):
     """The entry"""
 
     example: ClassVar[Json] = {
@@ -223,7 +223,7 @@ class Entry(Given):
     }
 
 
-class RetiredEntry(Given):
+class RetiredEntry(External):
     """The entry as it was left"""
 
     example: ClassVar[Json] = {

@@ -21,9 +21,9 @@ from projections.task.filters import Members
 from projections.task.pages import MAX_PAGES
 from services.commands import wire
 from services.http.core.call import Call, as_json
+from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.parameters import MinPosition, nothing_else, number, one, settled
-from services.http.core.submit import ACTIVITY, TASK
 from services.http.workflow.errors import JSON_API
 from services.http.workflow.views import (
     ATTRIBUTES,

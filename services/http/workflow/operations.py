@@ -11,10 +11,11 @@ from domain.recorded import Recorded
 from projections.support.query import MAX_ROWS
 from projections.task.pages import MAX_PAGES
 from services.http.core.call import Call
+from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
-from services.http.core.submit import ACTIVITY, TASK, submit
+from services.http.core.submit import submit
 from services.http.workflow import answers, requests
 from services.http.workflow.errors import JSON_API, failed, failure
 from services.http.workflow.lists import FILTERS, OBJECTS, OF_PEOPLE, RELATED, SORTS, get_activity, list_activities
@@ -44,8 +45,8 @@ async def _assign(call: Call) -> Response:
     body = await call.json()
     claims = isinstance(body, dict) and body.get("self_assigning") is True
     request = (requests.Claim if claims else requests.Assign).read(body, call.parts)
-    done = await submit(call, "task.claim" if claims else "task.assign", request, TASK, entity_id=call.id)
-    return await WORKFLOW.answer(call, done, answers.Changed, TASK.noun)
+    result = await submit(call, "task.claim" if claims else "task.assign", request, TASK, entity_id=call.id)
+    return await WORKFLOW.answer(call, result, answers.Changed, TASK.noun)
 
 
 # Parameters.
@@ -170,13 +171,13 @@ OPERATIONS = (
     ),
     Operation(
         WORKFLOW, "POST", f"{_TRACKER}/pause", "write", "workflow_pause_tracker", "Pause what one is working on",
-        request=requests.Track, body_optional=True, command="tracker.pause", entity=TASK, marks=("task.paused",),
+        request=requests.Track, body_optional=True, command="tracker.pause", entity=TASK, id_from=("task.paused",),
         view=answers.Changed,
     ),
     Operation(
         WORKFLOW, "POST", f"{_TRACKER}/resume", "write", "workflow_resume_tracker", "Go on with what was paused last",
         request=requests.Track, body_optional=True, command="tracker.resume", entity=TASK,
-        marks=("task.resumed", "task.started"), view=answers.Changed,
+        id_from=("task.resumed", "task.started"), view=answers.Changed,
     ),
     Operation(
         WORKFLOW, "POST", f"{_UNITS}/{{id}}/cancel", "write", "workflow_cancel_work_unit",

@@ -11,7 +11,7 @@ from domain.limits import MAX_ACCOUNT, Comment, Fields, Number
 from domain.references import is_account
 from services.commands.wire import pointer_of
 from services.http.core.errors import ApiError
-from services.http.core.models import Json, Request, To, names, refuse
+from services.http.core.models import LEFT_OUT, Json, Request, To, names, refuse
 
 
 def _of_path(value: Any, info: ValidationInfo) -> Any:
@@ -46,8 +46,6 @@ def _with_comment(value: Any) -> Any:
 
 
 Account = Annotated[int, Number(1, MAX_ACCOUNT), BeforeValidator(_whole)]
-# A field that may be left out, but not be null.
-_LEFT_OUT: Any = None
 
 
 class _Body(Request):
@@ -138,7 +136,7 @@ class ErrorData(Request):
 class MarkErrored(_Body):
     """What went wrong, if anything is said of it."""
 
-    error: Annotated[ErrorData, BeforeValidator(_with_comment), To(None)] = Field(_LEFT_OUT, alias="data")
+    error: Annotated[ErrorData, BeforeValidator(_with_comment), To(None)] = Field(LEFT_OUT, alias="data")
 
     example: ClassVar[Json] = {"data": {"comment": "nobody at home"}}
 

@@ -122,7 +122,7 @@ async def test_a_check_is_believed_until_its_time_is_over_and_then_a_revocation_
     with psycopg.connect(migrated_url) as conn:
         info, token = keys.create(conn, "acme")
     header = f"Bearer {token}".encode()
-    believing, doubting = Authenticator(database, believed=5.0), Authenticator(database, believed=0.0)
+    believing, doubting = Authenticator(database, cache_seconds=5.0), Authenticator(database, cache_seconds=0.0)
     for gate in (believing, doubting):
         assert (await gate.caller(header)).tenant == "acme"
     with psycopg.connect(migrated_url) as conn:

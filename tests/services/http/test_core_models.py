@@ -38,7 +38,7 @@ class Order(Request):
     model_config = ConfigDict(extra="allow")
     free = "fields"
     derived: ClassVar[dict[str, str]] = {"made": "is given by the service"}
-    elsewhere = frozenset({"id"})
+    outside_body = frozenset({"id"})
 
     commerce_id: Annotated[Id, To("commerce")]
     channel: Annotated[str | None, To("plan/channel")] = None
@@ -236,8 +236,8 @@ class Terse(Request):
     size: int
 
     @classmethod
-    def said(cls, error: ErrorDetails) -> str:
-        return "no" if error["type"] == "int_type" else super().said(error)
+    def message(cls, error: ErrorDetails) -> str:
+        return "no" if error["type"] == "int_type" else super().message(error)
 
 
 def test_a_dialect_may_have_its_own_words_for_a_wrong_type() -> None:
@@ -292,7 +292,7 @@ def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], co
     if request_.example is not None:
         data = request_.read(request_.example).data()
         hints = hints_of(COMMANDS[command])
-        given = dict.fromkeys(request_.elsewhere & set(hints), "x")
+        given = dict.fromkeys(request_.outside_body & set(hints), "x")
         given |= {"kind": "attribute"} if command.startswith("directory.") else {}
         wire.parse_data(command, msgspec.json.encode({**given, **data}))
 
