@@ -36,8 +36,8 @@ CREATE TABLE deadline_tasks_{suffix} (
     doc     text NOT NULL,
     PRIMARY KEY (tenant, task_id)
 )"""
-# `due_at` is what `wake_at` begins with, and only an operator who looks at postponed rows reads it. Without it the tables
-# would be of another version, which does not take over the marks: everything due would be sent, and called, once more.
+# `due_at` is what `wake_at` begins with, and only an operator who looks at postponed rows reads it. Dropping it takes
+# another version, which does not take over the marks: everything due would be sent, and called, once more.
 _DEADLINES = """
 CREATE TABLE deadlines_{suffix} (
     tenant      text COLLATE "C" NOT NULL,

@@ -229,6 +229,13 @@ def merged(tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: in
     )
 
 
+def total(tenant: str, sides: Sequence[Side]) -> Query:
+    """Ask how many rows all sides have together; gives one row with one number."""
+    counts = [side.listing.count(tenant, side.filters, side.where) for side in sides]
+    summed = " + ".join(f"({asked.sql})" for asked in counts) or "0"
+    return Query(f"SELECT {summed}", tuple(value for asked in counts for value in asked.params))
+
+
 def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:
     """Return the sort's value, as one of its column's type, and the id that a cursor holds; raises `BadQuery`."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -201,6 +202,9 @@ def serve(settings: Settings, names: Sequence[str]) -> None:
             loop.add_signal_handler(number, roles.stop)
         with ExitStack() as stack:
             stack.enter_context(probing(settings, roles.own_state))
+            # What was imported and made by now stays, and would be searched by every full collection.
+            gc.collect()
+            gc.freeze()
             await roles.run()
 
     run(main())

@@ -8,7 +8,9 @@ Broker: the development broker always, and with `FOLDWORK_TEST_AMQP_URL` every s
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -46,6 +48,9 @@ AMQP_URL = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 
 
 def pytest_configure() -> None:
+    # A run in the background of a script ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1":
         for name in ("FOLDWORK_TEST_DATABASE_URL", "FOLDWORK_TEST_AMQP_URL"):
             if not os.environ.get(name):
@@ -59,6 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             given = item.get_closest_marker("timeout")
             seconds = float(given.args[0] if given else config.getini("timeout"))
             item.add_marker(pytest.mark.timeout(seconds * SLOWNESS), append=False)
+
+
+def pytest_collection_finish() -> None:
+    # The modules and the thousands of items live as long as the process; each full collection would look through them.
+    gc.collect()
+    gc.freeze()
 
 
 _skipped: list[str] = []
@@ -81,8 +92,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    # Tests wait more than they compute, so two workers pay even on one core; each has a PostgreSQL of its own.
-    return max(2, min(8, os.cpu_count() or 2))
+    # Tests also wait, so one worker more than there are cores pays; each has a PostgreSQL of its own.
+    return min(8, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(scope="session")

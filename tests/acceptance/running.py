@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,22 +13,16 @@ from typing import Any
 
 from services.dev.postgres import EmbeddedPostgres
 from tests.eventually import PATIENCE, eventually
+from tests.services.processes import ROOT as ROOT
+from tests.services.processes import environment as environment
+from tests.services.processes import nursery
 
-ROOT = Path(__file__).parents[2]
 FOLDWORK = [sys.executable, "-m", "services.cli"]
 
 
-def environment() -> dict[str, str]:
-    """Return the process's environment without anything of Foldwork's, and with this checkout."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FOLDWORK_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-
-def foldwork(folder: Path, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+def foldwork(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    return subprocess.run(
-        [*FOLDWORK, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
-    )
+    return nursery().run(folder, *arguments, env={})
 
 
 class Dev:

@@ -212,7 +212,7 @@ def test_a_health_check_imports_the_standard_library_alone(tmp_path: Path) -> No
     assert imported(tmp_path, "--version") == set()
 
 
-HEAVY = {"aio_pika", "aiormq", "eventsourcing", "fastapi", "faststream", "httpx", "psycopg", "starlette", "uvicorn"}
+HEAVY = {"aio_pika", "aiormq", "eventsourcing", "faststream", "httpx", "psycopg", "starlette", "uvicorn"}
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,7 @@ NOWHERE = "postgresql://127.0.0.1:1/db"
 
 
 def run(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*FOLDWORK, *arguments],
-        cwd=folder,
-        env={**environment(), **{f"FOLDWORK_{name.upper()}": value for name, value in env.items()}},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    return nursery().run(folder, *arguments, stdin=stdin, env=env)
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:

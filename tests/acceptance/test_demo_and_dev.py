@@ -18,7 +18,7 @@ from tests.eventually import PATIENCE, eventually
 
 
 def test_the_demonstration_ends_done(tmp_path: Path) -> None:
-    shown = foldwork(tmp_path, "demo", timeout=PATIENCE)
+    shown = foldwork(tmp_path, "demo")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[-1] == "DONE"

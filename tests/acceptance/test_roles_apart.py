@@ -24,11 +24,12 @@ import pytest
 
 from services import keys
 from services.dev import seed
-from tests.acceptance.running import FOLDWORK, ROOT, environment
+from tests.acceptance.running import ROOT
 from tests.acceptance.test_documentation import blocks
 from tests.brokers import Broker
 from tests.eventually import PATIENCE, eventually
 from tests.services.harness import Client
+from tests.services.processes import nursery
 
 PAGE = json.loads((Path(__file__).parent / "create_activity.json").read_text("utf-8"))
 
@@ -38,37 +39,26 @@ class Place:
 
     def __init__(self, database_url: str, amqp_url: str, folder: Path) -> None:
         self._folder = folder
-        self._environment = {
-            **environment(),
-            "FOLDWORK_DATABASE_URL": database_url,
-            "FOLDWORK_AMQP_URL": amqp_url,
-            "FOLDWORK_HTTP_PORT": "0",
-            "FOLDWORK_REPLY_TIMEOUT": str(PATIENCE),
-            "FOLDWORK_SHUTDOWN_GRACE": "8",
+        self._settings = {
+            "database_url": database_url,
+            "amqp_url": amqp_url,
+            "http_port": "0",
+            "reply_timeout": str(PATIENCE),
+            "shutdown_grace": "8",
         }
 
     def set(self, name: str, value: str) -> None:
         """Give the processes to come one more setting."""
-        self._environment[name] = value
+        self._settings[name] = value
 
     @contextmanager
-    def role(self, name: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    def role(self, name: str, **more: str) -> Iterator[None]:
         """Run a role, and see it end well on SIGTERM."""
-        log = self._folder / f"{name}.log"
-        before = log.read_text("utf-8").count("consuming commands") if log.exists() else 0
-        with log.open("a") as said:
-            process = subprocess.Popen(
-                [*FOLDWORK, name], env={**self._environment, **more}, cwd=self._folder, stderr=said, text=True
-            )
-            try:
-                ready = "consuming commands" if name in ("commands", "all") else '"started"'
-                eventually(lambda: log.read_text("utf-8").count(ready) > before or None)
-                yield process
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(PATIENCE) == 0, log.read_text("utf-8")
-            finally:
-                process.kill()
-                process.wait()
+        with nursery().start(name, env={**self._settings, **more}) as process:
+            eventually(lambda: process.said("consuming commands" if name in ("commands", "all") else '"started"'))
+            yield
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0, process.output
 
     def script(self, text: str, amqp_url: str) -> str:
         """Run a Python script to its end, and return what it prints."""
@@ -101,14 +91,7 @@ class Place:
 
     def run(self, *arguments: str) -> str:
         """Run a command to its end."""
-        done = subprocess.run(
-            [*FOLDWORK, *arguments],
-            env=self._environment,
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        done = nursery().run(self._folder, *arguments, env=self._settings)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -128,10 +111,10 @@ def test_one_key_makes_one_activity_also_with_the_worker_away(place: Place, migr
     with psycopg.connect(migrated_url) as conn:
         _, token = keys.create(conn, seed.TENANT, seed.ADMIN)
     # Where users are mapped to tenants, Foldwork's own may still speak for all of them.
-    place.set("FOLDWORK_AMQP_SENDERS", '{"somebody": ["demo"]}')
+    place.set("amqp_senders", '{"somebody": ["demo"]}')
     with ExitStack() as stack:
         stack.enter_context(place.role("projections"))
-        stack.enter_context(place.role("http", FOLDWORK_HTTP_PORT=port, FOLDWORK_REPLY_TIMEOUT="2"))
+        stack.enter_context(place.role("http", http_port=port, reply_timeout="2"))
         http = stack.enter_context(
             httpx.Client(
                 base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE
@@ -183,7 +166,7 @@ def test_all_roles_in_one_process_do_the_job(place: Place, migrated_url: str, am
         _, token = keys.create(conn, seed.TENANT, seed.ADMIN)
     headers = {"Authorization": f"Bearer {token}"}
     with (
-        place.role("all", FOLDWORK_HTTP_PORT=port),
+        place.role("all", http_port=port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=PATIENCE) as http,
     ):
         eventually(lambda: _ready(http) or None)
@@ -226,7 +209,7 @@ def test_a_user_of_its_own_sends_as_documented(place: Place, amqp_url: str, as_d
     (script,) = blocks("docs/contracts.md", "python")
     url = as_documented("upstream", "send commands, with direct replies", "take answers from a queue of its own")
     user = urlsplit(url).username
-    place.set("FOLDWORK_AMQP_SENDERS", json.dumps({user: ["demo"]}))
+    place.set("amqp_senders", json.dumps({user: ["demo"]}))
 
     async def asked(**properties: Any) -> str:
         async with Client(url) as client:
@@ -246,7 +229,7 @@ def test_a_subscriber_takes_events_as_documented(
 ) -> None:
     script = blocks("docs/consumers.md", "python")[block]
     url = as_documented("billing", "subscribe to events with a queue `billing`")
-    with place.role("all", FOLDWORK_HTTP_PORT="0"):
+    with place.role("all", http_port="0"):
         asyncio.run(seed.seed(amqp_url))
         with place.script_at_work(script, url) as subscriber:
             eventually(lambda: asyncio.run(_consumers(amqp_url, "billing")) or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import shutil
@@ -95,6 +96,20 @@ def test_the_lock_has_all_that_the_project_asks_for(table: str) -> None:
         "test": project["dependency-groups"]["test"],
     }[table]
     assert {canonical(requirement) for requirement in asked} <= set(lock_entries())
+
+
+def test_every_file_of_the_packages_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]
+    missing = []
+    for path in tracked():
+        package, _, inner = str(path.relative_to(ROOT)).partition("/")
+        if package not in {"domain", "projections", "services"} or path.suffix == ".py" or inner.startswith("dev/"):
+            continue
+        # In setuptools' patterns `**` means any number of folders, and in these any text.
+        if not any(fnmatch.fnmatch(inner, pattern) for pattern in patterns.get(package, ())):
+            missing.append(f"{package}/{inner}")
+    assert missing == []
 
 
 def test_an_image_runs_as_an_ordinary_user() -> None:

@@ -13,12 +13,20 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.eventually import PATIENCE, eventually, eventually_async
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    """Return the process's environment without anything of Foldwork's, and with this checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
 def free_port() -> int:
@@ -30,18 +38,20 @@ def free_port() -> int:
 
 # Starting Python costs seconds; a process that has imported all and forks costs none, and dies just as dead.
 _NURSERY = """
-import json, os, sys
-import services.cli, services.logs, services.roles
+import gc, json, os, sys
+import services.cli, services.cli.app, services.logs, services.roles
+# A process that ends would search all that was imported here for garbage.
+gc.collect()
+gc.freeze()
 started = set()
 for line in sys.stdin:
     order = json.loads(line)
     if order["do"] == "start":
         pid = os.fork()
         if pid == 0:
-            for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
-                opened = os.open("/dev/null" if number == 0 else order["log"], mode, 0o600)
-                os.dup2(opened, number)
-            os.dup2(1, 2)
+            written = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            for number, mode in ((0, os.O_RDONLY), (1, written), (2, written)):
+                os.dup2(os.open(order["files"][number], mode, 0o600), number)
             os.environ.update(order["env"])
             os.chdir(order["folder"])
             sys.argv = ["foldwork", *order["arguments"]]
@@ -118,8 +128,8 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
-            env={name: value for name, value in os.environ.items() if not name.startswith("FOLDWORK_")},
+            cwd=ROOT,
+            env=environment(),
         )
 
     def order(self, **order: Any) -> Any:
@@ -134,18 +144,44 @@ class Nursery:
     @contextmanager
     def start(self, *arguments: str, before: str = "", env: Mapping[str, str]) -> Iterator[Process]:
         """Run the command line in a process of its own, which is killed at the end if it has not ended."""
-        log = Path(self._folder.name) / uuid.uuid4().hex
-        log.touch()
+        log = self._file()
+        with self._started(arguments, ("/dev/null", log, log), Path(self._folder.name), env, before) as process:
+            yield process
+
+    def run(
+        self, folder: Path, *arguments: str, stdin: str = "", before: str = "", env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line in a folder to its end."""
+        given, out, err = files = (self._file(), self._file(), self._file())
+        given.write_text(stdin, "utf-8")
+        with self._started(arguments, files, folder, env, before) as process:
+            code = process.wait()
+        return subprocess.CompletedProcess(arguments, code, out.read_text("utf-8"), err.read_text("utf-8"))
+
+    @contextmanager
+    def _started(
+        self,
+        arguments: Sequence[str],
+        files: Sequence[Path | str],
+        folder: Path,
+        env: Mapping[str, str],
+        before: str = "",
+    ) -> Iterator[Process]:
         given = {f"FOLDWORK_{name.upper()}": value for name, value in env.items()}
         pid = self.order(
-            do="start", arguments=arguments, before=before, env=given, log=str(log), folder=self._folder.name
+            do="start", arguments=arguments, before=before, env=given, files=[*map(str, files)], folder=str(folder)
         )
-        process = Process(self, pid, log)
+        process = Process(self, pid, Path(files[1]))
         try:
             yield process
         finally:
             process.signal(signal.SIGKILL)
             process.wait()
+
+    def _file(self) -> Path:
+        made = Path(self._folder.name) / uuid.uuid4().hex
+        made.touch()
+        return made
 
     def close(self) -> None:
         """End the parent, which ends whatever is left."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,8 @@ import pytest
 
 from services import urls
 from services.settings import ConfigurationError, load
-from tests.acceptance.running import environment
 from tests.acceptance.terminal import commands
-from tests.eventually import PATIENCE
+from tests.services.processes import nursery
 
 SECRET = "canary"
 BAD_DATABASE_URLS = [
@@ -103,7 +100,7 @@ ARGUMENTS = {
 # Addresses that can be read, and at which nobody is; roles wait for them.
 NOBODY = ("postgresql://u:canary@127.0.0.1:1/db", "amqp://u:canary@127.0.0.1:1/")
 ROLES = {"all", "http", "commands", "projections", "relay", "policies"}
-# All addresses in one process: a command configures logging for good, and starting Python costs seconds.
+# All addresses in one process: a command configures logging for good.
 _PROGRAM = """
 import contextlib, io, json, os, sys
 from services.cli import main
@@ -118,6 +115,7 @@ for database_url, amqp_url in order["urls"]:
         except SystemExit as ended:
             status = ended.code
     print(json.dumps([status, said.getvalue()]))
+sys.exit()
 """
 
 
@@ -126,15 +124,7 @@ def test_no_command_shows_a_password(tmp_path: Path, name: str) -> None:
     pairs = [(url, NOBODY[1]) for url in BAD_DATABASE_URLS] + [(NOBODY[0], url) for url in BAD_AMQP_URLS]
     pairs += [] if name in ROLES else [NOBODY]
     order = {"urls": pairs, "arguments": [*name.split(), *ARGUMENTS.get(name, [])]}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
-        cwd=tmp_path,
-        env={**environment(), "FOLDWORK_PROBE_PORT": "1"},
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = nursery().run(tmp_path, before=_PROGRAM, stdin=json.dumps(order), env={"probe_port": "1"})
     assert SECRET not in done.stdout + done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(said) == len(pairs), done.stderr

@@ -8,8 +8,6 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import msgspec
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,7 +16,7 @@ from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from services.broker.command_queue import CommandQueue
-from services.http.core import dialects, openapi
+from services.http.core import dialects, documentation, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError, problem
@@ -95,7 +93,7 @@ def create_app(
     app.table = install(app.routes, app.operations, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
-    _add_documentation(app)
+    documentation.install(app)
     return app
 
 
@@ -135,21 +133,3 @@ def _methods(request: Request) -> list[str]:
     found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     own = [route for route in found if route.path == request.url.path]
     return sorted({method for route in own or found for method in route.methods or ()})
-
-
-def _add_documentation(app: Application) -> None:
-    """Serve the OpenAPI document, and a page that shows it."""
-
-    async def served(_: Request) -> Response:
-        return Response(msgspec.json.encode(app.document), media_type="application/json")
-
-    async def page(_: Request) -> Response:
-        # The page's scripts come from FastAPI's default address; the document itself needs nothing from outside.
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Foldwork",
-            swagger_ui_parameters={"supportedSubmitMethods": [], "tryItOutEnabled": False},
-        )
-
-    app.add_route("/openapi.json", served)
-    app.add_route("/docs", page)

@@ -121,10 +121,15 @@ def example_of(model: type[BaseModel]) -> Any:
 def _example_of_field(field: FieldInfo) -> Any:
     if field.examples:
         return field.examples[0]
-    found = models_in(field.annotation)
+    hint = field.annotation
+    found, kind = models_in(hint), get_origin(hint) or hint
+    if type(None) in get_args(hint):
+        return None
     if found:
         shown = example_of(found[0])
-        return [shown] if get_origin(field.annotation) is list else shown
-    if get_origin(field.annotation) is Literal:
-        return get_args(field.annotation)[0]
+        return [shown] if kind is list else shown
+    if kind is Literal:
+        return get_args(hint)[0]
+    if kind in (bool, int, float, list, dict):
+        return kind()
     raise ValueError(f"{field!r} has no example")

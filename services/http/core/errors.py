@@ -16,6 +16,18 @@ RETRY_SOON = {"Retry-After": "1"}
 # What Python 3.13 calls otherwise than 3.11.
 _PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
+# What says that a question cannot be asked.
+OF_QUESTIONS = (
+    "unknown-parameter",
+    "unknown-filter",
+    "bad-filter",
+    "bad-sort",
+    "bad-limit",
+    "bad-offset",
+    "bad-cursor",
+    "bad-position",
+    "position-beyond-head",
+)
 # The status of every code that a command, its data or a question can be refused with.
 STATUS_OF_CODE: Mapping[str, int] = {
     # the body is no JSON that may be stored
@@ -24,16 +36,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "duplicate-key": 400,
     "too-deep": 400,
     "bad-header": 400,
-    # the question cannot be asked
-    "unknown-parameter": 400,
-    "unknown-filter": 400,
-    "bad-filter": 400,
-    "bad-sort": 400,
-    "bad-limit": 400,
-    "bad-offset": 400,
-    "bad-cursor": 400,
-    "bad-position": 400,
-    "position-beyond-head": 400,
+    **dict.fromkeys(OF_QUESTIONS, 400),
     # who asks
     "unauthorized": 401,
     "forbidden": 403,
@@ -125,6 +128,12 @@ class ApiError(RefusalError):
     def caused_by(cls, error: RefusalError) -> ApiError:
         """Return the refusal of a request by an error that carries one."""
         return error if isinstance(error, ApiError) else cls.of(error.refusal, getattr(error, "parameter", ""))
+
+    @property
+    def message(self) -> str:
+        """Return the detail with the place at fault, for envelopes that have no field for it."""
+        where = self.pointer or self.parameter
+        return f"{self.detail} ({where})" if where else self.detail
 
     def at(self, pointer: str) -> ApiError:
         """Return the refusal with another place."""

@@ -3,18 +3,20 @@
 A dialect is a package of four files, and this is how each is written:
 
 1.  `errors.py`: the table of the dialect's codes, and an envelope, which makes a `Response` of an `ApiError`. Pointers
-    of a refusal are the caller's own already.
+    of a refusal are the caller's own already. Answers that show no resource are here too.
 2.  `models.py`: a `Request` for each body and a `View` for each resource and each whole answer (`core.models`). A field
     says where it goes, `commerce_id: Annotated[Id, To("commerce")]`, or where it comes from,
     `parent_id: Annotated[str | None, From("activity_id")]`; a literal of one value is a constant of an answer. The
-    docstring of an answer is its description. An `example` stands on the model where it begins; answers get theirs
-    from the fields that they are made of. What exceeds 300 lines is split by theme.
+    docstring of an answer is its description. A model's example is made of those of its fields, unless it has an
+    `example`. A change, and the view of what was created, are derived from the request that creates it, and that may be
+    derived from the domain's own definition (`core.deriving`). What exceeds 300 lines is split by theme.
 3.  `lists.py`: the queries of the dialect: a `Query` for the parameters of each (`core.parameters`), and what answers
-    it, by `core.pages` where it counts pages.
+    it, by `core.pages` where it counts pages, with the views of pages.
 4.  `operations.py`: a `Dialect`, and `OPERATIONS`, a tuple of `Operation`. A write that is one command has `command`,
     `entity` and `request`, and is served from that: the request is read, its command submitted, and the resource that
-    it leaves shown by `view` with what `Dialect.context` looked up. Anything else has a `handler(call)`, which uses the
-    same parts: `NewTask.read(await call.json())`, `submit(...)`, `Dialect.answer(...)`.
+    it leaves shown by `view` with what `Dialect.context` looked up. A read of one resource has `entity` and `view`.
+    Anything else has a `handler(call)`, which uses the same parts: `NewTask.read(await call.json())`, `submit(...)`,
+    `Dialect.answer(...)`.
 
 That is all: a package with a module `operations` is found by `core.dialects`.
 """
@@ -33,7 +35,7 @@ from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
-from services.http.core.parameters import Query, nothing_else
+from services.http.core.parameters import MinPosition, Query, nothing_else, settled
 from services.http.core.submit import CommandResult, Entity, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -171,7 +173,19 @@ class Operation:
         """Answer a call of a caller who may make it."""
         if self.dialect.admit is not None:
             self.dialect.admit(call)
-        return await (self.handler or self._write)(call)
+        return await (self.handler or (self._write if self.writes else self._read))(call)
+
+    async def _read(self, call: Call) -> Response:
+        entity, view = self.entity, self.view
+        assert entity is not None  # noqa: S101
+        assert isinstance(view, type)  # noqa: S101
+        assert issubclass(view, View)  # noqa: S101
+        await settled(call, MinPosition.read(call), *entity.models)
+        try:
+            found = await entity.read(call)
+        except ApiError as error:
+            raise (error if self.rephrase is None else self.rephrase(error)) from None
+        return await self.dialect.show(call, view, found)
 
     async def _write(self, call: Call) -> Response:
         entity, view = self.entity, self.view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 from pydantic import Field
 
 from domain.limits import Number
+from projections import directory
+from projections.statement import Query as Asked
 from services.http.core.call import Call
-from services.http.core.parameters import MinPosition
+from services.http.core.parameters import MinPosition, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,25 @@ class PageQuery(MinPosition):
         """Return the page that is asked for, without its rows."""
         others = {name: values for name, values in call.parameters().items() if name not in ("page", "min_position")}
         return Page(self.page, self.limit, total, [], call.scope["path"], others)
+
+
+async def page_by(
+    call: Call, query: PageQuery, count: Asked, asked: Callable[[Page], Asked], resource: Callable[[Any], Any]
+) -> Page:
+    """Return the page of a query with its rows as resources; they are not asked for where there are none."""
+    fetch = call.service.pool.fetch
+    page = query.page_of(call, int((await fetch(*count))[0][0]))
+    if page.offset >= page.total:
+        return page
+    return page.with_rows([resource(row) for row in await fetch(*asked(page))])
+
+
+async def page_of_entries(call: Call, query: PageQuery, kind: str) -> Page:
+    """Return a page of the directory's entries of a kind, in order of id."""
+    tenant = call.caller.tenant
+    await settled(call, query, directory.NAME)
+
+    def asked(page: Page) -> Asked:
+        return directory.page(tenant, kind, limit=page.limit, offset=page.offset)
+
+    return await page_by(call, query, directory.count(tenant, kind), asked, directory.resource)

@@ -66,6 +66,13 @@ class Entity:
         row = await self.row(call.service, call.caller.tenant, entity_id) if self.may_be(entity_id) else None
         return None if row is None else self.resource(row, call.service.clock())
 
+    async def read(self, call: Call) -> dict[str, Any]:
+        """Return the resource of the id in the path; refuse an id that nobody has, or whose entry is retired."""
+        found = await self.find(call, call.id)
+        if found is None or found.get("retired"):
+            raise self.unknown()
+        return found
+
     def may_be(self, entity_id: str) -> bool:
         """Tell whether a text can be an id of this kind."""
         return entity_id not in self.excluded and ID.match(entity_id) is not None

@@ -1,14 +1,21 @@
-"""The dispatch dialect's error envelope; what does not fit the state of an activity is a bad request there."""
+"""The dispatch dialect's errors: the words that a request is refused with, and the envelope that they stand in.
+
+What does not fit the state of an activity is a bad request there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import msgspec
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
+from services.http.core.call import as_json
 from services.http.core.errors import ApiError, phrase
+from services.http.core.models import Request, names, refuse
+from services.http.core.shown import CamelView
 
 # Refusals that are conflicts elsewhere: the dialect keeps 409 for what is taken and for what is final.
 _STATUS: Mapping[str, int] = {
@@ -39,6 +46,44 @@ def status_of(refused: ApiError) -> int:
     return 400 if status == 422 else status
 
 
+def _demand_text(value: Any, info: ValidationInfo) -> Any:
+    if value is None:
+        refuse("wrong-shape", f"{info.field_name} is required")
+    if not isinstance(value, str) or not value:
+        refuse("wrong-shape", f"{info.field_name} is a text that is not empty")
+    return value
+
+
+# A text that the dialect demands, whatever the command does without.
+Demanded = BeforeValidator(_demand_text)
+
+
+class DispatchRequest(Request):
+    """A request whose faults are told in the words that a worker has for them."""
+
+    outside_body = frozenset({"id", "kind", "target"})
+    _MESSAGES: ClassVar[Mapping[str, str]] = {
+        "list_type": "Input should be a valid array",
+        "dict_type": "Input should be an object",
+        "model_type": "Input should be an object",
+    }
+
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> ApiError:
+        """Return the refusal of a key; one of the body itself is named as a parameter is."""
+        if pointer:
+            return ApiError("unknown-field", "Unexpected keyword argument", f"{pointer}/{key}")
+        shown = "".join(mark if mark.isprintable() else "?" for mark in key[:100])
+        return ApiError("unknown-field", f"the fields are {', '.join(names(cls))}", parameter=shown)
+
+    @classmethod
+    def message(cls, error: ErrorDetails) -> str:
+        """Return the words for a value of another type than its own."""
+        kind, place = error["type"], error["loc"]
+        own = not place or (kind == "missing" and len(place) == 1)
+        return super().message(error) if own else cls._MESSAGES.get(kind, error["msg"])
+
+
 def key_used(existing: str | None, same: bool) -> ApiError:
     """Return the refusal of a key that was used before, with the id of what it made."""
     return ApiError(
@@ -63,10 +108,28 @@ def refusal(status: int, topic: str = "") -> dict[str, Any]:
 
 def failed(refused: ApiError) -> Response:
     """Render a refusal in the dispatch dialect's envelope."""
-    return Response(msgspec.json.encode(_body(refused)), status_of(refused), refused.headers, "application/json")
+    return as_json(_body(refused), status_of(refused), refused.headers)
 
 
 def _body(refused: ApiError) -> dict[str, Any]:
-    status, where = status_of(refused), refused.pointer or refused.parameter
-    message = f"{refused.detail} ({where})" if where else refused.detail
-    return {"statusCode": status, "message": message, "error": phrase(status), **refused.extra}
+    status = status_of(refused)
+    return {"statusCode": status, "message": refused.message, "error": phrase(status), **refused.extra}
+
+
+class Failure(CamelView):
+    """A refusal."""
+
+    status_code: int = Field(json_schema_extra={"enum": list(MEANINGS)})
+    message: str
+    error: str = Field(description="The status in words")
+    existing_id: str | None = Field(None, description="With a key that was used before: of what it made, if anything")
+    same_payload: bool = Field(False, description="With a key that was used before: whether for the same request")
+
+
+class Accepted(CamelView):
+    """No answer yet; look at the receipt"""
+
+    status_code: Literal[202]
+    message: Literal["Accepted, its outcome is not known yet"]
+    command_id: str = Field(..., examples=["0199a1f0"])
+    receipt: str = Field(..., examples=["/v1/commands/0199a1f0"])

@@ -1,4 +1,4 @@
-"""The dispatch dialect's lists: activities and configuration by pages, and what happened to one activity.
+"""The dispatch dialect's queries: pages of activities, what an activity consists of, and what happened to it.
 
 What a status means is asked of the function that shows a task.
 """
@@ -8,38 +8,44 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from domain.limits import Number
+from domain.plan import CriterionType
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
-from domain.task import DispatchFailed, ResolutionFailed, ResultRecorded, Task, TaskFailed, TaskReopened, evolve
-from projections import directory
+from domain.task import EVENTS, DispatchFailed, ResolutionFailed, ResultRecorded, Task, TaskFailed, TaskReopened, evolve
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
+from projections.support.time import stamp
 from projections.task import table as tasks
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
-from services.http.core.pages import Page
-from services.http.core.parameters import MinPosition, Query
-from services.http.dispatch.models_activities import STATUSES, Status, status_of
-from services.http.dispatch.models_parts import EVENT_NAMES
+from services.http.core.list_view import ListView
+from services.http.core.models import From, View
+from services.http.core.pages import Page, PageQuery, page_by
+from services.http.core.parameters import MinPosition, Query, settled
+from services.http.core.shown import CamelView, Count, MaybeTime, Time
+from services.http.dispatch.models import READY, STATUSES, Status, status_of
 from services.store import ledger, log
 from services.store.log import LogRow
 
 _MAX_PER_PAGE, _DEFAULT = 100, 25
-CONDITIONS = by_word(
-    tasks.FACTS, lambda facts: status_of(facts["status"], facts["resolution"], facts["dispatch"]), STATUSES
-)
+CONDITIONS = by_word(tasks.FACTS, status_of, STATUSES)
 
 
-class _Size(Query):
+# Pages.
+
+
+class ListEntries(PageQuery):
+    """A page of what is configured."""
+
+    limit: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(0, description="Another name of per_page")
     page: Annotated[int, Number(1, 100_000)] = Field(1, description="From 1")
     per_page: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(_DEFAULT, description="Rows of a page")
-    limit: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(0, description="Another name of per_page")
 
-    def page_of(self, total: int) -> Page:
+    def page_of(self, call: Call, total: int) -> Page:
         """Return the page that is asked for, without its rows."""
         sizes = {getattr(self, name) for name in ("per_page", "limit") if name in self.model_fields_set}
         if len(sizes) > 1:
@@ -47,67 +53,100 @@ class _Size(Query):
         return Page(self.page, sizes.pop() if sizes else _DEFAULT, total, [])
 
 
-class ListEntries(MinPosition, _Size):
-    """A page of what is configured."""
-
-
-class _Which(Query):
+class _Filters(Query):
     """Which activities are asked for; a filter is called as tasks are filtered."""
+
+    channel: str | None = Field(None, max_length=1000, description="Over this channel")
+    commerce: str | None = Field(None, alias="commerce_id", max_length=1000, description="For this commerce")
+    scheduled_at__gte: MaybeTime = Field(
+        None, alias="scheduled_from", description="Scheduled at this time or later, RFC 3339"
+    )
+    scheduled_at__lte: MaybeTime = Field(
+        None, alias="scheduled_to", description="Scheduled at this time or earlier, RFC 3339"
+    )
+    search: str | None = Field(None, max_length=1000, description="Part of the reason, in any case of letters")
+
+
+class ListActivities(ListEntries, _Filters):
+    """A page of activities."""
 
     status: Status | None = Field(None, description="In this status")
     type: Literal["TASK"] | None = Field(None, description="Of this type")
-    channel: str | None = Field(None, max_length=1000, description="Over this channel")
-    commerce: str | None = Field(None, alias="commerce_id", max_length=1000, description="For this commerce")
-    scheduled_at__gte: str | None = Field(
-        None,
-        alias="scheduled_from",
-        description="Scheduled at this time or later, RFC 3339",
-        json_schema_extra={"format": "date-time"},
-    )
-    scheduled_at__lte: str | None = Field(
-        None,
-        alias="scheduled_to",
-        description="Scheduled at this time or earlier, RFC 3339",
-        json_schema_extra={"format": "date-time"},
-    )
-    search: str | None = Field(None, max_length=1000, description="Part of the reason, in any case of letters")
     sort_by: Literal["created_at", "updated_at", "scheduled_at"] = Field("created_at", description="Order")
     sort_order: Literal["asc", "desc"] = Field("desc", description="Direction")
 
 
-_FILTERS = ("channel", "commerce", "scheduled_at__gte", "scheduled_at__lte", "search")
-
-
-class ListActivities(ListEntries, _Which):
-    """A page of activities."""
-
-
 async def page_of_activities(call: Call, query: ListActivities) -> Page:
     """Return a page of tasks as resources; raises `ApiError`."""
-    tenant, fetch, now = call.caller.tenant, call.service.pool.fetch, call.service.clock()
-    filters = {name: getattr(query, name) for name in _FILTERS if name in query.model_fields_set}
+    await settled(call, query, tasks.NAME)
+    tenant, now = call.caller.tenant, call.service.clock()
+    filters = {name: getattr(query, name) for name in _Filters.model_fields if name in query.model_fields_set}
     where: list[Where] = [] if query.status is None else [CONDITIONS[query.status]]
     sort = ("-" if query.sort_order == "desc" else "") + query.sort_by
     try:
-        page = query.page_of(int((await fetch(*tasks.count(tenant, filters, where)))[0][0]))
-        if page.offset >= page.total:
-            return page
-        asked = tasks.page(tenant, filters, sort, limit=page.limit, offset=page.offset, where=where)
+        return await page_by(
+            call,
+            query,
+            tasks.LISTING.count(tenant, filters, where),
+            lambda page: tasks.LISTING.page(tenant, filters, sort, limit=page.limit, offset=page.offset, where=where),
+            lambda row: tasks.resource(row, now),
+        )
     except BadQuery as error:
         field = ListActivities.model_fields.get(error.parameter)
         name = field.alias if field is not None and field.alias else error.parameter
         raise ApiError(error.code, error.detail, parameter=name) from None
-    return page.with_rows([tasks.resource(row, now) for row in await fetch(*asked)])
 
 
-async def page_of_entries(call: Call, query: ListEntries, kind: str) -> Page:
-    """Return a page of the entries of a kind, in order of id."""
-    tenant, fetch = call.caller.tenant, call.service.pool.fetch
-    page = query.page_of(int((await fetch(*directory.count(tenant, kind)))[0][0]))
-    if page.offset >= page.total:
-        return page
-    rows = await fetch(*directory.page(tenant, kind, limit=page.limit, offset=page.offset))
-    return page.with_rows([directory.resource(row) for row in rows])
+class Meta(CamelView):
+    """Where a page lies among all."""
+
+    page: Annotated[Count, From("", lambda page, _: page.number)] = Field(..., examples=[1])
+    limit: Annotated[Count, From("", lambda page, _: page.limit)] = Field(..., examples=[_DEFAULT])
+    total: Annotated[Count, From("", lambda page, _: page.total)] = Field(..., examples=[1])
+    total_pages: Annotated[Count, From("", lambda page, _: -(-page.total // page.limit))] = Field(..., examples=[1])
+
+
+def page_of(view: type[View]) -> type[View]:
+    """Return the answer that is a page of views."""
+
+    def rows(page: Page, context: Any) -> list[Any]:
+        return [view.show(row, context) for row in page.rows]
+
+    fields: Any = {"data": Annotated[list[view], From("", rows)], "meta": Annotated[Meta, From("")]}  # type: ignore[valid-type]
+    name, module = f"{view.__name__}Page", view.__module__
+    return create_model(name, __base__=CamelView, __module__=module, __doc__="A page", **fields)
+
+
+# What an activity consists of.
+
+
+class Attribute(CamelView):
+    """An attribute with its value."""
+
+    key: str = Field(..., examples=["promotions"])
+    value: Any = Field(..., examples=[["2 for 1"]])
+
+
+class Attributes(ListView):
+    """The attributes, in the order in which they were resolved"""
+
+    root: list[Attribute]
+
+
+class TargetUser(CamelView):
+    """A user that an activity is meant for, or the place of one that was not found."""
+
+    id: str = Field(..., examples=["t1"])
+    criterion: CriterionType
+    status: Literal["PENDING", "RESOLVED", "FAILED", "LOCKED"] = Field(..., examples=["RESOLVED"])
+    user_id: Annotated[str | None, From("user")] = Field(..., examples=["u-7"])
+    reason: str | None
+
+
+class TargetUsers(ListView):
+    """The targets"""
+
+    root: list[TargetUser]
 
 
 # Who used a key.
@@ -134,21 +173,54 @@ def made_by(events: Iterable[tuple[str, str]]) -> str | None:
 
 # What happened to one activity, as a dispatch client sees it, straight from the task's own stream.
 
+# What touches none of the facts that a status is made of; a task that is often saved has thousands of them.
+_BESIDE = frozenset(
+    {
+        "task.attributes-resolved",
+        "task.became-overdue",
+        "task.data-saved",
+        "task.fields-changed",
+        "task.fields-mapped",
+        "task.rescheduled",
+        "task.wake-set",
+    }
+)
+EVENT_NAMES: tuple[str, ...] = tuple(name for name in EVENTS if name not in _BESIDE)
 # What is work on a task and no step of its way out; shown only when it changes the status all the same.
 _WORK = frozenset(
     {"task.assigned", "task.reassigned", "task.unassigned", "task.started", "task.paused", "task.resumed"}
 )
 
 
+def _type_of(name: str, _: Any = None) -> str:
+    """Return the dialect's name of an event."""
+    return name.partition(".")[2].replace("-", "_").upper()
+
+
+class StatusEvent(CamelView):
+    """What happened to an activity."""
+
+    id: Annotated[str, From("event_id")] = Field(..., examples=["0199a1f0-0000-7000-8000-000000000001"])
+    event_type: Annotated[str, From("name", _type_of)] = Field(
+        ..., json_schema_extra={"enum": [_type_of(name) for name in EVENT_NAMES]}, examples=["DISPATCH_FAILED"]
+    )
+    from_status: Status | None = Field(..., examples=[READY])
+    to_status: Status
+    error_code: str | None = Field(..., examples=["http-503"])
+    error_message: str | None = Field(..., examples=["the provider answered 503"])
+    occurred_at: Annotated[Time, From("occurred_at", lambda moment, _: stamp(moment))]
+
+
+class StatusEvents(ListView):
+    """The events"""
+
+    root: list[StatusEvent]
+
+
 async def status_events(call: Call) -> list[dict[str, Any]]:
     """Return the activity's status events, oldest first; refuses an id that nobody in the tenant has."""
     # The log itself is never late, so there is nothing to wait for.
-    position, positions = MinPosition.read(call).min_position, call.service.positions
-    if position > positions.head:
-        await positions.refresh()
-        if position > positions.head:
-            detail = f"the log ends at position {positions.head}"
-            raise ApiError("position-beyond-head", detail, parameter="min_position")
+    await settled(call, MinPosition.read(call))
     rows = []
     if ID.match(call.id):
         stream = stream_of(call.caller.tenant, "task", call.id)
@@ -171,7 +243,7 @@ def _told(events: Iterable[Recorded]) -> list[dict[str, Any]]:
         if after != before or event.name not in _WORK:
             found.append(
                 {
-                    "id": event.event_id,
+                    "event_id": event.event_id,
                     "name": event.name,
                     "from_status": before,
                     "to_status": after,
@@ -188,7 +260,10 @@ def _told(events: Iterable[Recorded]) -> list[dict[str, Any]]:
 
 def status_of_task(task: Task | None) -> str | None:
     """Return the dialect's status of a task's state."""
-    return None if task is None else status_of(task.lifecycle.value.lower(), task.resolution.value, task.dispatch.value)
+    if task is None:
+        return None
+    facts = {"status": task.lifecycle.value.lower(), "resolution": task.resolution.value}
+    return status_of({**facts, "dispatch": task.dispatch.value})
 
 
 def _failure(event: Any, previous: Any) -> tuple[str | None, str | None]:

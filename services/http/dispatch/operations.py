@@ -4,44 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from projections import directory
 from projections.task import table as tasks
 from services.http.core.call import Call, as_json
+from services.http.core.components import example_of
+from services.http.core.deriving import change_of, view_of
 from services.http.core.entities import TASK, entry
 from services.http.core.errors import ApiError
 from services.http.core.members import Member
-from services.http.core.models import Request, View
+from services.http.core.models import From, Request
 from services.http.core.openapi import parameter
 from services.http.core.operation import Dialect, Link, Operation
+from services.http.core.pages import page_of_entries
 from services.http.core.parameters import MinPosition, nothing_else, settled
+from services.http.core.shown import CamelView, Time
 from services.http.core.submit import idempotency_key, submit
-from services.http.dispatch import models_configuration as configured
-from services.http.dispatch.errors import KEYED, failed, failure, key_used
-from services.http.dispatch.lists import (
-    ListActivities,
-    ListEntries,
-    holder,
-    made_by,
-    page_of_activities,
-    page_of_entries,
-    status_events,
-)
-from services.http.dispatch.models import Accepted, Failure, page_of
-from services.http.dispatch.models_activities import (
-    CANCELED,
-    Activity,
-    ActivityPage,
-    Cancellation,
-    NewActivity,
-    NewTask,
-    TargetChoice,
-)
-from services.http.dispatch.models_parts import Attributes, NewResult, ResultRecorded, StatusEvents, TargetUsers
+from services.http.dispatch import lists, models
+from services.http.dispatch.errors import KEYED, Accepted, Failure, failed, failure, key_used
 
 VIEW, CREATE, CANCEL, DISPATCH = "VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"
 MANAGE = "MANAGE_ACTIVITY_CONFIG"
@@ -75,14 +58,16 @@ SPOKEN = Dialect(
 
 # Activities.
 
-_ACTIVITY = replace(TASK, noun="activity")
+# What is read is a task and nothing beside it.
+_ACTIVITY = replace(TASK, noun="activity", models=(tasks.NAME,))
 _AS_CREATED = replace(TASK, from_command=True)
+_PAGE = lists.page_of(models.Activity)
 
 
 async def _create(call: Call) -> Response:
     """Create an activity: one key makes one, and whoever comes second is told which one it is."""
     nothing_else(call.parameters())
-    request = NewTask.read(await call.json())
+    request = models.NewTask.read(await call.json())
     key, header = request.idempotency_key, idempotency_key()
     if header is not None and header != key:
         detail = "the body's idempotency_key is the key of this request; the header may only repeat it"
@@ -92,81 +77,69 @@ async def _create(call: Call) -> Response:
     except ApiError as refused:
         if refused.code != "idempotency-conflict":
             raise
-        raise key_used((await holder(call, key))[1], same=False) from None
+        raise key_used((await lists.holder(call, key))[1], same=False) from None
     if result.reply is not None and result.reply.duplicate:
-        first, _ = await holder(call, key)
+        first, _ = await lists.holder(call, key)
         # A broker may deliver a command twice, and then it repeats itself alone.
         if first != result.command_id:
-            raise key_used(made_by((event.type, event.stream) for event in result.reply.events), same=True)
-    if result.resource is None:
-        return await SPOKEN.answer(call, result, NewActivity, "activity")
-    return as_json(NewActivity.show(result.resource, {}), 201)
+            raise key_used(lists.made_by((event.type, event.stream) for event in result.reply.events), same=True)
+    return await SPOKEN.answer(call, result, models.NewActivity, _ACTIVITY.noun, 201)
 
 
 async def _page(call: Call) -> Response:
-    query = ListActivities.read(call)
-    await settled(call, query, tasks.NAME)
-    page = await page_of_activities(call, query)
-    return as_json(ActivityPage.show(page, await _operators(call, page.rows)))
+    page = await lists.page_of_activities(call, lists.ListActivities.read(call))
+    return as_json(_PAGE.show(page, await _operators(call, page.rows)))
 
 
 async def _task(call: Call) -> dict[str, Any]:
     await settled(call, MinPosition.read(call), tasks.NAME)
-    task = await _ACTIVITY.find(call, call.id)
-    if task is None:
-        raise _ACTIVITY.unknown()
-    return task
-
-
-async def _get(call: Call) -> Response:
-    return await SPOKEN.show(call, Activity, await _task(call))
+    return await _ACTIVITY.read(call)
 
 
 async def _attributes(call: Call) -> Response:
     task = await _task(call)
-    return as_json(Attributes.show({"key": key, "value": value} for key, value in task["attributes"].items()))
+    return as_json(lists.Attributes.show({"key": key, "value": value} for key, value in task["attributes"].items()))
 
 
 async def _targets(call: Call) -> Response:
-    return as_json(TargetUsers.show((await _task(call))["targets"]))
+    return as_json(lists.TargetUsers.show((await _task(call))["targets"]))
 
 
 async def _status_events(call: Call) -> Response:
-    return as_json(StatusEvents.show(await status_events(call)))
+    return as_json(lists.StatusEvents.show(await lists.status_events(call)))
 
 
 async def _submit_result(call: Call) -> Response:
     nothing_else(call.parameters())
-    request = NewResult.read(await call.json())
+    request = models.NewResult.read(await call.json())
     result = await submit(call, "task.submit-result", request, TASK, entity_id=request.activity_id)
     if result.resource is None:
-        return await SPOKEN.answer(call, result, Activity, "activity")
-    return as_json(ResultRecorded.show({"task": result.resource, "given": request.data()}), 201)
+        return await SPOKEN.answer(call, result, models.Activity, _ACTIVITY.noun)
+    return as_json(models.ResultRecorded.show({"task": result.resource, "given": request.data()}), 201)
 
 
 # What a tenant configures.
 
 
-def _configured(
-    kind: str, path: str, name: str, new: type[Request], change: type[Request], view: type[View]
-) -> tuple[Operation, ...]:
+def _criteria(name: str) -> Any:
+    shown = From(f"fields/{name}", lambda found, _: [models.Criterion.show(each) for each in found or ()], default=None)
+    return Annotated[list[models.Criterion], shown]
+
+
+# What is shown of an entry otherwise than it is given.
+_SHOWN = {name: _criteria(name) for name in ("criteria", "fallbacks")}
+
+
+def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Operation, ...]:
     """Return the operations on entries of a kind."""
-    what, pages, key = name.replace("_", " "), page_of(view), next(iter(view.model_fields))
+    view = view_of(new, CamelView, (new.__doc__ or "").rstrip("."), _SHOWN, created_at=Time, updated_at=Time)
+    what, pages, key = name.replace("_", " "), lists.page_of(view), next(iter(view.model_fields))
     article = "an" if what[0] in "aeiou" else "a"
-    entries = entry(kind, "directory.register", "directory.entry-registered")
+    entries = entry(kind)
     one, every = f"{path}/{{id}}", path.rpartition("/")[2].replace("-", "_")
 
-    async def get(call: Call) -> Response:
-        await settled(call, MinPosition.read(call), directory.NAME)
-        found = await entries.find(call, call.id)
-        if found is None or found["retired"]:
-            raise entries.unknown()
-        return await SPOKEN.show(call, view, found)
-
     async def page(call: Call) -> Response:
-        query = ListEntries.read(call)
-        await settled(call, query, directory.NAME)
-        return as_json(pages.show(await page_of_entries(call, query, kind)))
+        return as_json(pages.show(await page_of_entries(call, lists.ListEntries.read(call), kind)))
 
     def write(method: str, path: str, verb: str, command: str, **rest: Any) -> Operation:
         return Operation(
@@ -182,14 +155,14 @@ def _configured(
         ),
         Operation(
             SPOKEN, "GET", path, MANAGE, f"dispatch_list_{every}", f"List every {what}, in order of {key}",
-            query=ListEntries, handler=page, view=pages,
+            query=lists.ListEntries, handler=page, view=pages,
         ),
         Operation(
             SPOKEN, "GET", one, MANAGE, f"dispatch_get_{name}", f"Read one {what}",
-            query=MinPosition, handler=get, view=view,
+            query=MinPosition, entity=entries, view=view,
         ),
         write(
-            "PATCH", one, "change", "directory.change", request=change, view=view,
+            "PATCH", one, "change", "directory.change", request=change_of(new, key), view=view,
             description="What is left out stays as it is; a null takes a field away.",
         ),
         write(
@@ -208,7 +181,7 @@ OPERATIONS = (
         description="`idempotency_key` is the key of the request, unique in the tenant: used again it answers 409 with"
         " the id of what it made, whatever the payload. The header `Idempotency-Key` may repeat it. The answer shows"
         " what the request itself did: when no target fits, `UNRESOLVED`. A `scheduled_at` that has passed is due now.",
-        request=NewTask, handler=_create, view=NewActivity, status=201, topic=KEYED,
+        request=models.NewTask, handler=_create, view=models.NewActivity, status=201, topic=KEYED,
         links={
             "activity": Link("dispatch_get_activity", "/id"),
             "attributes": Link("dispatch_get_attributes", "/id"),
@@ -222,49 +195,49 @@ OPERATIONS = (
         SPOKEN, "GET", _ACTIVITIES, VIEW, "dispatch_list_activities", "List activities, page by page",
         description="Every task of the tenant is an activity here, those made through other dialects too; they have no"
         " channel.",
-        query=ListActivities, handler=_page, view=ActivityPage,
+        query=lists.ListActivities, handler=_page, view=_PAGE,
         links={"first": Link("dispatch_get_activity", "/data/0/id")},
     ),
     Operation(
         SPOKEN, "GET", _ONE, VIEW, "dispatch_get_activity", "Read one activity",
-        query=MinPosition, handler=_get, view=Activity,
+        query=MinPosition, entity=_ACTIVITY, view=models.Activity,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/attributes", VIEW, "dispatch_get_attributes",
         "Read the attributes that an activity carries",
         description="What has a value; a key without one anywhere is absent.",
-        query=MinPosition, handler=_attributes, view=Attributes,
+        query=MinPosition, handler=_attributes, view=lists.Attributes,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/target-users", VIEW, "dispatch_get_target_users",
         "Read the users that an activity is meant for",
         description="A target that was not found is `FAILED`, one that must not be contacted `LOCKED`; `reason` says"
         " why.",
-        query=MinPosition, handler=_targets, view=TargetUsers,
+        query=MinPosition, handler=_targets, view=lists.TargetUsers,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/status-events", VIEW, "dispatch_get_status_events",
         "Read what happened to an activity, oldest first",
         description="Straight from the log, so never late: every change of status, and every attempt at resolution and"
         " dispatch.",
-        query=MinPosition, handler=_status_events, view=StatusEvents,
+        query=MinPosition, handler=_status_events, view=lists.StatusEvents,
     ),
     Operation(
         SPOKEN, "PATCH", f"{_ONE}/cancel", CANCEL, "dispatch_cancel_activity",
         "Cancel an activity that has not ended",
-        request=Cancellation, body_optional=True, command="task.cancel", entity=TASK, view=Activity,
-        example={**Activity.example, "status": CANCELED},
+        request=models.Cancellation, body_optional=True, command="task.cancel", entity=TASK, view=models.Activity,
+        example={**example_of(models.Activity), "status": models.CANCELED},
     ),
     Operation(
         SPOKEN, "PATCH", f"{_ONE}/retry-resolution", DISPATCH, "dispatch_retry_resolution",
         "Look for the targets of an UNRESOLVED activity again",
-        command="task.retry-resolution", entity=TASK, view=Activity,
+        command="task.retry-resolution", entity=TASK, view=models.Activity,
     ),
     Operation(
         SPOKEN, "PATCH", f"{_ONE}/target-users/{{target_id}}/resolve", DISPATCH, "dispatch_resolve_target",
         "Say which user one target is",
         description="Of an activity that is UNRESOLVED; a target or a user that is locked is refused.",
-        request=TargetChoice, command="task.resolve-target", entity=TASK, view=Activity,
+        request=models.TargetChoice, command="task.resolve-target", entity=TASK, view=models.Activity,
         extra_data=lambda call: {"target": call.part("target_id")},
         parameters=(parameter("target_id", "The target's id, as its activity shows it", place="path"),),
     ),
@@ -280,19 +253,13 @@ OPERATIONS = (
         SPOKEN, "POST", "/api/activity-results/tasks", CREATE, "dispatch_submit_result", "Say how an activity ended",
         description="`COMPLETED` and `TRANSFERRED` complete it, `NOT_EXECUTED` fails it, `CANCELED` cancels it,"
         " `PENDING` changes nothing. A result is final once; only `hard_override` replaces it.",
-        request=NewResult, handler=_submit_result, view=ResultRecorded, status=201,
+        request=models.NewResult, handler=_submit_result, view=models.ResultRecorded, status=201,
+    ),
+    *_configured("attribute", "/api/attribute-policies", "attribute_policy", models.NewAttributePolicy),
+    *_configured(
+        "targeting", "/api/target-resolution-policies", "target_resolution_policy", models.NewTargetResolutionPolicy
     ),
     *_configured(
-        "attribute", "/api/attribute-policies", "attribute_policy",
-        configured.NewAttributePolicy, configured.AttributePolicyChange, configured.AttributePolicy,
-    ),
-    *_configured(
-        "targeting", "/api/target-resolution-policies", "target_resolution_policy",
-        configured.NewTargetResolutionPolicy, configured.TargetResolutionPolicyChange,
-        configured.TargetResolutionPolicy,
-    ),
-    *_configured(
-        "dispatch", "/api/dispatch-configurations", "dispatch_configuration",
-        configured.NewDispatchConfiguration, configured.DispatchConfigurationChange, configured.DispatchConfiguration,
+        "dispatch", "/api/dispatch-configurations", "dispatch_configuration", models.NewDispatchConfiguration
     ),
 )  # fmt: skip

@@ -1,212 +1,124 @@
-"""The field dialect's workflows: their definitions as the data of commands, and as they are shown."""
+"""The field dialect's workflows: requests made of the domain's own definitions, and views made of the requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 from pydantic import Field
+from pydantic.alias_generators import to_snake
 
-from domain.limits import (
-    MAX_ASSIGNEES,
-    MAX_LABELS,
-    MAX_LISTED,
-    MAX_MAPPINGS,
-    MAX_ROLES,
-    MAX_STEPS,
-    FieldName,
-    Flow,
-    Id,
-    Items,
-    Label,
-    Number,
-    Person,
-    Role,
-    StepName,
-    WorkflowName,
-)
-from domain.workflow import Failure, Gating
+from domain import steps, workflow
+from domain.limits import Id
+from services.http.core.deriving import change_of, request_of, view_of
 from services.http.core.errors import ApiError
-from services.http.core.models import From, Json, To, names
-from services.http.field.requests import PEOPLE, REFERENCES, FieldRequest, derived_from
-from services.http.field.views import Count, CreatedBy, CreatedTime, FieldView, OrganizationId, UpdatedTime, emails
+from services.http.core.models import From, names
+from services.http.core.shown import CamelRequest, CamelView
+from services.http.field.models import (
+    DRIVER,
+    OF_PEOPLE,
+    PEOPLE,
+    REFERENCES,
+    WORKFLOW_ID,
+    CreatedBy,
+    CreatedTime,
+    OrganizationId,
+    UpdatedTime,
+    emails,
+)
 
 
-class FieldMapping(FieldView):
-    """A field of an earlier step that fills a field of this one, if that is blank by then."""
+class _Definition(CamelRequest):
+    """A part of a workflow's definition."""
 
-    step: Count
-    from_field: str
-    to_field: str
-
-
-class Step(FieldView):
-    """A step of a workflow; one that was recorded before steps had one of these is shown without."""
-
-    name: str
-    flow: Annotated[str | None, From("flow", default=None)]
-    flow_id: Annotated[str | None, From("flow_id", default=None)]
-    assignee: Annotated[list[str], From("assignees", emails, default=())]
-    status_mapping: Annotated[dict[str, str], From("status_mapping", default={})]
-    field_mapping: Annotated[list[FieldMapping], From("field_mapping", default=())]
-    roles: Annotated[list[str], From("roles", default=())]
-    whitelist: Annotated[list[str], From("whitelist", emails, default=())]
-    blacklist: Annotated[list[str], From("blacklist", emails, default=())]
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> ApiError:
+        """Return the refusal of a key, at the place of what does not have it."""
+        if not pointer and key == "projectId":
+            return ApiError("fixed", "a workflow keeps its project", "/projectId")
+        if not pointer and key in _GIVEN:
+            return ApiError("derived", f"{key} is given by the service", f"/{key}")
+        what = to_snake(cls.__name__.removeprefix("New").removesuffix("Change")).replace("_", " ")
+        return ApiError("unknown-field", f"a {what} has {', '.join(names(cls))}, and no {key[:100]}", pointer)
 
 
-class Workflow(FieldView):
+_FILLS = "A field of an earlier step that fills a field of this one, if that is blank by then."
+NewFieldMapping = request_of(
+    steps.FieldMapping,
+    "NewFieldMapping",
+    _Definition,
+    _FILLS,
+    {"step": {"description": "An earlier step, counted from 0"}},
+)
+NewFieldMapping.example = {"step": 0, "fromField": "parcel", "toField": "parcel"}
+NewStep = request_of(
+    steps.Step,
+    "NewStep",
+    _Definition,
+    "A step of a workflow, as it is defined.",
+    {
+        "flow_id": {"description": "In one step of the workflow only"},
+        "assignees": {"alias": "assignee", "description": f"Who has the step's task by default. {PEOPLE}"},
+        "status_mapping": {"description": "Under `DONE` the sub-status of the master once the step is done"},
+        "roles": {"description": "Who has none of these roles may not have the step's task"},
+        "whitelist": {"description": f"{REFERENCES}; nobody else may have the step's task"},
+        "blacklist": {"description": f"{REFERENCES}; they may not have the step's task"},
+        "field_mapping": {
+            "description": "Fields of earlier steps that fill fields of this one, if they are blank by then"
+        },
+    },
+    {steps.FieldMapping: NewFieldMapping},
+)
+NewStep.example = {
+    "name": "Pickup",
+    "flow": "Pickup",
+    "flowId": "68f2198aef526585c30e16d0",
+    "assignee": [DRIVER],
+    "statusMapping": {"DONE": "Picked up"},
+}
+NewWorkflow = request_of(
+    workflow.DefineWorkflow,
+    "NewWorkflow",
+    _Definition,
+    "A workflow.",
+    {"steps": {"description": "Those of a change replace all, as many as before"}, "project": {"alias": "projectId"}},
+    {steps.Step: NewStep},
+)
+NewWorkflow.example = {
+    "name": "Pickup to Delivery",
+    "steps": [
+        NewStep.example,
+        {"name": "Delivery", "flow": "Delivery", "fieldMapping": [NewFieldMapping.example]},
+    ],
+    "gating": "sequential",
+}
+WorkflowChange = change_of(NewWorkflow, "project", said="What is left out stays as it is.")
+WorkflowChange.example = {"name": "Door to Door", "gating": "none"}
+FieldMapping = view_of(NewFieldMapping, CamelView, _FILLS, {})
+Step = view_of(
+    NewStep,
+    CamelView,
+    "A step of a workflow; one that was recorded before steps had one of these is shown without.",
+    {
+        **{name: Annotated[list[str], From(name, emails, default=())] for name in OF_PEOPLE},
+        "field_mapping": Annotated[list[FieldMapping], From("field_mapping", default=())],  # type: ignore[valid-type]
+    },
+)
+
+
+class Workflow(CamelView):
     """A workflow as it is defined now."""
 
-    id: Id = Field(alias="_id")
-    name: Annotated[str, From("fields/name")]
-    steps: Annotated[list[Step], From("fields/steps")]
-    gating: Annotated[Gating, From("fields/gating")]
-    failure: Annotated[Failure, From("fields/failure")]
+    id: Id = Field(alias="_id", examples=[WORKFLOW_ID])
+    name: Annotated[str, From("fields/name")] = Field(examples=["Pickup to Delivery"])
+    steps: Annotated[list[Step], From("fields/steps")]  # type: ignore[valid-type]
+    gating: Annotated[workflow.Gating, From("fields/gating")]
+    failure: Annotated[workflow.Failure, From("fields/failure")]
     project_id: Annotated[str | None, From("fields/project")]
-    version: Annotated[int, From("fields/version"), Field(ge=1, description="Counts the definitions")]
+    version: Annotated[int, From("fields/version"), Field(ge=1, description="Counts the definitions", examples=[1])]
     organization_id: OrganizationId
     created_by: CreatedBy
     created_time: CreatedTime
     updated_time: UpdatedTime
 
-    example: ClassVar[Json] = {
-        "_id": "68f2198aef526585c30e16d2",
-        "name": "Pickup to Delivery",
-        "steps": [
-            {
-                "name": "Pickup",
-                "flow": "Pickup",
-                "flowId": "68f2198aef526585c30e16d0",
-                "assignee": ["driver@example.com"],
-                "statusMapping": {"DONE": "Picked up"},
-                "fieldMapping": [],
-                "roles": [],
-                "whitelist": [],
-                "blacklist": [],
-            }
-        ],
-        "gating": "sequential",
-        "failure": "wait_all",
-        "projectId": None,
-        "version": 1,
-        "organizationId": "634e98098ce07d29474a7e20",
-        "createdBy": "admin@example.com",
-        "createdTime": "2025-10-31T01:50:00.000Z",
-        "updatedTime": "2025-10-31T01:50:00.000Z",
-    }
 
-
-def people_of_workflow(entry: Mapping[str, Any]) -> list[str]:
-    """Return the members that a workflow shows."""
-    names = ("assignees", "whitelist", "blacklist")
-    members = [who for step in entry["fields"]["steps"] for name in names for who in step.get(name, ())]
-    return [*members, entry["created_by"]]
-
-
-# Requests.
-
-Listed = Annotated[list[Person], Items(MAX_LISTED)]
-
-
-class _Definition(FieldRequest):
-    """A part of a workflow's definition."""
-
-    what: ClassVar[str]
-
-    @classmethod
-    def unknown(cls, key: str, pointer: str) -> ApiError:
-        """Return the refusal of a key, at the place of what does not have it."""
-        return ApiError("unknown-field", f"{cls.what} has {', '.join(names(cls))}, and no {key[:100]}", pointer)
-
-
-class NewFieldMapping(_Definition):
-    """A field of an earlier step that fills a field of this one, if that is blank by then."""
-
-    what = "a field mapping"
-
-    step: Annotated[int, Number(0, MAX_STEPS - 2)] = Field(..., description="An earlier step, counted from 0")
-    from_field: FieldName
-    to_field: FieldName
-
-
-class NewStep(_Definition):
-    """A step of a workflow, as it is defined."""
-
-    what = "a step"
-
-    name: StepName
-    flow: Flow | None = None
-    flow_id: Flow | None = Field(None, description="In one step of the workflow only")
-    assignee: Annotated[list[Person], Items(MAX_ASSIGNEES), To("assignees")] = Field(
-        [], description=f"Who has the step's task by default. {PEOPLE}"
-    )
-    status_mapping: Annotated[dict[StepName, Label], Items(MAX_LABELS)] = Field(
-        {}, description="Under `DONE` the sub-status of the master once the step is done"
-    )
-    field_mapping: Annotated[list[NewFieldMapping], Items(MAX_MAPPINGS)] = Field(
-        [], description="Fields of earlier steps that fill fields of this one, if they are blank by then"
-    )
-    roles: Annotated[list[Role], Items(MAX_ROLES)] = Field(
-        [], description="Who has none of these roles may not have the step's task"
-    )
-    whitelist: Listed = Field([], description=f"{REFERENCES}; nobody else may have the step's task")
-    blacklist: Listed = Field([], description=f"{REFERENCES}; they may not have the step's task")
-
-
-class _WorkflowDefinition(_Definition):
-    what = "a workflow"
-    derived = derived_from([Workflow], "is given by the service")
-
-    @classmethod
-    def unknown(cls, key: str, pointer: str) -> ApiError:
-        """Return the refusal of a key."""
-        if not pointer and key == "projectId":
-            return ApiError("fixed", "a workflow keeps its project", "/projectId")
-        if not pointer and key in cls.derived:
-            return ApiError("derived", f"{key} {cls.derived[key]}", f"/{key}")
-        return super().unknown(key, pointer)
-
-
-class NewWorkflow(_WorkflowDefinition):
-    """A workflow."""
-
-    name: WorkflowName
-    steps: Annotated[list[NewStep], Items(MAX_STEPS, 1)]
-    gating: Gating = "none"
-    failure: Failure = "wait_all"
-    project_id: Annotated[Id | None, To("project")] = None
-
-    example: ClassVar[Json] = {
-        "name": "Pickup to Delivery",
-        "steps": [
-            {
-                "name": "Pickup",
-                "flow": "Pickup",
-                "flowId": "68f2198aef526585c30e16d0",
-                "assignee": ["driver@example.com"],
-                "statusMapping": {"DONE": "Picked up"},
-            },
-            {
-                "name": "Delivery",
-                "flow": "Delivery",
-                "flowId": "68f2198aef526585c30e16d1",
-                "fieldMapping": [{"step": 0, "fromField": "parcel", "toField": "parcel"}],
-            },
-        ],
-        "gating": "sequential",
-    }
-
-
-class WorkflowChange(_WorkflowDefinition):
-    """What is left out stays as it is."""
-
-    changes = True
-
-    name: WorkflowName = ""
-    steps: Annotated[list[NewStep], Items(MAX_STEPS, 1)] = Field(
-        [], description="As many as before; they replace those"
-    )
-    gating: Gating = "none"
-    failure: Failure = "wait_all"
-
-    example: ClassVar[Json] = {"name": "Door to Door", "gating": "none"}
+_GIVEN = frozenset(names(Workflow))

@@ -1,31 +1,26 @@
-"""The workflow dialect's error document and the statuses of its codes; what is wrong in itself is always a 422."""
+"""The workflow dialect's errors: what every body is refused with, the error document, and the statuses of its codes.
+
+What is wrong in itself is always a 422.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
+from services.commands.wire import pointer_of
 from services.http.core.call import as_json
-from services.http.core.errors import STATUS_OF_CODE, ApiError, phrase
+from services.http.core.errors import OF_QUESTIONS, STATUS_OF_CODE, ApiError, phrase
+from services.http.core.models import From, Request, To, View, names, refuse
 
 JSON_API = "application/vnd.api+json"
 
 # What is another status elsewhere: the dialect validates with 422 whatever is said in the query or the body.
-_STATUS: Mapping[str, int] = {
-    "already-processing": 422,
-    "bad-cursor": 422,
-    "bad-filter": 422,
-    "bad-limit": 422,
-    "bad-offset": 422,
-    "bad-position": 422,
-    "bad-sort": 422,
-    "no-endpoint": 404,
-    "position-beyond-head": 422,
-    "unknown-filter": 422,
-    "unknown-parameter": 422,
-}
+_STATUS: Mapping[str, int] = {**dict.fromkeys(OF_QUESTIONS, 422), "already-processing": 422, "no-endpoint": 404}
 # The code of a status' example, where it is not the first.
 _TYPICAL = {401: "unauthorized", 404: "not-found", 422: "wrong-shape"}
 
@@ -56,3 +51,67 @@ def failed(refused: ApiError) -> Response:
 
 def _document(status: int, code: str, detail: str, source: dict[str, str]) -> dict[str, Any]:
     return {"errors": [{"status": str(status), "title": code, "detail": detail, "source": source}]}
+
+
+# Bodies.
+
+
+def _of_path(value: Any, info: ValidationInfo) -> Any:
+    if value != (info.context or {}).get("id"):
+        refuse("invalid", "the id is the one in the path")
+    return value
+
+
+def only(kind: type, said: str) -> BeforeValidator:
+    """Refuse what is not of a type, and null too."""
+
+    def demand(value: Any) -> Any:
+        if not isinstance(value, kind):
+            refuse("wrong-shape", said)
+        return value
+
+    return BeforeValidator(demand)
+
+
+class Body(Request):
+    # The page has the path's id among what each body holds.
+    id: Annotated[SkipJsonSchema[Any], BeforeValidator(_of_path), To(None)] = None
+
+    @classmethod
+    def unknown(cls, key: str, pointer: str) -> ApiError:
+        """Return the refusal of a key."""
+        return ApiError("unknown-field", f"the body has {', '.join(names(cls))}", f"{pointer}{pointer_of((key,))}")
+
+
+# Answers that show no resource.
+
+
+class Receipt(View):
+    command_id: str = Field(examples=["c-1"])
+    receipt: str = Field(examples=["/v1/commands/c-1"])
+
+
+class Accepted(View):
+    """No answer yet; look at the receipt"""
+
+    meta: Annotated[Receipt, From("")]
+
+
+class Source(View):
+    """The parameter at fault, or a place in the body"""
+
+    pointer: str = ""
+    parameter: str = ""
+
+
+class Error(View):
+    status: str
+    title: str
+    detail: str
+    source: Source
+
+
+class Errors(View):
+    """A refusal"""
+
+    errors: list[Error] = Field(min_length=1)

@@ -4,125 +4,123 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.responses import Response
+from pydantic import Field
 
 from domain.references import is_account
 from projections import activities, directory
 from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
-from projections.support.query import MAX_ROWS
 from projections.task import filters as task_filters
-from projections.task import pages as task_pages
-from projections.task import table as tasks
 from projections.task.filters import Members
-from projections.task.pages import MAX_PAGES
 from services.commands import wire
-from services.http.core.call import Call, as_json
-from services.http.core.entities import ACTIVITY, TASK
+from services.http.core.call import Call
 from services.http.core.errors import STATUS_OF_CODE, ApiError
-from services.http.core.parameters import MinPosition, nothing_else, number, one, settled
-from services.http.workflow.errors import JSON_API
-from services.http.workflow.views import (
-    ATTRIBUTES,
+from services.http.core.models import From, View, names
+from services.http.core.parameters import one
+from services.http.workflow.models import (
     STATUSES,
     Activity,
+    ActivityAttributes,
     Node,
+    NodeAttributes,
     Project,
+    ProjectAttributes,
     WorkUnit,
+    WorkUnitAttributes,
     node_id,
     people_of,
 )
 
 Parameters = dict[str, list[str]]
 Json = dict[str, Any]
+# The attributes of each type of resource.
+ATTRIBUTES: Mapping[str, list[str]] = {
+    "workflow/activities": names(ActivityAttributes),
+    "workflow/projects": names(ProjectAttributes),
+    "workflow/work_units": names(WorkUnitAttributes),
+    "workflow/nodes": names(NodeAttributes),
+}
 # The page's names of what is filtered and sorted by, and the read model's.
+_OTHERWISE: Mapping[str, str] = {
+    "assigned_account_id": "assigned",
+    "try_resolve_at": "wake_at",
+    "actor_roles": "roles",
+    "whitelisted_ids": "whitelist",
+    "blacklisted_ids": "blacklist",
+    "project_id": "project",
+    "work_unit_id": "activity_id",
+}
 FILTERS: Mapping[str, str] = {
-    "id": "id", "assigned_account_id": "assigned", "name": "name", "status": "status",
-    "started_at": "started_at", "completed_at": "completed_at", "try_resolve_at": "wake_at",
-    "actor_roles": "roles", "whitelisted_ids": "whitelist", "blacklisted_ids": "blacklist",
-    "working_seconds": "working_seconds", "live_seconds": "live_seconds", "pipeline_seconds": "pipeline_seconds",
-    "project_id": "project", "data": "data", "output": "output", "indicators": "indicators",
-    "created_at": "created_at", "work_unit_id": "activity_id",
-}  # fmt: skip
+    name: _OTHERWISE.get(name, name) for name in (*ATTRIBUTES["workflow/activities"], "project_id", "work_unit_id")
+}
 _SORTED = ("id", "name", "status", "started_at", "completed_at", "try_resolve_at", "created_at", "project_id")
 SORTS: Mapping[str, str] = {name: FILTERS[name] for name in (*_SORTED, "work_unit_id")}
 # Our statuses in the order of the dialect's words for them.
 STATUS_ORDER = sorted(STATUSES, key=STATUSES.__getitem__)
 OF_PEOPLE = frozenset({"assigned_account_id", "whitelisted_ids", "blacklisted_ids"})
+_PEOPLE = frozenset(FILTERS[name] for name in OF_PEOPLE)
 OBJECTS = frozenset({"data", "output", "indicators"})
 # What `included` may name.
 RELATED = ("project", "work_unit", "node")
 # Lists of ids are given by repeating a parameter.
-_MAX_PARAMETERS = 1100
-_MODELS = (tasks.NAME, activities.NAME, directory.NAME)
-_OF_ONE = ("included", "fields[type]", "min_position")
-_OF_LIST = ("page[number]", "page[size]", "sort", "count", "filter[…]", *_OF_ONE)
+MAX_PARAMETERS = 1100
+OF_ONE = ("included", "fields[type]", "min_position")
+OF_LIST = ("page[number]", "page[size]", "sort", "count", "filter[…]", *OF_ONE)
 _STATUS = words("status", STATUSES)
 _FILTER = re.compile(r"filter\[([a-z_]+?)(?:__([a-z]+))?\](\[\])?\Z")
 _FIELDS = re.compile(r"fields\[([a-z_/]+)\](\[\])?\Z")
 
 
-async def get_activity(call: Call) -> Response:
-    """Answer with one activity."""
-    parameters = call.parameters()
-    query, wanted = MinPosition.take(parameters), _Wanted.take(parameters)
-    nothing_else(parameters, _OF_ONE)
-    await settled(call, query, *_MODELS)
-    task = await TASK.find(call, call.id)
-    if task is None:
-        # What the dialect calls so.
-        raise ACTIVITY.unknown()
-    (shown,), beside = await _shown(call, [task], wanted)
-    return as_json({"data": shown, **beside}, media=JSON_API)
+# Answers.
+
+# Each stands there once; the key itself is there when it was asked for.
+Included = Annotated[list[Project | WorkUnit | Node], Field(description="What `included` asks for, each once")]
 
 
-async def list_activities(call: Call) -> Response:
-    """Answer with a page of activities."""
-    parameters = call.parameters(_MAX_PARAMETERS)
-    query, filters = MinPosition.take(parameters), taken_filters(parameters)
-    size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
-    page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
-    counted, order = _counted(parameters), _order(parameters)
-    wanted = _Wanted.take(parameters)
-    nothing_else(parameters, _OF_LIST)
-    await settled(call, query, *_MODELS)
-    service, tenant, now = call.service, call.caller.tenant, call.service.clock()
-    members: dict[str, tuple[str, ...]] = {}
-    for parameter, texts in references_of(filters).items():
-        members |= await service.members.named(tenant, texts, parameter)
-    conditions = conditions_of(filters, tenant, members, now)
-    # One row more than is shown tells whether another page follows.
-    asked = task_pages.page(tenant, conditions, order, STATUS_ORDER, size + 1, (page - 1) * size)
-    rows = await service.pool.fetch(*asked)
-    data, beside = await _shown(call, [tasks.resource(row, now) for row in rows[:size]], wanted)
-    meta: Json = {"page": {"number": page, "size": size}}
-    if counted:
-        ((meta["count"],),) = await service.pool.fetch(*task_pages.count(tenant, conditions))
-    links = {
-        "prev": _address(call, page - 1) if page > 1 else None,
-        "next": _address(call, page + 1) if len(rows) > size else None,
-    }
-    return as_json({"data": data, **beside, "meta": meta, "links": links}, media=JSON_API)
+class Found(View):
+    """The activity"""
+
+    data: Annotated[Activity, From("")]
+    included: Included = Field([])
 
 
-def _address(call: Call, page: int) -> str:
+class PageMeta(View):
+    number: int = Field(examples=[1])
+    size: int = Field(examples=[1000])
+
+
+class Meta(View):
+    page: PageMeta
+    count: int = Field(0, description="All that there are, when it was asked for")
+
+
+class Links(View):
+    prev: str | None
+    next: str | None
+
+
+class Page(View):
+    """A page"""
+
+    data: list[Activity]
+    included: Included = Field([])
+    meta: Meta
+    links: Links
+
+
+def address(call: Call, page: int) -> str:
+    """Return the address of another page of the same query."""
     parts = call.scope["query_string"].decode("latin-1").split("&")
     begins = ("page[number]=", "page%5Bnumber%5D=", "page%5bnumber%5d=", "min_position=")
     kept = [part for part in parts if part and not part.startswith(begins)]
     return f"{call.scope['path']}?{'&'.join([*kept, f'page%5Bnumber%5D={page}'])}"
 
 
-def _counted(parameters: Parameters) -> bool:
-    text = one(parameters, "count")
-    if text not in (None, "true", "false"):
-        raise ApiError("bad-filter", "count is true or false", parameter="count")
-    return text == "true"
-
-
-def _order(parameters: Parameters) -> list[tuple[str, bool]]:
+def order_of(parameters: Parameters) -> list[tuple[str, bool]]:
+    """Take the order out of the parameters: names of the read model's sorts, each with whether it descends."""
     text = one(parameters, "sort")
     order: dict[str, bool] = {}
     for name in text.split(",") if text else ():
@@ -139,14 +137,14 @@ def _order(parameters: Parameters) -> list[tuple[str, bool]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
     """What is to be included, and the attributes of each type; of a type that is not named, all of them."""
 
     included: set[str]
     fields: Mapping[str, Sequence[str]]
 
     @classmethod
-    def take(cls, parameters: Parameters) -> _Wanted:
+    def take(cls, parameters: Parameters) -> Wanted:
         """Take both out of the parameters."""
         included = set(_texts(parameters, "included"))
         if not included <= set(RELATED):
@@ -171,7 +169,7 @@ def _texts(parameters: Parameters, name: str) -> list[str]:
     return [text for value in given for text in value.split(",") if text]
 
 
-async def _shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: _Wanted) -> tuple[list[Json], Json]:
+async def shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[list[Json], Json]:
     """Return tasks as activities, and under `included` what is wanted beside them, each once."""
     service, tenant = call.service, call.caller.tenant
     people = await service.members.by_id(tenant, {member for task in found for member in people_of(task)})
@@ -187,12 +185,12 @@ async def _shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: _Wanted
         nodes = {node_id(task): task for task in found if node_id(task) is not None}
         workflows = await _entries(call, directory.WORKFLOW, {task["workflow_id"] for task in nodes.values()})
         beside += [Node.show(_node(task, workflows.get(task["workflow_id"])), people) for task in nodes.values()]
-    shown = [Activity.show(task, people) for task in found]
-    for resource in (*shown, *beside) if wanted.fields else ():
-        names = wanted.fields.get(resource["type"])
-        if names is not None:
-            resource["attributes"] = {name: its for name, its in resource["attributes"].items() if name in names}
-    return shown, {"included": beside} if wanted.included else {}
+    data = [Activity.show(task, people) for task in found]
+    for resource in (*data, *beside) if wanted.fields else ():
+        kept = wanted.fields.get(resource["type"])
+        if kept is not None:
+            resource["attributes"] = {name: its for name, its in resource["attributes"].items() if name in kept}
+    return data, {"included": beside} if wanted.included else {}
 
 
 async def _entries(call: Call, kind: str, ids: Iterable[str | None]) -> dict[str, Json]:
@@ -211,29 +209,9 @@ def _node(task: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Json:
 # Filters.
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """One filter as it was asked: the value is None, a text or an object, or several of them."""
-
-    name: str
-    operator: str
-    value: Any
-    parameter: str
-
-    @property
-    def names_people(self) -> bool:
-        """Tell whether its values are references to people."""
-        return self.name in OF_PEOPLE and self.value is not None and self.operator not in (EXISTS, *ORDER)
-
-    @property
-    def references(self) -> list[str]:
-        """Return the people that it names, each as a command would."""
-        return [_reference(value) for value in (self.value if isinstance(self.value, list) else [self.value])]
-
-
-def taken_filters(parameters: Parameters) -> list[Filter]:
-    """Take the filters out of the parameters."""
-    found: dict[str, Filter] = {}
+def taken_filters(parameters: Parameters, tenant: str) -> list[Asked]:
+    """Take the filters out of the parameters; those of people have references as their values."""
+    found: dict[str, Asked] = {}
     for parameter in [name for name in parameters if name.startswith("filter")]:
         match = _FILTER.match(parameter)
         name, operator, listed = match.groups("") if match is not None else ("", "", "")
@@ -241,7 +219,7 @@ def taken_filters(parameters: Parameters) -> list[Filter]:
             detail = f"filters are {', '.join(FILTERS)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
             raise ApiError("unknown-filter", detail, parameter=parameter)
         value = _value(name, operator, parameters.pop(parameter), bool(listed), parameter)
-        asked = Filter(name, operator, value, parameter)
+        asked = Asked(tenant, FILTERS[name], operator, value, parameter)
         if found.setdefault(parameter.removesuffix("[]"), asked) is not asked:
             raise ApiError("bad-filter", "this filter is given in two ways", parameter=parameter)
     return list(found.values())
@@ -278,20 +256,28 @@ def _reference(value: str) -> str:
     return f"account:{number}" if is_account(number) else value
 
 
-def references_of(filters: Iterable[Filter]) -> dict[str, list[str]]:
+def _names_people(asked: Asked) -> bool:
+    """Tell whether a filter's values are references to people."""
+    return asked.name in _PEOPLE and asked.value is not None and asked.operator not in (EXISTS, *ORDER)
+
+
+def _references(asked: Asked) -> list[str]:
+    """Return the people that a filter names, each as a command would."""
+    return [_reference(value) for value in (asked.value if isinstance(asked.value, list) else [asked.value])]
+
+
+def references_of(filters: Iterable[Asked]) -> dict[str, list[str]]:
     """Return the references that have to be resolved before anything can be asked, by the parameter they stand in."""
-    return {each.parameter: each.references for each in filters if each.names_people}
+    return {each.parameter: _references(each) for each in filters if _names_people(each)}
 
 
-def conditions_of(
-    filters: Iterable[Filter], tenant: str, members: Mapping[str, tuple[str, ...]], now: datetime
-) -> list[Where]:
+def conditions_of(filters: Iterable[Asked], members: Mapping[str, tuple[str, ...]], now: datetime) -> list[Where]:
     """Return the filters as conditions; `members` are those behind the references."""
     found = []
     for each in filters:
-        value = each.value
-        if each.names_people:
-            value = Members(member for text in each.references for member in members.get(text, ()))
-        asked = Asked(tenant, FILTERS[each.name], each.operator, value, each.parameter, now)
-        found.append(_STATUS(asked) if each.name == "status" else task_filters.where(asked))
+        asked = replace(each, now=now)
+        if _names_people(each):
+            named = Members(member for text in _references(each) for member in members.get(text, ()))
+            asked = replace(asked, value=named)
+        found.append(_STATUS(asked) if asked.name == "status" else task_filters.where(asked))
     return found

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
 from domain.recorded import Recorded
 from projections.support.query import MAX_ROWS
+from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.pages import MAX_PAGES
-from services.http.core.call import Call
+from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
+from services.http.core.models import Request, View
 from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.core.operation import Dialect, Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else
-from services.http.core.submit import submit
-from services.http.workflow import answers, requests
-from services.http.workflow.errors import JSON_API, failed, failure
-from services.http.workflow.lists import FILTERS, OBJECTS, OF_PEOPLE, RELATED, SORTS, get_activity, list_activities
-from services.http.workflow.views import ATTRIBUTES, People, people_of
+from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
+from services.http.core.submit import Entity, submit
+from services.http.workflow import lists, models
+from services.http.workflow.errors import JSON_API, Accepted, Errors, failed, failure
+from services.http.workflow.lists import ATTRIBUTES, FILTERS, OBJECTS, OF_PEOPLE, RELATED, SORTS
+from services.http.workflow.models import People, people_of
 
 Json = dict[str, Any]
 _BASE = "/api/v3/workflow"
@@ -34,19 +38,81 @@ async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
     return await call.service.members.by_id(call.caller.tenant, people, events)
 
 
+# What the dialect calls a task; what stands beside it is shown as well.
+_ACTIVITY = replace(TASK, noun="activity")
 WORKFLOW = Dialect(
-    "workflow", failed, failure, answers.Errors, answers.Accepted, _people, media=JSON_API, failure_media=JSON_API,
+    "workflow", failed, failure, Errors, Accepted, _people, media=JSON_API, failure_media=JSON_API,
     paths=PATHS,
 )  # fmt: skip
+
+
+def _write(
+    method: str,
+    path: str,
+    name: str,
+    summary: str,
+    command: str,
+    request: type[Request] = models.Nothing,
+    entity: Entity = TASK,
+    view: type[View] = models.Changed,
+    **rest: Any,
+) -> Operation:
+    """Return an operation that gives a command; it needs a body where its request has a field that it needs."""
+    optional = not any(field.is_required() for field in request.model_fields.values())
+    return Operation(
+        WORKFLOW, method, path, "write", f"workflow_{name}", summary, command=command, request=request,
+        body_optional=optional, entity=entity, view=view, **rest,
+    )  # fmt: skip
+
+
+async def _get(call: Call) -> Response:
+    """Answer with one activity."""
+    parameters = call.parameters()
+    query, wanted = MinPosition.take(parameters), lists.Wanted.take(parameters)
+    nothing_else(parameters, lists.OF_ONE)
+    await settled(call, query, *_ACTIVITY.models)
+    (shown,), beside = await lists.shown(call, [await _ACTIVITY.read(call)], wanted)
+    return as_json({"data": shown, **beside}, media=JSON_API)
+
+
+async def _list(call: Call) -> Response:
+    """Answer with a page of activities."""
+    parameters = call.parameters(lists.MAX_PARAMETERS)
+    service, tenant = call.service, call.caller.tenant
+    query, filters = MinPosition.take(parameters), lists.taken_filters(parameters, tenant)
+    size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
+    page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
+    counted = "count" in parameters and flag(parameters, "count")
+    order = lists.order_of(parameters)
+    wanted = lists.Wanted.take(parameters)
+    nothing_else(parameters, lists.OF_LIST)
+    await settled(call, query, *_ACTIVITY.models)
+    members: dict[str, tuple[str, ...]] = {}
+    for place, texts in lists.references_of(filters).items():
+        members |= await service.members.named(tenant, texts, place)
+    now = service.clock()
+    conditions = lists.conditions_of(filters, members, now)
+    # One row more than is shown tells whether another page follows.
+    asked = task_pages.page(tenant, conditions, order, lists.STATUS_ORDER, size + 1, (page - 1) * size)
+    rows = await service.pool.fetch(*asked)
+    data, beside = await lists.shown(call, [tasks.resource(row, now) for row in rows[:size]], wanted)
+    meta: Json = {"page": {"number": page, "size": size}}
+    if counted:
+        ((meta["count"],),) = await service.pool.fetch(*task_pages.count(tenant, conditions))
+    links = {
+        "prev": lists.address(call, page - 1) if page > 1 else None,
+        "next": lists.address(call, page + 1) if len(rows) > size else None,
+    }
+    return as_json({"data": data, **beside, "meta": meta, "links": links}, media=JSON_API)
 
 
 async def _assign(call: Call) -> Response:
     nothing_else(call.parameters())
     body = await call.json()
     claims = isinstance(body, dict) and body.get("self_assigning") is True
-    request = (requests.Claim if claims else requests.Assign).read(body, call.parts)
+    request = (models.Claim if claims else models.Assign).read(body, call.parts)
     result = await submit(call, "task.claim" if claims else "task.assign", request, TASK, entity_id=call.id)
-    return await WORKFLOW.answer(call, result, answers.Changed, TASK.noun)
+    return await WORKFLOW.answer(call, result, models.Changed, TASK.noun)
 
 
 # Parameters.
@@ -121,68 +187,48 @@ _ONE = f"{_ACTIVITIES}/{{id}}"
 OPERATIONS = (
     Operation(
         WORKFLOW, "GET", _ACTIVITIES, "read", "workflow_list_activities", "List activities",
-        parameters=_OF_LIST, query=MinPosition, handler=list_activities, view=answers.Page, refusals=(400, 422),
+        parameters=_OF_LIST, query=MinPosition, handler=_list, view=lists.Page, refusals=(400, 422),
         links={"first": Link("workflow_get_activity", "/data/0/id")},
     ),
     Operation(
         WORKFLOW, "GET", _ONE, "read", "workflow_get_activity", "Read one activity",
-        parameters=_SHOWN, query=MinPosition, handler=get_activity, view=answers.Found, refusals=(400, 404, 422),
+        parameters=_SHOWN, query=MinPosition, handler=_get, view=lists.Found, refusals=(400, 404, 422),
         links={
             name: Link(f"workflow_{name}_activity", "/data/id")
             for name in ("save", "assign", "reassign", "unassign", "process", "complete", "error", "cancel")
         },
     ),
-    Operation(
-        WORKFLOW, "PATCH", _ONE, "write", "workflow_save_activity", "Save a draft, without completing",
-        request=requests.Save, command="task.save", entity=TASK, view=answers.Changed,
-    ),
-    Operation(
-        WORKFLOW, "PATCH", f"{_ONE}/assign", "write", "workflow_assign_activity",
-        "Assign to one member of the project, or to oneself",
+    _write("PATCH", _ONE, "save_activity", "Save a draft, without completing", "task.save", models.Save),
+    _write(
+        "PATCH", f"{_ONE}/assign", "assign_activity", "Assign to one member of the project, or to oneself", "",
+        models.Assign, handler=_assign,
         description="Somebody else's activity is a 409 `already-assigned`; of several who claim one, exactly one gets"
         " it.",
-        request=requests.Assign, handler=_assign, view=answers.Changed,
     ),
-    Operation(
-        WORKFLOW, "PATCH", f"{_ONE}/reassign", "write", "workflow_reassign_activity", "Assign to another member",
-        request=requests.Reassign, command="task.reassign", entity=TASK, view=answers.Changed,
+    _write(
+        "PATCH", f"{_ONE}/reassign", "reassign_activity", "Assign to another member", "task.reassign", models.Reassign
     ),
-    Operation(
-        WORKFLOW, "PATCH", f"{_ONE}/unassign", "write", "workflow_unassign_activity", "Take it from whoever has it",
-        request=requests.Nothing, body_optional=True, command="task.unassign", entity=TASK, view=answers.Changed,
-    ),
-    Operation(
-        WORKFLOW, "PATCH", f"{_ONE}/process", "write", "workflow_process_activity", "Start or resume",
+    _write("PATCH", f"{_ONE}/unassign", "unassign_activity", "Take it from whoever has it", "task.unassign"),
+    _write(
+        "PATCH", f"{_ONE}/process", "process_activity", "Start or resume", "task.process",
         description="`already-processing` is a 422, a caller who has not the activity a 403.",
-        request=requests.Nothing, body_optional=True, command="task.process", entity=TASK, view=answers.Changed,
     ),
-    Operation(
-        WORKFLOW, "PATCH", f"{_ONE}/complete", "write", "workflow_complete_activity", "Complete",
+    _write(
+        "PATCH", f"{_ONE}/complete", "complete_activity", "Complete", "task.complete", models.Complete,
         description="The data, together with the draft, becomes `output`.",
-        request=requests.Complete, command="task.complete", entity=TASK, view=answers.Changed,
     ),
-    Operation(
-        WORKFLOW, "POST", f"{_ONE}/error", "write", "workflow_error_activity", "Mark as errored",
-        request=requests.MarkErrored, body_optional=True, command="task.error", entity=TASK, view=answers.Changed,
+    _write("POST", f"{_ONE}/error", "error_activity", "Mark as errored", "task.error", models.MarkErrored),
+    _write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
+    _write(
+        "POST", f"{_TRACKER}/pause", "pause_tracker", "Pause what one is working on", "tracker.pause", models.Track,
+        id_from=("task.paused",),
     ),
-    Operation(
-        WORKFLOW, "POST", f"{_ONE}/cancel", "write", "workflow_cancel_activity", "Cancel",
-        request=requests.Nothing, body_optional=True, command="task.cancel", entity=TASK, view=answers.Changed,
+    _write(
+        "POST", f"{_TRACKER}/resume", "resume_tracker", "Go on with what was paused last", "tracker.resume",
+        models.Track, id_from=("task.resumed", "task.started"),
     ),
-    Operation(
-        WORKFLOW, "POST", f"{_TRACKER}/pause", "write", "workflow_pause_tracker", "Pause what one is working on",
-        request=requests.Track, body_optional=True, command="tracker.pause", entity=TASK, id_from=("task.paused",),
-        view=answers.Changed,
-    ),
-    Operation(
-        WORKFLOW, "POST", f"{_TRACKER}/resume", "write", "workflow_resume_tracker", "Go on with what was paused last",
-        request=requests.Track, body_optional=True, command="tracker.resume", entity=TASK,
-        id_from=("task.resumed", "task.started"), view=answers.Changed,
-    ),
-    Operation(
-        WORKFLOW, "POST", f"{_UNITS}/{{id}}/cancel", "write", "workflow_cancel_work_unit",
-        "Cancel a work unit with all its open activities",
-        request=requests.Nothing, body_optional=True, command="activity.cancel", entity=ACTIVITY,
-        view=answers.UnitChanged,
+    _write(
+        "POST", f"{_UNITS}/{{id}}/cancel", "cancel_work_unit", "Cancel a work unit with all its open activities",
+        "activity.cancel", entity=ACTIVITY, view=models.UnitChanged,
     ),
 )  # fmt: skip

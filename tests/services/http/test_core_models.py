@@ -19,12 +19,12 @@ from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
 from services.http.dispatch import operations as dispatch
-from services.http.dispatch.models_activities import NewTask as NewDispatchTask
-from services.http.dispatch.models_parts import NewResult
+from services.http.dispatch.models import NewResult
+from services.http.dispatch.models import NewTask as NewDispatchTask
 from services.http.field import operations as field
-from services.http.field.requests import ActivityChange, NewTask, TaskChange
+from services.http.field.models import ActivityChange, NewTask, TaskChange
 from services.http.workflow import operations as workflow
-from services.http.workflow.requests import Assign, Claim
+from services.http.workflow.models import Assign, Claim
 
 
 class Part(Request):

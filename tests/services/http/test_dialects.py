@@ -322,7 +322,7 @@ def test_all_dialects_say_what_the_model_says(migrated_url: str) -> None:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
                 machine,
                 settings=settings(
-                    max_examples=30,
+                    max_examples=15,
                     stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),

@@ -17,9 +17,7 @@ from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.models import Request
 from services.http.core.operation import Operation
 from services.http.dispatch.errors import status_of
-from services.http.dispatch.models_activities import Cancellation, NewTask, TargetChoice
-from services.http.dispatch.models_configuration import NewTargetResolutionPolicy
-from services.http.dispatch.models_parts import NewResult
+from services.http.dispatch.models import Cancellation, NewResult, NewTargetResolutionPolicy, NewTask, TargetChoice
 from services.http.dispatch.operations import OPERATIONS
 from services.keys import PERMISSIONS
 from tests.services.http.api import Api

@@ -11,9 +11,8 @@ import pytest
 
 from domain.lifecycle import Lifecycle
 from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
-from services.http.dispatch.lists import CONDITIONS, status_of_task
-from services.http.dispatch.models_activities import STATUSES, status_of
-from services.http.dispatch.models_parts import EVENT_NAMES
+from services.http.dispatch.lists import CONDITIONS, EVENT_NAMES, status_of_task
+from services.http.dispatch.models import STATUSES, status_of
 from tests.services.http.api import Api, with_activity, with_workflow
 from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, report, unresolved
 
@@ -52,7 +51,7 @@ async def _ids(api: Api, query: str, token: str | None = None) -> list[str]:
     ],
 )
 def test_a_status_is_a_function_of_the_facts(lifecycle: str, resolution: str, dispatch: str, status: str) -> None:
-    assert status_of(lifecycle, resolution, dispatch) == status
+    assert status_of({"status": lifecycle, "resolution": resolution, "dispatch": dispatch}) == status
 
 
 def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(migrated_url: str) -> None:
@@ -68,7 +67,8 @@ def test_the_lists_conditions_say_the_same_of_every_combination_of_facts(migrate
         }
     assert tuple(found) == STATUSES
     for each in facts:
-        assert [status for status, rows in found.items() if each in rows] == [status_of(*each)]
+        named = dict(zip(("status", "resolution", "dispatch"), each, strict=True))
+        assert [status for status, rows in found.items() if each in rows] == [status_of(named)]
 
 
 # The list.

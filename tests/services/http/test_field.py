@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.http.field.errors import FAILURES
-from services.http.field.views import activity_status, task_status
+from services.http.field.models import activity_status, task_status
 from tests.services.http.api import Api, field_failure, with_activity, with_workflow
 
 START, END = "2025-10-31T08:55:00.000+07:00", "2025-11-01T08:55:00.000+07:00"

@@ -133,7 +133,7 @@ async def test_what_fails_inside_stays_inside(api: Api, capsys: pytest.CaptureFi
 async def test_what_fails_is_said_in_the_dialect_however_the_path_was_found(
     api: Api, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Paths of two parts go through FastAPI's own stack, which would answer in plain text."""
+    """Paths of two parts go through Starlette's own stack, which would answer in plain text."""
 
     async def fetch(self: Pool, *_: object) -> Rows:
         raise ZeroDivisionError("the secret of the inside")

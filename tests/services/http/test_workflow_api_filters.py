@@ -36,7 +36,7 @@ from projections.task import table as tasks
 from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved
 from services.http.workflow.lists import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
-from services.http.workflow.views import Activity, people_of
+from services.http.workflow.models import Activity, people_of
 from services.store.migrate import upgrade
 from tests.given import NOW
 from tests.projections.recording import recorded
@@ -186,14 +186,14 @@ def ordered(name: str, value: Any) -> Any:
 
 
 def ask(filled: psycopg.Connection[Any], parameters: dict[str, list[str]]) -> list[str]:
-    filters = taken_filters(parameters)
+    filters = taken_filters(parameters, "acme")
     assert not parameters
     members: dict[str, tuple[str, ...]] = {}
     for parameter, texts in references_of(filters).items():
         wanted = references(texts, parameter)
         question = directory.named("acme", wanted.values())
         members |= resolved(wanted, filled.execute(*question) if question is not None else ())
-    conditions = conditions_of(filters, "acme", members, LATER)
+    conditions = conditions_of(filters, members, LATER)
     found = [row[1] for row in filled.execute(*task_pages.page("acme", conditions, (), STATUS_ORDER, 1000, 0))]
     assert filled.execute(*task_pages.count("acme", conditions)).fetchall() == [(len(found),)]
     return found
@@ -306,7 +306,8 @@ def test_no_text_of_a_caller_becomes_a_part_of_a_statement() -> None:
     evil = "x'; DROP TABLE tasks; --"
     for name in ("id", "name", "project_id", "work_unit_id", "actor_roles"):
         for operator in sorted(TAKEN[name] - {"exists"}):
-            asked = taken_filters({f"filter[{name}__{operator}]" if operator else f"filter[{name}]": [evil]})
-            statement = task_pages.page("acme", conditions_of(asked, "acme", {}, LATER), (), STATUS_ORDER, 10, 0)
+            parameter = f"filter[{name}__{operator}]" if operator else f"filter[{name}]"
+            asked = taken_filters({parameter: [evil]}, "acme")
+            statement = task_pages.page("acme", conditions_of(asked, {}, LATER), (), STATUS_ORDER, 10, 0)
             assert "DROP" not in statement.sql
             assert "drop" in str(statement.params).casefold()

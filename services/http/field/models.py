@@ -1,0 +1,300 @@
+"""The field dialect's models: activities as masters with tasks, and the requests that create and change them.
+
+Nothing that a caller sends is dropped: a key that the dialect does not know is a field of the task's flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from domain.decider import checked_schedule
+from domain.errors import Rejected
+from domain.limits import MAX_ASSIGNEES, Flow, Id, Instant, Items, Person, Title
+from projections.task.document import shown_values
+from services.http.core.models import From, Json, To, View, names, refuse
+from services.http.core.shown import CamelRequest, CamelView, Count, Time
+
+MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
+UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
+Status = Literal["UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED"]
+_ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
+DRIVER, _HUB = "driver@example.com", "68ff42815ed967adac0f7192"
+_DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
+_SENT = {**_DAY, "hubId": _HUB, "createdFrom": "WEB"}
+_OF_STEP = dict.fromkeys(("flow", "flowId"), "is given by the workflow's step")
+WORKFLOW_ID = "68f2198aef526585c30e16d2"
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is shown beside a resource's own: its tenant, and the e-mails of its members."""
+
+    tenant: str
+    emails: Mapping[str, str]
+
+
+def _email(member: str, beside: Beside) -> str:
+    return beside.emails.get(member, member)
+
+
+def emails(members: Iterable[str] | None, beside: Beside) -> list[str]:
+    """Return members' e-mails, or the ids of those without."""
+    return [_email(member, beside) for member in members or ()]
+
+
+def task_status(task: Mapping[str, Any], _: Any = None) -> str:
+    """Return the dialect's status of a task: a function of its facts, first match wins."""
+    moving = task["status"] in ("active", "paused") or task["dispatch"] == "DISPATCHED"
+    return _ENDED.get(task["status"]) or (ONGOING if moving or task["assignees"] else UNASSIGNED)
+
+
+def activity_status(activity: Mapping[str, Any], _: Any = None) -> str:
+    """Return the dialect's status of a master: a function of what was rolled up."""
+    return _ENDED.get(activity["status"]) or (UNASSIGNED if activity["status"] == "open" else ONGOING)
+
+
+def people_of(resource: Mapping[str, Any]) -> list[str]:
+    """Return the members that a task, an activity or a workflow shows."""
+    if "kind" in resource:
+        lists = [step.get(name, ()) for step in resource["fields"]["steps"] for name in OF_PEOPLE]
+        return [resource["created_by"], *(member for members in lists for member in members)]
+    return [*resource["assignees"], resource["created_by"], *(each["member"] for each in resource.get("left_out", ()))]
+
+
+OF_PEOPLE = ("assignees", "whitelist", "blacklist")
+OrganizationId = Annotated[str, From("", lambda _, beside: beside.tenant), Field(examples=["634e98098ce07d29474a7e20"])]
+CreatedBy = Annotated[str, From("created_by", _email), Field(examples=["admin@example.com"])]
+CreatedTime = Annotated[Time, From("created_at")]
+UpdatedTime = Annotated[Time, From("updated_at")]
+_ASSIGNEE = Field(description="E-mails; the ids of members without one", examples=[[DRIVER]])
+_Assignee = Annotated[list[str], From("assignees", emails), _ASSIGNEE]
+_Start = Annotated[str | None, From("start"), Field(examples=[_DAY["startTime"]])]
+_End = Annotated[str | None, From("end"), Field(examples=[_DAY["endTime"]])]
+_HubId = Annotated[str | None, From("hub"), Field(examples=[_HUB])]
+
+
+class LeftOut(CamelView):
+    """One of a step's default people who could not have its task any more."""
+
+    step: Count
+    assignee: Annotated[str, From("member", _email)]
+    reason: str
+
+
+class Progress(CamelView):
+    """The activity's tasks by status."""
+
+    total: Count
+    open: Count
+    active: Count
+    paused: Count
+    completed: Count
+    failed: Count
+    canceled: Count
+    percent: Count
+
+
+class _Open(CamelView):
+    """A resource with the caller's own fields after the service's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def show(cls, resource: Any, context: Any = None) -> Json:
+        """Return the resource with its fields, and what was saved at work over them; the service's own names win."""
+        shown = super().show(resource, context)
+        fields = resource["fields"] if "children" in resource else shown_values(resource["fields"], resource["data"])
+        return {**shown, **{name: value for name, value in fields.items() if name not in shown}}
+
+
+class NewMaster(_Open):
+    """A new activity. Any other key is a field."""
+
+    id: Id = Field(alias="_id", examples=["634e98098ce07d29474a7e22"])
+    task_type: Literal["activityMaster"]
+    title: str = Field(examples=["Pickup to Delivery"])
+    workflow_id: Annotated[str, From("workflow/id")] = Field(examples=[WORKFLOW_ID])
+    sub_id: Annotated[list[str], From("children", lambda children, _: [child["id"] for child in children])] = Field(
+        description="The children, in the order of the steps", examples=[["634e98098ce07d29474a7e23"]]
+    )
+    status: Annotated[Status, From("", activity_status)]
+    assignee: _Assignee
+    start_time: _Start
+    end_time: _End
+    hub_id: _HubId
+    organization_id: OrganizationId
+    created_by: CreatedBy
+    created_time: CreatedTime
+    left_out: list[LeftOut] = Field([], description="Default people who could not have their step's task any more")
+
+
+class Master(NewMaster):
+    """An activity with how far it is. Any other key is a field."""
+
+    sub_status: str | None = Field(..., description="The label of the last step that is done")
+    current_step: int | None = Field(..., description="From 0")
+    progress: Progress
+    overdue: bool
+    updated_time: UpdatedTime
+
+
+class Task(_Open):
+    """A task, a child or one that stands alone, with what was saved at work. Any other key is a field."""
+
+    id: Id = Field(alias="_id", examples=["634e98098ce07d29474a7e23"])
+    task_type: Annotated[
+        Literal["activityChild", "task"], From("activity_id", lambda master, _: PLAIN if master is None else CHILD)
+    ]
+    title: str | None = Field(examples=["Visit"])
+    flow: str | None = Field(examples=["Visit"])
+    flow_id: str | None
+    parent_id: Annotated[str | None, From("activity_id"), Field(description="The master of a child")]
+    status: Annotated[Status, From("", task_status)]
+    assignee: _Assignee
+    start_time: _Start
+    end_time: _End
+    hub_id: _HubId
+    organization_id: OrganizationId
+    created_by: CreatedBy
+    created_time: CreatedTime
+    overdue: bool = Field(..., description="It is open, and its end has passed")
+    late: bool = Field(..., description="It was completed after its end")
+    updated_time: UpdatedTime
+
+
+def task_or_master(resource: Mapping[str, Any], beside: Beside) -> Json:
+    """Return a task or an activity as it is shown."""
+    return (Master if "children" in resource else Task).show(resource, beside)
+
+
+# Requests for tasks and activities.
+
+REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
+PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
+_Hub = Annotated[Id | None, To("hub")]
+
+
+class _WithFields(CamelRequest):
+    """A request whose other keys are fields."""
+
+    model_config = ConfigDict(extra="allow")
+    free = "fields"
+
+
+def _derived(view: type[View], why: str, *more: str) -> dict[str, str]:
+    """Return the keys of a view as ones that cannot be given."""
+    return dict.fromkeys([*names(view), *more], why)
+
+
+class _Timed(_WithFields):
+    """What a task may be given at any time."""
+
+    derived = _derived(Task, "is given by the service", "subId", "workflowId")
+
+    title: Title | None = None
+    hub_id: _Hub = None
+    start_time: Annotated[Instant | None, To("start")] = None
+    end_time: Annotated[Instant | None, To("end")] = None
+    assignee: Annotated[list[Person] | None, Items(MAX_ASSIGNEES), To("assignees")] = Field(None, description=PEOPLE)
+
+    @model_validator(mode="after")
+    def _demand_a_schedule(self) -> Self:
+        # Here too, so that a bulk in the background refuses such a task at once.
+        try:
+            checked_schedule(self.start_time, self.end_time, "")
+        except Rejected as refusal:
+            refuse(refusal.code, refusal.detail, f"{refusal.pointer}Time")
+        return self
+
+
+class NewChild(_Timed):
+    """A step's task. Any other key is a field of the step's flow."""
+
+    derived: ClassVar[dict[str, str]] = {**_Timed.derived, **_OF_STEP}
+
+
+class NewTask(_Timed):
+    """A task that stands alone. Any other key is a field of the flow."""
+
+    flow: Flow = Field(..., min_length=1, description="The name of the flow, and the title by default")
+    flow_id: Flow | None = None
+
+    example: ClassVar[Json] = {"flow": "Visit", "assignee": [DRIVER], **_DAY, "customerName": "John Doe"}
+
+    def data(self) -> Json:
+        """Return the command's data, with the flow's name for a title that is left out."""
+        return {"title": self.flow, **super().data()}
+
+
+class NewActivity(_WithFields):
+    """An activity. Any other key is a field of its own."""
+
+    derived = _derived(Master, "follows from the tasks", "parentId")
+
+    workflow_id: str
+    hub_id: _Hub = Field(None, description="Inherited by tasks without one")
+    title: Title | None = Field(None, description="The workflow's name by default")
+    tasks: list[NewChild] = Field(..., description="One a step, in their order")
+
+    # The page's own, word for word.
+    example: ClassVar[Json] = {
+        "workflowId": WORKFLOW_ID,
+        "hubId": _HUB,
+        "tasks": [
+            {
+                "customerName": "John Doe",
+                "customerAddress": "Jl. Sudirman No. 1, Jakarta",
+                "pickupCoordinate": "-6.2088,106.8456",
+                "assignee": [DRIVER],
+                **_SENT,
+            },
+            {
+                "recipientName": "Jane Smith",
+                "recipientAddress": "Jl. Pajajaran No. 10, Bogor",
+                "deliveryCoordinate": "-6.5950,106.8167",
+                "assignee": [],
+                **_SENT,
+            },
+        ],
+    }
+
+
+def _only_done(value: Any) -> Any:
+    if value != DONE:
+        refuse("derived", f"a status follows from what is done; only {DONE} is given, to complete")
+    return value
+
+
+class TaskChange(_Timed):
+    """What is left out stays as it is. Any other key is a field, of a task's flow or of an activity's own.
+
+    Null takes away what it stands for. An activity has no assignee, startTime, endTime and status of its own to change.
+    """
+
+    changes = True
+
+    status: Annotated[Literal["DONE"], BeforeValidator(_only_done), To("complete", lambda _: True)] = Field(
+        "DONE", description="Completes the task"
+    )
+
+    example: ClassVar[Json] = {"status": DONE, "receivedBy": "Jane Smith"}
+
+
+def _always(value: Any) -> Any:
+    if value is None:
+        refuse("invalid", "an activity always has a title")
+    return value
+
+
+class ActivityChange(_WithFields):
+    """What is left out stays as it is; null takes away a hub or a field."""
+
+    changes = True
+    derived = _derived(Master, "of an activity follows from its workflow and its tasks", "parentId", "tasks")
+
+    title: Annotated[Title, BeforeValidator(_always)] = ""
+    hub_id: _Hub = None

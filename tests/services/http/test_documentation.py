@@ -1,0 +1,51 @@
+"""The page that shows the API works without any other address than the service's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.http.core import documentation
+from tests.services.http.api import Api
+
+ROOT = Path(__file__).parents[3]
+
+
+async def test_the_page_and_all_that_it_loads_come_from_here(api: Api) -> None:
+    page = await api.client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http:" not in page.text
+    assert "https:" not in page.text
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert not any("http" in sources for sources in policy.values())
+    loaded = re.findall(r'(?:src|href)="(/docs/[^"]+)"', page.text)
+    assert len(loaded) == 3
+    for address in loaded:
+        file = await api.client.get(address)
+        assert file.status_code == 200, address
+        assert file.headers["content-type"].startswith(("text/javascript", "text/css", "application/javascript"))
+        assert file.headers["x-content-type-options"] == "nosniff"
+        again = await api.client.get(address, headers={"If-None-Match": file.headers["etag"]})
+        assert again.status_code in (200, 304)
+    script = (await api.client.get("/docs/docs.js")).text
+    assert '"/openapi.json"' in script
+    assert "validatorUrl: null" in script
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/docs/../app.py", "/docs/swagger-ui.css.map", "/docs/LICENSE"])
+async def test_nothing_else_lies_below_it(api: Api, path: str) -> None:
+    assert (await api.client.get(path)).status_code == 404
+
+
+def test_what_is_of_others_has_its_licence_and_version() -> None:
+    static = Path(documentation.__file__).parents[1] / "static"
+    told = (static / "README.md").read_text("utf-8")
+    for folder in (each for each in static.iterdir() if each.is_dir()):
+        assert re.search(rf"\| `{folder.name}` \| `[\w-]+` \| \d+\.\d+\.\d+ \| [\w.-]+ \|", told), folder.name
+        assert (folder / "LICENSE").is_file()
+    for path in static.rglob("*.*s"):
+        assert "sourceMappingURL=" not in path.read_text("utf-8"), path.name
