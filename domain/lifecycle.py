@@ -222,6 +222,14 @@ def allowed_actions(
     )
 
 
+def activity_actions(current: Lifecycle, kind: str) -> tuple[str, ...]:
+    """Return the commands that this kind of actor can give to an activity in this state."""
+    names = () if current is CANCELED else ("activity.change",)
+    if current not in TERMINAL or current is FAILED:
+        names = (*names, "activity.cancel")
+    return tuple(name for name in names if kind in RIGHTS[name][0])
+
+
 def mermaid() -> str:
     """Return the table as a Mermaid state diagram; commands that stay in a state are left out."""
     arrows = [

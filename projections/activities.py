@@ -220,7 +220,7 @@ LISTING = Listing(
     "activities",
     filters={
         **common_filters(people("assignees", "assignees = '{}'")),
-        "rule": equal("rule"),
+        "rule": equal("rule", words=RULES),
         "workflow_id": equal("workflow_id"),
         "attention": flag("attention"),
     },
@@ -238,9 +238,13 @@ page = LISTING.page
 
 def _shown(row: Sequence[Any], now: datetime) -> Shown:
     shown = _decode_shown(row[0])
-    work = [(child.worked_seconds, child.working_since) for child in shown.children]
-    shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
+    shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work(shown), stamp(now))
     return shown
+
+
+def work(shown: Shown) -> Sequence[tuple[float, str | None]]:
+    """Return the periods of work of each child: a closed sum, with the beginning of an open period."""
+    return [(child.worked_seconds, child.working_since) for child in shown.children]
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

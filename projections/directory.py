@@ -63,7 +63,7 @@ _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
 
 
 class Entry(msgspec.Struct):
-    """A directory entry's document. A workflow's fields are its definition."""
+    """An entry of the directory; `fields` are its caller's own, and a workflow's are its definition."""
 
     kind: str
     id: str

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from domain.compare import name_key
+from domain.lifecycle import Lifecycle
 from domain.streams import ID
 from projections.statement import Query
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
@@ -25,17 +26,21 @@ class Filter:
     condition: Condition
     several: bool = False
     nullable: bool = False
+    words: tuple[str, ...] = ()
 
 
-def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str) -> Filter:
-    """Return the filter for a text column: one value, several, or none. `read` gives a text the column's form."""
+def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str, words: Iterable[str] = ()) -> Filter:
+    """Return the filter for a text column: one value, several, or none. `read` gives a text the column's form.
+
+    `words` are the values of a column that has only these; others are no error, but find nothing.
+    """
 
     def condition(asked: Asked) -> Where:
         if asked.value is None and nullable:
             return Where(f"{column} IS NULL")
         return among(column, "text", [read(text) for text in _texts(asked, nullable)])
 
-    return Filter("text", condition, several=True, nullable=nullable)
+    return Filter("text", condition, several=True, nullable=nullable, words=tuple(words))
 
 
 def people(column: str, null: str, present: str = "") -> Filter:
@@ -93,7 +98,7 @@ PERSON = "assignee"
 def common_filters(assignee: Filter) -> dict[str, Filter]:
     """Return the filters that every document with a life, people and a schedule has."""
     return {
-        "status": equal("status"),
+        "status": equal("status", words=(state.value.lower() for state in Lifecycle)),
         "hub": equal("hub", nullable=True),
         "project": equal("project", nullable=True),
         PERSON: assignee,

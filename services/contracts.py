@@ -16,8 +16,7 @@ from domain.lifecycle import ROWS
 from services import cloud_events, schemas
 from services.broker import names
 from services.broker.topology import DELIVERY_LIMIT
-from services.http.core.app import create_app
-from services.settings import load
+from services.http.core.app import document
 
 Json = dict[str, Any]
 
@@ -67,8 +66,7 @@ letters with its reason."""
 
 
 def openapi() -> Json:
-    # No connection is opened: the document needs only the routes.
-    return create_app(load(database_url="postgresql://localhost/none", amqp_url="amqp://localhost/none")).openapi()
+    return document()
 
 
 def asyncapi() -> Json:

@@ -20,9 +20,8 @@ from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
+from services.health.probe import bind, probing
 from services.http.core.app import create_app
-from services.http.core.listening import bind
-from services.http.core.probe import probing
 from services.processors import read_models, rollup
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Providers

@@ -1,4 +1,4 @@
-"""JSON Schemas of commands, events and answers, made from the types that are parsed and encoded, so they cannot drift.
+"""JSON Schemas of commands, events, replies and resources, made from the types that are parsed and encoded.
 
 The limits of commands' values are part of their types, from which `bounds` lets pydantic read them.
 """
@@ -15,8 +15,11 @@ from pydantic import TypeAdapter
 
 from domain import COMMANDS, EVENTS
 from domain.directory.fields import ENTRY_FIELDS, NAME
-from domain.lifecycle import ROWS
+from domain.lifecycle import ROWS, TABLE, Lifecycle
+from domain.rollup import RULES
 from domain.streams import ENTRY_KINDS
+from projections import activities, directory, history
+from projections.task import table as tasks
 from services import bounds
 from services.commands import wire
 
@@ -74,7 +77,7 @@ def _entries() -> list[Json]:
             "if": {"properties": {"kind": {"const": kind}}},
             "then": {
                 "properties": {
-                    "fields": {"properties": {name: _or_null(bounds.schema_of(hint)) for name, hint in hints.items()}}
+                    "fields": {"properties": {name: or_null(bounds.schema_of(hint)) for name, hint in hints.items()}}
                 }
             },
         }
@@ -83,7 +86,7 @@ def _entries() -> list[Json]:
     ]
 
 
-def _or_null(schema: Json) -> Json:
+def or_null(schema: Json) -> Json:
     nullable = {**schema, "type": [schema["type"], "null"]}
     return {**nullable, "enum": [*schema["enum"], None]} if "enum" in schema else nullable
 
@@ -146,6 +149,124 @@ def reply() -> Json:
     whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
     whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}
     return {"$schema": DIALECT, "$id": "urn:foldwork:reply", **whole, "$defs": {**found, "Refusal": refusal}}
+
+
+_RESOURCES: dict[str, type[msgspec.Struct]] = {
+    "Task": tasks.Shown,
+    "Activity": activities.Shown,
+    "Entry": directory.Entry,
+    "HistoryEntry": history.Entry,
+}
+_ACTIONS = {"Task": list(TABLE), "Activity": ["activity.change", "activity.cancel"]}
+
+
+def resources(prefix: str) -> Json:
+    """Return the schemas of the resources of the read models, and of the types that they consist of, by name."""
+    found: Json = {"Kind": {"type": "string", "enum": list(ENTRY_KINDS)}}
+    for name, kind in _RESOURCES.items():
+        made = shapes(prefix, kind)
+        found[name] = made.pop(kind.__name__)
+        found |= made
+    found["Child"] = found.pop("ShownChild")
+    moment = {"type": "string", **MOMENT}
+    # What the types do not say of the values.
+    exact = {
+        "status": {"type": "string", "enum": [state.value.lower() for state in Lifecycle]},
+        "rule": {"type": "string", "enum": list(RULES)},
+        "kind": {"$ref": f"{prefix}Kind"},
+        "children": {"type": "array", "items": {"$ref": f"{prefix}Child"}},
+        **dict.fromkeys(("created_at", "updated_at", "occurred_at", "recorded_at"), moment),
+    }
+    for name in (*_RESOURCES, "Child"):
+        properties = found[name]["properties"]
+        properties |= {field: exact[field] for field in exact.keys() & properties.keys()}
+    for name, commands in _ACTIONS.items():
+        actions = {"type": "array", "items": {"type": "string", "enum": commands}}
+        properties = found[name]["properties"]
+        properties["allowed_actions"] = {**actions, "description": "what the caller may give as it stands"}
+        found[name]["required"] = list(properties)
+    found["HistoryEntry"]["properties"] |= {
+        "type": {"type": "string", "enum": list(EVENTS)},
+        "data": {"type": "object", "description": "as the event's type says"},
+    }
+    entry, held = found["Entry"], [{"$ref": f"{prefix}OpenTasks"}, {"type": "null"}]
+    left = {"anyOf": held, "description": "null while the read model is behind"}
+    found["RetiredEntry"] = {**entry, "properties": {**entry["properties"], "open_tasks": left}}
+    found["Reply"] = inlined(reply(), prefix, found)
+    found["CloudEvent"] = cloud_event()
+    for schema in found.values():
+        # A client made from the document takes its classes' names from titles first.
+        schema.pop("title", None)
+    return found
+
+
+def sent_commands(prefix: str, message: Json) -> Json:
+    """Return the schemas of all commands as messages with these properties around the data, and of their union."""
+    around = {
+        name: {key: value for key, value in field.items() if key != "default"}
+        for name, field in message["properties"].items()
+    }
+    names, shared = {name: f"{prefix}command.{name}" for name in COMMANDS}, Json()
+    for name in COMMANDS:
+        own = {"type": {"type": "string", "const": name}, "data": inlined(command(name), prefix, shared)}
+        shared[f"command.{name}"] = {
+            "type": "object",
+            "description": ROWS[name].summary,
+            "required": list(own),
+            "additionalProperties": False,
+            "properties": {**around, **own},
+        }
+    discriminator = {"propertyName": "type", "mapping": names}
+    shared["Command"] = {"oneOf": [{"$ref": place} for place in names.values()], "discriminator": discriminator}
+    return shared
+
+
+# The values of properties in examples.
+_EXAMPLES: Json = {
+    "id": "t1",
+    "title": "Pickup",
+    "kind": "member",
+    "assignees": ["ann"],
+    "created_by": "system",
+    "actor": "ann",
+    "tenant": "acme",
+    "source": "/foldwork/acme",
+    "subject": "task/t1",
+    "stream": "task-t1",
+    "type": "task.completed",
+    "category": "task",
+    "command_id": "c-1",
+    "receipt": "/v1/commands/c-1",
+    "position": 42,
+    "version": 3,
+    "resolution": "NONE",
+    "failure": "wait_all",
+    "dispatch": "NONE",
+}
+_EMPTY = {"string": "", "number": 0.0, "boolean": False, "array": [], "object": {}}
+
+
+def example_of(name: str, schema: Json) -> Any:
+    """Return an example of a property: a known value, or the emptiest one of its type."""
+    if "const" in schema or "enum" in schema:
+        words = schema.get("enum", [schema.get("const")])
+        return _EXAMPLES[name] if _EXAMPLES.get(name) in words else words[0]
+    if name in _EXAMPLES:
+        return _EXAMPLES[name]
+    if schema.get("format") == "date-time":
+        return "2025-10-31T01:50:00.000Z"
+    kind = schema.get("type", "null")
+    if kind == "integer":
+        return max(0, schema.get("minimum", 0))
+    return None if "null" in kind else _EMPTY[kind]
+
+
+def example(schema: Json, known: Json) -> Json:
+    """Return an example of an object, with known values for some of its properties."""
+    fields = {
+        name: field for name, field in schema["properties"].items() if name in schema["required"] or name in known
+    }
+    return {name: known[name] if name in known else example_of(name, field) for name, field in fields.items()}
 
 
 def cloud_event(name: str | None = None, data: str = "") -> Json:

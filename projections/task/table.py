@@ -182,9 +182,13 @@ count = LISTING.count
 
 def _shown(row: Sequence[Any], now: datetime) -> Shown:
     shown = decode_shown(row[0])
-    work = ((shown.worked_seconds, shown.working_since),)
-    shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work, stamp(now))
+    shown.working_seconds, shown.live_seconds, shown.pipeline_seconds = seconds(shown, work(shown), stamp(now))
     return shown
+
+
+def work(shown: Shown) -> Sequence[tuple[float, str | None]]:
+    """Return the periods of work: a closed sum, with the beginning of an open period."""
+    return ((shown.worked_seconds, shown.working_since),)
 
 
 def resource(row: Sequence[Any], now: datetime) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from domain.errors import Refusal
 from domain.streams import ENTRY_KINDS
 from services import keys
 from services.dev import seed
+from services.http.core.app import document
 from services.http.core.bulk_sender import StoredItem, encode
-from services.http.native.receipts import BULK_ID
+from services.http.native.models import BULK_ID
 from tests.services.http.api import Api
 from tests.services.http.served import Served, served
 
@@ -191,7 +192,7 @@ def operations_of(api: Api, tag: str | None = None) -> list[tuple[str, str, dict
     """Every operation of the document, or those of a tag: method, path and what is said of it."""
     return [
         (method, path, operation)
-        for path, found in api.app.openapi()["paths"].items()
+        for path, found in document()["paths"].items()
         for method, operation in found.items()
         if tag is None or tag in operation["tags"]
     ]

@@ -15,12 +15,12 @@ import pytest
 from psycopg import sql
 
 from services import keys
-from services.http.core.pool import Pool
 from services.store import connect as connecting
 from services.store import migrate
 from services.store.connect import connect, connect_async, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase, explain
 from services.store.event_store import EventStore
+from services.store.pool import Pool
 from tests.databases import Databases
 from tests.eventually import PATIENCE, eventually
 from tests.services.harness import TENANT, Client, rows

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import pkgutil
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,30 +19,47 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from services import http
 from services.broker.command_queue import CommandQueue
-from services.http.core import dialects, documentation, openapi
+from services.health.readiness import Broker, Readiness, handlers
+from services.http.core import documentation, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
-from services.http.core.errors import ApiError, problem
-from services.http.core.health import Broker, Readiness, handlers
-from services.http.core.info import INFO, TAGS
+from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Service, make_service
-from services.http.native import derived
-from services.http.native import operations as native
+from services.http.native.models import EXTERNAL
+from services.http.native.operations import PROBES
 from services.settings import Settings
 
-_OPERATIONS = dialects.operations()
-# Which dialect speaks below a path: the one that names the longest beginning of it.
-_ENVELOPES: dict[str, Envelope] = dialects.envelopes(_OPERATIONS)
+
+def _dialects() -> Iterator[ModuleType]:
+    """Return the modules `operations` of the packages of `services.http`, in the order of their names."""
+    for package in pkgutil.iter_modules(http.__path__, f"{http.__name__}."):
+        name = f"{package.name}.operations"
+        if package.ispkg and find_spec(name) is not None:
+            yield import_module(name)
+
+
+_OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _dialects() for operation in module.OPERATIONS)
+# The error envelopes by the beginnings of paths, the longest first.
+_ENVELOPES: dict[str, Envelope] = {
+    path: operation.dialect.envelope for operation in _OPERATIONS for path in operation.dialect.paths
+}
 _PATHS = sorted(_ENVELOPES, key=len, reverse=True)
 
 
 def envelope(path: str) -> Envelope:
-    """Return the dialect that errors below a path are said in."""
-    return next((_ENVELOPES[start] for start in _PATHS if path.startswith(start)), problem)
+    """Return the error envelope of a path."""
+    return next(_ENVELOPES[start] for start in _PATHS if path.startswith(start))
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return openapi.document((*_OPERATIONS, *PROBES), Components(EXTERNAL))
 
 
 class Application(Starlette):
@@ -46,7 +67,6 @@ class Application(Starlette):
 
     table: Table
     outermost: Middleware
-    operations: Sequence[Operation]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.outermost(scope, receive, send)
@@ -58,15 +78,6 @@ class Application(Starlette):
             await serve(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
-        return openapi.document(INFO, TAGS, (*self.operations, *native.PROBES), Components(derived.shared()))
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
-        return self.document
 
 
 def create_app(
@@ -89,11 +100,10 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    app.operations = _OPERATIONS
-    app.table = install(app.routes, app.operations, service)
+    app.table = install(app.routes, _OPERATIONS, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
-    documentation.install(app)
+    documentation.install(app, document)
     return app
 
 

@@ -13,8 +13,8 @@ from domain.directory import EntryRetired
 from domain.streams import stream_of
 from services import keys
 from services.http.core.errors import ApiError
-from services.http.core.pool import Pool
 from services.store import log
+from services.store.pool import Pool
 
 # Seconds that a check is cached, so a revocation, or the retirement of its member, takes effect within this time.
 CACHE_SECONDS = 5.0

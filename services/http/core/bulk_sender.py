@@ -21,10 +21,11 @@ import structlog
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
-from services.http.core.errors import ApiError, unavailable
+from services.http.core.errors import unavailable
 from services.http.core.middleware import CURRENT
-from services.http.core.pool import Pool
 from services.store import bulks, ledger
+from services.store.pool import Pool
+from services.store.unavailable import StoreUnavailable
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
 AT_ONCE, UNDER_WAY = 4, 100
@@ -174,7 +175,7 @@ class BulkSender:
         while not self._stopping.is_set():
             self._wanted.clear()
             # Without a database nothing can be sent; it is looked for again as after any pause.
-            with suppress(ApiError, psycopg.Error):
+            with suppress(StoreUnavailable, psycopg.Error):
                 while len(self._running) < AT_ONCE and not self._stopping.is_set():
                     rows = await self.pool.fetch(bulks.TAKE, (LEASE, list(self._running)))
                     if not rows:
@@ -240,7 +241,7 @@ class BulkSender:
         """Write progress down; tell whether that was possible. What was not is sent twice at worst."""
         try:
             await self.pool.fetch(statement, values)
-        except (ApiError, psycopg.Error) as error:
+        except (StoreUnavailable, psycopg.Error) as error:
             self._log.warning("the progress of a bulk could not be stored", error=str(error))
             return False
         return True

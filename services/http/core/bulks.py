@@ -13,16 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands.wire import InvalidMessage, Reply, fingerprint
-from services.http.core.bulk_sender import Command, StoredItem
+from services.http.core.bulk_sender import Command, StoredItem, decode_items
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.models import Request
 from services.http.core.submit import idempotency_key, new_id, outgoing, receipt_path
+from services.store import bulks, ledger
+from services.store.pool import Pool
+from services.store.unavailable import StoreUnavailable
 
 # Parts that are read or sent before other requests get a turn.
 _STRETCH = 50
+OUTCOMES = ("accepted", "rejected", "undecided")
+# The reply to a command whose id another one has.
+_CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
 _UNSURE = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key"
 
 
@@ -115,7 +122,7 @@ class Bulk:
         self.position = max((reply.position or 0 for reply in replies), default=None)
         if self.position:
             # What was accepted is there; that the database went away since makes no failure of it.
-            with suppress(ApiError):
+            with suppress(StoreUnavailable):
                 await service.positions.reached(models, self.position, deadline - loop.time())
 
     async def _store(self) -> None:
@@ -136,14 +143,15 @@ async def prepared(
     call: Call,
     name: str,
     parts: Sequence[Any],
-    read: Callable[[int, Any], Request | Mapping[str, Any]],
+    read: Callable[[int, Any], Request],
     ref: Callable[[Any], str | None] = lambda _: None,
+    extra_data: Mapping[str, Any] | None = None,
 ) -> Bulk:
     """Return a bulk of these parts, each with its command, or with why it is none.
 
-    `read` returns a part's request, or the data of its command, or raises why there is none. Its id is drawn here
-    unless the data has one. With an `Idempotency-Key` it follows from that and the part's name or place, so that a
-    repetition is the same command, and its answer knows the id at once.
+    `read` returns a part's request, or raises why there is none; `extra_data` is data that is not in it. The id is
+    generated here unless the data has one. With an `Idempotency-Key` it follows from that and the part's name or place,
+    so that a repetition is the same command, and its answer knows the id at once.
     """
     bulk, key, caller = Bulk(call, name), idempotency_key(), call.caller
     for index, part in enumerate(parts):
@@ -154,17 +162,54 @@ async def prepared(
             own_id, own_key = mark[:32], f"bulk-{mark}"
         try:
             request = read(index, part)
-            typed = isinstance(request, Request)
-            data = request.data() if isinstance(request, Request) else dict(request)
-            if data.get("id") is None:
-                data["id"] = own_id
-            command = outgoing(call.service, caller, name, data, data["id"], typed=typed, idempotency_key=own_key)
+            data = {"id": own_id, **(extra_data or {}), **request.data()}
+            command = outgoing(call.service, caller, name, data, data["id"], typed=True, idempotency_key=own_key)
         except (ApiError, InvalidMessage) as error:
             item.refused = ApiError.caused_by(error)
         else:
             item.id, item.data, item.command = data["id"], data, command
-            item.pointer = request.pointer if isinstance(request, Request) else str
+            item.pointer = request.pointer
         bulk.items.append(item)
         if len(bulk.items) % _STRETCH == 0:
             await asyncio.sleep(0)
     return bulk
+
+
+async def progress(pool: Pool, tenant: str, bulk_id: str) -> dict[str, Any] | None:
+    """Return how far a bulk in the background is, and the outcome of each part from the ledger; None if unknown."""
+    rows = await pool.fetch(*bulks.stored(tenant, bulk_id))
+    if not rows:
+        return None
+    command, stored, sent, created_at = rows[0]
+    items = decode_items(stored)
+    ids = [item.command_id for item in items if item.command_id is not None]
+    decided = {row[0]: row[1:] for row in await pool.fetch(*ledger.outcomes(tenant, ids))}
+    parts = [_outcome(item, decided) for item in items]
+    counts = {outcome: sum(part["outcome"] == outcome for part in parts) for outcome in OUTCOMES}
+    return {
+        "id": bulk_id,
+        "command": command,
+        "state": "running" if counts["undecided"] else "done",
+        "created_at": created_at,
+        "total": len(items),
+        "sent": sent,
+        **counts,
+        "position": max((part["position"] for part in parts if part["position"]), default=None),
+        "items": parts,
+    }
+
+
+def _outcome(item: StoredItem, decided: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    part: dict[str, Any] = {"ref": item.ref, "id": item.id, "receipt": None, "position": None, "error": item.error}
+    if item.command_id is None:
+        return {**part, "outcome": "rejected"}
+    if item.command_id not in decided:
+        # Without its command's id, which whoever reads this could take before it is used.
+        return {**part, "outcome": "undecided"}
+    mark, code, detail, pointer, position = decided[item.command_id]
+    part["receipt"] = receipt_path(item.command_id)
+    if mark != item.fingerprint:
+        return {**part, "outcome": "rejected", "error": _CONFLICT}
+    if code is not None:
+        return {**part, "outcome": "rejected", "error": Refusal(code, detail or "", pointer or "")}
+    return {**part, "outcome": "accepted", "position": position}

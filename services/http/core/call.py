@@ -34,11 +34,7 @@ class Call:
     @property
     def id(self) -> str:
         """Return the id in the path."""
-        return self.part("id")
-
-    def part(self, name: str) -> str:
-        """Return a named part of the path."""
-        return self.parts[name]
+        return self.parts["id"]
 
     @property
     def parts(self) -> Mapping[str, str]:

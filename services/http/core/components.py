@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from domain.limits import MAX_KEY
@@ -30,21 +30,15 @@ class Components:
         self.schemas: Json = dict(external or {})
         self._models: dict[str, type[BaseModel]] = {}
 
-    def ref(self, model: type[BaseModel] | str) -> Json:
-        """Return a reference to a model's schema, or to an external one."""
-        if isinstance(model, str):
-            if model not in self.schemas:
-                raise KeyError(f"no schema is called {model}")
-            return {"$ref": f"{PREFIX}{model}"}
-        self._add(model)
-        return {"$ref": f"{PREFIX}{component_name(model)}"}
-
-    def _add(self, model: type[BaseModel]) -> None:
+    def ref(self, model: type[BaseModel]) -> Json:
+        """Return a reference to a model's schema."""
         name = component_name(model)
-        known = self._models.get(name)
-        if known is model or (getattr(model, "external", False) and name in self.schemas):
-            return
-        if known is not None or name in self.schemas:
+        if self._models.get(name) is not model and not (getattr(model, "external", False) and name in self.schemas):
+            self._add(name, model)
+        return {"$ref": f"{PREFIX}{name}"}
+
+    def _add(self, name: str, model: type[BaseModel]) -> None:
+        if name in self.schemas:
             raise ValueError(f"two schemas are called {name}")
         self._models[name] = model
         found = _inside(model)
@@ -52,7 +46,7 @@ class Components:
         made.pop("$defs", None)
         self.schemas[name] = _referring(_tidy(model, made), {inner.__name__: component_name(inner) for inner in found})
         for inner in found:
-            self._add(inner)
+            self.ref(inner)
 
 
 def _inside(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -110,26 +104,26 @@ def example_of(model: type[BaseModel]) -> Any:
     if own is not None:
         return own
     if issubclass(model, RootModel):
-        return _example_of_field(model.model_fields["root"])
+        return _example_of_field(model.model_fields["root"], "root")
     return {
-        field.alias or name: _example_of_field(field)
+        field.alias or name: _example_of_field(field, field.alias or name)
         for name, field in model.model_fields.items()
         if field.is_required()
     }
 
 
-def _example_of_field(field: FieldInfo) -> Any:
+def _example_of_field(field: FieldInfo, name: str) -> Any:
     if field.examples:
         return field.examples[0]
-    hint = field.annotation
+    hint: Any = field.annotation
     found, kind = models_in(hint), get_origin(hint) or hint
     if type(None) in get_args(hint):
         return None
     if found:
         shown = example_of(found[0])
         return [shown] if kind is list else shown
-    if kind is Literal:
-        return get_args(hint)[0]
-    if kind in (bool, int, float, list, dict):
-        return kind()
-    raise ValueError(f"{field!r} has no example")
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    value = schemas.example_of(name, {**schemas.tidy(TypeAdapter(hint).json_schema()), **extra})
+    if value == "":
+        raise ValueError(f"{name}: {field!r} has no example")
+    return value

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-
-if TYPE_CHECKING:
-    from services.http.core.app import Application
 
 _STATIC = Path(__file__).parents[1] / "static"
 # Below `/docs`. Swagger UI is vendored: `static/README.md` says from where, and how to replace it.
@@ -43,11 +42,11 @@ _HEADERS = {
 }
 
 
-def install(app: Application) -> None:
+def install(app: Starlette, document: Callable[[], dict[str, Any]]) -> None:
     """Serve `/openapi.json`, `/docs` and the files of that page."""
 
-    async def document(_: Request) -> Response:
-        return Response(msgspec.json.encode(app.document), media_type="application/json")
+    async def served(_: Request) -> Response:
+        return Response(msgspec.json.encode(document()), media_type="application/json")
 
     async def page(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers=_HEADERS)
@@ -56,7 +55,7 @@ def install(app: Application) -> None:
         name = request.url.path.rpartition("/")[2]
         return FileResponse(_FILES[name], headers={**_HEADERS, "Cache-Control": "public, max-age=3600"})
 
-    app.add_route("/openapi.json", document)
+    app.add_route("/openapi.json", served)
     app.add_route("/docs", page)
     for name in _FILES:
         app.add_route(f"/docs/{name}", file)

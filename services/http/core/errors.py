@@ -1,4 +1,4 @@
-"""Refusals of requests: the exception, the table of codes, and problem details (RFC 9457)."""
+"""Refusals of requests: the exception, the table of codes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Self
 
-import msgspec
-from starlette.responses import Response
-
 from domain.errors import Refusal, RefusalError
 
-PROBLEM_JSON = "application/problem+json"
 RETRY_SOON = {"Retry-After": "1"}
 # What Python 3.13 calls otherwise than 3.11.
 _PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
@@ -153,20 +149,3 @@ def unavailable(detail: str, code: str = "unavailable") -> ApiError:
 def phrase(status: int) -> str:
     """Return the name of a status, the same under every Python."""
     return _PHRASES.get(status) or HTTPStatus(status).phrase
-
-
-def problem(refused: ApiError) -> Response:
-    """Render a refusal as problem details."""
-    body: dict[str, Any] = {
-        "type": f"urn:foldwork:problem:{refused.code}",
-        "title": phrase(refused.status),
-        "status": refused.status,
-        "detail": refused.detail,
-        "code": refused.code,
-    }
-    if refused.pointer:
-        body["pointer"] = refused.pointer
-    if refused.parameter:
-        body["parameter"] = refused.parameter
-    body |= refused.extra
-    return Response(msgspec.json.encode(body), refused.status, refused.headers, PROBLEM_JSON)

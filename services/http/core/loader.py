@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from projections.listing import Listing
-from services.http.core.pool import Pool
+from services.store.pool import Pool
 
 Row = tuple[Any, ...]
 _Waiting = dict[str, list[asyncio.Future[Row | None]]]
@@ -26,7 +26,7 @@ class Loader:
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def row(self, tenant: str, entity_id: str) -> Row | None:
-        """Return the row of an id, or None; raises `ApiError` as the database does."""
+        """Return the row of an id, or None; raises `StoreUnavailable` as the pool does."""
         answer: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, {}).setdefault(entity_id, []).append(answer)
         if tenant not in self._busy:

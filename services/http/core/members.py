@@ -18,7 +18,7 @@ from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
 from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text
-from services.http.core.pool import Pool
+from services.store.pool import Pool
 
 _CACHE_SECONDS = 5.0
 _MAX_CACHED = 20_000

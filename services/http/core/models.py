@@ -66,7 +66,7 @@ def _fail_fast(schema: Any) -> None:
 class Model(BaseModel):
     """A request or a view, as a schema with an example."""
 
-    # Whether its schema is not made from it, but passed to `Components` under its name.
+    # Whether it is encoded elsewhere: it is shown as it is, and its schema is passed to `Components` under its name.
     external: ClassVar[bool] = False
     example: ClassVar[Any] = None
 
@@ -210,7 +210,7 @@ class View(Model):
     @classmethod
     def show(cls, resource: Any, context: Any = None) -> Json:
         """Return a resource as it is shown; `context` is what the dialect looked up for it."""
-        return _shower(cls)(resource, context)
+        return resource if cls.external else _shower(cls)(resource, context)
 
 
 def names(model: type[BaseModel]) -> list[str]:
@@ -268,7 +268,7 @@ def _value(index: int, name: str, field: FieldInfo, given: Json) -> str:
     if mark.by is not None:
         given[f"by{index}"] = mark.by
         return f"by{index}({value}, context)"
-    if inner is None or not issubclass(inner, View):
+    if inner is None or not issubclass(inner, View) or inner.external:
         return value
     # What shows in its own way is asked; anything else is shown without the detour, since each row of a page needs it.
     given[f"show{index}"] = _shower(inner) if inner.show.__func__ is View.show.__func__ else inner.show  # type: ignore[attr-defined]

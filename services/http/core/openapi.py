@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from projections.listing import PERSON as PERSON_FILTER
+from projections.listing import Filter, Listing
 from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
@@ -19,6 +21,39 @@ from services.http.core.parameters import documented
 Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 
+_DESCRIPTION = """Activities made of tasks: commands in, rolled-up status out.
+
+Every request carries an API key as `Authorization: Bearer fw_…`; the key names the tenant, and ids of other tenants
+do not exist for it. A command's answer names the log position of its events; a query with `min_position` waits for the
+read model to get there. Errors are RFC 9457 problem details, or the envelope of the dialect that is spoken. A member's
+e-mail and rights as manager, and a key, are believed for 5 seconds after they were read.
+
+Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
+known in time answers 202 with the address of its receipt."""
+
+_TAGS: list[Json] = [
+    {
+        "name": "field",
+        "description": "The field dialect: activities as a master with tasks, workflows, `{status, message, …}`.",
+    },
+    {
+        "name": "dispatch",
+        "description": "The dispatch dialect: tasks that go out over a channel, their targets, attributes and results; "
+        "requests in snake_case, answers in camelCase, errors as `{statusCode, message, error}`.",
+    },
+    {
+        "name": "workflow",
+        "description": "The workflow dialect: tasks as the activities of a project, as JSON:API resources.",
+    },
+    {"name": "directory", "description": "Whatever a command may refer to, and what a tenant configures."},
+    {"name": "commands", "description": "Commands as they are on the wire, and their receipts."},
+    {"name": "activities", "description": "Activities with their rolled-up status."},
+    {"name": "tasks", "description": "Tasks, those of activities and those that stand alone."},
+    {"name": "events", "description": "The log as CloudEvents."},
+    {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
+]
+
+_INFO: Json = {"title": "Foldwork", "version": "1", "description": _DESCRIPTION}
 _SECURITY: Json = {
     "type": "http",
     "scheme": "bearer",
@@ -31,8 +66,12 @@ _HEADERS: Json = {
     "Retry-After": {"description": "Seconds to wait before the next try", "schema": _TEXT},
     "WWW-Authenticate": {"description": "How to authenticate", "schema": _TEXT},
 }
-# One of these is answered to what comes while a part of the service is away, or while it is full.
-_LATER = ("429", "503")
+# The statuses of the answers that have a header; None for all.
+_HEADERS_OF: dict[str, tuple[str, ...] | None] = {
+    "X-Request-Id": None,
+    "Retry-After": ("429", "503"),
+    "WWW-Authenticate": ("401",),
+}
 _LOCATION: Json = {"Location": {"description": "Its address", "schema": _TEXT}}
 
 
@@ -56,6 +95,32 @@ PERSON: Json = {
     "pattern": r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
     r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
 }
+
+
+def _filter(name: str, known: Filter) -> Json:
+    if known.kind == "flag":
+        return parameter(name, "Filter", "boolean")
+    if known.kind == "time":
+        way = "From this time on" if name.endswith("__gte") else "Until this time"
+        return parameter(name, f"{way}; RFC 3339 with an offset", format="date-time")
+    limits = PERSON if name == PERSON_FILTER else {"maxLength": 1000, "pattern": "^[^\\u0000]*$"}
+    least: Json = {} if known.nullable else {"minLength": 1}
+    if not known.several:
+        return parameter(name, "Part of the title, in any case of letters", **least, **limits)
+    # A value that is none of the words finds nothing, so they are examples.
+    words: Json = {"examples": list(known.words)} if known.words else {}
+    what = f"Filter: {PERSONS}" if name == PERSON_FILTER else "Filter"
+    none = ", leave it empty for none" if known.nullable else ""
+    items = {"type": "string", **limits, **words, **least}
+    made = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
+    return {**made, "style": "form", "explode": True}
+
+
+def listing_parameters(listing: Listing) -> tuple[Json, ...]:
+    """Return the parameters for the filters and the sorts of a listing."""
+    sorts = [way + name for name in listing.sorts for way in ("", "-")]
+    sort = parameter("sort", "Order; - means descending", enum=sorts, default=listing.default)
+    return (*(_filter(name, known) for name, known in listing.filters.items()), sort)
 
 
 def deep_object(name: str, description: str, properties: Mapping[str, Json], others: bool = False) -> Json:
@@ -91,6 +156,13 @@ def about(operation: Operation, components: Components) -> Json:
         media = dict.fromkeys((JSON, operation.dialect.media), content)
         entry["requestBody"] = {"required": not operation.body_optional, "content": media}
     entry["responses"] = _responses(operation, components)
+    for status, response in entry["responses"].items():
+        names = [name for name, statuses in _HEADERS_OF.items() if statuses is None or status in statuses]
+        response["headers"] = {
+            **response.get("headers", {}),
+            **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        }
+    entry["security"] = [] if operation.dialect.tag == "operations" else [{"apiKey": []}]
     return entry
 
 
@@ -121,29 +193,24 @@ def _responses(operation: Operation, components: Components) -> Json:
     return found
 
 
-def _success(operation: Operation, view: type[BaseModel] | str, components: Components, example: Any = None) -> Json:
-    content: Json = {"schema": components.ref(view)}
-    if isinstance(view, str):
-        description = view
-    else:
-        description = inspect.cleandoc(view.__doc__ or component_name(view)).partition("\n\n")[0].replace("\n", " ")
-        content |= examples_of(view) if example is None else {}
-    if example is not None:
-        content["example"] = example
+def _success(operation: Operation, view: type[BaseModel], components: Components, example: Any = None) -> Json:
+    shown = examples_of(view) if example is None else {"example": example}
+    content = {"schema": components.ref(view), **shown}
+    description = inspect.cleandoc(view.__doc__ or component_name(view)).partition("\n\n")[0].replace("\n", " ")
     return {"description": description, "content": {operation.dialect.media: content}}
 
 
-def document(info: Json, tags: list[Json], operations: Iterable[Operation], components: Components) -> Json:
+def document(operations: Iterable[Operation], components: Components) -> Json:
     """Return the document of operations; the schemas that they refer to are added to `components`."""
     paths: dict[str, Json] = {}
     for operation in operations:
         entry = paths.setdefault(operation.path.replace(":path}", "}"), {})
-        entry[operation.method.lower()] = _whole(about(operation, components))
+        entry[operation.method.lower()] = about(operation, components)
     responses = _shared_responses(paths)
     return {
         "openapi": "3.1.0",
-        "info": info,
-        "tags": tags,
+        "info": _INFO,
+        "tags": _TAGS,
         "paths": paths,
         "components": {
             "schemas": components.schemas,
@@ -152,20 +219,6 @@ def document(info: Json, tags: list[Json], operations: Iterable[Operation], comp
             "securitySchemes": {"apiKey": _SECURITY},
         },
     }
-
-
-def _whole(entry: Json) -> Json:
-    """Return the entry of an operation with what all of them have: the headers of its answers, and its security."""
-    entry = dict(entry)
-    responses = {str(status): dict(response) for status, response in entry.pop("responses").items()}
-    public = entry["tags"] == ["operations"]
-    for status, response in responses.items():
-        names = ["X-Request-Id"]
-        names += ["Retry-After"] if status in _LATER else []
-        names += ["WWW-Authenticate"] if status == "401" else []
-        shared = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-        response["headers"] = {**response.get("headers", {}), **shared}
-    return {**entry, "responses": responses, "security": [] if public else [{"apiKey": []}]}
 
 
 def _shared_responses(paths: Json) -> Json:

@@ -18,7 +18,7 @@ A dialect is a package of four files, and this is how each is written:
     Anything else has a `handler(call)`, which uses the same parts: `NewTask.read(await call.json())`, `submit(...)`,
     `Dialect.answer(...)`.
 
-That is all: a package with a module `operations` is found by `core.dialects`.
+That is all: a package with a module `operations` is found by `core.app`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Dialect:
     tag: str
     envelope: Envelope
     failure: Callable[[str, int], tuple[str, Json] | None]
-    failure_view: type[View] | str
+    failure_view: type[View]
     undecided: type[View]
     context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
     media: str = JSON
@@ -77,14 +77,14 @@ class Dialect:
     ) -> Response:
         """Answer a write with the resource that it leaves, or with the address of its receipt."""
         if result.resource is None:
-            receipt = {
-                "noun": noun,
-                "command_id": result.command_id,
-                "receipt": result.receipt,
-                "known": result.reply is not None,
-            }
-            return as_json(self.undecided.show(receipt), 202, {"Location": result.receipt}, self.media)
+            return self.pending(result, noun)
         return await self.show(call, view, result.resource, result.events, status)
+
+    def pending(self, result: CommandResult, noun: str = "") -> Response:
+        """Answer a write whose resource cannot be shown with the address of its receipt."""
+        found = {"noun": noun, "command_id": result.command_id, "receipt": result.receipt}
+        body = self.undecided.show({**found, "known": result.reply is not None})
+        return as_json(body, 202, {"Location": result.receipt}, self.media)
 
     async def show(
         self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
@@ -130,12 +130,12 @@ class Operation:
     body_optional: bool = False
     query: type[Query] | None = None
     command: str = ""
-    entity: Entity | None = None
+    entity: Entity | Callable[[Call], Entity] | None = None
     # Command data that is not in the request.
     extra_data: Callable[[Call], Mapping[str, Any]] | None = None
     handler: Handler | None = None
     # Without a view nothing is shown, as with 204.
-    view: type[BaseModel] | str | None = None
+    view: type[BaseModel] | None = None
     status: int = 200
     # Whether the header `Location` of its answer says where the resource or the receipt is.
     located: bool = False
@@ -175,10 +175,14 @@ class Operation:
             self.dialect.admit(call)
         return await (self.handler or (self._write if self.writes else self._read))(call)
 
+    def _entity(self, call: Call) -> Entity:
+        """Return what a declared operation reads or writes."""
+        assert self.entity is not None  # noqa: S101
+        return self.entity if isinstance(self.entity, Entity) else self.entity(call)
+
     async def _read(self, call: Call) -> Response:
-        entity, view = self.entity, self.view
-        assert entity is not None  # noqa: S101
-        assert isinstance(view, type)  # noqa: S101
+        entity, view = self._entity(call), self.view
+        assert view is not None  # noqa: S101
         assert issubclass(view, View)  # noqa: S101
         await settled(call, MinPosition.read(call), *entity.models)
         try:
@@ -188,8 +192,7 @@ class Operation:
         return await self.dialect.show(call, view, found)
 
     async def _write(self, call: Call) -> Response:
-        entity, view = self.entity, self.view
-        assert entity is not None  # noqa: S101
+        entity, view = self._entity(call), self.view
         nothing_else(call.parameters())
         data: Request | Mapping[str, Any] = {}
         if self.request is not None:
@@ -208,5 +211,5 @@ class Operation:
             raise (refused if self.rephrase is None else self.rephrase(refused)) from None
         if view is None and result.reply is not None:
             return Response(status_code=self.status)
-        shown = view if isinstance(view, type) and issubclass(view, View) else self.dialect.undecided
+        shown = view if view is not None and issubclass(view, View) else self.dialect.undecided
         return await self.dialect.answer(call, result, shown, entity.noun, self.status)

@@ -1,4 +1,4 @@
-"""Query parameters: a model has a field for each, from which they are read, refused and documented."""
+"""Query parameters: a model has a field for each, from which they are read, refused and documented; and pages."""
 
 from __future__ import annotations
 

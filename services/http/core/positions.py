@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.http.core.errors import ApiError, unavailable
-from services.http.core.pool import Pool
 from services.store import standing
+from services.store.pool import Pool
 
 _EVERY = 0.005
 

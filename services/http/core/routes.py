@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from projections.support.query import BadQuery
 from services.commands.wire import InvalidMessage
 from services.http.core.call import Call
-from services.http.core.errors import ApiError
+from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT
 from services.http.core.operation import Operation
 from services.http.core.service import Service
+from services.store.unavailable import StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class _Served:
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, InvalidMessage) as error:
             response = self.operation.dialect.envelope(ApiError.caused_by(error))
+        except StoreUnavailable as error:
+            response = self.operation.dialect.envelope(unavailable(str(error)))
         await response(scope, receive, send)
 
 

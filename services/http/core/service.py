@@ -14,15 +14,15 @@ import structlog
 from projections import activities
 from projections.task import table as tasks
 from services.broker.sender import CommandSender
+from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender, Sender
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
-from services.http.core.metrics import Metrics
-from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store.connect import Backoff
+from services.store.pool import Pool
 
 
 @dataclass(slots=True)

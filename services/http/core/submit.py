@@ -34,6 +34,7 @@ from services.http.core.models import Request
 from services.http.core.service import Service
 from services.store import log
 from services.store.log import LogRow
+from services.store.unavailable import StoreUnavailable
 
 MAX_ROUTING_KEY = 255
 _MAX_KEY = 255
@@ -176,7 +177,7 @@ async def send(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     if reply.accepted and models:
         try:
             visible = await service.positions.reached(models, reply.position or 0, deadline - loop.time())
-        except ApiError:
+        except StoreUnavailable:
             # The command took effect, so a database that is gone since makes no failure of it.
             visible = False
     return CommandResult(command.command_id, reply, visible)
@@ -253,17 +254,23 @@ async def _with_resource(
     now = service.clock()
     try:
         row = None if entity.from_command else await entity.row(service, tenant, entity_id)
-        # A read model that holds the entity back passes the position without its row.
         if result.visible and row is not None:
-            return replace(result, resource=entity.resource(row, now))
+            resource = entity.resource(row, now)
+            # A read model that holds the entity back passes the position without its row, or leaves the row behind.
+            if resource["position"] >= _last_position(result.reply, entity_id):
+                return replace(result, resource=resource)
         events = await _events_of(service, result.reply)
-    except (ApiError, psycopg.Error) as error:
-        if isinstance(error, ApiError) and error.code != "unavailable":
-            raise
+    except (StoreUnavailable, psycopg.Error):
         # The command took effect; that the database went away since makes no failure of it.
         return result
     base = row[0] if row is not None else None
     return replace(result, resource=entity.from_events(events, entity_id, now, base), events=tuple(events))
+
+
+def _last_position(reply: Reply, entity_id: str) -> int:
+    """Return the position of the last event that the command recorded of an entity, or 0."""
+    own = (event.position for event in reply.events if event.stream.partition("-")[2] == entity_id)
+    return max(own, default=0)
 
 
 async def _events_of(service: Service, reply: Reply) -> list[Recorded]:
@@ -286,7 +293,7 @@ async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, 
     if name.startswith("task.") and name != "task.create" and isinstance(task_id, str) and ID.match(task_id):
         try:
             row = await service.loaders[tasks.NAME].row(tenant, task_id)
-        except (ApiError, psycopg.Error):
+        except (StoreUnavailable, psycopg.Error):
             row = None
         if row is not None:
             return wire.routing_key(name, data, msgspec.json.decode(row[0]).get("activity_id"))

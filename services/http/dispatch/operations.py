@@ -238,7 +238,7 @@ OPERATIONS = (
         "Say which user one target is",
         description="Of an activity that is UNRESOLVED; a target or a user that is locked is refused.",
         request=models.TargetChoice, command="task.resolve-target", entity=TASK, view=models.Activity,
-        extra_data=lambda call: {"target": call.part("target_id")},
+        extra_data=lambda call: {"target": call.parts["target_id"]},
         parameters=(parameter("target_id", "The target's id, as its activity shows it", place="path"),),
     ),
     Operation(

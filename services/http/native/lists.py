@@ -1,11 +1,11 @@
-"""Activities and tasks as they are: by id, in pages, with their history; and the log. The store's own bytes.
+"""The queries of the native API: activities, tasks and their history, the directory, events and receipts.
 
-What a caller may do with each is added here, since only here it is known who asks.
+Resources are the read models' own bytes. The commands that the caller may send are added to activities and tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,64 +15,60 @@ from starlette.responses import Response
 
 from domain import EVENTS
 from domain.decider import SYSTEM
-from domain.lifecycle import ASSIGNEE, MANAGER, OTHER
+from domain.errors import Refusal
+from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
 from domain.limits import Number
-from domain.streams import ID
+from domain.streams import ENTRY_KINDS, ID, split_stream
 from projections import activities, directory, history
 from projections.listing import PERSON, Listing
-from projections.statement import Query as Asked
+from projections.statement import Query as Statement
+from projections.support.rendering import Kinds, Renderer
 from projections.task import table as tasks
 from services import cloud_events
-from services.http.core.authenticator import Caller
+from services.http.core.bulks import progress
 from services.http.core.call import JSON, Call, Ready, as_json
+from services.http.core.entities import entry
 from services.http.core.errors import ApiError
-from services.http.core.members import Member
-from services.http.core.parameters import MinPosition, Position, Query, one, settled
-from services.http.native.rendering import Kinds, Renderer, shown_activities, shown_tasks
-from services.http.native.views import Explanation
-from services.store import log
+from services.http.core.parameters import MinPosition, Position, Query, nothing_else, one, settled
+from services.http.core.submit import Entity
+from services.http.native.models import Bulk, Explanation, Receipt
+from services.store import ledger, log
 from services.store.log import LogRow
 
 _encode = msgspec.json.Encoder().encode
-_SYSTEM = (SYSTEM,)
 # How far one request looks for a tenant's events, so that a long stretch without any costs little and `next` moves on.
 _WINDOW = 20_000
+_ENTITIES = {kind: entry(kind) for kind in ENTRY_KINDS}
 
 
-class _Limited(Query):
+class _Page(MinPosition):
     limit: Annotated[int, Number(1, 500)] = Field(50, description="Rows of a page")
 
 
-class _Paged(_Limited):
+class ListResources(_Page):
+    """The page of a list, beside filters and an order."""
+
     cursor: str | None = Field(None, description="What `next` of the page before says")
 
 
-class _After(_Limited):
+class ListHistory(_Page):
+    """The page of a history."""
+
     cursor: Position = Field(0, description="The last position seen")
 
 
-class _Retired(Query):
+class GetEntry(MinPosition):
+    """The parameters of reading an entry."""
+
     retired: bool = Field(False, description="Retired entries too")
 
 
-class ListResources(MinPosition, _Paged):
-    """Which page of a list is asked for, beside filters and an order."""
-
-
-class ListHistory(MinPosition, _After):
-    """Which page of a history is asked for."""
-
-
-class GetEntry(MinPosition, _Retired):
-    """How an entry is asked for."""
-
-
-class ListEntries(MinPosition, _Retired, _Paged):
-    """Which page of entries is asked for."""
+class ListEntries(ListResources, GetEntry):
+    """The page of entries."""
 
 
 class ListEvents(Query):
-    """Which events are asked for."""
+    """The page of events."""
 
     after: Position = Field(0, description="The position to read on from")
     types: list[Annotated[str, Field(json_schema_extra={"enum": list(EVENTS)})]] | None = Field(
@@ -81,38 +77,55 @@ class ListEvents(Query):
     limit: Annotated[int, Number(1, 500)] = Field(100, description="Most events of an answer")
 
 
-def kinds_of(caller: Caller, member: Member | None, assignees: Sequence[str], project: str | None) -> tuple[str, ...]:
-    """Return what a caller is to a thing; a manager who took a task still manages it."""
-    if caller.actor == SYSTEM:
-        return _SYSTEM
-    kinds = (ASSIGNEE,) if caller.actor in assignees else ()
-    if member is not None and member.manages(project):
-        return (*kinds, MANAGER)
-    return kinds or (OTHER,)
+# Activities and tasks.
 
 
 async def _kinds_for(call: Call) -> Kinds:
+    """Return the kinds of the caller for a resource; a manager who took a task still manages it."""
     caller = call.caller
     if caller.actor == SYSTEM:
-        return lambda assignees, project: _SYSTEM
+        return lambda assignees, project: (SYSTEM,)
     member = await call.service.members.one(caller.tenant, caller.actor)
-    return lambda assignees, project: kinds_of(caller, member, assignees, project)
+
+    def kinds(assignees: Sequence[str], project: str | None) -> tuple[str, ...]:
+        own = (ASSIGNEE,) if caller.actor in assignees else ()
+        if member is not None and member.manages(project):
+            return (*own, MANAGER)
+        return own or (OTHER,)
+
+    return kinds
+
+
+def _task_actions(
+    kinds: Sequence[str], status: str, assigned: bool, resolution: str, dispatchable: bool
+) -> Sequence[str]:
+    state = Lifecycle[status.upper()]
+    possible = {
+        name
+        for kind in kinds
+        for name in allowed_actions(state, assigned, kind, resolution=resolution, dispatchable=dispatchable)
+    }
+    return [name for name in TABLE if name in possible]
+
+
+def _activity_actions(kinds: Sequence[str], status: str) -> Sequence[str]:
+    return list(dict.fromkeys(name for kind in kinds for name in activity_actions(Lifecycle[status.upper()], kind)))
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A read model as it is served: what may be asked of it, and how its rows are shown."""
+    """The queries of a read model: its filters, how its rows are rendered, and its history."""
 
     noun: str
     name: str
     listing: Listing
-    shown: Renderer
-    events: Callable[..., Asked]
+    render: Renderer
+    events: Callable[..., Statement]
 
     async def row(self, call: Call) -> tuple[Any, ...]:
-        """Return a row by id, or refuse; another tenant's id reads like one that nobody has."""
-        # What is no id cannot be there, and is not worth asking for.
-        row = await call.service.loaders[self.name].row(call.caller.tenant, call.id) if _is_id(call.id) else None
+        """Return a row by id; raises `ApiError`. Ids of other tenants do not exist."""
+        # An invalid id need not be queried.
+        row = await call.service.loaders[self.name].row(call.caller.tenant, call.id) if ID.match(call.id) else None
         if row is None:
             raise ApiError("not-found", f"there is no {self.noun} of this id")
         return row
@@ -122,7 +135,7 @@ class Model:
         if call.scope["query_string"]:
             await settled(call, MinPosition.read(call), self.name)
         row = await self.row(call)
-        return Ready(self.shown((row,), call.service.clock(), await _kinds_for(call))[0])
+        return Ready(self.render((row,), call.service.clock(), await _kinds_for(call))[0])
 
     async def page(self, call: Call) -> Response:
         """Answer with a page of resources."""
@@ -130,88 +143,117 @@ class Model:
         query = ListResources.take(parameters)
         await settled(call, query, self.name)
         sort = one(parameters, "sort")
-        filters = {name: _value(values) for name, values in parameters.items()}
+        # Several values if it is repeated, none if it is empty.
+        filters = {name: texts if len(texts) > 1 else texts[0] or None for name, texts in parameters.items()}
         if filters.get(PERSON) is not None:
             named = await service.members.named(tenant, parameters[PERSON], PERSON)
-            # Nobody, when it names nobody.
             filters[PERSON] = [member for members in named.values() for member in members]
-        # One row more than is shown tells whether another page follows.
-        asked = self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1)
-        rows = await service.pool.fetch(*asked)
-        follow = None
-        if len(rows) > query.limit:
-            del rows[query.limit :]
-            follow = _next(call, self.listing.cursor(rows[-1], sort))
-        return page_of(self.shown(rows, service.clock(), await _kinds_for(call)), follow)
+        rows = await service.pool.fetch(*self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
+        kinds, now = await _kinds_for(call), service.clock()
+        return _page(
+            call,
+            rows,
+            query.limit,
+            lambda row: self.listing.cursor(row, sort),
+            lambda rows: self.render(rows, now, kinds),
+        )
 
     async def history(self, call: Call) -> Response:
-        """Answer with a page of what happened to one resource."""
+        """Answer with a page of the events of one resource."""
         query = ListHistory.read(call)
         await settled(call, query, history.NAME)
         rows: list[Any] = []
-        if _is_id(call.id):
-            asked = self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1)
-            rows = await call.service.pool.fetch(*asked)
+        if ID.match(call.id):
+            statement = self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1)
+            rows = await call.service.pool.fetch(*statement)
         if not rows and query.cursor == 0:
             await self.row(call)
-        follow = None
-        if len(rows) > query.limit:
-            del rows[query.limit :]
-            follow = _next(call, str(rows[-1][1]))
-        return page_of([history.resource_bytes(row) for row in rows], follow)
+        return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(history.resource_bytes, rows))
 
 
-TASKS = Model("task", tasks.NAME, tasks.LISTING, shown_tasks, history.of_task)
-ACTIVITIES = Model("activity", activities.NAME, activities.LISTING, shown_activities, history.of_activity)
+TASKS = Model(
+    "task",
+    tasks.NAME,
+    tasks.LISTING,
+    Renderer(
+        tasks.Shown,
+        tasks.work,
+        lambda task: (task.status, bool(task.assignees), task.resolution, task.dispatchable),
+        _task_actions,
+    ),
+    history.of_task,
+)
+ACTIVITIES = Model(
+    "activity",
+    activities.NAME,
+    activities.LISTING,
+    Renderer(activities.Shown, activities.work, lambda activity: (activity.status,), _activity_actions),
+    history.of_activity,
+)
 
 
-def page_of(resources: Sequence[bytes], follow: str | None) -> Ready:
-    """Return a page of resources, with the address of the next one."""
-    return Ready(b'{"data":[%b],"next":%b}' % (b",".join(resources), _encode(follow)))
-
-
-def _is_id(text: str) -> bool:
-    return len(text) <= 64 and "\0" not in text and text.isascii()
-
-
-def _next(call: Call, cursor: str) -> str:
-    """Return the same question with another cursor, which needs no escaping."""
-    parts = call.scope["query_string"].decode("latin-1").split("&")
-    kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
-    return f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
-
-
-def _value(values: list[str]) -> Any:
-    """Return a filter's value: several when it is repeated, none at all when it is empty."""
-    if len(values) > 1:
-        return values
-    return values[0] or None
+def _page(
+    call: Call,
+    rows: list[Any],
+    limit: int,
+    cursor: Callable[[Any], str],
+    render: Callable[[list[Any]], Iterable[bytes]],
+) -> Response:
+    """Answer with a page; a row more than its limit tells that there is another page, which begins at a cursor."""
+    follow = None
+    if len(rows) > limit:
+        del rows[limit:]
+        parts = call.scope["query_string"].decode("latin-1").split("&")
+        kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
+        # A cursor needs no escaping.
+        follow = f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor(rows[-1])}'])}"
+    return Ready(b'{"data":[%b],"next":%b}' % (b",".join(render(rows)), _encode(follow)))
 
 
 async def explain(call: Call) -> Response:
-    """Answer with why an activity has its status."""
+    """Answer with the rule that gave an activity its status."""
     await settled(call, MinPosition.read(call), activities.NAME)
     return as_json(Explanation.show(activities.explain(await ACTIVITIES.row(call))))
 
 
-async def page_of_entries(call: Call, kind: str) -> Response:
-    """Answer with a page of the directory's entries of a kind."""
-    query = ListEntries.read(call)
+# The directory.
+
+
+def entity_of(call: Call) -> Entity:
+    """Return the entries of the kind in the path."""
+    kind = call.parts["kind"]
+    if kind not in _ENTITIES:
+        raise ApiError("not-found", f"the directory's kinds are {', '.join(_ENTITIES)}")
+    return _ENTITIES[kind]
+
+
+async def list_entries(call: Call) -> Response:
+    """Answer with a page of the entries of a kind."""
+    kind, query = entity_of(call).noun, ListEntries.read(call)
     await settled(call, query, directory.NAME)
     if query.cursor is not None and not ID.match(query.cursor):
         raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
-    limit, retired = query.limit, query.retired
-    asked = directory.page(call.caller.tenant, kind, query.cursor, limit + 1, retired=None if retired else False)
-    rows = await call.service.pool.fetch(*asked)
-    follow = None
-    if len(rows) > limit:
-        del rows[limit:]
-        follow = f"/v1/directory/{kind}?cursor={rows[-1][1]}&limit={limit}{'&retired=true' if retired else ''}"
-    return page_of([directory.resource_bytes(row) for row in rows], follow)
+    retired = None if query.retired else False
+    statement = directory.page(call.caller.tenant, kind, query.cursor, query.limit + 1, retired=retired)
+    rows = await call.service.pool.fetch(*statement)
+    return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(directory.resource_bytes, rows))
+
+
+async def get_entry(call: Call) -> Response:
+    """Answer with one entry."""
+    entity, query = entity_of(call), GetEntry.read(call)
+    await settled(call, query, directory.NAME)
+    row = await entity.row(call.service, call.caller.tenant, call.id) if entity.may_be(call.id) else None
+    if row is None or (not query.retired and directory.resource(row)["retired"]):
+        raise entity.unknown()
+    return Ready(directory.resource_bytes(row))
+
+
+# The log and the ledger.
 
 
 async def events(call: Call) -> Response:
-    """Answer with a tenant's own events in order of position, the same bytes as are published."""
+    """Answer with the tenant's events in order of position, as the bytes that are published."""
     query, pool = ListEvents.read(call), call.service.pool
     for name in query.types or ():
         if name not in EVENTS:
@@ -220,8 +262,37 @@ async def events(call: Call) -> Response:
     if query.after > head:
         raise ApiError("position-beyond-head", f"the log ends at position {head}", parameter="after")
     end = min(query.after + _WINDOW, head)
-    asked = log.events_of_tenant(call.caller.tenant, query.after, end, query.types, query.limit)
-    rows = await pool.fetch(*asked) if end > query.after else []
-    found = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
+    statement = log.events_of_tenant(call.caller.tenant, query.after, end, query.types, query.limit)
+    rows = await pool.fetch(*statement) if end > query.after else []
+    data = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
     follow = rows[-1][0] if len(rows) == query.limit else end
-    return Response(b'{"events":[%b],"next":%d,"head":%d}' % (found, follow, head), media_type=JSON)
+    return Response(b'{"events":[%b],"next":%d,"head":%d}' % (data, follow, head), media_type=JSON)
+
+
+async def get_receipt(call: Call) -> Response:
+    """Answer with the outcome of a command."""
+    nothing_else(call.parameters())
+    command_id, pool = call.id, call.service.pool
+    rows = await pool.fetch(*ledger.receipt(call.caller.tenant, command_id)) if "\0" not in command_id else []
+    if not rows:
+        raise ApiError("unknown-or-undecided", "no command of this id was decided here, or not yet")
+    code, detail, pointer, first, last, recorded_at = rows[0]
+    outcome, events, error = "accepted", [], None
+    if code is not None:
+        outcome, error = "rejected", Refusal(code, detail or "", pointer or "")
+    elif first is not None:
+        events = [
+            {"position": position, "type": name, "stream": "-".join(split_stream(stream)[1:]), "version": version}
+            for position, name, stream, version in await pool.fetch(*log.summaries_between(first, last))
+        ]
+    receipt = {"command_id": command_id, "outcome": outcome, "recorded_at": recorded_at, "position": last}
+    return as_json(Receipt.show({**receipt, "events": events, "error": error}))
+
+
+async def get_bulk(call: Call) -> Response:
+    """Answer with the progress of a bulk in the background."""
+    nothing_else(call.parameters())
+    bulk = await progress(call.service.pool, call.caller.tenant, call.id) if ID.match(call.id) else None
+    if bulk is None:
+        raise ApiError("not-found", "there is no bulk of this id, or no longer")
+    return as_json(Bulk.show(bulk))

@@ -1,104 +1,193 @@
-"""The native API's operations: commands, activities, tasks, events and the directory; and what is said of probes."""
+"""The operations of the native API: commands, activities, tasks, events and the directory; and those of every role."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from domain.lifecycle import Lifecycle
-from domain.rollup import RULES
-from projections.listing import PERSON, Filter, Listing
-from services.http.core.errors import PROBLEM_JSON, problem
+from pydantic import ConfigDict, Field, RootModel, create_model
+from starlette.responses import Response
+
+from domain.decider import SYSTEM
+from domain.lifecycle import TERMINAL, Lifecycle
+from projections import directory
+from projections.task import table as tasks
+from services.commands import wire
+from services.commands.wire import InvalidMessage
+from services.http.core.bulks import Item, prepared
+from services.http.core.call import JSON, Call, as_json
+from services.http.core.components import PREFIX
+from services.http.core.errors import ApiError
 from services.http.core.models import View
-from services.http.core.openapi import parameter
+from services.http.core.openapi import listing_parameters, parameter
 from services.http.core.operation import Dialect, Link, Operation
-from services.http.core.parameters import MinPosition
-from services.http.native import commands, directory, lists, receipts, requests, views
-from services.http.native.derived import ref
-from services.http.native.errors import failure
-from services.http.native.lists import ACTIVITIES, TASKS, ListEvents, ListHistory, ListResources
+from services.http.core.parameters import MinPosition, nothing_else
+from services.http.core.submit import idempotency_key, outgoing, route_of, send, submit
+from services.http.native import lists, models
+from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
+from services.http.native.lists import ACTIVITIES, TASKS, ListEvents, ListHistory, ListResources, entity_of
+from services.store.unavailable import StoreUnavailable
 
-COMMANDS = Dialect(
-    "commands", problem, failure, views.Problem, receipts.Undecided, failure_media=PROBLEM_JSON,
+_NATIVE = Dialect(
+    "commands", failed, failure, Problem, models.Undecided, failure_media=PROBLEM_JSON, paths=("/",),
     failures=(401, 403, 500, 503),
 )  # fmt: skip
-DIRECTORY, EVENTS = replace(COMMANDS, tag="directory"), replace(COMMANDS, tag="events")
-_PROBES = replace(COMMANDS, tag="operations", failure=lambda topic, status: None)
+_DIRECTORY, _PROBES = replace(_NATIVE, tag="directory"), replace(_NATIVE, tag="operations", failure=lambda *_: None)
+
+# Commands.
+
+
+async def _post_command(call: Call) -> Response:
+    """Send a command as it is."""
+    nothing_else(call.parameters())
+    command = models.Command.read(await call.json())
+    caller, actor = call.caller, command.actor or call.caller.actor
+    if actor != caller.actor:
+        if caller.actor != SYSTEM:
+            raise ApiError("forbidden", "only a key of `system` may name another actor", "/actor")
+        caller.demand("impersonate")
+    route = command.routing_key or await route_of(call.service, caller.tenant, command.type, command.own)
+    own_id: dict[str, Any] = {} if command.id is None else {"command_id": command.id}
+    try:
+        message = outgoing(
+            call.service, caller, command.type, command.own, route, actor=actor,
+            expected_version=command.expected_version, idempotency_key=idempotency_key(), **own_id,
+        )  # fmt: skip
+    except InvalidMessage as error:
+        refused = ApiError.caused_by(error)
+        raise (refused if refused.parameter else refused.at(f"/data{refused.pointer}")) from None
+    result = await send(call.service, message)
+    reply = result.reply
+    if reply is None:
+        return _NATIVE.pending(result)
+    if reply.error is not None:
+        extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
+        pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
+        raise ApiError(reply.error.code, reply.error.detail, pointer, extra=extra)
+    return Response(wire.encode_reply(reply), 200, {"Location": result.receipt}, JSON)
+
+
+# The directory.
+
+
+async def _register(call: Call) -> Response:
+    """Register one entry, or many."""
+    nothing_else(call.parameters())
+    entity, body = entity_of(call), await call.json()
+    if isinstance(body, dict) and "entries" in body:
+        return await _register_many(call, entity.noun, models.NewEntries.read(body))
+    entry = models.NewEntry.read(body)
+    result = await submit(call, entity.creates, entry, entity, extra_data={"kind": entity.noun})
+    new = result.reply is not None and bool(result.reply.events)
+    answer = await _NATIVE.answer(call, result, models.Entry, entity.noun, 201 if new else 200)
+    if new and result.resource is not None:
+        answer.headers["Location"] = f"/v1/directory/{entity.noun}/{result.resource['id']}"
+    return answer
+
+
+async def _register_many(call: Call, kind: str, request: models.NewEntries) -> Response:
+    """Register many entries, each by itself: one that is refused does not stop the others."""
+    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in request.entries]
+
+    def read(index: int, entry: Any) -> models.NewEntry:
+        new = models.NewEntry.read(entry)
+        # Two entries of one id have no order among commands sent at once.
+        if new.id is not None and (first := ids.index(new.id)) != index:
+            raise ApiError("invalid", f"entry {first} has this id, too", "/id")
+        return new
+
+    bulk = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
+    await bulk.carry_out((directory.NAME,), request.background)
+    entries = [_registered(item, index) for index, item in enumerate(bulk.items)]
+    counts = dict.fromkeys(models.REGISTERED, 0) | Counter(entry["status"] for entry in entries)
+    answer = {**counts, "position": bulk.position, "receipt": bulk.receipt, "entries": entries}
+    headers = {"Location": bulk.receipt} if bulk.receipt else None
+    return as_json(models.Registrations.show(answer), 202 if counts["undecided"] else 200, headers)
+
+
+def _registered(item: Item, index: int) -> dict[str, Any]:
+    """Return the outcome of an entry of a list."""
+    entry: dict[str, Any] = dict.fromkeys(("id", "position", "error", "receipt"))
+    if item.undecided or item.unsure:
+        return {**entry, "status": "undecided", "id": item.id, "receipt": item.receipt}
+    if item.refused is not None:
+        refused = item.refused.at(f"/entries/{index}{item.refused.pointer}")
+        return {**entry, "status": "refused", "error": refused.refusal}
+    assert item.reply is not None  # noqa: S101
+    status = "registered" if item.reply.events else "unchanged"
+    return {**entry, "status": status, "id": item.id, "position": item.reply.position}
+
+
+async def _retire(call: Call) -> Response:
+    """Retire an entry; for a member, with the tasks that it still has."""
+    nothing_else(call.parameters())
+    entity = entity_of(call)
+    kind = entity.noun
+    if kind == "member":
+        entity = replace(entity, models=(directory.NAME, tasks.NAME))
+    result = await submit(call, "directory.retire", {"kind": kind}, entity, entity_id=call.id)
+    if kind == "member" and result.resource is not None:
+        result = replace(result, resource={**result.resource, "open_tasks": await _open_tasks(call, result.visible)})
+    return await _NATIVE.answer(call, result, models.RetiredEntry, kind)
+
+
+async def _open_tasks(call: Call, visible: bool) -> dict[str, Any] | None:
+    """Return which tasks a retired member still has, the oldest first; None while the read model is behind.
+
+    No command gives a retired member a task that the member does not have, so what is read at the retirement's position
+    or later is all of it. Of a failed task, which has ended, the member is left out when it is opened again.
+    """
+    if not visible:
+        return None
+    open_states = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
+    pool, tenant, held = call.service.pool, call.caller.tenant, {"assignee": call.id, "status": open_states}
+    try:
+        rows = await pool.fetch(*tasks.page(tenant, held, "created_at", limit=models.MAX_OPEN_TASKS))
+        ((total,),) = await pool.fetch(*tasks.count(tenant, held))
+    except StoreUnavailable:
+        # The command took effect; that the database went away since makes no failure of it.
+        return None
+    return {"total": total, "ids": [row[1] for row in rows]}
+
 
 _COMMANDS = (
     Operation(
-        COMMANDS, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
+        _NATIVE, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
         description="The body is checked here as the workers check it. A key of `system` with the permission"
         " `impersonate` may name another `actor`. Without an answer in time the command is still on its way: 202.",
-        request=requests.Command, handler=commands.post_command, view=receipts.Reply, located=True,
+        request=models.Command, handler=_post_command, view=models.Reply, located=True,
         links={"receipt": Link("get_receipt", "/command_id")},
     ),
     Operation(
-        COMMANDS, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
-        handler=commands.get_receipt, view=receipts.Receipt,
+        _NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
+        handler=lists.get_receipt, view=models.Receipt,
     ),
     Operation(
-        COMMANDS, "GET", "/v1/bulks/{id}", "read", "get_bulk",
+        _NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",
         "Read the receipt of a bulk that is carried out in the background",
         description="A bulk is `running` until each of its parts is accepted or rejected. A part that is `undecided` is"
         " still to be sent or decided, and has its `receipt` afterwards. Kept as long as the receipts of commands are.",
-        handler=commands.get_bulk, view=receipts.Bulk,
+        handler=lists.get_bulk, view=models.Bulk,
     ),
 )  # fmt: skip
 
-# Activities and tasks.
 
-_REFERENCES = "a member id, an e-mail, `account:<number>` or `operator:<id>`"
-# A person in a query, as in a command; any text beyond ASCII may stand in an address or an operator's id as well.
-_PERSON = (
-    r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
-    r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
-)
-_TEXT = {"type": "string", "maxLength": 1000, "pattern": "^[^\\u0000]*$"}
-_CHOICES = {"status": [state.value.lower() for state in Lifecycle], "rule": list(RULES)}
+def _page_of(view: type[View], name: str) -> type[View]:
+    return create_model(name, __base__=models.Page, __doc__="A page", __module__=__name__, data=(list[view], ...))  # type: ignore[valid-type]
 
 
-def _filter(name: str, known: Filter) -> dict[str, Any]:
-    if known.kind == "flag":
-        return parameter(name, "Filter", "boolean")
-    if known.kind == "time":
-        way = "From this time on" if name.endswith("__gte") else "Until this time"
-        return parameter(name, f"{way}; RFC 3339 with an offset", format="date-time")
-    if not known.several:
-        return parameter(name, "Part of the title, in any case of letters", minLength=1, **_shape(_TEXT))
-    # Several values may hold one that nothing has; a choice is only told of.
-    items: dict[str, Any] = dict(_TEXT) if name != PERSON else {"type": "string", "pattern": _PERSON}
-    if name in _CHOICES:
-        items["examples"] = _CHOICES[name]
-    if not known.nullable:
-        items["minLength"] = 1
-    none = ", leave it empty for none" if known.nullable else ""
-    what = f"Filter: {_REFERENCES}" if name == PERSON else "Filter"
-    found = parameter(name, f"{what}; repeat it for several values{none}", "array", items=items)
-    return {**found, "style": "form", "explode": True}
+_HISTORY = _page_of(models.HistoryEntry, "HistoryPage")
 
 
-def _shape(schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key != "type"}
-
-
-def _parameters(listing: Listing) -> Iterator[dict[str, Any]]:
-    for name, known in listing.filters.items():
-        yield _filter(name, known)
-    sorts = [way + name for name in listing.sorts for way in ("", "-")]
-    yield parameter("sort", "Order; - means descending", enum=sorts, default=listing.default)
-
-
-def _of_model(
-    model: lists.Model, path: str, view: type[View], page: type[View]
-) -> tuple[Operation, Operation, Operation]:
+def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operation, Operation, Operation]:
     noun, plural = model.noun, path.rpartition("/")[2]
-    dialect = replace(COMMANDS, tag=plural)
+    dialect = replace(_NATIVE, tag=plural)
     return (
         Operation(
             dialect, "GET", path, "read", f"list_{plural}", f"List {plural}",
-            query=ListResources, parameters=tuple(_parameters(model.listing)), handler=model.page, view=page,
+            query=ListResources, parameters=listing_parameters(model.listing), handler=model.page,
+            view=_page_of(view, f"{noun.capitalize()}Page"),
             links={
                 "first": Link(f"get_{noun}", "/data/0/id"),
                 "history": Link(f"get_{noun}_history", "/data/0/id"),
@@ -111,77 +200,102 @@ def _of_model(
         Operation(
             dialect, "GET", f"{path}/{{id}}/history", "read", f"get_{noun}_history",
             f"Read what happened to one {noun}, oldest first",
-            query=ListHistory, handler=model.history, view=views.HistoryPage,
+            query=ListHistory, handler=model.history, view=_HISTORY,
         ),
     )  # fmt: skip
 
 
 _QUERIES = (
-    *_of_model(ACTIVITIES, "/v1/activities", views.Activity, views.ActivityPage),
-    *_of_model(TASKS, "/v1/tasks", views.Task, views.TaskPage),
+    *_of_model(ACTIVITIES, "/v1/activities", models.Activity),
+    *_of_model(TASKS, "/v1/tasks", models.Task),
     Operation(
-        replace(COMMANDS, tag="activities"), "GET", "/v1/activities/{id}/explain", "read", "explain_activity",
+        replace(_NATIVE, tag="activities"), "GET", "/v1/activities/{id}/explain", "read", "explain_activity",
         "Say why an activity has its status",
-        query=MinPosition, handler=lists.explain, view=views.Explanation,
+        query=MinPosition, handler=lists.explain, view=models.Explanation,
     ),
     Operation(
-        EVENTS, "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",
+        replace(_NATIVE, tag="events"), "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",
         description="Ask again with `after` = `next`. A stretch without events of this tenant moves `next` on as well;"
         " `next` = `head` means that there is nothing more for now.",
-        query=ListEvents, handler=lists.events, view=views.Events,
+        query=ListEvents, handler=lists.events, view=models.Events,
     ),
 )  # fmt: skip
 
-_KIND = {**parameter("kind", "What kind of entry", place="path"), "schema": ref("Kind")}
+_KIND = {**parameter("kind", "What kind of entry", place="path"), "schema": {"$ref": f"{PREFIX}Kind"}}
 _ENTRIES, _ENTRY = "/v1/directory/{kind}", "/v1/directory/{kind}/{id}"
-_DIRECTORY = (
+_ENTRY_OPERATIONS = (
     Operation(
-        DIRECTORY, "POST", _ENTRIES, "write", "register_directory_entries", "Register an entry, or up to 1000 at once",
+        _DIRECTORY, "POST", _ENTRIES, "write", "register_directory_entries", "Register an entry, or up to 1000 at once",
         description="Whatever is registered may be referred to by the next command at once. Registering the same again"
         " is accepted and changes nothing. A list is no transaction: each entry is registered or refused by itself;"
         " with an `Idempotency-Key` each has a key of its own by its place in the list. Two entries of one id in a"
         " list: the second is refused. A list is waited for as its length demands; with `background` it is answered at"
         " once, and its `receipt` says how far it is.\n\nWhat a kind demands of its fields (a member's `email`, a"
         " `policy`'s `value`, …) is said in the documentation of the domain.",
-        parameters=(_KIND,), request=requests.Registration, handler=directory.register, view=views.Entry, status=201,
-        located=True, also={200: receipts.EntryOrRegistrations, 202: receipts.UndecidedEntries},
+        parameters=(_KIND,), request=models.Registration, handler=_register, view=models.Entry, status=201,
+        located=True, also={200: models.EntryOrRegistrations, 202: models.UndecidedEntries},
         links={
             name: Link(f"{name}_directory_entry", "/id", path=("kind",)) for name in ("get", "change", "retire")
         },
     ),
     Operation(
-        DIRECTORY, "GET", _ENTRIES, "read", "list_directory_entries", "List the entries of a kind by id",
-        parameters=(_KIND,), query=lists.ListEntries, handler=directory.page, view=views.EntryPage,
+        _DIRECTORY, "GET", _ENTRIES, "read", "list_directory_entries", "List the entries of a kind by id",
+        parameters=(_KIND,), query=lists.ListEntries, handler=lists.list_entries,
+        view=_page_of(models.Entry, "EntryPage"),
     ),
     Operation(
-        DIRECTORY, "GET", _ENTRY, "read", "get_directory_entry", "Read one entry",
-        parameters=(_KIND,), query=lists.GetEntry, handler=directory.get, view=views.Entry,
+        _DIRECTORY, "GET", _ENTRY, "read", "get_directory_entry", "Read one entry",
+        parameters=(_KIND,), query=lists.GetEntry, handler=lists.get_entry, view=models.Entry,
     ),
     Operation(
-        DIRECTORY, "PATCH", _ENTRY, "write", "change_directory_entry", "Change fields of an entry",
+        _DIRECTORY, "PATCH", _ENTRY, "write", "change_directory_entry", "Change fields of an entry",
         description="Fields that are left out stay as they are; null takes one away.",
-        parameters=(_KIND,), request=requests.EntryChange, handler=directory.change, view=views.Entry,
+        parameters=(_KIND,), request=models.EntryChange, command="directory.change", entity=entity_of,
+        extra_data=lambda call: {"kind": call.parts["kind"]}, view=models.Entry,
     ),
     Operation(
-        DIRECTORY, "DELETE", _ENTRY, "write", "retire_directory_entry", "Retire an entry",
+        _DIRECTORY, "DELETE", _ENTRY, "write", "retire_directory_entry", "Retire an entry",
         description="No command may refer to it any more; what refers to it keeps its id. It may be registered again."
         " A member who is retired can do nothing, and its API keys let nobody in, even when it is registered again;"
         " the answer says which open tasks it has.",
-        parameters=(_KIND,), handler=directory.retire, view=views.RetiredEntry, refusals=(400, 404, 409, 422),
+        parameters=(_KIND,), handler=_retire, view=models.RetiredEntry, refusals=(400, 404, 409, 422),
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *_DIRECTORY)
+OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS)
 
-# What every role serves beside its work (`core.health`), without a key.
+# What every role serves beside its work (`services.health`), without a key.
+
+
+class _Live(View):
+    """It is"""
+
+    status: Literal["live"]
+
+
+class _Readiness(View):
+    """How ready it is, and what every part says of itself under its own name"""
+
+    model_config = ConfigDict(extra="allow")
+    status: Literal["ready", "degraded", "not ready"]
+    not_ready: list[str] = Field(description="the parts that are missing")
+    degraded: list[str] = Field(description="the followers that hold something back")
+
+
+class _Figures(RootModel[str]):
+    """Figures"""
+
+    example: ClassVar[str] = "foldwork_up 1.0\n"
+
+
 PROBES = (
-    Operation(_PROBES, "GET", "/livez", "", "livez", "Is the process alive", view=views.Live),
+    Operation(_PROBES, "GET", "/livez", "", "livez", "Is the process alive", view=_Live),
     Operation(
         _PROBES, "GET", "/readyz", "", "readyz", "Is the process ready, and if not, what is missing",
-        view=views.Readiness, also={503: views.Readiness},
+        view=_Readiness, also={503: _Readiness},
     ),
     Operation(
         replace(_PROBES, media="text/plain"), "GET", "/metrics", "", "metrics", "Figures for Prometheus",
-        view=views.Figures,
+        view=_Figures,
     ),
 )  # fmt: skip

@@ -31,11 +31,11 @@ from services.commands import wire
 from services.commands.wire import Reply
 from services.commands.worker import Worker
 from services.http.core.app import Application, create_app
-from services.http.core.pool import Pool
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
+from services.store.pool import Pool
 from tests.eventually import PATIENCE
 
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
@@ -47,7 +47,8 @@ class InProcess:
     """Takes commands as the broker does, and answers as the workers do, or does not.
 
     `stopped`: what is sent waits, unanswered, for `catch_up`. `unreachable`: nothing is taken. `late`: read models that
-    do not follow. What is sent at the same time is one batch, as it is for the workers.
+    do not follow. `held`: ids of entities that they hold back. What is sent at the same time is one batch, as it is for
+    the workers.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -64,6 +65,7 @@ class InProcess:
         self.stopped = False
         self.unreachable = False
         self.late: set[str] = set()
+        self.held: set[str] = set()
 
     @property
     def ready(self) -> bool:
@@ -141,6 +143,7 @@ class InProcess:
                 assert row is not None
                 rows = log.read(conn, row[0], 100_000)
                 events = [found.recorded() for found in rows if found.name in model.EVENTS]
+                events = [event for event in events if event.entity_id not in self.held]
                 model.projection(suffix).project(conn, events)
                 if rows:
                     conn.execute("UPDATE followers SET position = %s WHERE name = %s", (rows[-1].position, name))

@@ -11,7 +11,7 @@ import pytest
 from services import keys
 from services.http.core.authenticator import Authenticator
 from services.http.core.errors import ApiError
-from services.http.core.pool import Pool
+from services.store.pool import Pool
 from tests.services.http.api import Api, field_failure, opened, problem, with_activity, with_workflow
 
 NATIVE = [

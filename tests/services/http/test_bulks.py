@@ -13,7 +13,7 @@ from services.commands.wire import Reply
 from services.http.core import bulk_sender
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.errors import unavailable
-from services.http.core.pool import Pool
+from services.store.pool import Pool
 from tests.eventually import eventually_async
 from tests.services.http.api import NOW, Api, field_failure, opened, problem
 from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each

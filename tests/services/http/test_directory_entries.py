@@ -9,7 +9,7 @@ import pytest
 
 from domain.streams import ENTRY_KINDS
 from services.broker.sender import Outgoing
-from services.http.native import receipts
+from services.http.native.models import REGISTERED
 from tests.services.http.api import Api, opened, problem
 
 HUBS = "/v1/directory/hub"
@@ -173,7 +173,7 @@ async def test_a_list_registers_each_entry_by_itself(api: Api) -> None:
     response = await api.post(HUBS, {"entries": entries})
     assert response.status_code == 200
     found = response.json()
-    assert {name: found[name] for name in receipts.REGISTERED} == {
+    assert {name: found[name] for name in REGISTERED} == {
         "registered": 2,
         "unchanged": 1,
         "refused": 7,

@@ -12,7 +12,7 @@ import pytest
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
 from services.http.core.errors import STATUS_OF_CODE, phrase
-from services.http.core.pool import Pool, Rows
+from services.store.pool import Pool, Rows
 from tests.services.http.api import Api, field_failure, opened, problem
 from tests.services.http.ugly import demand_envelope
 

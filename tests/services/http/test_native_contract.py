@@ -7,9 +7,8 @@ import pytest
 from services.http.core import openapi
 from services.http.core.components import Components
 from services.http.core.operation import Operation
-from services.http.native import derived
+from services.http.native.models import EXTERNAL, MAX_ENTRIES
 from services.http.native.operations import OPERATIONS, PROBES
-from services.http.native.requests import MAX_ENTRIES
 from tests.services.http.api import Api, problem
 
 EVERY = pytest.mark.parametrize("operation", [*OPERATIONS, *PROBES], ids=lambda one: one.name)
@@ -17,7 +16,7 @@ EVERY = pytest.mark.parametrize("operation", [*OPERATIONS, *PROBES], ids=lambda 
 
 @EVERY
 def test_every_successful_body_is_a_component(operation: Operation) -> None:
-    components = Components(derived.shared())
+    components = Components(EXTERNAL)
     shown = openapi.about(operation, components)["responses"]
     bodies = [
         media["schema"]

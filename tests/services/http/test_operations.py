@@ -19,12 +19,12 @@ from projections.task import table as tasks
 from services.broker.command_queue import BrokerAway, CommandQueue
 from services.broker.names import COMMAND_QUEUE
 from services.broker.sender import CommandSender
-from services.http.core import health as module
+from services.health import readiness as module
+from services.health.probe import probe_app, probing
 from services.http.core.app import create_app
-from services.http.core.errors import ApiError
-from services.http.core.pool import Pool
-from services.http.core.probe import probe_app, probing
 from services.http.core.service import make_service
+from services.store.pool import Pool
+from services.store.unavailable import StoreUnavailable
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.http.api import (
     Api,
@@ -199,7 +199,7 @@ async def test_a_question_that_takes_too_long_is_refused(migrated_url: str) -> N
     database = Pool(migrated_url, 5.0, size=1)
     database.start()
     try:
-        with pytest.raises(ApiError, match="in time"):
+        with pytest.raises(StoreUnavailable, match="in time"):
             await database.fetch("SELECT pg_sleep(2)", (), 0.05)
     finally:
         await database.close()

@@ -1,4 +1,4 @@
-"""The HTTP process's own few connections; a statement never waits for a database that is gone.
+"""A few connections for the statements of asyncio tasks; a statement never waits for a database that is gone.
 
 All statements are reads, or writes that may be repeated: one whose connection broke is sent again. Each connection has
 a task that takes the next statement when it is done with one, so nothing is checked out and returned.
@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import structlog
 
-from services.http.core.errors import unavailable
 from services.store.connect import Backoff, connect_async
+from services.store.unavailable import StoreUnavailable
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -33,7 +33,7 @@ class _Statement:
 
 @dataclass(slots=True)
 class Pool:
-    """`start` returns at once whether or not there is a database; `fetch` raises `ApiError` while there is none."""
+    """`start` returns at once, also without a database; `fetch` raises `StoreUnavailable` while there is none."""
 
     url: str
     statement_timeout: float
@@ -64,9 +64,9 @@ class Pool:
         return self._connected > 0
 
     async def fetch(self, sql: str, params: Params = (), timeout: float | None = None) -> Rows:
-        """Return all rows; raises `ApiError` when the database does not answer in time."""
+        """Return all rows; raises `StoreUnavailable` when the database does not answer in time."""
         if self._failed and not self._connected:
-            raise unavailable("the database cannot be reached")
+            raise StoreUnavailable("the database cannot be reached")
         statement = _Statement(sql, params, asyncio.get_running_loop().create_future())
         self._waiting.append(statement)
         self._wake()
@@ -75,7 +75,7 @@ class Pool:
             async with asyncio.timeout(self.statement_timeout if timeout is None else timeout):
                 return await statement.answer
         except TimeoutError:
-            raise unavailable("the database did not answer in time") from None
+            raise StoreUnavailable("the database did not answer in time") from None
 
     def _wake(self) -> None:
         while self._idle:
@@ -145,7 +145,7 @@ class Pool:
             return
         elif lost or isinstance(error, psycopg.OperationalError):
             self._log.warning("a statement got no answer", error=str(error).strip())
-            statement.answer.set_exception(unavailable("the database did not answer"))
+            statement.answer.set_exception(StoreUnavailable("the database did not answer"))
         else:
             statement.answer.set_exception(error)
 
@@ -153,4 +153,4 @@ class Pool:
         while self._waiting:
             answer = self._waiting.popleft().answer
             if not answer.done():
-                answer.set_exception(unavailable("the database cannot be reached"))
+                answer.set_exception(StoreUnavailable("the database cannot be reached"))

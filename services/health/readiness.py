@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.broker.command_queue import BrokerAway
-from services.http.core.errors import RETRY_SOON, ApiError
-from services.http.core.metrics import CONTENT_TYPE, Metrics
-from services.http.core.pool import Pool
+from services.health.metrics import CONTENT_TYPE, Metrics
 from services.store import standing
 from services.store.diagnosis import explain
+from services.store.pool import Pool
+from services.store.unavailable import StoreUnavailable
 
 _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
@@ -84,8 +84,8 @@ class Readiness:
             rows = await self.pool.fetch(*standing.followers(_STANDS_STILL), _TIMEOUT)
             unfollowed = await self.pool.fetch(*standing.UNFOLLOWED, _TIMEOUT)
             held = await self.pool.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
-        except ApiError as refused:
-            return {"database": {"ready": False, "detail": refused.detail}}
+        except StoreUnavailable as error:
+            return {"database": {"ready": False, "detail": str(error)}}
         except psycopg.Error as error:
             return {"database": {"ready": False, "detail": explain(error)}}
         followers: dict[str, Part] = {
@@ -139,7 +139,7 @@ def handlers(readiness: Readiness, metrics: Metrics) -> dict[str, Plain]:
     async def readyz(_: Request) -> Response:
         ready, parts = await readiness.check()
         body = msgspec.json.encode(parts)
-        return Response(body, 200 if ready else 503, None if ready else RETRY_SOON, "application/json")
+        return Response(body, 200 if ready else 503, None if ready else {"Retry-After": "1"}, "application/json")
 
     async def figures(_: Request) -> Response:
         await readiness.check()

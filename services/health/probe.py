@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -12,11 +13,26 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from services.broker.command_queue import CommandQueue
-from services.http.core.health import Broker, Readiness, handlers
-from services.http.core.listening import bind
-from services.http.core.metrics import Metrics
-from services.http.core.pool import Pool
+from services.health.metrics import Metrics
+from services.health.readiness import Broker, Readiness, handlers
 from services.settings import Settings
+from services.store.pool import Pool
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, port 0 being a free one; raises `OSError` that names the address.
+
+    The server would bind one too, but ends the process without a word where it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, error.strerror or str(error), f"{host}:{port}") from None
+    return made
 
 
 def probe_app(
