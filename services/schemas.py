@@ -1,7 +1,4 @@
-"""JSON Schemas of commands, events, replies and resources, made from the types that are parsed and encoded.
-
-The limits of commands' values are part of their types, from which `bounds` lets pydantic read them.
-"""
+"""JSON Schemas of commands, events, replies and resources, made from the types that are parsed and encoded."""
 
 from __future__ import annotations
 
