@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from projections.statement import Query
 from projections.support.conditions import Where, parts_of
-from projections.support.query import MAX_ROWS, BadQuery, Query, select
+from projections.support.query import MAX_ROWS, BadQuery, select
 
 # Deep pages get slower, and end at the statement's time-out.
 MAX_PAGES = 1_000_000

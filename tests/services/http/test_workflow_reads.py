@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from projections import suffix, tasks
+from projections import suffix
+from projections.task import table as tasks
 from tests.services.http.api import Api, opened
 from tests.services.http.workflow_scene import (
     LIST,
