@@ -12,7 +12,7 @@ from domain.recorded import Recorded
 from projections import tasks
 from projections.support.query import MAX_ROWS
 from projections.task import pages as task_pages
-from projections.task.pages import MAX_PAGES
+from projections.task.pages import MAX_PAGES, Order
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.models import Request, View
@@ -20,9 +20,10 @@ from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
 from services.http.core.submit import Entity, submit
-from services.http.workflow import lists, models
+from services.http.workflow import filters, lists, models, related
 from services.http.workflow.errors import JSON_API, Accepted, Errors, failed, failure
-from services.http.workflow.lists import ATTRIBUTES, FILTERS, OBJECTS, OF_PEOPLE, RELATED, SORTS
+from services.http.workflow.filters import FILTERS, OBJECTS, OF_PEOPLE, SORTS
+from services.http.workflow.lists import ATTRIBUTES, RELATED
 from services.http.workflow.models import People, people_of
 
 Json = dict[str, Any]
@@ -79,21 +80,21 @@ async def _list(call: Call) -> Response:
     """Answer with a page of activities."""
     parameters = call.parameters(lists.MAX_PARAMETERS)
     service, tenant = call.service, call.caller.tenant
-    query, filters = MinPosition.take(parameters), lists.taken_filters(parameters, tenant)
+    query, asked_for = MinPosition.take(parameters), filters.taken_filters(parameters, tenant)
     size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
     page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
     counted = "count" in parameters and flag(parameters, "count")
-    order = lists.order_of(parameters)
+    order = filters.order_of(parameters)
     wanted = lists.Wanted.take(parameters)
     nothing_else(parameters, lists.OF_LIST)
     await settled(call, query, *_ACTIVITY.models)
     members: dict[str, tuple[str, ...]] = {}
-    for place, texts in lists.references_of(filters).items():
+    for place, texts in filters.references_of(asked_for).items():
         members |= await service.members.named(tenant, texts, place)
     now = service.clock()
-    conditions = lists.conditions_of(filters, members, now)
+    conditions = filters.conditions_of(asked_for, members, now)
     # One row more than is shown tells whether another page follows.
-    asked = task_pages.page(tenant, conditions, order, lists.STATUS_ORDER, size + 1, (page - 1) * size)
+    asked = task_pages.page(tenant, conditions, Order(order, filters.STATUS_ORDER, now), size + 1, (page - 1) * size)
     rows = await service.pool.fetch(*asked)
     data, beside = await lists.shown(call, [tasks.resource(row, now) for row in rows[:size]], wanted)
     meta: Json = {"page": {"number": page, "size": size}}
@@ -229,6 +230,6 @@ OPERATIONS = (
     ),
     _write(
         "POST", f"{_UNITS}/{{id}}/cancel", "cancel_work_unit", "Cancel a work unit with all its open activities",
-        "activity.cancel", entity=ACTIVITY, view=models.UnitChanged,
+        "activity.cancel", entity=ACTIVITY, view=related.UnitChanged,
     ),
 )  # fmt: skip

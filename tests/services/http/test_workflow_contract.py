@@ -12,7 +12,8 @@ from services.http.core import openapi
 from services.http.core.components import Components
 from services.http.core.operation import Operation
 from services.http.workflow.errors import JSON_API
-from services.http.workflow.lists import ATTRIBUTES, FILTERS
+from services.http.workflow.filters import FILTERS
+from services.http.workflow.lists import ATTRIBUTES
 from services.http.workflow.operations import OPERATIONS
 from tests.services.http.api import Api
 from tests.services.http.workflow_scene import LIST, WRITES, Write, furnish, ready, send
