@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections.support.query import Query
+from projections.statement import Query
 
 # Seconds until the next row is due, below zero when one is; takes (todo).
 NEXT = "SELECT extract(epoch FROM wake_at - now())::float8 FROM deadlines WHERE todo = %s ORDER BY wake_at LIMIT 1"

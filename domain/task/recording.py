@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from domain import lifecycle
-from domain.decider import Claim, Context, Decision
+from domain.decider import Context, Decision, UniqueKey
 from domain.directory.eligibility import actor_kind
 from domain.directory.members import known_person
 from domain.errors import Rejected
@@ -58,7 +58,7 @@ def released(task: Task, decision: Decision) -> Decision:
     """Add that the person at work has no running task any more."""
     if task.lifecycle is not ACTIVE or task.runner is None:
         return decision
-    return Decision(decision.events, {Claim("running", task.runner): None, **decision.claims})
+    return Decision(decision.events, {UniqueKey("running", task.runner): None, **decision.unique_keys})
 
 
 def spoken_for(named: str | None, context: Context, detail: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from projections.statement import Query
 from projections.support.conditions import Where, parts_of
-from projections.support.query import MAX_ROWS, BadQuery, Query, select
+from projections.support.query import MAX_ROWS, BadQuery, select
 from projections.support.time import stamp
 from projections.task.filters import PERIODS
 

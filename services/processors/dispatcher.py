@@ -19,9 +19,9 @@ import psycopg
 import structlog
 
 from domain.lifecycle import TERMINAL
-from domain.plan import reason_of
+from domain.plan import Provider, reason_of
 from domain.streams import stream_of
-from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
+from domain.task import DispatchRequested, ReportDispatch, Task, evolve
 from projections import deadlines, due
 from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log

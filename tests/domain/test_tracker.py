@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import RetireEntry
 from domain.lifecycle import ACTIVE, PAUSED
 from domain.task import (
@@ -22,7 +22,7 @@ from tests.builders import activity, manager, member, task, workflow
 from tests.domain.cases import Case, done, each, refused
 from tests.given import Given, given_commands
 
-RUNNING, TRACKED = Claim("running", "ann"), Claim("tracker", "ann")
+RUNNING, TRACKED = UniqueKey("running", "ann"), UniqueKey("tracker", "ann")
 PEOPLE = (member("ann", email="ann@x.vn", operator_id="op-1"), member("bob"), manager("max"))
 STOPPED, RESUMED = TaskPaused("t", None, "asked"), TaskResumed("t", None, "ann")
 
@@ -97,14 +97,14 @@ CASES: list[Case] = [
     refused(
         "tracker.pause",
         "not-processing",
-        "a claim whose task another person works on",
-        lambda: working().and_claims({Claim("running", "bob"): "t"}).when(PauseTracker(), "bob"),
+        "a unique key whose task another person works on",
+        lambda: working().and_unique_keys({UniqueKey("running", "bob"): "t"}).when(PauseTracker(), "bob"),
     ),
     refused(
         "tracker.pause",
         "not-processing",
-        "a claim whose task has ended",
-        lambda: working(CompleteTask("t")).and_claims({RUNNING: "t"}).when(PauseTracker(), "ann"),
+        "a unique key whose task has ended",
+        lambda: working(CompleteTask("t")).and_unique_keys({RUNNING: "t"}).when(PauseTracker(), "ann"),
     ),
     done(
         "tracker.resume",

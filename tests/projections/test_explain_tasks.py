@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import directory, suffix, tasks
+from projections import directory, suffix
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
 from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.filters import CONDITIONS, Members, where
 from projections.task.pages import Order
 

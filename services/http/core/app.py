@@ -43,10 +43,10 @@ def _dialects() -> Iterator[ModuleType]:
             yield import_module(name)
 
 
-_OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _dialects() for operation in module.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _dialects() for operation in module.OPERATIONS)
 # The error envelopes by the beginnings of paths, the longest first.
 _ENVELOPES: dict[str, Envelope] = {
-    path: operation.dialect.envelope for operation in _OPERATIONS for path in operation.dialect.paths
+    path: operation.dialect.envelope for operation in OPERATIONS for path in operation.dialect.paths
 }
 _PATHS = sorted(_ENVELOPES, key=len, reverse=True)
 
@@ -59,7 +59,7 @@ def envelope(path: str) -> Envelope:
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document."""
-    return openapi.document((*_OPERATIONS, *PROBES), Components(EXTERNAL))
+    return openapi.document((*OPERATIONS, *PROBES), Components(EXTERNAL))
 
 
 class Application(Starlette):
@@ -100,7 +100,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    app.table = install(app.routes, _OPERATIONS, service)
+    app.table = install(app.routes, OPERATIONS, service)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
     documentation.install(app, document)

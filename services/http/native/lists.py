@@ -19,10 +19,11 @@ from domain.errors import Refusal
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
 from domain.limits import Number
 from domain.streams import ENTRY_KINDS, ID, split_stream
-from projections import activities, directory, history, tasks
+from projections import activities, directory, history
 from projections.listing import PERSON, Listing
-from projections.support.query import Query as Statement
+from projections.statement import Query as Statement
 from projections.support.rendering import Kinds, Renderer
+from projections.task import table as tasks
 from services import cloud_events
 from services.http.core.bulks import progress
 from services.http.core.call import JSON, Call, Ready, as_json

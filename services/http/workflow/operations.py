@@ -9,9 +9,9 @@ from typing import Any
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from projections import tasks
 from projections.support.query import MAX_ROWS
 from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.pages import MAX_PAGES, Order
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK

@@ -28,10 +28,11 @@ from domain.task import (
     TaskStarted,
     TaskWakeSet,
 )
-from projections import directory, tasks
+from projections import directory
 from projections.support import query
 from projections.support.conditions import OPERATORS
 from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.pages import Order
 from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved

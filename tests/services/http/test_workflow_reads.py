@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from projections import suffix, tasks
+from projections import suffix
+from projections.task import table as tasks
 from tests.services.http.api import Api, opened
 from tests.services.http.workflow_scene import (
     LIST,
@@ -49,17 +50,6 @@ async def test_pages_and_links(api: Api) -> None:
     beyond = (await api.get(f"{LIST}?page[number]=9")).json()
     assert (beyond["data"], beyond["links"]["next"]) == ([], None)
     assert "count" not in beyond["meta"]
-
-
-async def test_a_read_waits_for_the_position_that_it_names(api: Api) -> None:
-    position = api.command("task.create", {"id": "new"}).position
-    for path in (LIST, f"{LIST}/new"):
-        assert (await api.get(f"{path}?min_position={position}")).status_code == 200
-        refused(await api.get(f"{path}?min_position=999999"), 422, "position-beyond-head", parameter="min_position")
-    api.sender.late = {"tasks"}
-    position = api.command("task.create", {"id": "newer"}).position
-    response = await api.get(f"{LIST}/newer?min_position={position}")
-    refused(response, 503, "view-late")
 
 
 async def test_a_tenant_never_sees_anothers(api: Api) -> None:

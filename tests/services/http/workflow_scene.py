@@ -43,7 +43,6 @@ WRITES = {
     "resume": Write("POST", "/tracker/resume", {"account_id": 42}, PAUSED, "in-progress"),
     "cancel unit": Write("POST", "/work_units/a/cancel", None, (), "canceled"),
 }
-READS = ("/activities", "/activities/t")
 
 
 def furnish(api: Api) -> None:
