@@ -162,7 +162,7 @@ def about(operation: Operation, components: Components) -> Json:
             **response.get("headers", {}),
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
-    entry["security"] = [] if operation.dialect.tag == "operations" else [{"apiKey": []}]
+    entry["security"] = [{"apiKey": []}] if operation.permission else []
     return entry
 
 
