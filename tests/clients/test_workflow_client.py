@@ -57,6 +57,20 @@ def test_a_day_of_activities(running: Served) -> None:
     assert shaped(client_of(running, "system").act("a2", "cancel", method="POST"))["status"] == "canceled"
 
 
+def test_the_tracker(running: Served) -> None:
+    lead, ann = client_of(running, "max"), client_of(running, "ann")
+    lead.assign("t", "42", start_working=False)
+    started = ann.track("start", {"data": {"attributes": {"activity_id": "t"}}})
+    assert shaped(started["data"])["status"] == "in-progress"
+    assert shaped(ann.track("pause")["data"])["status"] == "paused"
+    resumed = ann.track("resume")
+    assert shaped(resumed["data"])["status"] == "in-progress"
+    assert list(resumed["meta"]) == ["working_seconds"]
+    assert shaped(lead.track("pause/42")["data"])["status"] == "paused"
+    with pytest.raises(Refused, match="not-processing"):
+        ann.track("pause")
+
+
 def test_lists_as_the_client_asks_for_them(running: Served) -> None:
     lead = client_of(running, "max")
     lead.assign("t", "42", start_working=True)

@@ -20,13 +20,13 @@ from services.http.workflow.errors import Body, only
 # Requests. A value of the wrong shape is refused at its own place.
 
 
-_DIGITS = re.compile(r"[1-9][0-9]{0,14}\Z")
+DIGITS = re.compile(r"[1-9][0-9]{0,14}\Z")
 
 
 def _whole(value: Any) -> Any:
     # JSON has one kind of number, so 7.0 is as whole as 7; clients that keep numbers as texts send "7".
     number = int(value) if isinstance(value, float) and value.is_integer() else value
-    if isinstance(value, str) and _DIGITS.match(value):
+    if isinstance(value, str) and DIGITS.match(value):
         number = int(value)
     if not is_account(number):
         refuse("wrong-shape", f"account_id is a whole number from 1 to {MAX_ACCOUNT}")
@@ -46,13 +46,13 @@ _Account = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": MAX_ACCOUNT},
-                {"type": "string", "pattern": _DIGITS.pattern.replace("\\Z", "$")},
+                {"type": "string", "pattern": DIGITS.pattern.replace("\\Z", "$")},
             ]
         }
     ),
 ]
 _Assignee = Annotated[_Account, To("assignees", lambda number: [f"account:{number}"]), Field(examples=[42])]
-_Member = Annotated[_Account, To("member", lambda number: f"account:{number}")]
+MemberOf = Annotated[_Account, To("member", lambda number: f"account:{number}")]
 
 
 class Nothing(Body):
@@ -101,7 +101,7 @@ class Assign(Body):
 class Claim(Assign):
     """The caller takes the activity; who one is need not be said, and who says it is held to it."""
 
-    account_id: _Member = 0
+    account_id: MemberOf = 0
 
 
 class Reassign(Body):
@@ -131,14 +131,6 @@ class MarkErrored(Body):
     def pointer(cls, place: str) -> str:
         """Return a place in the command's data as one in the request."""
         return f"/data{place}" if place.startswith("/comment") else super().pointer(place)
-
-
-class Track(Body):
-    """Whose tracker it is."""
-
-    account_id: _Member = Field(0, description="Whose tracker, when the system speaks for somebody")
-
-    example: ClassVar[Json] = {"account_id": 42}
 
 
 # What is shown.

@@ -18,8 +18,8 @@ from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
 from services.http.core.submit import submit
-from services.http.workflow import filters, iam, lists, models, related
-from services.http.workflow.dialect import ACTIVITIES, TRACKER, UNITS, WORKFLOW, write
+from services.http.workflow import filters, iam, lists, models, related, tracker
+from services.http.workflow.dialect import ACTIVITIES, UNITS, WORKFLOW, write
 from services.http.workflow.errors import JSON_API
 from services.http.workflow.filters import FILTERS, OBJECTS, OF_PEOPLE, SORTS
 from services.http.workflow.lists import ATTRIBUTES, RELATED
@@ -184,16 +184,9 @@ OPERATIONS = (
     write("POST", f"{_ONE}/error", "error_activity", "Mark as errored", "task.error", models.MarkErrored),
     write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
     write(
-        "POST", f"{TRACKER}/pause", "pause_tracker", "Pause what one is working on", "tracker.pause", models.Track,
-        id_from=("task.paused",),
-    ),
-    write(
-        "POST", f"{TRACKER}/resume", "resume_tracker", "Go on with what was paused last", "tracker.resume",
-        models.Track, id_from=("task.resumed", "task.started"),
-    ),
-    write(
         "POST", f"{UNITS}/{{id}}/cancel", "cancel_work_unit", "Cancel a work unit with all its open activities",
         "activity.cancel", entity=ACTIVITY, view=related.UnitChanged,
     ),
+    *tracker.OPERATIONS,
     *iam.OPERATIONS,
 )  # fmt: skip
