@@ -61,11 +61,17 @@ def released(task: Task, decision: Decision) -> Decision:
     return Decision(decision.events, {UniqueKey("running", task.runner): None, **decision.unique_keys})
 
 
-def spoken_for(named: str | None, context: Context, detail: str) -> str:
-    """Return the reference to whom a command is for: the actor, or whomever the system names."""
+def person_of(named: str | None, context: Context) -> str:
+    """Return the reference to whom a command is for: the actor, or whomever it names, whoever may do that."""
     member = named if named is not None else context.actor
     if member == lifecycle.SYSTEM:
         raise Rejected("invalid", "name the member that the system speaks for", "/member")
+    return member
+
+
+def spoken_for(named: str | None, context: Context, detail: str) -> str:
+    """Return the reference to whom a command is for: the actor, or whomever the system names."""
+    member = person_of(named, context)
     if context.actor not in (lifecycle.SYSTEM, member) and known_person(context, member, "/member") != context.actor:
         raise Rejected("forbidden", detail, "/member")
     return member

@@ -12,10 +12,10 @@ from domain.directory.eligibility import actor_kind
 from domain.directory.lookup import at_work
 from domain.directory.members import known_person
 from domain.errors import Rejected
-from domain.lifecycle import ACTIVE, PAUSED
+from domain.lifecycle import ACTIVE, MANAGER, PAUSED, SYSTEM
 from domain.limits import Fields, Id, Person
 from domain.task.gating import demand_unblocked
-from domain.task.recording import decides, permit, record, released, spoken_for
+from domain.task.recording import decides, permit, person_of, record, released, spoken_for
 from domain.task.state import TASK, Facts, Task
 
 
@@ -45,7 +45,7 @@ class SaveTask:
 @TASK.command("tracker.pause")
 @dataclass(frozen=True, slots=True)
 class PauseTracker:
-    """Pause the task that a person is working on; `member` names the person when `system` speaks for one."""
+    """Pause the task that a person is working on; `member` names the person for whom the system or a manager speaks."""
 
     member: Person | None = None
 
@@ -222,9 +222,14 @@ def joined(data: dict[str, Any], more: dict[str, Any], pointer: str) -> dict[str
 @TASK.decides(PauseTracker)
 def pause_tracker(command: PauseTracker, context: Context) -> Decision:
     """Pause whatever a person has at hand; the tracker remembers what it paused last."""
-    member = _tracked("tracker.pause", command.member, context)
+    lifecycle.permit("tracker.pause", actor_kind(context, (), None))
+    member = known_person(context, person_of(command.member, context), "/member")
     running = context.holder("running", member)
     task: Task | None = context.state("task", running) if running is not None else None
+    if member != context.actor:
+        project = task.created.project if task is not None else None
+        if actor_kind(context, (), project) not in (MANAGER, SYSTEM):
+            raise Rejected("forbidden", "only a manager of the project may pause another's work", "/member")
     if task is None or task.runner != member:
         raise Rejected("not-processing", "this person is working on nothing")
     tracked = UniqueKey("tracker", member)

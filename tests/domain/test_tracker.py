@@ -18,7 +18,7 @@ from domain.task import (
     TaskPaused,
     TaskResumed,
 )
-from tests.builders import activity, manager, member, task, workflow
+from tests.builders import activity, entry, manager, member, task, workflow
 from tests.domain.cases import Case, done, each, refused
 from tests.given import Given, given_commands
 
@@ -50,6 +50,12 @@ def blocked() -> Given:
     )
 
 
+def elsewhere() -> Given:
+    """Ann works in a project that Max does not manage."""
+    people = (member("ann", projects={"q": {}}), manager("max"))
+    return given_commands([entry("project", "q"), *people, task(project="q", assignees=("ann",)), ProcessTask("t")])
+
+
 def about_people(name: str, kind: Any, scene: Any) -> list[Case]:
     """Return what both commands answer to whoever they name."""
     return [
@@ -68,7 +74,6 @@ def about_people(name: str, kind: Any, scene: Any) -> list[Case]:
             "/member",
         ),
         refused(name, "forbidden", "for another", lambda: scene().when(kind("ann"), "bob"), "/member"),
-        refused(name, "forbidden", "a manager for another", lambda: scene().when(kind("ann"), "max"), "/member"),
         refused(name, "forbidden", "for another, by e-mail", lambda: scene().when(kind("ann@x.vn"), "bob"), "/member"),
     ]
 
@@ -92,6 +97,23 @@ CASES: list[Case] = [
         {RUNNING: None, TRACKED: "t"},
     ),
     *about_people("tracker.pause", PauseTracker, working),
+    done(
+        "tracker.pause",
+        "a manager for another; the tracker of the other remembers it",
+        lambda: working().when(PauseTracker("ann@x.vn"), "max"),
+        [STOPPED],
+        {RUNNING: None, TRACKED: "t"},
+    ),
+    refused(
+        "tracker.pause", "not-processing", "a manager, at nothing", lambda: working().when(PauseTracker("bob"), "max")
+    ),
+    refused(
+        "tracker.pause",
+        "forbidden",
+        "a manager of another project",
+        lambda: elsewhere().when(PauseTracker("ann"), "max"),
+        "/member",
+    ),
     refused("tracker.pause", "not-processing", "at nothing", lambda: working().when(PauseTracker(), "bob")),
     refused("tracker.pause", "not-processing", "twice", lambda: stopped().when(PauseTracker(), "ann")),
     refused(
@@ -128,6 +150,13 @@ CASES: list[Case] = [
         [TaskResumed("u", None, "ann")],
     ),
     *about_people("tracker.resume", ResumeTracker, stopped),
+    refused(
+        "tracker.resume",
+        "forbidden",
+        "a manager for another",
+        lambda: stopped().when(ResumeTracker("ann"), "max"),
+        "/member",
+    ),
     *(
         refused("tracker.resume", "not-paused", why, lambda scene=scene: scene().when(ResumeTracker(), "ann"))
         for why, scene in (
