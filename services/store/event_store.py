@@ -27,11 +27,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from domain import DECIDER_OF_CATEGORY
-from domain.decider import ANYBODY, Claim
+from domain.decider import ANYBODY, UniqueKey
 from domain.streams import split_stream
 from services.store import append as appending
 from services.store import codec, log
-from services.store.append import APPEND_LOCK, HELD, Append, ClaimKey, CommandKey, LedgerRow
+from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
 from services.store.connect import conninfo, prepare
 from services.store.unavailable import StoreUnavailable, unavailable
 
@@ -116,7 +116,7 @@ def _translated() -> Iterator[None]:
 
 
 class EventStore:
-    """One worker's connection to the log, the ledger and the claims. It belongs to one thread."""
+    """One worker's connection to the log, the ledger and the unique keys. It belongs to one thread."""
 
     def __init__(self, database_url: str, role: str = "commands", statement_timeout: float = 30.0) -> None:
         """Connect; raises `StoreUnavailable` when the database cannot be reached."""
@@ -168,13 +168,15 @@ class EventStore:
             found[stream] = (version, after)
         return found
 
-    def holders(self, claims: Iterable[tuple[str, Claim]]) -> dict[ClaimKey, str | None]:
-        """Return the holder of each claim, None for a free one."""
-        found: dict[ClaimKey, str | None] = {(tenant, claim.kind, claim.key): None for tenant, claim in claims}
-        for tenant, kind, key, holder in self.fetch(appending.CLAIMS, appending.columns(found, 3)):
+    def holders(self, unique_keys: Iterable[tuple[str, UniqueKey]]) -> dict[TenantUniqueKey, str | None]:
+        """Return the holder of each unique key, None for a free one."""
+        found: dict[TenantUniqueKey, str | None] = {
+            (tenant, unique.kind, unique.key): None for tenant, unique in unique_keys
+        }
+        for tenant, kind, key, holder in self.fetch(appending.UNIQUE_KEYS, appending.columns(found, 3)):
             found[tenant, kind, key] = holder
         asked = appending.kinds_asked(found)
-        for tenant, kind in self.fetch(appending.ANY_CLAIM, appending.columns(asked, 2)) if asked else ():
+        for tenant, kind in self.fetch(appending.ANY_UNIQUE_KEY, appending.columns(asked, 2)) if asked else ():
             found[tenant, ANYBODY, kind] = HELD
         return found
 

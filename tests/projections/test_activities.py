@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityFieldsChanged
+from domain.plan import Provider
 from domain.task import (
     CompleteTask,
     DispatchRequested,
     DispatchSucceeded,
     FailTask,
     ProcessTask,
-    Provider,
     ResolutionFailed,
     TaskCanceled,
     TaskCompleted,

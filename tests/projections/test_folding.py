@@ -29,8 +29,8 @@ from domain.task import (
     SubmitResult,
     UnassignTask,
 )
-from projections import tasks
 from projections.support.table import Table, array, plain_array
+from projections.task import table as tasks
 from tests import builders
 from tests.given import Given
 from tests.projections.recording import recorded

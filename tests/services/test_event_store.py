@@ -17,7 +17,7 @@ from eventsourcing.persistence import StoredEvent
 
 import projections
 from domain import EVENTS
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.streams import stream_of
 from domain.task import TaskCreated
 from services import cloud_events
@@ -47,17 +47,17 @@ def store(migrated_url: str) -> Iterator[EventStore]:
     made.close()
 
 
-def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore, migrated_url: str) -> None:
-    claim = (TENANT, "name", "x")
+def test_a_batch_is_one_transaction_with_its_ledger_and_unique_keys(store: EventStore, migrated_url: str) -> None:
+    unique = (TENANT, "name", "x")
     batch = Append(
         events=[event("a"), event("b")],
         streams_read={"acme/task-a": 0, "acme/task-b": 0},
-        claims_read={claim: None},
-        claims={claim: "a @head 1"},
+        unique_keys_read={unique: None},
+        unique_keys={unique: "a @head 1"},
         ledger=[LedgerRow(TENANT, "c", b"f", first_position=-1, last_position=-2), LedgerRow(TENANT, "d", b"f", "no")],
     )
     assert store.append(batch) == (2, [1, 2])
-    assert store.holders([(TENANT, Claim("name", "x"))]) == {claim: "a 0 1"}
+    assert store.holders([(TENANT, UniqueKey("name", "x"))]) == {unique: "a 0 1"}
     assert store.ledger([(TENANT, "c")])[TENANT, "c"].last_position == 2
     assert store.load(["acme/task-a", "acme/task-none"])["acme/task-none"] == (0, None)
     with pytest.raises(ConcurrencyConflict) as moved:
@@ -65,18 +65,18 @@ def test_a_batch_is_one_transaction_with_its_ledger_and_claims(store: EventStore
             Append(
                 events=[event("c"), event("a", 2)],
                 streams_read={"acme/task-c": 0, "acme/task-a": 0},
-                claims_read={claim: None},
+                unique_keys_read={unique: None},
                 ledger=[LedgerRow(TENANT, "c", b"f"), LedgerRow(TENANT, "e", b"f")],
             )
         )
     assert moved.value.streams == {"acme/task-a"}
-    assert moved.value.claims == {claim}
+    assert moved.value.unique_keys == {unique}
     assert moved.value.commands == {(TENANT, "c")}
     with pytest.raises(ConcurrencyConflict):
-        store.append(Append(claims={claim: "taken unread"}))
+        store.append(Append(unique_keys={unique: "taken unread"}))
     assert len(stored(migrated_url)) == 2
     assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 2
-    assert store.append(Append(claims={claim: None}, claims_read={claim: "a 0 1"})) == (2, [])
+    assert store.append(Append(unique_keys={unique: None}, unique_keys_read={unique: "a 0 1"})) == (2, [])
     assert rows(migrated_url, "SELECT 1 FROM claims") == []
 
 

@@ -22,7 +22,8 @@ from domain.task import (
     TaskRescheduled,
     TaskStarted,
 )
-from projections import ReadModel, activities, tasks
+from projections import ReadModel, activities
+from projections.task import table as tasks
 from services.broker.publisher import MessageRefused
 from services.broker.sender import Outgoing
 from services.processors import read_models, rebuild, rollup

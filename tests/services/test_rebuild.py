@@ -9,7 +9,8 @@ import pytest
 
 import projections
 from domain.task import TaskCreated, TaskFieldsChanged
-from projections import ReadModel, follower_name, tasks
+from projections import ReadModel, follower_name
+from projections.task import table as tasks
 from services.processors import read_models, rebuild
 from services.processors.read_models import ServingFollower
 from services.processors.rebuild import BuildingFollower, UnknownReadModel

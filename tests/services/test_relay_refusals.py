@@ -237,10 +237,10 @@ async def test_a_deadline_whose_command_the_broker_refuses_keeps_no_other_from_b
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             _due(conn, "acme/a", "acme/bad", "acme/c", "other/a", "other/bad", "zed/a")
             runner = Scheduler(sending)
-            await asyncio.to_thread(runner.step, conn)
+            await asyncio.to_thread(runner.turn, conn)
             assert sorted(sent) == ["acme/a", "acme/c", "other/a", "zed/a"]
             _due(conn, "acme/d")
-            await asyncio.to_thread(runner.step, conn)
+            await asyncio.to_thread(runner.turn, conn)
             assert sent[4:] == ["acme/d"]
             waits = conn.execute(
                 "SELECT DISTINCT task_id = 'bad', sends, extract(epoch FROM wake_at - now()) > %s FROM deadlines",
@@ -262,7 +262,7 @@ def test_a_deadline_of_which_no_command_can_be_made_keeps_no_other_from_being_se
     monkeypatch.setattr(scheduler, "command_for", failing)
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         _due(conn, "acme/a", "acme/bad", "acme/c")
-        Scheduler(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).step(conn)
+        Scheduler(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).turn(conn)
     assert sorted(sent) == ["a", "c"]
 
 

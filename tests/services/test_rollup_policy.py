@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityStatusChanged, CancelActivity, NewTask
+from domain.plan import Provider
 from domain.recorded import Recorded
 from domain.task import (
     CancelTask,
@@ -17,7 +18,6 @@ from domain.task import (
     DispatchSucceeded,
     FailTask,
     ProcessTask,
-    Provider,
     RetryTask,
     TaskAssigned,
     TaskCanceled,

@@ -196,7 +196,7 @@ def about(operation: Operation, components: Components) -> Json:
             **response.get("headers", {}),
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
-    entry["security"] = [{"apiKey": []}] if served else []
+    entry["security"] = [{"apiKey": []}] if operation.permission else []
     return entry
 
 

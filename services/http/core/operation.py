@@ -126,7 +126,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a path: who may call it, what it takes, what it does and what it answers."""
+    """A method of a path: who may call it, what it takes, what it does and what it answers.
+
+    Without a permission anybody may call it, without a key too; it has a handler, and sends no command.
+    """
 
     dialect: Dialect
     method: str
@@ -171,7 +174,7 @@ class Operation:
     @property
     def writes(self) -> bool:
         """Tell whether it sends a command."""
-        return self.method != "GET"
+        return self.method != "GET" and bool(self.permission)
 
     @property
     def conditional(self) -> bool:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.support.query import BadQuery
 from services.commands.wire import InvalidMessage
+from services.http.core.authenticator import NOBODY
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT, Envelope
@@ -32,8 +33,10 @@ class _Served:
             await other(ApiError("no-endpoint", "there is no such endpoint"))(scope, receive, send)
             return
         try:
-            caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
-            caller.demand(self.operation.permission)
+            caller = NOBODY
+            if self.operation.permission:
+                caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
+                caller.demand(self.operation.permission)
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, InvalidMessage) as error:
             response = self.operation.dialect.envelope(ApiError.caused_by(error))

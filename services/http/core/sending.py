@@ -15,7 +15,7 @@ from domain import EVENT_NAMES
 from domain.directory import EntryRetired
 from domain.recorded import Recorded
 from domain.streams import ID
-from projections import tasks
+from projections.task import table as tasks
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands import wire
 from services.commands.wire import Reply

@@ -17,10 +17,11 @@ from domain.decider import SYSTEM
 from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
 from domain.limits import Number
 from domain.streams import ENTRY_KINDS, ID
-from projections import activities, directory, history, tasks
+from projections import activities, directory, history
 from projections.listing import PERSON, Listing
-from projections.support.query import Query as Statement
+from projections.statement import Query as Statement
 from projections.support.rendering import Kinds, Renderer
+from projections.task import table as tasks
 from services.http.core import tags
 from services.http.core.call import Call, Ready, as_json
 from services.http.core.entities import entry

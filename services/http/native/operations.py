@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from domain.decider import SYSTEM
 from domain.lifecycle import TERMINAL, Lifecycle
-from projections import directory, tasks
+from projections import directory
+from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import InvalidMessage
 from services.http.core.bulks import Item, prepared
@@ -57,8 +58,7 @@ async def _post_command(call: Call) -> Response:
         refused = ApiError.caused_by(error)
         raise (refused if refused.parameter else refused.at(f"/data{refused.pointer}")) from None
     result = await send(call.service, message)
-    reply = result.reply
-    if reply is None:
+    if (reply := result.reply) is None:
         return _NATIVE.pending(result)
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from projections.support.conditions import OPERATORS
-from services.http.workflow.lists import FILTERS
+from services.http.workflow.filters import FILTERS
 from tests.services.http.api import Api
 from tests.services.http.contract import READS, Case, Json, documented, name_of, refused, send
 from tests.services.http.ugly import RAW, TEXTS, dealt

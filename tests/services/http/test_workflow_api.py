@@ -39,7 +39,11 @@ WRONG = {
         ({"start_working": True}, "/account_id"),
         ({"start_working": True, "self_assigning": "yes"}, "/self_assigning"),
         ({"start_working": True, "self_assigning": True}, "/account_id"),
-        ({"account_id": "42", "start_working": True}, "/account_id"),
+        *(
+            ({"account_id": text, "start_working": True}, "/account_id")
+            for text in ("", "042", "4.5", "-1", "x", " 42")
+        ),
+        ({"account_id": "999", "start_working": True}, "/account_id"),
         ({"account_id": True, "start_working": True}, "/account_id"),
         ({"account_id": 4.5, "start_working": True}, "/account_id"),
         ({"account_id": 0, "start_working": True}, "/account_id"),

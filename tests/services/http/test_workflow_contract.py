@@ -10,7 +10,8 @@ import pytest
 
 from services.http.core import openapi
 from services.http.core.components import Components
-from services.http.workflow.lists import ATTRIBUTES, FILTERS
+from services.http.workflow.filters import FILTERS
+from services.http.workflow.lists import ATTRIBUTES
 from services.http.workflow.operations import OPERATIONS
 from tests.services.http.api import Api
 from tests.services.http.workflow_scene import LIST, furnish
