@@ -97,7 +97,11 @@ class Middleware:
                 status = message["status"]
                 own = message.get("headers", ())
                 message["headers"] = [*own, tagged, _NO_SNIFF]
-                if all(name != _CACHE_CONTROL for name, _ in own):
+                # Without a generator, which every request would pay for.
+                for name, _ in own:
+                    if name == _CACHE_CONTROL:
+                        break
+                else:
                     message["headers"].append(_NO_STORE)
                 if exchange.position is not None:
                     message["headers"].append((b"foldwork-position", b"%d" % exchange.position))

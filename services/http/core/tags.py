@@ -22,6 +22,7 @@ from services.http.core.middleware import header
 IF_MATCH, IF_NONE_MATCH = "If-Match", "If-None-Match"
 # It may be kept by whoever asked, who asks again whether it is still so.
 _CACHE_CONTROL = "private, no-cache"
+_RAW_CACHE_CONTROL = (b"cache-control", _CACHE_CONTROL.encode())
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST = re.compile(rf"[ \t]*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG}[ \t]*)?)*\Z")
 _EACH = re.compile(_TAG)
@@ -32,7 +33,7 @@ _encode = msgspec.json.Encoder(order="deterministic", enc_hook=repr).encode
 
 def tag_of(resource: Mapping[str, Any], beside: Any) -> str:
     """Return the tag of a resource in the native shape; `beside` is what it is shown with."""
-    return tag(f"{resource['version']}.{resource['position']}", _encode(beside))
+    return tag(f"{resource['version']}.{resource['position']}", _encode(beside) if beside else b"")
 
 
 def tag(state: str, beside: bytes) -> str:
@@ -47,7 +48,7 @@ def headers(tag: str) -> dict[str, str]:
 
 def raw_headers(tag: str) -> list[tuple[bytes, bytes]]:
     """Return `headers` as they are sent."""
-    return [(b"etag", tag.encode()), (b"cache-control", _CACHE_CONTROL.encode())]
+    return [(b"etag", tag.encode()), _RAW_CACHE_CONTROL]
 
 
 def unchanged(tag: str) -> Response | None:
