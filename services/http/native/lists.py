@@ -26,6 +26,7 @@ from services.http.core import tags
 from services.http.core.call import Call, Ready, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
+from services.http.core.middleware import header
 from services.http.core.parameters import MinPosition, Position, one, settled
 from services.http.core.submit import Entity
 from services.http.native.models import Explanation
@@ -116,7 +117,8 @@ class Model:
 
     async def get(self, call: Call) -> Response:
         """Answer with one resource."""
-        await settled(call, MinPosition.read(call) if call.scope["query_string"] else None, self.name)
+        if call.scope["query_string"] or header(b"foldwork-position") is not None:
+            await settled(call, MinPosition.read(call), self.name)
         row = await self.row(call)
         (shown,) = self.render((row,), call.service.clock(), await _kinds_for(call))
         # What the caller may do comes last, and is the caller's own.
