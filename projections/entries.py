@@ -6,59 +6,31 @@ No index serves these filters: they stay inside the entries of a kind of the ten
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from projections.statement import Query
-from projections.support.conditions import SCALAR, TEXT, Asked, Condition, Where, parts_of, scalar, texts
-from projections.support.query import BadQuery, select, time_of
+from projections.support.conditions import SCALAR, TEXT, Asked, Condition, Where, parts_of, texts
+from projections.support.query import BadQuery, select
+from projections.support.stored import flag, moment, stored, text
 
-
-def _stored(path: str) -> str:
-    return f"(doc::jsonb #>> '{{{path}}}' COLLATE \"C\")"
-
-
-def _text(path: str) -> Condition:
-    return texts(_stored(path), f"{_stored(path)} IS NULL")
-
-
-def _time(asked: Asked, value: Any) -> datetime:
-    return time_of(value, asked.parameter)
-
-
-def _moment(name: str) -> Condition:
-    return scalar(f"({_stored(name)}::timestamptz)", "timestamptz", _time, "FALSE")
-
-
-def _flag(sql: str) -> Condition:
-    def condition(asked: Asked) -> Where:
-        wanted = {_FLAGS.get(value) if isinstance(value, str) else None for value in asked.several()}
-        if None in wanted:
-            raise asked.bad(f"{asked.name} is true or false")
-        return Where(f"({sql}) = ANY(%s::boolean[])", (list(wanted),))
-
-    return condition
-
-
-_FLAGS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _PLAIN = frozenset({""})
 _CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
     "id": (TEXT, texts("id", "FALSE")),
-    "name": (TEXT, _text("fields,name")),
-    "organization_id": (TEXT, _text("fields,organization_id")),
-    "organizational_unit": (TEXT, _text("fields,organizational_unit")),
-    "enabled": (_PLAIN, _flag("(doc::jsonb #> '{fields,enabled}') IS DISTINCT FROM 'false'::jsonb")),
-    "readonly": (_PLAIN, _flag("retired")),
-    "created_at": (SCALAR, _moment("created_at")),
-    "updated_at": (SCALAR, _moment("updated_at")),
+    "name": (TEXT, text("fields,name")),
+    "organization_id": (TEXT, text("fields,organization_id")),
+    "organizational_unit": (TEXT, text("fields,organizational_unit")),
+    "enabled": (_PLAIN, flag("(doc::jsonb #> '{fields,enabled}') IS DISTINCT FROM 'false'::jsonb")),
+    "readonly": (_PLAIN, flag("retired")),
+    "created_at": (SCALAR, moment("created_at")),
+    "updated_at": (SCALAR, moment("updated_at")),
 }
 SORTS: Mapping[str, str] = {
     "id": "id",
-    "name": _stored("fields,name"),
-    "organization_id": _stored("fields,organization_id"),
-    "organizational_unit": _stored("fields,organizational_unit"),
-    "created_at": _stored("created_at"),
-    "updated_at": _stored("updated_at"),
+    "name": stored("fields,name"),
+    "organization_id": stored("fields,organization_id"),
+    "organizational_unit": stored("fields,organizational_unit"),
+    "created_at": stored("created_at"),
+    "updated_at": stored("updated_at"),
 }
 FILTERS = tuple(_CONDITIONS)
 
@@ -91,7 +63,7 @@ def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:
 
 def workflows_of(tenant: str, project: str, limit: int) -> Query:
     """Ask for the workflows of a project that are not retired, in order of id."""
-    condition = Where(f"{_stored('fields,project')} = %s", (project,))
+    condition = Where(f"{stored('fields,project')} = %s", (project,))
     return page(tenant, "workflow", [condition], (), limit, 0)
 
 

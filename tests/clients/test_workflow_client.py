@@ -76,6 +76,10 @@ PROJECT = {
     "id", "name", "enabled", "readonly", "organization_id", "organizational_unit", "created_at", "updated_at",
     "definition",
 }  # fmt: skip
+MEMBER = {
+    "id", "person_id", "account_id", "actor_roles", "first_name", "middle_name", "last_name", "picture_url",
+    "is_supervisor", "created_at", "updated_at",
+}  # fmt: skip
 UNIT = {"id", "name", "created_at", "status", "created_by_id", "priority"}
 
 
@@ -107,6 +111,16 @@ def test_projects_and_work_units(running: Served) -> None:
     canceled = system.request("POST", f"/workflow/work_units/{unit['id']}/cancel")["data"]
     assert canceled["attributes"]["status"] == "canceled"
     assert system.read("activities", activities[0]["id"])["attributes"]["status"] == "canceled"
+
+
+def test_members(running: Served) -> None:
+    lead = client_of(running, "max")
+    found = lead.listed("members", {"project_id": "p", "is_supervisor": "true"}, page=(1, 20))["data"]
+    assert [(each["type"], each["attributes"]["account_id"]) for each in found] == [("workflow/project/members", 44)]
+    assert set(found[0]["attributes"]) >= MEMBER
+    assert lead.read("members", found[0]["id"]) == found[0]
+    roles = lead.listed("members", {"actor_roles__contains": "driver", "account_id__in": "42,43"}, sort="account_id")
+    assert [each["attributes"]["account_id"] for each in roles["data"]] == [42, 43]
 
 
 def test_lists_as_the_client_asks_for_them(running: Served) -> None:

@@ -16,7 +16,8 @@ from services.http.workflow.errors import JSON_API, Accepted, Errors, failed, fa
 from services.http.workflow.models import People, people_of
 
 BASE = "/api/v3/workflow"
-ACTIVITIES, TRACKER, UNITS, PROJECTS = f"{BASE}/activities", f"{BASE}/tracker", f"{BASE}/work_units", f"{BASE}/projects"
+ACTIVITIES, TRACKER, UNITS = f"{BASE}/activities", f"{BASE}/tracker", f"{BASE}/work_units"
+PROJECTS, MEMBERS = f"{BASE}/projects", f"{BASE}/members"
 
 
 async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> People:
@@ -29,7 +30,7 @@ async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Se
 WORKFLOW = Dialect(
     "workflow", failed, failure, Errors, Accepted, _people, media=JSON_API, failure_media=JSON_API,
     # Beside the field dialect's own `/api/v3/workflow/{id}`.
-    paths=(ACTIVITIES, f"{TRACKER}/", UNITS, PROJECTS),
+    paths=(ACTIVITIES, f"{TRACKER}/", UNITS, PROJECTS, MEMBERS),
 )  # fmt: skip
 
 

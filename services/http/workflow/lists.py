@@ -20,6 +20,7 @@ from services.http.workflow.models import (
     people_of,
 )
 from services.http.workflow.related import (
+    MemberAttributes,
     Node,
     NodeAttributes,
     Project,
@@ -36,6 +37,7 @@ ATTRIBUTES: Mapping[str, list[str]] = {
     "workflow/projects": names(ProjectAttributes),
     "workflow/work_units": names(WorkUnitAttributes),
     "workflow/nodes": names(NodeAttributes),
+    "workflow/project/members": names(MemberAttributes),
 }
 # What `included` may name.
 RELATED = ("project", "work_unit", "node")

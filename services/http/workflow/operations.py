@@ -14,7 +14,7 @@ from services.http.core.entities import TASK
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import submit
-from services.http.workflow import filters, iam, lists, models, projects, tracker, work_units
+from services.http.workflow import filters, iam, lists, members, models, projects, tracker, work_units
 from services.http.workflow.collection import Collection, Rows
 from services.http.workflow.dialect import ACTIVITIES, WORKFLOW, write
 from services.http.workflow.errors import JSON_API
@@ -94,6 +94,7 @@ OPERATIONS = (
     write("POST", f"{_ONE}/error", "error_activity", "Mark as errored", "task.error", models.MarkErrored),
     write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
     *projects.OPERATIONS,
+    *members.OPERATIONS,
     *work_units.OPERATIONS,
     *tracker.OPERATIONS,
     *iam.OPERATIONS,

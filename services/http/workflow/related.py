@@ -101,3 +101,32 @@ class UnitChanged(View):
     """As it is now"""
 
     data: Annotated[WorkUnit, From("")]
+
+
+class MemberAttributes(Attributes):
+    id: str = Field(examples=["north:ann"])
+    person_id: Annotated[str, From("member")] = Field(examples=["ann"])
+    account_id: Annotated[int | None, From("fields/account_id", default=None)] = Field(examples=[42])
+    actor_roles: Annotated[list[Any], From("fields", lambda fields, _: fields.get("actor_roles") or [])]
+    name: Annotated[Any, From("fields/name", default=None)] = Field(examples=["Ann"])
+    email: Annotated[Any, From("fields/email", default=None)] = Field(examples=["ann@example.com"])
+    first_name: Annotated[Any, From("fields/first_name", default=None)] = Field(examples=["Ann"])
+    middle_name: Annotated[Any, From("fields/middle_name", default=None)] = Field(examples=[None])
+    last_name: Annotated[Any, From("fields/last_name", default=None)] = Field(examples=["Lee"])
+    picture_url: Annotated[Any, From("fields/picture_url", default=None)] = Field(examples=[None])
+    is_supervisor: Annotated[bool, From("manages")]
+    created_at: Time
+    updated_at: Time
+
+
+class MemberRelationships(View):
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+
+
+class Member(View):
+    """A person in a project."""
+
+    type: Literal["workflow/project/members"]
+    id: str = Field(examples=["north:ann"])
+    attributes: Annotated[MemberAttributes, From("")]
+    relationships: Annotated[MemberRelationships, From("")]
