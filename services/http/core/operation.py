@@ -36,7 +36,8 @@ from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import MinPosition, Query, nothing_else, settled
-from services.http.core.submit import CommandResult, Entity, submit
+from services.http.core.sending import CommandResult
+from services.http.core.submit import Entity, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]

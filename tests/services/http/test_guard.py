@@ -20,7 +20,7 @@ async def test_unknown_routes_and_methods(api: Api) -> None:
         problem(await api.get(path), 404, "not-found")
     response = await api.client.delete("/v1/activities", headers=api.by())
     problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"
     problem(await api.client.patch("/v1/commands", headers=api.by()), 405, "method-not-allowed")
 
 
