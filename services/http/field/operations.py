@@ -34,7 +34,7 @@ from services.store import log
 from services.store.log import LogRow
 
 # Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
-RESERVED = frozenset({"activities", "tracker", "work_units"})
+RESERVED = frozenset({"activities", "tracker", "work_units", "projects", "members"})
 _WORKFLOW = replace(WORKFLOW, excluded=RESERVED)
 FIELD = Dialect("field", failed, failure, Failure, Accepted, lists.beside, paths=("/api/v3/",))
 

@@ -51,6 +51,8 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
     "/api/v3/workflow/activities/": {"id": "t1"},
     "/api/v3/workflow/work_units/": {"id": "a1"},
+    "/api/v3/workflow/projects/": {"id": "north"},
+    "/api/v3/workflow/members/": {"id": "north:m42"},
     "/api/activities/": {"id": "sent"},
     "/api/attribute-policies/": {"id": "promotions"},
     "/api/target-resolution-policies/": {"id": "default"},
@@ -169,7 +171,10 @@ def scene() -> list[tuple[str, Json]]:
         ("workflow.change", {"id": seed.WORKFLOW, "name": CANARY}),
         ("workflow.define", {"id": "unused", "name": "Unused", "steps": [{"name": "One"}]}),
         *(
-            ("directory.register", {"kind": "member", "id": f"m{number}", "fields": {"account_id": number}})
+            (
+                "directory.register",
+                {"kind": "member", "id": f"m{number}", "fields": {"account_id": number, "projects": {"north": {}}}},
+            )
             for number in (42, 43)
         ),
         (
@@ -185,6 +190,8 @@ def scene() -> list[tuple[str, Json]]:
             },
         ),
         ("task.create", {"id": "t1", "title": CANARY, **of_42}),
+        ("directory.register", {"kind": "project", "id": "north", "fields": {"name": CANARY}}),
+        ("workflow.define", {"id": "of-north", "name": "Of north", "steps": [{"name": "One"}], "project": "north"}),
         ("task.create", {"id": "free", "title": CANARY}),
         ("task.create", {"id": "running", **of_42}),
         ("task.create", {"id": "paused", **of_43}),
