@@ -87,7 +87,9 @@ def install(routes: list[BaseRoute], operations: Iterable[Operation], service: S
     """Add operations to the router's routes, and return the short way to them."""
     table = Table()
     for operation in operations:
-        made = route(operation.path, operation.method, _Served(service, operation), operation.name)
-        routes.append(made)
-        table.add(made, operation.method)
+        for end in ("", "/") if operation.dialect.slash else ("",):
+            name = operation.name + end
+            made = route(operation.path + end, operation.method, _Served(service, operation), name)
+            routes.append(made)
+            table.add(made, operation.method)
     return table

@@ -1,4 +1,4 @@
-"""The field dialect's lists: pages of masters and tasks, filtered by its own words, and of workflows; bulks of tasks.
+"""The field dialect's lists: pages of masters and tasks, filtered by its own words, and of workflows.
 
 What its words mean is asked of the functions that show a task and an activity.
 """
@@ -6,13 +6,12 @@ What its words mean is asked of the functions that show a task and an activity.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
-from domain.limits import Items, Number
-from domain.recorded import Recorded
+from domain.limits import Number
 from projections import activities, directory, tasks
 from projections.listing import Side, merged, total
 from projections.support.conditions import by_word
@@ -23,21 +22,19 @@ from services.http.core.call import Call
 from services.http.core.components import example_of
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
-from services.http.core.models import From, Json, View, refuse
+from services.http.core.models import From, View
 from services.http.core.pages import Page, PageQuery, page_by, page_of_entries
 from services.http.core.parameters import Position, settled
-from services.http.core.shown import CAMEL, CamelRequest, CamelView, Count
+from services.http.core.shown import CAMEL, CamelView, Count
+from services.http.field.dialect import beside
 from services.http.field.models import (
     CHILD,
     MASTER,
     STATUSES,
-    Beside,
     Master,
-    NewTask,
     Status,
     Task,
     activity_status,
-    people_of,
     task_or_master,
     task_status,
 )
@@ -94,14 +91,6 @@ class ListWorkflows(PageQuery):
 
 _OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
 _OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
-
-
-async def beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Beside:
-    """Return what is shown beside resources; `events` are ones that the directory may not show yet."""
-    tenant = call.caller.tenant
-    people = [member for resource in resources for member in people_of(resource)]
-    known = await call.service.members.by_id(tenant, people, events)
-    return Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
 
 
 async def page_of_tasks(call: Call, query: ListTasks) -> Page:
@@ -216,62 +205,3 @@ def _page_of(name: str, said: str, view: Any) -> type[Paged]:
 
 TaskPage = _page_of("TaskPage", "Masters and tasks.", ListedTask)
 WorkflowPage = _page_of("WorkflowPage", "Workflows in the order of their ids.", Workflow)
-
-
-# Many tasks by one request.
-
-# The most tasks, and characters of a task's `refId`.
-MAX_TASKS, MAX_REF = 2000, 255
-
-
-def _of_a_size(tasks: list[Any]) -> list[Any]:
-    if not 1 <= len(tasks) <= MAX_TASKS:
-        refuse("bulk-size", f"a bulk request has from 1 to {MAX_TASKS} tasks")
-    return tasks
-
-
-# What is wrong with one task fails that task alone, so nothing is demanded of it here.
-_BulkTask = Annotated[
-    Any,
-    Field(
-        description=f"As for POST /api/v3/task, with a `refId` of 1 to {MAX_REF} characters that is the request's own"
-        " name for it and stays a field of the task"
-    ),
-]
-
-
-class NewTasks(CamelRequest):
-    """Tasks that stand alone, each created by itself."""
-
-    background: bool = Field(False, description="Answer at once, with a receipt that tells of the rest")
-    tasks: Annotated[list[_BulkTask], AfterValidator(_of_a_size), Items(MAX_TASKS, 1)]
-
-    example: ClassVar[Json] = {"tasks": [{"refId": ref, **NewTask.example} for ref in ("order-1", "order-2")]}
-
-
-class BulkTask(CamelView):
-    """What became of one task of a bulk request."""
-
-    status: bool = Field(examples=[True])
-    message: str = Field(examples=["Task created successfully"])
-    id: str | None = Field(alias="_id", description="null of a task that failed", examples=["019a3d5e-3c1f-7a64"])
-    ref_id: str | None = Field(examples=["order-1"])
-    failed_code: str = Field("", description="Of a task that failed")
-    receipt: str = Field("", description="Of a task whose outcome is not known yet")
-
-
-class BulkDone(CamelView):
-    """All outcomes are known"""
-
-    success: Count = Field(examples=[1])
-    failed: Count
-    tasks: list[BulkTask]
-
-
-class BulkAccepted(CamelView):
-    """Some outcomes are not known yet; these tasks have a receipt, and in the background so has the bulk"""
-
-    success: Count = Field(examples=[1])
-    failed: Count
-    receipt: str = Field("", description="Of a bulk that is carried out in the background")
-    tasks: list[BulkTask]

@@ -42,7 +42,7 @@ class Case:
 CASES = [
     Case("POST", "/api/v3/activity", body={"workflowId": "w1", "tasks": [{}, {}]}, status=201),
     Case("POST", "/api/v3/task", body={"flow": "Visit", **DAY}, status=201),
-    Case("POST", "/api/v3/tasks/bulk", body={"tasks": [{"refId": "r", "flow": "Visit"}]}),
+    Case("POST", "/api/v3/tasks/bulk", body={"tasks": [{"refId": "r", "flow": "Visit"}]}, status=201),
     Case("GET", "/api/v3/tasks"),
     Case("GET", "/api/v3/task/{id}", "a1"),
     Case("GET", "/api/v3/task/{id}", "a1-t1"),

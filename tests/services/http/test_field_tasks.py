@@ -63,7 +63,8 @@ async def test_a_task_that_stands_alone(api: Api) -> None:
     response = await api.post("/api/v3/task", TASK)
     assert response.status_code == 201
     body = response.json()
-    assert list(body) == ["status", "code", "message", "task"]
+    assert list(body) == ["status", "message", "task"]
+    assert (body["status"], body["message"]) == (True, "Task has been created")
     task = body["task"]
     assert {name: task[name] for name in TASK} == TASK
     assert (task["taskType"], task["parentId"], task["status"], task["title"]) == ("task", None, "ONGOING", "Visit")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.http.field.operations import RESERVED
+from services.http.field.workflow_operations import RESERVED
 from tests.services.http.api import Api, field_failure
 
 LIST, ONE = "/api/v3/internal/workflows", "/api/v3/workflow"
