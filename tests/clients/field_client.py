@@ -78,6 +78,15 @@ class FieldClient:
     def replace_task(self, task: Mapping[str, Any]) -> Json:
         return self._task("PUT", f"/task/{task['_id']}", task)
 
+    def change_task(self, task_id: str, **changes: Any) -> Json:
+        return self._task("PATCH", f"/task/{task_id}", changes)
+
+    def assign_task(self, task_id: str, *emails: str) -> Json:
+        return self._task("PUT", f"/task/{task_id}/assign", {"assignee": emails})
+
+    def move_task(self, task_id: str, hub_id: str) -> Json:
+        return self._task("PUT", f"/task/{task_id}/move", {"hubId": hub_id})
+
     def delete_task(self, task_id: str) -> Json:
         return self._task("DELETE", f"/task/{task_id}")
 

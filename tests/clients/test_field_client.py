@@ -19,11 +19,12 @@ def client(migrated_url: str) -> Iterator[FieldClient]:
     with served(migrated_url) as running:
         for kind, own, fields in (
             ("hub", "h1", HUB),
+            ("hub", "h2", {"name": "Bogor"}),
             ("member", "u1", {"email": DRIVER, "name": "Driver"}),
             ("member", "u2", {"email": OTHER, "name": "Leandro"}),
         ):
             running.api.command("directory.register", {"kind": kind, "id": own, "fields": fields})
-        yield FieldClient(running.url, running.api.key("acme", "u2"))
+        yield FieldClient(running.url, running.api.key("acme"))
 
 
 def test_tasks_are_created(client: FieldClient) -> None:
@@ -43,3 +44,34 @@ def test_tasks_are_created(client: FieldClient) -> None:
     assert client.task(task["_id"]) == task
     client.create_tasks([{"flow": "Visit", "hubId": "h1"}, {"flow": "Visit", "hubId": "h1", "refId": "66544e"}])
     assert client.refused("GET", "/task/nobody", 404)
+
+
+def test_a_task_is_changed_assigned_moved_and_finished(client: FieldClient) -> None:
+    task = client.create_task({"flow": "Visit", "hubId": "h1", "field1": "Jack", "field2": "B"})
+    assert task["status"] == "UNASSIGNED"
+    task = client.change_task(task["_id"], field1="Jack Ward")
+    assert (task["field1"], task["field2"]) == ("Jack Ward", "B")
+    task.pop("field2")
+    task["label"] = "Urgent"
+    task = client.replace_task(task)
+    assert ("field2" in task, task["label"]) == (False, "Urgent")
+    task = client.assign_task(task["_id"], OTHER)
+    assert (task["status"], task["assignee"]) == ("ONGOING", [OTHER])
+    assert client.move_task(task["_id"], "h2")["hubId"] == "h2"
+    done = client.replace_task({**client.task(task["_id"]), "status": "DONE"})
+    assert done["status"] == "DONE"
+    assert client.refused("PATCH", f"/task/{task['_id']}", 409, {"field1": "too late"})
+    assert client.delete_task(client.create_task({"flow": "Visit"})["_id"])["status"] == "CANCELED"
+
+
+def test_an_activity_is_done_when_its_tasks_are(client: FieldClient) -> None:
+    steps = [{"name": name, "flow": f"{name} flow", "flowId": f"f-{name}"} for name in ("Pickup", "Delivery")]
+    workflow = client.create_workflow({"name": "Pickup to Delivery", "steps": steps})
+    day = {"startTime": "2025-10-31 08:55:00", "endTime": "2025-11-01 08:55:00"}
+    tasks = [{"customerName": "John Doe", "assignee": [DRIVER], **day}, {"recipientName": "Jane", "assignee": []}]
+    activity = client.create_activity({"workflowId": workflow["_id"], "hubId": "h1", "tasks": tasks})
+    for child in activity["subId"]:
+        assert client.task(activity["_id"])["status"] == "ONGOING"
+        client.assign_task(child, OTHER)
+        client.replace_task({**client.task(child), "status": "DONE"})
+    assert client.task(activity["_id"])["status"] == "DONE"

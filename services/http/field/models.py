@@ -19,6 +19,8 @@ Status = Literal["UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED"]
 _ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
 DRIVER, HUB = "driver@example.com", "68ff42815ed967adac0f7192"
 DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
+# What a task shows beside the original's keys; a field of the flow that has the same name is shown instead.
+OURS = ("overdue", "late")
 WORKFLOW_ID = "68f2198aef526585c30e16d2"
 
 
@@ -98,10 +100,10 @@ class _Open(CamelView):
 
     @classmethod
     def show(cls, resource: Any, context: Any = None) -> Json:
-        """Return the resource with its fields, and what was saved at work over them; the service's own names win."""
+        """Return the resource with its fields, and what was saved at work over them; they win over `OURS` alone."""
         shown = super().show(resource, context)
         fields = resource["fields"] if "children" in resource else shown_values(resource["fields"], resource["data"])
-        return {**shown, **{name: value for name, value in fields.items() if name not in shown}}
+        return {**shown, **{name: value for name, value in fields.items() if name not in shown or name in OURS}}
 
 
 class NewMaster(_Open):
@@ -135,6 +137,9 @@ class Master(NewMaster):
     updated_time: UpdatedTime
 
 
+_UNLESS = "or the field of the flow that has this name"
+
+
 class Task(_Open):
     """A task, a child or one that stands alone, with what was saved at work. Any other key is a field."""
 
@@ -154,8 +159,8 @@ class Task(_Open):
     organization_id: OrganizationId
     created_by: CreatedBy
     created_time: CreatedTime
-    overdue: bool = Field(..., description="It is open, and its end has passed")
-    late: bool = Field(..., description="It was completed after its end")
+    overdue: Any = Field(..., description=f"It is open, and its end has passed; {_UNLESS}", examples=[False])
+    late: Any = Field(..., description=f"It was completed after its end; {_UNLESS}", examples=[False])
     updated_time: UpdatedTime
 
 

@@ -11,13 +11,13 @@ from domain.task import TaskCreated
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.errors import ApiError
-from services.http.core.models import From
+from services.http.core.models import From, Request
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
 from services.http.field.bulk import OPERATIONS as BULK
-from services.http.field.dialect import FIELD, answer, links
+from services.http.field.dialect import FIELD, answer, beside, links
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
 from services.store import log
 from services.store.log import LogRow
@@ -55,13 +55,33 @@ async def _get_task(call: Call) -> Response:
     return await FIELD.show(call, _TASK_FOUND, resource)
 
 
+async def _change(call: Call, entity: Entity, request: Request) -> Response:
+    result = await submit(call, f"{entity.noun}.change", request, entity, entity_id=call.id)
+    return await FIELD.answer(call, result, _TASK_UPDATED, entity.noun)
+
+
 async def _update_task(call: Call) -> Response:
+    """Change what a document says otherwise than it is; with a `flow` it is the whole of a task."""
     nothing_else(call.parameters())
     body = await call.json()
     entity, _ = await _found(call)
-    request = (requests.TaskChange if entity is TASK else requests.ActivityChange).read(body)
-    result = await submit(call, f"{entity.noun}.change", request, entity, entity_id=call.id)
-    return await FIELD.answer(call, result, _TASK_UPDATED, entity.noun)
+    kind = requests.TaskChange if entity is TASK else requests.ActivityChange
+    # To complete, nothing need be compared.
+    own = (requests.own_keys(kind) | {*models.OURS}) & body.keys() if isinstance(body, dict) else set()
+    if own and not (own == {"status"} and body["status"] == models.DONE):
+        resource = await entity.find(call, call.id)
+        if resource is not None:
+            shown = models.task_or_master(resource, await beside(call, [resource]))
+            whole = entity is TASK and call.scope["method"] == "PUT" and "flow" in body
+            body = requests.changed_from(body, kind, resource, shown, whole=whole)
+    return await _change(call, entity, kind.read(body))
+
+
+async def _move_task(call: Call) -> Response:
+    nothing_else(call.parameters())
+    request = requests.Move.read(await call.json())
+    entity, _ = await _found(call)
+    return await _change(call, entity, request)
 
 
 async def _delete_task(call: Call) -> Response:
@@ -73,6 +93,7 @@ async def _delete_task(call: Call) -> Response:
     return await FIELD.answer(call, result, _TASK_DELETED, entity.noun)
 
 
+_ONE = "/api/v3/task/{id}"
 OPERATIONS = (
     Operation(
         FIELD, "POST", "/api/v3/activity", "write", "field_create_activity",
@@ -99,18 +120,31 @@ OPERATIONS = (
         query=lists.ListTasks, handler=_page_of_tasks, view=_TASKS_FOUND, topic="task",
     ),
     Operation(
-        FIELD, "GET", "/api/v3/task/{id}", "read", "field_get_task", "Read one task, a master or a child",
+        FIELD, "GET", _ONE, "read", "field_get_task", "Read one task, a master or a child",
         query=MinPosition, handler=_get_task, view=_TASK_FOUND, topic="task",
     ),
     Operation(
-        FIELD, "PUT", "/api/v3/task/{id}", "write", "field_update_task",
-        "Change a task or an activity, or complete a task",
-        description="On a task one command does all that the body asks for, or nothing of it is done. On an activity:"
-        " title, hub and own fields; what follows from its tasks is refused.",
+        FIELD, "PUT", _ONE, "write", "field_update_task", "Change a task or an activity, or complete a task",
+        description="Takes back the document that GET gave: what is the service's own is accepted as it is shown, and"
+        " else refused by its name. A body with `flow` is the whole task: fields that it leaves out go. All is done by"
+        " one command, or nothing. On an activity: title, hub and own fields.",
         request=requests.TaskChange, handler=_update_task, view=_TASK_UPDATED, topic="task",
     ),
     Operation(
-        FIELD, "DELETE", "/api/v3/task/{id}", "write", "field_delete_task",
+        FIELD, "PATCH", _ONE, "write", "field_patch_task", "Change some of a task or an activity",
+        description="As PUT, and whatever is left out stays as it is.",
+        request=requests.TaskChange, handler=_update_task, view=_TASK_UPDATED, topic="task",
+    ),
+    Operation(
+        FIELD, "PUT", f"{_ONE}/assign", "write", "field_assign_task", "Give a task to other people",
+        request=requests.Assignment, command="task.change", entity=TASK, view=_TASK_UPDATED, topic="task",
+    ),
+    Operation(
+        FIELD, "PUT", f"{_ONE}/move", "write", "field_move_task", "Move a task or an activity to another hub",
+        request=requests.Move, handler=_move_task, view=_TASK_UPDATED, topic="task",
+    ),
+    Operation(
+        FIELD, "DELETE", _ONE, "write", "field_delete_task",
         "Cancel an activity with its open tasks, or a task that stands alone",
         description="A task of an activity is not deleted alone: `task-006`.",
         handler=_delete_task, view=_TASK_DELETED, topic="task",

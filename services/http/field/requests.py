@@ -10,12 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from domain.compare import same_json
 from domain.decider import checked_schedule
 from domain.errors import Rejected
 from domain.limits import INSTANT, INSTANT_DETAIL, MAX_ASSIGNEES, Flow, Id, Items, Person, Text, Title
-from services.http.core.models import Json, To, View, names, refuse
+from projections.task.document import shown_values
+from services.http.core.models import Json, Request, To, View, names, refuse
 from services.http.core.shown import CamelRequest
-from services.http.field.models import DAY, DONE, DRIVER, HUB, WORKFLOW_ID, Master, Task
+from services.http.field.models import DAY, DONE, DRIVER, HUB, OURS, WORKFLOW_ID, Master, Task
 
 _SENT = {**DAY, "hubId": HUB, "createdFrom": "WEB"}
 _OF_STEP = dict.fromkeys(("flow", "flowId"), "is given by the workflow's step")
@@ -49,14 +51,14 @@ class _WithFields(CamelRequest):
 
 
 def _derived(view: type[View], why: str, *more: str) -> dict[str, str]:
-    """Return the keys of a view as ones that cannot be given."""
-    return dict.fromkeys([*names(view), *more], why)
+    """Return the keys of a view as ones that cannot be given; a task's flow may have fields of the names of `OURS`."""
+    return {key: why for key in [*names(view), *more] if view is not Task or key not in OURS}
 
 
 class _Timed(_WithFields):
     """What a task may be given at any time."""
 
-    derived = _derived(Task, "is given by the service", "subId", "workflowId")
+    derived = _derived(Task, "is given by the service", "subId")
 
     title: Title | None = None
     hub_id: _Hub = None
@@ -161,3 +163,37 @@ class ActivityChange(_WithFields):
 
     title: Annotated[Title, BeforeValidator(_always)] = ""
     hub_id: _Hub = None
+
+
+class Assignment(CamelRequest):
+    """Who has the task from now on; nobody with an empty list."""
+
+    assignee: Annotated[list[Person], Items(MAX_ASSIGNEES), To("assignees")] = Field(..., description=PEOPLE)
+
+    example: ClassVar[Json] = {"assignee": [DRIVER]}
+
+
+class Move(CamelRequest):
+    """The hub that a task or an activity belongs to from now on."""
+
+    hub_id: Annotated[Id, To("hub")]
+
+    example: ClassVar[Json] = {"hubId": HUB}
+
+
+def own_keys(kind: type[Request]) -> set[str]:
+    """Return the keys of a document that the service itself gives a value, of which a change may repeat that alone."""
+    return {*kind.derived} - {*names(kind)} | {"status"}
+
+
+def changed_from(body: Json, kind: type[Request], resource: Json, shown: Json, *, whole: bool) -> Json:
+    """Return what a document says that is not so yet: without what the service itself gives, as it is shown.
+
+    What differs from that stays, and is refused by its name. In a `whole` document, each field that is missing is null.
+    """
+    is_task, own = kind is TaskChange, own_keys(kind)
+    fields = shown_values(resource["fields"], resource["data"]) if is_task else resource["fields"]
+    given = own | {key for key in OURS if is_task and key not in fields}
+    repeated = {key for key in given & body.keys() & shown.keys() if same_json(body[key], shown[key])}
+    missing = dict.fromkeys(name for name in fields if whole and name not in own)
+    return {**missing, **{key: value for key, value in body.items() if key not in repeated}}
