@@ -98,3 +98,26 @@ class FieldClient:
             assert (result["status"], result["message"]) == (True, "Task has been created")
             assert result.get("refId") == sent.get("refId")
         return results
+
+    # Lists.
+
+    def tasks(self, **query: Any) -> Json:
+        """Return a page as Laravel shows it."""
+        found = self.call("GET", "/tasks", **query)
+        assert (found["status"], found["message"]) == (True, "Success.")
+        page: Json = found["tasks"]
+        assert page["path"] == f"{self.host}/api/v3/tasks"
+        assert page["links"][0]["label"] == "&laquo; Previous"
+        assert page["links"][-1] == {"url": page["next_page_url"], "label": "Next &raquo;", "active": False}
+        return page
+
+    def all_tasks(self, **query: Any) -> list[Json]:
+        """Return the tasks of all pages, following the addresses."""
+        page = self.tasks(**query)
+        rows: list[Json] = page["data"]
+        while page["next_page_url"] is not None:
+            url: str = page["next_page_url"]
+            page = self.call("GET", url.removeprefix(f"{self.host}/api/v3"))["tasks"]
+            rows += page["data"]
+        assert len(rows) == page["total"]
+        return rows

@@ -75,3 +75,15 @@ def test_an_activity_is_done_when_its_tasks_are(client: FieldClient) -> None:
         client.assign_task(child, OTHER)
         client.replace_task({**client.task(child), "status": "DONE"})
     assert client.task(activity["_id"])["status"] == "DONE"
+
+
+def test_tasks_are_listed(client: FieldClient) -> None:
+    names = [f"Customer {number}" for number in range(5)]
+    client.create_tasks([{"flow": "Visit", "hubId": "h1", "assignee": [DRIVER], "customer": name} for name in names])
+    client.create_tasks([{"flow": "Survey", "hubId": "h2"}])
+    found = client.all_tasks(flow="Visit", hubId="h1", assignee=DRIVER, status="ONGOING", limit=2, fields="customer")
+    assert [set(row) for row in found] == [{"_id", "customer"}] * 5
+    assert sorted(row["customer"] for row in found) == names
+    now = {"timeBy": "createdTime", "timeFrom": "2020-01-01 00:00:00", "timeTo": "2099-01-01 00:00:00"}
+    assert client.tasks(**now)["total"] == 6
+    assert client.refused("GET", "/tasks", 400, timeBy="createdTime", timeFrom="someday")

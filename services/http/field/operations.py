@@ -12,6 +12,7 @@ from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.errors import ApiError
 from services.http.core.models import From, Request
+from services.http.core.openapi import deep_object
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import Entity, submit
@@ -93,6 +94,12 @@ async def _delete_task(call: Call) -> Response:
     return await FIELD.answer(call, result, _TASK_DELETED, entity.noun)
 
 
+_OF_FIELDS = deep_object(
+    "field",
+    "A field of the flow has this value; repeated, one of several. A text that is a number or a truth value is both",
+    {},
+    others=True,
+)
 _ONE = "/api/v3/task/{id}"
 OPERATIONS = (
     Operation(
@@ -117,7 +124,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/tasks", "read", "field_list_tasks", "List masters and tasks",
-        query=lists.ListTasks, handler=_page_of_tasks, view=_TASKS_FOUND, topic="task",
+        query=lists.ListTasks, parameters=(_OF_FIELDS,), handler=_page_of_tasks, view=_TASKS_FOUND, topic="task",
     ),
     Operation(
         FIELD, "GET", _ONE, "read", "field_get_task", "Read one task, a master or a child",

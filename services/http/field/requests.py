@@ -29,7 +29,7 @@ _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
 _ZONELESS = re.compile(rf"{_DATE}[T ]{_TIME}\Z")
 
 
-def _with_zone(value: Any) -> Any:
+def with_zone(value: Any) -> Any:
     """Return a time without a zone as one in UTC, in the form that the dialect shows."""
     if isinstance(value, str) and _ZONELESS.match(value):
         return f"{value[:10]}T{value[11:]}+00:00"
@@ -38,7 +38,7 @@ def _with_zone(value: Any) -> Any:
 
 _Moment = Annotated[
     Annotated[str, Text(19, 35, rf"({INSTANT}|{_DATE}[T ]{_TIME})", INSTANT_DETAIL)] | None,
-    BeforeValidator(_with_zone),
+    BeforeValidator(with_zone),
     Field(description="RFC 3339, or a time without a zone, such as `2025-10-31 08:55:00`, which is one in UTC"),
 ]
 

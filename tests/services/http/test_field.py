@@ -253,7 +253,7 @@ async def test_pages_of_the_list(api: Api) -> None:
     ]
     assert (await api.get("/api/v3/tasks?page=1000000&limit=500")).json()["tasks"]["data"] == []
     assert {(page["last_page"], page["per_page"], page["total"]) for page in pages} == {(3, 4, 9)}
-    assert pages[0]["next_page_url"] == "/api/v3/tasks?limit=4&page=2"
+    assert pages[0]["next_page_url"] == "http://foldwork.test/api/v3/tasks?limit=4&page=2"
     assert pages[2]["next_page_url"] is None
     query = "taskType=activityMaster&limit=2&page=2&fields=title,status"
     masters = (await api.get(f"/api/v3/tasks?{query}")).json()["tasks"]
@@ -263,7 +263,7 @@ async def test_pages_of_the_list(api: Api) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=501", "limit=x", "page=0", "status=ACTIVE", "taskType=x", "sortBy=_id", "sortOrder=up",
-     "colour=1", "hubId=a&hubId=b", "fields=a%20b", "hubId=%00"],
+     "colour=1", "hubId=a&hubId=b", "hubId=%00"],
 )  # fmt: skip
 async def test_a_question_that_cannot_be_asked(api: Api, query: str) -> None:
     field_failure(await api.get(f"/api/v3/tasks?{query}"), 400, "request-005")
