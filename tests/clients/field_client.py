@@ -121,3 +121,35 @@ class FieldClient:
             rows += page["data"]
         assert len(rows) == page["total"]
         return rows
+
+    # What an organization has.
+
+    def flows(self) -> list[Json]:
+        found = self.call("GET", "/flows", sort_by="orderIndex", sort_order="desc")
+        assert (found["status"], found["message"]) == (True, "Success")
+        flows: list[Json] = found["flows"]["data"]
+        assert all(
+            {"_id", "name", "pages", "orderIndex", "organizationId", "createdTime"} <= set(flow) for flow in flows
+        )
+        return flows
+
+    def flow_fields(self, name: str) -> list[str]:
+        found = self.call("GET", f"/flow/{name}/fields")
+        assert (found["status"], found["message"]) == (True, "Success")
+        assert {"_id", "flow", "workflow"} <= set(found["reservedKey"])
+        return [part["id"] for part in found["flowFields"]]
+
+    def hubs(self, **query: Any) -> list[Json]:
+        found = self.call("GET", "/hubs", **query)
+        assert set(found) == {"data", "status"}
+        hubs: list[Json] = found["data"]
+        return hubs
+
+    def hub(self, hub_id: str) -> Json:
+        hub: Json = self.call("GET", f"/hub/{hub_id}/")["data"]
+        return hub
+
+    def user_of(self, email: str) -> Json:
+        (user,) = self.call("GET", "/users", q=email)["data"]
+        assert self.call("GET", f"/user/{user['_id']}")["user"] == user
+        return dict(user)

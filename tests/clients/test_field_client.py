@@ -87,3 +87,16 @@ def test_tasks_are_listed(client: FieldClient) -> None:
     now = {"timeBy": "createdTime", "timeFrom": "2020-01-01 00:00:00", "timeTo": "2099-01-01 00:00:00"}
     assert client.tasks(**now)["total"] == 6
     assert client.refused("GET", "/tasks", 400, timeBy="createdTime", timeFrom="someday")
+
+
+def test_an_organization_is_read(client: FieldClient) -> None:
+    mapping = [{"step": 0, "fromField": "parcel", "toField": "package"}]
+    steps = [{"name": "Pickup", "flow": "Pickup"}, {"name": "Delivery", "flow": "Delivery", "fieldMapping": mapping}]
+    client.create_workflow({"name": "Pickup to Delivery", "steps": steps})
+    assert {flow["name"] for flow in client.flows()} == {"Pickup", "Delivery"}
+    assert (client.flow_fields("Pickup"), client.flow_fields("Delivery")) == (["parcel"], ["package"])
+    first, second = client.hubs(limit=10, fields="name")
+    assert (first["name"], second["name"]) == ("Bogor", "Neo Soho")
+    assert {name: client.hub("h1")[name] for name in HUB} == HUB
+    assert client.user_of(OTHER)["name"] == "Leandro"
+    assert client.refused("GET", "/flow/nothing", 404) == "Data not found"

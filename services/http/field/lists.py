@@ -24,6 +24,7 @@ from services.http.core.call import Call
 from services.http.core.components import example_of
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
+from services.http.core.models import Json
 from services.http.core.pages import Page, PageQuery, page_by, page_of_entries
 from services.http.core.parameters import Position, settled
 from services.http.core.shown import CAMEL, CamelView
@@ -60,12 +61,20 @@ LIMIT: Any = Field(20, description="Rows of a page")
 WAITED_FOR: Any = Field(0, alias="min_position", description="Wait until the read model has handled this position")
 
 
-class ListTasks(PageQuery):
-    """Which masters and tasks are asked for."""
+class ListPage(PageQuery):
+    """Which page of a list is asked for."""
 
     model_config = CAMEL
 
     limit: Limit = LIMIT
+    min_position: Position = WAITED_FOR
+
+
+class ListTasks(ListPage):
+    """Which masters and tasks are asked for."""
+
+    model_config = CAMEL
+
     page: Annotated[int, Number(1, 1_000_000)] = Field(
         1, description="From 1; without a taskType the pages end at row 1000"
     )
@@ -86,7 +95,6 @@ class ListTasks(PageQuery):
         "createdTime", description="Order"
     )
     sort_order: str = Field("desc", description="Direction", json_schema_extra={"enum": list(_ORDERS)})
-    min_position: Position = WAITED_FOR
     keys: str = Field("", alias="fields", description="Just these keys, also ones of a flow, with commas between")
     _of_fields: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
@@ -107,15 +115,6 @@ class ListTasks(PageQuery):
         return self._of_fields
 
 
-class ListWorkflows(PageQuery):
-    """A page of workflows."""
-
-    model_config = CAMEL
-
-    limit: Limit = LIMIT
-    min_position: Position = WAITED_FOR
-
-
 _OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
 _OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 
@@ -124,7 +123,7 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     """Return a page of masters and tasks as they are shown."""
     await settled(call, query, *TASK.models)
     tenant, now = call.caller.tenant, call.service.clock()
-    sort, keys = _sort(query), _keys(query.keys)
+    sort, keys = _sort(query), keys_of(query.keys)
     sides = _sides(call, query, await _shared(call, query))
 
     def asked(page: Page) -> Asked:
@@ -139,7 +138,7 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource))
     shown_with = await beside(call, page.rows)
     rows = [task_or_master(found, shown_with) for found in page.rows]
-    return page.with_rows([{key: its for key, its in row.items() if key in keys} for row in rows] if keys else rows)
+    return page.with_rows([only(keys, row) for row in rows])
 
 
 # How rows become resources, by the mark of their side.
@@ -201,7 +200,7 @@ def _sort(query: ListTasks) -> str:
     return ("-" if order == "desc" else "") + _SORTS[query.sort_by]
 
 
-def _keys(text: str) -> set[str]:
+def keys_of(text: str) -> set[str]:
     """Return the keys that are asked for, with the id; none when all are."""
     keys = _listed(text) if text else []
     if len(keys) > 100 or not all(1 <= len(name) <= MAX_KEY for name in keys):
@@ -209,7 +208,12 @@ def _keys(text: str) -> set[str]:
     return {"_id", *keys} if keys else set()
 
 
-async def page_of_workflows(call: Call, query: ListWorkflows) -> Page:
+def only(keys: set[str], shown: Json) -> Json:
+    """Return what is shown under the keys; all of it if there are none."""
+    return {key: value for key, value in shown.items() if key in keys} if keys else shown
+
+
+async def page_of_workflows(call: Call, query: ListPage) -> Page:
     """Return a page of workflows as they are shown, in the order of their ids."""
     page = at_address(call, await page_of_entries(call, query, directory.WORKFLOW))
     shown_with = await beside(call, page.rows)

@@ -53,10 +53,12 @@ def activity_status(activity: Mapping[str, Any], _: Any = None) -> str:
 
 
 def people_of(resource: Mapping[str, Any]) -> list[str]:
-    """Return the members that a task, an activity or a workflow shows."""
+    """Return the members that a task, an activity, a workflow or a flow shows."""
     if "kind" in resource:
         lists = [step.get(name, ()) for step in resource["fields"]["steps"] for name in OF_PEOPLE]
         return [resource["created_by"], *(member for members in lists for member in members)]
+    if "assignees" not in resource:
+        return [resource["created_by"]]
     return [*resource["assignees"], resource["created_by"], *(each["member"] for each in resource.get("left_out", ()))]
 
 

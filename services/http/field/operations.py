@@ -19,6 +19,8 @@ from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
 from services.http.field.bulk import OPERATIONS as BULK
 from services.http.field.dialect import FIELD, answer, beside, links
+from services.http.field.directory import OPERATIONS as DIRECTORY
+from services.http.field.flows import OPERATIONS as FLOWS
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
 from services.store import log
 from services.store.log import LogRow
@@ -158,4 +160,6 @@ OPERATIONS = (
     ),
     *BULK,
     *WORKFLOWS,
+    *FLOWS,
+    *DIRECTORY,
 )  # fmt: skip

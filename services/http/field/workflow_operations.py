@@ -34,7 +34,7 @@ _WORKFLOWS_FOUND = answer("WorkflowsFound", "A page", "Workflows found", workflo
 
 
 async def _page_of_workflows(call: Call) -> Response:
-    return as_json(_WORKFLOWS_FOUND.show(await lists.page_of_workflows(call, lists.ListWorkflows.read(call))))
+    return as_json(_WORKFLOWS_FOUND.show(await lists.page_of_workflows(call, lists.ListPage.read(call))))
 
 
 def _workflow(word: str, what: str, status: int | None = None) -> type[View]:
@@ -48,7 +48,7 @@ OPERATIONS = (
     Operation(
         FIELD, "GET", _WORKFLOWS, "read", "field_list_workflows",
         "List the organization's workflows in the order of their ids",
-        query=lists.ListWorkflows, handler=_page_of_workflows, view=_WORKFLOWS_FOUND, topic="workflow",
+        query=lists.ListPage, handler=_page_of_workflows, view=_WORKFLOWS_FOUND, topic="workflow",
     ),
     Operation(
         FIELD, "POST", _WORKFLOWS, "write", "field_create_workflow", "Define a workflow",
