@@ -15,10 +15,10 @@ from domain.plan import CriterionType
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from domain.task import EVENTS, DispatchFailed, ResolutionFailed, ResultRecorded, Task, TaskFailed, TaskReopened, evolve
-from projections import tasks
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
 from projections.support.time import stamp
+from projections.task import table as tasks
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.core.call import Call
 from services.http.core.errors import ApiError

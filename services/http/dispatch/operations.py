@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from projections import tasks
+from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.components import example_of
 from services.http.core.deriving import change_of, view_of

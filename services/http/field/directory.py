@@ -19,7 +19,7 @@ from services.http.core.parameters import MinPosition, settled
 from services.http.core.shown import CAMEL, CamelView
 from services.http.field.dialect import FIELD
 from services.http.field.errors import Good
-from services.http.field.lists import ListPage, keys_of, only
+from services.http.field.lists import ListPage, keys_of, listed, only
 from services.http.field.models import HUB, Beside, CreatedTime, OrganizationId, UpdatedTime
 
 _HUB, _MEMBER = "hub", "member"
@@ -58,10 +58,13 @@ class User(_Entry):
     updated_time: UpdatedTime
 
 
+_ListedHub, _ListedUser = listed(Hub), listed(User)
+
+
 class HubsFound(View):
     """A page of hubs"""
 
-    data: list[Hub]
+    data: list[_ListedHub]  # type: ignore[valid-type]
     status: Annotated[Literal[True], From("", lambda _, __: True)]
 
 
@@ -75,7 +78,7 @@ class HubFound(View):
 class UsersFound(View):
     """A page of users"""
 
-    data: list[User]
+    data: list[_ListedUser]  # type: ignore[valid-type]
     status: Annotated[Literal[True], From("", lambda _, __: True)]
 
 
@@ -122,21 +125,20 @@ async def _users(call: Call) -> Response:
     return as_json({"data": await _page(call, _MEMBER, User), "status": True})
 
 
-async def _one(call: Call, kind: str, entry_id: str) -> Mapping[str, Any]:
+async def _one(call: Call, kind: str) -> Mapping[str, Any]:
     await settled(call, MinPosition.read(call), directory.NAME)
-    found = await entry(kind).find(call, entry_id)
+    found = await entry(kind).find(call, call.id)
     if found is None or found["retired"]:
         raise ApiError(f"no-{kind}", "Data not found")
     return found
 
 
 async def _hub(call: Call) -> Response:
-    return as_json(HubFound.show(await _one(call, _HUB, call.id), Beside(call.caller.tenant, {})))
+    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant, {})))
 
 
 async def _user(call: Call) -> Response:
-    entry_id = call.parts.get("id", call.caller.actor)
-    return as_json(UserFound.show(await _one(call, _MEMBER, entry_id), Beside(call.caller.tenant, {})))
+    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant, {})))
 
 
 OPERATIONS = (
@@ -155,10 +157,5 @@ OPERATIONS = (
     Operation(
         FIELD, "GET", "/api/v3/user/{id}", "read", "field_get_user", "Read one user",
         query=MinPosition, handler=_user, view=UserFound, topic="member",
-    ),
-    Operation(
-        FIELD, "GET", "/api/v3/user", "read", "field_get_own_user", "Read the user whose token it is",
-        description="A token of the system itself has none: `member-001`.",
-        query=MinPosition, handler=_user, view=UserFound, refusals=(400, 404), topic="member",
     ),
 )  # fmt: skip

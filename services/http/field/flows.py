@@ -23,7 +23,7 @@ from services.http.core.pages import Page
 from services.http.core.parameters import MinPosition, settled
 from services.http.core.shown import CAMEL, CamelView, Count
 from services.http.field.dialect import FIELD, answer, beside
-from services.http.field.lists import ListPage, keys_of, only
+from services.http.field.lists import ListPage, keys_of, listed, only
 from services.http.field.models import CreatedBy, CreatedTime, OrganizationId, UpdatedTime
 from services.http.field.paged import at_address, page_view
 
@@ -192,7 +192,7 @@ class ListFlows(ListPage):
     keys: str = Field("", alias="fields", description="Just these keys, with commas between")
 
 
-_FLOWS_FOUND = answer("FlowsFound", "A page", "Success", flows=page_view("FlowsPage", "Flows.", Flow))
+_FLOWS_FOUND = answer("FlowsFound", "A page", "Success", flows=page_view("FlowsPage", "Flows.", listed(Flow)))
 _FLOW_FOUND = answer("FlowFound", "The flow", "Success", flow=Flow)
 _FIELDS_FOUND = answer(
     "FlowFieldsFound",

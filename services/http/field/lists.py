@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Optional, Self
 
 import msgspec
 from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from domain.limits import MAX_KEY, Number
-from projections import activities, directory, tasks
+from projections import activities, directory
 from projections.listing import PERSON, Side, merged, total
+from projections.statement import Query as Asked
 from projections.support.conditions import CONTAINS, Where, by_word
 from projections.support.conditions import Asked as Filtered
 from projections.support.query import MAX_ROWS, demand_text, time_of
-from projections.support.query import Query as Asked
+from projections.task import table as tasks
 from projections.task.filters import presence, where
 from services.http.core.call import Call
 from services.http.core.components import example_of
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
-from services.http.core.models import Json
+from services.http.core.models import Json, View
 from services.http.core.pages import Page, PageQuery, page_by, page_of_entries
 from services.http.core.parameters import Position, settled
 from services.http.core.shown import CAMEL, CamelView
@@ -224,23 +225,28 @@ async def page_of_workflows(call: Call, query: ListPage) -> Page:
 
 
 class Listed(CamelView):
-    """A master or a task; with `fields` just what was asked for."""
+    """One of a list; with `fields` just what was asked for."""
 
     model_config = ConfigDict(extra="allow")
 
     id: str = Field(alias="_id")
-    task_type: str = Field("", description="The type")
 
 
-_KEYS: Any = {
-    name: (field.annotation | None, None)  # type: ignore[operator]
-    for model in (Master, Task)
-    for name, field in model.model_fields.items()
-    if name not in ("id", "task_type")
-}
-ListedTask = create_model("ListedTask", __base__=Listed, __module__=__name__, __doc__=Listed.__doc__, **_KEYS)
-ListedTask.example = example_of(Task)
+def listed(*views: type[View], **others: Any) -> Any:
+    """Return the view of what is listed of these, the last of which is the example: any key may be missing.
+
+    `others` are the types of fields that differ between them.
+    """
+    keys: Any = {
+        name: (Optional[others.get(name, field.annotation)], None)  # noqa: UP045 - of types that are not written here
+        for view in views
+        for name, field in view.model_fields.items()
+        if name != "id"
+    }
+    made = create_model(f"Listed{views[-1].__name__}", __base__=Listed, __module__=__name__, **keys)
+    made.__doc__, made.example = Listed.__doc__, example_of(views[-1])
+    return made
 
 
-TaskPage = page_view("TaskPage", "Masters and tasks.", ListedTask)
+TaskPage = page_view("TaskPage", "Masters and tasks.", listed(Master, Task, task_type=str))
 WorkflowPage = page_view("WorkflowPage", "Workflows in the order of their ids.", Workflow)
