@@ -28,7 +28,12 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "workflow.change": ("PUT /api/v3/workflow/{id}",),
     "workflow.retire": ("DELETE /api/v3/workflow/{id}",),
     "activity.create": ("POST /api/v3/activity", "POST /api/v3/workflow/work_units"),
-    "activity.change": ("PUT /api/v3/task/{id}", "PATCH /api/v3/workflow/work_units/{id}"),
+    "activity.change": (
+        "PUT /api/v3/task/{id}",
+        "PATCH /api/v3/task/{id}",
+        "PUT /api/v3/task/{id}/move",
+        "PATCH /api/v3/workflow/work_units/{id}",
+    ),
     "activity.cancel": ("DELETE /api/v3/task/{id}", "POST /api/v3/workflow/work_units/{id}/cancel"),
     "task.create": ("POST /api/v3/task", "POST /api/v3/tasks/bulk", "POST /api/activities/tasks"),
     "task.assign": ("PATCH /api/v3/workflow/activities/{id}/assign",),
@@ -37,7 +42,10 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "task.unassign": ("PATCH /api/v3/workflow/activities/{id}/unassign",),
     "task.process": ("PATCH /api/v3/workflow/activities/{id}/process", "POST /api/v3/workflow/tracker/start"),
     "task.save": ("PATCH /api/v3/workflow/activities/{id}",),
-    "task.change": ("PUT /api/v3/task/{id}",),
+    "task.change": (
+        *(f"{method} /api/v3/task/{{id}}" for method in ("PUT", "PATCH")),
+        *(f"PUT /api/v3/task/{{id}}/{what}" for what in ("assign", "move")),
+    ),
     "task.complete": ("PATCH /api/v3/workflow/activities/{id}/complete",),
     "task.error": ("POST /api/v3/workflow/activities/{id}/error",),
     "task.cancel": (

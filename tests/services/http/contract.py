@@ -49,6 +49,9 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/bulks/": {"id": BULK_ID},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
+    "/api/v3/flow/": {"id": "Pickup"},
+    "/api/v3/hub/": {"id": seed.HUB},
+    "/api/v3/user/": {"id": "m42"},
     "/api/v3/workflow/activities/": {"id": "t1"},
     "/api/v3/workflow/work_units/": {"id": "a1"},
     "/api/v3/workflow/projects/": {"id": "north"},
@@ -77,6 +80,8 @@ OTHERS: tuple[tuple[str, Mapping[str, str], Any], ...] = (
     ("field_get_task", {"id": "a1"}, None),
     ("field_get_task", {"id": "a1-t1"}, None),
     ("field_update_task", {"id": "a1"}, {"title": "Order 7"}),
+    ("field_patch_task", {"id": "a1"}, {"title": "Order 7"}),
+    ("field_move_task", {"id": "a1"}, {"hubId": seed.HUB}),
     ("field_delete_task", {"id": "a1"}, None),
 )
 
