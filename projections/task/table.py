@@ -166,6 +166,7 @@ LISTING = Listing(
         "operator": equal("operator", nullable=True),
         "channel": equal("channel", nullable=True),
         **time_range("scheduled_at", "scheduled_at"),
+        **time_range("completed_at", "ended_at", "status = 'completed'"),
     },
     sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
 )

@@ -69,6 +69,8 @@ class Dialect:
     failure_media: str = JSON
     # Below these the dialect answers for what nobody serves.
     paths: tuple[str, ...] = ()
+    # Whether its paths may also be written with a slash at the end.
+    slash: bool = False
     # Statuses that every operation may answer with.
     failures: tuple[int, ...] = (401, 403, 429, 500, 503)
     admit: Callable[[Call], None] | None = None
