@@ -95,15 +95,17 @@ class Dialect:
     ) -> Response:
         """Answer with a resource and its tag."""
         context = await self.context(call, [resource], events)
-        tag = tags.tag_of(resource, context)
-        if call.scope["method"] == "GET":
-            headers = tags.headers(tag)
-            if (unchanged := tags.unchanged(tag)) is not None:
-                return unchanged
-        else:
-            # What a command did to something else than the address names has no tag here.
-            own = status == 201 or call.parts.get("id") == resource["id"]
-            headers = {"ETag": tag} if own else {}
+        headers: Mapping[str, str] = {}
+        # What is made from several resources has no version of its own.
+        if "version" in resource and "position" in resource:
+            tag = tags.tag_of(resource, context)
+            if call.scope["method"] == "GET":
+                headers = tags.headers(tag)
+                if (unchanged := tags.unchanged(tag)) is not None:
+                    return unchanged
+            elif status == 201 or call.parts.get("id") == resource["id"]:
+                # What a command did to something else than the address names has no tag here.
+                headers = {"ETag": tag}
         return as_json(view.show(resource, context), status, headers, self.media)
 
 

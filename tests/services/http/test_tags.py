@@ -43,7 +43,8 @@ async def tag_for(api: Api, case: Case) -> str:
     path = case.operation.path
     reads = [read for read in TAGGED if path.startswith(read.operation.path)]
     own = [max(reads, key=lambda read: len(read.operation.path)).at(**case.parts)] if reads else []
-    for address in (*own, f"/v1/tasks/{case.parts['id']}", f"/v1/activities/{case.parts['id']}"):
+    natives = [f"/v1/{kind}/{case.parts['id']}" for kind in ("tasks", "activities", "directory/project")]
+    for address in (*own, *natives):
         response = await api.get(address)
         if response.status_code == 200:
             return str(response.headers["etag"])
