@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
+from domain.limits import MAX_KEYS, Channel, Comment, Fields, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
@@ -80,6 +80,26 @@ class Provider:
     secret: str | None = None
     timeout: float = 5.0
     backoff: float = 30.0
+
+
+Contact = Literal["INBOUND", "OUTBOUND"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What whoever carried a task out says beside its result.
+
+    `outcome` is the tenant's own code for what came of it, `operator` whoever was there, `contact` who got in touch
+    with whom, `follow_up_at` when it is to be tried again, and `raw` whatever else came with it.
+    """
+
+    occurred_at: Instant | None = None
+    outcome: Label | None = None
+    external_status: Label | None = None
+    operator: Label | None = None
+    contact: Contact | None = None
+    follow_up_at: Instant | None = None
+    raw: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from domain.plan import DispatchPlan, Target
+from domain.plan import DispatchPlan, Report, Target
 from domain.recorded import Recorded
+from domain.task.dispatching import DispatchSucceeded
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
-from domain.task.results import TaskReopened
+from domain.task.results import ResultRecorded, TaskReopened
 from domain.task.state import Facts, TaskCreated
 from projections.support.documents import MissingDocument
 from projections.support.time import stamp
@@ -50,7 +51,9 @@ class Task(TaskFacts):
     in_flight: bool = False
     wake_kind: str | None = msgspec.field(default=None, name="wake")
     wake_at: str | None = None
+    reference: str | None = None
     result: str | None = None
+    report: Report | None = None
     late: bool = False
     comment: str | None = None
     reason: str | None = None
@@ -107,7 +110,7 @@ def apply(task: Task | None, event: Recorded) -> Task:
     elif task is None:
         raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
     take_over(task, data, at)
-    remember = _ENDINGS.get(type(data))
+    remember = _REMEMBERED.get(type(data))
     if remember is not None:
         remember(task, data)
     task.position, task.version, task.updated_at = event.position, event.version, at
@@ -123,7 +126,15 @@ _OF_CREATION = tuple(
 _values_of = attrgetter(*_OF_CREATION)
 
 
-# How the task ended, which only readers want to know.
+# How the task went out and how it ended, which only readers want to know.
+
+
+def _sent(task: Task, event: DispatchSucceeded) -> None:
+    task.reference = event.reference
+
+
+def _reported(task: Task, event: ResultRecorded) -> None:
+    task.report = event.report
 
 
 def _completed(task: Task, event: TaskCompleted) -> None:
@@ -139,7 +150,7 @@ def _canceled(task: Task, event: TaskCanceled) -> None:
 
 
 def _retried(task: Task, event: TaskRetried) -> None:
-    task.comment = None
+    task.comment = task.report = None
 
 
 def _reopened(task: Task, event: TaskReopened) -> None:
@@ -148,7 +159,9 @@ def _reopened(task: Task, event: TaskReopened) -> None:
     task.late = False
 
 
-_ENDINGS: dict[type, Callable[[Task, Any], None]] = {
+_REMEMBERED: dict[type, Callable[[Task, Any], None]] = {
+    DispatchSucceeded: _sent,
+    ResultRecorded: _reported,
     TaskCompleted: _completed,
     TaskFailed: _failed,
     TaskCanceled: _canceled,

@@ -5,38 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import Field
 
-from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
-from domain.limits import (
-    MAX_KEYS,
-    Channel,
-    Comment,
-    Fields,
-    Flow,
-    Id,
-    Instant,
-    Items,
-    Key,
-    Label,
-    Role,
-    Text,
-    Title,
-    Value,
-    Whole,
-)
-from domain.plan import CriterionType, reason_of
+from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
+from domain.plan import Contact, CriterionType, reason_of
 from domain.task.results import Result
 from services.http.core.members import Member
-from services.http.core.models import LEFT_OUT, From, Json, To
+from services.http.core.models import From, Json, To
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
 from services.http.dispatch.errors import Demanded, DispatchRequest
 
 Status = Literal["READY", "UNRESOLVED", "DISPATCHED", "COMPLETED", "FAILED", "CANCELED"]
 STATUSES = READY, UNRESOLVED, DISPATCHED, COMPLETED, FAILED, CANCELED = get_args(Status)
 _ENDED = {"completed": COMPLETED, "failed": FAILED, "canceled": CANCELED}
-_TASK, _ROUTE = "ee0e8400-e29b-41d4-a716-446655440000", "dd0e8400-e29b-41d4-a716-446655440000"
+EXAMPLE_ACTIVITY, _ROUTE = "ee0e8400-e29b-41d4-a716-446655440000", "dd0e8400-e29b-41d4-a716-446655440000"
 _OPERATOR, _COMMERCE = "cc0e8400-e29b-41d4-a716-446655440000", "880e8400-e29b-41d4-a716-446655440000"
 
 
@@ -121,22 +103,6 @@ class TargetChoice(DispatchRequest):
     )
 
 
-class NewResult(DispatchRequest):
-    """How an activity ended."""
-
-    activity_id: Annotated[str, Demanded, To(None)] = Field(
-        ..., min_length=1, description="The activity that the result is of"
-    )
-    result: Annotated[Result, Demanded]
-    hard_override: bool | None = Field(False, description="Replace a result that is final")
-    data_: Annotated[Fields | None, To("data")] = Field(
-        None, alias="data", description="What came of it; becomes part of the task's output"
-    )
-    comment: Comment | None = None
-
-    example: ClassVar[Json] = {"activity_id": _TASK, "result": "COMPLETED", "data": {"sold": 3}}
-
-
 # Activities as they are shown.
 
 
@@ -175,10 +141,29 @@ class TaskDetails(CamelView):
     assigned_operator_id: Annotated[str | None, From("", _operator)] = Field(..., examples=[_OPERATOR])
 
 
+class TaskResult(CamelView):
+    """What whoever carried an activity out reported beside its result."""
+
+    result: Annotated[str | None, From("outcome")]
+    operator_external_id: Annotated[str | None, From("operator")]
+    future_scheduled_at: Annotated[MaybeTime, From("follow_up_at")]
+    contact_type: Annotated[Contact | None, From("contact")]
+    occurred_at: MaybeTime
+    external_status: str | None
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any] | None) -> Json | None:
+        """Return what is shown of a report, if there is one; what it does not say is null."""
+        if not report:
+            return None
+        names = ("outcome", "operator", "follow_up_at", "contact", "occurred_at", "external_status")
+        return cls.show({name: report.get(name) for name in names})
+
+
 class NewActivity(CamelView):
     """Created"""
 
-    id: str = Field(..., examples=[_TASK])
+    id: str = Field(..., examples=[EXAMPLE_ACTIVITY])
     type: Literal["TASK"]
     channel: Annotated[str | None, _planned("channel")] = Field(..., examples=["SALESMAN"])
     status: Annotated[Status, From("", status_of)]
@@ -200,97 +185,8 @@ class Activity(NewActivity):
     target_criteria: Annotated[list[Criterion] | None, _planned("criteria")]
     attribute_keys: Annotated[list[str], _planned("attribute_keys", [])]
     dispatch_attempts: Annotated[Count, From("attempt")]
+    provider_activity_id: Annotated[str | None, From("reference")]
     result: Result | None
+    task_result: Annotated[TaskResult | None, From("report", lambda report, _: TaskResult.of(report))]
     created_at: Time
     updated_at: Time
-
-
-class ResultRecorded(CamelView):
-    """The result, and the status that the activity has now"""
-
-    activity_id: Annotated[str, From("task/id")] = Field(..., examples=[_TASK])
-    result: Annotated[Result, From("given/result")] = Field(..., examples=["COMPLETED"])
-    hard_override: Annotated[bool, From("given/hard_override", default=False)]
-    data: Annotated[dict[str, Any], From("given/data", default={})] = Field(..., examples=[{"sold": 3}])
-    comment: Annotated[str | None, From("given/comment", default=None)]
-    status: Annotated[Status, From("task", status_of)] = Field(..., examples=[COMPLETED])
-
-
-# What a tenant configures: directory entries, each with its key or its channel as its id. What may stand in one is the
-# domain's to say, so these values are described here and passed on as they came.
-
-_Source = Annotated[Flow, Field(json_schema_extra={"pattern": f"^({'|'.join(SOURCES)})(\\..*)?$"})]
-
-
-class _Entry(DispatchRequest):
-    def data(self) -> Json:
-        """Return the command's data, which has fields even if they are none."""
-        return {"fields": {}, **super().data()}
-
-    @classmethod
-    def pointer(cls, place: str) -> str:
-        """Return a place in the request; an id that is taken is told without one, as the answer names it."""
-        return "" if place == "/id" else super().pointer(place)
-
-
-class NewAttributePolicy(_Entry):
-    """A policy for an attribute."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["key", "strategy"]})
-
-    key: Annotated[Id, Demanded, To("id")]
-    strategy: Annotated[SkipValidation[Strategy], To("fields/strategy")] = LEFT_OUT
-    source: Annotated[SkipValidation[_Source | None], To("fields/source")] = Field(
-        None, description="Where the value comes from, such as commerce.name; CALLER_PROVIDED does without"
-    )
-    fallback: Annotated[Any, To("fields/fallback")] = Field(None, description="The value when there is no other")
-
-    example: ClassVar[Json] = {"key": "commerce_info", "strategy": "UPFRONT", "source": "commerce", "fallback": {}}
-
-
-class NewTargetResolutionPolicy(_Entry):
-    """A policy for target resolution."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["channel", "criteria"]})
-
-    channel: Annotated[Id, Demanded, To("id")]
-    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA, 1), To("fields/criteria")] = LEFT_OUT
-    fallbacks: Annotated[SkipValidation[list[NewCriterion] | None], Items(MAX_CRITERIA), To("fields/fallbacks")] = (
-        Field(None, description="Tried when no criterion fits anybody")
-    )
-
-    example: ClassVar[Json] = {
-        "channel": "SALESMAN",
-        "criteria": [{"type": "LAST_CONTACTED_SAME_CHANNEL", "priority": 1, "role": None}],
-        "fallbacks": [{"type": "ROLE_MATCH", "priority": 0, "role": "OWNER"}],
-    }
-
-
-class NewDispatchConfiguration(_Entry):
-    """A dispatch configuration."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["channel", "provider"]})
-
-    channel: Annotated[Id, Demanded, To("id")]
-    provider: Annotated[SkipValidation[ProviderKind], To("fields/provider")] = LEFT_OUT
-    url: Annotated[SkipValidation[Annotated[str, Text(1, MAX_URL)] | None], To("fields/url")] = Field(
-        None, description="Required by http; no user, query or fragment"
-    )
-    secret: Annotated[SkipValidation[Id | None], To("fields/secret")] = Field(
-        None, description="The name of a secret of the service, never a secret itself"
-    )
-    timeout_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
-    ] = Field(None, description="5 by default")
-    backoff_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None], To("fields/backoff_seconds")
-    ] = Field(None, description="30 by default")
-
-    example: ClassVar[Json] = {
-        "channel": "SALESMAN",
-        "provider": "http",
-        "url": "https://dispatch.example.com/tasks",
-        "secret": "main",
-        "timeout_seconds": 5,
-        "backoff_seconds": 30,
-    }

@@ -53,9 +53,9 @@ def unresolved(api: Api, task_id: str, tenant: str = "acme") -> None:
     planned(api, task_id, tenant, criteria=[CLERK, cook])
 
 
-def report(api: Api, task_id: str, attempt: int, succeeded: bool, **rest: Any) -> None:
+def report(api: Api, task_id: str, attempt: int, succeeded: bool, tenant: str = "acme", **rest: Any) -> None:
     """Say what came of an attempt, as the service does."""
-    api.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest})
+    api.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest}, tenant)
 
 
 def failure(response: httpx.Response, status: int, **extra: Any) -> str:

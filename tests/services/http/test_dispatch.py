@@ -57,7 +57,9 @@ async def test_everything_that_a_request_says_is_there_again(api: Api) -> None:
         "targetCriteria": [OWNER],
         "attributeKeys": ["greeting", "nothing"],
         "dispatchAttempts": 0,
+        "providerActivityId": None,
         "result": None,
+        "taskResult": None,
         "createdAt": "2025-10-31T01:50:00.000Z",
         "updatedAt": "2025-10-31T01:50:00.000Z",
     }

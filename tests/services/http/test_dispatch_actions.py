@@ -122,11 +122,15 @@ async def test_results(api: Api, result: str, status: str) -> None:
     assert response.status_code == 201, response.text
     assert response.json() == {
         "activityId": "a",
+        "providerActivityId": None,
         "result": result,
         "hardOverride": False,
         "data": {"sold": 3},
         "comment": "as agreed",
         "status": status,
+        "occurredAt": None,
+        "externalStatus": None,
+        "taskResult": None,
     }
     shown = await read(api, "a")
     assert (shown["status"], shown["result"]) == (status, None if result == "PENDING" else result)

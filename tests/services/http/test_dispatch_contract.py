@@ -16,15 +16,23 @@ from services.http.core.components import Components
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.models import Request
 from services.http.core.operation import Operation
+from services.http.dispatch.configuration import NewTargetResolutionPolicy
 from services.http.dispatch.errors import status_of
-from services.http.dispatch.models import Cancellation, NewResult, NewTargetResolutionPolicy, NewTask, TargetChoice
+from services.http.dispatch.models import Cancellation, NewTask, TargetChoice
 from services.http.dispatch.operations import OPERATIONS
+from services.http.dispatch.results import NewResult, ShortResult
 from services.keys import PERMISSIONS
 from tests.services.http.api import Api
 from tests.services.http.dispatch_scene import BODY, POLICY, PROVIDER, TARGETING, failure, furnish, planned, unresolved
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "dispatch.md"
 RESULT = {"activity_id": "a", "result": "COMPLETED"}
+REPORT = {
+    "activity_id": "a",
+    "status": "COMPLETED",
+    "occurred_at": "2025-01-16T14:30:00.000Z",
+    "task_result": {"result": "success"},
+}
 A, CONFIG = "/api/activities", "MANAGE_ACTIVITY_CONFIG"
 
 
@@ -59,6 +67,7 @@ CASES = [
     ),
     Case("POST", f"{A}/tasks/{{id}}/dispatch", "DISPATCH_ACTIVITY", "a", status=204),
     Case("POST", "/api/activity-results/tasks", "CREATE_ACTIVITY", body=RESULT, status=201),
+    Case("POST", "/api/activity-results/tasks", "CREATE_ACTIVITY", body=REPORT, status=201),
     *(
         case
         for path, body, entity, change in (
@@ -289,7 +298,9 @@ def test_examples_are_as_the_schemas_say(operation: Operation) -> None:
     for content in shown:
         (media,) = content.values()
         assert list(media["schema"]) == ["$ref"]
-        validator(media["schema"]).validate(media["example"])
+        given = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
+        for example in given:
+            validator(media["schema"]).validate(example)
     wanted = {"400", "401", "403", "500", "503", *({"413", "415"} if "requestBody" in said else ())}
     wanted |= {"404"} if "{id}" in operation.path else set()
     wanted |= {"202", "409"} if operation.method != "GET" else set()
@@ -329,8 +340,17 @@ def test_the_document_names_every_status_that_a_refusal_has() -> None:
         (NewTask, "/plan/suggested_at", "/suggested_execution_time"),
         (NewTask, "/plan/score", "/score"),
         (NewTask, "/attributes/0/key", "/attributes/0/key"),
+        (ShortResult, "/id", ""),
+        (ShortResult, "/data/a", "/data/a"),
         (NewResult, "/id", ""),
-        (NewResult, "/data/a", "/data/a"),
+        (NewResult, "/data", "/task_result/payload"),
+        (NewResult, "/data/a", "/task_result/payload/a"),
+        (NewResult, "/comment", "/task_result/comment"),
+        (NewResult, "/report/outcome", "/task_result/result"),
+        (NewResult, "/report/follow_up_at", "/task_result/future_scheduled_at"),
+        (NewResult, "/report/occurred_at", "/occurred_at"),
+        (NewResult, "/report/raw/a", "/raw_payload/a"),
+        (NewResult, "/commerce", "/commerce_external_id"),
         (Cancellation, "/reason", "/reason"),
         (TargetChoice, "/target", ""),
         (TargetChoice, "/user", "/user_id"),

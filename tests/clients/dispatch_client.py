@@ -1,0 +1,114 @@
+"""A client of the original dispatch API, written from its documentation alone; it knows nothing of Foldwork.
+
+Every method is one documented call, in the documented words, and returns the answer after holding it against the
+documented shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+# What an answer is documented to hold: a type for each key, `None` among several when it may be null.
+Shape = Mapping[str, Any]
+TEXT, MAYBE_TEXT = (str,), (str, type(None))
+CREATED: Shape = {
+    "id": TEXT,
+    "type": TEXT,
+    "channel": TEXT,
+    "status": TEXT,
+    "taskDetails": {"assignedRouteId": TEXT, "assignedOperatorId": TEXT},
+}
+ACTIVITY: Shape = {"id": TEXT, "type": TEXT, "channel": TEXT, "status": TEXT, "scheduledAt": TEXT}
+META: Shape = {"page": (int,), "limit": (int,), "total": (int,), "totalPages": (int,)}
+STATUS_EVENT: Shape = {
+    "id": TEXT,
+    "eventType": TEXT,
+    "fromStatus": MAYBE_TEXT,
+    "toStatus": TEXT,
+    "errorCode": MAYBE_TEXT,
+    "errorMessage": MAYBE_TEXT,
+    "occurredAt": TEXT,
+}
+ERROR: Shape = {"statusCode": (int,), "message": TEXT, "error": TEXT}
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+def demand(value: Any, shape: Any, place: str = "answer") -> None:
+    """Fail unless a value has the documented keys with the documented types; others are not looked at."""
+    if isinstance(shape, Mapping):
+        assert isinstance(value, dict), f"{place} is an object, not {value!r}"
+        for name, inner in shape.items():
+            assert name in value, f"{place} has no {name}"
+            demand(value[name], inner, f"{place}.{name}")
+    elif isinstance(shape, list):
+        assert isinstance(value, list), f"{place} is an array, not {value!r}"
+        for index, each in enumerate(value):
+            demand(each, shape[0], f"{place}[{index}]")
+    else:
+        assert isinstance(value, shape), f"{place} is {value!r}"
+
+
+@dataclass
+class DispatchClient:
+    """The API at an address, for one token and tenant."""
+
+    base: str
+    token: str
+    tenant: str
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}", "x-tenant-id": self.tenant}
+
+    def _call(
+        self, method: str, path: str, shape: Any, body: Any = None, expected: int = 200, query: Any = None
+    ) -> Any:
+        response = self.session.request(
+            method, f"{self.base}/api{path}", headers=self._headers(), json=body, params=query, timeout=30
+        )
+        if response.status_code >= 400:
+            demand(response.json(), ERROR)
+            raise ApiError(response.status_code, response.json()["message"])
+        assert response.status_code == expected, response.text
+        if expected == 204:
+            assert response.content == b""
+            return None
+        demand(response.json(), shape)
+        return response.json()
+
+    # Activities.
+
+    def create_task(self, **body: Any) -> Any:
+        return self._call("POST", "/activities/tasks", CREATED, body, 201)
+
+    def activities(self, **query: Any) -> Any:
+        return self._call("GET", "/activities", {"data": [ACTIVITY], "meta": META}, query=query)
+
+    def activity(self, activity_id: str) -> Any:
+        return self._call("GET", f"/activities/{activity_id}", ACTIVITY)
+
+    def status_events(self, activity_id: str) -> Any:
+        return self._call("GET", f"/activities/{activity_id}/status-events", [STATUS_EVENT])
+
+    def cancel(self, activity_id: str) -> Any:
+        return self._call("PATCH", f"/activities/{activity_id}/cancel", ACTIVITY, {})
+
+    def dispatch(self, activity_id: str) -> None:
+        self._call("POST", f"/activities/tasks/{activity_id}/dispatch", None, expected=204)
+
+    # Results.
+
+    def submit_result(self, **body: Any) -> Any:
+        return self._call("POST", "/activity-results/tasks", {}, body, 201)

@@ -1,0 +1,106 @@
+"""A day's work of a client of the original dispatch API, against the service behind a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.clients.dispatch_client import ApiError, DispatchClient
+from tests.services.http.api import Api
+from tests.services.http.dispatch_scene import report
+from tests.services.http.served import served
+
+TENANT = "tenant-7"
+COMMERCE = "880e8400-e29b-41d4-a716-446655440000"
+ROUTE = "dd0e8400-e29b-41d4-a716-446655440000"
+OPERATOR = "cc0e8400-e29b-41d4-a716-446655440000"
+USERS = [
+    {"id": "aa0e8400-e29b-41d4-a716-446655440000", "role": "COMMERCE_REP", "first_name": "Maria", "last_name": "Garcia"}
+]
+TASK: dict[str, Any] = {
+    "reason": "Monthly visit",
+    "channel": "SALESMAN",
+    "commerce_id": COMMERCE,
+    "idempotency_key": "task-2025-01-15-001",
+    "assigned_route_id": ROUTE,
+    "assigned_operator_id": OPERATOR,
+    "scheduled_at": "2025-01-16T09:00:00.000Z",
+    "attribute_keys": ["commerce_info", "promotions"],
+}
+
+
+def furnish(api: Api) -> None:
+    """Register what a tenant of the original has before its first call: its shops, routes and people."""
+    shop = {"name": "Main Street Store", "external_id": "store-001", "users": USERS}
+    for kind, entry_id, fields in (
+        ("commerce", COMMERCE, shop),
+        ("route", ROUTE, {}),
+        ("operator", OPERATOR, {}),
+        ("dispatch", "SALESMAN", {"provider": "console"}),
+    ):
+        api.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, TENANT)
+
+
+@pytest.fixture
+def api(migrated_url: str) -> Iterator[Api]:
+    with served(migrated_url) as running:
+        furnish(running.api)
+        running.api.tokens["base"] = running.url
+        yield running.api
+
+
+@pytest.fixture
+def client(api: Api) -> DispatchClient:
+    return DispatchClient(api.tokens["base"], api.key(TENANT), TENANT)
+
+
+def accepted(api: Api, activity_id: str, reference: str) -> None:
+    """Play the provider, which takes what is sent to it under an id of its own."""
+    report(api, activity_id, 1, True, tenant=TENANT, reference=reference)
+
+
+def test_from_creation_to_the_result(api: Api, client: DispatchClient) -> None:
+    created = client.create_task(**TASK)
+    assert created["status"] == "READY"
+    page = client.activities(status="READY", commerce_id=COMMERCE, limit=10)
+    assert [each["id"] for each in page["data"]] == [created["id"]]
+    client.dispatch(created["id"])
+    accepted(api, created["id"], "ext-123")
+    client.submit_result(
+        provider_activity_id="ext-123",
+        commerce_external_id="store-001",
+        status="COMPLETED",
+        occurred_at="2025-01-16T14:30:00.000Z",
+        task_result={"result": "success", "comment": "Order placed successfully", "contact_type": "OUTBOUND"},
+    )
+    assert client.activity(created["id"])["status"] == "COMPLETED"
+    assert [each["toStatus"] for each in client.status_events(created["id"])][-1] == "COMPLETED"
+
+
+def test_what_fails_and_what_is_cancelled(client: DispatchClient) -> None:
+    first, second = (client.create_task(**{**TASK, "idempotency_key": key}) for key in ("k-1", "k-2"))
+    client.submit_result(
+        activity_id=first["id"],
+        commerce_external_id="store-001",
+        status="NOT_EXECUTED",
+        occurred_at="2025-01-16T14:30:00.000Z",
+        task_result={"result": "not_home"},
+    )
+    assert client.activity(first["id"])["status"] == "FAILED"
+    assert client.cancel(second["id"])["status"] == "CANCELED"
+
+
+def test_errors(client: DispatchClient) -> None:
+    client.create_task(**TASK)
+    for status, call in (
+        (409, lambda: client.create_task(**TASK)),
+        (404, lambda: client.create_task(**{**TASK, "idempotency_key": "k-2", "commerce_id": ROUTE})),
+        (400, lambda: client.create_task(**{**TASK, "idempotency_key": "k-2", "channel": "PIGEON"})),
+        (404, lambda: client.activity(ROUTE)),
+        (404, lambda: client.dispatch(ROUTE)),
+    ):
+        with pytest.raises(ApiError) as refused:
+            call()
+        assert refused.value.status == status
