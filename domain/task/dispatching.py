@@ -137,7 +137,7 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
         raise Rejected("not-ready", "an earlier step is not done with")
     provider = settings.provider_of(context, plan.channel)
     if provider is None:
-        raise Rejected("not-ready", f"channel {plan.channel} has no provider to dispatch to")
+        raise Rejected("no-provider", f"channel {plan.channel} has no provider to dispatch to")
     asked = dict.fromkeys((*plan.attribute_keys, *task.attributes))
     policies = settings.attribute_policies(context, asked)
     late = [key for key in asked if key in policies and policies[key]["strategy"] == ON_DISPATCH]

@@ -33,6 +33,31 @@ STATUS_EVENT: Shape = {
     "errorMessage": MAYBE_TEXT,
     "occurredAt": TEXT,
 }
+ATTRIBUTE_POLICY: Shape = {
+    "id": TEXT,
+    "attributeKeyId": TEXT,
+    "resolutionStrategy": TEXT,
+    "resolverType": TEXT,
+    "attributeKey": {"key": TEXT, "label": TEXT},
+}
+TARGET_RESOLUTION: Shape = {
+    "id": TEXT,
+    "resolutionStrategy": TEXT,
+    "fallbackToCommerceRep": (bool,),
+    "fallbackToOwner": (bool,),
+    "priority": (int,),
+    "isActive": (bool,),
+    "criteria": [{"id": TEXT, "criteriaType": TEXT, "criteriaConfig": (dict,), "priority": (int,)}],
+}
+DISPATCH_CONFIG: Shape = {
+    "id": TEXT,
+    "dispatchProviderId": TEXT,
+    "channel": TEXT,
+    "baseUrl": MAYBE_TEXT,
+    "settings": (dict,),
+    "isActive": (bool,),
+    "dispatchProvider": {"code": TEXT, "name": TEXT},
+}
 ERROR: Shape = {"statusCode": (int,), "message": TEXT, "error": TEXT}
 
 
@@ -62,14 +87,17 @@ def demand(value: Any, shape: Any, place: str = "answer") -> None:
 
 @dataclass
 class DispatchClient:
-    """The API at an address, for one token and tenant."""
+    """The API at an address, for a token and its tenant, or for an API key alone."""
 
     base: str
-    token: str
-    tenant: str
+    token: str = ""
+    tenant: str = ""
+    api_key: str = ""
     session: requests.Session = field(default_factory=requests.Session)
 
     def _headers(self) -> dict[str, str]:
+        if self.api_key:
+            return {"x-api-key": self.api_key}
         return {"Authorization": f"Bearer {self.token}", "x-tenant-id": self.tenant}
 
     def _call(
@@ -112,3 +140,23 @@ class DispatchClient:
 
     def submit_result(self, **body: Any) -> Any:
         return self._call("POST", "/activity-results/tasks", {}, body, 201)
+
+    # Configuration.
+
+    def attribute_policies(self) -> Any:
+        return self._call("GET", "/activity-config/attribute-policies", [ATTRIBUTE_POLICY])
+
+    def put_attribute_policy(self, **body: Any) -> Any:
+        return self._call("POST", "/activity-config/attribute-policies", ATTRIBUTE_POLICY, body)
+
+    def target_resolutions(self) -> Any:
+        return self._call("GET", "/activity-config/target-resolution", [TARGET_RESOLUTION])
+
+    def put_target_resolution(self, **body: Any) -> Any:
+        return self._call("POST", "/activity-config/target-resolution", TARGET_RESOLUTION, body, 201)
+
+    def dispatch_configs(self) -> Any:
+        return self._call("GET", "/dispatch-configs", [DISPATCH_CONFIG])
+
+    def put_dispatch_config(self, **body: Any) -> Any:
+        return self._call("POST", "/dispatch-configs", DISPATCH_CONFIG, body, 201)

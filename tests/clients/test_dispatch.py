@@ -51,8 +51,10 @@ def api(migrated_url: str) -> Iterator[Api]:
         yield running.api
 
 
-@pytest.fixture
-def client(api: Api) -> DispatchClient:
+@pytest.fixture(params=["bearer", "key"])
+def client(api: Api, request: pytest.FixtureRequest) -> DispatchClient:
+    if request.param == "key":
+        return DispatchClient(api.tokens["base"], api_key=api.key(TENANT))
     return DispatchClient(api.tokens["base"], api.key(TENANT), TENANT)
 
 
@@ -90,6 +92,34 @@ def test_what_fails_and_what_is_cancelled(client: DispatchClient) -> None:
     )
     assert client.activity(first["id"])["status"] == "FAILED"
     assert client.cancel(second["id"])["status"] == "CANCELED"
+
+
+def test_configuration(client: DispatchClient) -> None:
+    created = client.create_task(**{**TASK, "channel": "WHATSAPP"})
+    with pytest.raises(ApiError) as refused:
+        client.dispatch(created["id"])
+    assert refused.value.status == 404
+    provider = {"channel": "WHATSAPP", "base_url": "https://provider.example.com", "settings": {}}
+    client.put_dispatch_config(dispatch_provider_id="http", **provider)
+    client.put_dispatch_config(dispatch_provider_id="console", **provider)
+    assert [each["channel"] for each in client.dispatch_configs()] == ["SALESMAN", "WHATSAPP"]
+    client.dispatch(created["id"])
+    policy = {"attribute_key_id": "commerce_info", "resolver_type": "INTERNAL_SERVICE"}
+    client.put_attribute_policy(resolution_strategy="UPFRONT", **policy)
+    client.put_attribute_policy(resolution_strategy="ON_DISPATCH", **policy)
+    assert [each["resolutionStrategy"] for each in client.attribute_policies()] == ["ON_DISPATCH"]
+    client.put_target_resolution(
+        resolution_strategy="ON_CREATION",
+        fallback_to_commerce_rep=True,
+        fallback_to_owner=True,
+        priority=0,
+        criteria=[
+            {"type": "ROLE_MATCH", "config": {"role": "COMMERCE_REP"}, "priority": 0},
+            {"type": "LAST_CONTACTED_SAME_CHANNEL", "config": {}, "priority": 1},
+        ],
+    )
+    (resolution,) = client.target_resolutions()
+    assert [each["criteriaType"] for each in resolution["criteria"]] == ["ROLE_MATCH", "LAST_CONTACTED_SAME_CHANNEL"]
 
 
 def test_errors(client: DispatchClient) -> None:

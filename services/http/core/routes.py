@@ -28,7 +28,8 @@ class _Served:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
+            headers = CURRENT.get().headers
+            caller = await self.service.authenticator.caller(headers.get(b"authorization"), headers.get(b"x-api-key"))
             caller.demand(self.operation.permission)
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, InvalidMessage) as error:

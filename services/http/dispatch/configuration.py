@@ -19,7 +19,7 @@ from services.http.core.pages import page_of_entries
 from services.http.core.parameters import MinPosition
 from services.http.core.shown import CamelView, Time
 from services.http.dispatch import lists
-from services.http.dispatch.dialect import MANAGE, SPOKEN
+from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 from services.http.dispatch.errors import Demanded, DispatchRequest
 from services.http.dispatch.models import Criterion, NewCriterion
 
@@ -139,11 +139,11 @@ def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Op
             links={verb: Link(f"dispatch_{verb}_{name}", f"/{key}") for verb in ("get", "change", "delete")},
         ),
         Operation(
-            SPOKEN, "GET", path, MANAGE, f"dispatch_list_{every}", f"List every {what}, in order of {key}",
+            SPOKEN, "GET", path, VIEW, f"dispatch_list_{every}", f"List every {what}, in order of {key}",
             query=lists.ListEntries, handler=page, view=pages,
         ),
         Operation(
-            SPOKEN, "GET", one, MANAGE, f"dispatch_get_{name}", f"Read one {what}",
+            SPOKEN, "GET", one, VIEW, f"dispatch_get_{name}", f"Read one {what}",
             query=MinPosition, entity=entries, view=view,
         ),
         write(

@@ -20,6 +20,7 @@ from services.http.core.shown import CamelView
 # Refusals that are conflicts elsewhere: the dialect keeps 409 for what is taken and for what is final.
 _STATUS: Mapping[str, int] = {
     "no-endpoint": 404,
+    "no-provider": 404,
     "not-ready": 400,
     "not-unresolved": 400,
     "target-locked": 400,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 from domain.plan import Contact, CriterionType, reason_of
 from domain.task.results import Result
 from services.http.core.members import Member
-from services.http.core.models import From, Json, To
+from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
 from services.http.dispatch.errors import Demanded, DispatchRequest
 
@@ -28,6 +28,29 @@ class NewCriterion(DispatchRequest):
     type: CriterionType
     priority: Whole = Field(0, description="The lowest is tried first")
     role: Role | None = Field(None, description="Required by ROLE_MATCH")
+
+
+class CriterionConfig(DispatchRequest):
+    """What a criterion looks for."""
+
+    role: Role | None = Field(None, description="Required by ROLE_MATCH")
+
+
+class NewTargetCriterion(NewCriterion):
+    """How a user of the commerce is found."""
+
+    config: Annotated[CriterionConfig | None, To(None)] = Field(None, description="Where the role may also stand")
+
+    @model_validator(mode="after")
+    def _demand_one_role(self) -> Self:
+        if self.role is not None and self.config is not None and self.config.role is not None:
+            refuse("invalid", "the role is given twice", "/role")
+        return self
+
+    def data(self) -> Json:
+        """Return the command's data."""
+        found = super().data()
+        return found if self.config is None else {**found, **self.config.data()}
 
 
 class NewAttribute(DispatchRequest):
@@ -55,7 +78,7 @@ class NewTask(DispatchRequest):
     assignment_reason: Annotated[Comment | None, To("plan/assignment_reason")] = Field(
         None, description="Reason for the assignment"
     )
-    target_criteria: Annotated[list[NewCriterion] | None, Items(MAX_KEYS), To("plan/criteria")] = Field(
+    target_criteria: Annotated[list[NewTargetCriterion] | None, Items(MAX_KEYS), To("plan/criteria")] = Field(
         None, description="Instead of the tenant's own; none: no targets"
     )
     attribute_keys: Annotated[list[Id] | None, Items(MAX_KEYS), To("plan/attribute_keys")] = Field(

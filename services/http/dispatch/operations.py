@@ -16,7 +16,7 @@ from services.http.core.openapi import parameter
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import idempotency_key, submit
-from services.http.dispatch import configuration, lists, models, parts, results
+from services.http.dispatch import configuration, lists, models, parts, results, upserts
 from services.http.dispatch.dialect import CANCEL, CREATE, DISPATCH, SPOKEN, VIEW, operators
 from services.http.dispatch.errors import KEYED, key_used
 
@@ -130,12 +130,12 @@ OPERATIONS = (
         example={**example_of(models.Activity), "status": models.CANCELED},
     ),
     Operation(
-        SPOKEN, "PATCH", f"{_ONE}/retry-resolution", DISPATCH, "dispatch_retry_resolution",
+        SPOKEN, "PATCH", f"{_ONE}/retry-resolution", CREATE, "dispatch_retry_resolution",
         "Look for the targets of an UNRESOLVED activity again",
         command="task.retry-resolution", entity=TASK, view=models.Activity,
     ),
     Operation(
-        SPOKEN, "PATCH", f"{_ONE}/target-users/{{target_id}}/resolve", DISPATCH, "dispatch_resolve_target",
+        SPOKEN, "PATCH", f"{_ONE}/target-users/{{target_id}}/resolve", CREATE, "dispatch_resolve_target",
         "Say which user one target is",
         description="Of an activity that is UNRESOLVED; a target or a user that is locked is refused.",
         request=models.TargetChoice, command="task.resolve-target", entity=TASK, view=models.Activity,
@@ -158,4 +158,5 @@ OPERATIONS = (
         request=results.AnyResult, handler=results.submit_result, view=results.ResultRecorded, status=201,
     ),
     *configuration.OPERATIONS,
+    *upserts.OPERATIONS,
 )  # fmt: skip

@@ -23,6 +23,28 @@ OWNER = {"type": "ROLE_MATCH", "priority": 2, "role": "OWNER"}
 POLICY = {"key": "shop_name", "strategy": "UPFRONT", "source": "commerce.name", "fallback": "a shop"}
 TARGETING = {"channel": "EMAIL", "criteria": [{"type": "ANY"}], "fallbacks": [OWNER]}
 PROVIDER = {"channel": "SALESMAN", "provider": "console", "backoff_seconds": 10}
+# The same in the original's own words.
+STRATEGY = {
+    "attribute_key_id": "commerce_info",
+    "resolution_strategy": "UPFRONT",
+    "resolver_type": "INTERNAL_SERVICE",
+}
+RESOLUTION = {
+    "resolution_strategy": "ON_CREATION",
+    "fallback_to_commerce_rep": True,
+    "fallback_to_owner": True,
+    "priority": 0,
+    "criteria": [
+        {"type": "ROLE_MATCH", "config": {"role": "COMMERCE_REP"}, "priority": 0},
+        {"type": "LAST_CONTACTED_SAME_CHANNEL", "config": {}, "priority": 1},
+    ],
+}
+DISPATCH_CONFIG = {
+    "dispatch_provider_id": "http",
+    "channel": "SALESMAN",
+    "base_url": "https://provider.example.com",
+    "settings": {},
+}
 
 
 def furnish(api: Api, tenant: str = "acme") -> None:

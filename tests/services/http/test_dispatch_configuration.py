@@ -130,7 +130,7 @@ async def test_what_is_configured_holds_for_the_next_activity(api: Api) -> None:
     assert [target["userId"] for target in targets] == ["u-owner"]
     await api.client.delete(f"{PROVIDERS}/SALESMAN", headers=api.by())
     sent = await api.client.post(f"/api/activities/tasks/{activity}/dispatch", headers=api.by())
-    assert "no provider" in failure(sent, 400)
+    assert "no provider" in failure(sent, 404)
 
 
 async def test_an_entry_of_the_directory_api_is_the_same_entry(api: Api) -> None:

@@ -300,7 +300,7 @@ async def test_the_documentation(api: Api) -> None:
             assert operation["summary"], path
             assert operation["tags"], path
             if operation["tags"] != ["operations"]:
-                assert operation["security"] == [{"apiKey": []}]
+                assert operation["security"] == [{"apiKey": []}, {"apiKeyHeader": []}]
                 assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
             names = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
             assert names == set(re.findall(r"{(\w+)}", path))
