@@ -58,7 +58,8 @@ def reason_of(title: str | None, stored: str | None) -> str | None:
 class Target:
     """A user of the commerce that the task is meant for, or the place of one that was not found.
 
-    `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked.
+    `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked. `by` says how the user
+    was found, unless by one of the criteria: by a fallback, whose `role` is given, or by somebody who named the user.
     """
 
     id: str
@@ -66,6 +67,8 @@ class Target:
     status: str
     user: str | None = None
     reason: str | None = None
+    by: Literal["fallback", "manual"] | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

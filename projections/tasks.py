@@ -21,7 +21,7 @@ from projections.task.document import Task, apply, decode, decode_shown, encode,
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 4
+VERSION = 5
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 

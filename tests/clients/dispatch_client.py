@@ -22,7 +22,36 @@ CREATED: Shape = {
     "status": TEXT,
     "taskDetails": {"assignedRouteId": TEXT, "assignedOperatorId": TEXT},
 }
-ACTIVITY: Shape = {"id": TEXT, "type": TEXT, "channel": TEXT, "status": TEXT, "scheduledAt": TEXT}
+ACTIVITY: Shape = {
+    "id": TEXT,
+    "type": TEXT,
+    "channel": TEXT,
+    "status": TEXT,
+    "scheduledAt": TEXT,
+    "commerceAssignment": {"commerceId": TEXT, "commerce": {"name": TEXT}},
+}
+ATTRIBUTE: Shape = {
+    "id": TEXT,
+    "activityId": TEXT,
+    "attributeKeyId": TEXT,
+    "value": (object,),
+    "resolutionStatus": TEXT,
+    "resolverType": MAYBE_TEXT,
+    "resolvedAt": MAYBE_TEXT,
+    "errorMessage": MAYBE_TEXT,
+    "createdAt": TEXT,
+    "updatedAt": TEXT,
+}
+TARGET: Shape = {
+    "id": TEXT,
+    "commerceUserId": MAYBE_TEXT,
+    "resolutionStatus": TEXT,
+    "resolutionStrategy": TEXT,
+    "lockReason": MAYBE_TEXT,
+    "resolvedAt": MAYBE_TEXT,
+    "lockedAt": MAYBE_TEXT,
+    "commerceUser": (dict, type(None)),
+}
 META: Shape = {"page": (int,), "limit": (int,), "total": (int,), "totalPages": (int,)}
 STATUS_EVENT: Shape = {
     "id": TEXT,
@@ -129,6 +158,19 @@ class DispatchClient:
 
     def status_events(self, activity_id: str) -> Any:
         return self._call("GET", f"/activities/{activity_id}/status-events", [STATUS_EVENT])
+
+    def attributes(self, activity_id: str) -> Any:
+        return self._call("GET", f"/activities/{activity_id}/attributes", [ATTRIBUTE])
+
+    def target_users(self, activity_id: str) -> Any:
+        return self._call("GET", f"/activities/{activity_id}/target-users", [TARGET])
+
+    def retry_resolution(self, activity_id: str) -> Any:
+        return self._call("PATCH", f"/activities/{activity_id}/retry-resolution", ACTIVITY, {})
+
+    def resolve_target(self, activity_id: str, target_id: str, commerce_user_id: str) -> Any:
+        body = {"commerce_user_id": commerce_user_id}
+        return self._call("PATCH", f"/activities/{activity_id}/target-users/{target_id}/resolve", ACTIVITY, body)
 
     def cancel(self, activity_id: str) -> Any:
         return self._call("PATCH", f"/activities/{activity_id}/cancel", ACTIVITY, {})

@@ -94,6 +94,29 @@ def test_what_fails_and_what_is_cancelled(client: DispatchClient) -> None:
     assert client.cancel(second["id"])["status"] == "CANCELED"
 
 
+def test_targets_and_attributes(api: Api, client: DispatchClient) -> None:
+    owner = [{"type": "ROLE_MATCH", "config": {"role": "OWNER"}, "priority": 0}]
+    created = client.create_task(**TASK, target_criteria=owner)
+    assert created["status"] == "UNRESOLVED"
+    client.retry_resolution(created["id"])
+    (target,) = client.target_users(created["id"])
+    assert target["resolutionStatus"] == "FAILED"
+    assert client.resolve_target(created["id"], target["id"], USERS[0]["id"])["status"] == "READY"
+    client.dispatch(created["id"])
+    accepted(api, created["id"], "ext-1")
+    (target,) = client.target_users(created["id"])
+    assert (target["resolutionStatus"], target["lockReason"]) == ("LOCKED", "MANUAL_ASSIGNMENT")
+    assert target["commerceUser"] == {"firstName": "Maria", "lastName": "Garcia"}
+    keys = [each["attributeKeyId"] for each in client.attributes(created["id"])]
+    assert keys == ["commerce_info", "promotions"]
+    told = [each["eventType"] for each in client.status_events(created["id"])]
+    assert [name for name in told if name in ("CREATED", "RESOLUTION_RETRY_FAILED", "DISPATCH_SUCCESS")] == [
+        "CREATED",
+        "RESOLUTION_RETRY_FAILED",
+        "DISPATCH_SUCCESS",
+    ]
+
+
 def test_configuration(client: DispatchClient) -> None:
     created = client.create_task(**{**TASK, "channel": "WHATSAPP"})
     with pytest.raises(ApiError) as refused:

@@ -65,7 +65,7 @@ CASES: list[Case] = [
             policy("own", "ON_DISPATCH", source="commerce.nothing", fallback="none"),
             task(commerce="c", plan=plan(attribute_keys=("city",)), attributes=(Attribute("own", "x"),)),
         ).when(DispatchTask("t")),
-        [AttributesResolved("t", None, {"city": "Huế", "own": "x"}), requested()],
+        [AttributesResolved("t", None, {"city": "Huế", "own": "x"}, ("own",)), requested()],
     ),
     done(
         "task.dispatch",

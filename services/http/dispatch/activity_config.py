@@ -14,7 +14,6 @@ from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strateg
 from domain.directory.settings import CALLER_PROVIDED, MAX_SECONDS, MAX_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text, Whole
 from domain.plan import CriterionType
-from services.http.core.errors import ApiError
 from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView
@@ -27,19 +26,7 @@ ResolverType = Literal["INTERNAL_SERVICE", "CALLER_PROVIDED"]
 
 
 class Upsert(DispatchRequest):
-    """A body whose keys may also be written as older clients write them."""
-
-    renamed: ClassVar[Mapping[str, str]] = {}
-
-    @classmethod
-    def read(cls, body: Any, parts: Mapping[str, str] | None = None) -> Self:
-        """Return a decoded body as a request; raises `ApiError`."""
-        if isinstance(body, dict):
-            given = {cls.renamed.get(key, key): value for key, value in body.items()}
-            if len(given) < len(body):
-                raise ApiError("duplicate-key", "a key is given under two of its names")
-            body = given
-        return super().read(body, parts)
+    """A body that creates an entry, or changes the one that is there."""
 
     def data(self) -> Json:
         """Return the command's data, which has fields even if they are none."""

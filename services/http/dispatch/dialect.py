@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from domain.recorded import Recorded
+from projections import directory
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.members import Member
@@ -24,12 +26,23 @@ def _of_tenant(call: Call) -> None:
             raise ApiError("forbidden", "the token is of another tenant", parameter="x-tenant-id")
 
 
-async def operators(
-    call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()
-) -> Mapping[str, Member]:
-    """Return the members whose operators tasks show, if anybody has the tasks."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What activities are shown with: the members who have them, and the names of their commerces."""
+
+    members: Mapping[str, Member]
+    commerces: Mapping[str, str | None]
+
+
+async def shown_with(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Shown:
+    """Look up what tasks are shown with, for all of them at once."""
+    tenant = call.caller.tenant
     people = [member for resource in resources for member in resource.get("assignees", ())[:1]]
-    return await call.service.members.by_id(call.caller.tenant, people, events)
+    members = await call.service.members.by_id(tenant, people, events)
+    ids = {resource["commerce"] for resource in resources if resource.get("commerce") is not None}
+    rows = await call.service.pool.fetch(*directory.get_many(tenant, "commerce", sorted(ids))) if ids else ()
+    found = [directory.resource(row) for row in rows]
+    return Shown(members, {each["id"]: each["fields"].get("name") for each in found})
 
 
 _TENANT = parameter(
@@ -39,6 +52,6 @@ _TENANT = parameter(
     pattern="^[a-z0-9-]{1,63}$",
 )
 SPOKEN = Dialect(
-    "dispatch", failed, failure, Failure, Accepted, operators,
+    "dispatch", failed, failure, Failure, Accepted, shown_with,
     failures=(401, 403, 500, 503), admit=_of_tenant, parameters=(_TENANT,), paths=("/api/",),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -121,6 +121,8 @@ class Cancellation(DispatchRequest):
 class TargetChoice(DispatchRequest):
     """Which user a target is."""
 
+    renamed = {"commerce_user_id": "user_id"}  # noqa: RUF012
+
     user_id: Annotated[Id, Demanded, To("user")] = Field(
         ..., description="The user of the commerce that the target is", examples=["u-7"]
     )
@@ -138,9 +140,18 @@ def status_of(task: Mapping[str, Any], _: Any = None) -> str:
     return str(DISPATCHED if task["dispatch"] == "DISPATCHED" else READY)
 
 
-def _operator(task: Mapping[str, Any], members: Mapping[str, Member]) -> str | None:
+class _ShownWith(Protocol):
+    """What activities are shown with."""
+
+    @property
+    def members(self) -> Mapping[str, Member]: ...
+    @property
+    def commerces(self) -> Mapping[str, str | None]: ...
+
+
+def _operator(task: Mapping[str, Any], context: _ShownWith) -> str | None:
     """Return the operator of the person who has the task now, else the one that it was created with."""
-    found = members.get(task["assignees"][0]) if task["assignees"] else None
+    found = context.members.get(task["assignees"][0]) if task["assignees"] else None
     operator: str | None = task["operator"]
     return operator if found is None or found.operator_id is None else found.operator_id
 
@@ -183,6 +194,26 @@ class TaskResult(CamelView):
         return cls.show({name: report.get(name) for name in names})
 
 
+class Commerce(CamelView):
+    """A commerce by its name."""
+
+    name: str | None = Field(..., examples=["Main Street Store"])
+
+
+class CommerceAssignment(CamelView):
+    """The commerce that an activity is for."""
+
+    commerce_id: str = Field(..., examples=[_COMMERCE])
+    commerce: Commerce
+
+
+def _commerce(task: Mapping[str, Any], context: _ShownWith) -> Json | None:
+    commerce = task["commerce"]
+    if commerce is None:
+        return None
+    return CommerceAssignment.show({"commerce_id": commerce, "commerce": {"name": context.commerces.get(commerce)}})
+
+
 class NewActivity(CamelView):
     """Created"""
 
@@ -200,6 +231,7 @@ class Activity(NewActivity):
         str | None, From("", lambda task, _: reason_of(task["title"], (task["plan"] or {}).get("reason")))
     ]
     commerce_id: Annotated[str | None, From("commerce")] = Field(..., examples=[_COMMERCE])
+    commerce_assignment: Annotated[CommerceAssignment | None, From("", _commerce)]
     scheduled_at: Annotated[MaybeTime, _planned("scheduled_at")]
     suggested_execution_time: Annotated[MaybeTime, _planned("suggested_at")]
     user_status: Annotated[str | None, _planned("user_status")]

@@ -17,7 +17,7 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import idempotency_key, submit
 from services.http.dispatch import configuration, lists, models, parts, results, upserts
-from services.http.dispatch.dialect import CANCEL, CREATE, DISPATCH, SPOKEN, VIEW, operators
+from services.http.dispatch.dialect import CANCEL, CREATE, DISPATCH, SPOKEN, VIEW, shown_with
 from services.http.dispatch.errors import KEYED, key_used
 
 # Activities.
@@ -52,7 +52,7 @@ async def _create(call: Call) -> Response:
 
 async def _page(call: Call) -> Response:
     page = await lists.page_of_activities(call, lists.ListActivities.read(call))
-    return as_json(_PAGE.show(page, await operators(call, page.rows)))
+    return as_json(_PAGE.show(page, await shown_with(call, page.rows)))
 
 
 async def _task(call: Call) -> dict[str, Any]:
@@ -61,12 +61,11 @@ async def _task(call: Call) -> dict[str, Any]:
 
 
 async def _attributes(call: Call) -> Response:
-    task = await _task(call)
-    return as_json(parts.Attributes.show({"key": key, "value": value} for key, value in task["attributes"].items()))
+    return as_json(parts.Attributes.show(await parts.attributes_of(call, await _task(call))))
 
 
 async def _targets(call: Call) -> Response:
-    return as_json(parts.TargetUsers.show((await _task(call))["targets"]))
+    return as_json(parts.TargetUsers.show(await parts.targets_of(call, await _task(call))))
 
 
 async def _status_events(call: Call) -> Response:
@@ -106,14 +105,14 @@ OPERATIONS = (
     Operation(
         SPOKEN, "GET", f"{_ONE}/attributes", VIEW, "dispatch_get_attributes",
         "Read the attributes that an activity carries",
-        description="What has a value; a key without one anywhere is absent.",
+        description="Every key that it was asked to carry, with its value or without one.",
         query=MinPosition, handler=_attributes, view=parts.Attributes,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/target-users", VIEW, "dispatch_get_target_users",
         "Read the users that an activity is meant for",
-        description="A target that was not found is `FAILED`, one that must not be contacted `LOCKED`; `reason` says"
-        " why.",
+        description="A target that was not found, or must not be contacted, is `FAILED`; `reason` says why. One"
+        " that was dispatched to is `LOCKED`.",
         query=MinPosition, handler=_targets, view=parts.TargetUsers,
     ),
     Operation(

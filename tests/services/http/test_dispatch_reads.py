@@ -231,7 +231,7 @@ async def test_every_attempt_is_told_with_what_went_wrong(api: Api) -> None:
         ("FAILED", "READY", "FAILED", "dispatch-failed", "dispatch failed: busy"),
         ("RETRIED", "FAILED", "READY", None, None),
         requested,
-        ("DISPATCH_SUCCEEDED", "READY", "DISPATCHED", None, None),
+        ("DISPATCH_SUCCESS", "READY", "DISPATCHED", None, None),
     ]
 
 
