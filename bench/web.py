@@ -22,7 +22,7 @@ from bench.grow import System
 from bench.processes import Failed, listening, processes, until
 from bench.servers import Servers
 from projections import activities
-from projections.support.query import Query
+from projections.statement import Query
 from services import keys
 
 CONNECTIONS = 8

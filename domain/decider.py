@@ -29,46 +29,45 @@ def given(command: Any, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not LEFT_OUT}
 
 
-class Claim(NamedTuple):
+class UniqueKey(NamedTuple):
     """A fact that is unique over many streams of a tenant, such as a workflow's name."""
 
     kind: str
     key: str
 
 
-# A claim of this kind is never taken: its holder is there when anybody holds a claim of the kind that is its key.
+# A unique key of this kind is never taken: it has a holder when anybody holds a unique key of the kind that it names.
 ANYBODY = "anybody"
 
 
 class NotLoaded(Exception):
-    """A decision looked at streams or claims that are not in memory; load them and decide again."""
+    """A decision looked at streams or unique keys that are not in memory; load them and decide again."""
 
-    def __init__(self, streams: Iterable[str] = (), claims: Iterable[Claim] = ()) -> None:
+    def __init__(self, streams: Iterable[str] = (), unique_keys: Iterable[UniqueKey] = ()) -> None:
         super().__init__("not loaded")
         self.streams = tuple(streams)
-        self.claims = tuple(claims)
+        self.unique_keys = tuple(unique_keys)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command does: events by stream, in order, and the holders of claims (None gives a claim up)."""
+    """What a command does: events by stream, in order, and the holders of unique keys (None gives one up)."""
 
     events: tuple[tuple[str, Any], ...] = ()
-    claims: Mapping[Claim, str | None] = field(default_factory=dict)
+    unique_keys: Mapping[UniqueKey, str | None] = field(default_factory=dict)
 
 
 class Context:
-    """All that one decision may look at: the time, fresh ids, the states of streams, the holders of claims.
+    """All that one decision may look at: the time, fresh ids, the states of streams, the holders of unique keys.
 
-    `states` maps a stream to its state (None when the stream is empty) and `holders` a claim to its holder; both are
-    shared by a batch. `streams_read` and `claims_read` collect what the decision looked at. An id or
-    number that the decision itself drew is never looked up: it is another one at each attempt, so that would never end.
+    `states` maps a stream to its state (None when the stream is empty) and `holders` a unique key to its holder; both
+    are shared by a batch. `streams_read` and `unique_keys_read` collect what the decision looked at. An id or number
+    that the decision itself drew is never looked up: it is another one at each attempt, so that would never end.
     """
 
     __slots__ = (
         "_new_id",
         "actor",
-        "claims_read",
         "drawn",
         "holders",
         "new_number",
@@ -76,6 +75,7 @@ class Context:
         "states",
         "streams_read",
         "tenant",
+        "unique_keys_read",
     )
 
     def __init__(
@@ -86,7 +86,7 @@ class Context:
         new_id: Callable[[], str],
         new_number: Callable[[], int],
         states: Mapping[str, Any],
-        holders: Mapping[Claim, str | None],
+        holders: Mapping[UniqueKey, str | None],
     ) -> None:
         self.tenant = tenant
         self.actor = actor
@@ -96,7 +96,7 @@ class Context:
         self.states = states
         self.holders = holders
         self.streams_read: dict[str, None] = {}
-        self.claims_read: dict[Claim, None] = {}
+        self.unique_keys_read: dict[UniqueKey, None] = {}
         self.drawn: set[str] = set()
 
     def new_id(self) -> str:
@@ -129,31 +129,31 @@ class Context:
         return [self.states[stream] for stream in streams]
 
     def holder(self, kind: str, key: str) -> str | None:
-        """Return who holds a claim, or None."""
+        """Return who holds a unique key, or None."""
         return self.all_holders(kind, (key,))[0]
 
     def is_held(self, kind: str) -> bool:
-        """Tell whether anybody holds a claim of this kind."""
+        """Tell whether anybody holds a unique key of this kind."""
         recorded = self.holder(ANYBODY, kind) is not None
         # What the commands before this one take is not recorded yet.
-        return recorded or any(claim.kind == kind and holder is not None for claim, holder in self.holders.items())
+        return recorded or any(unique.kind == kind and holder is not None for unique, holder in self.holders.items())
 
-    def load(self, streams: Iterable[tuple[str, str]] = (), claims: Iterable[Claim] = ()) -> None:
-        """Have streams (category, id) and claims loaded in one round before they are looked at; this reads none."""
+    def load(self, streams: Iterable[tuple[str, str]] = (), unique_keys: Iterable[UniqueKey] = ()) -> None:
+        """Have streams (category, id) and unique keys loaded in one round before they are read; this reads none."""
         names = [stream_of(self.tenant, *stream) for stream in streams]
         streams_missing = [name for name in names if name not in self.states]
-        claims_missing = [claim for claim in claims if claim not in self.holders]
-        if streams_missing or claims_missing:
-            raise NotLoaded(streams_missing, claims_missing)
+        unique_keys_missing = [unique for unique in unique_keys if unique not in self.holders]
+        if streams_missing or unique_keys_missing:
+            raise NotLoaded(streams_missing, unique_keys_missing)
 
     def all_holders(self, kind: str, keys: Iterable[str]) -> list[str | None]:
-        """Return the holders of several claims of one kind."""
-        claims = [Claim(kind, key) for key in keys]
-        missing = [claim for claim in claims if claim not in self.holders]
+        """Return the holders of several unique keys of one kind."""
+        unique_keys = [UniqueKey(kind, key) for key in keys]
+        missing = [unique for unique in unique_keys if unique not in self.holders]
         if missing:
-            raise NotLoaded(claims=missing)
-        self.claims_read.update(dict.fromkeys(claims))
-        return [self.holders[claim] for claim in claims]
+            raise NotLoaded(unique_keys=missing)
+        self.unique_keys_read.update(dict.fromkeys(unique_keys))
+        return [self.holders[unique] for unique in unique_keys]
 
 
 @dataclass(frozen=True, slots=True)

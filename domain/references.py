@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple
 from unicodedata import category
 
 from domain.compare import address_key
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.errors import Rejected
 from domain.limits import MAX_ACCOUNT, MAX_EMAIL, MAX_OPERATOR
 from domain.streams import ID
 
 Form = Literal["id", "email", "account", "operator"]
-# The form, the field of a member that it names one by, and the claim that keeps that field unique in the tenant.
+# The form, the field of a member that it names one by, and the unique key that keeps that field unique in the tenant.
 FIELDS: dict[Form, tuple[str, str]] = {
     "email": ("email", "member-email"),
     "account": ("account_id", "member-account"),
@@ -71,7 +71,7 @@ def is_email(value: Any) -> bool:
 
 
 def is_operator(value: Any) -> bool:
-    """Tell whether a value can be a member's operator id; it is the key of a claim, and an index takes only so much."""
+    """Tell whether a value can be a member's operator id; it is a unique key, and an index takes only so much."""
     return isinstance(value, str) and 0 < len(value) <= MAX_OPERATOR and len(address_key(value)) <= MAX_OPERATOR
 
 
@@ -85,6 +85,6 @@ def key_of(form: Form, value: Any) -> str:
     return str(value) if form == "account" else address_key(value)
 
 
-def claim_of(form: Form, value: Any) -> Claim:
-    """Return the claim that a member has by the field of this form; a reference to the member has the same key."""
-    return Claim(FIELDS[form][1], key_of(form, value))
+def unique_key_of(form: Form, value: Any) -> UniqueKey:
+    """Return the unique key that a member has by the field of this form; a reference to the member has the same key."""
+    return UniqueKey(FIELDS[form][1], key_of(form, value))

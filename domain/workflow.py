@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, assert_never
 
 from domain.aggregate import Aggregate
 from domain.compare import name_key
-from domain.decider import Claim, Context, Decision, changes, given, own_id
+from domain.decider import Context, Decision, UniqueKey, changes, given, own_id
 from domain.directory.eligibility import actor_kind
 from domain.directory.lookup import known
 from domain.directory.members import MemberResolver
@@ -113,7 +113,7 @@ def define(command: DefineWorkflow, context: Context) -> Decision:
     steps = checked_steps(command.steps, command.project, resolver)
     event = WorkflowDefined(workflow_id, command.name, steps, command.gating, command.failure, command.project)
     events = (*resolver.events, (context.stream("workflow", workflow_id), event))
-    return Decision(events, {**resolver.claims, _name_claim(command.name): workflow_id})
+    return Decision(events, {**resolver.unique_keys, _unique_name(command.name): workflow_id})
 
 
 @WORKFLOW.decides(ChangeWorkflow)
@@ -137,11 +137,11 @@ def change(command: ChangeWorkflow, context: Context) -> Decision:
     old, new = changes(before, wanted)
     if not new:
         return Decision()
-    claims = dict(resolver.claims)
+    unique_keys = dict(resolver.unique_keys)
     if "name" in new:
-        claims |= {_name_claim(present.name): None, _name_claim(new["name"]): present.id}
+        unique_keys |= {_unique_name(present.name): None, _unique_name(new["name"]): present.id}
     event = WorkflowChanged(present.id, present.version + 1, old, new)
-    return Decision((*resolver.events, (context.stream("workflow", present.id), event)), claims)
+    return Decision((*resolver.events, (context.stream("workflow", present.id), event)), unique_keys)
 
 
 @WORKFLOW.decides(RetireWorkflow)
@@ -151,7 +151,7 @@ def retire(command: RetireWorkflow, context: Context) -> Decision:
     if context.is_held(use_of(present.id)):
         raise Rejected("in-use", "activities that were made from this workflow have not ended", "/id")
     event = WorkflowRetired(present.id)
-    return Decision(((context.stream("workflow", present.id), event),), {_name_claim(present.name): None})
+    return Decision(((context.stream("workflow", present.id), event),), {_unique_name(present.name): None})
 
 
 def _present(workflow_id: str, context: Context) -> Workflow:
@@ -164,18 +164,18 @@ def _present(workflow_id: str, context: Context) -> Workflow:
 
 
 def use_of(workflow_id: str) -> str:
-    """Return the kind of the claims that the activities of a workflow hold, each under its own id, until they end."""
+    """Return the kind of the unique keys that a workflow's activities hold, each under its own id, until they end."""
     return f"workflow-use/{workflow_id}"
 
 
-def _name_claim(name: str) -> Claim:
-    return Claim("workflow-name", name_key(name))
+def _unique_name(name: str) -> UniqueKey:
+    return UniqueKey("workflow-name", name_key(name))
 
 
 def _demand_free_name(name: str, workflow_id: str, context: Context) -> None:
     if name != name.strip():
         raise Rejected("invalid", "a name has no space at its ends", "/name")
-    if context.holder(*_name_claim(name)) not in (None, workflow_id):
+    if context.holder(*_unique_name(name)) not in (None, workflow_id):
         raise Rejected("name-taken", f"another workflow is named {name}", "/name")
 
 

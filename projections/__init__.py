@@ -14,7 +14,8 @@ import psycopg
 from psycopg import sql
 
 from domain.recorded import Recorded
-from projections import activities, deadlines, directory, history, tasks
+from projections import activities, deadlines, directory, history
+from projections.task import table as tasks
 
 
 class Projection(Protocol):

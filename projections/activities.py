@@ -182,10 +182,10 @@ def settle(activity: Activity) -> None:
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Activity]:
     """Return what folds the log into the tables of this suffix."""
-    return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=_decode, row=_row, keep=keep)
+    return Documents(_TABLE, suffix, key_of=key_of, fold=apply, decode=_decode, row=_row, keep=keep)
 
 
-def _key_of(event: Recorded) -> Key | None:
+def key_of(event: Recorded) -> Key | None:
     if event.category == "activity":
         return event.tenant, event.entity_id
     activity_id = event.data.activity_id if event.category == "task" else None
@@ -262,7 +262,7 @@ def render_from_events(
     """
     activity = _decode(base) if base is not None else None
     for event in events:
-        key = _key_of(event)
+        key = key_of(event)
         if key is not None and key[1] == activity_id:
             if activity is None and not isinstance(event.data, ActivityCreated):
                 return None

@@ -15,9 +15,10 @@ from domain.references import Reference
 from domain.steps import stored_steps
 from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
+from projections.statement import Query
 from projections.support import query
 from projections.support.documents import Documents, MissingDocument
-from projections.support.query import BadQuery, Query
+from projections.support.query import BadQuery
 from projections.support.table import Key, Table, indexed
 from projections.support.time import stamp
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections.support.query import Query
+from projections.statement import Query
 
 # Seconds until the next row is due, below zero when one is; takes (todo).
 NEXT = "SELECT extract(epoch FROM wake_at - now())::float8 FROM deadlines WHERE todo = %s ORDER BY wake_at LIMIT 1"
@@ -25,17 +25,19 @@ SELECT d.* FROM unnest(%s::text[]) AS due (tenant) CROSS JOIN LATERAL (
     SELECT tenant, task_id, kind, due, activity_id, position, wake_at, outcome FROM deadlines
     WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT %s
     FOR UPDATE SKIP LOCKED) AS d"""
-# Each tenant's oldest rows, leased in one statement; what another process takes is passed over. Takes (seconds of the
-# lease, tenants, how many rows of each, todo, how many rows in all).
+# Each tenant's oldest rows, leased in one statement; what another process takes is passed over. As a subquery of the
+# UPDATE a plan may run the choice again for each row of the table, each time with other rows: a common table expression
+# runs once. Takes (tenants, how many rows of each, todo, how many rows in all, seconds of the lease).
 LEASE = """
+WITH taken AS MATERIALIZED (
+    SELECT t.tenant, t.task_id, t.kind FROM unnest(%s::text[], %s::integer[]) AS due (tenant, most)
+    CROSS JOIN LATERAL (
+        SELECT tenant, task_id, kind FROM deadlines
+        WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT due.most
+        FOR UPDATE SKIP LOCKED) AS t
+    LIMIT %s)
 UPDATE deadlines AS d SET wake_at = now() + %s * interval '1 second', sends = d.sends + 1
-FROM (SELECT t.tenant, t.task_id, t.kind FROM unnest(%s::text[], %s::integer[]) AS due (tenant, most)
-      CROSS JOIN LATERAL (
-          SELECT tenant, task_id, kind FROM deadlines
-          WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT due.most
-          FOR UPDATE SKIP LOCKED) AS t
-      LIMIT %s) AS taken
-WHERE d.tenant = taken.tenant AND d.task_id = taken.task_id AND d.kind = taken.kind
+FROM taken WHERE d.tenant = taken.tenant AND d.task_id = taken.task_id AND d.kind = taken.kind
 RETURNING d.tenant, d.task_id, d.due, d.position"""
 # Another is to act on a row from now on. Takes (todo, outcome, tenant, task id, kind, position).
 DONE = """

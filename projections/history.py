@@ -14,8 +14,9 @@ import psycopg
 from domain import EVENTS as ALL_EVENTS
 from domain import STATUS_CATEGORY
 from domain.recorded import Recorded
+from projections.statement import Query
 from projections.support import query
-from projections.support.query import BadQuery, Query
+from projections.support.query import BadQuery
 from projections.support.table import Table
 from projections.support.time import stamp
 

@@ -13,17 +13,9 @@ import msgspec
 from domain.compare import name_key
 from domain.lifecycle import Lifecycle
 from domain.streams import ID
+from projections.statement import Query
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
-from projections.support.query import (
-    MAX_FILTER_VALUES,
-    MAX_OFFSET,
-    MAX_ROWS,
-    BadQuery,
-    Query,
-    demand_text,
-    select,
-    time_of,
-)
+from projections.support.query import MAX_FILTER_VALUES, MAX_OFFSET, MAX_ROWS, BadQuery, demand_text, select, time_of
 
 
 @dataclass(frozen=True, slots=True)

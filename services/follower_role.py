@@ -49,9 +49,9 @@ class FollowerRole:
         self, settings: Settings, make: Callable[[], Sequence[Threaded]], publisher: Publishing | None = None
     ) -> None:
         self._settings = settings
-        self._make = make
+        self.make = make
         self._publisher = publisher
-        self._followers: Sequence[Threaded] = ()
+        self.followers: Sequence[Threaded] = ()
         self._stopped = threading.Event()
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class FollowerRole:
         url, timeout = self._settings.database_url.get_secret_value(), self._settings.statement_timeout
         threads = [
             threading.Thread(target=follower.run, args=(url, timeout), name=follower.name, daemon=True)
-            for follower in self._followers
+            for follower in self.followers
         ]
         for thread in threads:
             thread.start()
@@ -79,7 +79,7 @@ class FollowerRole:
         backoff = Backoff("database", structlog.get_logger("followers"))
         while not self._stopped.is_set():
             try:
-                self._followers = self._make()
+                self.followers = self.make()
                 if self._stopped.is_set():
                     # `stop` was called before the workers existed.
                     self._stop_all()
@@ -93,11 +93,11 @@ class FollowerRole:
         self._stop_all()
 
     def _stop_all(self) -> None:
-        for follower in self._followers:
+        for follower in self.followers:
             follower.stop()
 
     @property
     def unready(self) -> list[str]:
-        if not self._followers:
+        if not self.followers:
             return ["followers"]
-        return [name for each in self._followers for name in each.unready]
+        return [name for each in self.followers for name in each.unready]

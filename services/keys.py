@@ -15,7 +15,7 @@ import psycopg
 
 from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
-from projections.support.query import Query
+from projections.statement import Query
 
 # `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command. The
 # others are permissions of the dispatch API.

@@ -1,7 +1,4 @@
-"""JSON Schemas of commands, events, replies and resources, made from the types that are parsed and encoded.
-
-The limits of commands' values are part of their types, from which `bounds` lets pydantic read them.
-"""
+"""JSON Schemas of commands, events, replies and resources, made from the types that are parsed and encoded."""
 
 from __future__ import annotations
 
@@ -18,7 +15,8 @@ from domain.directory.fields import ENTRY_FIELDS, NAME
 from domain.lifecycle import ROWS, TABLE, Lifecycle
 from domain.rollup import RULES
 from domain.streams import ENTRY_KINDS
-from projections import activities, directory, history, tasks
+from projections import activities, directory, history
+from projections.task import table as tasks
 from services import bounds
 from services.commands import wire
 

@@ -29,7 +29,7 @@ def load_json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidMessage("not-utf-8", f"byte {error.start} is no UTF-8") from None
+        raise _other_encoding(body) or InvalidMessage("not-utf-8", f"byte {error.start} is no UTF-8") from None
     demand_shallow(body, text)
     try:
         try:
@@ -38,10 +38,22 @@ def load_json(body: bytes) -> Any:
             # Parse again with a mark at each such number, to find its position.
             raise _out_of_range(_marking_json(text)) from None
     except (ValueError, RecursionError) as error:
+        if (refused := _other_encoding(body)) is not None:
+            raise refused from None
         raise InvalidMessage("not-json", f"the body is no JSON: {str(error)[:200]}") from None
     if "\\u" in text or "\\U" in text or "\0" in text:
         _demand_text(value, "")
     return value
+
+
+def _other_encoding(body: bytes) -> InvalidMessage | None:
+    """Return the refusal of JSON in another encoding, or with a byte order mark."""
+    found = json.detect_encoding(body)
+    if found == "utf-8-sig":
+        return InvalidMessage("not-json", "the body begins with a byte order mark, which JSON does not have")
+    if found.startswith(("utf-16", "utf-32")):
+        return InvalidMessage("not-utf-8", f"the body is in {found[:6].upper()}; JSON is sent in UTF-8")
+    return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

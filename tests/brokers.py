@@ -6,8 +6,11 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 import urllib.request
 import uuid
@@ -171,7 +174,19 @@ def _erlang(texts: list[str]) -> str:
 
 
 def _rabbitmqctl(*arguments: str) -> None:
-    subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=PATIENCE)
+    # It is a script that starts others, which outlive it and keep its output open: they end as one process group.
+    with tempfile.TemporaryFile() as said:
+        command = ["rabbitmqctl", "-q", *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if code:
+            said.seek(0)
+            raise subprocess.CalledProcessError(code, command, said.read())
 
 
 def _rabbitmqctl_works() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from domain import COMMANDS, DECIDER_OF_CATEGORY, DECIDER_OF_COMMAND, EVENT_NAMES, STATUS_CATEGORY, checks
 from domain.activity import ActivityStatusChanged
-from domain.decider import ANYBODY, Claim, Context, Decision, NotLoaded, actor_stream
+from domain.decider import ANYBODY, Context, Decision, NotLoaded, UniqueKey, actor_stream
 from domain.errors import Rejected
 from domain.streams import split_stream, stream_of
 
@@ -33,10 +33,10 @@ def stream_of_event(event: Any, tenant: str = TENANT) -> str:
 
 @dataclass(slots=True)
 class Given:
-    """A tenant's streams and claims, as a store would hold them after what has happened so far."""
+    """A tenant's streams and unique keys, as a store would hold them after what has happened so far."""
 
     states: dict[str, Any] = field(default_factory=dict)
-    holders: dict[Claim, str] = field(default_factory=dict)
+    holders: dict[UniqueKey, str] = field(default_factory=dict)
     log: list[Any] = field(default_factory=list)
     ids: int = 0
     numbers: int = 0
@@ -59,9 +59,9 @@ class Given:
                 raise AssertionError(f"a command that sets the scene was refused: {command}") from outcome.refusal
         return self
 
-    def and_claims(self, claims: Mapping[Claim, str]) -> Given:
-        """Say who holds claims, for what no command can lead to."""
-        self.holders.update(claims)
+    def and_unique_keys(self, unique_keys: Mapping[UniqueKey, str]) -> Given:
+        """Say who holds unique keys, for what no command can lead to."""
+        self.holders.update(unique_keys)
         return self
 
     def when(self, command: Any, actor: str = "system", now: datetime = NOW) -> Outcome:
@@ -82,7 +82,7 @@ class Given:
             return outcome
         decider = DECIDER_OF_COMMAND[COMMAND_NAMES[type(command)]]
         states: dict[str, Any] = {}
-        holders: dict[Claim, str | None] = {}
+        holders: dict[UniqueKey, str | None] = {}
         for category, entity_id in (*decider.reads(command), *actor_stream(actor)):
             stream = stream_of(TENANT, category, entity_id)
             states[stream] = self.states.get(stream)
@@ -94,14 +94,14 @@ class Given:
                 outcome.decision = decider.decide(command, context)
             except NotLoaded as missing:
                 fresh = [stream for stream in missing.streams if stream not in states]
-                unknown = [claim for claim in missing.claims if claim not in holders]
+                unknown = [unique for unique in missing.unique_keys if unique not in holders]
                 assert fresh or unknown, "the decision asked again for what it has"
                 # A worker draws other ids at the next attempt, so such a look-up would go on for ever.
                 own = [name for name in fresh if split_stream(name)[2] in outcome.drawn]
-                own += [claim for claim in unknown if claim.key in outcome.drawn]
+                own += [unique for unique in unknown if unique.key in outcome.drawn]
                 assert not own, f"the decision looked up what it has just drawn: {own}"
                 states.update((stream, self.states.get(stream)) for stream in fresh)
-                holders.update((claim, self._holder(claim)) for claim in unknown)
+                holders.update((unique, self._holder(unique)) for unique in unknown)
             except Rejected as refusal:
                 outcome.refusal = refusal
                 return outcome
@@ -109,42 +109,42 @@ class Given:
                 taken = self._taken(outcome)
                 if not taken:
                     return outcome
-                holders.update((claim, self.holders[claim]) for claim in taken)
+                holders.update((unique, self.holders[unique]) for unique in taken)
         raise AssertionError(f"still not decided after {MAX_ROUNDS} rounds of loading: {command}")
 
-    def _holder(self, claim: Claim) -> str | None:
-        if claim.kind == ANYBODY:
-            return next((holder for held, holder in self.holders.items() if held.kind == claim.key), None)
-        return self.holders.get(claim)
+    def _holder(self, unique: UniqueKey) -> str | None:
+        if unique.kind == ANYBODY:
+            return next((holder for held, holder in self.holders.items() if held.kind == unique.key), None)
+        return self.holders.get(unique)
 
-    def _taken(self, outcome: Outcome) -> list[Claim]:
-        """Check the reads of an accepted command, and return the claims that a store would refuse as held."""
+    def _taken(self, outcome: Outcome) -> list[UniqueKey]:
+        """Check the reads of an accepted command, and return the unique keys that a store would refuse as held."""
         assert outcome.decision is not None
         assert outcome.context is not None
         for stream, _ in outcome.decision.events:
             if stream in self.states:
                 assert stream in outcome.context.streams_read, f"{stream} was written to, but never read"
         unread = [
-            claim
-            for claim, holder in outcome.decision.claims.items()
-            if holder is not None and claim not in outcome.context.claims_read
+            unique
+            for unique, holder in outcome.decision.unique_keys.items()
+            if holder is not None and unique not in outcome.context.unique_keys_read
         ]
         # What stands under an id that is made by the command itself cannot be anybody's.
         made = {split_stream(stream)[2] for stream, _ in outcome.decision.events if stream not in self.states}
-        for claim in unread:
-            assert claim.key in outcome.drawn | made, f"{claim} was taken, but never read"
-        return [claim for claim in unread if claim in self.holders]
+        for unique in unread:
+            assert unique.key in outcome.drawn | made, f"{unique} was taken, but never read"
+        return [unique for unique in unread if unique in self.holders]
 
     def record(self, decision: Decision) -> None:
-        """Take over a decision's events and claims."""
+        """Take over a decision's events and unique keys."""
         for stream, event in decision.events:
             assert stream == stream_of_event(event), f"{event} was put into the stream {stream}"
         self.and_events(event for _, event in decision.events)
-        for claim, holder in decision.claims.items():
+        for unique, holder in decision.unique_keys.items():
             if holder is None:
-                self.holders.pop(claim, None)
+                self.holders.pop(unique, None)
             else:
-                self.holders[claim] = holder
+                self.holders[unique] = holder
 
     def state(self, category: str, entity_id: str) -> Any:
         """Return one stream's state, or None."""
@@ -217,13 +217,13 @@ class Outcome:
         return self.given
 
     def then_nothing(self) -> Given:
-        """Expect a command that is accepted and has nothing to do: no event, no claim."""
-        _same(({}, []), (dict(self._accepted().claims), self.events), f"{self.name} should have done nothing")
+        """Expect a command that is accepted and has nothing to do: no event, no unique key."""
+        _same(({}, []), (dict(self._accepted().unique_keys), self.events), f"{self.name} should have done nothing")
         return self.given
 
-    def then_claims(self, claims: Mapping[Claim, str | None]) -> Given:
-        """Expect exactly these changes of claims."""
-        _same(dict(claims), dict(self._accepted().claims), f"{self.name} changed other claims")
+    def then_unique_keys(self, unique_keys: Mapping[UniqueKey, str | None]) -> Given:
+        """Expect exactly these changes of unique keys."""
+        _same(dict(unique_keys), dict(self._accepted().unique_keys), f"{self.name} changed other unique keys")
         return self.given
 
     def then_rejected(self, code: str, pointer: str = _ANYTHING) -> Given:
@@ -243,13 +243,13 @@ class Outcome:
         return self.decision
 
 
-def given(events: Iterable[Any] = (), claims: Mapping[Claim, str] | None = None) -> Given:
-    """Start from events, without their streams, and from claims that no event tells."""
-    return Given().and_events(events).and_claims(claims or {})
+def given(events: Iterable[Any] = (), unique_keys: Mapping[UniqueKey, str] | None = None) -> Given:
+    """Start from events, without their streams, and from unique keys that no event tells."""
+    return Given().and_events(events).and_unique_keys(unique_keys or {})
 
 
 def given_commands(commands: Iterable[Any], actor: str = "system", now: datetime = NOW) -> Given:
-    """Start from commands, so that states and claims come from decisions."""
+    """Start from commands, so that states and unique keys come from decisions."""
     return Given().and_commands(commands, actor, now)
 
 

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain.activity.changing import *  # noqa: F403
 from domain.activity.changing import CancelActivity, ChangeActivity
-from domain.activity.creating import *  # noqa: F403
-from domain.activity.creating import CreateActivity
-from domain.activity.state import *  # noqa: F403
-from domain.activity.state import ACTIVITY, evolve
+from domain.activity.creating import CreateActivity, NewTask
+from domain.activity.state import (
+    ACTIVITY,
+    ActivityCanceled,
+    ActivityCreated,
+    ActivityFieldsChanged,
+    ActivityStatusChanged,
+    LeftOut,
+    evolve,
+)
 from domain.decider import streams_of_id
 from domain.task.creating import streams_of_new
+
+__all__ = [
+    "DECIDER",
+    "ActivityCanceled",
+    "ActivityCreated",
+    "ActivityFieldsChanged",
+    "ActivityStatusChanged",
+    "CancelActivity",
+    "ChangeActivity",
+    "CreateActivity",
+    "LeftOut",
+    "NewTask",
+]
 
 
 def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable[tuple[str, str]]:

@@ -62,7 +62,7 @@ def cancel(command: CancelActivity, context: Context) -> Decision:
     event = ActivityCanceled(activity.id, command.reason)
     decisions = [canceled(task, "activity-canceled", context) for task in left]
     events = ((context.stream("activity", activity.id), event), *(e for d in decisions for e in d.events))
-    return Decision(events, {claim: holder for d in decisions for claim, holder in d.claims.items()})
+    return Decision(events, {unique: holder for d in decisions for unique, holder in d.unique_keys.items()})
 
 
 def _present(activity_id: str, context: Context) -> Activity:

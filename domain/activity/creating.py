@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from domain.activity.state import ACTIVITY, ActivityCreated, LeftOut
 from domain.decider import (
-    Claim,
     Context,
     Decision,
+    UniqueKey,
     checked_schedule,
     demand_free,
     own_id,
@@ -26,7 +26,7 @@ from domain.steps import Step, step_rule
 from domain.task.creating import (
     assignees_of,
     demand_references,
-    load_claims_of_new,
+    load_unique_keys_of_new,
     new_task,
     titled,
 )
@@ -86,7 +86,7 @@ def create(command: CreateActivity, context: Context) -> Decision:
     pairs = tuple(zip(command.tasks, workflow.steps, strict=True))
     wanted = (step.assignees if task.assignees is None else task.assignees for task, step in pairs)
     resolver.load(reference for references in wanted for reference in references)
-    load_claims_of_new(command.tasks, context)
+    load_unique_keys_of_new(command.tasks, context)
     created = ActivityCreated(
         activity_id,
         title,
@@ -106,8 +106,8 @@ def create(command: CreateActivity, context: Context) -> Decision:
     for index, (task, step) in enumerate(pairs):
         events += _child(index, task, step, created, resolver, context)
     # Not read before it is taken: nobody else can hold it while there is no activity of this id.
-    use = Claim(use_of(workflow.id), activity_id)
-    return Decision((*resolver.events, *events), {**resolver.claims, use: activity_id})
+    use = UniqueKey(use_of(workflow.id), activity_id)
+    return Decision((*resolver.events, *events), {**resolver.unique_keys, use: activity_id})
 
 
 def _left_out(pairs: Iterable[tuple[NewTask, Step]], project: str | None, context: Context) -> Iterable[LeftOut]:

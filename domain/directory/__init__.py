@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from domain.directory.eligibility import *  # noqa: F403
-from domain.directory.entries import *  # noqa: F403
-from domain.directory.entries import DECIDER as DECIDER
-from domain.directory.lookup import *  # noqa: F403
+from domain.directory.entries import (
+    DECIDER,
+    ChangeEntry,
+    EntryChanged,
+    EntryRegistered,
+    EntryRetired,
+    RegisterEntry,
+    RetireEntry,
+)
+
+__all__ = ["DECIDER", "ChangeEntry", "EntryChanged", "EntryRegistered", "EntryRetired", "RegisterEntry", "RetireEntry"]

@@ -13,7 +13,7 @@ from typing import Any, Literal, assert_never
 from domain.aggregate import Aggregate
 from domain.checks import demand_fits
 from domain.compare import same_json
-from domain.decider import Claim, Context, Decision, changes, merged, own_id
+from domain.decider import Context, Decision, UniqueKey, changes, merged, own_id
 from domain.directory import settings
 from domain.directory.eligibility import actor_kind
 from domain.directory.fields import demand_bounded
@@ -21,7 +21,7 @@ from domain.directory.lookup import Entry, fresh_number
 from domain.errors import Rejected
 from domain.lifecycle import ENTRY_RIGHTS, MANAGER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
-from domain.references import FIELDS, RETIRED_EMAIL, claim_of, is_account, is_email, is_operator, key_of
+from domain.references import FIELDS, RETIRED_EMAIL, is_account, is_email, is_operator, key_of, unique_key_of
 
 DIRECTORY = Aggregate("directory")
 Kind = Literal[
@@ -93,16 +93,16 @@ def register(command: RegisterEntry, context: Context) -> Decision:
             return Decision()
         raise Rejected("taken", f"{command.kind} {entry_id} is registered with other fields", "/id")
     _permit_entry(command.kind, entry_id, present, fields, context)
-    claims = _claims(command.kind, entry_id, {}, fields, context)
+    unique_keys = _unique_keys(command.kind, entry_id, {}, fields, context)
     if present is not None:
-        claims |= {claim: None for claim in _kept(present) if context.holder(*claim) == entry_id}
+        unique_keys |= {unique: None for unique in _kept(present) if context.holder(*unique) == entry_id}
     if command.kind == "member" and "account_id" not in fields:
         fields["account_id"] = fresh_number(context)
-        claims[Claim("member-account", str(fields["account_id"]))] = entry_id
+        unique_keys[UniqueKey("member-account", str(fields["account_id"]))] = entry_id
     if context.holder("registered", command.kind) is None:
-        claims[Claim("registered", command.kind)] = entry_id
+        unique_keys[UniqueKey("registered", command.kind)] = entry_id
     event = EntryRegistered(command.kind, entry_id, fields)
-    return Decision(((context.stream(command.kind, entry_id), event),), claims)
+    return Decision(((context.stream(command.kind, entry_id), event),), unique_keys)
 
 
 @DIRECTORY.decides(ChangeEntry)
@@ -119,9 +119,9 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     if not new:
         return Decision()
     demand_fits(after, f"{command.kind} {command.id}", "/fields")
-    claims = _claims(command.kind, command.id, present.fields, after, context)
+    unique_keys = _unique_keys(command.kind, command.id, present.fields, after, context)
     event = EntryChanged(command.kind, command.id, old, new)
-    return Decision(((context.stream(command.kind, command.id), event),), claims)
+    return Decision(((context.stream(command.kind, command.id), event),), unique_keys)
 
 
 @DIRECTORY.decides(RetireEntry)
@@ -131,17 +131,20 @@ def retire(command: RetireEntry, context: Context) -> Decision:
     present = _present(command.kind, command.id, context)
     _permit_entry(command.kind, command.id, present, None, context)
     kept = _kept(present)
-    for claim in kept:
+    for unique in kept:
         # Read, because whoever had the address and was retired before may hold it.
-        context.holder(*claim)
-    claims = {**_claims(command.kind, command.id, present.fields, {}, context), **dict.fromkeys(kept, command.id)}
-    return Decision(((context.stream(command.kind, command.id), EntryRetired(command.kind, command.id)),), claims)
+        context.holder(*unique)
+    unique_keys = {
+        **_unique_keys(command.kind, command.id, present.fields, {}, context),
+        **dict.fromkeys(kept, command.id),
+    }
+    return Decision(((context.stream(command.kind, command.id), EntryRetired(command.kind, command.id)),), unique_keys)
 
 
-def _kept(entry: Entry) -> list[Claim]:
-    """Return the claims that an entry keeps while it is retired: a member's e-mail goes on naming the member."""
+def _kept(entry: Entry) -> list[UniqueKey]:
+    """Return the unique keys that an entry keeps while it is retired: a member's e-mail goes on naming the member."""
     email = entry.fields.get("email") if entry.kind == "member" else None
-    return [] if email is None else [Claim(RETIRED_EMAIL, key_of("email", email))]
+    return [] if email is None else [UniqueKey(RETIRED_EMAIL, key_of("email", email))]
 
 
 def _permit_entry(
@@ -181,24 +184,24 @@ def _present(kind: str, entry_id: str, context: Context) -> Entry:
     return entry
 
 
-def _claims(
+def _unique_keys(
     kind: str, entry_id: str, before: Mapping[str, Any], after: Mapping[str, Any], context: Context
-) -> dict[Claim, str | None]:
-    claims: dict[Claim, str | None] = {}
+) -> dict[UniqueKey, str | None]:
+    unique_keys: dict[UniqueKey, str | None] = {}
     if kind != "member":
-        return claims
+        return unique_keys
     for form, (name, _) in FIELDS.items():
         old, new = before.get(name), after.get(name)
         if same_json(old, new):
             continue
         if old is not None:
-            claims[claim_of(form, old)] = None
+            unique_keys[unique_key_of(form, old)] = None
         if new is not None:
-            claim = claim_of(form, new)
-            if context.holder(*claim) not in (None, entry_id):
+            unique = unique_key_of(form, new)
+            if context.holder(*unique) not in (None, entry_id):
                 raise Rejected("taken", f"another member has this {name}", f"/fields/{name}")
-            claims[claim] = entry_id
-    return claims
+            unique_keys[unique] = entry_id
+    return unique_keys
 
 
 def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:

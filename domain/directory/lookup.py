@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from domain.decider import Claim, Context
+from domain.decider import Context, UniqueKey
 from domain.errors import Rejected
 
 
@@ -48,9 +48,9 @@ def at_work(context: Context, members: Iterable[str]) -> tuple[str, ...]:
 def fresh_number(context: Context) -> int:
     """Draw an account number that nobody is known to have; members may bring their own, so a drawn one can be taken.
 
-    Whether it is free is for the store to say: it lets a claim that was not read be taken only when nobody holds it.
+    Whether it is free is for the store to say: it lets a unique key that was not read be taken only when it is free.
     """
     number = context.new_number()
-    while context.holders.get(Claim("member-account", str(number))) is not None:
+    while context.holders.get(UniqueKey("member-account", str(number))) is not None:
         number = context.new_number()
     return number

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.decider import Claim, Context
+from domain.decider import Context, UniqueKey
 from domain.directory.eligibility import Eligibility
 from domain.directory.entries import EntryRegistered
 from domain.directory.lookup import Entry, fresh_number
@@ -30,7 +30,7 @@ class MemberResolver:
 
     context: Context
     events: list[tuple[str, Any]] = field(default_factory=list)
-    claims: dict[Claim, str | None] = field(default_factory=dict)
+    unique_keys: dict[UniqueKey, str | None] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     stays: set[str] = field(default_factory=set)
     _new: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class MemberResolver:
     def load(self, texts: Iterable[str]) -> None:
         """Look at all that the references need at once, so that a long list costs as few rounds as a short one."""
         members: list[tuple[str, str]] = []
-        claims: list[Claim] = []
+        unique_keys: list[UniqueKey] = []
         for text in texts:
             try:
                 named = reference(text, "")
@@ -47,10 +47,10 @@ class MemberResolver:
             if named.form == "id":
                 members.append(("member", named.key))
             else:
-                claims.append(Claim(FIELDS[named.form][1], named.key))
+                unique_keys.append(UniqueKey(FIELDS[named.form][1], named.key))
             if named.form == "email":
-                claims.append(Claim(RETIRED_EMAIL, named.key))
-        self.context.load(members, claims)
+                unique_keys.append(UniqueKey(RETIRED_EMAIL, named.key))
+        self.context.load(members, unique_keys)
 
     def resolve(self, texts: Iterable[str], pointer: str, standing: Iterable[str] = ()) -> tuple[str, ...]:
         """Return the member ids of people who are given work, in order and each once, registering e-mails not known.
@@ -92,7 +92,7 @@ class MemberResolver:
             entry: Entry | None = self.context.state("member", named.key)
             member, gone = (named.key, False) if entry is not None and not entry.retired else (None, entry is not None)
         else:
-            # Whoever is retired does not hold this claim, so its holder need not be looked at.
+            # Whoever is retired does not hold this unique key, so its holder need not be looked at.
             member, gone = self.context.holder(FIELDS[named.form][1], named.key), False
             if member is None and named.form == "email":
                 member = self._new.get(named.key)
@@ -116,9 +116,9 @@ class MemberResolver:
         self._new[key] = member
         event = EntryRegistered("member", member, {"email": email, "account_id": account})
         self.events.append((self.context.stream("member", member), event))
-        self.claims |= {Claim("member-email", key): member, Claim("member-account", str(account)): member}
+        self.unique_keys |= {UniqueKey("member-email", key): member, UniqueKey("member-account", str(account)): member}
         if self.context.holder("registered", "member") is None:
-            self.claims[Claim("registered", "member")] = member
+            self.unique_keys[UniqueKey("registered", "member")] = member
         return member
 
 

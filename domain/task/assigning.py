@@ -122,11 +122,11 @@ def _assign(
     members = resolved_assignees(references, resolver, task.eligibility, context, pointer)
     stream = context.stream("task", task.id)
     assigned = TaskAssigned(task.id, task.activity_id, members)
-    decision = Decision((*resolver.events, (stream, assigned)), resolver.claims)
+    decision = Decision((*resolver.events, (stream, assigned)), resolver.unique_keys)
     if not begin:
         return decision
     started = start(task, members[0], context, resolver.is_new(members[0]))
-    return Decision((*decision.events, *started.events), {**decision.claims, **started.claims})
+    return Decision((*decision.events, *started.events), {**decision.unique_keys, **started.unique_keys})
 
 
 @decides(ReassignTask)
@@ -143,7 +143,7 @@ def reassign(command: ReassignTask, task: Task, context: Context) -> Decision:
     event = TaskReassigned(task.id, task.activity_id, task.assignees, members)
     events = (*pause_of(task, "reassigned"), event, *back_in_line(task, context))
     decision = record(task, context, *events)
-    return released(task, Decision((*resolver.events, *decision.events), resolver.claims))
+    return released(task, Decision((*resolver.events, *decision.events), resolver.unique_keys))
 
 
 @decides(UnassignTask)

@@ -93,7 +93,7 @@ def _then(decision: Decision, task: Task, context: Context, decide: Callable[[Ta
             # Named another way, by e-mail perhaps: nothing is to be changed.
             return decision
         raise
-    return Decision((*decision.events, *more.events), {**decision.claims, **more.claims})
+    return Decision((*decision.events, *more.events), {**decision.unique_keys, **more.unique_keys})
 
 
 def changed_fields(

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain import lifecycle
 from domain.checks import demand_fits
-from domain.decider import Claim, Context, Decision, NotLoaded, checked_schedule, demand_free, instant, own_id
+from domain.decider import Context, Decision, NotLoaded, UniqueKey, checked_schedule, demand_free, instant, own_id
 from domain.directory import settings
 from domain.directory.eligibility import Eligibility, actor_kind
 from domain.directory.lookup import known, known_hub
@@ -17,7 +17,7 @@ from domain.directory.members import MemberResolver
 from domain.errors import Rejected
 from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Roles, Title
 from domain.plan import Attribute, Attributes, DispatchPlan
-from domain.references import claim_of
+from domain.references import unique_key_of
 from domain.streams import ID
 from domain.task.assigning import TaskAssigned, resolved_assignees
 from domain.task.dispatching import AttributesResolved, resolved_attributes
@@ -102,7 +102,7 @@ def create(command: CreateTask, context: Context) -> Decision:
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]
-    return Decision((*resolver.events, *events), resolver.claims)
+    return Decision((*resolver.events, *events), resolver.unique_keys)
 
 
 def _eligibility(command: CreateTask, resolver: MemberResolver) -> Eligibility:
@@ -154,7 +154,7 @@ def assignees_of(
     """Return the people of a new task: those that it names, else the member behind its operator, if there is one."""
     if wanted or operator is None:
         return resolved_assignees(wanted, resolver, rule, context, f"{pointer}/assignees")
-    member = context.holder(*claim_of("operator", operator))
+    member = context.holder(*unique_key_of("operator", operator))
     try:
         return resolved_assignees(() if member is None else (member,), resolver, rule, context, pointer)
     except Rejected as refusal:
@@ -211,16 +211,16 @@ def streams_of_new(task: Any) -> Iterable[tuple[str, str]]:
             yield "attribute", key
 
 
-def load_claims_of_new(tasks: Iterable[Any], context: Context) -> None:
-    """Look at the claims that several new tasks need at once, so that ten cost as few rounds as one."""
-    claims: dict[Claim, None] = {}
+def load_unique_keys_of_new(tasks: Iterable[Any], context: Context) -> None:
+    """Look at the unique keys that several new tasks need at once, so that ten cost as few rounds as one."""
+    unique_keys: dict[UniqueKey, None] = {}
     for task in tasks:
         if task.operator is not None:
-            claims[claim_of("operator", task.operator)] = None
+            unique_keys[unique_key_of("operator", task.operator)] = None
         if task.plan is not None and task.commerce is not None:
             wanted = (*(task.plan.criteria or ()), *chain(*settings.targeting_of(context, task.plan.channel)))
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
-                claims[last_contacted(task.commerce, task.plan.channel, kind)] = None
-    missing = [claim for claim in claims if claim not in context.holders]
+                unique_keys[last_contacted(task.commerce, task.plan.channel, kind)] = None
+    missing = [unique for unique in unique_keys if unique not in context.holders]
     if missing:
-        raise NotLoaded(claims=missing)
+        raise NotLoaded(unique_keys=missing)

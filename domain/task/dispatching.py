@@ -173,8 +173,8 @@ def report(command: ReportDispatch, task: Task, context: Context) -> Decision:
     stream = context.stream("task", task.id)
     if command.succeeded:
         done = DispatchSucceeded(task.id, task.activity_id, task.attempt, command.reference)
-        claims = {claim: user for claim, user in contacted(task).items() if context.holder(*claim) != user}
-        return Decision(((stream, done),), claims)
+        unique_keys = {unique: user for unique, user in contacted(task).items() if context.holder(*unique) != user}
+        return Decision(((stream, done),), unique_keys)
     final = task.attempt - task.first_attempt >= MAX_ATTEMPTS
     code, message = command.code or "failed", command.message or "the provider did not take the task"
     failed = DispatchFailed(task.id, task.activity_id, task.attempt, code, message, final)

@@ -181,7 +181,7 @@ def hand_on(task: Task, output: dict[str, Any], decision: Decision, context: Con
             demand_fits({**later.fields, **wanted}, f"the fields of task {later.id}", "")
             mapped = TaskFieldsMapped(later.id, later.activity_id, task.id, old, new)
             events.append((context.stream("task", later.id), mapped))
-    return Decision((*decision.events, *events), decision.claims)
+    return Decision((*decision.events, *events), decision.unique_keys)
 
 
 def is_blank(value: Any) -> bool:

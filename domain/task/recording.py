@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from domain import lifecycle
-from domain.decider import Claim, Context, Decision
+from domain.decider import Context, Decision, UniqueKey
 from domain.directory.eligibility import actor_kind
 from domain.directory.members import known_person
 from domain.errors import Rejected
@@ -58,14 +58,20 @@ def released(task: Task, decision: Decision) -> Decision:
     """Add that the person at work has no running task any more."""
     if task.lifecycle is not ACTIVE or task.runner is None:
         return decision
-    return Decision(decision.events, {Claim("running", task.runner): None, **decision.claims})
+    return Decision(decision.events, {UniqueKey("running", task.runner): None, **decision.unique_keys})
+
+
+def person_of(named: str | None, context: Context) -> str:
+    """Return the reference to whom a command is for: the actor, or whomever it names, whoever may do that."""
+    member = named if named is not None else context.actor
+    if member == lifecycle.SYSTEM:
+        raise Rejected("invalid", "name the member that the system speaks for", "/member")
+    return member
 
 
 def spoken_for(named: str | None, context: Context, detail: str) -> str:
     """Return the reference to whom a command is for: the actor, or whomever the system names."""
-    member = named if named is not None else context.actor
-    if member == lifecycle.SYSTEM:
-        raise Rejected("invalid", "name the member that the system speaks for", "/member")
+    member = person_of(named, context)
     if context.actor not in (lifecycle.SYSTEM, member) and known_person(context, member, "/member") != context.actor:
         raise Rejected("forbidden", detail, "/member")
     return member

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from domain import lifecycle
 from domain.compare import text_key
-from domain.decider import Claim, Context, Decision
+from domain.decider import Context, Decision, UniqueKey
 from domain.directory import settings
 from domain.errors import Rejected
 from domain.limits import Id, Label
@@ -133,13 +133,13 @@ def _fitting(
     return [user for user in users if user["id"] == last]
 
 
-def last_contacted(commerce: str, channel: str, kind: str) -> Claim:
-    """Return the claim that says whom of a commerce a dispatch reached last, by the criterion that asks for it."""
-    return Claim("contacted", commerce if kind == "LAST_CONTACTED_ALL_CHANNELS" else f"{commerce}/{channel}")
+def last_contacted(commerce: str, channel: str, kind: str) -> UniqueKey:
+    """Return the unique key that says whom of a commerce a dispatch reached last, by the criterion that asks for it."""
+    return UniqueKey("contacted", commerce if kind == "LAST_CONTACTED_ALL_CHANNELS" else f"{commerce}/{channel}")
 
 
-def contacted(task: Task) -> dict[Claim, str | None]:
-    """Return the claims that say who of the commerce was contacted last, over any channel and over this one."""
+def contacted(task: Task) -> dict[UniqueKey, str | None]:
+    """Return the unique keys that say who of the commerce was contacted last, over any channel and over this one."""
     plan, commerce = task.created.plan, task.created.commerce
     users = [target.user for target in task.targets if target.status == "RESOLVED"]
     if plan is None or commerce is None or not users:

@@ -7,15 +7,15 @@ from typing import Any, assert_never
 
 from domain import lifecycle
 from domain.checks import demand_fits
-from domain.decider import Claim, Context, Decision, changes, merged
+from domain.decider import Context, Decision, UniqueKey, changes, merged
 from domain.directory.eligibility import actor_kind
 from domain.directory.lookup import at_work
 from domain.directory.members import known_person
 from domain.errors import Rejected
-from domain.lifecycle import ACTIVE, PAUSED
+from domain.lifecycle import ACTIVE, MANAGER, PAUSED, SYSTEM
 from domain.limits import Fields, Id, Person
 from domain.task.gating import demand_unblocked
-from domain.task.recording import decides, permit, record, released, spoken_for
+from domain.task.recording import decides, permit, person_of, record, released, spoken_for
 from domain.task.state import TASK, Facts, Task
 
 
@@ -45,7 +45,7 @@ class SaveTask:
 @TASK.command("tracker.pause")
 @dataclass(frozen=True, slots=True)
 class PauseTracker:
-    """Pause the task that a person is working on; `member` names the person when `system` speaks for one."""
+    """Pause the task that a person is working on; `member` names the person for whom the system or a manager speaks."""
 
     member: Person | None = None
 
@@ -138,7 +138,7 @@ def process(command: ProcessTask, task: Task, context: Context) -> Decision:
     if context.actor not in task.assignees:
         # What the runner and the start look at, in one round.
         people = task.assignees
-        context.load([("member", member) for member in people], [Claim("running", member) for member in people])
+        context.load([("member", member) for member in people], [UniqueKey("running", member) for member in people])
     return start(task, runner_of(task, context), context)
 
 
@@ -173,7 +173,7 @@ def start(task: Task, runner: str | None, context: Context, new: bool = False) -
         if other is not None and other.lifecycle is ACTIVE:
             pause = TaskPaused(other.id, other.activity_id, "other-task-started")
             events = ((context.stream("task", other.id), pause), own)
-    return Decision(events, {Claim("running", runner): task.id})
+    return Decision(events, {UniqueKey("running", runner): task.id})
 
 
 @decides(PauseTask)
@@ -222,28 +222,33 @@ def joined(data: dict[str, Any], more: dict[str, Any], pointer: str) -> dict[str
 @TASK.decides(PauseTracker)
 def pause_tracker(command: PauseTracker, context: Context) -> Decision:
     """Pause whatever a person has at hand; the tracker remembers what it paused last."""
-    member = _tracked("tracker.pause", command.member, context)
+    lifecycle.permit("tracker.pause", actor_kind(context, (), None))
+    member = known_person(context, person_of(command.member, context), "/member")
     running = context.holder("running", member)
     task: Task | None = context.state("task", running) if running is not None else None
+    if member != context.actor:
+        project = task.created.project if task is not None else None
+        if actor_kind(context, (), project) not in (MANAGER, SYSTEM):
+            raise Rejected("forbidden", "only a manager of the project may pause another's work", "/member")
     if task is None or task.runner != member:
         raise Rejected("not-processing", "this person is working on nothing")
-    tracked = Claim("tracker", member)
+    tracked = UniqueKey("tracker", member)
     context.holder(*tracked)
     paused = released(task, record(task, context, *pause_of(task, "asked")))
-    return Decision(paused.events, {**paused.claims, tracked: task.id})
+    return Decision(paused.events, {**paused.unique_keys, tracked: task.id})
 
 
 @TASK.decides(ResumeTracker)
 def resume_tracker(command: ResumeTracker, context: Context) -> Decision:
     """Go on with what the tracker paused last."""
     member = _tracked("tracker.resume", command.member, context)
-    tracked = Claim("tracker", member)
+    tracked = UniqueKey("tracker", member)
     last = context.holder(*tracked)
     task: Task | None = context.state("task", last) if last is not None else None
     if task is None or task.lifecycle is not PAUSED or member not in task.assignees:
         raise Rejected("not-paused", "the tracker has paused nothing that could go on")
     started = start(task, member, context)
-    return Decision(started.events, {**started.claims, tracked: None})
+    return Decision(started.events, {**started.unique_keys, tracked: None})
 
 
 def _tracked(command: str, member: str | None, context: Context) -> str:

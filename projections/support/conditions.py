@@ -65,9 +65,10 @@ class Asked:
     def presence(self) -> bool | None:
         """Return whether something has to be there, or nothing; None when the question is for values."""
         if self.operator == EXISTS:
-            if self.value not in ("true", "false"):
-                raise self.bad("exists is true or false")
-            return bool(self.value == "true")
+            there = _THERE.get(self.value) if self.value is None or isinstance(self.value, str) else None
+            if there is None:
+                raise self.bad("exists is true or false, or 1 or 0; an empty value is false")
+            return there
         if self.value is not None:
             return None
         if self.operator not in (EQUAL, NEQ):
@@ -76,6 +77,10 @@ class Asked:
 
 
 Condition = Callable[[Asked], Where]
+# The values of `exists`.
+_THERE: Mapping[str | None, bool] = {None: False, "": False, "0": False, "false": False, "1": True, "true": True}
+# Each letter with two cases at the beginning of a text doubles the stretches of an index that may hold it.
+_MAX_FOLDED = 5
 
 
 def above(prefix: str) -> str | None:
@@ -165,14 +170,33 @@ def texts(column: str, null: str) -> Condition:
     def condition(asked: Asked) -> Where:
         if asked.operator not in (MATCH, PREFIX, SUFFIX):
             return whole(asked)
-        text = text_of(asked, asked.single())
+        text = name_key(text_of(asked, asked.single()))
         if asked.operator == MATCH:
-            return Where(f"strpos(lower({column}), %s) > 0", (name_key(text),))
+            return Where(f"strpos(lower({column}), %s) > 0", (text,))
         if asked.operator == SUFFIX:
-            return Where(f"right({column}, length(%s)) = %s", (text, text))
-        return between(column, text)
+            return Where(f"right(lower({column}), length(%s)) = %s", (text, text))
+        return _beginning(column, text)
 
     return condition
+
+
+def _beginning(column: str, prefix: str) -> Where:
+    """Return that a column's text begins with the prefix, whatever the case of either: a stretch for each spelling.
+
+    Only the first letters are spelt out; of what they find, the whole prefix is compared.
+    """
+    spelt = [""]
+    for mark in prefix:
+        cases = sorted({mark, mark.upper()})
+        if len(spelt) * len(cases) > 1 << _MAX_FOLDED:
+            break
+        spelt = [text + case for text in spelt for case in cases]
+    stretches = [between(column, text) for text in spelt]
+    found = " OR ".join(each.sql for each in stretches)
+    params = tuple(value for each in stretches for value in each.params)
+    if len(spelt[0]) == len(prefix):
+        return Where(f"({found})", params)
+    return Where(f"(({found}) AND starts_with(lower({column}), %s))", (*params, prefix))
 
 
 def between(column: str, prefix: str) -> Where:
@@ -204,14 +228,15 @@ def _fits(asked: Asked, word: str) -> bool:
     if asked.operator in (EQUAL, IN, NEQ):
         return (word in asked.several()) is not (asked.operator == NEQ)
     text = asked.single()
+    folded = name_key(text)
     tests: Mapping[str, bool] = {
         "lt": word < text,
         "lte": word <= text,
         "gt": word > text,
         "gte": word >= text,
-        MATCH: name_key(text) in word,
-        PREFIX: word.startswith(text),
-        SUFFIX: word.endswith(text),
+        MATCH: folded in word,
+        PREFIX: word.startswith(folded),
+        SUFFIX: word.endswith(folded),
     }
     return tests[asked.operator]
 

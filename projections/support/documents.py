@@ -57,12 +57,12 @@ class Documents(Generic[D]):
         self._rows = rows
         self._keep = keep
         # Each with its size.
-        self._kept: dict[Key, tuple[D, int]] = {}
+        self.kept: dict[Key, tuple[D, int]] = {}
         self._kept_bytes = 0
 
     def forget(self) -> None:
         """Drop what is kept in memory."""
-        self._kept.clear()
+        self.kept.clear()
         self._kept_bytes = 0
         if self._rows is not None:
             self._rows.forget()
@@ -97,7 +97,7 @@ class Documents(Generic[D]):
                 beside.change(before, beside.by_key(key, document))
             rows.append(self._row(key, document))
             written = len(rows[-1][self._document])
-            self._kept[key] = document, written
+            self.kept[key] = document, written
             self._kept_bytes += written
             size += written
             if size >= MAX_STATEMENT_BYTES:
@@ -114,20 +114,20 @@ class Documents(Generic[D]):
         self._evict()
 
     def _take(self, key: Key) -> D | None:
-        document, size = self._kept.pop(key, (None, 0))
+        document, size = self.kept.pop(key, (None, 0))
         self._kept_bytes -= size
         return document
 
     def _evict(self) -> None:
-        count, size = len(self._kept), self._kept_bytes
+        count, size = len(self.kept), self._kept_bytes
         evicted: list[Key] = []
-        for key, (_, each) in self._kept.items():
+        for key, (_, each) in self.kept.items():
             if count <= self._keep and size <= self._keep * _MAX_KEPT_BYTES:
                 break
             evicted.append(key)
             count, size = count - 1, size - each
         for key in evicted:
-            del self._kept[key]
+            del self.kept[key]
         self._kept_bytes = size
 
     def _begun(self, event: Recorded) -> D | None:

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from domain.decider import instant
 from domain.errors import RefusalError, Rejected
 from domain.limits import INSTANT_DETAIL
+from projections.statement import Query
 
 MAX_ROWS = 1000
 MAX_OFFSET = 10_000_000
 MAX_FILTER_VALUES = 1000
 _MAX_TEXT = 1000
-
-
-class Query(NamedTuple):
-    """A statement and its values, for a synchronous or an asynchronous connection: `execute(*query)`."""
-
-    sql: str
-    params: tuple[Any, ...]
 
 
 class BadQuery(RefusalError):

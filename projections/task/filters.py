@@ -39,7 +39,7 @@ from projections.support.conditions import (
     texts,
 )
 from projections.support.query import BadQuery, time_of
-from projections.support.table import held, title_key
+from projections.support.table import held, indexed, title_key
 from projections.support.time import stamp
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
@@ -79,7 +79,7 @@ def _name(asked: Asked) -> Where:
         key = title_key(text_of(asked, asked.single()))
         return Where(f"(title_key {ORDER[operator]} %s AND title_key > '')", (key,))
     if operator in (MATCH, PREFIX, SUFFIX):
-        return _part_of_name(operator, _text(asked, asked.single()))
+        return _part_of_name(operator, name_key(text_of(asked, asked.single())))
     wanted = [_text(asked, item) for item in asked.several()]
     keys = sorted({title_key(text) for text in wanted})
     if operator != NEQ:
@@ -94,11 +94,10 @@ def _name(asked: Asked) -> Where:
 
 def _part_of_name(operator: str, text: str) -> Where:
     if operator == MATCH:
-        return Where("strpos(title_key, %s) > 0", (name_key(text),))
+        return Where("strpos(title_key, %s) > 0", (text,))
     if operator == SUFFIX:
-        return Where(f"right({_TITLE}, length(%s)) = %s", (text, text))
-    found = between("title_key", title_key(text))
-    return Where(f"({found.sql} AND starts_with({_TITLE}, %s))", (*found.params, text))
+        return Where("right(title_key, length(%s)) = %s", (text, text))
+    return between("title_key", indexed(text))
 
 
 # Times and periods.
@@ -145,6 +144,8 @@ _WORKING = (
 )
 _LIVE = f"(CASE WHEN started_at IS NULL THEN 0 ELSE {_since('started_at', f'coalesce(ended_at, {_NOW})')} END)"
 _PIPELINE = _since("created_at", f"coalesce(ended_at, {_NOW})")
+# The three periods, as they are at a time that each of their placeholders stands for.
+PERIODS: Mapping[str, str] = {"working_seconds": _WORKING, "live_seconds": _LIVE, "pipeline_seconds": _PIPELINE}
 
 
 # People: references to them are resolved before, so that what is asked for is known when it is planned.
@@ -267,9 +268,7 @@ CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
     "roles": (SET, _list("roles")),
     "whitelist": (SET, _list("whitelist", people=True)),
     "blacklist": (SET, _list("blacklist", people=True)),
-    "working_seconds": (SCALAR, _period(_WORKING)),
-    "live_seconds": (SCALAR, _period(_LIVE)),
-    "pipeline_seconds": (SCALAR, _period(_PIPELINE)),
+    **{name: (SCALAR, _period(expression)) for name, expression in PERIODS.items()},
     "project": (TEXT, texts("project", "project IS NULL")),
     "activity_id": (TEXT, texts("activity_id", "activity_id IS NULL")),
     "data": (SET, _object("data")),

@@ -63,7 +63,7 @@ def _texts(value: Any) -> Any:
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
-def _whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
+def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
     properties = message.properties
     headers = kept_headers(properties.headers or {}, room)
     headers |= {
@@ -131,7 +131,7 @@ class DeadLetters:
             return False
         under = self._under
         try:
-            await self._publish(_whole_letter(message, reason, self._room))
+            await self._publish(whole_letter(message, reason, self._room))
         except Exception as error:  # a confirm that is lost with its channel ends in a bare Exception
             self._log.debug("dead letter not confirmed", error=repr(error))
             if under is not None and not under.is_opened:
@@ -156,7 +156,7 @@ class DeadLetters:
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):
             under = self._under
             try:
-                letter = _whole_letter(message, reason, self._room) if whole else _bare_letter(message, reason)
+                letter = whole_letter(message, reason, self._room) if whole else _bare_letter(message, reason)
                 await _publish_alone(under, letter)
             except (DeliveryError, TimeoutError) as error:
                 self._log.warning("dead letter not confirmed, the message will be redelivered", error=repr(error))

@@ -32,11 +32,11 @@ class Outbox:
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
-        self._connections: list[AbstractRobustConnection] = []
+        self.connections: list[AbstractRobustConnection] = []
         self._answers: AbstractRobustChannel | None = None
         # A batch has waited for the channel without success; the next ones do not wait until it is back.
         self._waited = False
-        self._direct = DirectReplies(amqp_url)
+        self.direct = DirectReplies(amqp_url)
         self._letters: DeadLetters | None = None
         # Reply queues that are not allowed, and were logged.
         self._logged: set[str] = set()
@@ -47,25 +47,25 @@ class Outbox:
         letters, answers = await self._connect("dead-letters"), await self._connect("answers")
         self._letters = DeadLetters(letters)
         await self._letters.open()
-        answers.close_callbacks.add(lambda *_: self._direct.forget())
+        answers.close_callbacks.add(lambda *_: self.direct.forget())
         channel: Any = await answers.channel(publisher_confirms=False)
         self._answers = channel
 
     async def _connect(self, name: str) -> AbstractRobustConnection:
         connection = await connect_robust(self._url, f"commands-{name}")
-        self._connections.append(connection)
+        self.connections.append(connection)
         return connection
 
     async def declare(self) -> None:
         """Declare the topology; may be repeated."""
-        if not self._connections:
+        if not self.connections:
             raise ConnectionError("the connection is not open")
-        async with asyncio.timeout(_DECLARE_SECONDS), temporary_channel(self._connections[0]) as channel:
+        async with asyncio.timeout(_DECLARE_SECONDS), temporary_channel(self.connections[0]) as channel:
             await topology.declare(channel)
 
     async def close(self) -> None:
-        connections, self._connections, self._answers, self._letters = self._connections, [], None, None
-        await self._direct.close()
+        connections, self.connections, self._answers, self._letters = self.connections, [], None, None
+        await self.direct.close()
         for connection in connections:
             with suppress(Exception):
                 await connection.close()
@@ -85,9 +85,9 @@ class Outbox:
             queue = properties.reply_to
             if not self._may_go(queue):
                 continue
-            if not names.is_direct(queue) or self._direct.known(queue):
+            if not names.is_direct(queue) or self.direct.known(queue):
                 wanted.append((properties, reply))
-            elif not self._direct.refused(queue):
+            elif not self.direct.refused(queue):
                 self._put(queue, properties, reply)
         if not wanted:
             return
@@ -106,7 +106,7 @@ class Outbox:
 
     def _put(self, queue: str, properties: Properties, reply: Reply) -> None:
         try:
-            self._direct.put((queue, *_encoded(properties, reply)))
+            self.direct.put((queue, *_encoded(properties, reply)))
         except Exception as error:
             self._log.debug("answer not sent", command=reply.command_id, error=repr(error))
 

@@ -33,33 +33,34 @@ DECLARE_SECONDS = 30.0
 class CommandConsumer:
     """Runs up to `batch_size` waiting commands as one batch in the store's thread, answers and acknowledges.
 
-    While idle a single command does not wait; what arrives during a commit forms the next batch.
+    While idle a single command does not wait; what arrives during a commit forms the next batch. Its parts are public,
+    so that they can be watched or replaced one by one.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = structlog.get_logger("commands")
-        self._crash = CrashPoints(settings)
-        self._buffer = Buffer(settings)
-        self._outbox = Outbox(settings.amqp_url.get_secret_value())
-        self._subscriber = CommandSubscriber(
+        self.crash = CrashPoints(settings)
+        self.buffer = Buffer(settings)
+        self.outbox = Outbox(settings.amqp_url.get_secret_value())
+        self.subscriber = CommandSubscriber(
             settings.amqp_url.get_secret_value(),
             prefetch=settings.prefetch,
             limit=settings.command_limit,
-            room=self._buffer.room,
-            received=self._buffer.add,
+            room=self.buffer.room,
+            received=self.buffer.add,
             # Tags of an older channel are not valid on the new one, and the broker redelivers those commands.
-            channel_opened=self._buffer.clear,
-            declare=self._outbox.declare,
+            channel_opened=self.buffer.clear,
+            declare=self.outbox.declare,
         )
         # Until the subscriber has started: the broker cannot be reached.
         self._away, self._started = True, False
-        self._store = StoreThread(settings, on_decided=lambda: self._crash.reach(AFTER_DECIDE))
-        self._backoff = Backoff("database", self._log)
+        self.store = StoreThread(settings, on_decided=lambda: self.crash.reach(AFTER_DECIDE))
+        self.backoff = Backoff("database", self._log)
         self._settler = Settler(
-            self._store, self._outbox, settings.poison_attempts, lambda point: self._crash.reach(point)
+            self.store, self.outbox, settings.poison_attempts, lambda point: self.crash.reach(point)
         )
-        self._watchdog = Watchdog(settings.consumer_timeout, self._lacking)
+        self.watchdog = Watchdog(settings.consumer_timeout, self._lacking)
         self._stopping = self._leaving = False
         self._store_up = False
         # The database is unavailable, rather than a statement too large; and the turns that `_lacking` saw last.
@@ -71,7 +72,7 @@ class CommandConsumer:
     @property
     def unready(self) -> list[str]:
         """Name what prevents commands from being consumed."""
-        lacking = [] if self._subscriber.consuming else ["broker"]
+        lacking = [] if self.subscriber.consuming else ["broker"]
         return lacking if self._store_up else [*lacking, "database"]
 
     async def run(self) -> None:
@@ -79,7 +80,7 @@ class CommandConsumer:
         await self._until_open()
         work = asyncio.create_task(self._consume(), name="commands")
         aside = [
-            asyncio.create_task(self._watchdog.watch(), name="watchdog"),
+            asyncio.create_task(self.watchdog.watch(), name="watchdog"),
             asyncio.create_task(self._keep_declared(), name="topology"),
         ]
         try:
@@ -95,71 +96,71 @@ class CommandConsumer:
         await self._connect_broker()
         loop = asyncio.get_running_loop()
         next_prune = loop.time()
-        while not self._stopping or len(self._buffer):
+        while not self._stopping or len(self.buffer):
             if loop.time() >= next_prune and not self._stopping:
-                more = await self._store.prune()
+                more = await self.store.prune()
                 next_prune = loop.time() + (PRUNE_PAUSE if more else PRUNE_SECONDS)
-            if not len(self._buffer):
+            if not len(self.buffer):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
-                        await self._buffer.arrived.wait()
-                self._buffer.arrived.clear()
+                        await self.buffer.arrived.wait()
+                self.buffer.arrived.clear()
                 continue
             await self._work()
 
     async def stop(self) -> None:
         """Stop consuming; `run` finishes what was received."""
         self._leaving = True
-        self._buffer.close()
+        self.buffer.close()
         with suppress(Exception):
-            await self._subscriber.stop()
+            await self.subscriber.stop()
         self._stopping = True
-        self._buffer.arrived.set()
+        self.buffer.arrived.set()
 
     async def _connect_broker(self) -> None:
         backoff = Backoff("broker", self._log)
         while not self._stopping:
             self._away = True
             try:
-                await self._subscriber.connect()
+                await self.subscriber.connect()
                 self._away = False
-                await self._outbox.open()
-                await self._subscriber.start()
+                await self.outbox.open()
+                await self.subscriber.start()
                 self._started = True
                 if self._stopping:
-                    await self._subscriber.stop()
+                    await self.subscriber.stop()
                 backoff.reached()
                 self._log.info("consuming commands")
                 return
             except Exception as error:
                 backoff.lost(error)
-                self._watchdog.last_error = str(error)
-                await self._subscriber.close()
-                await self._outbox.close()
+                self.watchdog.last_error = str(error)
+                await self.subscriber.close()
+                await self.outbox.close()
                 await asyncio.sleep(backoff.next_wait())
 
     async def _close(self) -> None:
-        await self._subscriber.close()
-        await self._outbox.close()
-        await self._store.close()
+        await self.subscriber.close()
+        await self.outbox.close()
+        await self.store.close()
 
     def _lacking(self) -> str:
         """Return what should have happened since the last call and has not; an outage of a server does not count."""
-        seen, self._seen = self._seen, self._store.turns
+        seen, self._seen = self._seen, self.store.turns
         if self._leaving:
             return ""
-        if self._subscriber.consuming:
+        if self.subscriber.consuming:
             stuck = self._settler.deciding and not self._outage and seen == self._seen
             return "the database is available, but the received commands were not recorded" if stuck else ""
-        away = not self._subscriber.connected if self._started else self._away
+        away = not self.subscriber.connected if self._started else self._away
         return "" if away else "the broker is available, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
         while True:
             await asyncio.sleep(DECLARE_SECONDS)
-            if self._subscriber.consuming:
+            if self.subscriber.consuming:
                 try:
-                    await self._outbox.declare()
+                    await self.outbox.declare()
                 except Exception as error:
                     self._log.warning("the topology cannot be declared", error=str(error))
 
@@ -168,23 +169,23 @@ class CommandConsumer:
     async def _until_open(self) -> None:
         while not self._stopping:
             try:
-                await self._store.open()
+                await self.store.open()
                 self._store_up = True
-                self._backoff.reached()
+                self.backoff.reached()
                 return
             except StoreUnavailable as error:
-                self._backoff.lost(error)
-                await asyncio.sleep(self._backoff.next_wait())
+                self.backoff.lost(error)
+                await asyncio.sleep(self.backoff.next_wait())
 
     async def _work(self) -> None:
-        batch = await self._buffer.take()
+        batch = await self.buffer.take()
         if not batch:
             return
         try:
             await self._finish(batch)
         finally:
             self._settler.deciding = False
-            self._buffer.done(batch)
+            self.buffer.done(batch)
 
     async def _finish(self, batch: Sequence[Delivery]) -> None:
         started = time.perf_counter()
@@ -195,20 +196,20 @@ class CommandConsumer:
                 break
             except StoreUnavailable as error:
                 self._store_up = False
-                self._backoff.lost(error)
-                self._outage = error.outage or not await self._store.reached()
+                self.backoff.lost(error)
+                self._outage = error.outage or not await self.store.reached()
                 if not self._outage:
-                    self._watchdog.last_error = str(error)
+                    self.watchdog.last_error = str(error)
                 if channel.is_closed:
                     return
                 if self._stopping:
                     # Acknowledging a later batch with `multiple` would acknowledge this one too.
-                    self._buffer.clear()
+                    self.buffer.clear()
                     return
-                await asyncio.sleep(self._backoff.next_wait())
-        self._backoff.reached()
+                await asyncio.sleep(self.backoff.next_wait())
+        self.backoff.reached()
         self._store_up, self._outage = True, False
-        self._crash.reach(BEFORE_ACK)
+        self.crash.reach(BEFORE_ACK)
         await self._acknowledge(channel, batch, settled)
         metrics.BATCH_SIZE.observe(len(batch))
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)

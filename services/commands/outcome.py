@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.errors import Refusal
 from services.commands.wire import EventSummary, Incoming, Reply
-from services.store.append import ClaimKey, CommandKey, ConcurrencyConflict, LedgerRow, NewEvent
+from services.store.append import CommandKey, ConcurrencyConflict, LedgerRow, NewEvent, TenantUniqueKey
 from services.store.event_store import EventStore
 
 IDEMPOTENCY = "idempotency"
@@ -24,9 +24,9 @@ class Outcome:
 
     incoming: Incoming
     events: list[NewEvent] = field(default_factory=list)
-    claims: Mapping[Claim, str | None] = field(default_factory=dict)
+    unique_keys: Mapping[UniqueKey, str | None] = field(default_factory=dict)
     streams_read: Iterable[str] = ()
-    claims_read: Iterable[Claim] = ()
+    unique_keys_read: Iterable[UniqueKey] = ()
     refusal: Refusal | None = None
     failure: Exception | None = None
     first: Outcome | None = None
@@ -36,19 +36,19 @@ class Outcome:
     reply: Reply | None = None
 
     @property
-    def keys(self) -> set[ClaimKey]:
-        """Return the claims that the decision read or changes."""
+    def keys(self) -> set[TenantUniqueKey]:
+        """Return the unique keys that the decision read or changes."""
         tenant, key = self.incoming.tenant, self.incoming.idempotency_key
-        found = {(tenant, *claim) for claim in (*self.claims_read, *self.claims)}
+        found = {(tenant, *unique) for unique in (*self.unique_keys_read, *self.unique_keys)}
         return found | {(tenant, IDEMPOTENCY, key)} if key else found
 
 
 class Touched:
-    """Streams, claims and commands that changed since the decisions of a batch were made."""
+    """Streams, unique keys and commands that changed since the decisions of a batch were made."""
 
     def __init__(self, moved: ConcurrencyConflict | None) -> None:
         self._streams: set[str] = set(moved.streams) if moved else set()
-        self._claims: set[ClaimKey] = set(moved.claims) if moved else set()
+        self._unique_keys: set[TenantUniqueKey] = set(moved.unique_keys) if moved else set()
         self._commands: set[CommandKey] = moved.commands if moved else set()
 
     def by(self, outcome: Outcome) -> bool:
@@ -58,15 +58,15 @@ class Touched:
             or (outcome.incoming.tenant, outcome.incoming.command_id) in self._commands
             or not self._streams.isdisjoint(outcome.streams_read)
             or any(event.stream in self._streams for event in outcome.events)
-            or not self._claims.isdisjoint(outcome.keys)
+            or not self._unique_keys.isdisjoint(outcome.keys)
         )
 
     def add(self, outcome: Outcome) -> None:
         """Add what a decision changes."""
         self._streams.update(event.stream for event in outcome.events)
-        self._claims.update((outcome.incoming.tenant, *claim) for claim in outcome.claims)
+        self._unique_keys.update((outcome.incoming.tenant, *unique) for unique in outcome.unique_keys)
         if outcome.incoming.idempotency_key:
-            self._claims.add((outcome.incoming.tenant, IDEMPOTENCY, outcome.incoming.idempotency_key))
+            self._unique_keys.add((outcome.incoming.tenant, IDEMPOTENCY, outcome.incoming.idempotency_key))
 
 
 def ledger_row(outcome: Outcome) -> LedgerRow:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.errors import Refusal
 from services.commands.outcome import IDEMPOTENCY, Outcome, row_of_key
 from services.commands.wire import Incoming
-from services.store.append import ClaimKey, CommandKey, LedgerRow
+from services.store.append import CommandKey, LedgerRow, TenantUniqueKey
 
 
 class Repeats:
@@ -17,7 +17,7 @@ class Repeats:
     def __init__(self) -> None:
         self.ledger: dict[CommandKey, LedgerRow] = {}
         self._first: dict[CommandKey, Outcome] = {}
-        self.keys: dict[ClaimKey, Outcome] = {}
+        self.keys: dict[TenantUniqueKey, Outcome] = {}
 
     def clear(self) -> None:
         """Forget the batch's own outcomes before it is decided again."""
@@ -33,8 +33,8 @@ class Repeats:
         if command.idempotency_key and outcome.refusal is None and outcome.row is None and outcome.first is None:
             self.keys[command.tenant, IDEMPOTENCY, command.idempotency_key] = outcome
 
-    def find(self, command: Incoming, held: Mapping[ClaimKey, str | None]) -> Outcome | None:
-        """Return the outcome of a duplicate, or None; `held` are the claims that are loaded."""
+    def find(self, command: Incoming, held: Mapping[TenantUniqueKey, str | None]) -> Outcome | None:
+        """Return the outcome of a duplicate, or None; `held` are the unique keys that are loaded."""
         key = (command.tenant, command.command_id)
         row, first = self.ledger.get(key), self._first.get(key)
         known = row.fingerprint if row else first.incoming.fingerprint if first else None
@@ -50,7 +50,9 @@ class Repeats:
             return None
         return self._of_key(command, (command.tenant, IDEMPOTENCY, command.idempotency_key), held)
 
-    def _of_key(self, command: Incoming, key: ClaimKey, held: Mapping[ClaimKey, str | None]) -> Outcome | None:
+    def _of_key(
+        self, command: Incoming, key: TenantUniqueKey, held: Mapping[TenantUniqueKey, str | None]
+    ) -> Outcome | None:
         first, row = self.keys.get(key), None
         if first is not None:
             known = first.incoming.fingerprint
@@ -60,8 +62,8 @@ class Repeats:
                 return None
             row = row_of_key(command.tenant, holder)
             known = row.fingerprint
-        read = (Claim(key[1], key[2]),)
+        read = (UniqueKey(key[1], key[2]),)
         if known == command.fingerprint:
-            return Outcome(command, row=row, first=first, claims_read=read)
+            return Outcome(command, row=row, first=first, unique_keys_read=read)
         refusal = Refusal("idempotency-conflict", "another command took this idempotency key")
-        return Outcome(command, refusal=refusal, claims_read=read)
+        return Outcome(command, refusal=refusal, unique_keys_read=read)

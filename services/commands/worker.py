@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
-from domain.decider import Claim, Context, Decision, NotLoaded, actor_stream
+from domain.decider import Context, Decision, NotLoaded, UniqueKey, actor_stream
 from domain.errors import Refusal, Rejected
 from domain.streams import stream_of
 from services.commands.memory import Memory
@@ -33,6 +34,17 @@ MAX_ROUNDS = 20
 MAX_BATCH_BYTES = 8 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What decisions take besides the state; `on_decided` runs before they are recorded."""
+
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    new_number: Callable[[], int]
+    on_decided: Callable[[], None]
+    event_limit: int
+
+
 class Worker:
     """Runs batches on one store, in the store's thread."""
 
@@ -47,11 +59,7 @@ class Worker:
         event_limit: int = EVENT_LIMIT,
     ) -> None:
         self._store = store
-        self._event_limit = event_limit
-        self._clock = clock
-        self._new_id = new_id
-        self._new_number = new_number
-        self._on_decided = on_decided
+        self._means = _Means(clock, new_id, new_number, on_decided, event_limit)
         self._streams = Memory(cache)
         self._holders = Memory(cache)
 
@@ -63,7 +71,8 @@ class Worker:
         Raises the store's errors, and then nothing was recorded.
         """
         try:
-            return _Batch(self, batch, attempted).run()
+            view = View(self._store, self._streams, self._holders)
+            return _Batch(self._store, view, self._means, batch, attempted).run()
         except BaseException:
             # The cache may be ahead of the log or behind it; comparing versions would notice, but reading is cheaper.
             self._streams.clear()
@@ -81,19 +90,21 @@ def _first_reads(command: Incoming) -> Iterable[tuple[str, str]]:
 class _Batch:
     """One batch; the worker's cache is changed only after it is recorded."""
 
-    def __init__(self, worker: Worker, batch: Sequence[Incoming], attempted: bool) -> None:
-        self._worker = worker
-        self._store = worker._store
+    def __init__(
+        self, store: EventStore, view: View, means: _Means, batch: Sequence[Incoming], attempted: bool
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._means = means
         self._commands = batch
         self._attempted = attempted
-        self._now = worker._clock()
-        self._view = View(self._store, worker._streams, worker._holders)
+        self._now = means.clock()
         self._repeats = Repeats()
 
     def run(self) -> list[Outcome]:
         self._view.load(
             (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
-            ((c.tenant, Claim(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
+            ((c.tenant, UniqueKey(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
         self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
@@ -101,7 +112,7 @@ class _Batch:
         with ExitStack() as alone:
             for rounds in range(MAX_ROUNDS):
                 decided = self._decide_all(outcomes, moved)
-                self._worker._on_decided()
+                self._means.on_decided()
                 try:
                     head, _ = self._store.append(self._append(decided))
                 except ConcurrencyConflict as lost:
@@ -136,16 +147,17 @@ class _Batch:
                 try:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
-                    streams, claims = list(lack.streams), [(command.tenant, claim) for claim in lack.claims]
+                    streams = list(lack.streams)
+                    unique_keys = [(command.tenant, unique) for unique in lack.unique_keys]
                     newer = [stream for stream in streams if stream in self._view.newer]
                     if newer:
                         outcome = self._newer_version(command, newer[0])
                         break
-                    if not probed and not self._view.remembered(streams, claims):
+                    if not probed and not self._view.remembered(streams, unique_keys):
                         probed = True
                         more = self._probe(index + 1, before)
-                        streams, claims = streams + more[0], claims + more[1]
-                    self._view.load(streams, claims)
+                        streams, unique_keys = streams + more[0], unique_keys + more[1]
+                    self._view.load(streams, unique_keys)
             if anew and moved is not None:
                 touched.add(outcome)
             self._view.apply(outcome)
@@ -157,10 +169,10 @@ class _Batch:
         self._commands = self._commands[: len(outcomes)]
         return outcomes
 
-    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, Claim]]]:
+    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, UniqueKey]]]:
         """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
         streams: list[str] = []
-        claims: list[tuple[str, Claim]] = []
+        unique_keys: list[tuple[str, UniqueKey]] = []
         for index in range(start, len(self._commands)):
             command = self._commands[index]
             if before[index] is None and command.refusal is None:
@@ -168,20 +180,20 @@ class _Batch:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
                     streams += lack.streams
-                    claims += [(command.tenant, claim) for claim in lack.claims]
+                    unique_keys += [(command.tenant, unique) for unique in lack.unique_keys]
                 except Exception:  # noqa: S112 - whatever is wrong with it shows when its turn comes
                     continue
-        return streams, claims
+        return streams, unique_keys
 
     def _context(self, command: Incoming) -> Context:
         return Context(
             command.tenant,
             command.actor,
             self._now,
-            self._worker._new_id,
-            self._worker._new_number,
+            self._means.new_id,
+            self._means.new_number,
             self._view.states,
-            self._view.claims.setdefault(command.tenant, {}),
+            self._view.unique_keys.setdefault(command.tenant, {}),
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
@@ -197,7 +209,9 @@ class _Batch:
             events = self._new_events(command, decision)
         except Rejected as rejected:
             refusal = rejected.refusal
-            return Outcome(command, refusal=refusal, streams_read=context.streams_read, claims_read=context.claims_read)
+            return Outcome(
+                command, refusal=refusal, streams_read=context.streams_read, unique_keys_read=context.unique_keys_read
+            )
         except NotLoaded:
             raise
         except Exception as failure:
@@ -205,9 +219,9 @@ class _Batch:
         return Outcome(
             command,
             events=events,
-            claims=decision.claims,
+            unique_keys=decision.unique_keys,
             streams_read=context.streams_read,
-            claims_read=context.claims_read,
+            unique_keys_read=context.unique_keys_read,
         )
 
     def _newer_version(self, command: Incoming, stream: str) -> Outcome:
@@ -236,7 +250,7 @@ class _Batch:
         for stream, event in decision.events:
             version = versions[stream] = versions.get(stream, self._view.versions.get(stream, 0)) + 1
             metadata = codec.Metadata(
-                self._worker._new_id(),
+                self._means.new_id(),
                 command.command_id,
                 command.correlation_id or command.command_id,
                 command.command_id,
@@ -245,9 +259,9 @@ class _Batch:
                 command.traceparent,
             )
             made = NewEvent(stream, version, codec.name_of(event), event, metadata)
-            if len(made.state) > self._worker._event_limit:
+            if len(made.state) > self._means.event_limit:
                 detail = f"it would record {made.name} with {len(made.state)} bytes"
-                raise Rejected("too-large", f"{detail}, and an event has at most {self._worker._event_limit}")
+                raise Rejected("too-large", f"{detail}, and an event has at most {self._means.event_limit}")
             events.append(made)
         return events
 
@@ -258,11 +272,11 @@ class _Batch:
         for outcome in outcomes:
             command, tenant = outcome.incoming, outcome.incoming.tenant
             self._view.compare(outcome, append)
-            for claim, holder in outcome.claims.items():
-                key = (tenant, *claim)
-                if holder is None and key not in append.claims:
+            for unique, holder in outcome.unique_keys.items():
+                key = (tenant, *unique)
+                if holder is None and key not in append.unique_keys:
                     append.given_up.add(key)
-                append.claims[key] = holder
+                append.unique_keys[key] = holder
             outcome.offset = len(append.events)
             append.events += outcome.events
             if outcome.recorded:
@@ -270,6 +284,6 @@ class _Batch:
             if self._attempted and outcome.failure is None:
                 append.attempts_done.append((tenant, command.command_id))
         for key, outcome in self._repeats.keys.items():
-            append.claims_read[key] = self._view.held[key]
-            append.claims[key] = key_holder(outcome)
+            append.unique_keys_read[key] = self._view.held[key]
+            append.unique_keys[key] = key_holder(outcome)
         return append

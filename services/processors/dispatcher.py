@@ -19,9 +19,9 @@ import psycopg
 import structlog
 
 from domain.lifecycle import TERMINAL
-from domain.plan import reason_of
+from domain.plan import Provider, reason_of
 from domain.streams import stream_of
-from domain.task import DispatchRequested, Provider, ReportDispatch, Task, evolve
+from domain.task import DispatchRequested, ReportDispatch, Task, evolve
 from projections import deadlines, due
 from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
@@ -174,7 +174,7 @@ class Dispatcher:
         self._after = tenants[-1]
         share = max(1, free // len(tenants))
         most = [min(share, MAX_CALLS_OF_TENANT - busy[tenant]) for tenant in tenants]
-        leased = await conn.execute(due.LEASE, (LEASE, tenants, most, deadlines.CALL, free), prepare=False)
+        leased = await conn.execute(due.LEASE, (tenants, most, deadlines.CALL, free, LEASE), prepare=False)
         # A lease that expired during an outage of the database must not start a second call.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
         for attempt, provider, task in await self._current(conn, attempts):

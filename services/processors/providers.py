@@ -246,13 +246,13 @@ async def _json_object(response: httpx.Response, deadline: float) -> Mapping[str
     # The status alone decides the outcome, so no error in the body may be raised.
     try:
         async with asyncio.timeout_at(deadline):
-            value = msgspec.json.decode(await _body(response))
+            value = msgspec.json.decode(await body_of(response))
     except (httpx.HTTPError, TimeoutError, OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-async def _body(response: httpx.Response) -> bytes:
+async def body_of(response: httpx.Response) -> bytes:
     """Return the body without decoding it, or nothing if it is too long.
 
     It is not decompressed: no encoding was requested, and a few bytes could expand to gigabytes.

@@ -29,7 +29,7 @@ BUILD_BATCH = 5000
 # Documents cached during a rebuild.
 _CACHED = 12_000
 # How long a switch waits for readers of the old tables, in milliseconds, before it is retried.
-_SWITCH_TIMEOUT_MS = 2000
+SWITCH_TIMEOUT_MS = 2000
 
 Progress = Callable[[int, int, float, float], None]
 
@@ -84,7 +84,7 @@ class BuildingFollower(Follower):
             return Step.WORKED
         if self.refused is not None and self._loses(conn, projections.tables(conn, self._model)[0]):
             return step
-        if self._switch(conn):
+        if self.switch(conn):
             self.stop()
             sweep(conn, self._model)
         return step
@@ -102,11 +102,11 @@ class BuildingFollower(Follower):
             self.forget()
         self._indexed = True
 
-    def _switch(self, conn: psycopg.Connection[Any]) -> bool:
+    def switch(self, conn: psycopg.Connection[Any]) -> bool:
         """Switch to the new tables once they are at the position of the old ones; False if it must be retried."""
         try:
             with conn.transaction():
-                conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_TIMEOUT_MS}")
+                conn.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
                 serving, building = projections.tables(conn, self._model, lock=True)
                 if building != self._suffix:
                     return False
@@ -222,7 +222,7 @@ def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
     """Drop the tables that neither serve nor are being built; tables that are still being read are left for later."""
     try:
         with conn.transaction():
-            conn.execute(f"SET LOCAL lock_timeout = {_SWITCH_TIMEOUT_MS}")
+            conn.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
             for suffix in projections.suffixes(conn, model) - set(projections.tables(conn, model, lock=True)):
                 projections.drop(conn, model, suffix)
     except psycopg.errors.LockNotAvailable:

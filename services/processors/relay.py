@@ -23,14 +23,14 @@ def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda
     """Return the handler that publishes a batch of events; `on_published` runs before the position is saved."""
 
     def handle(_: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        publisher.publish([_publication(row) for row in rows])
+        publisher.publish([publication(row) for row in rows])
         metrics.PUBLISHED.inc(len(rows))
         on_published()
 
     return handle
 
 
-def _publication(row: LogRow) -> Publication:
+def publication(row: LogRow) -> Publication:
     body, event_id = cloud_events.published(row)
     header = event_header(row.stream.partition("/")[0], row.name, event_id, len(body))
     return EVENT_EXCHANGE, cloud_events.event_key(row), body, header

@@ -1,6 +1,6 @@
 """The roll-up policy: it records each change of an activity's status once, in the order of the log.
 
-It is the only writer of the status streams, and it releases the claim on a workflow when an activity has ended. A
+It is the only writer of the status streams, and it releases the unique key on a workflow when an activity has ended. A
 change is recorded in the transaction that saves the position, with an id derived from its cause; commands are sent
 before that with such ids too, so a repetition has no further effect.
 """
@@ -28,7 +28,7 @@ from projections.support.time import stamp
 from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, apply_facts, as_rollup, placeholders
 from services.broker.sender import Outgoing
 from services.store import codec
-from services.store.append import ClaimKey, NewEvent, write_claims
+from services.store.append import NewEvent, TenantUniqueKey, write_unique_keys
 from services.store.entities import of_activity
 from services.store.follower import Follower
 from services.store.log import LogRow
@@ -130,7 +130,7 @@ class Policy:
         masters = _load(conn, dict.fromkeys(key for key, _ in keyed))
         changes: list[NewEvent] = []
         commands: list[Outgoing] = []
-        uses: dict[ClaimKey, str | None] = {}
+        uses: dict[TenantUniqueKey, str | None] = {}
         for key, event in keyed:
             master = masters[key] = _applied(masters.get(key), event)
             commands += _cancellations(key, master, event)
@@ -144,7 +144,7 @@ class Policy:
             self._send(commands)
         if changes:
             self._append(conn, changes)
-            write_claims(conn, uses)
+            write_unique_keys(conn, uses)
 
 
 def _key_of(event: Recorded) -> _Key | None:
@@ -188,7 +188,7 @@ def _change(key: _Key, master: _Master, event: Recorded) -> NewEvent | None:
         codec.name_of(changed := ActivityStatusChanged(activity_id, old, new, whole.rule, whole.progress)),
         changed,
         codec.Metadata(
-            id=_id_from(tenant, activity_id, event.position),
+            id=id_from(tenant, activity_id, event.position),
             command=event.command_id,
             correlation=event.correlation_id,
             causation=event.event_id,
@@ -199,11 +199,11 @@ def _change(key: _Key, master: _Master, event: Recorded) -> NewEvent | None:
     )
 
 
-def _use(key: _Key, master: _Master, change: ActivityStatusChanged) -> dict[ClaimKey, str | None]:
-    """Return the change of the claim on the workflow: released when the activity ends, taken when it resumes."""
+def _use(key: _Key, master: _Master, change: ActivityStatusChanged) -> dict[TenantUniqueKey, str | None]:
+    """Return the change of the unique key on the workflow: released when the activity ends, taken when it resumes."""
     (tenant, activity_id), workflow = key, master.family.workflow
     before, now = (Lifecycle(status) in TERMINAL for status in (change.old, change.new))
-    # An activity recorded before the policy stored workflows has no claim.
+    # An activity recorded before the policy stored workflows has no unique key.
     if before == now or not workflow:
         return {}
     return {(tenant, use_of(workflow), activity_id): None if now else activity_id}
@@ -221,12 +221,12 @@ def _cancellations(key: _Key, master: _Master, event: Recorded) -> Iterable[Outg
                 _encode({"id": child.id, "reason": "sibling-failed"}),
                 tenant,
                 routing_key=activity_id,
-                command_id=_id_from(tenant, activity_id, event.event_id, child.id),
+                command_id=id_from(tenant, activity_id, event.event_id, child.id),
                 traceparent=event.traceparent,
             )
 
 
-def _id_from(*cause: object) -> str:
+def id_from(*cause: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, cause))))
 
 

@@ -7,10 +7,8 @@ command that cannot be sent does not block the others.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,8 +18,8 @@ import structlog
 
 from projections import deadlines, due
 from services.broker.sender import Outgoing
-from services.store.connect import Backoff, connect
-from services.store.failures import UNAVAILABLE, passes, told
+from services.store.failures import passes, told
+from services.store.listener import Listener
 
 NAME = "scheduler"
 # Rows per tenant and tenants per round; a short pause after each round leaves capacity to other commands.
@@ -76,7 +74,7 @@ def command_for(row: DueRow) -> Outgoing:
     )
 
 
-class Scheduler:
+class Scheduler(Listener):
     """Runs in a thread with its own connection; several processes may each run one.
 
     `send` returns when the broker has confirmed the commands; `on_sent` runs before the rows are marked. `on_hint` runs
@@ -91,53 +89,22 @@ class Scheduler:
         on_sent: Callable[[], None] = lambda: None,
         on_hint: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = NAME
+        super().__init__(NAME, NAME, deadlines.CHANNEL, structlog.get_logger("scheduler"))
         self._send = send
         self._poll = poll
         self._on_sent = on_sent
         self._on_hint = on_hint
         self._after = ""
-        self._log = structlog.get_logger("scheduler")
-        self.stopped = threading.Event()
-        self.connected = False
 
-    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Work until `stop`, and reconnect when the connection is lost; one log line per change of state."""
-        backoff = Backoff("connection", self._log)
-        while not self.stopped.is_set():
-            try:
-                with connect(database_url, NAME, statement_timeout, autocommit=True) as conn:
-                    conn.execute(f"LISTEN {deadlines.CHANNEL}")
-                    self._work(conn, backoff)
-            except UNAVAILABLE as error:
-                self.connected = False
-                backoff.lost(error)
-                self.stopped.wait(backoff.next_wait())
-            except Exception:
-                self._log.exception("scheduler failed")
-                self.stopped.wait(backoff.next_wait())
+    def begin(self, conn: psycopg.Connection[Any]) -> None:
+        """Prepare nothing: the rows that are due say what is to be done."""
 
-    def stop(self) -> None:
-        """Ask the scheduler to end after the current transaction."""
-        self.stopped.set()
+    def pause(self, conn: psycopg.Connection[Any], seconds: float) -> None:
+        if self.notified(conn, seconds):
+            self._on_hint()
 
-    @property
-    def unready(self) -> list[str]:
-        """The name of the scheduler if it should be running and has no connection."""
-        return [self.name] if not self.connected and not self.stopped.is_set() else []
-
-    def _work(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
-        while not self.stopped.is_set():
-            wait = self.step(conn)
-            backoff.reached()
-            self.connected = True
-            # A notification received during the step is kept by the connection, so none is lost between step and wait.
-            with suppress(StopIteration):
-                next(conn.notifies(timeout=wait, stop_after=1))
-                self._on_hint()
-
-    def step(self, conn: psycopg.Connection[Any]) -> float:
-        """Send one round of commands that are due, and return the seconds until the next step."""
+    def turn(self, conn: psycopg.Connection[Any]) -> float:
+        """Send one round of commands that are due, and return the seconds until the next turn."""
         # Not prepared, here and below: a prepared plan for a small table would be kept while the table grows.
         row = conn.execute(due.NEXT, (deadlines.SEND,), prepare=False).fetchone()
         if row is None or row[0] > 0:

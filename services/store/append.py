@@ -18,9 +18,9 @@ from services.store import codec, log
 # An arbitrary constant; every appender to a database must use the same one.
 APPEND_LOCK = 4_012_000
 
-ClaimKey = tuple[str, str, str]
+TenantUniqueKey = tuple[str, str, str]
 CommandKey = tuple[str, str]
-# The holder of a claim of the kind `ANYBODY` when at least one claim of the kind asked about exists.
+# The holder of a unique key of the kind `ANYBODY` when at least one unique key of the kind asked about exists.
 HELD = "held"
 
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
@@ -28,10 +28,11 @@ _VERSIONS = """
 SELECT wanted.stream, coalesce((SELECT originator_version FROM stored_events WHERE originator_id = wanted.stream
                                 ORDER BY originator_version DESC LIMIT 1), 0)
 FROM unnest(%b::text[]) AS wanted(stream)"""
-CLAIMS = """
+# Unique keys are the rows of `claims`: a table that was renamed would stop workers of the version before an upgrade.
+UNIQUE_KEYS = """
 SELECT tenant, kind, key, holder FROM claims
 JOIN unnest(%b::text[], %b::text[], %b::text[]) AS wanted(tenant, kind, key) USING (tenant, kind, key)"""
-ANY_CLAIM = """
+ANY_UNIQUE_KEY = """
 SELECT wanted.tenant, wanted.kind FROM unnest(%b::text[], %b::text[]) AS wanted(tenant, kind)
 WHERE EXISTS (SELECT FROM claims WHERE claims.tenant = wanted.tenant AND claims.kind = wanted.kind)"""
 LEDGER = """
@@ -44,10 +45,10 @@ _INSERT_LEDGER = """
 INSERT INTO ledger (tenant, command_id, fingerprint, code, detail, pointer, first_position, last_position)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::text[], %b::text[], %b::text[],
                      %b::bigint[], %b::bigint[])"""
-_TAKE_CLAIMS = """
+_TAKE_UNIQUE_KEYS = """
 INSERT INTO claims (tenant, kind, key, holder) SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
 ON CONFLICT (tenant, kind, key) DO UPDATE SET holder = excluded.holder"""
-_DROP_CLAIMS = """
+_DROP_UNIQUE_KEYS = """
 DELETE FROM claims USING unnest(%b::text[], %b::text[], %b::text[]) AS released(tenant, kind, key)
 WHERE (claims.tenant, claims.kind, claims.key) = (released.tenant, released.kind, released.key)"""
 _DROP_ATTEMPTS = """
@@ -86,19 +87,19 @@ class LedgerRow:
 
 @dataclass(slots=True)
 class Append:
-    """One transaction: new events, what the decisions read, the claims that they take or release, and ledger rows.
+    """One transaction: new events, what the decisions read, the unique keys that they take or release, and ledger rows.
 
     Positions are unknown until the lock is held, so a ledger row numbers the batch's own events -1, -2 and so on, and
-    `@head` in the holder of a claim stands for the head of the log before them. `given_up` are claims released without
-    being read, because a stream that was read names their holder: another command of the same transaction may take
-    them although they are not free in the table.
+    `@head` in the holder of a unique key stands for the head of the log before them. `given_up` are unique keys
+    released without being read, because a stream that was read names their holder: another command of the same
+    transaction may take them although they are not free in the table.
     """
 
     events: list[NewEvent] = field(default_factory=list)
     streams_read: dict[str, int] = field(default_factory=dict)
-    claims_read: dict[ClaimKey, str | None] = field(default_factory=dict)
-    claims: dict[ClaimKey, str | None] = field(default_factory=dict)
-    given_up: set[ClaimKey] = field(default_factory=set)
+    unique_keys_read: dict[TenantUniqueKey, str | None] = field(default_factory=dict)
+    unique_keys: dict[TenantUniqueKey, str | None] = field(default_factory=dict)
+    given_up: set[TenantUniqueKey] = field(default_factory=set)
     ledger: list[LedgerRow] = field(default_factory=list)
     attempts_done: list[CommandKey] = field(default_factory=list)
 
@@ -106,10 +107,12 @@ class Append:
 class ConcurrencyConflict(Exception):
     """Something that a decision read has changed; nothing was recorded, and these decisions must be made again."""
 
-    def __init__(self, streams: set[str], claims: set[ClaimKey], commands: set[CommandKey]) -> None:
-        super().__init__(f"{len(streams)} streams, {len(claims)} claims and {len(commands)} commands have changed")
+    def __init__(self, streams: set[str], unique_keys: set[TenantUniqueKey], commands: set[CommandKey]) -> None:
+        super().__init__(
+            f"{len(streams)} streams, {len(unique_keys)} unique keys and {len(commands)} commands have changed"
+        )
         self.streams = streams
-        self.claims = claims
+        self.unique_keys = unique_keys
         self.commands = commands
 
 
@@ -144,25 +147,25 @@ def verify_reads(conn: psycopg.Connection[Any], append: Append) -> int:
     """Compare everything that was read, under the lock, and return the log's head; raises `ConcurrencyConflict`."""
     with conn.pipeline():
         versions = conn.execute(_VERSIONS, (list(append.streams_read),), prepare=True, binary=True)
-        wanted = {**append.claims_read, **append.claims}
-        claims = conn.execute(CLAIMS, columns(wanted, 3), prepare=True)
+        wanted = {**append.unique_keys_read, **append.unique_keys}
+        unique_keys = conn.execute(UNIQUE_KEYS, columns(wanted, 3), prepare=True)
         commands = [(row.tenant, row.command_id) for row in append.ledger]
         ledger = conn.execute(LEDGER, columns(commands, 2), prepare=True)
         last = conn.execute(log.HEAD, prepare=True)
-        kinds = kinds_asked(append.claims_read)
-        existing = conn.execute(ANY_CLAIM, columns(kinds, 2)) if kinds else None
+        kinds = kinds_asked(append.unique_keys_read)
+        existing = conn.execute(ANY_UNIQUE_KEY, columns(kinds, 2)) if kinds else None
         changed = {stream for stream, version in versions.fetchall() if version != append.streams_read[stream]}
-        holders = {(t, k, key): holder for t, k, key, holder in claims.fetchall()}
+        holders = {(t, k, key): holder for t, k, key, holder in unique_keys.fetchall()}
         if existing is not None:
             holders |= {(tenant, ANYBODY, kind): HELD for tenant, kind in existing.fetchall()}
         decided = {(row[0], row[1]) for row in ledger.fetchall()}
         head = int(cast("tuple[int]", last.fetchone())[0])
-    lost = {key for key, holder in append.claims_read.items() if holders.get(key) != holder}
-    # A claim that is taken without being read (on a new id) must be free.
+    lost = {key for key, holder in append.unique_keys_read.items() if holders.get(key) != holder}
+    # A unique key that is taken without being read (on a new id) must be free.
     lost |= {
         key
-        for key, holder in append.claims.items()
-        if holder and key in holders and key not in append.claims_read and key not in append.given_up
+        for key, holder in append.unique_keys.items()
+        if holder and key in holders and key not in append.unique_keys_read and key not in append.given_up
     }
     if changed or lost or decided:
         raise ConcurrencyConflict(changed, lost, decided)
@@ -170,7 +173,7 @@ def verify_reads(conn: psycopg.Connection[Any], append: Append) -> int:
 
 
 def record_decisions(conn: psycopg.Connection[Any], append: Append, head: int) -> None:
-    """Write the ledger and the claims of an append, and drop the attempts that it completes."""
+    """Write the ledger and the unique keys of an append, and drop the attempts that it completes."""
     if append.ledger:
         rows = [
             (
@@ -186,27 +189,27 @@ def record_decisions(conn: psycopg.Connection[Any], append: Append, head: int) -
             for row in append.ledger
         ]
         conn.execute(_INSERT_LEDGER, columns(rows, 8), prepare=True)
-    write_claims(
+    write_unique_keys(
         conn,
-        {key: holder.replace("@head", str(head)) if holder else None for key, holder in append.claims.items()},
+        {key: holder.replace("@head", str(head)) if holder else None for key, holder in append.unique_keys.items()},
     )
     if append.attempts_done:
         conn.execute(_DROP_ATTEMPTS, columns(append.attempts_done, 2), prepare=True)
 
 
-def write_claims(conn: psycopg.Connection[Any], claims: Mapping[ClaimKey, str | None]) -> None:
-    """Take claims, and release those whose holder is None; the caller's transaction holds the append lock."""
-    taken = [(*key, holder) for key, holder in claims.items() if holder]
+def write_unique_keys(conn: psycopg.Connection[Any], unique_keys: Mapping[TenantUniqueKey, str | None]) -> None:
+    """Take unique keys, and release those whose holder is None; the caller's transaction holds the append lock."""
+    taken = [(*key, holder) for key, holder in unique_keys.items() if holder]
     if taken:
-        conn.execute(_TAKE_CLAIMS, columns(taken, 4), prepare=True)
-    released = [key for key, holder in claims.items() if not holder]
+        conn.execute(_TAKE_UNIQUE_KEYS, columns(taken, 4), prepare=True)
+    released = [key for key, holder in unique_keys.items() if not holder]
     if released:
-        conn.execute(_DROP_CLAIMS, columns(released, 3), prepare=True)
+        conn.execute(_DROP_UNIQUE_KEYS, columns(released, 3), prepare=True)
 
 
-def kinds_asked(claims: Iterable[ClaimKey]) -> list[tuple[str, str]]:
-    """Return (tenant, kind) for the claims of the kind `ANYBODY`."""
-    return [(tenant, asked) for tenant, kind, asked in claims if kind == ANYBODY]
+def kinds_asked(unique_keys: Iterable[TenantUniqueKey]) -> list[tuple[str, str]]:
+    """Return (tenant, kind) for the unique keys of the kind `ANYBODY`."""
+    return [(tenant, asked) for tenant, kind, asked in unique_keys if kind == ANYBODY]
 
 
 def columns(rows: Iterable[tuple[Any, ...]], width: int) -> tuple[list[Any], ...]:

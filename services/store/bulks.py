@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections.support.query import Query
+from projections.statement import Query
 
 _STORED = "SELECT command, items, sent, created_at FROM bulks WHERE tenant = %s AND id = %s"
 # Named parameters: the columns, and as `every` and `own` the limits of waiting bulks, of all tenants and of this one.

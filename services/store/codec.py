@@ -53,9 +53,7 @@ UPCASTERS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _encode = msgspec.json.Encoder().encode
 _split = msgspec.json.Decoder(StoredState).decode
-_decoders: dict[str, Callable[[bytes], Any]] = {
-    name: msgspec.json.Decoder(kind).decode for name, kind in EVENTS.items()
-}
+DECODERS: dict[str, Callable[[bytes], Any]] = {name: msgspec.json.Decoder(kind).decode for name, kind in EVENTS.items()}
 
 
 def encode(metadata: Metadata, event: Any) -> bytes:
@@ -129,7 +127,7 @@ def _row(
 
 
 def _event(name: str, data: msgspec.Raw) -> Any:
-    decoder = _decoders.get(name)
+    decoder = DECODERS.get(name)
     if decoder is None:
         raise _unknown(name)
     upcast = UPCASTERS.get(name)

@@ -25,7 +25,7 @@ _DEFAULTS = {
     "keepalives_count": 3,
 }
 # Settings that the statements depend on; they override those of the URL, the role and the database.
-_SESSION = {
+SESSION = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
@@ -95,7 +95,7 @@ def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[s
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
     milliseconds = statement_timeout * 1000
     times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items() if name not in named}
-    wanted = {**_SESSION, **times}
+    wanted = {**SESSION, **times}
     # A single schema, so that no table of another schema is found, or dropped, by mistake.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)
@@ -144,23 +144,23 @@ class Backoff:
     def __init__(self, what: str, log: Any) -> None:
         self._what = what
         self._log = log
-        self._failures = 0
+        self.failures = 0
 
     def lost(self, error: BaseException) -> None:
         """Note a failure."""
-        self._failures += 1
-        if self._failures == 1:
+        self.failures += 1
+        if self.failures == 1:
             self._log.warning(f"{self._what} lost", error=_said(error))
 
     def reached(self) -> None:
         """Note a success."""
-        if self._failures:
-            self._log.info(f"{self._what} back", failures=self._failures)
-        self._failures = 0
+        if self.failures:
+            self._log.info(f"{self._what} back", failures=self.failures)
+        self.failures = 0
 
     def next_wait(self) -> float:
         """Return the seconds to wait before the next attempt."""
-        ceiling: float = min(3.0, 0.1 * 2.0 ** min(self._failures, 6))
+        ceiling: float = min(3.0, 0.1 * 2.0 ** min(self.failures, 6))
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
 
 

@@ -27,11 +27,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from domain import DECIDER_OF_CATEGORY
-from domain.decider import ANYBODY, Claim
+from domain.decider import ANYBODY, UniqueKey
 from domain.streams import split_stream
 from services.store import append as appending
 from services.store import codec, log
-from services.store.append import APPEND_LOCK, HELD, Append, ClaimKey, CommandKey, LedgerRow
+from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
 from services.store.connect import conninfo, prepare
 from services.store.unavailable import StoreUnavailable, unavailable
 
@@ -116,7 +116,7 @@ def _translated() -> Iterator[None]:
 
 
 class EventStore:
-    """One worker's connection to the log, the ledger and the claims. It belongs to one thread."""
+    """One worker's connection to the log, the ledger and the unique keys. It belongs to one thread."""
 
     def __init__(self, database_url: str, role: str = "commands", statement_timeout: float = 30.0) -> None:
         """Connect; raises `StoreUnavailable` when the database cannot be reached."""
@@ -143,6 +143,7 @@ class EventStore:
         except BaseException:
             self._datastore.close()
             raise
+        self.recorder = recorder
         self._events: LibraryStore[str] = LibraryStore(_Mapper(JSONTranscoder()), recorder)
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ class EventStore:
         The state of a stream with an unreadable event, of a newer version or damaged, is a `NewerStream`.
         """
         found: dict[str, tuple[int, Any]] = dict.fromkeys(streams, (0, None))
-        for stream, version, name, state in self._fetch(_SELECT_STREAMS, (list(found),)):
+        for stream, version, name, state in self.fetch(_SELECT_STREAMS, (list(found),)):
             before = found[stream][1]
             if isinstance(before, codec.NewerStream):
                 continue
@@ -167,19 +168,21 @@ class EventStore:
             found[stream] = (version, after)
         return found
 
-    def holders(self, claims: Iterable[tuple[str, Claim]]) -> dict[ClaimKey, str | None]:
-        """Return the holder of each claim, None for a free one."""
-        found: dict[ClaimKey, str | None] = {(tenant, claim.kind, claim.key): None for tenant, claim in claims}
-        for tenant, kind, key, holder in self._fetch(appending.CLAIMS, appending.columns(found, 3)):
+    def holders(self, unique_keys: Iterable[tuple[str, UniqueKey]]) -> dict[TenantUniqueKey, str | None]:
+        """Return the holder of each unique key, None for a free one."""
+        found: dict[TenantUniqueKey, str | None] = {
+            (tenant, unique.kind, unique.key): None for tenant, unique in unique_keys
+        }
+        for tenant, kind, key, holder in self.fetch(appending.UNIQUE_KEYS, appending.columns(found, 3)):
             found[tenant, kind, key] = holder
         asked = appending.kinds_asked(found)
-        for tenant, kind in self._fetch(appending.ANY_CLAIM, appending.columns(asked, 2)) if asked else ():
+        for tenant, kind in self.fetch(appending.ANY_UNIQUE_KEY, appending.columns(asked, 2)) if asked else ():
             found[tenant, ANYBODY, kind] = HELD
         return found
 
     def ledger(self, commands: Iterable[CommandKey]) -> dict[CommandKey, LedgerRow]:
         """Return the rows of those commands that were decided."""
-        rows = self._fetch(appending.LEDGER, appending.columns(commands, 2))
+        rows = self.fetch(appending.LEDGER, appending.columns(commands, 2))
         return {(row[0], row[1]): LedgerRow(*row) for row in rows}
 
     def events(self, first: int, last: int) -> list[log.LogRow]:
@@ -197,16 +200,16 @@ class EventStore:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the append lock of the session while the block reads and appends."""
-        self._fetch("SELECT pg_advisory_lock(%s)", (APPEND_LOCK,))
+        self.fetch("SELECT pg_advisory_lock(%s)", (APPEND_LOCK,))
         try:
             yield
         finally:
             with suppress(StoreUnavailable):
-                self._fetch("SELECT pg_advisory_unlock(%s)", (APPEND_LOCK,))
+                self.fetch("SELECT pg_advisory_unlock(%s)", (APPEND_LOCK,))
 
     def count_attempt(self, tenant: str, message_id: str) -> int:
         """Count one more attempt at a redelivered command, durably, and return the number of attempts."""
-        rows = self._fetch(
+        rows = self.fetch(
             "INSERT INTO attempts AS a (tenant, message_id, attempts) VALUES (%s, %s, 1)"
             " ON CONFLICT (tenant, message_id) DO UPDATE SET attempts = a.attempts + 1, last_at = now()"
             " RETURNING attempts",
@@ -215,7 +218,7 @@ class EventStore:
         return int(rows[0][0])
 
     def forget_attempts(self, tenant: str, message_id: str) -> None:
-        self._fetch(
+        self.fetch(
             "DELETE FROM attempts WHERE tenant = %s AND message_id = %s RETURNING attempts", (tenant, message_id)
         )
 
@@ -224,7 +227,7 @@ class EventStore:
 
         A bulk is deleted before the receipts of its parts; otherwise a part without a receipt would be sent again.
         """
-        rows = self._fetch(
+        rows = self.fetch(
             "WITH gone AS (DELETE FROM ledger WHERE ctid = ANY(ARRAY(SELECT ctid FROM ledger"
             " WHERE recorded_at < now() - make_interval(days => %s) LIMIT %s)) RETURNING 1),"
             " old AS (DELETE FROM attempts WHERE last_at < now() - make_interval(days => %s)),"
@@ -235,8 +238,8 @@ class EventStore:
         return int(rows[0][0])
 
     def head(self) -> int:
-        return int(self._fetch(log.HEAD, ())[0][0])
+        return int(self.fetch(log.HEAD, ())[0][0])
 
-    def _fetch(self, query: str, params: Sequence[Any]) -> list[Any]:
+    def fetch(self, query: str, params: Sequence[Any]) -> list[Any]:
         with _translated(), self._datastore.get_connection() as conn:
             return cast("psycopg.Connection[Any]", conn).execute(query, params, prepare=True, binary=True).fetchall()

@@ -180,7 +180,7 @@ class Follower(Reader):
                 self._take_or_hold(conn, rows[0])
             else:
                 self.take(conn, rows)
-            self._save(conn, rows[-1].position)
+            self.save(conn, rows[-1].position)
         self._done_to = rows[-1].position
         self._more = log.full(rows, limit)
         if halted_at is not None:
@@ -214,7 +214,7 @@ class Follower(Reader):
         conn.execute("UPDATE followers SET epoch = %s WHERE name = %s", (epoch, self.name))
         self._epoch = epoch
 
-    def _save(self, conn: psycopg.Connection[Any], position: int) -> None:
+    def save(self, conn: psycopg.Connection[Any], position: int) -> None:
         saved = conn.execute(
             "UPDATE followers SET position = %s, halted_at = NULL, error = NULL, updated_at = now()"
             " WHERE name = %s AND position < %s AND (%s::bigint IS NULL OR epoch = %s)",

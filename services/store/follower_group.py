@@ -25,7 +25,7 @@ _SAVE = (
     " WHERE name = ANY(%s) AND position < %s"
 )
 # A follower blocked for 500 ms on a lock is skipped for 5 s.
-_LOCK_TIMEOUT_MS, _SKIP_SECONDS = 500, 5.0
+LOCK_TIMEOUT_MS, SKIP_SECONDS = 500, 5.0
 
 
 class FollowerGroup(Reader):
@@ -55,7 +55,7 @@ class FollowerGroup(Reader):
         return [member.name for member in self._members] if super().unready else []
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
-        conn.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
+        conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         for member in self._members:
             member.enlist(conn)
 
@@ -173,7 +173,7 @@ class FollowerGroup(Reader):
             return work()
         except psycopg.errors.LockNotAvailable as error:
             self._log.warning("follower blocked by a lock is skipped", member=member.name, error=told(error))
-            self._skipped[member] = time.monotonic() + _SKIP_SECONDS
+            self._skipped[member] = time.monotonic() + SKIP_SECONDS
             return Step.ELSEWHERE
 
     def _present(self) -> list[Follower]:

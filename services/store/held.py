@@ -82,7 +82,7 @@ class Held:
 
     def __init__(self, follower: str, entity_of: EntityOf) -> None:
         self._follower = follower
-        self._entity_of = entity_of
+        self.entity_of = entity_of
         self._generation: int | None = None
         # When each entity is to be retried, by the monotonic clock.
         self._retry: dict[str, float] = {}
@@ -124,7 +124,7 @@ class Held:
     def hold(self, conn: psycopg.Connection[Any], row: LogRow, error: Exception) -> None:
         """Hold back the entity of an event that failed; raises `TooMuchHeld`."""
         tenant = row.stream.partition("/")[0]
-        entity = self._entity_of(conn, row) or row.stream
+        entity = self.entity_of(conn, row) or row.stream
         if sum(held.startswith(f"{tenant}/") for held in self._retry) >= MAX_HELD_OF_TENANT:
             entity = _whole(tenant)
         if len(self._retry) >= MAX_HELD:
@@ -155,7 +155,7 @@ class Held:
         self._changed(conn)
 
     def _holder(self, conn: psycopg.Connection[Any], row: LogRow) -> str | None:
-        entity = self._entity_of(conn, row)
+        entity = self.entity_of(conn, row)
         if entity is None or entity in self._retry:
             return entity
         whole = _whole(row.stream.partition("/")[0])

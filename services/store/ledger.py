@@ -1,10 +1,10 @@
-"""Queries on the ledger of commands and on claims."""
+"""Queries on the ledger of commands and on unique keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections.support.query import Query
+from projections.statement import Query
 
 _RECEIPT = (
     "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"
@@ -28,5 +28,5 @@ def outcomes(tenant: str, command_ids: Sequence[str]) -> Query:
 
 
 def holder(tenant: str, kind: str, key: str) -> Query:
-    """The holder of a claim."""
+    """The holder of a unique key."""
     return Query(_HOLDER, (tenant, kind, key))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from domain.recorded import Recorded
-from projections.support.query import Query
+from projections.statement import Query
 from services.store import codec
 
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from enum import Enum
 from typing import Any
 
@@ -12,8 +11,7 @@ import psycopg
 import structlog
 
 from services.store import log
-from services.store.connect import Backoff, connect
-from services.store.failures import UNAVAILABLE
+from services.store.listener import Listener
 
 
 class Step(Enum):
@@ -25,46 +23,16 @@ class Step(Enum):
     HALTED = "halted"
 
 
-class Reader(ABC):
+class Reader(Listener):
     """The loop of one thread, with one connection; subclasses define what a step does."""
 
     def __init__(self, name: str, poll: float) -> None:
-        self.name = name
+        super().__init__(name, f"follower-{name}", log.CHANNEL, structlog.get_logger("follower").bind(follower=name))
         self._poll = poll
         # Every event up to this position is handled; None when only a step can tell.
         self._done_to: int | None = None
         # Whether the last batch was full; after a short one, a notification announces the next event.
         self._more = True
-        self._log = structlog.get_logger("follower").bind(follower=name)
-        self.stopped = threading.Event()
-        self.connected = False
-
-    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Follow the log until `stop`, and reconnect when the connection is lost; one log line per change of state."""
-        backoff = Backoff("connection", self._log)
-        while not self.stopped.is_set():
-            try:
-                with connect(database_url, f"follower-{self.name}", statement_timeout, autocommit=True) as conn:
-                    conn.execute(f"LISTEN {log.CHANNEL}")
-                    self._done_to = None
-                    self.enlist(conn)
-                    self._follow(conn, backoff)
-            except UNAVAILABLE as error:
-                self.connected = False
-                backoff.lost(error)
-                self.stopped.wait(backoff.next_wait())
-            except Exception:
-                self._log.exception("follower failed")
-                self.stopped.wait(backoff.next_wait())
-
-    def stop(self) -> None:
-        """Ask the thread to end after the current transaction."""
-        self.stopped.set()
-
-    @property
-    def unready(self) -> list[str]:
-        """The names of the followers that should be working and have no connection."""
-        return [self.name] if not self.connected and not self.stopped.is_set() else []
 
     @abstractmethod
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
@@ -74,23 +42,19 @@ class Reader(ABC):
     def step(self, conn: psycopg.Connection[Any]) -> Step:
         """Handle the next batch, if there is one."""
 
-    def _follow(self, conn: psycopg.Connection[Any], backoff: Backoff) -> None:
-        while not self.stopped.is_set():
-            step = self.step(conn)
-            backoff.reached()
-            self.connected = True
-            if step is not Step.WORKED or not self._more:
-                self._wait(conn)
+    def begin(self, conn: psycopg.Connection[Any]) -> None:
+        self._done_to = None
+        self.enlist(conn)
 
-    def _wait(self, conn: psycopg.Connection[Any]) -> None:
-        until = time.monotonic() + self._poll
+    def turn(self, conn: psycopg.Connection[Any]) -> float:
+        """Handle the next batch; after a full one there may be more."""
+        return 0.0 if self.step(conn) is Step.WORKED and self._more else self._poll
+
+    def pause(self, conn: psycopg.Connection[Any], seconds: float) -> None:
+        """Wait for an event that is not handled yet."""
+        until = time.monotonic() + seconds
         while not self.stopped.is_set() and (left := until - time.monotonic()) > 0:
-            # A notification received during the step is kept by the connection, so none is lost between step and wait.
-            if next(conn.notifies(timeout=left, stop_after=1), None) is None:
-                return
-            for _ in conn.notifies(timeout=0):
-                pass
-            if self._behind(conn):
+            if not self.notified(conn, left) or self._behind(conn):
                 return
 
     def _behind(self, conn: psycopg.Connection[Any]) -> bool:

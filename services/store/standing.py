@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from projections.support.query import Query
+from projections.statement import Query
 from services.errors import OperatorError
 from services.store import held, log
 from services.store.connect import connect

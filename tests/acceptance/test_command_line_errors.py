@@ -14,7 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from projections import deadlines, tasks
+from projections import deadlines
+from projections.task import table as tasks
 from services.roles import ROLES
 from services.store import migrate
 from tests.acceptance.running import FOLDWORK, environment

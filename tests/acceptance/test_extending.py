@@ -24,10 +24,12 @@ ADDED = {
                     "tests/domain/test_events_samples.py"]),
     "read_model": (2, ["tests/projections/test_workload.py", "tests/services/test_held_back_read_models.py"]),
     "filter": (2, ["tests/services/http/test_late.py"]),
-    "dialect": (4, ["tests/services/http/test_todo.py"]),
+    "dialect": (4, ["tests/services/http/test_todo.py", "tests/services/http/test_contract.py",
+                    "tests/services/http/test_contract_bodies.py", "tests/services/http/test_contract_documents.py",
+                    "tests/services/http/test_contract_queries.py", "tests/services/http/test_contract_writes.py"]),
 }  # fmt: skip
 # Of the tests that stood there before, those of what is added.
-CHOSEN = {"command": "snooze or contract or answer", "read_model": "workload"}
+CHOSEN = {"command": "snooze or contract or answer", "read_model": "workload", "dialect": "todo"}
 
 
 @pytest.fixture

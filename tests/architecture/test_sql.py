@@ -96,7 +96,7 @@ def test_statements_stand_with_the_owner_of_their_table(path: Path) -> None:
         ("services/processors/relay.py", '"UPDATE anything AS a SET b = 1"'),
         ("services/http/field/lists.py", "conditions.Where(text)"),
         ("services/store/log.py", '"SELECT doc FROM tasks"'),
-        ("projections/tasks.py", '"JOIN ledger USING (tenant)"'),
+        ("projections/task/table.py", '"JOIN ledger USING (tenant)"'),
     ],
 )
 def test_what_stands_elsewhere_is_seen(name: str, source: str) -> None:

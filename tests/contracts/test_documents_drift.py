@@ -94,7 +94,8 @@ def test_every_endpoint_that_is_named_exists_and_none_that_writes_is_missing() -
     named = {endpoint for endpoints in ENDPOINTS.values() for endpoint in endpoints}
     assert named - operations() == set()
     writing = {found for found in operations() if found.partition(" ")[0] not in NEVER_ANSWERED_BY_A_COMMAND}
-    assert writing - named == {"POST /v1/commands"}
+    # The one takes any command, the other sends none.
+    assert writing - named == {"POST /v1/commands", "POST /api/v3/iam/auth/api/login"}
 
 
 def references(schema: Any) -> Iterator[str]:

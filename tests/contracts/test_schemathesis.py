@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-import psycopg
 import pytest
 import schemathesis
 from schemathesis import config, engine
@@ -23,14 +21,10 @@ from schemathesis.core.transport import Response
 from schemathesis.engine import events
 from schemathesis.generation.case import Case
 
-from domain.errors import Refusal
-from domain.streams import ENTRY_KINDS
 from services import keys
-from services.dev import seed
 from services.http.core.app import document
-from services.http.core.bulk_sender import StoredItem, encode
-from services.http.native.models import BULK_ID
 from tests.services.http.api import Api
+from tests.services.http.contract import set_the_scene
 from tests.services.http.served import Served, served
 
 EXAMPLES = int(os.environ.get("FOLDWORK_TEST_EXAMPLES", "5"))
@@ -61,39 +55,13 @@ WRONG_SHAPE = {
 }
 # Longer requests are answered by the server below, which knows no dialect.
 LONGEST = 60_000
-CANARY = "canary-4711"
 
 
 @pytest.fixture
 def furnished(migrated_url: str) -> Iterator[Served]:
     with served(migrated_url, http_body_limit=1 << 20) as running:
-        furnish(running.api)
+        set_the_scene(running.api)
         yield running
-
-
-def furnish(api: Api) -> list[dict[str, str]]:
-    """Set the scene that the pages' examples play in, and return what can stand in a path to mean a part of it."""
-    for name, data in seed.COMMANDS:
-        api.command(name, data)
-    # The examples define a workflow of the name, and give tasks to these two.
-    api.command("workflow.change", {"id": seed.WORKFLOW, "name": CANARY})
-    for account in (42, 43):
-        api.command("directory.register", {"kind": "member", "id": f"m{account}", "fields": {"account_id": account}})
-    tasks = [{"id": "t1", "title": CANARY, "assignees": [seed.DRIVER]}, {"id": "t2", "fields": {"note": CANARY}}]
-    api.command("activity.create", {"id": "a1", "workflow_id": seed.WORKFLOW, "title": CANARY, "tasks": tasks})
-    plan = {"channel": "SALESMAN", "reason": CANARY}
-    api.command("task.create", {"id": "t3", "title": CANARY, "commerce": seed.COMMERCE, "plan": plan})
-    api.command("task.create", {"id": "t4", "title": CANARY, "project": seed.PROJECT})
-    api.command("task.process", {"id": "t1"})
-    with psycopg.connect(api.url) as conn:
-        conn.execute(
-            "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
-            (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
-        )
-    entries = {data["kind"]: data["id"] for name, data in seed.COMMANDS if name == "directory.register"}
-    ids = ("a1", "t1", "t3", seed.WORKFLOW, seed.DRIVER, BULK_ID)
-    owned = [{"id": entity_id, "target_id": "t1"} for entity_id in ids]
-    return [*owned, *({"kind": kind, "id": entry_id} for kind, entry_id in entries.items())]
 
 
 @dataclass(slots=True)
@@ -196,70 +164,3 @@ def operations_of(api: Api, tag: str | None = None) -> list[tuple[str, str, dict
         for method, operation in found.items()
         if tag is None or tag in operation["tags"]
     ]
-
-
-# Two tenants.
-
-
-async def test_ids_of_another_tenant_read_like_ids_that_nobody_has(api: Api) -> None:
-    places = furnish(api)
-    theirs = {"Authorization": f"Bearer {api.key('other', 'system', *keys.PERMISSIONS)}"}
-    before = _log(api, "acme")
-    asked = 0
-    for method, path, operation in operations_of(api):
-        names = set(re.findall(r"{(\w+)}", path))
-        for foreign in places:
-            if "id" not in names or not names <= set(foreign) or ("kind" in names) != ("kind" in foreign):
-                continue
-            unknown = {**foreign, "id": "nobodys"}
-            found, missing = [
-                await api.client.request(method, path.format(**each), **_request(operation, theirs))
-                for each in (foreign, unknown)
-            ]
-            asked += 1
-            assert 400 <= found.status_code < 500, f"{method} {found.url}: {found.text}"
-            assert found.status_code == missing.status_code, f"{method} {found.url}: {found.text} / {missing.text}"
-            assert _told(found, foreign["id"]) == _told(missing, unknown["id"])
-    assert asked > 100
-    assert _log(api, "acme") == before
-
-
-async def test_lists_show_nothing_of_another_tenant(api: Api) -> None:
-    furnish(api)
-    asked = 0
-    for by, seen in (("other", False), ("acme", True)):
-        headers = {"Authorization": f"Bearer {api.key(by, 'system', *keys.PERMISSIONS)}"}
-        texts = []
-        for method, path, operation in operations_of(api):
-            if method == "get" and operation["security"] and "{id}" not in path:
-                for kind in ENTRY_KINDS if "{kind}" in path else ("",):
-                    response = await api.client.get(path.format(kind=kind), headers=headers)
-                    assert response.status_code == 200, response.text
-                    asked += 1
-                    texts.append(response.text)
-        assert any(CANARY in text for text in texts) is seen
-        assert any(seed.WORKFLOW in text for text in texts) is seen
-        assert any("driver@example.com" in text for text in texts) is seen
-    assert asked > 20
-
-
-def _request(operation: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-    """The operation's own example, by this caller."""
-    for media, said in operation.get("requestBody", {}).get("content", {}).items():
-        named = [example["value"] for example in said.get("examples", {}).values()]
-        example = said.get("example", named[0] if named else {})
-        return {"content": json.dumps(example).encode(), "headers": {**headers, "Content-Type": media}}
-    return {"headers": headers}
-
-
-def _told(response: httpx.Response, entity_id: str) -> str:
-    return response.text.replace(entity_id, "*")
-
-
-def _log(api: Api, tenant: str) -> int:
-    with psycopg.connect(api.url) as conn:
-        row = conn.execute(
-            "SELECT count(*) FROM stored_events WHERE originator_id LIKE %s", (f"{tenant}/%",)
-        ).fetchone()
-    assert row is not None
-    return int(row[0])

@@ -138,7 +138,7 @@ def _example(name: str, shape: Shape) -> Any:
     return {"record": {"any": [1, None]}, "number": 43, "boolean": False, "string": "nobody at home"}[shape.kind]
 
 
-WRONG: dict[str, Any] = {"record": [], "number": "43", "boolean": "yes", "string": 7, "object": "x"}
+WRONG: dict[str, Any] = {"record": [], "number": "forty", "boolean": "yes", "string": 7, "object": "x"}
 
 
 @pytest.mark.parametrize("endpoint", INPUTS)

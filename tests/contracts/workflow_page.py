@@ -71,9 +71,7 @@ included?: Array<string>;
 fields?: { [key: string]: Array<any> };
 };
 """
-LIST_OUTPUT = """
-type OutputSchema = {
-data: Array<{
+RESOURCE = """{
 type: string;
 id?: string;
 attributes?: {
@@ -96,9 +94,12 @@ indicators?: Record<string, any>;
 created_at?: Date;
 };
 relationships?: Record<string, any>;
-}>;
+}"""
+LIST_OUTPUT = f"""
+type OutputSchema = {{
+data: Array<{RESOURCE}>;
 included?: Array<Record<string, any>>;
-};
+}};
 """
 GET_INPUT = """
 type InputSchema = {
@@ -107,34 +108,11 @@ included?: Array<string>;
 fields?: { [key: string]: Array<any> };
 };
 """
-GET_OUTPUT = """
-type OutputSchema = {
-data: {
-type: string;
-id?: string;
-attributes?: {
-id?: string;
-assigned_account_id?: number;
-name?: string;
-status?: string;
-started_at?: Date;
-completed_at?: Date;
-try_resolve_at?: Date;
-actor_roles?: Array<any>;
-whitelisted_ids?: Array<any>;
-blacklisted_ids?: Array<any>;
-working_seconds?: number;
-live_seconds?: number;
-pipeline_seconds?: number;
-data?: Record<string, any>;
-output?: Record<string, any>;
-indicators?: Record<string, any>;
-created_at?: Date;
-};
-relationships?: Record<string, any>;
-};
+GET_OUTPUT = f"""
+type OutputSchema = {{
+data: {RESOURCE};
 included?: Array<Record<string, any>>;
-};
+}};
 """
 INPUTS = {
     "patch :id": """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from tests.builders import activity, member, workflow
 from tests.given import Given, given_commands
 
-IN_USE = Claim("workflow-use/w", "a")
+IN_USE = UniqueKey("workflow-use/w", "a")
 
 
 def ready(*more: Any, **rest: Any) -> Given:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from tests.given import Outcome, given
 
 DONE, IGNORED = "done", "ignored"
@@ -150,7 +150,7 @@ class Case:
     why: str
     run: Callable[[], Outcome]
     events: Sequence[Any] = ()
-    claims: Mapping[Claim, str | None] | None = None
+    unique_keys: Mapping[UniqueKey, str | None] | None = None
     pointer: str = ""
 
     def check(self) -> Outcome:
@@ -159,8 +159,8 @@ class Case:
         assert got.name == self.command
         if self.outcome == DONE:
             got.then(self.events)
-            if self.claims is not None:
-                got.then_claims(self.claims)
+            if self.unique_keys is not None:
+                got.then_unique_keys(self.unique_keys)
         elif self.outcome == IGNORED:
             got.then_nothing()
         else:
@@ -173,11 +173,11 @@ def done(
     why: str,
     run: Callable[[], Outcome],
     events: Sequence[Any],
-    claims: Mapping[Claim, str | None] | None = None,
+    unique_keys: Mapping[UniqueKey, str | None] | None = None,
 ) -> Case:
-    """Expect exactly these events and, where they are said, exactly these changes of claims."""
+    """Expect exactly these events and, where they are said, exactly these changes of unique keys."""
     assert events, "what is done is recorded; else it is ignored"
-    return Case(command, DONE, why, run, events, claims)
+    return Case(command, DONE, why, run, events, unique_keys)
 
 
 def ignored(command: str, why: str, run: Callable[[], Outcome]) -> Case:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from domain.activity import NewTask
-from domain.decider import Claim, text_of
+from domain.decider import UniqueKey, text_of
 from domain.plan import Provider
 from domain.task import (
     DispatchRequested,
@@ -29,7 +29,7 @@ CONSOLE = Provider("console", None, None, 5.0, 30.0)
 SHOP = entry("commerce", "c", segment="gold", address={"city": "Huế"}, users=[{"id": "u-1"}])
 
 
-ALL, SAME = Claim("contacted", "c"), Claim("contacted", "c/EMAIL")
+ALL, SAME = UniqueKey("contacted", "c"), UniqueKey("contacted", "c/EMAIL")
 
 
 def people(*more: Any) -> Given:

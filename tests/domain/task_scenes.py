@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry
 from domain.task import (
     CancelTask,
@@ -18,7 +18,7 @@ from tests.builders import EARLY, activity, entry, manager, member, task, workfl
 from tests.domain.cases import Case, refused
 from tests.given import Given, Outcome, given_commands
 
-RUNNING_ANN, RUNNING_BOB = Claim("running", "ann"), Claim("running", "bob")
+RUNNING_ANN, RUNNING_BOB = UniqueKey("running", "ann"), UniqueKey("running", "bob")
 
 
 PEOPLE = (member("ann"), member("bob"), member("cid"), manager("max"))

@@ -8,7 +8,7 @@ from domain.activity import (
     CancelActivity,
     ChangeActivity,
 )
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import RetireEntry
 from domain.lifecycle import CANCELED, COMPLETED
 from domain.steps import Step
@@ -81,7 +81,7 @@ CASES: list[Case] = [
             TaskCanceled("t3", "a", "activity-canceled", ("cid",)),
             TaskCanceled("t4", "a", "activity-canceled", ()),
         ],
-        {Claim("running", "bob"): None},
+        {UniqueKey("running", "bob"): None},
     ),
     done(
         "activity.cancel",
@@ -128,7 +128,7 @@ def test_a_later_change_of_the_workflow_does_not_reach_the_activity() -> None:
     before = scene.state("activity", "a"), scene.state("task", "t1")
     scene.and_commands([ChangeWorkflow("w", name="Audit", steps=(Step("X"), Step("Y")), gating="sequential")])
     assert before == (scene.state("activity", "a"), scene.state("task", "t1"))
-    scene.when(ProcessTask("t2"), "bob").then_claims({Claim("running", "bob"): "t2"})
+    scene.when(ProcessTask("t2"), "bob").then_unique_keys({UniqueKey("running", "bob"): "t2"})
 
 
 def test_cancelling_ends_every_task_but_the_completed() -> None:
@@ -139,4 +139,4 @@ def test_cancelling_ends_every_task_but_the_completed() -> None:
 
 def test_cancelling_frees_everybody_at_work() -> None:
     scene = running(ProcessTask("t1"), ProcessTask("t2"), CancelActivity("a"))
-    assert [claim for claim in scene.holders if claim.kind == "running"] == []
+    assert [unique for unique in scene.holders if unique.kind == "running"] == []

@@ -11,7 +11,7 @@ from domain.activity import (
     LeftOut,
     NewTask,
 )
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.steps import Step
 from domain.task import TaskAssigned, TaskCreated
@@ -52,7 +52,7 @@ CASES: list[Case] = [
             replace(FIRST, id="id-2", activity_id="id-1"),
             replace(SECOND, id="id-3", activity_id="id-1"),
         ],
-        {Claim("workflow-use/w", "id-1"): "id-1"},
+        {UniqueKey("workflow-use/w", "id-1"): "id-1"},
     ),
     done(
         "activity.create",
@@ -143,7 +143,7 @@ CASES: list[Case] = [
             SECOND,
             TaskAssigned("t2", "a", ("id-1", "ann")),
         ],
-        {Claim("member-email", "new@x.vn"): "id-1", Claim("member-account", "3"): "id-1", IN_USE: "a"},
+        {UniqueKey("member-email", "new@x.vn"): "id-1", UniqueKey("member-account", "3"): "id-1", IN_USE: "a"},
     ),
     done(
         "activity.create",

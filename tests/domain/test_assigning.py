@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.lifecycle import OPEN
 from domain.task import (
@@ -51,9 +51,9 @@ ASSIGN = [
             TaskStarted("t", None, "id-1"),
         ],
         {
-            Claim("member-email", "new@x.vn"): "id-1",
-            Claim("member-account", "5"): "id-1",
-            Claim("running", "id-1"): "t",
+            UniqueKey("member-email", "new@x.vn"): "id-1",
+            UniqueKey("member-account", "5"): "id-1",
+            UniqueKey("running", "id-1"): "t",
         },
     ),
     done(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import EntryRegistered
 from domain.task import (
     ChangeTask,
@@ -26,7 +26,7 @@ from tests.builders import EARLY, LATE, activity, entry, manager, member, task, 
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import NOW, Given, given_commands
 
-RUNNING = Claim("running", "ann")
+RUNNING = UniqueKey("running", "ann")
 TITLE = TaskFieldsChanged("t", None, {"title": None}, {"title": "U"})
 COMPLETED = TaskCompleted("t", None, {}, False)
 
@@ -122,7 +122,7 @@ CASES: list[Case] = [
             TaskStarted("t", None, "id-1"),
             COMPLETED,
         ],
-        {RUNNING: None, Claim("member-email", "new@x.vn"): "id-1", Claim("member-account", "4"): "id-1"},
+        {RUNNING: None, UniqueKey("member-email", "new@x.vn"): "id-1", UniqueKey("member-account", "4"): "id-1"},
     ),
     done(
         "task.change",

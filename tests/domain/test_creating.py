@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
-from domain.task import (
-    Attribute,
-    AttributesResolved,
-    CreateTask,
-    TaskAssigned,
-    TaskCreated,
-)
+from domain.plan import Attribute
+from domain.task import AttributesResolved, CreateTask, TaskAssigned, TaskCreated
 from tests.builders import EARLY, LATE, activity, entry, member, task, workflow
 from tests.domain.cases import Case, done, each, refused
 from tests.domain.task_scenes import (
@@ -88,7 +83,7 @@ CASES: list[Case] = [
             TaskCreated("t"),
             TaskAssigned("t", None, ("bob", "ann", "id-1")),
         ],
-        {Claim("member-email", "new@x.vn"): "id-1", Claim("member-account", "5"): "id-1"},
+        {UniqueKey("member-email", "new@x.vn"): "id-1", UniqueKey("member-account", "5"): "id-1"},
     ),
     done(
         "task.create",

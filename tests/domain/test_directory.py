@@ -6,27 +6,19 @@ from typing import Any, get_args
 
 import pytest
 
-from domain.decider import Claim
-from domain.directory import (
-    ChangeEntry,
-    Eligibility,
-    Entry,
-    EntryChanged,
-    EntryRegistered,
-    EntryRetired,
-    Kind,
-    RegisterEntry,
-    RetireEntry,
-    is_email,
-    is_manager,
-)
+from domain.decider import UniqueKey
+from domain.directory import ChangeEntry, EntryChanged, EntryRegistered, EntryRetired, RegisterEntry, RetireEntry
+from domain.directory.eligibility import Eligibility, is_manager
+from domain.directory.entries import Kind
+from domain.directory.lookup import Entry
+from domain.references import is_email
 from domain.streams import ENTRY_KINDS
 from tests.builders import entry, manager, member, task
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands
 
-EMAIL = Claim("member-email", "ann@x.vn")
-KEPT = Claim("retired-email", "ann@x.vn")
+EMAIL = UniqueKey("member-email", "ann@x.vn")
+KEPT = UniqueKey("retired-email", "ann@x.vn")
 
 
 def ann(**fields: Any) -> Given:
@@ -51,7 +43,7 @@ CASES: list[Case] = [
         "the first hub; from now on hubs are checked",
         lambda: given().when(entry("hub", "h", name="Hub")),
         [EntryRegistered("hub", "h", {"name": "Hub"})],
-        {Claim("registered", "hub"): "h"},
+        {UniqueKey("registered", "hub"): "h"},
     ),
     done(
         "directory.register",
@@ -73,9 +65,9 @@ CASES: list[Case] = [
         [EntryRegistered("member", "ann", {"email": "Ann@x.vn", "operator_id": "Op-1", "account_id": 1})],
         {
             EMAIL: "ann",
-            Claim("member-account", "1"): "ann",
-            Claim("member-operator", "op-1"): "ann",
-            Claim("registered", "member"): "ann",
+            UniqueKey("member-account", "1"): "ann",
+            UniqueKey("member-operator", "op-1"): "ann",
+            UniqueKey("registered", "member"): "ann",
         },
     ),
     done(
@@ -95,7 +87,7 @@ CASES: list[Case] = [
         "again after being retired, with the same e-mail",
         lambda: ann().and_commands([RetireEntry("member", "ann")]).when(member("ann", email="ann@x.vn", account_id=1)),
         [EntryRegistered("member", "ann", {"email": "ann@x.vn", "account_id": 1})],
-        {EMAIL: "ann", KEPT: None, Claim("member-account", "1"): "ann"},
+        {EMAIL: "ann", KEPT: None, UniqueKey("member-account", "1"): "ann"},
     ),
     done(
         "directory.register",
@@ -197,7 +189,7 @@ CASES: list[Case] = [
         "old and new of what differs; the old address is free",
         lambda: change({"email": "b@x.vn", "account_id": 7, "name": "Ann"}),
         [EntryChanged("member", "ann", {"email": "Ann@x.vn", "name": None}, {"email": "b@x.vn", "name": "Ann"})],
-        {Claim("member-email", "b@x.vn"): "ann", EMAIL: None},
+        {UniqueKey("member-email", "b@x.vn"): "ann", EMAIL: None},
     ),
     done(
         "directory.change",
@@ -268,7 +260,7 @@ CASES: list[Case] = [
         "a person; what was theirs is free, but the e-mail registers nobody else",
         lambda: ann(operator_id="op").when(RetireEntry("member", "ann")),
         [EntryRetired("member", "ann")],
-        {EMAIL: None, KEPT: "ann", Claim("member-account", "1"): None, Claim("member-operator", "op"): None},
+        {EMAIL: None, KEPT: "ann", UniqueKey("member-account", "1"): None, UniqueKey("member-operator", "op"): None},
     ),
     done(
         "directory.retire",
@@ -321,7 +313,7 @@ def test_whoever_comes_back_without_the_e_mail_leaves_it_to_anybody() -> None:
 def test_a_new_e_mail_never_takes_anothers_account_number() -> None:
     scene = given_commands([member("bob", account_id=1)])
     scene.when(task(assignees=("ann@x.vn", "cid@x.vn")))
-    numbers = {claim.key: holder for claim, holder in scene.holders.items() if claim.kind == "member-account"}
+    numbers = {unique.key: holder for unique, holder in scene.holders.items() if unique.kind == "member-account"}
     assert numbers == {"1": "bob", "2": "id-1", "3": "id-2"}
 
 

@@ -120,7 +120,7 @@ CASES: list[Case] = [
         "it is out: the same was contacted over another channel before",
         lambda: (
             people(task(commerce="c", plan=plan(criteria=(Criterion("ANY"),))), DispatchTask("t"))
-            .and_claims({ALL: "u-1", SAME: "u-0"})
+            .and_unique_keys({ALL: "u-1", SAME: "u-0"})
             .when(report(succeeded=True))
         ),
         [DispatchSucceeded("t", None, 1)],

@@ -29,6 +29,7 @@ from domain.lifecycle import (
     Lifecycle,
     allowed_actions,
 )
+from domain.plan import Criterion
 from domain.streams import ENTRY_KINDS
 from domain.task import (
     AssignTask,
@@ -36,7 +37,6 @@ from domain.task import (
     ChangeTask,
     ClaimTask,
     CompleteTask,
-    Criterion,
     DispatchTask,
     FailTask,
     PauseTask,

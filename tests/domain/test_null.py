@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain.activity import ActivityFieldsChanged, ChangeActivity, NewTask
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.steps import FieldMapping, Step
 from domain.task import (
     ChangeTask,
@@ -25,7 +25,7 @@ from tests.builders import EARLY, LATE, activity, member, task, workflow
 from tests.domain.cases import Case, done, each, ignored
 from tests.given import Given, given_commands
 
-RUNNING = Claim("running", "ann")
+RUNNING = UniqueKey("running", "ann")
 
 
 def people(*more: Any) -> Given:

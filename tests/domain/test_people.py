@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.errors import Rejected
 from domain.references import Reference, is_email, is_operator, reference
@@ -138,8 +138,8 @@ CASES: list[Case] = [
             TaskAssigned("t", None, ("id-1",)),
         ],
         {
-            Claim("member-email", "j\u00e9r\u00f4me@x.vn"): "id-1",
-            Claim("member-account", "3"): "id-1",
+            UniqueKey("member-email", "j\u00e9r\u00f4me@x.vn"): "id-1",
+            UniqueKey("member-account", "3"): "id-1",
         },
     ),
     refused(
@@ -271,8 +271,8 @@ def test_a_changed_address_is_found_by_the_new_one_alone() -> None:
     scene = people(ChangeEntry("member", "ann", {"email": DECOMPOSED}))
     scene.ask(task(whitelist=(COMPOSED,))).then([TaskCreated("t", whitelist=("ann",))])
     scene.ask(task(whitelist=("ann@x.vn",))).then_rejected("not-found", "/whitelist/0")
-    scene.when(ChangeEntry("member", "ann", {"email": COMPOSED})).then_claims(
-        {Claim("member-email", "j\u00e9r\u00f4me@x.vn"): "ann"}
+    scene.when(ChangeEntry("member", "ann", {"email": COMPOSED})).then_unique_keys(
+        {UniqueKey("member-email", "j\u00e9r\u00f4me@x.vn"): "ann"}
     )
 
 

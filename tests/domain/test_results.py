@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.activity import ActivityCanceled, CancelActivity
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.lifecycle import CANCELED, COMPLETED, FAILED
 from domain.plan import Criterion
 from domain.task import (
@@ -34,7 +34,7 @@ from tests.builders import EARLY, EMAIL, activity, entry, manager, member, plan,
 from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
 from tests.given import NOW, Given, Outcome, given_commands
 
-RUNNING = Claim("running", "ann")
+RUNNING = UniqueKey("running", "ann")
 
 
 def people(*more: Any) -> Given:

@@ -231,7 +231,9 @@ class Team(RuleBasedStateMachine):
             return
         self.scene.record(winner.decision)
         written = {stream for stream, _ in winner.decision.events}
-        if written & set(other.context.streams_read) or set(winner.decision.claims) & set(other.context.claims_read):
+        if written & set(other.context.streams_read) or set(winner.decision.unique_keys) & set(
+            other.context.unique_keys_read
+        ):
             other = self.scene.ask(second, actors[1])
         if other.decision is not None:
             self.scene.record(other.decision)
@@ -268,11 +270,11 @@ class Team(RuleBasedStateMachine):
         return state
 
     @invariant()
-    def one_running_task_per_person_and_the_claims_say_which(self) -> None:
+    def one_running_task_per_person_and_the_unique_keys_say_which(self) -> None:
         running = [(state.runner, name) for name in TASKS if (state := self.task(name)).runner is not None]
         assert len(dict(running)) == len(running)
-        claims = {claim.key: holder for claim, holder in self.scene.holders.items() if claim.kind == "running"}
-        assert claims == dict(running)
+        unique_keys = {unique.key: holder for unique, holder in self.scene.holders.items() if unique.kind == "running"}
+        assert unique_keys == dict(running)
 
     @invariant()
     def whoever_is_at_work_has_the_task_and_works_on_it(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import EntryRegistered
 from domain.steps import Step, stored_steps
 from domain.task import ClaimTask, ReassignTask, TaskAssigned, TaskReassigned
@@ -14,7 +14,7 @@ from tests.domain.cases import Case, done, each
 from tests.given import Given, given_commands
 
 REGISTERED = EntryRegistered("member", "id-1", {"email": "new@x.vn", "account_id": 2})
-CLAIMS = {Claim("member-email", "new@x.vn"): "id-1", Claim("member-account", "2"): "id-1"}
+UNIQUE_KEYS = {UniqueKey("member-email", "new@x.vn"): "id-1", UniqueKey("member-account", "2"): "id-1"}
 STEPS = (Step("A"), Step("B"))
 CHANGED = (Step("A", assignees=("id-1",)), Step("B"))
 
@@ -29,14 +29,14 @@ CASES: list[Case] = [
         "the system names somebody new by e-mail",
         lambda: scene(task()).when(ClaimTask("t", "new@x.vn")),
         [REGISTERED, TaskAssigned("t", None, ("id-1",))],
-        CLAIMS,
+        UNIQUE_KEYS,
     ),
     done(
         "task.reassign",
         "to somebody new",
         lambda: scene(task(assignees=("ann",))).when(ReassignTask("t", ("new@x.vn",))),
         [REGISTERED, TaskReassigned("t", None, ("ann",), ("id-1",))],
-        CLAIMS,
+        UNIQUE_KEYS,
     ),
     done(
         "workflow.change",
@@ -48,7 +48,7 @@ CASES: list[Case] = [
             REGISTERED,
             WorkflowChanged("w", 2, {"steps": stored_steps(STEPS)}, {"steps": stored_steps(CHANGED)}),
         ],
-        CLAIMS,
+        UNIQUE_KEYS,
     ),
 ]
 

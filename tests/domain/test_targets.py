@@ -353,5 +353,5 @@ def test_a_failed_resolution_is_tried_again_by_itself_until_it_gives_up() -> Non
 def test_the_user_that_somebody_named_is_whom_the_dispatch_contacts() -> None:
     sent = (ResolveTarget("t", "t1", "u-owner"), DispatchTask("t"), ReportDispatch("t", 1, succeeded=True))
     scene = hired(unresolved()).and_commands(sent)
-    holders = {claim.key: user for claim, user in scene.holders.items() if claim.kind == "contacted"}
+    holders = {unique.key: user for unique, user in scene.holders.items() if unique.kind == "contacted"}
     assert holders == {"c": "u-owner", "c/EMAIL": "u-owner"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import RetireEntry
 from domain.lifecycle import ACTIVE, PAUSED
 from domain.task import (
@@ -18,11 +18,11 @@ from domain.task import (
     TaskPaused,
     TaskResumed,
 )
-from tests.builders import activity, manager, member, task, workflow
+from tests.builders import activity, entry, manager, member, task, workflow
 from tests.domain.cases import Case, done, each, refused
 from tests.given import Given, given_commands
 
-RUNNING, TRACKED = Claim("running", "ann"), Claim("tracker", "ann")
+RUNNING, TRACKED = UniqueKey("running", "ann"), UniqueKey("tracker", "ann")
 PEOPLE = (member("ann", email="ann@x.vn", operator_id="op-1"), member("bob"), manager("max"))
 STOPPED, RESUMED = TaskPaused("t", None, "asked"), TaskResumed("t", None, "ann")
 
@@ -50,6 +50,12 @@ def blocked() -> Given:
     )
 
 
+def elsewhere() -> Given:
+    """Ann works in a project that Max does not manage."""
+    people = (member("ann", projects={"q": {}}), manager("max"))
+    return given_commands([entry("project", "q"), *people, task(project="q", assignees=("ann",)), ProcessTask("t")])
+
+
 def about_people(name: str, kind: Any, scene: Any) -> list[Case]:
     """Return what both commands answer to whoever they name."""
     return [
@@ -68,7 +74,6 @@ def about_people(name: str, kind: Any, scene: Any) -> list[Case]:
             "/member",
         ),
         refused(name, "forbidden", "for another", lambda: scene().when(kind("ann"), "bob"), "/member"),
-        refused(name, "forbidden", "a manager for another", lambda: scene().when(kind("ann"), "max"), "/member"),
         refused(name, "forbidden", "for another, by e-mail", lambda: scene().when(kind("ann@x.vn"), "bob"), "/member"),
     ]
 
@@ -92,19 +97,36 @@ CASES: list[Case] = [
         {RUNNING: None, TRACKED: "t"},
     ),
     *about_people("tracker.pause", PauseTracker, working),
+    done(
+        "tracker.pause",
+        "a manager for another; the tracker of the other remembers it",
+        lambda: working().when(PauseTracker("ann@x.vn"), "max"),
+        [STOPPED],
+        {RUNNING: None, TRACKED: "t"},
+    ),
+    refused(
+        "tracker.pause", "not-processing", "a manager, at nothing", lambda: working().when(PauseTracker("bob"), "max")
+    ),
+    refused(
+        "tracker.pause",
+        "forbidden",
+        "a manager of another project",
+        lambda: elsewhere().when(PauseTracker("ann"), "max"),
+        "/member",
+    ),
     refused("tracker.pause", "not-processing", "at nothing", lambda: working().when(PauseTracker(), "bob")),
     refused("tracker.pause", "not-processing", "twice", lambda: stopped().when(PauseTracker(), "ann")),
     refused(
         "tracker.pause",
         "not-processing",
-        "a claim whose task another person works on",
-        lambda: working().and_claims({Claim("running", "bob"): "t"}).when(PauseTracker(), "bob"),
+        "a unique key whose task another person works on",
+        lambda: working().and_unique_keys({UniqueKey("running", "bob"): "t"}).when(PauseTracker(), "bob"),
     ),
     refused(
         "tracker.pause",
         "not-processing",
-        "a claim whose task has ended",
-        lambda: working(CompleteTask("t")).and_claims({RUNNING: "t"}).when(PauseTracker(), "ann"),
+        "a unique key whose task has ended",
+        lambda: working(CompleteTask("t")).and_unique_keys({RUNNING: "t"}).when(PauseTracker(), "ann"),
     ),
     done(
         "tracker.resume",
@@ -128,6 +150,13 @@ CASES: list[Case] = [
         [TaskResumed("u", None, "ann")],
     ),
     *about_people("tracker.resume", ResumeTracker, stopped),
+    refused(
+        "tracker.resume",
+        "forbidden",
+        "a manager for another",
+        lambda: stopped().when(ResumeTracker("ann"), "max"),
+        "/member",
+    ),
     *(
         refused("tracker.resume", "not-paused", why, lambda scene=scene: scene().when(ResumeTracker(), "ann"))
         for why, scene in (

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.activity import NewTask
-from domain.decider import Claim
+from domain.decider import UniqueKey
 from domain.directory import ChangeEntry, EntryRegistered, RetireEntry
 from domain.steps import Step, stored_steps
 from domain.workflow import (
@@ -35,7 +35,7 @@ def define(*, name: str = "Visit", **rest: Any) -> Outcome:
 
 
 DEFINED = WorkflowDefined("w", "Visit", steps(2), "none", "wait_all", None)
-NAME, OTHER_NAME = Claim("workflow-name", "visit"), Claim("workflow-name", "audit")
+NAME, OTHER_NAME = UniqueKey("workflow-name", "visit"), UniqueKey("workflow-name", "audit")
 
 CASES: list[Case] = [
     done("workflow.define", "two steps", lambda: define(), [DEFINED], {NAME: "w"}),
@@ -69,9 +69,9 @@ CASES: list[Case] = [
             ),
         ],
         {
-            Claim("member-email", "a@x.vn"): "id-1",
-            Claim("member-account", "1"): "id-1",
-            Claim("registered", "member"): "id-1",
+            UniqueKey("member-email", "a@x.vn"): "id-1",
+            UniqueKey("member-account", "1"): "id-1",
+            UniqueKey("registered", "member"): "id-1",
             NAME: "w",
         },
     ),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from domain.directory import RetireEntry
 from domain.lifecycle import ACTIVE
+from domain.plan import Target
 from domain.task import (
     CancelTask,
     CompleteTask,
     PauseTask,
     ProcessTask,
     SaveTask,
-    Target,
     TargetsResolved,
     TaskDataSaved,
     TaskPaused,
@@ -177,6 +177,6 @@ def test_what_starts_while_another_stands_paused_pauses_nothing() -> None:
     assert scene.state("task", "u").lifecycle is ACTIVE
 
 
-def test_a_claim_whose_task_has_ended_stops_nobody() -> None:
-    scene = completed().and_commands([task("u", assignees=("ann",))]).and_claims({RUNNING_ANN: "t"})
+def test_a_unique_key_whose_task_has_ended_stops_nobody() -> None:
+    scene = completed().and_commands([task("u", assignees=("ann",))]).and_unique_keys({RUNNING_ANN: "t"})
     scene.when(ProcessTask("u"), "ann").then([TaskStarted("u", None, "ann")])

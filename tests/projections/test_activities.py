@@ -3,16 +3,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityFieldsChanged
+from domain.plan import Provider
 from domain.task import (
     CompleteTask,
     DispatchRequested,
     DispatchSucceeded,
     FailTask,
     ProcessTask,
-    Provider,
     ResolutionFailed,
     TaskCanceled,
     TaskCompleted,
@@ -111,11 +112,11 @@ def test_a_cancelled_child_no_longer_speaks_for_its_activity(trouble: list[Any])
 def explanation(events: list[Any]) -> dict[str, Any]:
     activity = None
     for event in recorded(events):
-        key = activities._key_of(event)
+        key = activities.key_of(event)
         activity = activities.apply(activity, event) if key is not None and key[1] == "a" else activity
     assert activity is not None
     activities.settle(activity)
-    return activities.explain((activities._encode(activity).decode(), "a", ""))
+    return activities.explain((msgspec.json.encode(activity).decode(), "a", ""))
 
 
 def test_a_failure_that_fails_fast_fails_the_whole() -> None:

@@ -36,6 +36,7 @@ from domain.task import (
     WakeTask,
 )
 from projections import deadlines
+from projections.due import LEASE
 from tests import builders
 from tests.given import NOW, Given
 from tests.projections.recording import recorded
@@ -254,3 +255,9 @@ def test_every_time_that_a_task_may_have_is_held(
 ) -> None:
     (row,) = folded(module_conn, [recorded(Given().and_commands([CreateTask("a", end=text)]).log)])
     assert row[2:4] == (text, moment)
+
+
+def test_what_is_leased_is_chosen_once(conn: psycopg.Connection[Any]) -> None:
+    """A choice that a plan may repeat for each row takes other rows each time, and so more than were asked for."""
+    plan = conn.execute(f"EXPLAIN {LEASE}", (["acme"], [4], deadlines.CALL, 16, 60.0)).fetchall()
+    assert any("CTE taken" in line for (line,) in plan), plan

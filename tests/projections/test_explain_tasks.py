@@ -11,16 +11,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import directory, suffix, tasks
+from projections import directory, suffix
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
 from projections.task import pages as task_pages
+from projections.task import table as tasks
 from projections.task.filters import CONDITIONS, Members, where
+from projections.task.pages import Order
 
 ROWS = 100_000
 # Rows that are read and not shown: the page's own size is what a scan in the order of the page may come across.
 BOUND = 3 * query.MAX_ROWS
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DEFAULT = Order((), ["open"], NOW)
 TASKS, ENTRIES = f"tasks_{suffix(tasks)}", f"entries_{suffix(directory)}"
 # Of each hundred tasks: 60 completed, 30 open, 5 active, 3 failed, 2 canceled. What few tasks have, one in 200 has.
 FILL = f"""
@@ -142,7 +145,7 @@ def explained(conn: psycopg.Connection[Any], asked: query.Query) -> dict[str, An
 
 def page(name: str, operator: str, value: Any, order: tuple[tuple[str, bool], ...] = ()) -> query.Query:
     condition = where(Asked("acme", name, operator, value, "filter", NOW))
-    return task_pages.page("acme", [condition], order, ["open"], query.MAX_ROWS + 1, 0)
+    return task_pages.page("acme", [condition], Order(order, ["open"], NOW), query.MAX_ROWS + 1, 0)
 
 
 SERVED = [
@@ -172,14 +175,14 @@ def test_what_few_tasks_lack_is_found_by_an_index_too(large_tables: psycopg.Conn
 def test_a_page_in_an_order_that_has_an_index_reads_no_more_than_its_rows(
     large_tables: psycopg.Connection[Any], name: str, falling: bool
 ) -> None:
-    plan = explained(large_tables, task_pages.page("acme", [], [(name, falling)], ["open"], 50, 0))
+    plan = explained(large_tables, task_pages.page("acme", [], Order([(name, falling)], ["open"], NOW), 50, 0))
     assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= BOUND
 
 
 def test_status_is_found_by_its_index(large_tables: psycopg.Connection[Any]) -> None:
     for statuses, bound in ((["failed"], 0), (["canceled"], 0), (["failed", "canceled"], ROWS // 4)):
-        asked = task_pages.page("acme", [among("status", "text", statuses)], (), ["open"], query.MAX_ROWS + 1, 0)
+        asked = task_pages.page("acme", [among("status", "text", statuses)], DEFAULT, query.MAX_ROWS + 1, 0)
         plan = explained(large_tables, asked)
         assert "Seq Scan" not in set(nodes(plan))
         # Several have no order together, so their page is read in its order, past the others: by far not all of them.
@@ -191,13 +194,21 @@ def test_a_filter_on_a_period_stays_inside_the_project(large_tables: psycopg.Con
     conditions = [
         where(Asked("acme", key, "", value, "f", NOW)) for key, value in (("project", "p7"), (name, "1000000"))
     ]
-    plan = explained(large_tables, task_pages.page("acme", conditions, (), ["open"], query.MAX_ROWS + 1, 0))
+    plan = explained(large_tables, task_pages.page("acme", conditions, DEFAULT, query.MAX_ROWS + 1, 0))
     assert "Seq Scan" not in set(nodes(plan))
+    assert read_for_nothing(plan) <= ROWS // 500
+
+
+@pytest.mark.parametrize("name", [*PERIODS, "assigned"])
+def test_a_sort_without_an_index_stays_inside_the_project(large_tables: psycopg.Connection[Any], name: str) -> None:
+    condition = where(Asked("acme", "project", "", "p7", "f", NOW))
+    plan = explained(large_tables, task_pages.page("acme", [condition], Order([(name, True)], ["open"], NOW), 50, 0))
+    assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= ROWS // 500
 
 
 def test_another_tenants_rows_are_not_read_for_ones_own(large_tables: psycopg.Connection[Any]) -> None:
     for name in ("roles", "data", "indicators", "name", "assigned"):
         condition = where(Asked("other", name, "", asked_of(name, ""), "f", NOW))
-        plan = explained(large_tables, task_pages.page("other", [condition], (), ["open"], query.MAX_ROWS + 1, 0))
+        plan = explained(large_tables, task_pages.page("other", [condition], DEFAULT, query.MAX_ROWS + 1, 0))
         assert read_for_nothing(plan) == 0, json.dumps(plan, indent=1)

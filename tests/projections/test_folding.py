@@ -29,8 +29,8 @@ from domain.task import (
     SubmitResult,
     UnassignTask,
 )
-from projections import tasks
 from projections.support.table import Table, array, plain_array
+from projections.task import table as tasks
 from tests import builders
 from tests.given import Given
 from tests.projections.recording import recorded
@@ -125,9 +125,9 @@ def test_plain_arrays_arrive_as_they_were(module_conn: psycopg.Connection[Any]) 
 def test_memory_holds_no_more_documents_than_it_may(module_conn: psycopg.Connection[Any]) -> None:
     projection: Any = tasks.projection(projections.suffix(tasks), 2)
     projection.project(module_conn, log_of([]))
-    assert len(projection._kept) == 2
+    assert len(projection.kept) == 2
     projection.forget()
-    assert not projection._kept
+    assert not projection.kept
     module_conn.rollback()
 
 

@@ -18,8 +18,10 @@ from domain.task import (
     TaskFailed,
     TaskStarted,
 )
-from projections import activities, suffix, tasks
-from projections.support.query import BadQuery, Query
+from projections import activities, suffix
+from projections.statement import Query
+from projections.support.query import BadQuery
+from projections.task import table as tasks
 from tests import builders
 from tests.given import NOW
 from tests.projections.recording import after, recorded

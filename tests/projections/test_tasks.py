@@ -33,8 +33,8 @@ from domain.task import (
     TaskUnassigned,
     TaskWakeSet,
 )
-from projections import tasks
 from projections.support.documents import MissingDocument
+from projections.task import table as tasks
 from projections.task.document import encode
 from tests.builders import EARLY, LATE
 from tests.given import NOW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import psycopg
 
 from domain.streams import stream_of
 from domain.task import TaskCreated
-from services.store import codec, log
+from services.store import codec
 from services.store.append import NewEvent, append_in
 from services.store.held import Handle
 from services.store.log import LogRow
@@ -70,9 +70,6 @@ def following(url: str, *readers: Reader) -> Iterator[None]:
     finally:
         for reader in readers:
             reader.stop()
-        # A reader that waits looks whether it should stop when a notification comes, or else at its next poll.
-        with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as session:
-            session.execute(f"NOTIFY {log.CHANNEL}")
         for thread in threads:
             thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in threads)

@@ -115,14 +115,14 @@ class Client:
         return [self.replies[key][0] for key in keys]
 
 
-async def dead_letters(amqp_url: str, most: int = 1000) -> list[Any]:
+async def dead_letters(amqp_url: str, most: int = 1000, queue: str = names.DEAD_QUEUE) -> list[Any]:
     """Take all dead letters that lie there."""
     connection = await aiormq.connect(amqp_url)
     try:
         channel = await connection.channel()
         found = []
         while len(found) < most:
-            message = await channel.basic_get(names.DEAD_QUEUE, no_ack=True)
+            message = await channel.basic_get(queue, no_ack=True)
             if isinstance(message.delivery, Basic.GetEmpty):
                 break
             found.append(message)

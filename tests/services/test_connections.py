@@ -117,8 +117,8 @@ async def test_all_roles_do_the_job(kind: Callable, fresh_database: Callable[[],
 
 @pytest.mark.parametrize("kind", [oddly_set, in_a_schema, behind_a_pooler, in_latin1])
 async def test_every_session_is_the_same(kind: Callable, fresh_database: Callable[[], str]) -> None:
-    names = [*connecting._SESSION, "client_encoding", "statement_timeout", "lock_timeout"]
-    wanted = [*connecting._SESSION.values(), "UTF8", "1500ms", "1350ms"]
+    names = [*connecting.SESSION, "client_encoding", "statement_timeout", "lock_timeout"]
+    wanted = [*connecting.SESSION.values(), "UTF8", "1500ms", "1350ms"]
     with kind(fresh_database()) as url:
         migrate.upgrade(url)
         with connect(url, "test", 1.5) as conn:
@@ -129,7 +129,7 @@ async def test_every_session_is_the_same(kind: Callable, fresh_database: Callabl
         assert [(await (await opened.execute(f"SHOW {name}")).fetchone())[0] for name in names] == found  # type: ignore[index]
         await opened.close()
         store = EventStore(url, statement_timeout=1.5)
-        assert [store._fetch("SELECT current_setting(%s)", (name,))[0][0] for name in names] == found
+        assert [store.fetch("SELECT current_setting(%s)", (name,))[0][0] for name in names] == found
         store.close()
 
 

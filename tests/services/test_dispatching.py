@@ -151,15 +151,15 @@ async def test_a_report_that_was_lost_is_sent_again_without_another_call(
             await configure(client, provider)
             await create(client)
             await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [("dispatch",)])
-            await asyncio.to_thread(sending.step, session)
+            await asyncio.to_thread(sending.turn, session)
             await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [("attempt",)])
             given = settings(migrated_url, amqp_url, dispatch_hosts=("127.0.0.1",), dispatch_secrets=SECRETS)
             with dispatching(migrated_url, Providers(given)):
                 await eventually_async(lambda: reported(session))
-            await asyncio.to_thread(losing.step, session)
+            await asyncio.to_thread(losing.turn, session)
             assert rows(migrated_url, "SELECT sends, wake_at > now() FROM deadlines") == [(1, True)]
             session.execute("UPDATE deadlines SET wake_at = now()")
-            await asyncio.to_thread(sending.step, session)
+            await asyncio.to_thread(sending.turn, session)
             await eventually_async(lambda: rows(migrated_url, "SELECT kind FROM deadlines") == [])
     await publisher.close()
     assert names_of(migrated_url)[-1] == "task.dispatch-succeeded"

@@ -22,7 +22,8 @@ from domain.task import (
     TaskRescheduled,
     TaskStarted,
 )
-from projections import ReadModel, activities, tasks
+from projections import ReadModel, activities
+from projections.task import table as tasks
 from services.broker.publisher import MessageRefused
 from services.broker.sender import Outgoing
 from services.processors import read_models, rebuild, rollup
@@ -337,7 +338,7 @@ def test_an_event_that_fails_in_the_last_steps_before_a_switch_is_held_back_then
     refuse(conn, tasks, f"{projections.suffix(tasks)}r2")
     store(conn, later("acme"))
     drain(conn, serving)
-    assert not building._switch(conn)
+    assert not building.switch(conn)
     drain(conn, building)
     assert building.stopped.is_set()
     assert list(held(migrated_url, "tasks")) == ["acme/task-t1"]

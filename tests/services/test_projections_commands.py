@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 import projections
-from projections import follower_name, tasks
+from projections import follower_name
+from projections.task import table as tasks
 from services.processors import read_models
 from services.store.follower import Follower
 from services.store.reader import Step

@@ -168,14 +168,14 @@ async def test_no_header_changes_what_the_status_says(raw: Raw, headers: tuple[b
 async def test_what_is_compressed_is_not_unpacked(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten megabytes in ten kilobytes; one read is all that is held of it."""
     held: list[int] = []
-    body_of = providers._body
+    body_of = providers.body_of
 
     async def measured(response: Any) -> bytes:
         found = await body_of(response)
         held.append(len(found))
         return found
 
-    monkeypatch.setattr(providers, "_body", measured)
+    monkeypatch.setattr(providers, "body_of", measured)
     bomb = gzip.compress(b'{"id": "' + b"x" * 10_000_000 + b'"}')
     raw.say = answer(bomb, b"200 OK", b"Content-Encoding: gzip")
     assert await called(raw.url) == Outcome(True)

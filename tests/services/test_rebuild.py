@@ -9,7 +9,8 @@ import pytest
 
 import projections
 from domain.task import TaskCreated, TaskFieldsChanged
-from projections import ReadModel, follower_name, tasks
+from projections import ReadModel, follower_name
+from projections.task import table as tasks
 from services.processors import read_models, rebuild
 from services.processors.read_models import ServingFollower
 from services.processors.rebuild import BuildingFollower, UnknownReadModel
@@ -201,7 +202,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
     assert building.step(conn) is Step.WORKED  # the indexes
     add(conn, 2, "y")
     drain(conn, ServingFollower(tasks))
-    assert building._switch(conn)
+    assert building.switch(conn)
     assert len(content(conn, "tasks")) == 5
     assert conn.execute("SELECT name, position FROM followers WHERE name LIKE 'tasks%'").fetchall() == [
         (f"tasks_{FIRST}r2", 5)
@@ -211,7 +212,7 @@ def test_new_tables_take_over_only_when_they_are_as_far_as_the_old(conn: psycopg
 def test_a_reader_of_the_old_tables_delays_the_switch_and_no_more(
     migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild, "_SWITCH_TIMEOUT_MS", 50)
+    monkeypatch.setattr(rebuild, "SWITCH_TIMEOUT_MS", 50)
     building = BuildingFollower(tasks, projections.begin_build(conn, tasks))
     with psycopg.connect(migrated_url) as reader:
         reader.execute("SELECT count(*) FROM tasks")

@@ -100,7 +100,7 @@ async def test_an_event_that_is_too_large_holds_up_its_stream_alone(
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, wanted: str, **properties: Any) -> None:
     """Give the events of a task properties, as when something made them, by which the broker refuses them."""
-    publication = relay._publication
+    publication = relay.publication
 
     def changed(row: LogRow) -> writer.Publication:
         exchange, key, body, header = publication(row)
@@ -108,7 +108,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, wanted: str, **properties: Any) -> 
             header = writer.content_header(Basic.Properties(message_id=str(row.position), **properties), len(body))
         return exchange, key, body, header
 
-    monkeypatch.setattr(relay, "_publication", changed)
+    monkeypatch.setattr(relay, "publication", changed)
 
 
 @pytest.mark.parametrize("batch", [500, 1])
@@ -237,10 +237,10 @@ async def test_a_deadline_whose_command_the_broker_refuses_keeps_no_other_from_b
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             _due(conn, "acme/a", "acme/bad", "acme/c", "other/a", "other/bad", "zed/a")
             runner = Scheduler(sending)
-            await asyncio.to_thread(runner.step, conn)
+            await asyncio.to_thread(runner.turn, conn)
             assert sorted(sent) == ["acme/a", "acme/c", "other/a", "zed/a"]
             _due(conn, "acme/d")
-            await asyncio.to_thread(runner.step, conn)
+            await asyncio.to_thread(runner.turn, conn)
             assert sent[4:] == ["acme/d"]
             waits = conn.execute(
                 "SELECT DISTINCT task_id = 'bad', sends, extract(epoch FROM wake_at - now()) > %s FROM deadlines",
@@ -262,13 +262,13 @@ def test_a_deadline_of_which_no_command_can_be_made_keeps_no_other_from_being_se
     monkeypatch.setattr(scheduler, "command_for", failing)
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         _due(conn, "acme/a", "acme/bad", "acme/c")
-        Scheduler(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).step(conn)
+        Scheduler(lambda commands: sent.extend(json.loads(each.body)["id"] for each in commands)).turn(conn)
     assert sorted(sent) == ["a", "c"]
 
 
 def test_the_relay_holds_back_by_stream(migrated_url: str) -> None:
     role: Any = make_role("relay", settings(migrated_url, "amqp://guest:guest@127.0.0.1/"))
-    (follower,) = role._make()
+    (follower,) = role.make()
     with psycopg.connect(migrated_url) as conn:
         row = LogRow(1, "acme/task-t1", 1, "task.created", b'{"data":{"activity_id":"a"}}', AT)
-        assert follower.held._entity_of(conn, row) == "acme/task-t1"
+        assert follower.held.entity_of(conn, row) == "acme/task-t1"

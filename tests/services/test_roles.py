@@ -118,7 +118,7 @@ async def test_a_role_that_fails_ends_the_others_and_the_process(migrated_url: s
     async def fail() -> None:
         raise ZeroDivisionError
 
-    both.roles["commands"]._work = fail  # type: ignore[attr-defined]
+    both.roles["commands"].buffer.take = fail  # type: ignore[attr-defined]
     async with Client(amqp_url) as client:
         await client.send("task.create", {"id": "a"})
         with pytest.raises(ZeroDivisionError):
@@ -152,7 +152,7 @@ async def test_a_role_that_does_not_stop_is_left_behind_after_the_grace(migrated
     await asyncio.wait_for(stubborn.until_ready(), PATIENCE)
     stubborn.stop()
     await asyncio.wait_for(running, PATIENCE)
-    for follower in stubborn.roles["relay"]._followers:  # type: ignore[attr-defined]
+    for follower in stubborn.roles["relay"].followers:  # type: ignore[attr-defined]
         follower.stop()
 
 

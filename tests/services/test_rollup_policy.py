@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from domain.activity import ActivityCanceled, ActivityStatusChanged, CancelActivity, NewTask
+from domain.plan import Provider
 from domain.recorded import Recorded
 from domain.task import (
     CancelTask,
@@ -17,7 +18,6 @@ from domain.task import (
     DispatchSucceeded,
     FailTask,
     ProcessTask,
-    Provider,
     RetryTask,
     TaskAssigned,
     TaskCanceled,
@@ -194,7 +194,7 @@ def test_fail_fast_cancels_the_open_siblings_by_ids_that_a_repetition_gives_agai
     # Somebody who could tell an id before its cause is recorded could take it, and the sibling would stay open.
     failed = next(row.recorded() for row in log.read(conn, 0, 100) if row.name == "task.failed")
     assert [command.command_id for command in again] == [
-        rollup._id_from("acme", "a", failed.event_id, child) for child in ("t1", "t3")
+        rollup.id_from("acme", "a", failed.event_id, child) for child in ("t1", "t3")
     ]
     assert {(command.name, command.routing_key, command.tenant, command.actor) for command in again} == {
         ("task.cancel", "a", "acme", "system")

@@ -20,7 +20,7 @@ from services.broker.sender import Outgoing
 from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
-from tests.eventually import PATIENCE, eventually, eventually_async
+from tests.eventually import LATE, PATIENCE, eventually, eventually_async
 from tests.services.harness import Client, declare, rows, settings, stored
 from tests.services.processes import nursery
 from tests.services.proxy import database_proxy
@@ -43,7 +43,7 @@ def of(sent: Sequence[Outgoing]) -> Counter[str]:
 
 
 def drain(conn: psycopg.Connection[Any], scheduler: Scheduler) -> None:
-    while scheduler.step(conn) == REST:
+    while scheduler.turn(conn) == REST:
         pass
 
 
@@ -71,7 +71,7 @@ def test_a_command_says_what_is_due_and_goes_where_the_task_s_own_go(conn: psyco
     add(conn, "acme")
     conn.execute("UPDATE deadlines SET activity_id = 'a'")
     sent: list[Outgoing] = []
-    Scheduler(sent.extend).step(conn)
+    Scheduler(sent.extend).turn(conn)
     (command,) = sent
     assert (command.name, command.tenant, command.actor, command.routing_key) == ("task.wake", "acme", "system", "a")
     assert json.loads(command.body) == {"id": "t1", "kind": "overdue", "due": PAST}
@@ -88,11 +88,11 @@ def test_nothing_due_costs_one_query_and_waits_no_longer_than_until_the_next(con
 
     counting: Any = Counting()
     scheduler = Scheduler(lambda _: pytest.fail("nothing is due"), poll=7.0)
-    assert scheduler.step(counting) == 7.0
+    assert scheduler.turn(counting) == 7.0
     add(conn, "acme", end=LATER)
-    assert scheduler.step(counting) == 7.0
+    assert scheduler.turn(counting) == 7.0
     conn.execute("UPDATE deadlines SET wake_at = now() + interval '3 seconds'")
-    assert 0 < scheduler.step(counting) < 3.0
+    assert 0 < scheduler.turn(counting) < 3.0
     assert len(asked) == 3
 
 
@@ -102,11 +102,11 @@ def test_a_tenant_with_a_hundred_thousand_delays_nobody(conn: psycopg.Connection
     add(conn, "zzz")
     sent: list[Outgoing] = []
     scheduler = Scheduler(sent.extend)
-    scheduler.step(conn)
+    scheduler.turn(conn)
     assert of(sent) == {"aaa": MAX_ROWS_OF_TENANT, "zzz": 1}
     oldest = [json.loads(command.body)["id"] for command in sent if command.tenant == "aaa"]
     assert sorted(oldest, key=lambda name: int(name[1:])) == [f"t{n}" for n in range(1, MAX_ROWS_OF_TENANT + 1)]
-    scheduler.step(conn)
+    scheduler.turn(conn)
     assert of(sent) == {"aaa": 2 * MAX_ROWS_OF_TENANT, "zzz": 1}
 
 
@@ -130,8 +130,8 @@ def test_more_tenants_than_fit_into_a_round_take_turns(conn: psycopg.Connection[
         add(conn, tenant, 3 * MAX_ROWS_OF_TENANT)
     sent: list[Outgoing] = []
     scheduler = Scheduler(sent.extend)
-    scheduler.step(conn)
-    scheduler.step(conn)
+    scheduler.turn(conn)
+    scheduler.turn(conn)
     assert set(of(sent)) == set(tenants)
     drain(conn, scheduler)
     assert of(sent) == dict.fromkeys(tenants, 3 * MAX_ROWS_OF_TENANT)
@@ -155,7 +155,7 @@ def test_two_schedulers_at_once_send_each_row_once(migrated_url: str, conn: psyc
         try:
             with psycopg.connect(migrated_url, autocommit=True) as session:
                 scheduler = Scheduler(send)
-                eventually(lambda: scheduler.step(session) > 0 and left(session) == 0)
+                eventually(lambda: scheduler.turn(session) > 0 and left(session) == 0)
                 together.abort()
         except BaseException as error:
             errors.append(error)
@@ -183,10 +183,10 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(conn: psyc
         raise psycopg.OperationalError("the server closed the connection")
 
     with pytest.raises(psycopg.OperationalError):
-        Scheduler(sent.extend, on_sent=crash).step(conn)
+        Scheduler(sent.extend, on_sent=crash).turn(conn)
     first = list(sent)
     sent.clear()
-    Scheduler(sent.extend).step(conn)
+    Scheduler(sent.extend).turn(conn)
     assert sent == first
     assert len({command.command_id for command in first}) == 3
 
@@ -197,7 +197,7 @@ def test_what_was_lost_is_sent_again_under_another_id_later_and_later(conn: psyc
     scheduler = Scheduler(sent.extend)
     waits = []
     for _ in range(9):
-        scheduler.step(conn)
+        scheduler.turn(conn)
         row = conn.execute("SELECT round(extract(epoch FROM wake_at - now())) FROM deadlines").fetchone()
         assert row is not None
         waits.append(int(row[0]))
@@ -238,7 +238,7 @@ def test_a_broker_that_is_away_marks_nothing_and_is_told_once(
 
 
 def test_stop_ends_a_scheduler_that_has_nothing_to_do(migrated_url: str) -> None:
-    scheduler = Scheduler(lambda _: None, poll=0.1)
+    scheduler = Scheduler(lambda _: None, poll=LATE)
     thread = threading.Thread(target=scheduler.run, args=(migrated_url,))
     thread.start()
     eventually(lambda: scheduler.connected)
@@ -303,10 +303,10 @@ async def test_a_wake_that_was_lost_takes_effect_when_it_is_sent_again(migrated_
         await publisher.start()
         try:
             with psycopg.connect(migrated_url, autocommit=True) as session:
-                await asyncio.to_thread(Scheduler(lambda _: None).step, session)
+                await asyncio.to_thread(Scheduler(lambda _: None).turn, session)
                 session.execute("UPDATE deadlines SET wake_at = now()")
                 assert overdue(migrated_url) == 0
-                await asyncio.to_thread(Scheduler(command_sender(publisher)).step, session)
+                await asyncio.to_thread(Scheduler(command_sender(publisher)).turn, session)
             await eventually_async(lambda: overdue(migrated_url) == 1)
             await eventually_async(lambda: rows(migrated_url, "SELECT 1 FROM deadlines") == [])
         finally:

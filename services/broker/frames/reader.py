@@ -36,7 +36,7 @@ _CHUNK = 1 << 18
 KEPT_BODY = 4096
 # aiormq takes a connection on which it sees no frame for a dead one: so often it is given a heartbeat while all that
 # comes is taken, or while nothing is read.
-_ALIVE_SECONDS = 2.0
+ALIVE_SECONDS = 2.0
 
 
 class Message:
@@ -172,7 +172,7 @@ class FrameReader:
         self._split(self._data + more if self._data else more)
         if self._others:
             self._alive = time.monotonic()
-        elif time.monotonic() - self._alive > _ALIVE_SECONDS:
+        elif time.monotonic() - self._alive > ALIVE_SECONDS:
             self._keep_alive()
 
     def _keep_alive(self) -> None:
@@ -258,7 +258,7 @@ def _short(data: bytes, at: int) -> str:
 async def _within(room: asyncio.Event) -> bool:
     """Wait for room, and tell whether it came before aiormq must be told that the connection lives."""
     try:
-        async with asyncio.timeout(_ALIVE_SECONDS):
+        async with asyncio.timeout(ALIVE_SECONDS):
             return await room.wait()
     except TimeoutError:
         return False

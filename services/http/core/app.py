@@ -26,7 +26,7 @@ from services.http.core import documentation, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError
-from services.http.core.middleware import Envelope, Middleware, failure
+from services.http.core.middleware import READ, Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Service, make_service
@@ -43,23 +43,35 @@ def _dialects() -> Iterator[ModuleType]:
             yield import_module(name)
 
 
-_OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _dialects() for operation in module.OPERATIONS)
-# The error envelopes by the beginnings of paths, the longest first.
+OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _dialects() for operation in module.OPERATIONS)
+# The error envelopes by the beginnings of paths, the longest first. A beginning ends where a part of the path ends.
 _ENVELOPES: dict[str, Envelope] = {
-    path: operation.dialect.envelope for operation in _OPERATIONS for path in operation.dialect.paths
+    f"{path.rstrip('/')}/": operation.dialect.envelope for operation in OPERATIONS for path in operation.dialect.paths
 }
 _PATHS = sorted(_ENVELOPES, key=len, reverse=True)
+_NATIVE = _ENVELOPES["/"]
+# The headers that are read, those of dialects included.
+_READ = {
+    **READ,
+    **{
+        parameter["name"].lower().encode(): parameter["name"]
+        for operation in OPERATIONS
+        for parameter in (*operation.parameters, *operation.dialect.parameters)
+        if parameter["in"] == "header"
+    },
+}
 
 
 def envelope(path: str) -> Envelope:
     """Return the error envelope of a path."""
-    return next(_ENVELOPES[start] for start in _PATHS if path.startswith(start))
+    below = f"{path}/"
+    return next((_ENVELOPES[start] for start in _PATHS if below.startswith(start)), _NATIVE)
 
 
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document."""
-    return openapi.document((*_OPERATIONS, *PROBES), Components(EXTERNAL))
+    return openapi.document((*OPERATIONS, *PROBES), Components(EXTERNAL))
 
 
 class Application(Starlette):
@@ -99,8 +111,8 @@ def create_app(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
     app.router.redirect_slashes = False
-    app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope)
-    app.table = install(app.routes, _OPERATIONS, service)
+    app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope, _READ)
+    app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))
     documentation.install(app, document)
@@ -121,25 +133,22 @@ def _lifespan(service: Service, queue: Broker) -> Lifespan[Application]:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer what failed below Starlette's own stack, which would say it in plain text; the middleware logs it."""
-    return envelope(request.url.path)(failure())
+    return envelope(request.scope["path"])(failure())
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
     """Answer what no route takes, in the dialect that the path belongs to."""
     assert isinstance(error, HTTPException)  # noqa: S101
-    path = request.url.path
+    spoken = envelope(request.scope["path"])
     if error.status_code == 405:
         allowed = {"Allow": ", ".join(_methods(request))}
-        refused = ApiError("method-not-allowed", f"{request.method} is not served here", headers=allowed)
-    elif path.startswith("/api/"):
-        refused = ApiError("no-endpoint", "there is no such endpoint")
-    else:
-        refused = ApiError("not-found", "there is no such endpoint")
-    return envelope(path)(refused)
+        return spoken(ApiError("method-not-allowed", f"{request.method} is not served here", headers=allowed))
+    return spoken(ApiError("not-found" if spoken is _NATIVE else "no-endpoint", "there is no such endpoint"))
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of a path; the router knows those of the first of its routes alone."""
+    """Return the methods of a path; the router knows those of the first of its routes alone, without HEAD."""
     found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     own = [route for route in found if route.path == request.url.path]
-    return sorted({method for route in own or found for method in route.methods or ()})
+    methods = {method for route in own or found for method in route.methods or ()}
+    return sorted({*methods, "HEAD"} if "GET" in methods else methods)

@@ -40,6 +40,10 @@ class Caller:
             raise ApiError("forbidden", f"this needs the permission {permission}")
 
 
+# Who calls what needs no key.
+NOBODY = Caller("", "", "", frozenset())
+
+
 @dataclass(slots=True)
 class _Check:
     """The cached result of checking a token."""

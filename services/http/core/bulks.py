@@ -19,8 +19,10 @@ from services.commands.wire import InvalidMessage, Reply, fingerprint
 from services.http.core.bulk_sender import Command, StoredItem, decode_items
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
+from services.http.core.middleware import CURRENT
 from services.http.core.models import Request
-from services.http.core.submit import idempotency_key, new_id, outgoing, receipt_path
+from services.http.core.sending import outgoing, receipt_path
+from services.http.core.submit import idempotency_key, new_id
 from services.store import bulks, ledger
 from services.store.pool import Pool
 from services.store.unavailable import StoreUnavailable
@@ -118,8 +120,9 @@ class Bulk:
                     group.create_task(one(item, item.command))
                 if index % _STRETCH == 0:
                     await asyncio.sleep(0)
-        replies = (item.reply for item in self.items if item.reply is not None and item.reply.accepted)
-        self.position = max((reply.position or 0 for reply in replies), default=None)
+        replies = [item.reply for item in self.items if item.reply is not None]
+        CURRENT.get().position = max((reply.position or 0 for reply in replies), default=None)
+        self.position = max((reply.position or 0 for reply in replies if reply.accepted), default=None)
         if self.position:
             # What was accepted is there; that the database went away since makes no failure of it.
             with suppress(StoreUnavailable):

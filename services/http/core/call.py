@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,15 @@ from starlette.types import Receive, Scope, Send
 
 from services.commands import wire
 from services.http.core.authenticator import Caller
+from services.http.core.bodies import received
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.core.service import Service
 
 JSON = "application/json"
 _MAX_PARAMETERS = 100
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([\w.:+-]+)', re.IGNORECASE | re.ASCII)
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,29 +69,14 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the body of a JSON request."""
-        kind = (header(b"content-type") or "").partition(";")[0].strip().lower()
+        kind, _, rest = (header(b"content-type") or "").partition(";")
+        kind = kind.strip().lower()
         if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
             raise ApiError("unsupported-media-type", "send the body as application/json", parameter="Content-Type")
-        limit = self.service.settings.http_body_limit
-        length = (header(b"content-length") or "").lstrip("0")
-        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
-            raise _too_large(limit)
-        chunks, size = [], 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ApiError("not-json", "the request ended before its body")
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError("too-large", f"a body has at most {limit} bytes")
+        if rest and (charset := _CHARSET.search(f";{rest}")) and charset[1].lower() not in _UTF_8:
+            detail = f"JSON is sent in UTF-8, not in {charset[1][:100]}"
+            raise ApiError("unsupported-media-type", detail, parameter="Content-Type")
+        return await received(self.receive, self.service.settings.http_body_limit)
 
 
 class Ready(Response):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from projections import activities, directory, tasks
+from projections import activities, directory
+from projections.task import table as tasks
 from services.http.core.service import Service
 from services.http.core.submit import Entity
 

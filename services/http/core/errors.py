@@ -27,6 +27,7 @@ OF_QUESTIONS = (
 # The status of every code that a command, its data or a question can be refused with.
 STATUS_OF_CODE: Mapping[str, int] = {
     # the body is no JSON that may be stored
+    "not-gzip": 400,
     "not-json": 400,
     "not-utf-8": 400,
     "duplicate-key": 400,

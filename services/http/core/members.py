@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from domain.decider import SYSTEM
-from domain.directory import EntryRegistered, is_manager
+from domain.directory import EntryRegistered
+from domain.directory.eligibility import is_manager
 from domain.errors import Rejected
 from domain.recorded import Recorded
 from domain.references import Reference, reference

@@ -1,4 +1,4 @@
-"""The outermost layer of the HTTP process: identity, limits, figures and the last word on errors of every request.
+"""The outermost layer of the HTTP process: identity, limits, headers, figures, and errors that nobody else answers.
 
 It is plain ASGI and adds nothing per chunk, since every request pays for it.
 """
@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -25,31 +25,55 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 # What an operator asks must be answered when the service is full, too.
 OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})
+# Headers that are read here, by the names that the server gives them.
+READ: Mapping[bytes, str] = {
+    name.lower().encode(): name
+    for name in (
+        *("Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Idempotency-Key"),
+        *("Foldwork-Position", "Traceparent", "X-Request-Id"),
+    )
+}
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
+# An answer belongs to a tenant, so no cache keeps it unless the answer itself says otherwise.
+_CACHE_CONTROL = b"cache-control"
+_NO_STORE = (_CACHE_CONTROL, b"no-store")
 
 Envelope = Callable[[ApiError], Response]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """The headers of a request, and its ids."""
+    """The headers of a request, and its ids; and the log position that its answer says, if it is known."""
 
     request_id: str
     traceparent: str | None
     headers: dict[bytes, bytes]
+    position: int | None = None
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("exchange")
 
 
 class Middleware:
-    """Wraps the application. `envelope(path)` returns the error envelope of a path."""
+    """Wraps the application. `envelope(path)` returns the error envelope of a path.
 
-    def __init__(self, app: ASGIApp, in_flight: int, metrics: Metrics, envelope: Callable[[str], Envelope]) -> None:
+    `read` are the headers that have one meaning, with the names to call them by.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        in_flight: int,
+        metrics: Metrics,
+        envelope: Callable[[str], Envelope],
+        read: Mapping[bytes, str] = READ,
+    ) -> None:
         self._app = app
         self._most = in_flight
         self._now = 0
         self._metrics = metrics
         self._envelope = envelope
+        self._read = read
         self._log = structlog.get_logger("http")
         metrics.in_flight.set_function(lambda: self._now)
 
@@ -69,15 +93,27 @@ class Middleware:
             nonlocal status, over
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), tagged]
+                own = message.get("headers", ())
+                message["headers"] = [*own, tagged, _NO_SNIFF]
+                if all(name != _CACHE_CONTROL for name, _ in own):
+                    message["headers"].append(_NO_STORE)
+                if exchange.position is not None:
+                    message["headers"].append((b"foldwork-position", b"%d" % exchange.position))
             else:
                 over = not message.get("more_body", False)
             await send(message)
 
-        path: str = scope["path"]
+        path, method = scope["path"], scope["method"]
+        if method == "HEAD":
+            # The server's own scope says what it was asked for.
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         counted = path not in OPERATIONAL
+        refused = None
         if counted and self._now >= self._most:
             refused = unavailable("too many requests are under way", "overloaded")
+        elif len(headers) != len(scope["headers"]):
+            refused = self._ambiguous(scope["headers"])
+        if refused is not None:
             await self._envelope(path)(refused)(scope, receive, answer)
             self._metrics.served(scope, status, time.perf_counter() - began)
             return
@@ -86,7 +122,7 @@ class Middleware:
             await self._app(scope, receive, answer)
         except Exception:
             # What went wrong is for the log alone, and as text: a renderer might show local values, such as a token.
-            self._log.error("a request failed", method=scope["method"], path=path, trace=traceback.format_exc())
+            self._log.error("a request failed", method=method, path=path, trace=traceback.format_exc())
             if status:
                 # Who answered with the failure and raised it all the same left nothing to be done.
                 if not over:
@@ -95,7 +131,29 @@ class Middleware:
                 await self._envelope(path)(failure())(scope, receive, answer)
         finally:
             self._now -= counted
+            scope["method"] = method
             self._metrics.served(scope, status, time.perf_counter() - began)
+
+    def _ambiguous(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiError | None:
+        """Return the refusal of headers of which one that is read has two values."""
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in self._read and found.setdefault(name, value) != value:
+                called = self._read[name]
+                return ApiError("bad-header", f"{called} is sent with two different values", parameter=called)
+        return None
+
+
+def _without_body(send: Send) -> Send:
+    """Return what sends the headers of an answer and nothing of its body."""
+
+    async def head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not message.get("more_body", False):
+            await send({"type": "http.response.body", "body": b""})
+
+    return head
 
 
 def _exchange(headers: dict[bytes, bytes]) -> Exchange:
@@ -112,6 +170,6 @@ def failure() -> ApiError:
 
 
 def header(name: bytes) -> str | None:
-    """Return a header of the request that is being served; the last one when it was sent twice."""
+    """Return a header of the request that is being served."""
     value: Any = CURRENT.get().headers.get(name)
     return None if value is None else value.decode("latin-1")

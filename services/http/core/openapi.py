@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from domain.limits import MAX_WHOLE
 from projections.listing import PERSON as PERSON_FILTER
 from projections.listing import Filter, Listing
 from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
-from services.http.core.parameters import documented
+from services.http.core.parameters import POSITION, documented
 
 Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -24,13 +25,15 @@ _encode = msgspec.json.Encoder().encode
 _DESCRIPTION = """Activities made of tasks: commands in, rolled-up status out.
 
 Every request carries an API key as `Authorization: Bearer fw_…` or as `X-API-Key`; the key names the tenant,
-and ids of other tenants do not exist for it. A command's answer names the log position of its events; a query with
-`min_position` waits for the read model to get there. Errors are RFC 9457 problem details, or the envelope of the
-dialect that is spoken. A member's e-mail and rights as manager, and a key, are believed for 5
-seconds after they were read.
+and ids of other tenants do not exist for it. A write's answer says the log position of its events in
+`Foldwork-Position`; a query with that header, or with `min_position`, waits for the read model to get there. Errors are
+RFC 9457 problem details, or the envelope of the dialect that is spoken. A member's e-mail and rights as manager, and a
+key, are believed for 5 seconds after they were read.
 
 Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
-known in time answers 202 with the address of its receipt."""
+known in time answers 202 with the address of its receipt.
+
+`HEAD` is answered wherever `GET` is. A body is UTF-8, and may be sent with `Content-Encoding: gzip`."""
 
 _TAGS: list[Json] = [
     {
@@ -67,6 +70,10 @@ _SECURITY: Json = {
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
     "X-Request-Id": {"description": "The request's id, as it stands in the log", "schema": _TEXT},
+    POSITION: {
+        "description": "The log position of a write, or one that a query shows at least; where it is known",
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "Retry-After": {"description": "Seconds to wait before the next try", "schema": _TEXT},
     "WWW-Authenticate": {"description": "How to authenticate", "schema": _TEXT},
 }
@@ -92,6 +99,13 @@ KEY = parameter(
     place="header",
     pattern="^[!-~]([ -~]{0,253}[!-~])?$",
 )
+
+_POSITION = {
+    "name": POSITION,
+    "in": "header",
+    "description": "The same as `min_position`, as the answer to a write says it",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE},
+}
 
 PERSONS = "a member id, an e-mail, `account:<number>` or `operator:<id>`"
 # A person in a query, as in a command; any text beyond ASCII may stand in an address or an operator's id as well.
@@ -151,8 +165,9 @@ def about(operation: Operation, components: Components) -> Json:
     own = {each["name"] for each in operation.parameters}
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
-    keyed = [KEY] if operation.writes else []
-    parameters = [*placed, *operation.parameters, *queried, *keyed, *operation.dialect.parameters]
+    served = operation.dialect.tag != "operations"
+    headed = [KEY if operation.writes else _POSITION] if served else []
+    parameters = [*placed, *operation.parameters, *queried, *headed, *operation.dialect.parameters]
     if parameters:
         entry["parameters"] = parameters
     if operation.request is not None:
@@ -162,11 +177,12 @@ def about(operation: Operation, components: Components) -> Json:
     entry["responses"] = _responses(operation, components)
     for status, response in entry["responses"].items():
         names = [name for name, statuses in _HEADERS_OF.items() if statuses is None or status in statuses]
+        names += [POSITION] if served and status[0] == "2" else []
         response["headers"] = {
             **response.get("headers", {}),
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
-    entry["security"] = [] if operation.dialect.tag == "operations" else [{name: []} for name in _SECURITY]
+    entry["security"] = [{name: []} for name in _SECURITY] if operation.permission else []
     return entry
 
 

@@ -36,7 +36,8 @@ from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import MinPosition, Query, nothing_else, settled
-from services.http.core.submit import CommandResult, Entity, submit
+from services.http.core.sending import CommandResult
+from services.http.core.submit import Entity, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]
@@ -115,7 +116,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a path: who may call it, what it takes, what it does and what it answers."""
+    """A method of a path: who may call it, what it takes, what it does and what it answers.
+
+    Without a permission anybody may call it, without a key too; it has a handler, and sends no command.
+    """
 
     dialect: Dialect
     method: str
@@ -158,7 +162,7 @@ class Operation:
     @property
     def writes(self) -> bool:
         """Tell whether it sends a command."""
-        return self.method != "GET"
+        return self.method != "GET" and bool(self.permission)
 
     @property
     def statuses(self) -> list[int]:

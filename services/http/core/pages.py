@@ -11,7 +11,7 @@ from pydantic import Field
 
 from domain.limits import Number
 from projections import directory
-from projections.support.query import Query as Asked
+from projections.statement import Query as Asked
 from services.http.core.call import Call
 from services.http.core.parameters import MinPosition, settled
 

@@ -13,6 +13,7 @@ from domain.limits import MAX_WHOLE, Number, limits_of
 from services import schemas
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
+from services.http.core.middleware import CURRENT, header
 
 Json = dict[str, Any]
 
@@ -51,10 +52,28 @@ class MinPosition(Query):
     min_position: Position = Field(0, description="Wait until the read model has handled this position")
 
 
-async def settled(call: Call, query: MinPosition, *models: str) -> None:
-    """Wait until these read models have handled the position that a query asks for."""
-    if "min_position" in query.model_fields_set:
-        await call.service.positions.demand(models, query.min_position, call.service.settings.view_timeout)
+POSITION = "Foldwork-Position"
+
+
+async def settled(call: Call, query: MinPosition | None, *models: str) -> None:
+    """Wait until these read models have handled the position that a query, or its header, asks for.
+
+    Without a read model it is the log itself that is read. The answer then says how far they are.
+    """
+    asked = query.min_position if query is not None and "min_position" in query.model_fields_set else None
+    said = header(b"foldwork-position")
+    if asked is None and said is None:
+        return
+    asked_by = "min_position"
+    if said is not None:
+        if not _is_whole(said, 0, MAX_WHOLE):
+            raise ApiError("bad-header", f"a position is a whole number from 0 to {MAX_WHOLE}", parameter=POSITION)
+        if asked not in (None, int(said)):
+            raise ApiError("bad-header", "the header names another position than min_position", parameter=POSITION)
+        asked, asked_by = int(said), POSITION
+    assert asked is not None  # noqa: S101
+    timeout = call.service.settings.view_timeout
+    CURRENT.get().position = await call.service.positions.demand(models, asked, timeout, asked_by)
 
 
 def documented(query: type[Query]) -> list[Json]:
@@ -91,10 +110,14 @@ def number(parameters: dict[str, list[str]], name: str, default: int, least: int
     text = one(parameters, name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
+    if not _is_whole(text, least, most):
         code = _CODES.get(name, "bad-limit")
         raise ApiError(code, f"{name} is a whole number from {least} to {most}", parameter=name)
     return int(text)
+
+
+def _is_whole(text: str, least: int, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most
 
 
 def choice(parameters: dict[str, list[str]], name: str, *known: str) -> str | None:

@@ -52,17 +52,21 @@ class Positions:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    async def demand(self, models: Iterable[str], position: int, timeout: float) -> None:
-        """Wait as `reached` does; refuse a position that the log has not, and a view that is late."""
+    async def demand(self, models: Iterable[str], position: int, timeout: float, asked_by: str) -> int:
+        """Wait as `reached` does, and return how far they are; refuse a position that the log has not, or a late view.
+
+        `asked_by` is the parameter or header that names the position.
+        """
         models = tuple(models)
         # Without a read model it is the log itself that is asked for.
         if position > self._head and not (models and self._has(_Waiter(models, position, asyncio.Future()))):
             await self.refresh()
             if position > self._head:
                 detail = f"the log ends at position {self._head}"
-                raise ApiError("position-beyond-head", detail, parameter="min_position")
+                raise ApiError("position-beyond-head", detail, parameter=asked_by)
         if not await self.reached(models, position, timeout):
             raise unavailable(f"the view has not reached position {position} yet", "view-late")
+        return min((self._seen.get(model, position) for model in models), default=self._head)
 
     async def refresh(self) -> Mapping[str, int]:
         """Ask now, and return what is known of every read model."""

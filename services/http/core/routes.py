@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.support.query import BadQuery
 from services.commands.wire import InvalidMessage
+from services.http.core.authenticator import NOBODY
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
-from services.http.core.middleware import CURRENT
+from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.operation import Operation
 from services.http.core.service import Service
 from services.store.unavailable import StoreUnavailable
@@ -21,16 +22,24 @@ from services.store.unavailable import StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """An operation as an ASGI application."""
+    """An operation as an ASGI application. `others` are ids at whose place another dialect answers."""
 
     service: Service
     operation: Operation
+    others: Mapping[str, Envelope]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.others and (other := self.others.get(scope["path_params"]["id"])) is not None:
+            await other(ApiError("no-endpoint", "there is no such endpoint"))(scope, receive, send)
+            return
         try:
-            headers = CURRENT.get().headers
-            caller = await self.service.authenticator.caller(headers.get(b"authorization"), headers.get(b"x-api-key"))
-            caller.demand(self.operation.permission)
+            caller = NOBODY
+            if self.operation.permission:
+                headers = CURRENT.get().headers
+                caller = await self.service.authenticator.caller(
+                    headers.get(b"authorization"), headers.get(b"x-api-key")
+                )
+                caller.demand(self.operation.permission)
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, InvalidMessage) as error:
             response = self.operation.dialect.envelope(ApiError.caused_by(error))
@@ -84,11 +93,26 @@ def route(path: str, method: str, served: Any, name: str | None = None) -> Route
     return made
 
 
-def install(routes: list[BaseRoute], operations: Iterable[Operation], service: Service) -> Table:
-    """Add operations to the router's routes, and return the short way to them."""
+def install(
+    routes: list[BaseRoute], operations: Iterable[Operation], service: Service, envelopes: Mapping[str, Envelope]
+) -> Table:
+    """Add operations to the router's routes, and return the short way to them.
+
+    `envelopes` are the dialects' by the beginnings of their paths.
+    """
     table = Table()
     for operation in operations:
-        made = route(operation.path, operation.method, _Served(service, operation), operation.name)
+        served = _Served(service, operation, _others(operation, envelopes))
+        made = route(operation.path, operation.method, served, operation.name)
         routes.append(made)
         table.add(made, operation.method)
     return table
+
+
+def _others(operation: Operation, envelopes: Mapping[str, Envelope]) -> dict[str, Envelope]:
+    """Return the envelopes of dialects whose paths begin where an operation's id stands, by that id."""
+    before, placed, after = operation.path.partition("{id}")
+    if not placed or after:
+        return {}
+    ids = {path.removeprefix(before).rstrip("/"): found for path, found in envelopes.items() if path.startswith(before)}
+    return {part: found for part, found in ids.items() if part and found is not operation.dialect.envelope}

@@ -11,7 +11,8 @@ from typing import Any
 
 import structlog
 
-from projections import activities, tasks
+from projections import activities
+from projections.task import table as tasks
 from services.broker.sender import CommandSender
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator

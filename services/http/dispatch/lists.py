@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from domain.limits import Number
-from projections import tasks
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
+from projections.task import table as tasks
 from services.commands.outcome import IDEMPOTENCY, row_of_key
 from services.http.core.call import Call
 from services.http.core.errors import ApiError

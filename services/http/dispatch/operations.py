@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from projections import tasks
+from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.components import example_of
 from services.http.core.entities import TASK

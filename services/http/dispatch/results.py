@@ -11,7 +11,7 @@ from starlette.responses import Response
 from domain.limits import Comment, Fields, Instant, Label
 from domain.plan import Contact
 from domain.task.results import Result
-from projections import tasks
+from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError

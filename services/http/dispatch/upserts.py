@@ -15,7 +15,8 @@ from services.http.core.errors import ApiError
 from services.http.core.list_view import ListView
 from services.http.core.operation import Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
-from services.http.core.submit import CommandResult, submit
+from services.http.core.sending import CommandResult
+from services.http.core.submit import submit
 from services.http.dispatch import activity_config as models
 from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 

@@ -13,11 +13,12 @@ from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from domain.limits import Items, Number
 from domain.recorded import Recorded
-from projections import activities, directory, tasks
+from projections import activities, directory
 from projections.listing import Side, merged, total
+from projections.statement import Query as Asked
 from projections.support.conditions import by_word
 from projections.support.query import MAX_ROWS
-from projections.support.query import Query as Asked
+from projections.task import table as tasks
 from projections.task.filters import presence
 from services.http.core.call import Call
 from services.http.core.components import example_of

@@ -15,7 +15,7 @@ from domain.rollup import RULES
 from services import bounds, schemas
 from services.http.core.components import PREFIX
 from services.http.core.models import LEFT_OUT, From, Json, Request, To, View, refuse
-from services.http.core.submit import MAX_ROUTING_KEY
+from services.http.core.sending import MAX_ROUTING_KEY
 
 MAX_ENTRIES = 1000
 MAX_OPEN_TASKS = 100

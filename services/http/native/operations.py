@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +10,8 @@ from starlette.responses import Response
 
 from domain.decider import SYSTEM
 from domain.lifecycle import TERMINAL, Lifecycle
-from projections import directory, tasks
+from projections import directory
+from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import InvalidMessage
 from services.http.core.bulks import Item, prepared
@@ -22,10 +22,11 @@ from services.http.core.models import View
 from services.http.core.openapi import listing_parameters, parameter
 from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
-from services.http.core.submit import idempotency_key, outgoing, route_of, send, submit
-from services.http.native import lists, models
+from services.http.core.sending import outgoing, route_of, send
+from services.http.core.submit import idempotency_key, submit
+from services.http.native import lists, models, records
 from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
-from services.http.native.lists import ACTIVITIES, TASKS, ListEvents, ListHistory, ListResources, entity_of
+from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
 
 _NATIVE = Dialect(
@@ -57,8 +58,7 @@ async def _post_command(call: Call) -> Response:
         refused = ApiError.caused_by(error)
         raise (refused if refused.parameter else refused.at(f"/data{refused.pointer}")) from None
     result = await send(call.service, message)
-    reply = result.reply
-    if reply is None:
+    if (reply := result.reply) is None:
         return _NATIVE.pending(result)
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
@@ -99,7 +99,7 @@ async def _register_many(call: Call, kind: str, request: models.NewEntries) -> R
     bulk = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
     await bulk.carry_out((directory.NAME,), request.background)
     entries = [_registered(item, index) for index, item in enumerate(bulk.items)]
-    counts = dict.fromkeys(models.REGISTERED, 0) | Counter(entry["status"] for entry in entries)
+    counts = {name: sum(entry["status"] == name for entry in entries) for name in models.REGISTERED}
     answer = {**counts, "position": bulk.position, "receipt": bulk.receipt, "entries": entries}
     headers = {"Location": bulk.receipt} if bulk.receipt else None
     return as_json(models.Registrations.show(answer), 202 if counts["undecided"] else 200, headers)
@@ -160,14 +160,14 @@ _COMMANDS = (
     ),
     Operation(
         _NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
-        handler=lists.get_receipt, view=models.Receipt,
+        handler=records.get_receipt, view=models.Receipt,
     ),
     Operation(
         _NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",
         "Read the receipt of a bulk that is carried out in the background",
         description="A bulk is `running` until each of its parts is accepted or rejected. A part that is `undecided` is"
         " still to be sent or decided, and has its `receipt` afterwards. Kept as long as the receipts of commands are.",
-        handler=lists.get_bulk, view=models.Bulk,
+        handler=records.get_bulk, view=models.Bulk,
     ),
 )  # fmt: skip
 
@@ -216,7 +216,7 @@ _QUERIES = (
         replace(_NATIVE, tag="events"), "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",
         description="Ask again with `after` = `next`. A stretch without events of this tenant moves `next` on as well;"
         " `next` = `head` means that there is nothing more for now.",
-        query=ListEvents, handler=lists.events, view=models.Events,
+        query=records.ListEvents, handler=records.events, view=models.Events,
     ),
 )  # fmt: skip
 

@@ -44,9 +44,19 @@ def failure(_: str, status: int) -> tuple[str, dict[str, Any]] | None:
 
 def failed(refused: ApiError) -> Response:
     """Render a refusal as a JSON:API error document; `source` has the parameter at fault, or a place in the body."""
+    return _rendered(refused)
+
+
+def failed_log_in(refused: ApiError) -> Response:
+    """Render a refusal for clients of the log-in, which read `message`."""
+    return _rendered(refused, message=refused.message)
+
+
+def _rendered(refused: ApiError, **more: str) -> Response:
     status = _status_of(refused)
     source = {"parameter": refused.parameter} if refused.parameter else {"pointer": refused.pointer}
-    return as_json(_document(status, refused.code, refused.detail, source), status, refused.headers, JSON_API)
+    document = {**_document(status, refused.code, refused.detail, source), **more}
+    return as_json(document, status, refused.headers, JSON_API)
 
 
 def _document(status: int, code: str, detail: str, source: dict[str, str]) -> dict[str, Any]:
@@ -115,3 +125,9 @@ class Errors(View):
     """A refusal"""
 
     errors: list[Error] = Field(min_length=1)
+
+
+class LogInErrors(Errors):
+    """A refusal; clients of the log-in read `message`"""
+
+    message: str

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from domain.references import is_account
 from projections import activities, directory
-from projections.support.conditions import CONTAINS, EXISTS, IN, OPERATORS, ORDER, Asked, Where, words
-from projections.task import filters as task_filters
-from projections.task.filters import Members
-from services.commands import wire
 from services.http.core.call import Call
-from services.http.core.errors import STATUS_OF_CODE, ApiError
+from services.http.core.errors import ApiError
 from services.http.core.models import From, View, names
-from services.http.core.parameters import one
 from services.http.workflow.models import (
-    STATUSES,
     Activity,
     ActivityAttributes,
+    node_id,
+    people_of,
+)
+from services.http.workflow.related import (
     Node,
     NodeAttributes,
     Project,
     ProjectAttributes,
     WorkUnit,
     WorkUnitAttributes,
-    node_id,
-    people_of,
 )
 
 Parameters = dict[str, list[str]]
@@ -43,34 +37,12 @@ ATTRIBUTES: Mapping[str, list[str]] = {
     "workflow/work_units": names(WorkUnitAttributes),
     "workflow/nodes": names(NodeAttributes),
 }
-# The page's names of what is filtered and sorted by, and the read model's.
-_OTHERWISE: Mapping[str, str] = {
-    "assigned_account_id": "assigned",
-    "try_resolve_at": "wake_at",
-    "actor_roles": "roles",
-    "whitelisted_ids": "whitelist",
-    "blacklisted_ids": "blacklist",
-    "project_id": "project",
-    "work_unit_id": "activity_id",
-}
-FILTERS: Mapping[str, str] = {
-    name: _OTHERWISE.get(name, name) for name in (*ATTRIBUTES["workflow/activities"], "project_id", "work_unit_id")
-}
-_SORTED = ("id", "name", "status", "started_at", "completed_at", "try_resolve_at", "created_at", "project_id")
-SORTS: Mapping[str, str] = {name: FILTERS[name] for name in (*_SORTED, "work_unit_id")}
-# Our statuses in the order of the dialect's words for them.
-STATUS_ORDER = sorted(STATUSES, key=STATUSES.__getitem__)
-OF_PEOPLE = frozenset({"assigned_account_id", "whitelisted_ids", "blacklisted_ids"})
-_PEOPLE = frozenset(FILTERS[name] for name in OF_PEOPLE)
-OBJECTS = frozenset({"data", "output", "indicators"})
 # What `included` may name.
 RELATED = ("project", "work_unit", "node")
 # Lists of ids are given by repeating a parameter.
 MAX_PARAMETERS = 1100
 OF_ONE = ("included", "fields[type]", "min_position")
 OF_LIST = ("page[number]", "page[size]", "sort", "count", "filter[…]", *OF_ONE)
-_STATUS = words("status", STATUSES)
-_FILTER = re.compile(r"filter\[([a-z_]+?)(?:__([a-z]+))?\](\[\])?\Z")
 _FIELDS = re.compile(r"fields\[([a-z_/]+)\](\[\])?\Z")
 
 
@@ -117,20 +89,6 @@ def address(call: Call, page: int) -> str:
     begins = ("page[number]=", "page%5Bnumber%5D=", "page%5bnumber%5d=", "min_position=")
     kept = [part for part in parts if part and not part.startswith(begins)]
     return f"{call.scope['path']}?{'&'.join([*kept, f'page%5Bnumber%5D={page}'])}"
-
-
-def order_of(parameters: Parameters) -> list[tuple[str, bool]]:
-    """Take the order out of the parameters: names of the read model's sorts, each with whether it descends."""
-    text = one(parameters, "sort")
-    order: dict[str, bool] = {}
-    for name in text.split(",") if text else ():
-        plain = name.removeprefix("-")
-        if plain not in SORTS:
-            detail = f"sort by {', '.join(SORTS)}, each with - before it or not"
-            raise ApiError("bad-sort", detail, parameter="sort")
-        # What is sorted by already has no order left.
-        order.setdefault(SORTS[plain], name.startswith("-"))
-    return list(order.items())
 
 
 # What is shown beside activities, and what of all of them.
@@ -204,80 +162,3 @@ def _node(task: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Json:
     steps = workflow["fields"]["steps"] if workflow is not None else []
     name = steps[task["step"]]["name"] if task["step"] < len(steps) else task["title"]
     return {**task, "id": node_id(task), "name": name}
-
-
-# Filters.
-
-
-def taken_filters(parameters: Parameters, tenant: str) -> list[Asked]:
-    """Take the filters out of the parameters; those of people have references as their values."""
-    found: dict[str, Asked] = {}
-    for parameter in [name for name in parameters if name.startswith("filter")]:
-        match = _FILTER.match(parameter)
-        name, operator, listed = match.groups("") if match is not None else ("", "", "")
-        if name not in FILTERS or (operator and operator not in OPERATORS):
-            detail = f"filters are {', '.join(FILTERS)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
-            raise ApiError("unknown-filter", detail, parameter=parameter)
-        value = _value(name, operator, parameters.pop(parameter), bool(listed), parameter)
-        asked = Asked(tenant, FILTERS[name], operator, value, parameter)
-        if found.setdefault(parameter.removesuffix("[]"), asked) is not asked:
-            raise ApiError("bad-filter", "this filter is given in two ways", parameter=parameter)
-    return list(found.values())
-
-
-def _value(name: str, operator: str, values: list[str], listed: bool, parameter: str) -> Any:
-    """Return a filter's value: several when it is a list, None when it is empty, JSON where objects are asked for."""
-    several = listed or len(values) > 1 or operator == IN or (operator == CONTAINS and name not in OBJECTS)
-    if not several:
-        text = values[0]
-        return None if text == "" else _object(text, parameter) if name in OBJECTS and operator != EXISTS else text
-    if not listed and len(values) == 1 and name not in OBJECTS:
-        values = values[0].split(",")
-    if values == [""]:
-        return []
-    return [_object(text, parameter) for text in values] if name in OBJECTS else values
-
-
-def _object(text: str, parameter: str) -> Any:
-    try:
-        found = wire.load_json(text.encode("utf-8", "surrogatepass"))
-    except wire.InvalidMessage as error:
-        code = error.code if STATUS_OF_CODE.get(error.code) == 422 else "bad-filter"
-        raise ApiError(code, f"the value is a JSON object: {error.detail}", parameter=parameter) from None
-    if not isinstance(found, dict):
-        raise ApiError("bad-filter", 'the value is a JSON object, such as {"signed":true}', parameter=parameter)
-    return found
-
-
-def _reference(value: str) -> str:
-    """Return the reference in a value; an account number is the dialect's own form."""
-    number = int(value) if value.isascii() and value.isdigit() and len(value) <= 18 else None
-    # A number that no account can have names nobody, as does an id that no member has.
-    return f"account:{number}" if is_account(number) else value
-
-
-def _names_people(asked: Asked) -> bool:
-    """Tell whether a filter's values are references to people."""
-    return asked.name in _PEOPLE and asked.value is not None and asked.operator not in (EXISTS, *ORDER)
-
-
-def _references(asked: Asked) -> list[str]:
-    """Return the people that a filter names, each as a command would."""
-    return [_reference(value) for value in (asked.value if isinstance(asked.value, list) else [asked.value])]
-
-
-def references_of(filters: Iterable[Asked]) -> dict[str, list[str]]:
-    """Return the references that have to be resolved before anything can be asked, by the parameter they stand in."""
-    return {each.parameter: _references(each) for each in filters if _names_people(each)}
-
-
-def conditions_of(filters: Iterable[Asked], members: Mapping[str, tuple[str, ...]], now: datetime) -> list[Where]:
-    """Return the filters as conditions; `members` are those behind the references."""
-    found = []
-    for each in filters:
-        asked = replace(each, now=now)
-        if _names_people(each):
-            named = Members(member for text in _references(each) for member in members.get(text, ()))
-            asked = replace(asked, value=named)
-        found.append(_STATUS(asked) if asked.name == "status" else task_filters.where(asked))
-    return found

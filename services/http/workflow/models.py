@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from domain.limits import MAX_ACCOUNT, Comment, Fields, Number
+from domain.limits import MAX_ACCOUNT, Comment, Fields
 from domain.references import is_account
 from projections.support.table import instant
 from projections.task.document import shown_values
@@ -19,9 +20,14 @@ from services.http.workflow.errors import Body, only
 # Requests. A value of the wrong shape is refused at its own place.
 
 
+DIGITS = re.compile(r"[1-9][0-9]{0,14}\Z")
+
+
 def _whole(value: Any) -> Any:
-    # JSON has one kind of number, so 7.0 is as whole as 7.
+    # JSON has one kind of number, so 7.0 is as whole as 7; clients that keep numbers as texts send "7".
     number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, str) and DIGITS.match(value):
+        number = int(value)
     if not is_account(number):
         refuse("wrong-shape", f"account_id is a whole number from 1 to {MAX_ACCOUNT}")
     return number
@@ -33,9 +39,20 @@ def _with_comment(value: Any) -> Any:
     return value
 
 
-_Account = Annotated[int, Number(1, MAX_ACCOUNT), BeforeValidator(_whole)]
+_Account = Annotated[
+    int,
+    BeforeValidator(_whole),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ACCOUNT},
+                {"type": "string", "pattern": DIGITS.pattern.replace("\\Z", "$")},
+            ]
+        }
+    ),
+]
 _Assignee = Annotated[_Account, To("assignees", lambda number: [f"account:{number}"]), Field(examples=[42])]
-_Member = Annotated[_Account, To("member", lambda number: f"account:{number}")]
+MemberOf = Annotated[_Account, To("member", lambda number: f"account:{number}")]
 
 
 class Nothing(Body):
@@ -84,7 +101,7 @@ class Assign(Body):
 class Claim(Assign):
     """The caller takes the activity; who one is need not be said, and who says it is held to it."""
 
-    account_id: _Member = 0
+    account_id: MemberOf = 0
 
 
 class Reassign(Body):
@@ -116,26 +133,18 @@ class MarkErrored(Body):
         return f"/data{place}" if place.startswith("/comment") else super().pointer(place)
 
 
-class Track(Body):
-    """Whose tracker it is."""
-
-    account_id: _Member = Field(0, description="Whose tracker, when the system speaks for somebody")
-
-    example: ClassVar[Json] = {"account_id": 42}
-
-
 # What is shown.
 
 Status = Literal["pending", "in-progress", "paused", "completed", "errored", "canceled"]
 STATUSES: Mapping[str, str] = dict(
     zip(("open", "active", "paused", "completed", "failed", "canceled"), get_args(Status), strict=True)
 )
-_Status = Annotated[Status, From("status", lambda status, _: STATUSES[status])]
-_Seconds = Annotated[float, Field(ge=0)]
-_CompletedAt = Annotated[
+StatusOf = Annotated[Status, From("status", lambda status, _: STATUSES[status])]
+Seconds = Annotated[float, Field(ge=0)]
+CompletedAt = Annotated[
     MaybeTime, From("", lambda found, _: found["ended_at"] if found["status"] == "completed" else None)
 ]
-_Id = Annotated[str, Field(examples=["0199f1c2-7a10-7000-8000-000000000001"])]
+IdOf = Annotated[str, Field(examples=["0199f1c2-7a10-7000-8000-000000000001"])]
 # What views are shown with: the members that the resources name.
 People = Mapping[str, Member]
 
@@ -169,7 +178,7 @@ def _any_left_out(schema: Json) -> None:
     del schema["required"]
 
 
-class _Attributes(View):
+class Attributes(View):
     # `fields` may leave any attribute out.
     model_config = ConfigDict(json_schema_extra=_any_left_out)
 
@@ -181,22 +190,22 @@ class Indicators(View):
     dispatched: Annotated[bool, From("dispatch", lambda found, _: found == "DISPATCHED")]
 
 
-class ActivityAttributes(_Attributes):
-    id: _Id
+class ActivityAttributes(Attributes):
+    id: IdOf
     assigned_account_id: Annotated[
         int | None, From("assignees", lambda found, people: _account(found[0], people) if found else None)
     ]
     name: Annotated[str | None, From("title")] = Field(examples=["Pickup"])
-    status: _Status
+    status: StatusOf
     started_at: MaybeTime
-    completed_at: _CompletedAt
+    completed_at: CompletedAt
     try_resolve_at: Annotated[MaybeTime, From("wake_at", lambda at, _: None if at is None else instant(at))]
     actor_roles: Annotated[list[str], From("roles")]
     whitelisted_ids: Annotated[_Accounts, From("whitelist", _accounts)]
     blacklisted_ids: Annotated[_Accounts, From("blacklist", _accounts)]
-    working_seconds: _Seconds
-    live_seconds: _Seconds
-    pipeline_seconds: _Seconds
+    working_seconds: Seconds
+    live_seconds: Seconds
+    pipeline_seconds: Seconds
     data: Annotated[dict[str, Any], From("", lambda task, _: shown_values(task["fields"], task["data"]))]
     output: dict[str, Any] | None
     indicators: Annotated[Indicators, From("")]
@@ -226,74 +235,12 @@ class Activity(View):
     """A task."""
 
     type: Literal["workflow/activities"]
-    id: _Id
+    id: IdOf
     attributes: Annotated[ActivityAttributes, From("")]
     relationships: Annotated[Relationships, From("")]
-
-
-class ProjectAttributes(_Attributes):
-    id: _Id
-    name: Annotated[str | None, From("fields/name", default=None)]
-    own: Annotated[
-        dict[str, Any],
-        From("fields", lambda fields, _: {name: value for name, value in fields.items() if name != "name"}),
-    ] = Field(alias="fields")
-
-
-class Project(View):
-    """A project of the directory."""
-
-    type: Literal["workflow/projects"]
-    id: _Id
-    attributes: Annotated[ProjectAttributes, From("")]
-
-
-class WorkUnitAttributes(_Attributes):
-    id: _Id
-    name: Annotated[str, From("title")] = Field(examples=["Pickup to Delivery"])
-    status: _Status
-    sub_status: str | None
-    progress: dict[str, int]
-    started_at: MaybeTime
-    completed_at: _CompletedAt
-    working_seconds: _Seconds
-    live_seconds: _Seconds
-    pipeline_seconds: _Seconds
-    data: Annotated[dict[str, Any], From("fields")]
-    created_at: Time
-
-
-class WorkUnit(View):
-    """A run of a workflow."""
-
-    type: Literal["workflow/work_units"]
-    id: _Id
-    attributes: Annotated[WorkUnitAttributes, From("")]
-
-
-class NodeAttributes(_Attributes):
-    id: _Id
-    name: str | None
-    step: int
-    flow: str | None
-    flow_id: str | None
-
-
-class Node(View):
-    """A step of a workflow; its name is the workflow's own word for it, as it is now."""
-
-    type: Literal["workflow/nodes"]
-    id: _Id
-    attributes: Annotated[NodeAttributes, From("")]
 
 
 class Changed(View):
     """As it is now"""
 
     data: Annotated[Activity, From("")]
-
-
-class UnitChanged(View):
-    """As it is now"""
-
-    data: Annotated[WorkUnit, From("")]

@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
-from domain.recorded import Recorded
-from projections import tasks
 from projections.support.query import MAX_ROWS
 from projections.task import pages as task_pages
-from projections.task.pages import MAX_PAGES
+from projections.task import table as tasks
+from projections.task.pages import MAX_PAGES, Order
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
-from services.http.core.models import Request, View
 from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
-from services.http.core.operation import Dialect, Link, Operation
+from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
-from services.http.core.submit import Entity, submit
-from services.http.workflow import lists, models
-from services.http.workflow.errors import JSON_API, Accepted, Errors, failed, failure
-from services.http.workflow.lists import ATTRIBUTES, FILTERS, OBJECTS, OF_PEOPLE, RELATED, SORTS
-from services.http.workflow.models import People, people_of
+from services.http.core.submit import submit
+from services.http.workflow import filters, iam, lists, models, related, tracker
+from services.http.workflow.dialect import ACTIVITIES, UNITS, WORKFLOW, write
+from services.http.workflow.errors import JSON_API
+from services.http.workflow.filters import FILTERS, OBJECTS, OF_PEOPLE, SORTS
+from services.http.workflow.lists import ATTRIBUTES, RELATED
 
 Json = dict[str, Any]
-_BASE = "/api/v3/workflow"
-_ACTIVITIES, _TRACKER, _UNITS = f"{_BASE}/activities", f"{_BASE}/tracker", f"{_BASE}/work_units"
-# Where the dialect speaks, beside the field dialect's own `/api/v3/workflow/{id}`.
-PATHS = (_ACTIVITIES, f"{_TRACKER}/", f"{_UNITS}/")
-
-
-async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> People:
-    # A work unit shows nobody.
-    people = [member for task in resources if "children" not in task for member in people_of(task)]
-    return await call.service.members.by_id(call.caller.tenant, people, events)
-
-
 # What the dialect calls a task; what stands beside it is shown as well.
 _ACTIVITY = replace(TASK, noun="activity")
-WORKFLOW = Dialect(
-    "workflow", failed, failure, Errors, Accepted, _people, media=JSON_API, failure_media=JSON_API,
-    paths=PATHS,
-)  # fmt: skip
-
-
-def _write(
-    method: str,
-    path: str,
-    name: str,
-    summary: str,
-    command: str,
-    request: type[Request] = models.Nothing,
-    entity: Entity = TASK,
-    view: type[View] = models.Changed,
-    **rest: Any,
-) -> Operation:
-    """Return an operation that gives a command; it needs a body where its request has a field that it needs."""
-    optional = not any(field.is_required() for field in request.model_fields.values())
-    return Operation(
-        WORKFLOW, method, path, "write", f"workflow_{name}", summary, command=command, request=request,
-        body_optional=optional, entity=entity, view=view, **rest,
-    )  # fmt: skip
 
 
 async def _get(call: Call) -> Response:
@@ -79,21 +43,21 @@ async def _list(call: Call) -> Response:
     """Answer with a page of activities."""
     parameters = call.parameters(lists.MAX_PARAMETERS)
     service, tenant = call.service, call.caller.tenant
-    query, filters = MinPosition.take(parameters), lists.taken_filters(parameters, tenant)
+    query, asked_for = MinPosition.take(parameters), filters.taken_filters(parameters, tenant)
     size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
     page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
     counted = "count" in parameters and flag(parameters, "count")
-    order = lists.order_of(parameters)
+    order = filters.order_of(parameters)
     wanted = lists.Wanted.take(parameters)
     nothing_else(parameters, lists.OF_LIST)
     await settled(call, query, *_ACTIVITY.models)
     members: dict[str, tuple[str, ...]] = {}
-    for place, texts in lists.references_of(filters).items():
+    for place, texts in filters.references_of(asked_for).items():
         members |= await service.members.named(tenant, texts, place)
     now = service.clock()
-    conditions = lists.conditions_of(filters, members, now)
+    conditions = filters.conditions_of(asked_for, members, now)
     # One row more than is shown tells whether another page follows.
-    asked = task_pages.page(tenant, conditions, order, lists.STATUS_ORDER, size + 1, (page - 1) * size)
+    asked = task_pages.page(tenant, conditions, Order(order, filters.STATUS_ORDER, now), size + 1, (page - 1) * size)
     rows = await service.pool.fetch(*asked)
     data, beside = await lists.shown(call, [tasks.resource(row, now) for row in rows[:size]], wanted)
     meta: Json = {"page": {"number": page, "size": size}}
@@ -183,10 +147,10 @@ _OF_LIST = (
     *_SHOWN,
 )
 
-_ONE = f"{_ACTIVITIES}/{{id}}"
+_ONE = f"{ACTIVITIES}/{{id}}"
 OPERATIONS = (
     Operation(
-        WORKFLOW, "GET", _ACTIVITIES, "read", "workflow_list_activities", "List activities",
+        WORKFLOW, "GET", ACTIVITIES, "read", "workflow_list_activities", "List activities",
         parameters=_OF_LIST, query=MinPosition, handler=_list, view=lists.Page, refusals=(400, 422),
         links={"first": Link("workflow_get_activity", "/data/0/id")},
     ),
@@ -198,37 +162,31 @@ OPERATIONS = (
             for name in ("save", "assign", "reassign", "unassign", "process", "complete", "error", "cancel")
         },
     ),
-    _write("PATCH", _ONE, "save_activity", "Save a draft, without completing", "task.save", models.Save),
-    _write(
+    write("PATCH", _ONE, "save_activity", "Save a draft, without completing", "task.save", models.Save),
+    write(
         "PATCH", f"{_ONE}/assign", "assign_activity", "Assign to one member of the project, or to oneself", "",
         models.Assign, handler=_assign,
         description="Somebody else's activity is a 409 `already-assigned`; of several who claim one, exactly one gets"
         " it.",
     ),
-    _write(
+    write(
         "PATCH", f"{_ONE}/reassign", "reassign_activity", "Assign to another member", "task.reassign", models.Reassign
     ),
-    _write("PATCH", f"{_ONE}/unassign", "unassign_activity", "Take it from whoever has it", "task.unassign"),
-    _write(
+    write("PATCH", f"{_ONE}/unassign", "unassign_activity", "Take it from whoever has it", "task.unassign"),
+    write(
         "PATCH", f"{_ONE}/process", "process_activity", "Start or resume", "task.process",
         description="`already-processing` is a 422, a caller who has not the activity a 403.",
     ),
-    _write(
+    write(
         "PATCH", f"{_ONE}/complete", "complete_activity", "Complete", "task.complete", models.Complete,
         description="The data, together with the draft, becomes `output`.",
     ),
-    _write("POST", f"{_ONE}/error", "error_activity", "Mark as errored", "task.error", models.MarkErrored),
-    _write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
-    _write(
-        "POST", f"{_TRACKER}/pause", "pause_tracker", "Pause what one is working on", "tracker.pause", models.Track,
-        id_from=("task.paused",),
+    write("POST", f"{_ONE}/error", "error_activity", "Mark as errored", "task.error", models.MarkErrored),
+    write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
+    write(
+        "POST", f"{UNITS}/{{id}}/cancel", "cancel_work_unit", "Cancel a work unit with all its open activities",
+        "activity.cancel", entity=ACTIVITY, view=related.UnitChanged,
     ),
-    _write(
-        "POST", f"{_TRACKER}/resume", "resume_tracker", "Go on with what was paused last", "tracker.resume",
-        models.Track, id_from=("task.resumed", "task.started"),
-    ),
-    _write(
-        "POST", f"{_UNITS}/{{id}}/cancel", "cancel_work_unit", "Cancel a work unit with all its open activities",
-        "activity.cancel", entity=ACTIVITY, view=models.UnitChanged,
-    ),
+    *tracker.OPERATIONS,
+    *iam.OPERATIONS,
 )  # fmt: skip

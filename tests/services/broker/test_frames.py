@@ -127,7 +127,7 @@ async def test_other_consumers_are_aiormqs_business() -> None:
 
 
 async def test_deliveries_alone_keep_the_connection_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_ALIVE_SECONDS", -1.0)
+    monkeypatch.setattr(reader, "ALIVE_SECONDS", -1.0)
     receiver = aiormqs(Frames({b"ours": taker(lambda _: None)}), b"".join(delivery(1, 1, {}, [b"x"])), 1000)
     assert isinstance((await receiver.get_frame())[2], heartbeat.Heartbeat)
 
@@ -268,7 +268,7 @@ async def test_of_a_body_over_the_limit_the_beginning_is_kept_and_the_hash(size:
 
 async def test_nothing_is_read_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection lives meanwhile: aiormq is told of it, and closes none that has nothing to read."""
-    monkeypatch.setattr(reader, "_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(reader, "ALIVE_SECONDS", 0.01)
     taken: list[Message] = []
     ours = taker(taken.append)
     assert ours.room is not None

@@ -21,13 +21,13 @@ def tasks(count: int, prefix: str = "t") -> list[tuple[str, Any]]:
 def batches_of(consumer: CommandConsumer) -> list[int]:
     """Watch the sizes of the batches that reach the store."""
     sizes: list[int] = []
-    run = consumer._store.run
+    run = consumer.store.run
 
     async def watched(commands: list[Incoming], attempted: bool = False) -> Any:
         sizes.append(len(commands))
         return await run(commands, attempted)
 
-    consumer._store.run = watched  # type: ignore[method-assign]
+    consumer.store.run = watched  # type: ignore[method-assign]
     return sizes
 
 

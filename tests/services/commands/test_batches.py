@@ -181,7 +181,7 @@ def a_worker(url: str, now: list[datetime], cache: int) -> Iterator[Worker]:
 
 
 def run(url: str, batches: list[list[Incoming]], size: int, cache: int) -> tuple[list[Reply], list[Any], list[Any]]:
-    """Run batches in parts of a size, and return the answers, the log and the claims."""
+    """Run batches in parts of a size, and return the answers, the log and the unique keys."""
     now, answers = [START], []
     with a_worker(url, now, cache) as worker:
         for batch in batches:
@@ -201,8 +201,8 @@ def run(url: str, batches: list[list[Incoming]], size: int, cache: int) -> tuple
     events = [(*row[:3], json.loads(row[3])) for row in log]
     for *_, state in events:
         del state["meta"]["id"]
-    claims = rows(url, "SELECT tenant, kind, key, holder FROM claims ORDER BY kind, key")
-    return answers, events, claims  # type: ignore[return-value]
+    unique_keys = rows(url, "SELECT tenant, kind, key, holder FROM claims ORDER BY kind, key")
+    return answers, events, unique_keys  # type: ignore[return-value]
 
 
 def told(reply: Reply) -> Any:
@@ -253,13 +253,13 @@ def test_full_batches_of_anything_do_what_the_commands_do_one_by_one(
     assert not different, f"seed {seed}: {different[0]}"
     assert named(together[1]) == named(apart[1])
     # An idempotency key's holder says where the log ended before its batch.
-    claims = [sorted(named([row for row in side[2] if row[1] != "idempotency"])) for side in (together, apart)]
-    assert claims[0] == claims[1]
+    unique_keys = [sorted(named([row for row in side[2] if row[1] != "idempotency"])) for side in (together, apart)]
+    assert unique_keys[0] == unique_keys[1]
     assert len(together[1]) > 60
 
 
 def test_to_complete_one_task_and_start_another_is_no_failure(migrated_url: str) -> None:
-    """The claim that completing gives up unread is what starting reads."""
+    """The unique key that completing gives up unread is what starting reads."""
     now = [START]
     work = [incoming(ProcessTask("t1"), "ann")]
     batch = [incoming(CompleteTask("t1"), "ann"), incoming(ProcessTask("t2"), "ann")]

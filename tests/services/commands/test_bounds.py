@@ -30,15 +30,15 @@ async def test_the_bytes_at_hand_are_bounded(migrated_url: str, amqp_url: str) -
                 sent = await client.send_all(
                     [(TASK, {"id": f"t{number}", "fields": {"x": large}}) for number in range(60)]
                 )
-                await eventually_async(lambda: not consumer._buffer.room.is_set())
+                await eventually_async(lambda: not consumer.buffer.room.is_set())
                 # What comes goes nowhere: more is asked for than fits, and nothing more is read.
                 for _ in range(20):
                     await asyncio.wait({asyncio.create_task(client.publish(b"{", exchange=""))})
-                    assert budget - 100_100 <= consumer._buffer.held <= budget + 4 * 100_100
+                    assert budget - 100_100 <= consumer.buffer.held <= budget + 4 * 100_100
                 assert consumer.unready == []
                 blocking.rollback()
                 assert all(reply.accepted for reply in await client.answers(sent))
-                await eventually_async(lambda: consumer._buffer.held == 0)
+                await eventually_async(lambda: consumer.buffer.held == 0)
     assert created(migrated_url) == [f"t{number}" for number in range(60)]
 
 
@@ -51,8 +51,8 @@ async def test_of_what_is_over_the_limit_little_is_held(migrated_url: str, amqp_
                 first = await client.send(TASK, {"id": "a"})
                 for _ in range(10):
                     await client.send(TASK, b"x" * (8 << 20))
-                await eventually_async(lambda: len(consumer._buffer) == 10)
-                assert consumer._buffer.held < 10 * 5000
+                await eventually_async(lambda: len(consumer.buffer) == 10)
+                assert consumer.buffer.held < 10 * 5000
                 blocking.rollback()
                 assert (await client.answer(first)).accepted
                 found: list[Any] = []
@@ -76,7 +76,7 @@ async def test_who_stops_without_room_keeps_what_fits_and_leaves_the_rest(migrat
             blocking.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
             consumer = CommandConsumer(settings(migrated_url, amqp_url, prefetch_bytes=1 << 20, batch_size=1))
             task = asyncio.create_task(consumer.run())
-            await eventually_async(lambda: not consumer._buffer.room.is_set())
+            await eventually_async(lambda: not consumer.buffer.room.is_set())
             await consumer.stop()
             blocking.rollback()
         await asyncio.wait_for(task, PATIENCE)

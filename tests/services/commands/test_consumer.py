@@ -13,6 +13,8 @@ import pytest
 from services.broker import topology
 from services.broker.sender import CommandSender
 from services.commands.consumer import CommandConsumer
+from services.settings import Settings
+from services.store.append import APPEND_LOCK
 from tests.eventually import eventually_async
 from tests.services.commands.shared import TASK, batches_of, tasks
 from tests.services.harness import Client, created, dead_letters, declare, rows, settings, stored, waiting, working
@@ -81,28 +83,33 @@ async def test_what_was_at_hand_is_done_and_the_rest_stays_when_it_stops(migrate
 
 
 async def test_a_slow_statement_leaves_the_loop_to_answer(migrated_url: str, amqp_url: str) -> None:
-    async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client:
         await client.ask(TASK, {"id": "warm"})
         loop = asyncio.get_running_loop()
-        slow = loop.run_in_executor(consumer._store._thread, consumer._store._store._fetch, "SELECT pg_sleep(3)", ())
-        sent = await client.send(TASK, {"id": "a"})
-        worst = 0.0
-        while not slow.done():
-            started = loop.time()
-            tick = loop.create_future()
-            loop.call_later(0.02, tick.set_result, None)
-            await tick
-            worst = max(worst, loop.time() - started - 0.02)
-        await slow
+        with psycopg.connect(migrated_url) as blocking:
+            # The statement that records the command waits for the lock.
+            blocking.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
+            sent = await client.send(TASK, {"id": "a"})
+            worst, until = 0.0, loop.time() + 3
+            while loop.time() < until:
+                started = loop.time()
+                tick = loop.create_future()
+                loop.call_later(0.02, tick.set_result, None)
+                await tick
+                worst = max(worst, loop.time() - started - 0.02)
+            assert created(migrated_url) == ["warm"]
+            blocking.rollback()
         assert worst < 1.5  # the statement takes twice as long
         assert (await client.answer(sent)).accepted
 
 
-async def test_a_sender_speaks_for_the_tenants_of_its_user(migrated_url: str, amqp_url: str) -> None:
+async def test_a_sender_speaks_for_the_tenants_of_its_user(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The test's own user stands for a foreign one: Foldwork connects as somebody else as far as the settings know.
     own = aiormq.abc.URL(amqp_url).user or "guest"
-    async with working(migrated_url, amqp_url, amqp_senders={own: ("acme",)}) as consumer, Client(amqp_url) as client:
-        consumer._buffer._settings = _Foreign(consumer._settings)  # type: ignore[assignment]
+    monkeypatch.setattr(Settings, "broker_user", "somebody-else")
+    async with working(migrated_url, amqp_url, amqp_senders={own: ("acme",)}), Client(amqp_url) as client:
         assert (await client.ask(TASK, {"id": "a"}, properties={"user_id": own})).accepted
         other = await client.ask(TASK, {"id": "b"}, properties={"user_id": own}, tenant="other")
         assert other.error is not None
@@ -116,20 +123,6 @@ async def test_a_sender_speaks_for_the_tenants_of_its_user(migrated_url: str, am
         codes = [letter.header.properties.headers["x-foldwork-code"] for letter in letters]
         assert codes == ["forbidden", "forbidden"]
     assert created(migrated_url) == ["a"]
-
-
-class _Foreign:
-    """The settings of a Foldwork whose own broker user is another one."""
-
-    def __init__(self, own: Any) -> None:
-        self._own = own
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
-
-    def may_send(self, user: str | None, tenant: str) -> bool:
-        tenants = self._own.amqp_senders.get(user or "", ())
-        return tenant in tenants or "*" in tenants
 
 
 async def test_old_receipts_go_and_idempotency_keys_stay(migrated_url: str, amqp_url: str) -> None:

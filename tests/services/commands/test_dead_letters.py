@@ -19,6 +19,7 @@ from services.broker.dead_letters import kept_headers
 from services.broker.names import COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE
 from services.commands import wire
 from services.commands.consumer import CommandConsumer
+from services.settings import Settings
 from tests.eventually import eventually_async
 from tests.services.commands.shared import TASK, code, plain
 from tests.services.harness import TENANT, Client, created, dead_letters, declare, rows, settings, waiting, working
@@ -189,34 +190,23 @@ async def test_what_somebody_may_not_send_is_never_parsed(
 ) -> None:
     parsed: list[bytes] = []
     monkeypatch.setattr(wire, "parse_data", lambda name, body, *rest: parsed.append(body))
-    async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
-        object.__setattr__(consumer._buffer, "_settings", _nobody_may(consumer._buffer._settings))
+    monkeypatch.setattr(Settings, "may_send", lambda self, user, tenant: False)
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client:
         refused = await client.ask(TASK, b'{"fields": {"a": 1e999, "a": 1}}')
         assert refused.error is not None
         assert refused.error.code == "forbidden"
     assert parsed == []
 
 
-def _nobody_may(own: Any) -> Any:
-    class Nobody:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(own, name)
-
-        def may_send(self, user: str | None, tenant: str) -> bool:
-            return False
-
-    return Nobody()
-
-
 def _change_letters(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
-    whole = letters._whole_letter
+    whole = letters.whole_letter
 
     def changed(*arguments: Any) -> Any:
         letter = whole(*arguments)
         change(letter)
         return letter
 
-    monkeypatch.setattr(letters, "_whole_letter", changed)
+    monkeypatch.setattr(letters, "whole_letter", changed)
 
 
 async def test_a_letter_that_the_broker_refuses_is_cut_and_its_neighbours_are_whole(
@@ -305,13 +295,13 @@ async def test_many_bad_messages_are_put_aside_together(migrated_url: str, amqp_
             assert queue.message_count == 200
         consumer = CommandConsumer(settings(migrated_url, amqp_url))
         waves: list[int] = []
-        bury = consumer._outbox.bury
+        bury = consumer.outbox.bury
 
         async def watched(dead: Any) -> list[bool]:
             waves.append(len(dead))
             return await bury(dead)
 
-        consumer._outbox.bury = watched  # type: ignore[method-assign]
+        consumer.outbox.bury = watched  # type: ignore[method-assign]
         task = asyncio.create_task(consumer.run())
         assert (await client.ask(TASK, {"id": "good"})).accepted
         await consumer.stop()

@@ -136,7 +136,7 @@ async def test_a_canceled_batch_is_no_outage(migrated_url: str, amqp_url: str, m
 
     def slow(self: EventStore, recorded: Append) -> Any:
         if len(recorded.ledger) > 2:
-            self._fetch("SELECT pg_sleep(30)", ())
+            self.fetch("SELECT pg_sleep(30)", ())
         return append(self, recorded)
 
     monkeypatch.setattr(EventStore, "append", slow)
@@ -189,14 +189,14 @@ async def test_commands_that_are_not_recorded_though_the_database_answers_end_th
             async def reached() -> bool:
                 return False
 
-            consumer._store.reached = reached  # type: ignore[method-assign]
+            consumer.store.reached = reached  # type: ignore[method-assign]
         sent = await client.send(TASK, {"id": "a"})
         if answering:
             with pytest.raises(NotConsuming, match=r"the database is available.*of no known kind"):
                 await asyncio.wait_for(task, PATIENCE)
         else:
             failures = 6  # with growing pauses: longer than the time-out
-            await eventually_async(lambda: consumer._backoff._failures >= failures or task.done())
+            await eventually_async(lambda: consumer.backoff.failures >= failures or task.done())
             assert not task.done()
             monkeypatch.setattr(EventStore, "append", append)
             assert (await client.answer(sent)).accepted

@@ -38,7 +38,7 @@ async def test_a_broker_that_was_late_at_the_start_may_go_and_come_back(migrated
         proxy.down()
         consumer = CommandConsumer(settings(migrated_url, through))
         task = asyncio.create_task(consumer.run())
-        await eventually_async(lambda: consumer._watchdog.last_error or None)  # an attempt has failed
+        await eventually_async(lambda: consumer.watchdog.last_error or None)  # an attempt has failed
         proxy.up()
         async with Client(amqp_url) as client:
             await eventually_async(lambda: consumer.unready == [] or None)
@@ -66,12 +66,12 @@ async def test_a_connection_that_closes_between_commit_and_ack_repeats_nothing(
                         cuts += 1
                         proxy.cut()
 
-            consumer._crash = Cut()  # type: ignore[assignment]
+            consumer.crash = Cut()  # type: ignore[assignment]
             task = asyncio.create_task(consumer.run())
             assert all(reply.accepted for reply in await client.answers(sent))
             await eventually_async(lambda: cuts == 3)
             await eventually_async(lambda: not consumer.unready)
-            await eventually_async(lambda: not consumer._buffer)
+            await eventually_async(lambda: not consumer.buffer)
             await consumer.stop()
             await task
     assert sorted(created(migrated_url)) == sorted(f"t{number}" for number in range(400))
@@ -87,7 +87,7 @@ async def test_answers_do_not_hold_up_a_batch_whose_connection_is_gone(migrated_
             sent = await client.send_all(tasks(60))
             consumer = CommandConsumer(settings(migrated_url, through))
             cut, passed = threading.Event(), threading.Event()
-            acknowledge = consumer._acknowledge
+            done = consumer.buffer.done
 
             class Down:
                 def reach(self, point: str) -> None:
@@ -95,11 +95,12 @@ async def test_answers_do_not_hold_up_a_batch_whose_connection_is_gone(migrated_
                         proxy.down()
                         cut.set()
 
-            async def acknowledged(*arguments: Any) -> None:
-                await acknowledge(*arguments)
-                passed.set()
+            def acknowledged(batch: Any) -> None:
+                done(batch)
+                if batch and cut.is_set():
+                    passed.set()
 
-            consumer._crash, consumer._acknowledge = Down(), acknowledged  # type: ignore[assignment, method-assign]
+            consumer.crash, consumer.buffer.done = Down(), acknowledged  # type: ignore[assignment, method-assign]
             task = asyncio.create_task(consumer.run())
             await eventually_async(cut.is_set)
             await eventually_async(passed.is_set)
@@ -120,7 +121,7 @@ async def test_six_dropped_connections_under_prefetch_bury_nobody(migrated_url: 
                 async with working(migrated_url, through, prefetch=100, batch_size=1) as consumer:
                     sent = await client.send_all(tasks(100))
                     for _ in range(6):
-                        await eventually_async(lambda: len(consumer._buffer) >= 99 and not consumer.unready)
+                        await eventually_async(lambda: len(consumer.buffer) >= 99 and not consumer.unready)
                         proxy.cut()
                         await eventually_async(lambda: bool(consumer.unready))
                     blocking.rollback()
@@ -152,7 +153,7 @@ async def test_who_cannot_consume_again_ends_too(
     async def failing() -> None:
         raise ValueError("no topology")
 
-    consumer._subscriber.declare = failing
+    consumer.subscriber.declare = failing
     async with plain(amqp_url) as channel:
         await channel.queue_delete(COMMAND_QUEUE)
     with pytest.raises(NotConsuming):

@@ -71,7 +71,7 @@ async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_lette
                 json.dumps({"id": name}).encode(), exchange=COMMAND_EXCHANGE, routing_key="k", properties=properties
             )
 
-        before = [connection.transport.connection for connection in consumer._outbox._connections]  # type: ignore[union-attr]
+        before = [connection.transport.connection for connection in consumer.outbox.connections]  # type: ignore[union-attr]
         with capture_logs() as logs:
             for number in range(3):
                 await client.send(TASK, {"id": f"forged{number}"}, properties={"reply_to": forged})
@@ -79,7 +79,7 @@ async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_lette
                 await client.send(TASK, b"{")
                 assert (await client.ask(TASK, {"id": f"good{number}"})).accepted
             await eventually_async(lambda: set(direct) >= {"direct0", "direct1", "direct2"})
-            await eventually_async(lambda: consumer._outbox._direct.refused(forged))
+            await eventually_async(lambda: consumer.outbox.direct.refused(forged))
         letters_found: list[Any] = []
 
         async def all_letters() -> bool:
@@ -92,5 +92,5 @@ async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_lette
         ]
         assert [line["reply_to"] for line in told] == [forged]
         # The connections that all others' answers and letters go out on have never been lost.
-        assert [connection.transport.connection for connection in consumer._outbox._connections] == before  # type: ignore[union-attr]
+        assert [connection.transport.connection for connection in consumer.outbox.connections] == before  # type: ignore[union-attr]
         assert all(connection.is_opened for connection in before)

@@ -37,7 +37,7 @@ async def test_what_was_taken_before_the_queue_was_deleted_is_still_done(migrate
         with psycopg.connect(migrated_url) as blocking:
             blocking.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
             sent = await client.send_all(tasks(20))
-            await eventually_async(lambda: len(consumer._buffer) == 19)
+            await eventually_async(lambda: len(consumer.buffer) == 19)
             connection = await aiormq.connect(amqp_url)
             await (await connection.channel()).queue_delete(names.COMMAND_QUEUE)
             await connection.close()

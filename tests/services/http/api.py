@@ -128,8 +128,10 @@ class InProcess:
         for outcome in outcomes:
             if outcome.failure is not None:
                 raise outcome.failure
-        self.follow()
-        return [outcome.reply for outcome in outcomes if outcome.reply is not None]
+        replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+        if any(reply.events for reply in replies):
+            self.follow()
+        return replies
 
     def follow(self) -> None:
         """Bring every read model that is not late to the log's end."""

@@ -12,70 +12,7 @@ from services import keys
 from services.http.core.authenticator import Authenticator
 from services.http.core.errors import ApiError
 from services.store.pool import Pool
-from tests.services.http.api import Api, field_failure, opened, problem, with_activity, with_workflow
-
-NATIVE = [
-    ("GET", "/v1/activities"),
-    ("GET", "/v1/activities/a1"),
-    ("GET", "/v1/activities/a1/history"),
-    ("GET", "/v1/activities/a1/explain"),
-    ("GET", "/v1/tasks"),
-    ("GET", "/v1/tasks/t1"),
-    ("GET", "/v1/tasks/t1/history"),
-    ("GET", "/v1/events"),
-    ("GET", "/v1/commands/c1"),
-    ("POST", "/v1/commands"),
-]
-FIELD = [("POST", "/api/v3/activity"), ("GET", "/api/v3/tasks"), ("GET", "/api/v3/task/t1")]
-
-
-async def test_a_missing_or_wrong_token_is_refused_everywhere(api: Api) -> None:
-    token = api.key()
-    wrong = [None, "Basic eDp5", "Bearer", "Bearer x", f"Bearer {token[:-1]}x", f"Bearer {token}x", f"Token {token}"]
-    for method, path in NATIVE + FIELD:
-        for authorization in wrong:
-            headers = {} if authorization is None else {"Authorization": authorization}
-            response = await api.client.request(method, path, headers=headers)
-            if path.startswith("/api/"):
-                field_failure(response, 401, "auth-001")
-            else:
-                problem(response, 401, "unauthorized")
-            assert response.headers["www-authenticate"].startswith("Bearer")
-            assert token not in response.text
-
-
-async def test_a_permission_that_is_missing_is_named(api: Api) -> None:
-    reader, writer = api.key("acme", "system", "read"), api.key("acme", "system", "write")
-    for method, path in NATIVE + FIELD:
-        token, wanted = (writer, "read") if method == "GET" else (reader, "write")
-        response = await api.client.request(method, path, headers=api.by(token))
-        if path.startswith("/api/"):
-            assert wanted in field_failure(response, 403, "auth-002")
-        else:
-            problem(response, 403, "forbidden")
-            assert wanted in response.json()["detail"]
-
-
-async def test_another_tenants_ids_read_like_ids_that_nobody_has(api: Api) -> None:
-    with_workflow(api, "other")
-    reply = with_activity(api, tenant="other")
-    pairs = {
-        "/v1/activities/{}": ("a1", "nobody"),
-        "/v1/activities/{}/history": ("a1", "nobody"),
-        "/v1/activities/{}/explain": ("a1", "nobody"),
-        "/v1/tasks/{}": ("a1-t1", "nobody"),
-        "/v1/tasks/{}/history": ("a1-t1", "nobody"),
-        "/v1/commands/{}": (reply.command_id, "nobody"),
-        "/api/v3/task/{}": ("a1", "nobody"),
-    }
-    for path, (foreign, unknown) in pairs.items():
-        first, second = await api.get(path.format(foreign)), await api.get(path.format(unknown))
-        assert first.status_code == second.status_code == 404
-        assert first.text == second.text
-    for path in ("/v1/activities", "/v1/tasks", "/v1/events"):
-        body = (await api.get(path)).json()
-        assert body.get("data", body.get("events")) == []
-    assert (await api.get("/api/v3/tasks")).json()["tasks"]["total"] == 0
+from tests.services.http.api import Api, field_failure, opened, problem
 
 
 async def test_keys_are_stored_as_digests_and_listed_without_secrets(api: Api) -> None:

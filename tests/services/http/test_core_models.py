@@ -295,8 +295,3 @@ def test_an_example_is_a_command_that_a_worker_takes(request_: type[Request], co
         given = dict.fromkeys(request_.outside_body & set(hints), "x")
         given |= {"kind": "attribute"} if command.startswith("directory.") else {}
         wire.parse_data(command, msgspec.json.encode({**given, **data}))
-
-
-def test_operations_have_names_of_their_own() -> None:
-    found = {(one.method, one.path) for one in OPERATIONS}
-    assert len({one.name for one in OPERATIONS}) == len(found) == len(OPERATIONS)

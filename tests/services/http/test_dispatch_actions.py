@@ -187,15 +187,6 @@ async def test_rights_are_the_domains(api: Api) -> None:
     failure(await api.post(RESULTS, {**result, "result": "NOT_EXECUTED", "hard_override": True}, ann), 403)
 
 
-async def test_a_key_makes_any_write_take_effect_once(api: Api) -> None:
-    planned(api, "a")
-    key = {"Idempotency-Key": "once"}
-    body = {"activity_id": "a", "result": "NOT_EXECUTED"}
-    answers = [await api.post(RESULTS, body, headers=key) for _ in range(2)]
-    assert [answer.json() for answer in answers] == [answers[0].json()] * 2
-    failure(await api.post(RESULTS, {**body, "comment": "x"}, headers=key), 409)
-
-
 async def test_whose_operator_is_shown(api: Api) -> None:
     for member, operator in (("ann", "op-1"), ("bob", "op-2"), ("zoe", None)):
         fields = {"operator_id": operator} if operator else {}

@@ -295,19 +295,3 @@ def test_no_event_that_is_left_unread_could_change_a_status() -> None:
         for task in _states():
             after = evolve(task, event)
             assert status_of_task(after) == status_of_task(task), name
-
-
-async def test_ids_and_positions(api: Api) -> None:
-    planned(api, "a")
-    for part in ("", "/attributes", "/target-users", "/status-events"):
-        path = f"/api/activities/a{part}"
-        assert (await api.get(f"{path}?min_position=1")).status_code == 200
-        failure(await api.get(f"{path}?min_position=999999"), 400)
-        failure(await api.get(f"{path}?page=1"), 400)
-    api.sender.late = {"tasks"}
-    position = api.command("task.cancel", {"id": "a"}).position
-    for path in ("/api/activities", "/api/activities/a", "/api/activities/a/attributes"):
-        late = await api.get(f"{path}?min_position={position}")
-        failure(late, 503)
-        assert late.headers["retry-after"] == "1"
-    assert (await api.get(f"/api/activities/a/status-events?min_position={position}")).status_code == 200

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from services.cloud_events import cloud_event
-from services.http.native import lists
+from services.http.native import records
 from services.store import log
 from tests.services.http.api import Api, problem, with_activity, with_workflow
 
@@ -39,7 +39,7 @@ async def test_a_tail_goes_on_where_it_stopped(api: Api) -> None:
 
 
 async def test_a_filter_by_type_and_a_long_stretch_without_any(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "_WINDOW", 3)
+    monkeypatch.setattr(records, "_WINDOW", 3)
     with_workflow(api)
     with_activity(api)
     body = (await api.get("/v1/events?type=task.assigned")).json()

@@ -149,17 +149,6 @@ async def test_a_late_view_changes_nothing_of_the_answer(api: Api, late: set[str
     assert len(data["subId"]) == 2
 
 
-async def test_one_key_makes_one_activity(api: Api) -> None:
-    headers = {"Idempotency-Key": "order 7"}
-    first = await api.post("/api/v3/activity", BODY, headers=headers)
-    again = await api.post("/api/v3/activity", BODY, headers=headers)
-    assert (first.status_code, again.status_code) == (201, 201)
-    assert again.json() == first.json()
-    assert _activities(api) == 1
-    field_failure(await api.post("/api/v3/activity", _with(more=1), headers=headers), 409, "activity-006")
-    assert api.sender.sent[0].routing_key == api.sender.sent[1].routing_key
-
-
 async def test_one_key_makes_one_activity_with_the_worker_stopped_in_between(api: Api) -> None:
     headers = {"Idempotency-Key": "order 7"}
     api.sender.stopped = True
@@ -183,29 +172,6 @@ async def test_a_create_that_was_refused_gives_its_key_back(api: Api) -> None:
     field_failure(await api.post("/api/v3/activity", body, headers=headers), 404, "workflow-033")
     api.command("workflow.define", {"id": "soon", "name": "Soon", "steps": [{"name": "A"}, {"name": "B"}]})
     assert (await api.post("/api/v3/activity", body, headers=headers)).status_code == 201
-
-
-async def test_a_command_that_is_not_taken(api: Api) -> None:
-    api.sender.unreachable = True
-    response = await api.post("/api/v3/activity", BODY)
-    field_failure(response, 503, "server-002")
-    assert response.headers["retry-after"] == "1"
-
-
-async def test_transport_errors_keep_the_envelope(api: Api) -> None:
-    by = api.by()
-    field_failure(
-        await api.client.post("/api/v3/activity", content="{", headers={**by, "Content-Type": "application/json"}),
-        400,
-        "activity-001",
-    )
-    field_failure(await api.client.post("/api/v3/activity", content="{}", headers=by), 415, "request-004")
-    field_failure(await api.post("/api/v3/activity", {"x": "y" * 70_000}), 413, "request-003")
-    field_failure(await api.get("/api/v3/activities"), 404, "request-001")
-    field_failure(await api.client.delete("/api/v3/activity", headers=by), 405, "request-002")
-    field_failure(await api.get("/api/v3/task/nobody"), 404, "task-001")
-    field_failure(await api.get("/api/v3/task/%00"), 404, "task-001")
-    field_failure(await api.get("/api/v3/task/a1?fields=x"), 400, "request-005")
 
 
 async def test_the_list_holds_masters_and_children(api: Api) -> None:

@@ -339,41 +339,6 @@ async def test_what_no_view_has_yet_is_changed_and_led_to_its_receipt(api: Api) 
     assert (await api.get(response.headers["location"])).json()["outcome"] == "accepted"
 
 
-async def test_a_key_makes_each_write_take_effect_once(api: Api) -> None:
-    headers = {"Idempotency-Key": "k"}
-    tasks = [(await api.post("/api/v3/task", TASK, headers=headers)).json()["task"] for _ in range(2)]
-    assert tasks[0] == tasks[1]
-    field_failure(await api.post("/api/v3/task", {**TASK, "title": "x"}, headers=headers), 409, "activity-006")
-    body = {"status": "DONE"}
-    done = [await put(api, "a1-t1", body, **{"Idempotency-Key": "done"}) for _ in range(2)]
-    assert [response.status_code for response in done] == [200, 200]
-    assert done[0].json() == done[1].json()
-    gone = []
-    for _ in range(2):
-        by = {**api.by(), "Idempotency-Key": "gone"}
-        gone.append(await api.client.delete("/api/v3/task/a1", headers=by))
-    assert [response.json()["task"]["status"] for response in gone] == ["CANCELED", "CANCELED"]
-
-
-async def test_no_answer_in_time_leads_to_the_receipt(api: Api) -> None:
-    api.sender.stopped = True
-    lost = [
-        await api.post("/api/v3/task", TASK),
-        await put(api, "a1-t1", {"note": 1}),
-        await put(api, "a1", {"title": "x"}),
-        await delete(api, "a1"),
-    ]
-    for response in lost:
-        assert response.status_code == 202, response.text
-        body = response.json()
-        assert list(body) == ["status", "code", "message", "data"]
-        assert response.headers["location"] == body["data"]["receipt"]
-        assert (await api.get(body["data"]["receipt"])).status_code == 404
-    assert [reply.accepted for reply in await api.sender.catch_up()] == [True] * 4
-    for response in lost:
-        assert (await api.get(response.headers["location"])).json()["outcome"] == "accepted"
-
-
 async def test_an_id_names_an_activity_or_a_task_and_never_both(api: Api) -> None:
     for name, data in (
         ("task.create", {"id": "a1"}),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -12,9 +10,7 @@ import pytest
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
 from services.http.core.errors import STATUS_OF_CODE, phrase
-from services.store.pool import Pool, Rows
 from tests.services.http.api import Api, field_failure, opened, problem
-from tests.services.http.ugly import demand_envelope
 
 COMMAND = {"type": "task.create", "data": {}}
 
@@ -24,43 +20,11 @@ async def test_unknown_routes_and_methods(api: Api) -> None:
         problem(await api.get(path), 404, "not-found")
     response = await api.client.delete("/v1/activities", headers=api.by())
     problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"
     problem(await api.client.patch("/v1/commands", headers=api.by()), 405, "method-not-allowed")
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-async def test_a_body_that_is_not_sent_as_json(api: Api, kind: str | None) -> None:
-    headers = api.by() | ({} if kind is None else {"Content-Type": kind})
-    response = await api.client.post("/v1/commands", content=json.dumps(COMMAND), headers=headers)
-    problem(response, 415, "unsupported-media-type")
-
-
-async def test_json_by_its_other_names(api: Api) -> None:
-    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"):
-        headers = {**api.by(), "Content-Type": kind}
-        response = await api.client.post("/v1/commands", content=json.dumps(COMMAND), headers=headers)
-        assert response.status_code == 200
-
-
-class _Chunks:
-    """A body of many chunks; counts how many were taken."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.taken = count, 0
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for _ in range(self.count):
-            self.taken += 1
-            yield b" " * 1024
-
-
-async def test_a_body_beyond_the_limit(api: Api) -> None:
-    headers = {**api.by(), "Content-Type": "application/json"}
-    whole = await api.client.post("/v1/commands", content=b" " * (64 * 1024 + 1), headers=headers)
-    problem(whole, 413, "too-large")
-    chunks = _Chunks(1000)
-    problem(await api.client.post("/v1/commands", content=chunks, headers=headers), 413, "too-large")
-    field_failure(await api.client.post("/api/v3/activity", content=_Chunks(1000), headers=headers), 413, "request-003")
+async def test_a_body_of_nearly_the_limit_is_taken(api: Api) -> None:
     fits = {"type": "task.create", "data": {"fields": {"x": "y" * 60_000}}}
     assert (await api.post("/v1/commands", fits)).status_code == 200
 
@@ -114,7 +78,7 @@ async def test_more_requests_than_the_process_takes(migrated_url: str) -> None:
         assert (await api.get("/v1/tasks")).status_code == 200
 
 
-async def test_what_fails_inside_stays_inside(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_fails_in_the_sender_stays_inside(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     async def send(outgoing: Outgoing, timeout: float) -> Reply | None:
         raise ZeroDivisionError("the secret of the inside")
 
@@ -127,22 +91,3 @@ async def test_what_fails_inside_stays_inside(api: Api, capsys: pytest.CaptureFi
     assert "secret" not in field_failure(await api.post("/api/v3/activity", body), 500, "server-001")
     said = capsys.readouterr()
     assert "the secret of the inside" in said.out + said.err
-
-
-@pytest.mark.parametrize("path", ["/v1/directory/hub", "/v1/directory/hub/h1", "/api/v3/task/t1", "/api/activities/a1"])
-async def test_what_fails_is_said_in_the_dialect_however_the_path_was_found(
-    api: Api, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Paths of two parts go through Starlette's own stack, which would answer in plain text."""
-
-    async def fetch(self: Pool, *_: object) -> Rows:
-        raise ZeroDivisionError("the secret of the inside")
-
-    headers = api.by()
-    assert (await api.client.get("/v1/events", headers=headers)).status_code == 200
-    monkeypatch.setattr(Pool, "fetch", fetch)
-    response = await api.client.get(path, headers=headers)
-    assert response.status_code == 500
-    demand_envelope(path, response)
-    assert "secret" not in response.text
-    assert response.headers["x-request-id"] in response.text

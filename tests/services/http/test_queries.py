@@ -41,13 +41,6 @@ async def test_a_task_with_a_channel_can_be_sent_out_once_its_targets_are_found(
     assert [task["id"] for task in found] == ["lost", "open"]
 
 
-@pytest.mark.parametrize("path", ["/v1/activities/{}", "/v1/tasks/{}", "/v1/activities/{}/history",
-                                  "/v1/activities/{}/explain", "/v1/tasks/{}/history"])  # fmt: skip
-@pytest.mark.parametrize("entity", ["nobody", "x" * 65, "%00", "%F0%9F%8D%8E", "a%20b"])
-async def test_what_is_not_there(api: Api, path: str, entity: str) -> None:
-    problem(await api.get(path.format(entity)), 404, "not-found")
-
-
 async def test_actions_are_those_of_the_callers_kind(api: Api) -> None:
     api.command("directory.register", {"kind": "project", "id": "p", "fields": {}})
     project = {"p": {"is_manager": True}}
@@ -83,6 +76,25 @@ async def test_pages_follow_one_another_without_gap_or_repetition(api: Api) -> N
             seen += [found["id"] for found in body["data"]]
             follow = body["next"]
         assert len(seen) == len(set(seen)) == total
+
+
+@pytest.mark.parametrize("path", ["/v1/activities", "/v1/tasks"])
+@pytest.mark.parametrize("sort", ["created_at", "-updated_at", "start", "-end", "title", "-title"])
+async def test_a_cursor_that_was_given_out_goes_on_where_the_page_ended(api: Api, path: str, sort: str) -> None:
+    times = ("0001-01-01T00:00:00Z", "2025-10-31T01:00:00.123456+07:00", "9999-12-31T23:59:59.999999Z", None)
+    for number, end in enumerate(times):
+        ends = {} if end is None else {"end": end, "start": end}
+        tasks = [{"id": f"a{number}-t1", "title": f"\U0001f600{number}", **ends}, {"id": f"a{number}-t2"}]
+        new = {"id": f"a{number}", "workflow_id": "w1", "tasks": tasks, "title": f"'\\{number}"}
+        api.command("activity.create", new)
+    whole = [one["id"] for one in (await api.get(f"{path}?sort={sort}")).json()["data"]]
+    seen: list[str] = []
+    follow = f"{path}?sort={sort}&limit=1"
+    while follow is not None:
+        page = (await api.get(follow)).json()
+        seen += [one["id"] for one in page["data"]]
+        follow = page["next"]
+    assert seen == whole
 
 
 async def test_filters(api: Api) -> None:
@@ -171,15 +183,6 @@ async def test_a_position_is_waited_for_in_vain_then_reached(api: Api, path: str
     await asyncio.to_thread(api.sender.follow)
     assert (await waiting).status_code == 200
     assert (await api.get(f"{path}?min_position=0")).status_code == 200
-
-
-@pytest.mark.parametrize(("path", "model"), QUERIES)
-async def test_a_position_beyond_the_log_is_refused(api: Api, path: str, model: str) -> None:
-    position = with_activity(api).position
-    assert position is not None
-    assert (await api.get(f"{path}?min_position={position}")).status_code == 200
-    response = await api.get(f"{path}?min_position={position + 1}")
-    problem(response, 400, "position-beyond-head", parameter="min_position")
 
 
 async def test_many_wait_with_one_watcher(api: Api) -> None:

@@ -14,7 +14,6 @@ import psycopg
 import projections
 from domain.streams import ENTRY_KINDS
 from services import cloud_events
-from services.broker import topology
 from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import Publisher
 from services.broker.sender import Outgoing
@@ -22,6 +21,7 @@ from services.processors import rebuild
 from services.processors.relay import relay_handle
 from services.settings import EVENT_LIMIT
 from services.store import log
+from tests.services.harness import declare
 from tests.services.http.api import Api
 from tests.services.http.widest_scene import ENTRIES, Command, cases
 
@@ -171,13 +171,13 @@ async def all_is_published(url: str, amqp_url: str) -> None:
     with psycopg.connect(url) as conn:
         rows = log.read(conn, 0, 100_000)
     assert max(len(row.state) for row in rows) < EVENT_LIMIT
+    await declare(amqp_url)
     connection = await aiormq.connect(amqp_url)
     channel = await connection.channel()
     queue = (await channel.queue_declare(exclusive=True)).queue or ""
     publisher = Publisher(amqp_url, "widest")
     await publisher.start()
     try:
-        await topology.declare(await publisher._open())
         await channel.queue_bind(queue, EVENT_EXCHANGE, "#")
         handle: Any = relay_handle(publisher)
         for batch in _batches(rows, 100):

@@ -146,6 +146,45 @@ async def test_the_tracker_holds_one_running_activity_a_person(api: Api) -> None
     refused(await track("pause", {}, "bob"), 409, "not-processing")
 
 
+async def test_a_manager_pauses_others_and_nobody_else_does(api: Api) -> None:
+    await act(api, "/assign", {"account_id": 42, "start_working": True}, "max")
+
+    async def pause(path: str, actor: str, body: Any = None) -> httpx.Response:
+        return await api.client.post(f"{BASE}/tracker/pause{path}", json=body, headers=api.by(api.tokens[actor]))
+
+    refused(await pause("/42", "bob"), 403, "forbidden")
+    for path in ("/999", "/x", "/0", "/042", "/9999999999999999"):
+        refused(await pause(path, "max"), 404, "not-found", pointer="")
+    assert shown(await pause("/42", "max"))["status"] == "paused"
+    refused(await pause("/42", "max"), 409, "not-processing")
+    await act(api, "/process", actor="ann")
+    assert shown(await pause("", "max", {"account_id": "42"}))["status"] == "paused"
+
+
+async def test_the_tracker_starts_an_activity_and_says_what_was_spent_on_one(api: Api) -> None:
+    async def track(way: str, body: Any = None, actor: str = "ann") -> httpx.Response:
+        return await api.client.post(f"{BASE}/tracker/{way}", json=body, headers=api.by(api.tokens[actor]))
+
+    def start(**attributes: Any) -> Any:
+        return {"data": {"type": "workflow/work_periods", "attributes": attributes}}
+
+    place = "/data/attributes/activity_id"
+    refused(await track("start", start()), 422, "wrong-shape", pointer=place)
+    refused(await track("start", start(activity_id=7)), 422, "wrong-shape", pointer=place)
+    refused(await track("start", start(activity_id="nobody")), 422, "not-found", pointer=place)
+    refused(await track("start", {}), 422, "wrong-shape", pointer="/data")
+    for key in ("project_id", "billable", "details", "colour"):
+        wrong = start(activity_id="t", **{key: 1})
+        refused(await track("start", wrong), 422, "unknown-field", pointer=f"/data/attributes/{key}")
+    refused(await track("start", start(activity_id="t")), 403, "not-assignee")
+    await act(api, "/assign", {"account_id": 42, "start_working": False}, "max")
+    assert shown(await track("start", start(activity_id="t")))["status"] == "in-progress"
+    refused(await track("start", start(activity_id="t")), 422, "already-processing")
+    await track("pause")
+    resumed = await track("resume")
+    assert resumed.json()["meta"] == {"working_seconds": shown(resumed)["working_seconds"]}
+
+
 async def test_a_cancelled_work_unit_takes_its_activities_along(api: Api) -> None:
     api.command("task.claim", {"id": "a1", "member": "ann", "start": True})
     unit = shown(await api.post(f"{BASE}/work_units/a/cancel", {}))

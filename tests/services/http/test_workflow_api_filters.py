@@ -28,19 +28,22 @@ from domain.task import (
     TaskStarted,
     TaskWakeSet,
 )
-from projections import directory, tasks
+from projections import directory
 from projections.support import query
 from projections.support.conditions import OPERATORS
 from projections.task import pages as task_pages
+from projections.task import table as tasks
+from projections.task.pages import Order
 from services.http.core.errors import ApiError
 from services.http.core.members import Member, references, resolved
-from services.http.workflow.lists import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
+from services.http.workflow.filters import FILTERS, SORTS, STATUS_ORDER, conditions_of, references_of, taken_filters
 from services.http.workflow.models import Activity, people_of
 from services.store.migrate import upgrade
 from tests.given import NOW
 from tests.projections.recording import recorded
 
 LATER = NOW + timedelta(seconds=500)
+DEFAULT = Order((), STATUS_ORDER, LATER)
 LONG = "Long " * 58
 MEMBERS = {"ann": 42, "bob": 43, "Zed": 7, "gone": 44}
 EVENTS: list[Any] = [
@@ -148,7 +151,7 @@ def fits(name: str, operator: str, value: Any, texts: list[str] | None) -> bool:
     """Say what a filter means, by what is shown; `texts` is None for the empty value."""
     missing = value is None or value in ("", [], (), {})
     if operator == "exists":
-        return missing is (texts == ["false"])
+        return missing is (texts in (["false"], ["0"], [""]))
     if texts is None:
         return missing is (operator == "")
     if operator == "neq":
@@ -172,8 +175,8 @@ def fits(name: str, operator: str, value: Any, texts: list[str] | None) -> bool:
     if operator in ("match", "prefix", "suffix"):
         return {
             "match": text.casefold() in value.casefold(),
-            "prefix": value.startswith(text),
-            "suffix": value.endswith(text),
+            "prefix": value.casefold().startswith(text.casefold()),
+            "suffix": value.casefold().endswith(text.casefold()),
         }[operator]
     return read(value) in [read(text) for text in texts]
 
@@ -193,7 +196,7 @@ def ask(filled: psycopg.Connection[Any], parameters: dict[str, list[str]]) -> li
         question = directory.named("acme", wanted.values())
         members |= resolved(wanted, filled.execute(*question) if question is not None else ())
     conditions = conditions_of(filters, members, LATER)
-    found = [row[1] for row in filled.execute(*task_pages.page("acme", conditions, (), STATUS_ORDER, 1000, 0))]
+    found = [row[1] for row in filled.execute(*task_pages.page("acme", conditions, DEFAULT, 1000, 0))]
     assert filled.execute(*task_pages.count("acme", conditions)).fetchall() == [(len(found),)]
     return found
 
@@ -225,7 +228,7 @@ def test_a_filter_finds_what_is_shown(
     for operator in sorted(TAKEN[name]):
         asked: list[list[str] | None] = [[value] for value in values]
         if operator == "exists":
-            asked = [["true"], ["false"]]
+            asked = [["true"], ["false"], ["1"], ["0"], [""]]
         elif operator in ("", "neq"):
             asked.append(None)
         parameter = f"filter[{name}__{operator}]" if operator else f"filter[{name}]"
@@ -233,9 +236,11 @@ def test_a_filter_finds_what_is_shown(
             expected = {key for key, task in shown.items() if fits(name, operator, task[name], texts)}
             # Whoever is asked for by brackets is one of several.
             single = parameter if operator not in ("in", "contains") or name in OBJECTS else f"{parameter}[]"
-            found = ask(filled, {single: texts if texts is not None else [""]})
-            assert set(found) == expected, (parameter, texts)
-            assert len(found) == len(expected)
+            # Some clients put every value into brackets, even if it is the only one.
+            for way in {single, *([f"{parameter}[]"] if texts is not None else ())}:
+                found = ask(filled, {way: texts if texts is not None else [""]})
+                assert set(found) == expected, (way, texts)
+                assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -285,19 +290,22 @@ def test_each_sort_orders_what_is_shown(
     def key(entity: str) -> Any:
         value = shown[entity][name]
         # Nothing comes last; a name that is not there is an empty one.
-        return (value is None and name != "name", ordered(name, value or ""))
+        return (
+            value is None and name != "name",
+            ordered(name, (0 if name in NUMBERS else "") if value is None else value),
+        )
 
     for falling in (False, True):
-        asked = task_pages.page("acme", [], [(SORTS[name], falling)], STATUS_ORDER, 1000, 0)
+        asked = task_pages.page("acme", [], Order([(SORTS[name], falling)], STATUS_ORDER, LATER), 1000, 0)
         found = [row[1] for row in filled.execute(*asked)]
         assert sorted(found) == sorted(shown)
         assert [key(entity) for entity in found] == sorted(map(key, found), reverse=falling)
 
 
 def test_pages_follow_one_another_in_an_order_of_several(filled: psycopg.Connection[Any]) -> None:
-    order = [("status", False), ("name", True)]
-    whole = [row[1] for row in filled.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 1000, 0))]
-    parts = [filled.execute(*task_pages.page("acme", [], order, STATUS_ORDER, 4, offset)) for offset in range(0, 16, 4)]
+    order = Order([("status", False), ("name", True)], STATUS_ORDER, LATER)
+    whole = [row[1] for row in filled.execute(*task_pages.page("acme", [], order, 1000, 0))]
+    parts = [filled.execute(*task_pages.page("acme", [], order, 4, offset)) for offset in range(0, 16, 4)]
     assert [row[1] for part in parts for row in part] == whole
 
 
@@ -307,6 +315,6 @@ def test_no_text_of_a_caller_becomes_a_part_of_a_statement() -> None:
         for operator in sorted(TAKEN[name] - {"exists"}):
             parameter = f"filter[{name}__{operator}]" if operator else f"filter[{name}]"
             asked = taken_filters({parameter: [evil]}, "acme")
-            statement = task_pages.page("acme", conditions_of(asked, {}, LATER), (), STATUS_ORDER, 10, 0)
+            statement = task_pages.page("acme", conditions_of(asked, {}, LATER), DEFAULT, 10, 0)
             assert "DROP" not in statement.sql
             assert "drop" in str(statement.params).casefold()

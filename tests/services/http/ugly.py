@@ -1,18 +1,13 @@
-"""What tests of the edge send: values that break parsers, databases and clocks, and the operations to send them to."""
+"""What tests of the edge send: values that break parsers, databases and clocks, and how they are dealt to places."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from copy import deepcopy
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-import httpx
-
-Json = dict[str, Any]
-
-DOCUMENT: Json = json.loads(Path("docs/openapi.json").read_text("utf-8"))
+P = TypeVar("P")
+V = TypeVar("V")
 DIGITS = "9" * 5000
 # Texts for parameters and parts of paths.
 TEXTS = (
@@ -34,72 +29,33 @@ VALUES: tuple[Any, ...] = (
     *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", f"2025-01-01T00:00:00.{'1' * 5000}Z"),
     *([], [None], [[]], ["x"] * 3000, [{}], {}, {"": 1}, {"x" * 3000: 1}, {"a": {"b": [[[[1]]]]}}),
 )
-# Whole bodies that no command can be made from.
-BODIES = (
-    *(b"", b" ", b"{", b"{}x", b"[]", b"null", b"1", b'"x"', b"\xff", b"\xef\xbb\xbf{}", "{}".encode("utf-16")),
-    *(b'{"a":1,"a":1}', b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":1e999,"a":1}'),
-    *(b'{"a":%b}' % DIGITS.encode(), b'{"a":99999999999999999999,"b":%b}' % DIGITS.encode()),
-    *(b'{"a":"\\u0000"}', b'{"\\u0000":1}', b'{"a":"\\ud800"}', b'{"\\ud800":1}', b'{"a":"\x00"}'),
-    *(b'{"a":' * 3000, b"[" * 30_000, b'{"a":' + b"[" * 40 + b"]" * 40 + b"}"),
-)
+# Whole bodies that no command can be made from, by what they are refused with: the code, and the place.
+BODIES: dict[tuple[str, str], tuple[bytes, ...]] = {
+    ("not-json", ""): (*(b" ", b"{", b"{}x", b"\xef\xbb\xbf{}", b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":"\x00"}'),),
+    ("not-utf-8", ""): (b"\xff", b'{"a":"\xff"}', "{}".encode("utf-16")),
+    ("wrong-shape", ""): (b"[]", b"null", b"1", b'"x"'),
+    ("duplicate-key", "/a"): (b'{"a":1,"a":1}', b'{"a":1e999,"a":1}'),
+    ("number-out-of-range", "/a"): (
+        *(b'{"a":1e999}', b'{"a":%b}' % DIGITS.encode()),
+        b'{"a":99999999999999999999,"b":%b}' % DIGITS.encode(),
+    ),
+    ("nul", "/a"): (b'{"a":"\\u0000"}',),
+    ("nul", ""): (b'{"\\u0000":1}',),
+    ("lone-surrogate", "/a"): (b'{"a":"\\ud800"}',),
+    ("lone-surrogate", ""): (b'{"\\ud800":1}',),
+    ("too-deep", ""): (b'{"a":' * 3000, b"[" * 30_000, b'{"a":' + b"[" * 40 + b"]" * 40 + b"}"),
+    ("too-large", ""): (b'{"a":"' + b"x" * 70_000 + b'"}',),
+}
 
 
-def operations(*methods: str) -> list[tuple[str, str, Json]]:
-    """Return the documented operations of these methods that need a key: (method, path, what is said of it)."""
-    return [
-        (method, path, said)
-        for path, item in DOCUMENT["paths"].items()
-        for method, said in item.items()
-        if method in methods and said.get("security")
-    ]
-
-
-def resolved(schema: Json) -> Json:
-    """Return a schema with what it refers to in its place."""
-    while "$ref" in schema:
-        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return schema
-
-
-def bodies_of(said: Json) -> Iterator[Json]:
-    """Give the documented bodies of an operation, each time with one of its values replaced by an ugly one."""
-    media = said["requestBody"]["content"]["application/json"]
-    examples = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
-    schema = resolved(media["schema"])
-    forms = [schema, *(resolved(form) for form in (*schema.get("anyOf", ()), *schema.get("oneOf", ())))]
-    known = dict.fromkeys((name,) for form in forms for name in form.get("properties", {}))
-    done = set()
-    for example in examples:
-        for place in {**known, **dict.fromkeys(_places(example))}:
-            # The items of a list are alike, and so are the examples of an operation where they share a field.
-            field = tuple("[]" if isinstance(part, int) else part for part in place)
-            if field in done and "type" not in example:
-                continue
-            done.add(field)
-            for value in VALUES:
-                body = deepcopy(example)
-                inside = body
-                for part in place[:-1]:
-                    inside = inside[part]
-                inside[place[-1]] = value
-                yield body
-
-
-def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield (*before, key)
-        yield from _places(item, (*before, key))
-
-
-def demand_envelope(path: str, response: httpx.Response) -> None:
-    """Expect a refusal in the envelope of the dialect that is spoken below a path."""
-    body = response.json()
-    if path.startswith(("/api/v3/workflow/activities", "/api/v3/workflow/tracker", "/api/v3/workflow/work_units")):
-        assert [error["status"] for error in body["errors"]] == [str(response.status_code)]
-    elif path.startswith("/api/v3/"):
-        assert list(body) == ["status", "message", "failedCode"]
-    elif path.startswith("/api/"):
-        assert body["statusCode"] == response.status_code
-    else:
-        assert (body["status"], bool(body["code"])) == (response.status_code, True)
+def dealt(
+    places: Iterable[P], kind: Callable[[P], Hashable], values: Sequence[V], least: int = 8
+) -> Iterator[tuple[P, Sequence[V]]]:
+    """Give each place at least so many of the values; the places of one kind are given all values together."""
+    grouped: dict[Hashable, list[P]] = defaultdict(list)
+    for place in places:
+        grouped[kind(place)].append(place)
+    for group in grouped.values():
+        share = max(1, min(len(group), len(values) // least))
+        for number, place in enumerate(group):
+            yield place, values[number % share :: share]

@@ -40,10 +40,11 @@ WRITES = {
     "error": Write("POST", "/activities/t/error", {"data": {"comment": "no road"}}, RUNS, "errored"),
     "cancel": Write("POST", "/activities/t/cancel", None, RUNS, "canceled"),
     "pause": Write("POST", "/tracker/pause", {"account_id": 42}, RUNS, "paused"),
+    "pause somebody": Write("POST", "/tracker/pause/42", None, RUNS, "paused"),
     "resume": Write("POST", "/tracker/resume", {"account_id": 42}, PAUSED, "in-progress"),
+    "start": Write("POST", "/tracker/start", {"data": {"attributes": {"activity_id": "t"}}}, GIVEN, "in-progress"),
     "cancel unit": Write("POST", "/work_units/a/cancel", None, (), "canceled"),
 }
-READS = ("/activities", "/activities/t")
 
 
 def furnish(api: Api) -> None:

@@ -1,0 +1,95 @@
+"""The bodies of requests: received up to a limit, and inflated up to the same limit while they are received."""
+
+from __future__ import annotations
+
+import zlib
+
+from starlette.types import Receive
+
+from services.http.core.errors import ApiError
+from services.http.core.middleware import header
+
+_GZIP = frozenset({"gzip", "x-gzip"})
+_PLAIN = frozenset({"", "identity"})
+# How zlib is told to expect gzip's header and checksum.
+_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class _Plain:
+    """A body as it is sent."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def take(self, chunk: bytes) -> None:
+        """Take a part of the body; raises `ApiError` beyond the limit."""
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        """Return the body after its last part."""
+        return b"".join(self._chunks)
+
+
+class _Inflated(_Plain):
+    """A body that is sent as one or several members of gzip. No more is inflated than may be kept."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._sent = 0
+        self._member = zlib.decompressobj(_WINDOW)
+        self._begun = False
+
+    def take(self, chunk: bytes) -> None:
+        self._sent += len(chunk)
+        if self._sent > self._limit:
+            raise _too_large(self._limit)
+        while chunk:
+            if self._member.eof:
+                self._member = zlib.decompressobj(_WINDOW)
+            self._begun = True
+            try:
+                # One byte beyond the limit is enough to refuse the body.
+                inflated = self._member.decompress(chunk, self._limit - self._size + 1)
+            except zlib.error:
+                raise _no_gzip() from None
+            super().take(inflated)
+            chunk = self._member.unconsumed_tail or self._member.unused_data
+
+    def whole(self) -> bytes:
+        if self._begun and not self._member.eof:
+            raise _no_gzip()
+        return super().whole()
+
+
+async def received(receive: Receive, limit: int) -> bytes:
+    """Return the body of the request that is being served, without its content coding; raises `ApiError`."""
+    coding = (header(b"content-encoding") or "").strip().lower()
+    if coding not in _PLAIN and coding not in _GZIP:
+        called = "".join(mark if mark.isprintable() else "?" for mark in coding[:100])
+        detail = f"a body is sent plain or as gzip, not as {called}"
+        accepted = {"Accept-Encoding": "gzip"}
+        raise ApiError("unsupported-media-type", detail, parameter="Content-Encoding", headers=accepted)
+    length = (header(b"content-length") or "").lstrip("0")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
+        raise _too_large(limit)
+    body = _Inflated(limit) if coding in _GZIP else _Plain(limit)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError("not-json", "the request ended before its body")
+        body.take(message.get("body", b""))
+        if not message.get("more_body", False):
+            return body.whole()
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("too-large", f"a body has at most {limit} bytes")
+
+
+def _no_gzip() -> ApiError:
+    return ApiError("not-gzip", "the body is no gzip, or not all of it", parameter="Content-Encoding")

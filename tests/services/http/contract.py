@@ -1,0 +1,291 @@
+"""What all operations of all dialects have in common: a case for each, taken from the operations and their documents.
+
+Dialects are found by `core.app`. Its bodies are the documented examples, which refer to the data of `services.dev
+.seed`; its paths lead to the task `t1`, unless `PARTS` names something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import jsonschema_rs
+import msgspec
+import psycopg
+
+from domain.errors import Refusal
+from services.broker.sender import Outgoing
+from services.dev import seed
+from services.http.core import openapi
+from services.http.core.app import OPERATIONS
+from services.http.core.bulk_sender import StoredItem, encode
+from services.http.core.components import Components
+from services.http.core.errors import ApiError
+from services.http.core.middleware import Envelope
+from services.http.core.operation import Operation
+from services.http.native.models import BULK_ID, EXTERNAL
+from services.keys import PERMISSIONS, granted_by
+from tests.services.http.api import Api
+
+Json = dict[str, Any]
+
+
+COMPONENTS = Components(EXTERNAL)
+ABOUT = {one.name: openapi.about(one, COMPONENTS) for one in OPERATIONS}
+# What stands in the text of every resource of the scene, and so may not be shown to another tenant.
+CANARY = "canary-4711"
+COMMAND_ID = "scene-1"
+# The parts of the path of an operation, by the beginning of its path, or by its name. The longest one is taken.
+PARTS: Mapping[str, Mapping[str, str]] = {
+    "": {"id": "t1", "kind": "hub", "target_id": "t1", "account_id": "42"},
+    "/v1/activities/": {"id": "a1"},
+    "/v1/commands/": {"id": COMMAND_ID},
+    "/v1/bulks/": {"id": BULK_ID},
+    "/v1/directory/": {"id": seed.HUB},
+    "/api/v3/workflow/": {"id": seed.WORKFLOW},
+    "/api/v3/workflow/activities/": {"id": "t1"},
+    "/api/v3/workflow/work_units/": {"id": "a1"},
+    "/api/activities/": {"id": "sent"},
+    "/api/attribute-policies/": {"id": "promotions"},
+    "/api/target-resolution-policies/": {"id": "default"},
+    "/api/dispatch-configurations/": {"id": "SALESMAN"},
+    "field_delete_workflow": {"id": "unused"},
+    "workflow_assign_activity": {"id": "free"},
+    "dispatch_retry_resolution": {"id": "lost"},
+    "dispatch_resolve_target": {"id": "lost"},
+}
+# Bodies that are no documented example, by the operation's name.
+BODIES: Mapping[str, Json] = {
+    "workflow_reassign_activity": {"account_id": 43},
+    "workflow_resume_tracker": {"account_id": 43},
+    "workflow_start_tracker": {"data": {"attributes": {"activity_id": "t1"}}},
+    "dispatch_submit_result": {"activity_id": "sent", "result": "COMPLETED"},
+    "dispatch_resolve_target": {"user_id": "shopkeeper-1"},
+    "dispatch_create_attribute_policy": {"key": "name", "strategy": "UPFRONT", "source": "commerce.name"},
+    "dispatch_create_dispatch_configuration": {"channel": "SMS", "provider": "console", "timeout_seconds": 5},
+}
+# What an operation does to another kind of thing under the same path: the parts of the path, and the body.
+OTHERS: tuple[tuple[str, Mapping[str, str], Any], ...] = (
+    ("field_get_task", {"id": "a1"}, None),
+    ("field_get_task", {"id": "a1-t1"}, None),
+    ("field_update_task", {"id": "a1"}, {"title": "Order 7"}),
+    ("field_delete_task", {"id": "a1"}, None),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation with a request that succeeds in the scene."""
+
+    operation: Operation
+    body: Any = None
+    # Parts of the path, where they are not those of `PARTS`.
+    other: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.operation.name
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Return what stands in the path."""
+        path, found = self.operation.path, dict(PARTS[""])
+        for start in (*sorted(PARTS, key=len), self.name):
+            if path.startswith(start) or start == self.name:
+                found |= PARTS.get(start, {})
+        found |= dict(self.other)
+        return {name: found[name] for name in re.findall(r"{(\w+)", path)}
+
+    def at(self, **others: str) -> str:
+        """Return the address, with other parts of the path where they are given."""
+        path = self.operation.path.replace(":path}", "}")
+        return path.format(**{name: quote(part, safe="%") for name, part in {**self.parts, **others}.items()})
+
+    @property
+    def content(self) -> bytes | None:
+        return None if self.body is None else json.dumps(self.body).encode()
+
+    @property
+    def said(self) -> Json:
+        """Return what the document says of the operation."""
+        return ABOUT[self.name]
+
+    @property
+    def schema(self) -> Json:
+        """Return the schema of the body."""
+        (schema, *_) = [media["schema"] for media in self.said["requestBody"]["content"].values()]
+        return dict(schema)
+
+
+def examples(media: Json) -> list[Any]:
+    """Return the documented examples of a body."""
+    return [media["example"]] if "example" in media else [each["value"] for each in media.get("examples", {}).values()]
+
+
+def _cases() -> Iterator[Case]:
+    # What needs no key has tests of its own.
+    for operation in (each for each in OPERATIONS if each.permission):
+        content = ABOUT[operation.name].get("requestBody", {}).get("content", {})
+        bodies = [BODIES[operation.name]] if operation.name in BODIES else []
+        for media in list(content.values())[:1]:
+            bodies = bodies or examples(media)
+        yield from (Case(operation, body) for body in bodies or [None])
+
+
+_ALL = tuple(_cases())
+# The first example of each operation.
+CASES = tuple({case.name: case for case in reversed(_ALL)}.values())[::-1]
+_NAMED = {case.name: case for case in CASES}
+EXAMPLES = (*_ALL, *(Case(_NAMED[name].operation, body, tuple(parts.items())) for name, parts, body in OTHERS))
+READS = [case for case in CASES if not case.operation.writes]
+WRITES = [case for case in CASES if case.operation.writes]
+WITH_BODY = [case for case in CASES if case.operation.request is not None]
+# What waits for a position.
+WAITING = [case for case in READS if any(each["name"] == "min_position" for each in case.said.get("parameters", ()))]
+WITH_ID = [case for case in CASES if "id" in case.parts]
+
+
+def name_of(case: Case) -> str:
+    return case.name
+
+
+# The scene.
+
+
+def scene() -> list[tuple[str, Json]]:
+    """Return the commands that set the scene."""
+    of_42, of_43 = {"assignees": ["m42"]}, {"assignees": ["m43"]}
+    plan = {"channel": "SALESMAN", "reason": CANARY}
+    criteria = [{"type": "ROLE_MATCH", "role": "COOK"}]
+    return [
+        *((name, dict(data)) for name, data in seed.COMMANDS),
+        # The examples define a workflow of the name, and give tasks to these two.
+        ("workflow.change", {"id": seed.WORKFLOW, "name": CANARY}),
+        ("workflow.define", {"id": "unused", "name": "Unused", "steps": [{"name": "One"}]}),
+        *(
+            ("directory.register", {"kind": "member", "id": f"m{number}", "fields": {"account_id": number}})
+            for number in (42, 43)
+        ),
+        (
+            "activity.create",
+            {
+                "id": "a1",
+                "workflow_id": seed.WORKFLOW,
+                "title": CANARY,
+                "tasks": [
+                    {"id": "a1-t1", "title": CANARY, "assignees": [seed.DRIVER]},
+                    {"id": "a1-t2", "fields": {"note": CANARY}},
+                ],
+            },
+        ),
+        ("task.create", {"id": "t1", "title": CANARY, **of_42}),
+        ("task.create", {"id": "free", "title": CANARY}),
+        ("task.create", {"id": "running", **of_42}),
+        ("task.create", {"id": "paused", **of_43}),
+        ("task.process", {"id": "running"}),
+        ("task.process", {"id": "paused"}),
+        ("tracker.pause", {"member": "m43"}),
+        ("task.create", {"id": "sent", "commerce": seed.COMMERCE, "plan": plan}),
+        ("task.create", {"id": "lost", "commerce": seed.COMMERCE, "plan": {**plan, "criteria": criteria}}),
+    ]
+
+
+def set_the_scene(api: Api) -> None:
+    """Run the scene's commands, and store a bulk."""
+    sent = [
+        Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
+        for number, (name, data) in enumerate(scene())
+    ]
+    for command, reply in zip(sent, api.sender.work(sent), strict=True):
+        assert reply.accepted, (command, reply)
+    with psycopg.connect(api.url) as conn:
+        conn.execute(
+            "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
+            (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
+        )
+
+
+def recorded(api: Api) -> int:
+    """Return how many events are recorded."""
+    with psycopg.connect(api.url) as conn:
+        row = conn.execute("SELECT count(*) FROM stored_events").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def send(api: Api, case: Case, path: str | None = None, **rest: Any) -> httpx.Response:
+    """Send a case's request, or one that differs from it in what is given; a header that is None is left out."""
+    headers = {"Content-Type": "application/json"} if case.operation.request is not None else {}
+    headers = {**api.by(), **headers, **rest.pop("headers", {})}
+    given = {name: value for name, value in headers.items() if value is not None}
+    content = rest.pop("content", case.content)
+    return await api.client.request(case.operation.method, path or case.at(), content=content, headers=given, **rest)
+
+
+def without(permission: str) -> tuple[str, ...]:
+    """Return all permissions but one and those that imply it."""
+    return tuple(name for name in PERMISSIONS if permission not in {name, *granted_by([name])})
+
+
+# What is expected.
+
+
+@cache
+def _validator(reference: str) -> jsonschema_rs.Draft202012Validator:
+    schema = {"$ref": reference, "components": {"schemas": COMPONENTS.schemas}}
+    return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+
+
+def validator(schema: Json) -> jsonschema_rs.Draft202012Validator:
+    """Return what holds values against a schema of the document, which is a reference to a component."""
+    assert list(schema) == ["$ref"]
+    return _validator(schema["$ref"])
+
+
+def documented(case: Case, response: httpx.Response) -> None:
+    """Expect an answer to be one that the document describes."""
+    said = case.said["responses"]
+    assert str(response.status_code) in said, f"{case.name}: {response.status_code} {response.text[:500]}"
+    content = said[str(response.status_code)].get("content")
+    if content is None:
+        assert response.content == b""
+        return
+    (media,) = content
+    assert response.headers["content-type"] == media
+    validator(content[media]["schema"]).validate(response.json())
+
+
+WORDS = "(words)"
+
+
+def refused(response: httpx.Response, envelope: Envelope, code: str, pointer: str = "", parameter: str = "") -> None:
+    """Expect a refusal for this reason in an envelope, whatever its words."""
+    wanted = envelope(ApiError(code, WORDS, pointer, parameter))
+    assert response.status_code == wanted.status_code, response.text[:500]
+    assert response.headers["content-type"] == wanted.headers["content-type"]
+    _alike(response.json(), json.loads(bytes(wanted.body)))
+    assert response.headers["x-request-id"]
+
+
+def _alike(found: Any, wanted: Any) -> None:
+    if isinstance(wanted, dict):
+        # There may be more, such as what a key was used for.
+        assert list(found)[: len(wanted)] == list(wanted), found
+        for key, value in wanted.items():
+            _alike(found[key], value)
+    elif isinstance(wanted, list):
+        for one, other in zip(found, wanted, strict=True):
+            _alike(one, other)
+    elif isinstance(wanted, str) and WORDS in wanted:
+        before, _, after = wanted.partition(WORDS)
+        assert len(found) > len(before + after), found
+        assert found.startswith(before), (found, wanted)
+        assert found.endswith(after), (found, wanted)
+    else:
+        assert found == wanted

@@ -1,0 +1,115 @@
+"""Every write says its position in a header, and every query waits for what the header says."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+import projections
+from tests.services.http.api import Api
+from tests.services.http.contract import (
+    EXAMPLES,
+    READS,
+    WAITING,
+    Case,
+    documented,
+    name_of,
+    refused,
+    send,
+    set_the_scene,
+)
+
+set_scene = set_the_scene
+POSITION = "Foldwork-Position"
+WRITES = [case for case in EXAMPLES if case.operation.writes]
+EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
+# What no read model has a part in is read from the log and the ledger, which are never late.
+FROM_THE_LOG = {"dispatch_get_status_events", "get_events", "get_receipt", "get_bulk"}
+
+
+def head(api: Api) -> int:
+    """Return the position of the last event."""
+    with psycopg.connect(api.url) as conn:
+        row = conn.execute("SELECT max(notification_id) FROM stored_events").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("case", WRITES, ids=name_of)
+async def test_a_write_says_the_position_of_its_last_event(api: Api, case: Case) -> None:
+    before = head(api)
+    response = await send(api, case)
+    assert response.status_code in (case.operation.status, *case.operation.also), response.text
+    assert response.headers.get_list(POSITION) == [str(head(api))]
+    # A few of the examples repeat what is there already.
+    assert head(api) > before or case.name.startswith(("register", "dispatch_create", "workflow_save"))
+
+
+@pytest.mark.parametrize("case", WRITES, ids=name_of)
+async def test_a_write_without_an_answer_says_none(api: Api, case: Case) -> None:
+    api.sender.stopped = True
+    response = await send(api, case)
+    assert response.status_code == 202
+    assert POSITION not in response.headers
+
+
+async def test_a_refused_write_says_how_far_the_log_was(api: Api) -> None:
+    response = await api.post("/v1/commands", {"type": "task.process", "data": {"id": "nobody"}})
+    assert response.status_code == 404
+    assert response.headers[POSITION] == str(head(api)) == str(response.json()["position"])
+
+
+@EVERY_READ
+async def test_a_query_waits_for_the_header(api: Api, case: Case) -> None:
+    api.sender.late = {model.NAME for model in projections.READ_MODELS}
+    position = api.command("task.create", {}).position
+    asked = {POSITION: str(position)}
+    late = await send(api, case, headers=asked)
+    documented(case, late)
+    if case.name in FROM_THE_LOG:
+        assert (late.status_code, late.headers[POSITION]) == (200, str(position))
+    else:
+        refused(late, case.operation.dialect.envelope, "view-late")
+        assert late.headers["retry-after"] == "1"
+    api.sender.late = set()
+    asking = asyncio.create_task(send(api, case, headers=asked))
+    await asyncio.to_thread(api.sender.follow)
+    found = await asking
+    assert (found.status_code, found.headers[POSITION]) == (200, str(position)), found.text
+
+
+@EVERY_READ
+async def test_a_header_that_is_no_position_is_refused(api: Api, case: Case) -> None:
+    spoken = case.operation.dialect.envelope
+    for given in ("", "x", "-1", "1.5", "1 2", "9" * 20, "\u0661".encode(), b"\xff"):
+        response = await send(api, case, headers={POSITION: given})
+        refused(response, spoken, "bad-header", parameter=POSITION)
+        documented(case, response)
+    beyond = await send(api, case, headers={POSITION: "999999"})
+    refused(beyond, spoken, "position-beyond-head", parameter=POSITION)
+    documented(case, beyond)
+
+
+@pytest.mark.parametrize("case", WAITING, ids=name_of)
+async def test_the_header_and_the_parameter_say_the_same(api: Api, case: Case) -> None:
+    path = f"{case.at()}?min_position=2"
+    same = await send(api, case, path, headers={POSITION: "2"})
+    assert (same.status_code, int(same.headers[POSITION]) >= 2) == (200, True)
+    other = await send(api, case, path, headers={POSITION: "3"})
+    refused(other, case.operation.dialect.envelope, "bad-header", parameter=POSITION)
+    documented(case, other)
+
+
+async def test_a_write_that_repeats_what_a_client_last_saw_is_no_query(api: Api) -> None:
+    # A client that sends the last position with all that it sends need not tell writes from queries.
+    response = await api.post("/v1/commands", {"type": "task.create", "data": {}}, headers={POSITION: "999999"})
+    assert response.status_code == 200
+
+
+async def test_a_query_shows_what_a_write_through_another_dialect_said(api: Api) -> None:
+    written = await api.post("/api/v3/task", {"flow": "Visit", "title": "Read it"})
+    found = await api.get("/v1/tasks?sort=-created_at", headers={POSITION: written.headers[POSITION]})
+    assert written.json()["task"]["_id"] in {task["id"] for task in found.json()["data"]}
+    assert int(found.headers[POSITION]) >= int(written.headers[POSITION])
