@@ -20,6 +20,8 @@ from services.http.core.app import document
 
 Json = dict[str, Any]
 
+_PUT = ("activity-config/attribute-policies", "activity-config/target-resolution", "dispatch-configs")
+_UPSERTS = tuple(f"POST /api/{path}" for path in _PUT)
 _CONFIGURED = ("/api/attribute-policies", "/api/target-resolution-policies", "/api/dispatch-configurations")
 # The endpoints that give each command; one that none is named for is given over `POST /v1/commands` alone.
 ENDPOINTS: Mapping[str, tuple[str, ...]] = {
@@ -53,8 +55,8 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "task.submit-result": ("POST /api/activity-results/tasks",),
     "task.retry-resolution": ("PATCH /api/activities/{id}/retry-resolution",),
     "task.resolve-target": ("PATCH /api/activities/{id}/target-users/{target_id}/resolve",),
-    "directory.register": ("POST /v1/directory/{kind}", *(f"POST {path}" for path in _CONFIGURED)),
-    "directory.change": ("PATCH /v1/directory/{kind}/{id}", *(f"PATCH {path}/{{id}}" for path in _CONFIGURED)),
+    "directory.register": ("POST /v1/directory/{kind}", *(f"POST {path}" for path in _CONFIGURED), *_UPSERTS),
+    "directory.change": ("PATCH /v1/directory/{kind}/{id}", *(f"PATCH {one}/{{id}}" for one in _CONFIGURED), *_UPSERTS),
     "directory.retire": ("DELETE /v1/directory/{kind}/{id}", *(f"DELETE {path}/{{id}}" for path in _CONFIGURED)),
 }
 

@@ -31,7 +31,7 @@ TASK: dict[str, Any] = {
 }
 
 
-def furnish(api: Api) -> None:
+def furnish(tenant: Api) -> None:
     """Register what a tenant of the original has before its first call: its shops, routes and people."""
     shop = {"name": "Main Street Store", "external_id": "store-001", "users": USERS}
     for kind, entry_id, fields in (
@@ -40,11 +40,11 @@ def furnish(api: Api) -> None:
         ("operator", OPERATOR, {}),
         ("dispatch", "SALESMAN", {"provider": "console"}),
     ):
-        api.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, TENANT)
+        tenant.command("directory.register", {"kind": kind, "id": entry_id, "fields": fields}, TENANT)
 
 
 @pytest.fixture
-def api(migrated_url: str) -> Iterator[Api]:
+def tenant(migrated_url: str) -> Iterator[Api]:
     with served(migrated_url) as running:
         furnish(running.api)
         running.api.tokens["base"] = running.url
@@ -52,24 +52,24 @@ def api(migrated_url: str) -> Iterator[Api]:
 
 
 @pytest.fixture(params=["bearer", "key"])
-def client(api: Api, request: pytest.FixtureRequest) -> DispatchClient:
+def client(tenant: Api, request: pytest.FixtureRequest) -> DispatchClient:
     if request.param == "key":
-        return DispatchClient(api.tokens["base"], api_key=api.key(TENANT))
-    return DispatchClient(api.tokens["base"], api.key(TENANT), TENANT)
+        return DispatchClient(tenant.tokens["base"], api_key=tenant.key(TENANT))
+    return DispatchClient(tenant.tokens["base"], tenant.key(TENANT), TENANT)
 
 
-def accepted(api: Api, activity_id: str, reference: str) -> None:
+def accepted(tenant: Api, activity_id: str, reference: str) -> None:
     """Play the provider, which takes what is sent to it under an id of its own."""
-    report(api, activity_id, 1, True, tenant=TENANT, reference=reference)
+    report(tenant, activity_id, 1, True, tenant=TENANT, reference=reference)
 
 
-def test_from_creation_to_the_result(api: Api, client: DispatchClient) -> None:
+def test_from_creation_to_the_result(tenant: Api, client: DispatchClient) -> None:
     created = client.create_task(**TASK)
     assert created["status"] == "READY"
     page = client.activities(status="READY", commerce_id=COMMERCE, limit=10)
     assert [each["id"] for each in page["data"]] == [created["id"]]
     client.dispatch(created["id"])
-    accepted(api, created["id"], "ext-123")
+    accepted(tenant, created["id"], "ext-123")
     client.submit_result(
         provider_activity_id="ext-123",
         commerce_external_id="store-001",
@@ -94,7 +94,7 @@ def test_what_fails_and_what_is_cancelled(client: DispatchClient) -> None:
     assert client.cancel(second["id"])["status"] == "CANCELED"
 
 
-def test_targets_and_attributes(api: Api, client: DispatchClient) -> None:
+def test_targets_and_attributes(tenant: Api, client: DispatchClient) -> None:
     owner = [{"type": "ROLE_MATCH", "config": {"role": "OWNER"}, "priority": 0}]
     created = client.create_task(**TASK, target_criteria=owner)
     assert created["status"] == "UNRESOLVED"
@@ -103,7 +103,7 @@ def test_targets_and_attributes(api: Api, client: DispatchClient) -> None:
     assert target["resolutionStatus"] == "FAILED"
     assert client.resolve_target(created["id"], target["id"], USERS[0]["id"])["status"] == "READY"
     client.dispatch(created["id"])
-    accepted(api, created["id"], "ext-1")
+    accepted(tenant, created["id"], "ext-1")
     (target,) = client.target_users(created["id"])
     assert (target["resolutionStatus"], target["lockReason"]) == ("LOCKED", "MANUAL_ASSIGNMENT")
     assert target["commerceUser"] == {"firstName": "Maria", "lastName": "Garcia"}

@@ -141,11 +141,7 @@ async def targets_of(call: Call, task: Mapping[str, Any]) -> list[dict[str, Any]
         for found in map(directory.resource, rows):
             listed = found["fields"].get("users")
             # An entry from before users were checked may hold anything in their place.
-            users = (
-                {str(user.get("id")): user for user in listed if isinstance(user, dict)}
-                if isinstance(listed, list)
-                else {}
-            )
+            users = {str(user.get("id")): user for user in _objects(listed)}
     return [_target(target, users, task) for target in task["targets"]]
 
 

@@ -23,14 +23,20 @@ from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 # An entry may appear, or be retired, between two commands; nobody does that all the time.
 _ATTEMPTS = 4
 _REGISTER, _CHANGE = "directory.register", "directory.change"
-# What says that an entry is there, or that this very request has changed it before.
-_THERE = frozenset({"taken", "idempotency-conflict"})
+# What says that the other command is the right one: an entry is there, or is not, or this very request made or changed
+# it before.
+_OTHERWISE = {
+    _REGISTER: frozenset({"taken", "idempotency-conflict"}),
+    _CHANGE: frozenset({"not-found", "idempotency-conflict"}),
+}
 
 
 async def _upsert(call: Call, kind: str, request: models.Upsert) -> CommandResult:
     """Register an entry, or change the one that is there."""
     entries, entry_id = entry(kind), request.data()["id"]
-    command = _REGISTER
+    # A command whose answer is late must be the right one, too, so the read model is asked first.
+    found = await entries.find(call, entry_id)
+    command = _REGISTER if found is None or found["retired"] else _CHANGE
     for attempt in range(_ATTEMPTS):
         try:
             return await submit(
@@ -42,8 +48,7 @@ async def _upsert(call: Call, kind: str, request: models.Upsert) -> CommandResul
                 extra_data={"kind": kind},
             )
         except ApiError as refused:
-            other = refused.code in _THERE if command == _REGISTER else refused.code == "not-found"
-            if not other or attempt == _ATTEMPTS - 1:
+            if refused.code not in _OTHERWISE[command] or attempt == _ATTEMPTS - 1:
                 raise
             command = _CHANGE if command == _REGISTER else _REGISTER
     raise AssertionError
