@@ -15,7 +15,7 @@ from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsCha
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
-from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
+from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people, time_range
 from projections.support.conditions import text_fact
 from projections.support.documents import Documents, MissingDocument
 from projections.support.table import Key, Table, array, instant, listing_indexes, title_key
@@ -223,6 +223,8 @@ LISTING = Listing(
         "rule": equal("rule", words=RULES),
         "workflow_id": equal("workflow_id"),
         "attention": flag("attention"),
+        # No index serves this one: it stays inside the tenant and the statement's time-out.
+        **time_range("completed_at", "(doc::jsonb ->> 'ended_at')::timestamptz", "status = 'completed'"),
     },
     sorts=COMMON_SORTS,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from domain.compare import address_key
+from domain.compare import address_key, name_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
 from domain.recorded import Recorded
@@ -205,6 +205,21 @@ def page(
         conditions.append("id > %s")
         values.append(after)
     tail = f" ORDER BY id LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset > 0 else "")
+    return _ask(tenant, conditions, values, tail)
+
+
+# What entries are called for people, in the form that names are compared by; no index serves it.
+_NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
+
+
+def by_name(tenant: str, kind: str, text: str = "", *, limit: int, offset: int = 0, descending: bool = False) -> Query:
+    """Ask for entries of a kind in order of name, those with the text in their name or e-mail address."""
+    conditions, values = _of_kind(kind, retired=False)
+    if text:
+        conditions.append(f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)")
+        values += [name_key(text), address_key(text)]
+    way = "DESC" if descending else "ASC"
+    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
     return _ask(tenant, conditions, values, tail)
 
 

@@ -63,11 +63,15 @@ def flag(column: str) -> Filter:
     return Filter("flag", condition)
 
 
-def time_range(name: str, column: str) -> dict[str, Filter]:
-    """Return the filters `<name>__gte` and `<name>__lte`; what has no time, and so `infinity`, lies in no range."""
+def time_range(name: str, column: str, present: str = "") -> dict[str, Filter]:
+    """Return the filters `<name>__gte` and `<name>__lte`; what has no time lies in no range.
+
+    `present` is what all that have one fulfil; by default, `infinity` stands for none.
+    """
 
     def bound(operator: str) -> Condition:
-        sql = f"({column} {operator} %s::timestamptz AND {column} < 'infinity')"
+        there = present or f"{column} < 'infinity'"
+        sql = f"({column} {operator} %s::timestamptz AND {there})"
         return lambda asked: Where(sql, (time_of(asked.value, asked.parameter),))
 
     return {f"{name}__gte": Filter("time", bound(">=")), f"{name}__lte": Filter("time", bound("<="))}

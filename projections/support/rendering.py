@@ -36,6 +36,7 @@ class _Prepared(NamedTuple):
     timed: Timed
     created_ms: int
     work: Work
+    mark: str
 
 
 class Renderer:
@@ -57,7 +58,8 @@ class Renderer:
         def prepare(doc: str) -> _Prepared:
             return _prepared(decode(doc), work, facts)
 
-        self._prepare, self._cached = prepare, lru_cache(_MAX_CACHED)(prepare)
+        # Of the longer ones, which are not kept, the last one is: it is asked for its mark, too.
+        self._prepare, self._cached = lru_cache(1)(prepare), lru_cache(_MAX_CACHED)(prepare)
         self._tail = lru_cache(1024)(lambda kinds, *found: b',"allowed_actions":%b}' % _encode(actions(kinds, *found)))
 
     def __call__(self, rows: Sequence[Sequence[Any]], now: datetime, kinds: Kinds) -> list[bytes]:
@@ -69,7 +71,7 @@ class Renderer:
         # One loop without calls between: fifty rows of a page cost as much as their query.
         for row in rows:
             doc: str = row[0]
-            head, ended, facts, assignees, project, timed, created_ms, work = (
+            head, ended, facts, assignees, project, timed, created_ms, work, _ = (
                 cached(doc) if len(doc) <= _MAX_LENGTH else prepare(doc)
             )
             tail = tail_of(kinds(assignees, project), *facts)
@@ -81,6 +83,11 @@ class Renderer:
                 resources.append(head + _periods(seconds(timed, work, at)) + tail)
         return resources
 
+    def mark(self, row: Sequence[Any]) -> str:
+        """Return the version and the position of a row's resource."""
+        doc: str = row[0]
+        return (self._cached(doc) if len(doc) <= _MAX_LENGTH else self._prepare(doc)).mark
+
 
 def _prepared(shown: Any, work_of: Callable[[Any], Work], facts_of: Callable[[Any], tuple[Any, ...]]) -> _Prepared:
     whole, work = _encode(shown), work_of(shown)
@@ -90,7 +97,8 @@ def _prepared(shown: Any, work_of: Callable[[Any], Work], facts_of: Callable[[An
     if shown.ended_at is not None:
         head += _periods(seconds(shown, work, shown.ended_at))
     ended, created_ms = shown.ended_at is not None, _milliseconds(shown.created_at)
-    return _Prepared(head, ended, facts_of(shown), shown.assignees, shown.project, shown, created_ms, work)
+    mark = f"{shown.version}.{shown.position}"
+    return _Prepared(head, ended, facts_of(shown), shown.assignees, shown.project, shown, created_ms, work, mark)
 
 
 def _periods(periods: Seconds) -> bytes:

@@ -53,8 +53,9 @@ def page(
     order: Order,
     limit: int,
     offset: int,
+    view: str = "tasks",
 ) -> Query:
-    """Ask for a page."""
+    """Ask for a page of tasks, or of the rows of another view that has the columns that are asked for."""
     if not 0 <= offset <= MAX_PAGES * MAX_ROWS:
         raise BadQuery("bad-offset", f"an offset is 0 to {MAX_PAGES * MAX_ROWS}", "offset")
     asked = list(order.by) or [("created_at", True)]
@@ -65,9 +66,9 @@ def page(
     tail = f" ORDER BY {by} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
     sql, params = parts_of(conditions)
     values = [order.value(tenant, name) for name, _ in asked for _ in range(SORTS[name].count("%s"))]
-    return select("tasks", "doc, id", tenant, sql, [*params, *values], tail)
+    return select(view, "doc, id", tenant, sql, [*params, *values], tail)
 
 
-def count(tenant: str, conditions: Iterable[Where]) -> Query:
+def count(tenant: str, conditions: Iterable[Where], view: str = "tasks") -> Query:
     """Ask how many there are; gives one row with one number."""
-    return select("tasks", "count(*)", tenant, *parts_of(conditions))
+    return select(view, "count(*)", tenant, *parts_of(conditions))

@@ -169,6 +169,7 @@ LISTING = Listing(
         "channel": equal("channel", nullable=True),
         "reference": equal("reference", nullable=True, read=indexed),
         **time_range("scheduled_at", "scheduled_at"),
+        **time_range("completed_at", "ended_at", "status = 'completed'"),
     },
     sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
 )

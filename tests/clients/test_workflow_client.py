@@ -71,6 +71,58 @@ def test_the_tracker(running: Served) -> None:
         ann.track("pause")
 
 
+# What the vendor's pages list of each resource.
+PROJECT = {
+    "id", "name", "enabled", "readonly", "organization_id", "organizational_unit", "created_at", "updated_at",
+    "definition",
+}  # fmt: skip
+MEMBER = {
+    "id", "person_id", "account_id", "actor_roles", "first_name", "middle_name", "last_name", "picture_url",
+    "is_supervisor", "created_at", "updated_at",
+}  # fmt: skip
+UNIT = {"id", "name", "created_at", "status", "created_by_id", "priority"}
+
+
+def test_projects_and_work_units(running: Served) -> None:
+    system = client_of(running, "system")
+    given = {"name": "South", "organizational_unit": "Sales", "organization_id": "7", "definition": '{"indicators":{}}'}
+    project = system.create("projects", "workflow/projects", given)
+    assert set(project["attributes"]) >= PROJECT
+    assert project["attributes"]["definition"] == {"indicators": {}}
+    for change in ({"name": "Southern"}, {"enabled": False}):
+        project = system.patch("projects", "workflow/projects", project["id"], change)
+    assert (project["attributes"]["name"], project["attributes"]["enabled"]) == ("Southern", False)
+    assert system.read("projects", project["id"]) == project
+    found = system.listed("projects", {"name__match": "SOUTH", "enabled": "false"}, page=(1, 20))
+    assert found["data"] == [project]
+    # The steps of a project are a workflow here, which has an API of its own.
+    steps = [{"name": "Go"}, {"name": "Come"}]
+    running.api.command("workflow.define", {"id": "s", "name": "Visit south", "steps": steps, "project": project["id"]})
+    unit = system.create("work_units", "workflow/work_units", {"name": "Order 7"}, project["id"])
+    assert set(unit["attributes"]) >= UNIT
+    assert unit["relationships"]["project"]["data"]["id"] == project["id"]
+    assert system.create("work_units", "workflow/work_units", {}, project["id"])["attributes"]["name"] == "Visit south"
+    unit = system.patch("work_units", "workflow/work_units", unit["id"], {"name": "Order 8", "priority": 2})
+    assert system.read("work_units", unit["id"]) == unit
+    found = system.listed("work_units", {"project_id": project["id"], "name__match": "order", "status__in": "pending"})
+    assert found["data"] == [unit]
+    activities = system.listed("activities", {"work_unit_id": unit["id"]})["data"]
+    assert len(activities) == 2
+    canceled = system.request("POST", f"/workflow/work_units/{unit['id']}/cancel")["data"]
+    assert canceled["attributes"]["status"] == "canceled"
+    assert system.read("activities", activities[0]["id"])["attributes"]["status"] == "canceled"
+
+
+def test_members(running: Served) -> None:
+    lead = client_of(running, "max")
+    found = lead.listed("members", {"project_id": "p", "is_supervisor": "true"}, page=(1, 20))["data"]
+    assert [(each["type"], each["attributes"]["account_id"]) for each in found] == [("workflow/project/members", 44)]
+    assert set(found[0]["attributes"]) >= MEMBER
+    assert lead.read("members", found[0]["id"]) == found[0]
+    roles = lead.listed("members", {"actor_roles__contains": "driver", "account_id__in": "42,43"}, sort="account_id")
+    assert [each["attributes"]["account_id"] for each in roles["data"]] == [42, 43]
+
+
 def test_lists_as_the_client_asks_for_them(running: Served) -> None:
     lead = client_of(running, "max")
     lead.assign("t", "42", start_working=True)

@@ -38,7 +38,8 @@ NATIVE = ("directory", "commands", "activities", "tasks", "events", "operations"
 # Nothing leads from one of their answers to another request.
 UNLINKED = ("events", "operations")
 # What a rule of the domain, another request or the caller's rights may say to a request that fits its schema.
-MAY_BE_REFUSED = ["2xx", "400", "403", "404", "409", "422"]
+# 401: the body of a log-in has a key.
+MAY_BE_REFUSED = ["2xx", "304", "400", "401", "403", "404", "409", "412", "422"]
 # But a request that fits its schema is never of the wrong shape: that would be a schema that says too little.
 WRONG_SHAPE = {
     "wrong-shape",

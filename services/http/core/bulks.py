@@ -160,7 +160,8 @@ async def prepared(
     for index, part in enumerate(parts):
         item, own_id, own_key = Item(ref(part)), new_id(), None
         if key is not None:
-            named = index if item.ref is None else item.ref
+            # No name has a NUL, so a place is never taken for one.
+            named = f"\0{index}" if item.ref is None else item.ref
             mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{named}".encode()).hexdigest()
             own_id, own_key = mark[:32], f"bulk-{mark}"
         try:

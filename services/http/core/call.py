@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -80,19 +80,26 @@ class Call:
 
 
 class Ready(Response):
-    """A 200 whose JSON is at hand; it skips what a response does to find out its own headers."""
+    """An answer whose JSON is at hand; it skips what a response does to find out its own headers."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(
+        self, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), status: int = 200, media: str = JSON
+    ) -> None:
         self.body = body
-        self.status_code = 200
+        self.status_code = status
         self.background = None
-        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", media.encode()),
+            *headers,
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
 def as_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None, media: str = JSON) -> Response:
     """Return a body as JSON."""
-    return Response(_encode(body), status, headers, media)
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    return Ready(_encode(body), raw, status, media)

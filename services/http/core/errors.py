@@ -67,6 +67,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "terminal": 409,
     "unresolved": 409,
     "version-conflict": 409,
+    "precondition-failed": 412,
     "too-large": 413,
     "unsupported-media-type": 415,
     # the command's data is wrong in itself

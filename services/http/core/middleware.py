@@ -30,9 +30,11 @@ READ: Mapping[bytes, str] = {
     name.lower().encode(): name
     for name in (
         *("Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Idempotency-Key"),
-        *("Foldwork-Position", "Traceparent", "X-Request-Id"),
+        *("Foldwork-Position", "If-Match", "If-None-Match", "Traceparent", "X-Request-Id"),
     )
 }
+# Headers that are lists: what stands in several is one list.
+LISTS = (b"content-encoding", b"if-match", b"if-none-match")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 # An answer belongs to a tenant, so no cache keeps it unless the answer itself says otherwise.
 _CACHE_CONTROL = b"cache-control"
@@ -95,7 +97,11 @@ class Middleware:
                 status = message["status"]
                 own = message.get("headers", ())
                 message["headers"] = [*own, tagged, _NO_SNIFF]
-                if all(name != _CACHE_CONTROL for name, _ in own):
+                # Without a generator, which every request would pay for.
+                for name, _ in own:
+                    if name == _CACHE_CONTROL:
+                        break
+                else:
                     message["headers"].append(_NO_STORE)
                 if exchange.position is not None:
                     message["headers"].append((b"foldwork-position", b"%d" % exchange.position))
@@ -112,7 +118,7 @@ class Middleware:
         if counted and self._now >= self._most:
             refused = unavailable("too many requests are under way", "overloaded")
         elif len(headers) != len(scope["headers"]):
-            refused = self._ambiguous(scope["headers"])
+            refused = self._ambiguous(scope["headers"], headers)
         if refused is not None:
             await self._envelope(path)(refused)(scope, receive, answer)
             self._metrics.served(scope, status, time.perf_counter() - began)
@@ -134,11 +140,13 @@ class Middleware:
             scope["method"] = method
             self._metrics.served(scope, status, time.perf_counter() - began)
 
-    def _ambiguous(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiError | None:
-        """Return the refusal of headers of which one that is read has two values."""
+    def _ambiguous(self, sent: Iterable[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> ApiError | None:
+        """Join the headers that are lists, and return the refusal of another one that is read and has two values."""
         found: dict[bytes, bytes] = {}
-        for name, value in headers:
-            if name in self._read and found.setdefault(name, value) != value:
+        for name, value in sent:
+            if name in LISTS:
+                headers[name] = found[name] = b"%b, %b" % (found[name], value) if name in found else value
+            elif name in self._read and found.setdefault(name, value) != value:
                 called = self._read[name]
                 return ApiError("bad-header", f"{called} is sent with two different values", parameter=called)
         return None

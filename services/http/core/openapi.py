@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from domain.limits import MAX_WHOLE
 from projections.listing import PERSON as PERSON_FILTER
 from projections.listing import Filter, Listing
 from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
 from services.http.core.parameters import POSITION, documented
+from services.http.core.tags import IF_MATCH, IF_NONE_MATCH
 
 Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +32,8 @@ key, are believed for 5 seconds after they were read.
 
 Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
 known in time answers 202 with the address of its receipt.
+
+A single resource has an `ETag`, which `If-None-Match` of a query and `If-Match` of a write take.
 
 `HEAD` is answered wherever `GET` is. A body is UTF-8, and may be sent with `Content-Encoding: gzip`."""
 
@@ -70,6 +72,7 @@ _SECURITY: Json = {
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
     "X-Request-Id": {"description": "The request's id, as it stands in the log", "schema": _TEXT},
+    "ETag": {"description": "What the state of the resource is called", "schema": _TEXT},
     POSITION: {
         "description": "The log position of a write, or one that a query shows at least; where it is known",
         "schema": {"type": "integer", "minimum": 0},
@@ -100,12 +103,9 @@ KEY = parameter(
     pattern="^[!-~]([ -~]{0,253}[!-~])?$",
 )
 
-_POSITION = {
-    "name": POSITION,
-    "in": "header",
-    "description": "The same as `min_position`, as the answer to a write says it",
-    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE},
-}
+_POSITION = parameter(
+    POSITION, "The same as `min_position`, as the answer to a write says it", place="header", pattern="^[0-9]{1,18}$"
+)
 
 PERSONS = "a member id, an e-mail, `account:<number>` or `operator:<id>`"
 # A person in a query, as in a command; any text beyond ASCII may stand in an address or an operator's id as well.
@@ -113,6 +113,19 @@ PERSON: Json = {
     "pattern": r"^[A-Za-z0-9_-]{1,64}$|^account:[1-9][0-9]{0,14}$|^operator:[!-+\--~]{1,200}$"
     r"|^[!-+\--9=?A-Z\[-~]{1,120}@[!-+\--9=?A-Z\[-~]{1,120}$"
 }
+
+
+# `*`, or tags with commas between.
+_TAG_LIST = r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'
+
+
+def _condition(name: str, description: str) -> Json:
+    return parameter(name, description, place="header", pattern=_TAG_LIST)
+
+
+_IF_MATCH = _condition(IF_MATCH, "Refuse unless the resource has this tag (412)")
+_IF_NONE_MATCH = _condition(IF_NONE_MATCH, "Answer 304 if the resource has this tag still")
+_UNCHANGED = {"description": "The caller has it already"}
 
 
 def _filter(name: str, known: Filter) -> Json:
@@ -166,7 +179,10 @@ def about(operation: Operation, components: Components) -> Json:
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
     served = operation.dialect.tag != "operations"
+    tagged = served and operation.conditional
     headed = [KEY if operation.writes else _POSITION] if served else []
+    if tagged:
+        headed += [_IF_MATCH] if operation.writes else [_IF_MATCH, _IF_NONE_MATCH]
     parameters = [*placed, *operation.parameters, *queried, *headed, *operation.dialect.parameters]
     if parameters:
         entry["parameters"] = parameters
@@ -178,6 +194,7 @@ def about(operation: Operation, components: Components) -> Json:
     for status, response in entry["responses"].items():
         names = [name for name, statuses in _HEADERS_OF.items() if statuses is None or status in statuses]
         names += [POSITION] if served and status[0] == "2" else []
+        names += ["ETag"] if status in ("201", "304") or (tagged and status == "200") else []
         response["headers"] = {
             **response.get("headers", {}),
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
@@ -204,6 +221,8 @@ def _responses(operation: Operation, components: Components) -> Json:
         found[str(status)] = _success(operation, view, components)
     if operation.writes and "202" not in found:
         found["202"] = {**_success(operation, dialect.undecided, components), "headers": _LOCATION}
+    if operation.conditional and not operation.writes and dialect.tag != "operations":
+        found["304"] = dict(_UNCHANGED)
     for status in operation.statuses:
         failure = dialect.failure(operation.topic, status)
         if failure is not None:

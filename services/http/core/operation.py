@@ -16,7 +16,7 @@ A dialect is a package of four files, and this is how each is written:
     `entity` and `request`, and is served from that: the request is read, its command submitted, and the resource that
     it leaves shown by `view` with what `Dialect.context` looked up. A read of one resource has `entity` and `view`.
     Anything else has a `handler(call)`, which uses the same parts: `NewTask.read(await call.json())`, `submit(...)`,
-    `Dialect.answer(...)`.
+    `Dialect.answer(...)`. The answer of a handler that is `tagged` has a tag (`core.tags`), as those of the others do.
 
 That is all: a package with a module `operations` is found by `core.app`.
 """
@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from domain.recorded import Recorded
+from services.http.core import tags
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
@@ -68,6 +69,8 @@ class Dialect:
     failure_media: str = JSON
     # Below these the dialect answers for what nobody serves.
     paths: tuple[str, ...] = ()
+    # Whether its paths may also be written with a slash at the end.
+    slash: bool = False
     # Statuses that every operation may answer with.
     failures: tuple[int, ...] = (401, 403, 429, 500, 503)
     admit: Callable[[Call], None] | None = None
@@ -90,9 +93,18 @@ class Dialect:
     async def show(
         self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
     ) -> Response:
-        """Answer with a resource."""
+        """Answer with a resource and its tag."""
         context = await self.context(call, [resource], events)
-        return as_json(view.show(resource, context), status, media=self.media)
+        tag = tags.tag_of(resource, context)
+        if call.scope["method"] == "GET":
+            headers = tags.headers(tag)
+            if (unchanged := tags.unchanged(tag)) is not None:
+                return unchanged
+        else:
+            # What a command did to something else than the address names has no tag here.
+            own = status == 201 or call.parts.get("id") == resource["id"]
+            headers = {"ETag": tag} if own else {}
+        return as_json(view.show(resource, context), status, headers, self.media)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,8 @@ class Operation:
     links: Mapping[str, Link] = field(default_factory=dict)
     # Where the answer's example is another than the view's own.
     example: Any = None
+    # Whether the answer of a handler of a query has a tag.
+    tagged: bool = False
     # Parameters that no model describes, such as those of the path beside `id`.
     parameters: tuple[Json, ...] = ()
 
@@ -165,18 +179,27 @@ class Operation:
         return self.method != "GET" and bool(self.permission)
 
     @property
+    def conditional(self) -> bool:
+        """Tell whether it takes the tag of what it reads or writes."""
+        if not self.writes:
+            return self.tagged or self.handler is None
+        return "{id}" in self.path and not (isinstance(self.entity, Entity) and self.command == self.entity.creates)
+
+    @property
     def statuses(self) -> list[int]:
         """Return the statuses of its refusals."""
         own = self.refusals
         if not own:
             own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if self.writes else ()))
             own = (*own, *((413, 415, 422) if self.request is not None else ()))
-        return sorted({*own, *self.dialect.failures})
+        return sorted({*own, *self.dialect.failures, *((412,) if self.conditional else ())})
 
     async def serve(self, call: Call) -> Response:
         """Answer a call of a caller who may make it."""
         if self.dialect.admit is not None:
             self.dialect.admit(call)
+        if self.writes:
+            tags.demand_none(call, self.conditional)
         return await (self.handler or (self._write if self.writes else self._read))(call)
 
     def _entity(self, call: Call) -> Entity:

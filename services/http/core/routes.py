@@ -103,9 +103,10 @@ def install(
     table = Table()
     for operation in operations:
         served = _Served(service, operation, _others(operation, envelopes))
-        made = route(operation.path, operation.method, served, operation.name)
-        routes.append(made)
-        table.add(made, operation.method)
+        for end in ("", "/") if operation.dialect.slash else ("",):
+            made = route(operation.path + end, operation.method, served, operation.name + end)
+            routes.append(made)
+            table.add(made, operation.method)
     return table
 
 

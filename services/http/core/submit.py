@@ -20,6 +20,7 @@ from domain.recorded import Recorded
 from domain.streams import ID
 from services.commands import wire
 from services.commands.wire import Reply
+from services.http.core import tags
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
@@ -110,7 +111,7 @@ async def submit(
 
     Raises `ApiError` with the command's refusal; its pointer points into the request.
     """
-    service, tenant = call.service, call.caller.tenant
+    service, tenant, expected = call.service, call.caller.tenant, None
     try:
         if extra_data:
             # It may come from the path, which was not read by the rules of a body.
@@ -129,15 +130,19 @@ async def submit(
             if not entity.may_be(entity_id):
                 raise entity.unknown()
             data["id"] = entity_id
+            expected = tags.expected_version()
             route = await route_of(service, tenant, command, data)
         else:
             # The commands of one person stay in their order, whoever sends them.
             route = data.get("member", call.caller.actor)
         typed = isinstance(request, Request)
-        message = outgoing(service, call.caller, command, data, route, idempotency_key=key, typed=typed)
+        message = outgoing(
+            service, call.caller, command, data, route, idempotency_key=key, expected_version=expected, typed=typed
+        )
         result = await send(service, message, entity.models)
         if result.reply is not None and result.reply.error is not None:
-            raise ApiError.of(result.reply.error)
+            error = ApiError.of(result.reply.error)
+            raise error if expected is None else tags.rephrased(error)
     except (ApiError, wire.InvalidMessage) as error:
         refused = ApiError.caused_by(error)
         if isinstance(request, Request) and refused.pointer:

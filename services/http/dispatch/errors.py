@@ -32,6 +32,7 @@ MEANINGS: Mapping[int, str] = {
     403: "The token lacks the permission, its actor the right, or it is of another tenant",
     404: "There is nothing of this id in the tenant",
     409: "It is taken, or final: an idempotency key, an id, a result",
+    412: "The resource has changed since its tag was given out",
     413: "The body is too large",
     415: "The body is not sent as application/json",
     500: "Something went wrong",

@@ -42,8 +42,9 @@ FAILURES: Mapping[str, Failing] = {
     "auth-002": Failing(403, "the token lacks the permission, or its actor the right", "forbidden"),
     "bulk-001": Failing(400, "a bulk request has from 1 to 2000 tasks", "bulk-size"),
     "bulk-002": Failing(400, "several tasks of the bulk request have this refId", "ref-twice"),
-    "hub-001": Failing(404, "there is no such hub"),
-    "member-001": Failing(404, "there is no such member"),
+    "flow-001": Failing(404, "no step of a workflow has such a flow", "no-flow"),
+    "hub-001": Failing(404, "there is no such hub", "no-hub"),
+    "member-001": Failing(404, "there is no such member", "no-member"),
     "member-002": Failing(422, "a member is not eligible for a task", "not-eligible"),
     "project-001": Failing(404, "there is no such project"),
     "request-001": Failing(404, "there is no such endpoint", "no-endpoint"),
@@ -54,6 +55,7 @@ FAILURES: Mapping[str, Failing] = {
     "request-004": Failing(415, "the body is not sent as application/json", "unsupported-media-type"),
     "request-005": Failing(400, "a query parameter or header is wrong", "bad-header unknown-filter"),
     "request-006": Failing(429, "too many requests are under way; see Retry-After", "overloaded"),
+    "request-007": Failing(412, "the resource has changed since its tag was given out", "precondition-failed"),
     "server-001": Failing(500, "something went wrong", "internal"),
     "server-002": Failing(
         503, "a part of the service is away for the moment; see Retry-After", "newer-version unavailable view-late"
@@ -104,6 +106,9 @@ def failed_code(refused: ApiError) -> str:
 # Families of failed codes that an operation on these can answer with, whatever their status.
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "task": ("activity", "auth", "hub", "member", "request", "server", "task", "workflow-033"),
+    "flow": ("auth", "flow", "request", "server"),
+    "hub": ("auth", "hub", "request", "server"),
+    "member": ("auth", "member-001", "request", "server"),
     "bulk": ("activity", "auth", "bulk", "request", "server"),
     "workflow": ("activity", "auth", "member", "project", "request", "server", "workflow"),
 }

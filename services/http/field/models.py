@@ -1,31 +1,26 @@
-"""The field dialect's models: activities as masters with tasks, and the requests that create and change them.
-
-Nothing that a caller sends is dropped: a key that the dialect does not know is a field of the task's flow.
-"""
+"""The field dialect's views: activities as masters with tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
-from domain.decider import checked_schedule
-from domain.errors import Rejected
-from domain.limits import MAX_ASSIGNEES, Flow, Id, Instant, Items, Person, Title
+from domain.limits import Id
 from projections.task.document import shown_values
-from services.http.core.models import From, Json, To, View, names, refuse
-from services.http.core.shown import CamelRequest, CamelView, Count, Time
+from services.http.core.models import From, Json
+from services.http.core.shown import CamelView, Count, Time
 
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
 UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
 Status = Literal["UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED"]
 _ENDED = {"canceled": CANCELED, "failed": FAILED, "completed": DONE}
-DRIVER, _HUB = "driver@example.com", "68ff42815ed967adac0f7192"
-_DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
-_SENT = {**_DAY, "hubId": _HUB, "createdFrom": "WEB"}
-_OF_STEP = dict.fromkeys(("flow", "flowId"), "is given by the workflow's step")
+DRIVER, HUB = "driver@example.com", "68ff42815ed967adac0f7192"
+DAY = {"startTime": "2025-10-31T08:55:00.000+07:00", "endTime": "2025-11-01T08:55:00.000+07:00"}
+# What a task shows beside the original's keys; a field of the flow that has the same name is shown instead.
+OURS = ("overdue", "late")
 WORKFLOW_ID = "68f2198aef526585c30e16d2"
 
 
@@ -58,10 +53,12 @@ def activity_status(activity: Mapping[str, Any], _: Any = None) -> str:
 
 
 def people_of(resource: Mapping[str, Any]) -> list[str]:
-    """Return the members that a task, an activity or a workflow shows."""
+    """Return the members that a task, an activity, a workflow or a flow shows."""
     if "kind" in resource:
         lists = [step.get(name, ()) for step in resource["fields"]["steps"] for name in OF_PEOPLE]
         return [resource["created_by"], *(member for members in lists for member in members)]
+    if "assignees" not in resource:
+        return [resource["created_by"]]
     return [*resource["assignees"], resource["created_by"], *(each["member"] for each in resource.get("left_out", ()))]
 
 
@@ -72,9 +69,9 @@ CreatedTime = Annotated[Time, From("created_at")]
 UpdatedTime = Annotated[Time, From("updated_at")]
 _ASSIGNEE = Field(description="E-mails; the ids of members without one", examples=[[DRIVER]])
 _Assignee = Annotated[list[str], From("assignees", emails), _ASSIGNEE]
-_Start = Annotated[str | None, From("start"), Field(examples=[_DAY["startTime"]])]
-_End = Annotated[str | None, From("end"), Field(examples=[_DAY["endTime"]])]
-_HubId = Annotated[str | None, From("hub"), Field(examples=[_HUB])]
+_Start = Annotated[str | None, From("start"), Field(examples=[DAY["startTime"]])]
+_End = Annotated[str | None, From("end"), Field(examples=[DAY["endTime"]])]
+_HubId = Annotated[str | None, From("hub"), Field(examples=[HUB])]
 
 
 class LeftOut(CamelView):
@@ -105,10 +102,10 @@ class _Open(CamelView):
 
     @classmethod
     def show(cls, resource: Any, context: Any = None) -> Json:
-        """Return the resource with its fields, and what was saved at work over them; the service's own names win."""
+        """Return the resource with its fields, and what was saved at work over them; they win over `OURS` alone."""
         shown = super().show(resource, context)
         fields = resource["fields"] if "children" in resource else shown_values(resource["fields"], resource["data"])
-        return {**shown, **{name: value for name, value in fields.items() if name not in shown}}
+        return {**shown, **{name: value for name, value in fields.items() if name not in shown or name in OURS}}
 
 
 class NewMaster(_Open):
@@ -142,6 +139,9 @@ class Master(NewMaster):
     updated_time: UpdatedTime
 
 
+_UNLESS = "or the field of the flow that has this name"
+
+
 class Task(_Open):
     """A task, a child or one that stands alone, with what was saved at work. Any other key is a field."""
 
@@ -161,140 +161,11 @@ class Task(_Open):
     organization_id: OrganizationId
     created_by: CreatedBy
     created_time: CreatedTime
-    overdue: bool = Field(..., description="It is open, and its end has passed")
-    late: bool = Field(..., description="It was completed after its end")
+    overdue: Any = Field(..., description=f"It is open, and its end has passed; {_UNLESS}", examples=[False])
+    late: Any = Field(..., description=f"It was completed after its end; {_UNLESS}", examples=[False])
     updated_time: UpdatedTime
 
 
 def task_or_master(resource: Mapping[str, Any], beside: Beside) -> Json:
     """Return a task or an activity as it is shown."""
     return (Master if "children" in resource else Task).show(resource, beside)
-
-
-# Requests for tasks and activities.
-
-REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
-PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
-_Hub = Annotated[Id | None, To("hub")]
-
-
-class _WithFields(CamelRequest):
-    """A request whose other keys are fields."""
-
-    model_config = ConfigDict(extra="allow")
-    free = "fields"
-
-
-def _derived(view: type[View], why: str, *more: str) -> dict[str, str]:
-    """Return the keys of a view as ones that cannot be given."""
-    return dict.fromkeys([*names(view), *more], why)
-
-
-class _Timed(_WithFields):
-    """What a task may be given at any time."""
-
-    derived = _derived(Task, "is given by the service", "subId", "workflowId")
-
-    title: Title | None = None
-    hub_id: _Hub = None
-    start_time: Annotated[Instant | None, To("start")] = None
-    end_time: Annotated[Instant | None, To("end")] = None
-    assignee: Annotated[list[Person] | None, Items(MAX_ASSIGNEES), To("assignees")] = Field(None, description=PEOPLE)
-
-    @model_validator(mode="after")
-    def _demand_a_schedule(self) -> Self:
-        # Here too, so that a bulk in the background refuses such a task at once.
-        try:
-            checked_schedule(self.start_time, self.end_time, "")
-        except Rejected as refusal:
-            refuse(refusal.code, refusal.detail, f"{refusal.pointer}Time")
-        return self
-
-
-class NewChild(_Timed):
-    """A step's task. Any other key is a field of the step's flow."""
-
-    derived: ClassVar[dict[str, str]] = {**_Timed.derived, **_OF_STEP}
-
-
-class NewTask(_Timed):
-    """A task that stands alone. Any other key is a field of the flow."""
-
-    flow: Flow = Field(..., min_length=1, description="The name of the flow, and the title by default")
-    flow_id: Flow | None = None
-
-    example: ClassVar[Json] = {"flow": "Visit", "assignee": [DRIVER], **_DAY, "customerName": "John Doe"}
-
-    def data(self) -> Json:
-        """Return the command's data, with the flow's name for a title that is left out."""
-        return {"title": self.flow, **super().data()}
-
-
-class NewActivity(_WithFields):
-    """An activity. Any other key is a field of its own."""
-
-    derived = _derived(Master, "follows from the tasks", "parentId")
-
-    workflow_id: str
-    hub_id: _Hub = Field(None, description="Inherited by tasks without one")
-    title: Title | None = Field(None, description="The workflow's name by default")
-    tasks: list[NewChild] = Field(..., description="One a step, in their order")
-
-    # The page's own, word for word.
-    example: ClassVar[Json] = {
-        "workflowId": WORKFLOW_ID,
-        "hubId": _HUB,
-        "tasks": [
-            {
-                "customerName": "John Doe",
-                "customerAddress": "Jl. Sudirman No. 1, Jakarta",
-                "pickupCoordinate": "-6.2088,106.8456",
-                "assignee": [DRIVER],
-                **_SENT,
-            },
-            {
-                "recipientName": "Jane Smith",
-                "recipientAddress": "Jl. Pajajaran No. 10, Bogor",
-                "deliveryCoordinate": "-6.5950,106.8167",
-                "assignee": [],
-                **_SENT,
-            },
-        ],
-    }
-
-
-def _only_done(value: Any) -> Any:
-    if value != DONE:
-        refuse("derived", f"a status follows from what is done; only {DONE} is given, to complete")
-    return value
-
-
-class TaskChange(_Timed):
-    """What is left out stays as it is. Any other key is a field, of a task's flow or of an activity's own.
-
-    Null takes away what it stands for. An activity has no assignee, startTime, endTime and status of its own to change.
-    """
-
-    changes = True
-
-    status: Annotated[Literal["DONE"], BeforeValidator(_only_done), To("complete", lambda _: True)] = Field(
-        "DONE", description="Completes the task"
-    )
-
-    example: ClassVar[Json] = {"status": DONE, "receivedBy": "Jane Smith"}
-
-
-def _always(value: Any) -> Any:
-    if value is None:
-        refuse("invalid", "an activity always has a title")
-    return value
-
-
-class ActivityChange(_WithFields):
-    """What is left out stays as it is; null takes away a hub or a field."""
-
-    changes = True
-    derived = _derived(Master, "of an activity follows from its workflow and its tasks", "parentId", "tasks")
-
-    title: Annotated[Title, BeforeValidator(_always)] = ""
-    hub_id: _Hub = None

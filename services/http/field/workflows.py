@@ -16,8 +16,6 @@ from services.http.core.shown import CamelRequest, CamelView
 from services.http.field.models import (
     DRIVER,
     OF_PEOPLE,
-    PEOPLE,
-    REFERENCES,
     WORKFLOW_ID,
     CreatedBy,
     CreatedTime,
@@ -25,6 +23,7 @@ from services.http.field.models import (
     UpdatedTime,
     emails,
 )
+from services.http.field.requests import PEOPLE, REFERENCES
 
 
 class _Definition(CamelRequest):

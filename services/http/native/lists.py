@@ -22,6 +22,7 @@ from projections.listing import PERSON, Listing
 from projections.statement import Query as Statement
 from projections.support.rendering import Kinds, Renderer
 from projections.task import table as tasks
+from services.http.core import tags
 from services.http.core.call import Call, Ready, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
@@ -30,6 +31,7 @@ from services.http.core.submit import Entity
 from services.http.native.models import Explanation
 
 _encode = msgspec.json.Encoder().encode
+_ACTIONS = b',"allowed_actions":'
 _ENTITIES = {kind: entry(kind) for kind in ENTRY_KINDS}
 
 
@@ -116,7 +118,9 @@ class Model:
         """Answer with one resource."""
         await settled(call, MinPosition.read(call) if call.scope["query_string"] else None, self.name)
         row = await self.row(call)
-        return Ready(self.render((row,), call.service.clock(), await _kinds_for(call))[0])
+        (shown,) = self.render((row,), call.service.clock(), await _kinds_for(call))
+        # What the caller may do comes last, and is the caller's own.
+        return _one(shown, tags.tag(self.render.mark(row), shown[shown.rindex(_ACTIONS) :]))
 
     async def page(self, call: Call) -> Response:
         """Answer with a page of resources."""
@@ -173,6 +177,11 @@ ACTIVITIES = Model(
 )
 
 
+def _one(shown: bytes, tag: str) -> Response:
+    """Answer with one resource and its tag, unless the caller has it already."""
+    return tags.unchanged(tag) or Ready(shown, tags.raw_headers(tag))
+
+
 def _page(
     call: Call,
     rows: list[Any],
@@ -225,6 +234,7 @@ async def get_entry(call: Call) -> Response:
     entity, query = entity_of(call), GetEntry.read(call)
     await settled(call, query, directory.NAME)
     row = await entity.row(call.service, call.caller.tenant, call.id) if entity.may_be(call.id) else None
-    if row is None or (not query.retired and directory.resource(row)["retired"]):
+    found = directory.resource(row) if row is not None else None
+    if row is None or found is None or (not query.retired and found["retired"]):
         raise entity.unknown()
-    return Ready(directory.resource_bytes(row))
+    return _one(directory.resource_bytes(row), tags.tag_of(found, None))

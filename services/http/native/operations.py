@@ -194,7 +194,7 @@ def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operatio
         ),
         Operation(
             dialect, "GET", f"{path}/{{id}}", "read", f"get_{noun}", f"Read one {noun}",
-            query=MinPosition, handler=model.get, view=view,
+            query=MinPosition, handler=model.get, view=view, tagged=True,
         ),
         Operation(
             dialect, "GET", f"{path}/{{id}}/history", "read", f"get_{noun}_history",
@@ -244,7 +244,7 @@ _ENTRY_OPERATIONS = (
     ),
     Operation(
         _DIRECTORY, "GET", _ENTRY, "read", "get_directory_entry", "Read one entry",
-        parameters=(_KIND,), query=lists.GetEntry, handler=lists.get_entry, view=models.Entry,
+        parameters=(_KIND,), query=lists.GetEntry, handler=lists.get_entry, view=models.Entry, tagged=True,
     ),
     Operation(
         _DIRECTORY, "PATCH", _ENTRY, "write", "change_directory_entry", "Change fields of an entry",

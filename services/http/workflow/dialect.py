@@ -17,18 +17,20 @@ from services.http.workflow.models import People, people_of
 
 BASE = "/api/v3/workflow"
 ACTIVITIES, TRACKER, UNITS = f"{BASE}/activities", f"{BASE}/tracker", f"{BASE}/work_units"
+PROJECTS, MEMBERS = f"{BASE}/projects", f"{BASE}/members"
 
 
 async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> People:
-    # A work unit shows nobody.
-    people = [member for task in resources if "children" not in task for member in people_of(task)]
+    # A work unit shows who created it, a project nobody.
+    people = [member for found in resources if "whitelist" in found for member in people_of(found)]
+    people += [found["created_by"] for found in resources if "children" in found]
     return await call.service.members.by_id(call.caller.tenant, people, events)
 
 
 WORKFLOW = Dialect(
     "workflow", failed, failure, Errors, Accepted, _people, media=JSON_API, failure_media=JSON_API,
     # Beside the field dialect's own `/api/v3/workflow/{id}`.
-    paths=(ACTIVITIES, f"{TRACKER}/", f"{UNITS}/"),
+    paths=(ACTIVITIES, f"{TRACKER}/", UNITS, PROJECTS, MEMBERS),
 )  # fmt: skip
 
 

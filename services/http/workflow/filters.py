@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -58,31 +58,31 @@ _STATUS = words("status", STATUSES)
 _FILTER = re.compile(r"filter\[([a-z_]+?)(?:__([a-z]+))?\](\[\])?\Z")
 
 
-def order_of(parameters: Parameters) -> list[tuple[str, bool]]:
+def order_of(parameters: Parameters, sorts: Mapping[str, str] = SORTS) -> list[tuple[str, bool]]:
     """Take the order out of the parameters: names of the read model's sorts, each with whether it descends."""
     text = one(parameters, "sort")
     order: dict[str, bool] = {}
     for name in text.split(",") if text else ():
         plain = name.removeprefix("-")
-        if plain not in SORTS:
-            detail = f"sort by {', '.join(SORTS)}, each with - before it or not"
+        if plain not in sorts:
+            detail = f"sort by {', '.join(sorts)}, each with - before it or not"
             raise ApiError("bad-sort", detail, parameter="sort")
         # What is sorted by already has no order left.
-        order.setdefault(SORTS[plain], name.startswith("-"))
+        order.setdefault(sorts[plain], name.startswith("-"))
     return list(order.items())
 
 
-def taken_filters(parameters: Parameters, tenant: str) -> list[Asked]:
+def taken_filters(parameters: Parameters, tenant: str, known: Mapping[str, str] = FILTERS) -> list[Asked]:
     """Take the filters out of the parameters; those of people have references as their values."""
     found: dict[str, Asked] = {}
     for parameter in [name for name in parameters if name.startswith("filter")]:
         match = _FILTER.match(parameter)
         name, operator, listed = match.groups("") if match is not None else ("", "", "")
-        if name not in FILTERS or (operator and operator not in OPERATORS):
-            detail = f"filters are {', '.join(FILTERS)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
+        if name not in known or (operator and operator not in OPERATORS):
+            detail = f"filters are {', '.join(known)}, each with one of __{', __'.join(OPERATORS)} behind it or not"
             raise ApiError("unknown-filter", detail, parameter=parameter)
         value = _value(name, operator, parameters.pop(parameter), bool(listed), parameter)
-        asked = Asked(tenant, FILTERS[name], operator, value, parameter)
+        asked = Asked(tenant, known[name], operator, value, parameter)
         if found.setdefault(parameter.removesuffix("[]"), asked) is not asked:
             raise ApiError("bad-filter", "this filter is given in two ways", parameter=parameter)
     return list(found.values())
@@ -135,7 +135,17 @@ def references_of(filters: Iterable[Asked]) -> dict[str, list[str]]:
     return {each.parameter: _references(each) for each in filters if _names_people(each)}
 
 
-def conditions_of(filters: Iterable[Asked], members: Mapping[str, tuple[str, ...]], now: datetime) -> list[Where]:
+def where_of(asked: Asked) -> Where:
+    """Return the condition of a filter on tasks, or on what has the same columns."""
+    return _STATUS(asked) if asked.name == "status" else task_filters.where(asked)
+
+
+def conditions_of(
+    filters: Iterable[Asked],
+    members: Mapping[str, tuple[str, ...]],
+    now: datetime,
+    where: Callable[[Asked], Where] = where_of,
+) -> list[Where]:
     """Return the filters as conditions; `members` are those behind the references."""
     found = []
     for each in filters:
@@ -143,5 +153,5 @@ def conditions_of(filters: Iterable[Asked], members: Mapping[str, tuple[str, ...
         if _names_people(each):
             named = Members(member for text in _references(each) for member in members.get(text, ()))
             asked = replace(asked, value=named)
-        found.append(_STATUS(asked) if asked.name == "status" else task_filters.where(asked))
+        found.append(where(asked))
     return found

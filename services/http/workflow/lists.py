@@ -20,6 +20,7 @@ from services.http.workflow.models import (
     people_of,
 )
 from services.http.workflow.related import (
+    MemberAttributes,
     Node,
     NodeAttributes,
     Project,
@@ -36,6 +37,7 @@ ATTRIBUTES: Mapping[str, list[str]] = {
     "workflow/projects": names(ProjectAttributes),
     "workflow/work_units": names(WorkUnitAttributes),
     "workflow/nodes": names(NodeAttributes),
+    "workflow/project/members": names(MemberAttributes),
 }
 # What `included` may name.
 RELATED = ("project", "work_unit", "node")
@@ -102,11 +104,12 @@ class Wanted:
     fields: Mapping[str, Sequence[str]]
 
     @classmethod
-    def take(cls, parameters: Parameters) -> Wanted:
+    def take(cls, parameters: Parameters, related: Sequence[str] = RELATED) -> Wanted:
         """Take both out of the parameters."""
         included = set(_texts(parameters, "included"))
-        if not included <= set(RELATED):
-            raise ApiError("bad-filter", f"included may name {', '.join(RELATED)}", parameter="included")
+        if not included <= set(related):
+            detail = f"included may name {', '.join(related)}" if related else "nothing can be included here"
+            raise ApiError("bad-filter", detail, parameter="included")
         fields: dict[str, list[str]] = {}
         for parameter in [name for name in parameters if name.startswith("fields")]:
             match = _FIELDS.match(parameter)
@@ -119,6 +122,13 @@ class Wanted:
                     detail = f"{kind} has {', '.join(ATTRIBUTES[kind])}"
                     raise ApiError("bad-filter", detail, parameter=parameter)
         return cls(included, fields)
+
+    def narrow(self, *resources: Json) -> None:
+        """Leave out the attributes that are not wanted."""
+        for resource in resources if self.fields else ():
+            kept = self.fields.get(resource["type"])
+            if kept is not None:
+                resource["attributes"] = {name: its for name, its in resource["attributes"].items() if name in kept}
 
 
 def _texts(parameters: Parameters, name: str) -> list[str]:
@@ -144,10 +154,7 @@ async def shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: Wanted) 
         workflows = await _entries(call, directory.WORKFLOW, {task["workflow_id"] for task in nodes.values()})
         beside += [Node.show(_node(task, workflows.get(task["workflow_id"])), people) for task in nodes.values()]
     data = [Activity.show(task, people) for task in found]
-    for resource in (*data, *beside) if wanted.fields else ():
-        kept = wanted.fields.get(resource["type"])
-        if kept is not None:
-            resource["attributes"] = {name: its for name, its in resource["attributes"].items() if name in kept}
+    wanted.narrow(*data, *beside)
     return data, {"included": beside} if wanted.included else {}
 
 

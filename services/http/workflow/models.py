@@ -161,14 +161,14 @@ def node_id(task: Mapping[str, Any]) -> str | None:
     return f"{task['workflow_id']}:{task['step']}"
 
 
-def _account(member: str, people: People) -> int | None:
+def account_of(member: str, people: People) -> int | None:
     found = people.get(member)
     return None if found is None else found.account_id
 
 
 def _accounts(members: Sequence[str], people: People) -> list[int | str]:
     """Return account numbers; a list may name somebody who is not registered, and then by id."""
-    return [member if (number := _account(member, people)) is None else number for member in members]
+    return [member if (number := account_of(member, people)) is None else number for member in members]
 
 
 _Accounts = Annotated[list[int | str], Field(description="Account numbers; whoever has none is named by id")]
@@ -193,7 +193,7 @@ class Indicators(View):
 class ActivityAttributes(Attributes):
     id: IdOf
     assigned_account_id: Annotated[
-        int | None, From("assignees", lambda found, people: _account(found[0], people) if found else None)
+        int | None, From("assignees", lambda found, people: account_of(found[0], people) if found else None)
     ]
     name: Annotated[str | None, From("title")] = Field(examples=["Pickup"])
     status: StatusOf
@@ -221,14 +221,14 @@ class Related(View):
     data: Identifier | None
 
 
-def _related(kind: str, entity_id: str | None) -> Json:
+def related_to(kind: str, entity_id: str | None) -> Json:
     return {"data": None if entity_id is None else {"type": kind, "id": entity_id}}
 
 
 class Relationships(View):
-    project: Annotated[Related, From("project", lambda found, _: _related("workflow/projects", found))]
-    work_unit: Annotated[Related, From("activity_id", lambda found, _: _related("workflow/work_units", found))]
-    node: Annotated[Related, From("", lambda task, _: _related("workflow/nodes", node_id(task)))]
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+    work_unit: Annotated[Related, From("activity_id", lambda found, _: related_to("workflow/work_units", found))]
+    node: Annotated[Related, From("", lambda task, _: related_to("workflow/nodes", node_id(task)))]
 
 
 class Activity(View):

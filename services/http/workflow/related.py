@@ -6,18 +6,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from services.http.core.models import From, View
+from services.http.core.models import From, Json, View
 from services.http.core.shown import MaybeTime, Time
-from services.http.workflow.models import Attributes, CompletedAt, IdOf, Seconds, StatusOf
+from services.http.workflow.models import (
+    Attributes,
+    CompletedAt,
+    IdOf,
+    Related,
+    Seconds,
+    StatusOf,
+    account_of,
+    related_to,
+)
+
+
+def _own(fields: Json) -> Json:
+    """Return the fields of a project that are no attributes."""
+    return {name: value for name, value in fields.items() if name not in ProjectAttributes.model_fields}
 
 
 class ProjectAttributes(Attributes):
     id: IdOf
     name: Annotated[str | None, From("fields/name", default=None)]
-    own: Annotated[
-        dict[str, Any],
-        From("fields", lambda fields, _: {name: value for name, value in fields.items() if name != "name"}),
-    ] = Field(alias="fields")
+    enabled: Annotated[bool, From("fields", lambda fields, _: fields.get("enabled") is not False)]
+    readonly: Annotated[bool, From("retired")]
+    organization_id: Annotated[Any, From("fields/organization_id", default=None)] = Field(examples=["7"])
+    organizational_unit: Annotated[Any, From("fields/organizational_unit", default=None)] = Field(examples=["Sales"])
+    definition: Annotated[Any, From("fields/definition", default=None)] = Field(examples=[{"indicators": {}}])
+    own: Annotated[dict[str, Any], From("fields", lambda fields, _: _own(fields))] = Field(alias="fields")
+    created_at: Time
+    updated_at: Time
 
 
 class Project(View):
@@ -39,8 +57,19 @@ class WorkUnitAttributes(Attributes):
     working_seconds: Seconds
     live_seconds: Seconds
     pipeline_seconds: Seconds
+    priority: Annotated[int | None, From("fields", lambda fields, _: _priority(fields))]
+    created_by_id: Annotated[int | None, From("created_by", account_of)]
     data: Annotated[dict[str, Any], From("fields")]
     created_at: Time
+
+
+def _priority(fields: Json) -> int | None:
+    value = fields.get("priority")
+    return value if type(value) is int else None
+
+
+class UnitRelationships(View):
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
 
 
 class WorkUnit(View):
@@ -49,6 +78,7 @@ class WorkUnit(View):
     type: Literal["workflow/work_units"]
     id: IdOf
     attributes: Annotated[WorkUnitAttributes, From("")]
+    relationships: Annotated[UnitRelationships, From("")]
 
 
 class NodeAttributes(Attributes):
@@ -71,3 +101,32 @@ class UnitChanged(View):
     """As it is now"""
 
     data: Annotated[WorkUnit, From("")]
+
+
+class MemberAttributes(Attributes):
+    id: str = Field(examples=["north:ann"])
+    person_id: Annotated[str, From("member")] = Field(examples=["ann"])
+    account_id: Annotated[int | None, From("fields/account_id", default=None)] = Field(examples=[42])
+    actor_roles: Annotated[list[Any], From("fields", lambda fields, _: fields.get("actor_roles") or [])]
+    name: Annotated[Any, From("fields/name", default=None)] = Field(examples=["Ann"])
+    email: Annotated[Any, From("fields/email", default=None)] = Field(examples=["ann@example.com"])
+    first_name: Annotated[Any, From("fields/first_name", default=None)] = Field(examples=["Ann"])
+    middle_name: Annotated[Any, From("fields/middle_name", default=None)] = Field(examples=[None])
+    last_name: Annotated[Any, From("fields/last_name", default=None)] = Field(examples=["Lee"])
+    picture_url: Annotated[Any, From("fields/picture_url", default=None)] = Field(examples=[None])
+    is_supervisor: Annotated[bool, From("manages")]
+    created_at: Time
+    updated_at: Time
+
+
+class MemberRelationships(View):
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+
+
+class Member(View):
+    """A person in a project."""
+
+    type: Literal["workflow/project/members"]
+    id: str = Field(examples=["north:ann"])
+    attributes: Annotated[MemberAttributes, From("")]
+    relationships: Annotated[MemberRelationships, From("")]

@@ -49,8 +49,13 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/bulks/": {"id": BULK_ID},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
+    "/api/v3/flow/": {"id": "Pickup"},
+    "/api/v3/hub/": {"id": seed.HUB},
+    "/api/v3/user/": {"id": "m42"},
     "/api/v3/workflow/activities/": {"id": "t1"},
     "/api/v3/workflow/work_units/": {"id": "a1"},
+    "/api/v3/workflow/projects/": {"id": "north"},
+    "/api/v3/workflow/members/": {"id": "north:m42"},
     "/api/activities/": {"id": "sent"},
     "/api/attribute-policies/": {"id": "promotions"},
     "/api/target-resolution-policies/": {"id": "default"},
@@ -75,6 +80,8 @@ OTHERS: tuple[tuple[str, Mapping[str, str], Any], ...] = (
     ("field_get_task", {"id": "a1"}, None),
     ("field_get_task", {"id": "a1-t1"}, None),
     ("field_update_task", {"id": "a1"}, {"title": "Order 7"}),
+    ("field_patch_task", {"id": "a1"}, {"title": "Order 7"}),
+    ("field_move_task", {"id": "a1"}, {"hubId": seed.HUB}),
     ("field_delete_task", {"id": "a1"}, None),
 )
 
@@ -169,7 +176,10 @@ def scene() -> list[tuple[str, Json]]:
         ("workflow.change", {"id": seed.WORKFLOW, "name": CANARY}),
         ("workflow.define", {"id": "unused", "name": "Unused", "steps": [{"name": "One"}]}),
         *(
-            ("directory.register", {"kind": "member", "id": f"m{number}", "fields": {"account_id": number}})
+            (
+                "directory.register",
+                {"kind": "member", "id": f"m{number}", "fields": {"account_id": number, "projects": {"north": {}}}},
+            )
             for number in (42, 43)
         ),
         (
@@ -185,6 +195,8 @@ def scene() -> list[tuple[str, Json]]:
             },
         ),
         ("task.create", {"id": "t1", "title": CANARY, **of_42}),
+        ("directory.register", {"kind": "project", "id": "north", "fields": {"name": CANARY}}),
+        ("workflow.define", {"id": "of-north", "name": "Of north", "steps": [{"name": "One"}], "project": "north"}),
         ("task.create", {"id": "free", "title": CANARY}),
         ("task.create", {"id": "running", **of_42}),
         ("task.create", {"id": "paused", **of_43}),

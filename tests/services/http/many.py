@@ -19,13 +19,17 @@ TASKS, HUBS = "/api/v3/tasks/bulk", "/v1/directory/hub"
 
 
 class Kind(NamedTuple):
-    """One endpoint that takes many: its path, a body of so many parts, what it counts as done, and what it makes."""
+    """One endpoint that takes many: its path, a body of so many parts, what it counts as done, and what it makes.
+
+    `answer` is the status with which it answers when all outcomes are known.
+    """
 
     path: str
     body: Callable[[int], dict[str, Any]]
     done: str
     parts: str
     event: str
+    answer: int
 
     async def post(self, api: Api, count: int, token: str | None = None, **rest: Any) -> httpx.Response:
         more = {} if rest.pop("waited", False) else {"background": True}
@@ -39,6 +43,7 @@ KINDS = (
         "success",
         "tasks",
         "task.created",
+        201,
     ),
     Kind(
         HUBS,
@@ -46,6 +51,7 @@ KINDS = (
         "registered",
         "entries",
         "directory.entry-registered",
+        200,
     ),
 )
 of_each = pytest.mark.parametrize("kind", KINDS, ids=["tasks", "entries"])

@@ -51,16 +51,16 @@ async def test_some_fail_and_the_others_do_not(api: Api) -> None:
         task("h", hubId=["h1"]),
     ]
     response = await api.post(PATH, {"tasks": tasks})
-    assert response.status_code == 200
+    assert response.status_code == 201
     body = response.json()
     assert list(body) == ["success", "failed", "tasks"]
-    assert (body["success"], body["failed"]) == (2, 9)
-    assert [(item["refId"], item.get("failedCode")) for item in body["tasks"]] == [
+    assert (body["success"], body["failed"]) == (3, 8)
+    assert [(item.get("refId"), item.get("failedCode")) for item in body["tasks"]] == [
         ("a", None),
         ("b", "activity-004"),
         (None, "activity-001"),
         ("c", "hub-001"),
-        (None, "activity-001"),
+        (None, None),
         (None, "activity-001"),
         ("d", None),
         ("e", "activity-003"),
@@ -75,7 +75,7 @@ async def test_some_fail_and_the_others_do_not(api: Api) -> None:
     assert {item["_id"] for item in body["tasks"] if not item["status"]} == {None}
     first = (await api.get(f"/api/v3/task/{body['tasks'][0]['_id']}")).json()["task"]
     assert {name: first[name] for name in tasks[0]} == tasks[0]  # type: ignore[union-attr]
-    assert _created(api) == 2
+    assert _created(api) == 3
 
 
 async def test_they_are_taken_together_and_answered_in_order(api: Api) -> None:
@@ -86,6 +86,32 @@ async def test_they_are_taken_together_and_answered_in_order(api: Api) -> None:
     assert max(api.sender.batches) > 100
     listed = (await api.get("/api/v3/tasks?limit=300")).json()["tasks"]["data"]
     assert {found["_id"]: found["refId"] for found in listed} == {item["_id"]: item["refId"] for item in body["tasks"]}
+
+
+async def test_the_published_request_and_its_answer(api: Api) -> None:
+    """The slash is a part of the published path; a `refId` is shown where one was sent."""
+    tasks = [{"flow": "Visit", "hubId": "h1"}, {"flow": "Visit", "hubId": "h1", "refId": "66544e0855d2696d401d8252"}]
+    response = await api.post(f"{PATH}/", {"tasks": tasks})
+    assert response.status_code == 201
+    first, second = response.json()["tasks"]
+    made = {"status": True, "message": "Task has been created"}
+    assert response.json() == {
+        "success": 2,
+        "failed": 0,
+        "tasks": [
+            {**made, "_id": first["_id"]},
+            {**made, "_id": second["_id"], "refId": "66544e0855d2696d401d8252"},
+        ],
+    }
+
+
+async def test_a_key_makes_a_task_without_a_ref_take_effect_once_at_its_place(api: Api) -> None:
+    headers = {"Idempotency-Key": "import 9"}
+    # A ref that reads like a place is not one.
+    tasks = [{"flow": "Visit"}, task("0")]
+    first, second = [(await api.post(PATH, {"tasks": tasks}, headers=headers)).json()["tasks"] for _ in range(2)]
+    assert [item["_id"] for item in first] == [item["_id"] for item in second]
+    assert _created(api) == 2
 
 
 async def test_all_tasks_of_one_ref_fail_alike(api: Api) -> None:
@@ -167,7 +193,7 @@ async def test_in_the_background_what_can_be_no_task_at_all_is_answered_now(api:
     wrong = [task("a", status="DONE"), 7, task("b", startTime="tomorrow")]
     wrong.append(task("c", startTime="2025-10-31T01:00:00Z", endTime="2025-10-31T00:00:00Z"))
     response = await api.post(PATH, {"background": True, "tasks": wrong})
-    assert (response.status_code, list(response.json())) == (200, ["success", "failed", "tasks"])
+    assert (response.status_code, list(response.json())) == (201, ["success", "failed", "tasks"])
 
 
 async def test_in_the_background_nobody_waits_for_the_workers(api: Api) -> None:
@@ -211,7 +237,7 @@ async def test_a_broker_that_goes_away_in_between(api: Api, monkeypatch: pytest.
 
     monkeypatch.setattr(api.sender, "send", fails)
     response = await api.post(PATH, {"tasks": [task("a"), task("b"), task("c")]})
-    assert response.status_code == 200
+    assert response.status_code == 201
     first, second, third = response.json()["tasks"]
     assert first["status"] is True
     assert (second["failedCode"], second["_id"], "receipt" in second) == ("server-002", None, False)
@@ -223,7 +249,7 @@ async def test_a_broker_that_goes_away_in_between(api: Api, monkeypatch: pytest.
 async def test_late_views_do_not_matter(api: Api) -> None:
     api.sender.late = {"tasks"}
     response = await api.post(PATH, {"tasks": [task()]})
-    assert (response.status_code, response.json()["success"]) == (200, 1)
+    assert (response.status_code, response.json()["success"]) == (201, 1)
 
 
 @pytest.fixture
@@ -263,7 +289,7 @@ async def test_over_a_broker_with_workers_behind_it(migrated_url: str, amqp_url:
 
             await eventually_async(lambda: _ready(client))
             waited = await send("a", False)
-            assert (waited.status_code, waited.json()["success"]) == (200, 100), waited.text[:300]
+            assert (waited.status_code, waited.json()["success"]) == (201, 100), waited.text[:300]
             assert (await client.get("/api/v3/tasks?taskType=task")).json()["tasks"]["total"] == 100
             taken = await send("b", True)
             assert (taken.status_code, taken.json()["success"]) == (202, 100)

@@ -20,6 +20,18 @@ def test_the_document_names_every_endpoint_and_every_failed_code_as_the_code_doe
     assert rows == [(code, str(failure.status), failure.meaning) for code, failure in FAILURES.items()]
 
 
+def test_the_document_says_of_each_of_the_originals_endpoints_whether_it_is_served() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \| (works|differs|no) \|", text, re.MULTILINE)
+    served = {(one.method, re.sub(r"\{\w+\}", "{id}", one.path.removeprefix("/api/v3"))) for one in OPERATIONS}
+    found = {(method, path.rstrip("/")): word for method, path, word in rows}
+    assert {endpoint for endpoint, word in found.items() if word != "no"} == served
+    words = [word for _, _, word in rows]
+    said = re.search(r"Of (\d+) endpoints, (\d+) work, (\d+) work differently and (\d+) are not there", text)
+    assert said is not None
+    assert [*map(int, said.groups())] == [len(words), *map(words.count, ("works", "differs", "no"))]
+
+
 def test_every_refusal_has_a_failed_code_of_the_right_kind() -> None:
     for code, status in STATUS_OF_CODE.items():
         found = FAILURES[failed_code(ApiError(code, "detail"))]

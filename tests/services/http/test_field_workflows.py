@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.http.field.operations import RESERVED
+from services.http.field.workflow_operations import RESERVED
 from tests.services.http.api import Api, field_failure
 
 LIST, ONE = "/api/v3/internal/workflows", "/api/v3/workflow"
@@ -196,7 +196,7 @@ async def test_pages_of_the_list(api: Api) -> None:
         (5, 5, 5, 3),
         (None, None, 5, 3),
     ]
-    assert pages[0]["next_page_url"] == f"{LIST}?limit=2&page=2"
+    assert pages[0]["next_page_url"] == f"http://foldwork.test{LIST}?limit=2&page=2"
     assert pages[0]["data"][0] == (await api.get(f"{ONE}/w0")).json()["workflow"]
     assert (await api.get(f"{LIST}?page=1000000&limit=500")).json()["workflows"]["data"] == []
     for query in ("limit=0", "limit=501", "page=0", "page=x", "name=x"):

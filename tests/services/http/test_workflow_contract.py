@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,24 @@ def test_the_document_names_every_action() -> None:
         action = operation.path.removeprefix("/api/v3/workflow/")
         if operation.method != "GET":
             assert f"`{operation.method} {action}`" in text or f"`{action}`" in text
+
+
+def test_the_endpoints_that_are_said_to_work_are_those_that_are_served_and_the_counts_are_right() -> None:
+    table = DOCUMENT.read_text("utf-8").partition("## Like the original, and not")[2]
+    works, differently, missing = (
+        re.search(rf"^\| {kind} \| (\d+): (.*) \|$", table, re.MULTILINE)
+        for kind in ("works", "works differently", "not there")
+    )
+    assert works is not None
+    assert differently is not None
+    assert missing is not None
+    found: list[str] = []
+    for listed in (works, differently):
+        endpoints = re.findall(r"`(\w+ [^`]+)`", listed[2])
+        assert int(listed[1]) == len(endpoints)
+        found += endpoints
+    served = {f"{one.method} {re.sub('/api/v3/(workflow/)?', '', one.path)}" for one in OPERATIONS}
+    assert sorted(found) == sorted(served)
+    total = re.search(r"have (\d+) endpoints", table)
+    assert total is not None
+    assert int(total[1]) == len(found) + int(missing[1])

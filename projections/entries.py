@@ -1,0 +1,73 @@
+"""Entries of one kind by what their documents hold, for callers that filter, sort and count.
+
+No index serves these filters: they stay inside the entries of a kind of the tenant, and the statement's time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from projections.statement import Query
+from projections.support.conditions import SCALAR, TEXT, Asked, Condition, Where, parts_of, texts
+from projections.support.query import BadQuery, select
+from projections.support.stored import flag, moment, stored, text
+
+_PLAIN = frozenset({""})
+_CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+    "id": (TEXT, texts("id", "FALSE")),
+    "name": (TEXT, text("fields,name")),
+    "organization_id": (TEXT, text("fields,organization_id")),
+    "organizational_unit": (TEXT, text("fields,organizational_unit")),
+    "enabled": (_PLAIN, flag("(doc::jsonb #> '{fields,enabled}') IS DISTINCT FROM 'false'::jsonb")),
+    "readonly": (_PLAIN, flag("retired")),
+    "created_at": (SCALAR, moment("created_at")),
+    "updated_at": (SCALAR, moment("updated_at")),
+}
+SORTS: Mapping[str, str] = {
+    "id": "id",
+    "name": stored("fields,name"),
+    "organization_id": stored("fields,organization_id"),
+    "organizational_unit": stored("fields,organizational_unit"),
+    "created_at": stored("created_at"),
+    "updated_at": stored("updated_at"),
+}
+FILTERS = tuple(_CONDITIONS)
+
+
+def where(asked: Asked) -> Where:
+    """Return the condition of a filter; raises `BadQuery`."""
+    operators, condition = _CONDITIONS[asked.name]
+    if asked.operator not in operators:
+        raise asked.bad(f"{asked.name} may not be asked with {asked.operator}")
+    return condition(asked)
+
+
+def page(
+    tenant: str, kind: str, conditions: Iterable[Where], by: Sequence[tuple[str, bool]], limit: int, offset: int
+) -> Query:
+    """Ask for a page of entries that are not retired; `by` has names of `SORTS`, each with whether it descends."""
+    if offset < 0:
+        raise BadQuery("bad-offset", "an offset is a whole number from 0", "offset")
+    asked = [*by, *([] if ("id", False) in by or ("id", True) in by else [("id", False)])]
+    order = ", ".join(f"{SORTS[name]} {'DESC' if falling else 'ASC'}" for name, falling in asked)
+    sql, params = _of(kind, conditions)
+    tail = f" ORDER BY {order} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
+    return select("entries", "doc, id", tenant, sql, params, tail)
+
+
+def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:
+    """Ask how many there are; gives one row with one number."""
+    return select("entries", "count(*)", tenant, *_of(kind, conditions))
+
+
+def workflows_of(tenant: str, project: str, limit: int) -> Query:
+    """Ask for the workflows of a project that are not retired, in order of id."""
+    condition = Where(f"{stored('fields,project')} = %s", (project,))
+    return page(tenant, "workflow", [condition], (), limit, 0)
+
+
+def _of(kind: str, conditions: Iterable[Where]) -> tuple[list[str], list[Any]]:
+    sql, params = parts_of(conditions)
+    # First, so that nothing is read out of the documents of other kinds.
+    return ["kind = %s", "NOT retired", *sql], [kind, *params]

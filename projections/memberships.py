@@ -1,0 +1,117 @@
+"""Who is in which project? The members of the directory, once for each of their projects.
+
+No index serves these filters: they stay inside the members of the tenant, and the statement's time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from domain.compare import name_key
+from projections.statement import Query
+from projections.support.conditions import (
+    CONTAINS,
+    MATCH,
+    SCALAR,
+    TEXT,
+    Asked,
+    Condition,
+    Where,
+    parts_of,
+    scalar,
+    texts,
+)
+from projections.support.query import demand_text, select
+from projections.support.stored import flag, moment
+
+_PROJECTS = "doc::jsonb #> '{fields,projects}'"
+# What was stored before there were rules may be no object.
+_VIEW = (
+    "(SELECT tenant, doc, id, account_id, project FROM entries, jsonb_object_keys("  # noqa: S608
+    f"CASE jsonb_typeof({_PROJECTS}) WHEN 'object' THEN {_PROJECTS} ELSE '{{}}' END"
+    ") AS project WHERE kind = 'member' AND NOT retired) AS memberships"
+)
+_PROJECT = '(project COLLATE "C")'
+_NAMES = "lower(concat_ws(' ', doc::jsonb #>> '{fields,name}', doc::jsonb #>> '{fields,email}'))"
+
+
+def _account(asked: Asked, value: Any) -> int:
+    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18):
+        raise asked.bad("an account id is a whole number")
+    return int(value)
+
+
+def _search(asked: Asked) -> Where:
+    text = name_key(demand_text(asked.single(), asked.parameter))
+    return Where(f"strpos({_NAMES}, %s) > 0", (text,))
+
+
+def _roles(asked: Asked) -> Where:
+    wanted = [demand_text(value, asked.parameter) for value in asked.several()]
+    return Where("(doc::jsonb #> '{fields,actor_roles}') ?| %s::text[]", (wanted,))
+
+
+_CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+    "id": (frozenset({"", "in"}), texts(f"({_PROJECT} || ':' || id)", "FALSE")),
+    "project_id": (TEXT, texts(_PROJECT, "FALSE")),
+    "person_id": (TEXT, texts("id", "FALSE")),
+    "account_id": (SCALAR, scalar("account_id", "bigint", _account, "account_id IS NULL")),
+    "is_supervisor": (
+        frozenset({""}),
+        flag(f"({_PROJECTS} -> project -> 'is_manager') IS NOT DISTINCT FROM 'true'::jsonb"),
+    ),
+    "actor_roles": (frozenset({CONTAINS}), _roles),
+    "search": (frozenset({MATCH}), _search),
+    "created_at": (SCALAR, moment("created_at")),
+    "updated_at": (SCALAR, moment("updated_at")),
+}
+SORTS: Mapping[str, str] = {
+    "id": f"{_PROJECT}, id",
+    "project_id": _PROJECT,
+    "person_id": "id",
+    "account_id": "account_id",
+}
+FILTERS = tuple(_CONDITIONS)
+
+
+def where(asked: Asked) -> Where:
+    """Return the condition of a filter; raises `BadQuery`."""
+    operators, condition = _CONDITIONS[asked.name]
+    if asked.operator not in operators:
+        raise asked.bad(f"{asked.name} may not be asked with {asked.operator or 'no operator'}")
+    return condition(asked)
+
+
+def page(tenant: str, conditions: Iterable[Where], by: Sequence[tuple[str, bool]], limit: int, offset: int) -> Query:
+    """Ask for a page of rows of (doc, project); `by` has names of `SORTS`, each with whether it descends."""
+    order = [
+        f"{part} {'DESC' if falling else 'ASC'}"
+        for name, falling in (*by, ("id", False))
+        for part in SORTS[name].split(", ")
+    ]
+    sql, params = parts_of(conditions)
+    tail = f" ORDER BY {', '.join(order)} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
+    return select(_VIEW, "doc, project", tenant, sql, params, tail)
+
+
+def count(tenant: str, conditions: Iterable[Where]) -> Query:
+    """Ask how many there are; gives one row with one number."""
+    return select(_VIEW, "count(*)", tenant, *parts_of(conditions))
+
+
+def get(tenant: str, membership_id: str) -> Query:
+    """Ask for one by its id, `<project>:<member>`."""
+    project, _, member = membership_id.partition(":")
+    condition = Where("(project = %s AND id = %s)", (demand_text(project, "id"), demand_text(member, "id")))
+    return page(tenant, [condition], (), 1, 0)
+
+
+def resource(row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row as a member with one of the projects."""
+    shown: dict[str, Any] = msgspec.json.decode(row[0])
+    membership = shown["fields"]["projects"][row[1]]
+    manages = isinstance(membership, dict) and membership.get("is_manager") is True
+    return {**shown, "member": shown["id"], "id": f"{row[1]}:{shown['id']}", "project": row[1], "manages": manages}

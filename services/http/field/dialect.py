@@ -1,0 +1,42 @@
+"""The field dialect itself: what its operations share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import create_model
+
+from domain.recorded import Recorded
+from services.http.core.call import Call
+from services.http.core.models import From, View
+from services.http.core.operation import Dialect, Link
+from services.http.field.errors import Accepted, Failure, Good, failed, failure
+from services.http.field.models import Beside, people_of
+
+
+async def beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Beside:
+    """Return what is shown beside resources; `events` are ones that the directory may not show yet."""
+    tenant = call.caller.tenant
+    people = [member for resource in resources for member in people_of(resource)]
+    known = await call.service.members.by_id(tenant, people, events)
+    return Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
+
+
+FIELD = Dialect("field", failed, failure, Failure, Accepted, beside, paths=("/api/v3/",), slash=True)
+
+
+def answer(name: str, what: str, message: Any, status: int | None = None, **held: Any) -> type[View]:
+    """Return an answer to what was done, which holds what is shown under a key."""
+    fields: Any = {} if status is None else {"code": Literal[status]}
+    fields["message"] = Literal[message] if isinstance(message, str) else message
+    fields |= {key: Annotated[view, From("")] if isinstance(view, type) else view for key, view in held.items()}
+    return create_model(name, __base__=Good, __module__=__name__, __doc__=what, **fields)
+
+
+def links(kind: str, name: str, place: str) -> dict[str, Link]:
+    """Return what may follow the creation of a task, an activity or a workflow whose id is at the place."""
+    return {
+        word: Link(f"field_{verb}_{kind}", place)
+        for word, verb in ((name, "get"), ("change", "update"), ("delete", "delete"))
+    }
