@@ -52,7 +52,7 @@ def tenant(migrated_url: str) -> Iterator[Api]:
 
 
 @pytest.fixture(params=["bearer", "key"])
-def client(tenant: Api, request: pytest.FixtureRequest) -> DispatchClient:
+def dispatching(tenant: Api, request: pytest.FixtureRequest) -> DispatchClient:
     if request.param == "key":
         return DispatchClient(tenant.tokens["base"], api_key=tenant.key(TENANT))
     return DispatchClient(tenant.tokens["base"], tenant.key(TENANT), TENANT)
@@ -63,53 +63,53 @@ def accepted(tenant: Api, activity_id: str, reference: str) -> None:
     report(tenant, activity_id, 1, True, tenant=TENANT, reference=reference)
 
 
-def test_from_creation_to_the_result(tenant: Api, client: DispatchClient) -> None:
-    created = client.create_task(**TASK)
+def test_from_creation_to_the_result(tenant: Api, dispatching: DispatchClient) -> None:
+    created = dispatching.create_task(**TASK)
     assert created["status"] == "READY"
-    page = client.activities(status="READY", commerce_id=COMMERCE, limit=10)
+    page = dispatching.activities(status="READY", commerce_id=COMMERCE, limit=10)
     assert [each["id"] for each in page["data"]] == [created["id"]]
-    client.dispatch(created["id"])
+    dispatching.dispatch(created["id"])
     accepted(tenant, created["id"], "ext-123")
-    client.submit_result(
+    dispatching.submit_result(
         provider_activity_id="ext-123",
         commerce_external_id="store-001",
         status="COMPLETED",
         occurred_at="2025-01-16T14:30:00.000Z",
         task_result={"result": "success", "comment": "Order placed successfully", "contact_type": "OUTBOUND"},
     )
-    assert client.activity(created["id"])["status"] == "COMPLETED"
-    assert [each["toStatus"] for each in client.status_events(created["id"])][-1] == "COMPLETED"
+    assert dispatching.activity(created["id"])["status"] == "COMPLETED"
+    assert [each["toStatus"] for each in dispatching.status_events(created["id"])][-1] == "COMPLETED"
 
 
-def test_what_fails_and_what_is_cancelled(client: DispatchClient) -> None:
-    first, second = (client.create_task(**{**TASK, "idempotency_key": key}) for key in ("k-1", "k-2"))
-    client.submit_result(
+def test_what_fails_and_what_is_cancelled(dispatching: DispatchClient) -> None:
+    first, second = (dispatching.create_task(**{**TASK, "idempotency_key": key}) for key in ("k-1", "k-2"))
+    dispatching.submit_result(
         activity_id=first["id"],
         commerce_external_id="store-001",
         status="NOT_EXECUTED",
         occurred_at="2025-01-16T14:30:00.000Z",
         task_result={"result": "not_home"},
     )
-    assert client.activity(first["id"])["status"] == "FAILED"
-    assert client.cancel(second["id"])["status"] == "CANCELED"
+    assert dispatching.activity(first["id"])["status"] == "FAILED"
+    assert dispatching.cancel(second["id"])["status"] == "CANCELED"
 
 
-def test_targets_and_attributes(tenant: Api, client: DispatchClient) -> None:
+def test_targets_and_attributes(tenant: Api, dispatching: DispatchClient) -> None:
     owner = [{"type": "ROLE_MATCH", "config": {"role": "OWNER"}, "priority": 0}]
-    created = client.create_task(**TASK, target_criteria=owner)
+    created = dispatching.create_task(**TASK, target_criteria=owner)
     assert created["status"] == "UNRESOLVED"
-    client.retry_resolution(created["id"])
-    (target,) = client.target_users(created["id"])
+    dispatching.retry_resolution(created["id"])
+    (target,) = dispatching.target_users(created["id"])
     assert target["resolutionStatus"] == "FAILED"
-    assert client.resolve_target(created["id"], target["id"], USERS[0]["id"])["status"] == "READY"
-    client.dispatch(created["id"])
+    assert dispatching.resolve_target(created["id"], target["id"], USERS[0]["id"])["status"] == "READY"
+    dispatching.dispatch(created["id"])
     accepted(tenant, created["id"], "ext-1")
-    (target,) = client.target_users(created["id"])
+    (target,) = dispatching.target_users(created["id"])
     assert (target["resolutionStatus"], target["lockReason"]) == ("LOCKED", "MANUAL_ASSIGNMENT")
     assert target["commerceUser"] == {"firstName": "Maria", "lastName": "Garcia"}
-    keys = [each["attributeKeyId"] for each in client.attributes(created["id"])]
+    keys = [each["attributeKeyId"] for each in dispatching.attributes(created["id"])]
     assert keys == ["commerce_info", "promotions"]
-    told = [each["eventType"] for each in client.status_events(created["id"])]
+    told = [each["eventType"] for each in dispatching.status_events(created["id"])]
     assert [name for name in told if name in ("CREATED", "RESOLUTION_RETRY_FAILED", "DISPATCH_SUCCESS")] == [
         "CREATED",
         "RESOLUTION_RETRY_FAILED",
@@ -117,21 +117,21 @@ def test_targets_and_attributes(tenant: Api, client: DispatchClient) -> None:
     ]
 
 
-def test_configuration(client: DispatchClient) -> None:
-    created = client.create_task(**{**TASK, "channel": "WHATSAPP"})
+def test_configuration(dispatching: DispatchClient) -> None:
+    created = dispatching.create_task(**{**TASK, "channel": "WHATSAPP"})
     with pytest.raises(ApiError) as refused:
-        client.dispatch(created["id"])
+        dispatching.dispatch(created["id"])
     assert refused.value.status == 404
     provider = {"channel": "WHATSAPP", "base_url": "https://provider.example.com", "settings": {}}
-    client.put_dispatch_config(dispatch_provider_id="http", **provider)
-    client.put_dispatch_config(dispatch_provider_id="console", **provider)
-    assert [each["channel"] for each in client.dispatch_configs()] == ["SALESMAN", "WHATSAPP"]
-    client.dispatch(created["id"])
+    dispatching.put_dispatch_config(dispatch_provider_id="http", **provider)
+    dispatching.put_dispatch_config(dispatch_provider_id="console", **provider)
+    assert [each["channel"] for each in dispatching.dispatch_configs()] == ["SALESMAN", "WHATSAPP"]
+    dispatching.dispatch(created["id"])
     policy = {"attribute_key_id": "commerce_info", "resolver_type": "INTERNAL_SERVICE"}
-    client.put_attribute_policy(resolution_strategy="UPFRONT", **policy)
-    client.put_attribute_policy(resolution_strategy="ON_DISPATCH", **policy)
-    assert [each["resolutionStrategy"] for each in client.attribute_policies()] == ["ON_DISPATCH"]
-    client.put_target_resolution(
+    dispatching.put_attribute_policy(resolution_strategy="UPFRONT", **policy)
+    dispatching.put_attribute_policy(resolution_strategy="ON_DISPATCH", **policy)
+    assert [each["resolutionStrategy"] for each in dispatching.attribute_policies()] == ["ON_DISPATCH"]
+    dispatching.put_target_resolution(
         resolution_strategy="ON_CREATION",
         fallback_to_commerce_rep=True,
         fallback_to_owner=True,
@@ -141,18 +141,18 @@ def test_configuration(client: DispatchClient) -> None:
             {"type": "LAST_CONTACTED_SAME_CHANNEL", "config": {}, "priority": 1},
         ],
     )
-    (resolution,) = client.target_resolutions()
+    (resolution,) = dispatching.target_resolutions()
     assert [each["criteriaType"] for each in resolution["criteria"]] == ["ROLE_MATCH", "LAST_CONTACTED_SAME_CHANNEL"]
 
 
-def test_errors(client: DispatchClient) -> None:
-    client.create_task(**TASK)
+def test_errors(dispatching: DispatchClient) -> None:
+    dispatching.create_task(**TASK)
     for status, call in (
-        (409, lambda: client.create_task(**TASK)),
-        (404, lambda: client.create_task(**{**TASK, "idempotency_key": "k-2", "commerce_id": ROUTE})),
-        (400, lambda: client.create_task(**{**TASK, "idempotency_key": "k-2", "channel": "PIGEON"})),
-        (404, lambda: client.activity(ROUTE)),
-        (404, lambda: client.dispatch(ROUTE)),
+        (409, lambda: dispatching.create_task(**TASK)),
+        (404, lambda: dispatching.create_task(**{**TASK, "idempotency_key": "k-2", "commerce_id": ROUTE})),
+        (400, lambda: dispatching.create_task(**{**TASK, "idempotency_key": "k-2", "channel": "PIGEON"})),
+        (404, lambda: dispatching.activity(ROUTE)),
+        (404, lambda: dispatching.dispatch(ROUTE)),
     ):
         with pytest.raises(ApiError) as refused:
             call()
