@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
+from domain.limits import MAX_KEYS, Channel, Comment, Fields, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
@@ -58,7 +58,8 @@ def reason_of(title: str | None, stored: str | None) -> str | None:
 class Target:
     """A user of the commerce that the task is meant for, or the place of one that was not found.
 
-    `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked.
+    `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked. `by` says how the user
+    was found, unless by one of the criteria: by a fallback, whose `role` is given, or by somebody who named the user.
     """
 
     id: str
@@ -66,6 +67,8 @@ class Target:
     status: str
     user: str | None = None
     reason: str | None = None
+    by: Literal["fallback", "manual"] | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,26 @@ class Provider:
     secret: str | None = None
     timeout: float = 5.0
     backoff: float = 30.0
+
+
+Contact = Literal["INBOUND", "OUTBOUND"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What whoever carried a task out says beside its result.
+
+    `outcome` is the tenant's own code for what came of it, `operator` whoever was there, `contact` who got in touch
+    with whom, `follow_up_at` when it is to be tried again, and `raw` whatever else came with it.
+    """
+
+    occurred_at: Instant | None = None
+    outcome: Label | None = None
+    external_status: Label | None = None
+    operator: Label | None = None
+    contact: Contact | None = None
+    follow_up_at: Instant | None = None
+    raw: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def settings() -> str:
 def commands() -> str:
     """Return the rows of the table of commands."""
     # Imported here: the cases and the endpoints are much more than the other parts need.
-    from services.contracts import ENDPOINTS
+    from services.endpoints import ENDPOINTS
     from tests.domain.cases import DONE, REFUSALS
     from tests.domain.test_contract import CASES
 

@@ -178,10 +178,10 @@ def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Cont
     events: list[Any] = []
     provided = {attribute.key: attribute for attribute in attributes}
     keys = dict.fromkeys((*(created.plan.attribute_keys if created.plan is not None else ()), *provided))
-    found = resolved_attributes(keys, provided, created, context, upfront=True)
+    found, fallbacks = resolved_attributes(keys, provided, created, context, upfront=True)
     if found:
         demand_fits(found, "the task's attributes", f"{pointer}/attributes")
-        events.append(AttributesResolved(created.id, created.activity_id, found))
+        events.append(AttributesResolved(created.id, created.activity_id, found, fallbacks))
     if created.plan is None:
         return events
     resolved = looked_for(created, 0, context)

@@ -52,9 +52,12 @@ class ReportDispatch:
 @TASK.event("task.attributes-resolved")
 @dataclass(frozen=True, slots=True)
 class AttributesResolved:
+    """`fallbacks` are the keys whose value is one to fall back on."""
+
     id: str
     activity_id: str | None
     attributes: dict[str, Any]
+    fallbacks: tuple[str, ...] = ()
 
 
 @TASK.event("task.dispatch-requested")
@@ -137,16 +140,16 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
         raise Rejected("not-ready", "an earlier step is not done with")
     provider = settings.provider_of(context, plan.channel)
     if provider is None:
-        raise Rejected("not-ready", f"channel {plan.channel} has no provider to dispatch to")
+        raise Rejected("no-provider", f"channel {plan.channel} has no provider to dispatch to")
     asked = dict.fromkeys((*plan.attribute_keys, *task.attributes))
     policies = settings.attribute_policies(context, asked)
     late = [key for key in asked if key in policies and policies[key]["strategy"] == ON_DISPATCH]
     provided = {key: Attribute(key, fallback=task.attributes.get(key)) for key in late}
-    found = resolved_attributes(late, provided, task.created, context, upfront=False)
+    found, fallbacks = resolved_attributes(late, provided, task.created, context, upfront=False)
     events: list[Any] = []
     if any(not same_json(task.attributes.get(key), value) for key, value in found.items()):
         demand_fits({**task.attributes, **found}, "the task's attributes", "")
-        events.append(AttributesResolved(task.id, task.activity_id, found))
+        events.append(AttributesResolved(task.id, task.activity_id, found, fallbacks))
     requested = DispatchRequested(task.id, task.activity_id, task.attempt + 1, plan.channel, provider)
     return [*events, requested]
 
@@ -212,26 +215,28 @@ def resolved_attributes(
     context: Context,
     *,
     upfront: bool,
-) -> dict[str, Any]:
-    """Return the values of these keys, each by its policy; what has no value anywhere is absent.
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the values of these keys, each by its policy, and the keys that fell back; what has no value is absent.
 
     Of keys that are resolved on dispatch only what the caller says and the fallbacks count before it.
     """
     found: dict[str, Any] = {}
+    fallbacks: list[str] = []
     policies = settings.attribute_policies(context, keys)
     for key in keys:
         attribute = provided.get(key, Attribute(key))
         policy = policies.get(key)
         strategy = CALLER_PROVIDED if policy is None else policy["strategy"]
-        values = [attribute.value, attribute.fallback]
-        if policy is not None:
-            values.append(policy.get("fallback"))
-            if strategy != CALLER_PROVIDED and (strategy != ON_DISPATCH or not upfront):
-                values.insert(0, _from_source(policy["source"], created, context))
+        values = [attribute.value]
+        if policy is not None and strategy != CALLER_PROVIDED and (strategy != ON_DISPATCH or not upfront):
+            values.insert(0, _from_source(policy["source"], created, context))
         value = next((value for value in values if value is not None), None)
+        if value is None:
+            value = attribute.fallback if attribute.fallback is not None else (policy or {}).get("fallback")
+            fallbacks += [key] if value is not None else []
         if value is not None:
             found[key] = value
-    return found
+    return found, tuple(fallbacks)
 
 
 def _from_source(source: str, created: TaskCreated, context: Context) -> Any:

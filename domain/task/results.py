@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from domain import lifecycle
-from domain.decider import Context, Decision
+from domain.decider import Context, Decision, instant
+from domain.directory import settings
 from domain.directory.lookup import at_work
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
-from domain.limits import Comment, Fields, Id
+from domain.limits import Comment, Fields, Id, Label
+from domain.plan import Report
 from domain.task.assigning import TaskAssigned
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, activity_canceled, hand_on, lateness
 from domain.task.gating import demand_unblocked
@@ -32,6 +34,9 @@ class SubmitResult:
     hard_override: bool = False
     data: Fields = field(default_factory=dict)
     comment: Comment | None = None
+    report: Report | None = None
+    # The task's commerce, by its id or by the `external_id` that it is registered with; any other is refused.
+    commerce: Label | None = None
 
 
 @TASK.event("task.result-recorded")
@@ -46,6 +51,7 @@ class ResultRecorded:
     hard_override: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     comment: str | None = None
+    report: Report | None = None
 
 
 @TASK.event("task.reopened")
@@ -78,6 +84,7 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     for part in (command.result, "hard_override" if command.hard_override else ""):
         if f"task.submit-result {part}" in lifecycle.PARTS:
             permit(f"task.submit-result {part}", task, context)
+    _demand_truth(command, task, context)
     ended = task.lifecycle in TERMINAL
     if ended and not command.hard_override:
         lifecycle.transition("task.submit-result", task.lifecycle)
@@ -96,6 +103,7 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
         command.hard_override,
         command.data,
         command.comment,
+        command.report,
     )
     events: list[Any] = [recorded, *taken_away(task, command.data if done else {})]
     if ended:
@@ -115,3 +123,17 @@ def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     else:
         events.append(TaskCanceled(task.id, task.activity_id, command.comment, assignees))
     return released(task, record(task, context, *events))
+
+
+def _demand_truth(command: SubmitResult, task: Task, context: Context) -> None:
+    """Refuse a result whose times are none, or that was meant for another commerce."""
+    for name in ("occurred_at", "follow_up_at"):
+        said = getattr(command.report, name, None)
+        if said is not None:
+            instant(said, f"/report/{name}")
+    if command.commerce is None:
+        return
+    commerce = task.created.commerce
+    fields = settings.entry_fields(context, "commerce", commerce) if commerce is not None else None
+    if command.commerce not in (commerce, (fields or {}).get("external_id")):
+        raise Rejected("not-found", f"the task is of no commerce {command.commerce}", "/commerce")

@@ -92,7 +92,8 @@ def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsRes
     users = settings.users_of(context, created.commerce)
     locked: dict[str, Target] = {}
     missed: list[Criterion] = []
-    for criterion in (*sorted(criteria, key=_priority), *sorted(fallbacks, key=_priority)):
+    tried = sorted(criteria, key=_priority)
+    for place, criterion in enumerate((*tried, *sorted(fallbacks, key=_priority))):
         fitting = _fitting(criterion, users, created, plan.channel, context)
         open_users = [user for user in fitting if _lock_of(user) is None]
         for user in fitting:
@@ -100,7 +101,8 @@ def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsRes
             if why is not None:
                 locked.setdefault(user["id"], Target("", criterion.type, "LOCKED", user["id"], why))
         if open_users:
-            found = [Target("", criterion.type, "RESOLVED", user["id"]) for user in open_users]
+            how: Mapping[str, Any] = {"by": "fallback", "role": criterion.role} if place >= len(tried) else {}
+            found = [Target("", criterion.type, "RESOLVED", user["id"], **how) for user in open_users]
             return TargetsResolved(created.id, created.activity_id, _placed([*found, *locked.values()]))
         missed.append(criterion)
     failed = [Target("", criterion.type, "FAILED", None, "nobody fits") for criterion in missed]
@@ -190,7 +192,7 @@ def named(task: Task, target_id: str, user: str, context: Context) -> TargetsRes
         raise Rejected("target-locked", f"target {target_id} is locked: {target.reason}", "/target")
     demand_unresolved(task)
     _demand_callable(user, task, context)
-    found = replace(target, status="RESOLVED", user=user, reason=None)
+    found = replace(target, status="RESOLVED", user=user, reason=None, by="manual")
     targets = tuple(found if each.id == target_id else each for each in task.targets)
     return TargetsResolved(task.id, task.activity_id, targets)
 

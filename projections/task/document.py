@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
-from domain.plan import DispatchPlan, Target
+from domain.plan import DispatchPlan, Report, Target
 from domain.recorded import Recorded
+from domain.task.dispatching import AttributesResolved, DispatchSucceeded
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
-from domain.task.results import TaskReopened
+from domain.task.results import ResultRecorded, TaskReopened
 from domain.task.state import Facts, TaskCreated
+from domain.task.targeting import TargetsResolved
 from projections.support.documents import MissingDocument
 from projections.support.time import stamp
 from projections.task.facts import TaskFacts, take_over
@@ -23,7 +25,7 @@ class Task(TaskFacts):
     """A task's document: what is stored of it, without what has its default.
 
     `wake` is what the task is next seen to for by itself, at `wake_at`; `in_flight` says that the outcome of a dispatch
-    is still to come.
+    is still to come. `valued_at` says when each attribute got its value, `fallbacks` which are ones to fall back on.
     """
 
     activity_id: str | None = None
@@ -45,12 +47,18 @@ class Task(TaskFacts):
     output: dict[str, Any] | None = None
     plan: DispatchPlan | None = None
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
+    valued_at: dict[str, str] = msgspec.field(default_factory=dict)
     targets: tuple[Target, ...] = ()
+    resolved_at: str | None = None
+    dispatched_at: str | None = None
     attempt: int = 0
     in_flight: bool = False
     wake_kind: str | None = msgspec.field(default=None, name="wake")
     wake_at: str | None = None
+    reference: str | None = None
     result: str | None = None
+    report: Report | None = None
     late: bool = False
     comment: str | None = None
     reason: str | None = None
@@ -107,9 +115,9 @@ def apply(task: Task | None, event: Recorded) -> Task:
     elif task is None:
         raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
     take_over(task, data, at)
-    remember = _ENDINGS.get(type(data))
+    remember = _REMEMBERED.get(type(data))
     if remember is not None:
-        remember(task, data)
+        remember(task, data, at)
     task.position, task.version, task.updated_at = event.position, event.version, at
     return task
 
@@ -123,32 +131,54 @@ _OF_CREATION = tuple(
 _values_of = attrgetter(*_OF_CREATION)
 
 
-# How the task ended, which only readers want to know.
+# How the task went out and how it ended, which only readers want to know.
 
 
-def _completed(task: Task, event: TaskCompleted) -> None:
+def _sent(task: Task, event: DispatchSucceeded, at: str) -> None:
+    task.reference, task.dispatched_at = event.reference, at
+
+
+def _found(task: Task, event: TargetsResolved, at: str) -> None:
+    task.resolved_at = at
+
+
+def _valued(task: Task, event: AttributesResolved, at: str) -> None:
+    kept = [key for key in task.fallbacks if key not in event.attributes]
+    task.fallbacks = (*kept, *event.fallbacks)
+    task.valued_at = {**task.valued_at, **dict.fromkeys(event.attributes, at)}
+
+
+def _reported(task: Task, event: ResultRecorded, at: str) -> None:
+    task.report = event.report
+
+
+def _completed(task: Task, event: TaskCompleted, at: str) -> None:
     task.output, task.late = event.output, event.late
 
 
-def _failed(task: Task, event: TaskFailed) -> None:
+def _failed(task: Task, event: TaskFailed, at: str) -> None:
     task.comment = event.comment
 
 
-def _canceled(task: Task, event: TaskCanceled) -> None:
+def _canceled(task: Task, event: TaskCanceled, at: str) -> None:
     task.reason = event.reason
 
 
-def _retried(task: Task, event: TaskRetried) -> None:
-    task.comment = None
+def _retried(task: Task, event: TaskRetried, at: str) -> None:
+    task.comment = task.report = None
 
 
-def _reopened(task: Task, event: TaskReopened) -> None:
+def _reopened(task: Task, event: TaskReopened, at: str) -> None:
     # What it ended with is not true of it any more; what was saved at work stays.
     task.output = task.comment = task.reason = None
     task.late = False
 
 
-_ENDINGS: dict[type, Callable[[Task, Any], None]] = {
+_REMEMBERED: dict[type, Callable[[Task, Any, str], None]] = {
+    AttributesResolved: _valued,
+    TargetsResolved: _found,
+    DispatchSucceeded: _sent,
+    ResultRecorded: _reported,
     TaskCompleted: _completed,
     TaskFailed: _failed,
     TaskCanceled: _canceled,

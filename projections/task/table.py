@@ -21,7 +21,7 @@ from projections.task.document import Task, apply, decode, decode_shown, encode,
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 3
+VERSION = 5
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -44,6 +44,7 @@ CREATE TABLE tasks_{suffix} (
     route        text COLLATE "C",
     operator     text COLLATE "C",
     channel      text COLLATE "C",
+    reference    text COLLATE "C",
     assignees    text[] COLLATE "C" NOT NULL,
     roles        text[] COLLATE "C",
     whitelist    text[] COLLATE "C",
@@ -76,7 +77,7 @@ _ON: dict[str, str] = {
     "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
     **{
         name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
-        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel")
+        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel", "reference")
     },
     **{
         name: f"(tenant, created_at, id) WHERE {condition}"
@@ -124,6 +125,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.route,
         task.operator,
         indexed(plan.channel) if plan is not None else None,
+        indexed(task.reference) if task.reference is not None else None,
         array(task.assignees),
         _named(tenant, task.roles),
         _named(tenant, task.whitelist),
@@ -165,6 +167,7 @@ LISTING = Listing(
         "route": equal("route", nullable=True),
         "operator": equal("operator", nullable=True),
         "channel": equal("channel", nullable=True),
+        "reference": equal("reference", nullable=True, read=indexed),
         **time_range("scheduled_at", "scheduled_at"),
         **time_range("completed_at", "ended_at", "status = 'completed'"),
     },

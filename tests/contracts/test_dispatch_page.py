@@ -195,7 +195,10 @@ async def test_what_the_page_sends_is_there_again(api: Api) -> None:
     assert read["attributeKeys"] == sent["attribute_keys"]
     attributes = (await api.get(f"/api/activities/{created['id']}/attributes", token)).json()
     # Of what nobody knows anything, there is no value.
-    assert attributes == [{"key": "commerce_info", "value": {}}]
+    assert [(each["key"], each["value"], each["resolutionStatus"]) for each in attributes] == [
+        ("commerce_info", {}, "RESOLVED"),
+        ("promotions", None, "FAILED"),
+    ]
 
 
 async def test_the_errors_of_the_page(api: Api) -> None:

@@ -19,7 +19,7 @@ from domain import COMMANDS, EVENTS
 from domain.errors import Refusal
 from services import contracts, schemas
 from services.commands import wire
-from services.contracts import ENDPOINTS
+from services.endpoints import ENDPOINTS
 from tests.documents import ROOT, shape
 from tests.domain.cases import REFUSALS
 

@@ -92,7 +92,7 @@ CONTRACT: dict[str, set[str]] = {
         "not-unresolved",
         "terminal",
     },
-    "task.dispatch": {DONE, "invalid", "not-found", "forbidden", "not-ready", "too-large"},
+    "task.dispatch": {DONE, "invalid", "not-found", "forbidden", "no-provider", "not-ready", "too-large"},
     "task.report-dispatch": {DONE, IGNORED, "invalid", "not-found", "forbidden"},
     "task.submit-result": {
         DONE,

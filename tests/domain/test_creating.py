@@ -68,7 +68,7 @@ CASES: list[Case] = [
                 blacklist=("bob",),
             ),
             TaskAssigned("t", None, ("ann",)),
-            AttributesResolved("t", None, {"a": 0, "b": "else", "c": "own"}),
+            AttributesResolved("t", None, {"a": 0, "b": "else", "c": "own"}, ("b",)),
         ],
         {},
     ),

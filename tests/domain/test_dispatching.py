@@ -65,7 +65,7 @@ CASES: list[Case] = [
             policy("own", "ON_DISPATCH", source="commerce.nothing", fallback="none"),
             task(commerce="c", plan=plan(attribute_keys=("city",)), attributes=(Attribute("own", "x"),)),
         ).when(DispatchTask("t")),
-        [AttributesResolved("t", None, {"city": "Huế", "own": "x"}), requested()],
+        [AttributesResolved("t", None, {"city": "Huế", "own": "x"}, ("own",)), requested()],
     ),
     done(
         "task.dispatch",
@@ -77,11 +77,16 @@ CASES: list[Case] = [
     refused("task.dispatch", "forbidden", "the assignee", lambda: planned().when(DispatchTask("t"), "ann")),
     refused("task.dispatch", "forbidden", "a stranger", lambda: planned().when(DispatchTask("t"), "bob")),
     *(
+        refused("task.dispatch", "no-provider", why, lambda scene=scene: scene().when(DispatchTask("t")))
+        for why, scene in (
+            ("nobody takes it", lambda: people(task(plan=plan("SMS")))),
+            ("nobody takes it any more", lambda: planned(RetireEntry("dispatch", "EMAIL"))),
+        )
+    ),
+    *(
         refused("task.dispatch", "not-ready", why, lambda scene=scene: scene().when(DispatchTask("t")))
         for why, scene in (
             ("no channel", lambda: people(task())),
-            ("nobody takes it", lambda: people(task(plan=plan("SMS")))),
-            ("nobody takes it any more", lambda: planned(RetireEntry("dispatch", "EMAIL"))),
             ("not resolved", lambda: planned(criteria=(Criterion("ANY"),))),
             ("under way", in_flight),
             ("out", sent),

@@ -148,14 +148,17 @@ CASES: list[Case] = [
         "task.resolve-target",
         "the place of nobody gets a user; others stay as they are",
         lambda: hired(unresolved()).when(ResolveTarget("t", "t1", "u-owner"), "max"),
-        [TargetsResolved("t", None, (Target("t1", "ROLE_MATCH", "RESOLVED", "u-owner"), LOCKED_PLACE))],
+        [TargetsResolved("t", None, (Target("t1", "ROLE_MATCH", "RESOLVED", "u-owner", by="manual"), LOCKED_PLACE))],
         {},
     ),
     done(
         "task.resolve-target",
         "and the task goes out as scheduled",
         lambda: hired(made(ANY, scheduled_at=PAST)).when(ResolveTarget("t", "t1", "u-owner")),
-        [TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "u-owner"),)), wake(kind="dispatch", at=PAST)],
+        [
+            TargetsResolved("t", None, (Target("t1", "ANY", "RESOLVED", "u-owner", by="manual"),)),
+            wake(kind="dispatch", at=PAST),
+        ],
     ),
     *(
         refused(

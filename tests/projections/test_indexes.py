@@ -35,6 +35,7 @@ WIDEST: dict[str, Any] = {
     "title_key": INDEXED,
     "flow_id": INDEXED,
     "channel": INDEXED,
+    "reference": INDEXED,
     "email": INDEXED,
     "operator": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],

@@ -1,4 +1,4 @@
-"""Authentication by bearer API keys, compared by digest. A request has access to the tenant of its key only."""
+"""Authentication by API keys, compared by digest. A request has access to the tenant of its key only."""
 
 from __future__ import annotations
 
@@ -54,21 +54,24 @@ class _Check:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Turns an `Authorization` header into a caller, asking the database once in `cache_seconds` per token."""
+    """Turns the headers that name a key into a caller, asking the database once in `cache_seconds` per key."""
 
     pool: Pool
     cache_seconds: float = CACHE_SECONDS
     _checks: dict[bytes, _Check] = field(default_factory=dict)
     _asking: dict[bytes, asyncio.Task[_Check]] = field(default_factory=dict)
 
-    async def caller(self, authorization: bytes | None) -> Caller:
-        """Return the caller, or refuse with 401."""
-        if authorization is None:
-            raise ApiError("unauthorized", "send an API key as Authorization: Bearer …", headers=_CHALLENGE)
-        scheme, _, token = authorization.decode("latin-1").partition(" ")
+    async def caller(self, authorization: bytes | None, api_key: bytes | None = None) -> Caller:
+        """Return the caller of the key in `Authorization` or `X-API-Key`, or refuse with 401."""
+        if authorization is None and api_key is None:
+            detail = "send an API key as Authorization: Bearer … or as X-API-Key"
+            raise ApiError("unauthorized", detail, headers=_CHALLENGE)
+        scheme, _, token = (authorization or b"Bearer " + (api_key or b"")).decode("latin-1").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN:
             raise _wrong_token()
+        if api_key is not None and api_key.decode("latin-1").strip() != token:
+            raise ApiError("bad-header", "X-API-Key is another key than Authorization", parameter="X-API-Key")
         # By digest, so that no token stays in memory.
         digest = keys.digest(token)
         check = self._checks.get(digest)

@@ -52,6 +52,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "in-use": 409,
     "late": 409,
     "name-taken": 409,
+    "no-provider": 409,
     "not-assigned": 409,
     "not-failed": 409,
     "not-paused": 409,

@@ -127,7 +127,8 @@ class Request(Model):
 
     @classmethod
     def _placed(cls, parts: list[str]) -> list[str]:
-        for field in _fields_to(cls):
+        # The longest first, since one field may stand inside of another's place.
+        for field in sorted(_fields_to(cls), key=lambda field: -len(field.path)):
             path = list(field.path)
             if not path or parts[: len(path)] != path:
                 continue

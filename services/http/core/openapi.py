@@ -24,11 +24,11 @@ _encode = msgspec.json.Encoder().encode
 
 _DESCRIPTION = """Activities made of tasks: commands in, rolled-up status out.
 
-Every request carries an API key as `Authorization: Bearer fw_…`; the key names the tenant, and ids of other tenants
-do not exist for it. A write's answer says the log position of its events in `Foldwork-Position`; a query with that
-header, or with `min_position`, waits for the read model to get there. Errors are RFC 9457 problem details, or the
-envelope of the dialect that is spoken. A member's e-mail and rights as manager, and a key, are believed for 5 seconds
-after they were read.
+Every request carries an API key as `Authorization: Bearer fw_…` or as `X-API-Key`; the key names the tenant,
+and ids of other tenants do not exist for it. A write's answer says the log position of its events in
+`Foldwork-Position`; a query with that header, or with `min_position`, waits for the read model to get there. Errors are
+RFC 9457 problem details, or the envelope of the dialect that is spoken. A member's e-mail and rights as manager, and a
+key, are believed for 5 seconds after they were read.
 
 Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
 known in time answers 202 with the address of its receipt.
@@ -61,10 +61,13 @@ _TAGS: list[Json] = [
 
 _INFO: Json = {"title": "Foldwork", "version": "1", "description": _DESCRIPTION}
 _SECURITY: Json = {
-    "type": "http",
-    "scheme": "bearer",
-    "bearerFormat": "fw_<id>_<secret>",
-    "description": "An API key, made by `foldwork keys create`; it names the tenant, the actor and the permissions.",
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "fw_<id>_<secret>",
+        "description": "An API key of `foldwork keys create`; it names the tenant, the actor and the permissions.",
+    },
+    "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
 }
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
@@ -196,7 +199,7 @@ def about(operation: Operation, components: Components) -> Json:
             **response.get("headers", {}),
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
-    entry["security"] = [{"apiKey": []}] if operation.permission else []
+    entry["security"] = [{name: []} for name in _SECURITY] if operation.permission else []
     return entry
 
 
@@ -252,7 +255,7 @@ def document(operations: Iterable[Operation], components: Components) -> Json:
             "schemas": components.schemas,
             "responses": responses,
             "headers": _HEADERS,
-            "securitySchemes": {"apiKey": _SECURITY},
+            "securitySchemes": _SECURITY,
         },
     }
 

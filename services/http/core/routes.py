@@ -35,7 +35,10 @@ class _Served:
         try:
             caller = NOBODY
             if self.operation.permission:
-                caller = await self.service.authenticator.caller(CURRENT.get().headers.get(b"authorization"))
+                headers = CURRENT.get().headers
+                caller = await self.service.authenticator.caller(
+                    headers.get(b"authorization"), headers.get(b"x-api-key")
+                )
                 caller.demand(self.operation.permission)
             response = await self.operation.serve(Call(scope, receive, caller, self.service))
         except (ApiError, BadQuery, InvalidMessage) as error:

@@ -6,7 +6,7 @@ What does not fit the state of an activity is a bad request there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -20,6 +20,7 @@ from services.http.core.shown import CamelView
 # Refusals that are conflicts elsewhere: the dialect keeps 409 for what is taken and for what is final.
 _STATUS: Mapping[str, int] = {
     "no-endpoint": 404,
+    "no-provider": 404,
     "not-ready": 400,
     "not-unresolved": 400,
     "target-locked": 400,
@@ -63,11 +64,23 @@ class DispatchRequest(Request):
     """A request whose faults are told in the words that a worker has for them."""
 
     outside_body = frozenset({"id", "kind", "target"})
+    # Other names that clients have for keys of the body, with these keys.
+    renamed: ClassVar[Mapping[str, str]] = {}
     _MESSAGES: ClassVar[Mapping[str, str]] = {
         "list_type": "Input should be a valid array",
         "dict_type": "Input should be an object",
         "model_type": "Input should be an object",
     }
+
+    @classmethod
+    def read(cls, body: Any, parts: Mapping[str, str] | None = None) -> Self:
+        """Return a decoded body as a request; raises `ApiError`."""
+        if cls.renamed and isinstance(body, dict):
+            given = {cls.renamed.get(key, key): value for key, value in body.items()}
+            if len(given) < len(body):
+                raise ApiError("duplicate-key", "a key is given under two of its names")
+            body = given
+        return super().read(body, parts)
 
     @classmethod
     def unknown(cls, key: str, pointer: str) -> ApiError:

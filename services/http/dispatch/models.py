@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import Field, model_validator
 
-from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
-from domain.limits import (
-    MAX_KEYS,
-    Channel,
-    Comment,
-    Fields,
-    Flow,
-    Id,
-    Instant,
-    Items,
-    Key,
-    Label,
-    Role,
-    Text,
-    Title,
-    Value,
-    Whole,
-)
-from domain.plan import CriterionType, reason_of
+from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
+from domain.plan import Contact, CriterionType, reason_of
 from domain.task.results import Result
 from services.http.core.members import Member
-from services.http.core.models import LEFT_OUT, From, Json, To
+from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
 from services.http.dispatch.errors import Demanded, DispatchRequest
 
 Status = Literal["READY", "UNRESOLVED", "DISPATCHED", "COMPLETED", "FAILED", "CANCELED"]
 STATUSES = READY, UNRESOLVED, DISPATCHED, COMPLETED, FAILED, CANCELED = get_args(Status)
 _ENDED = {"completed": COMPLETED, "failed": FAILED, "canceled": CANCELED}
-_TASK, _ROUTE = "ee0e8400-e29b-41d4-a716-446655440000", "dd0e8400-e29b-41d4-a716-446655440000"
+EXAMPLE_ACTIVITY, _ROUTE = "ee0e8400-e29b-41d4-a716-446655440000", "dd0e8400-e29b-41d4-a716-446655440000"
 _OPERATOR, _COMMERCE = "cc0e8400-e29b-41d4-a716-446655440000", "880e8400-e29b-41d4-a716-446655440000"
 
 
@@ -46,6 +28,29 @@ class NewCriterion(DispatchRequest):
     type: CriterionType
     priority: Whole = Field(0, description="The lowest is tried first")
     role: Role | None = Field(None, description="Required by ROLE_MATCH")
+
+
+class CriterionConfig(DispatchRequest):
+    """What a criterion looks for."""
+
+    role: Role | None = Field(None, description="Required by ROLE_MATCH")
+
+
+class NewTargetCriterion(NewCriterion):
+    """How a user of the commerce is found."""
+
+    config: Annotated[CriterionConfig | None, To(None)] = Field(None, description="Where the role may also stand")
+
+    @model_validator(mode="after")
+    def _demand_one_role(self) -> Self:
+        if self.role is not None and self.config is not None and self.config.role is not None:
+            refuse("invalid", "the role is given twice", "/role")
+        return self
+
+    def data(self) -> Json:
+        """Return the command's data."""
+        found = super().data()
+        return found if self.config is None else {**found, **self.config.data()}
 
 
 class NewAttribute(DispatchRequest):
@@ -73,7 +78,7 @@ class NewTask(DispatchRequest):
     assignment_reason: Annotated[Comment | None, To("plan/assignment_reason")] = Field(
         None, description="Reason for the assignment"
     )
-    target_criteria: Annotated[list[NewCriterion] | None, Items(MAX_KEYS), To("plan/criteria")] = Field(
+    target_criteria: Annotated[list[NewTargetCriterion] | None, Items(MAX_KEYS), To("plan/criteria")] = Field(
         None, description="Instead of the tenant's own; none: no targets"
     )
     attribute_keys: Annotated[list[Id] | None, Items(MAX_KEYS), To("plan/attribute_keys")] = Field(
@@ -116,25 +121,11 @@ class Cancellation(DispatchRequest):
 class TargetChoice(DispatchRequest):
     """Which user a target is."""
 
+    renamed = {"commerce_user_id": "user_id"}  # noqa: RUF012
+
     user_id: Annotated[Id, Demanded, To("user")] = Field(
         ..., description="The user of the commerce that the target is", examples=["u-7"]
     )
-
-
-class NewResult(DispatchRequest):
-    """How an activity ended."""
-
-    activity_id: Annotated[str, Demanded, To(None)] = Field(
-        ..., min_length=1, description="The activity that the result is of"
-    )
-    result: Annotated[Result, Demanded]
-    hard_override: bool | None = Field(False, description="Replace a result that is final")
-    data_: Annotated[Fields | None, To("data")] = Field(
-        None, alias="data", description="What came of it; becomes part of the task's output"
-    )
-    comment: Comment | None = None
-
-    example: ClassVar[Json] = {"activity_id": _TASK, "result": "COMPLETED", "data": {"sold": 3}}
 
 
 # Activities as they are shown.
@@ -149,9 +140,18 @@ def status_of(task: Mapping[str, Any], _: Any = None) -> str:
     return str(DISPATCHED if task["dispatch"] == "DISPATCHED" else READY)
 
 
-def _operator(task: Mapping[str, Any], members: Mapping[str, Member]) -> str | None:
+class _ShownWith(Protocol):
+    """What activities are shown with."""
+
+    @property
+    def members(self) -> Mapping[str, Member]: ...
+    @property
+    def commerces(self) -> Mapping[str, str | None]: ...
+
+
+def _operator(task: Mapping[str, Any], context: _ShownWith) -> str | None:
     """Return the operator of the person who has the task now, else the one that it was created with."""
-    found = members.get(task["assignees"][0]) if task["assignees"] else None
+    found = context.members.get(task["assignees"][0]) if task["assignees"] else None
     operator: str | None = task["operator"]
     return operator if found is None or found.operator_id is None else found.operator_id
 
@@ -175,10 +175,49 @@ class TaskDetails(CamelView):
     assigned_operator_id: Annotated[str | None, From("", _operator)] = Field(..., examples=[_OPERATOR])
 
 
+class TaskResult(CamelView):
+    """What whoever carried an activity out reported beside its result."""
+
+    result: Annotated[str | None, From("outcome")]
+    operator_external_id: Annotated[str | None, From("operator")]
+    future_scheduled_at: Annotated[MaybeTime, From("follow_up_at")]
+    contact_type: Annotated[Contact | None, From("contact")]
+    occurred_at: MaybeTime
+    external_status: str | None
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any] | None) -> Json | None:
+        """Return what is shown of a report, if there is one; what it does not say is null."""
+        if not report:
+            return None
+        names = ("outcome", "operator", "follow_up_at", "contact", "occurred_at", "external_status")
+        return cls.show({name: report.get(name) for name in names})
+
+
+class Commerce(CamelView):
+    """A commerce by its name."""
+
+    name: str | None = Field(..., examples=["Main Street Store"])
+
+
+class CommerceAssignment(CamelView):
+    """The commerce that an activity is for."""
+
+    commerce_id: str = Field(..., examples=[_COMMERCE])
+    commerce: Commerce
+
+
+def _commerce(task: Mapping[str, Any], context: _ShownWith) -> Json | None:
+    commerce = task["commerce"]
+    if commerce is None:
+        return None
+    return CommerceAssignment.show({"commerce_id": commerce, "commerce": {"name": context.commerces.get(commerce)}})
+
+
 class NewActivity(CamelView):
     """Created"""
 
-    id: str = Field(..., examples=[_TASK])
+    id: str = Field(..., examples=[EXAMPLE_ACTIVITY])
     type: Literal["TASK"]
     channel: Annotated[str | None, _planned("channel")] = Field(..., examples=["SALESMAN"])
     status: Annotated[Status, From("", status_of)]
@@ -192,6 +231,7 @@ class Activity(NewActivity):
         str | None, From("", lambda task, _: reason_of(task["title"], (task["plan"] or {}).get("reason")))
     ]
     commerce_id: Annotated[str | None, From("commerce")] = Field(..., examples=[_COMMERCE])
+    commerce_assignment: Annotated[CommerceAssignment | None, From("", _commerce)]
     scheduled_at: Annotated[MaybeTime, _planned("scheduled_at")]
     suggested_execution_time: Annotated[MaybeTime, _planned("suggested_at")]
     user_status: Annotated[str | None, _planned("user_status")]
@@ -200,97 +240,8 @@ class Activity(NewActivity):
     target_criteria: Annotated[list[Criterion] | None, _planned("criteria")]
     attribute_keys: Annotated[list[str], _planned("attribute_keys", [])]
     dispatch_attempts: Annotated[Count, From("attempt")]
+    provider_activity_id: Annotated[str | None, From("reference")]
     result: Result | None
+    task_result: Annotated[TaskResult | None, From("report", lambda report, _: TaskResult.of(report))]
     created_at: Time
     updated_at: Time
-
-
-class ResultRecorded(CamelView):
-    """The result, and the status that the activity has now"""
-
-    activity_id: Annotated[str, From("task/id")] = Field(..., examples=[_TASK])
-    result: Annotated[Result, From("given/result")] = Field(..., examples=["COMPLETED"])
-    hard_override: Annotated[bool, From("given/hard_override", default=False)]
-    data: Annotated[dict[str, Any], From("given/data", default={})] = Field(..., examples=[{"sold": 3}])
-    comment: Annotated[str | None, From("given/comment", default=None)]
-    status: Annotated[Status, From("task", status_of)] = Field(..., examples=[COMPLETED])
-
-
-# What a tenant configures: directory entries, each with its key or its channel as its id. What may stand in one is the
-# domain's to say, so these values are described here and passed on as they came.
-
-_Source = Annotated[Flow, Field(json_schema_extra={"pattern": f"^({'|'.join(SOURCES)})(\\..*)?$"})]
-
-
-class _Entry(DispatchRequest):
-    def data(self) -> Json:
-        """Return the command's data, which has fields even if they are none."""
-        return {"fields": {}, **super().data()}
-
-    @classmethod
-    def pointer(cls, place: str) -> str:
-        """Return a place in the request; an id that is taken is told without one, as the answer names it."""
-        return "" if place == "/id" else super().pointer(place)
-
-
-class NewAttributePolicy(_Entry):
-    """A policy for an attribute."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["key", "strategy"]})
-
-    key: Annotated[Id, Demanded, To("id")]
-    strategy: Annotated[SkipValidation[Strategy], To("fields/strategy")] = LEFT_OUT
-    source: Annotated[SkipValidation[_Source | None], To("fields/source")] = Field(
-        None, description="Where the value comes from, such as commerce.name; CALLER_PROVIDED does without"
-    )
-    fallback: Annotated[Any, To("fields/fallback")] = Field(None, description="The value when there is no other")
-
-    example: ClassVar[Json] = {"key": "commerce_info", "strategy": "UPFRONT", "source": "commerce", "fallback": {}}
-
-
-class NewTargetResolutionPolicy(_Entry):
-    """A policy for target resolution."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["channel", "criteria"]})
-
-    channel: Annotated[Id, Demanded, To("id")]
-    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA, 1), To("fields/criteria")] = LEFT_OUT
-    fallbacks: Annotated[SkipValidation[list[NewCriterion] | None], Items(MAX_CRITERIA), To("fields/fallbacks")] = (
-        Field(None, description="Tried when no criterion fits anybody")
-    )
-
-    example: ClassVar[Json] = {
-        "channel": "SALESMAN",
-        "criteria": [{"type": "LAST_CONTACTED_SAME_CHANNEL", "priority": 1, "role": None}],
-        "fallbacks": [{"type": "ROLE_MATCH", "priority": 0, "role": "OWNER"}],
-    }
-
-
-class NewDispatchConfiguration(_Entry):
-    """A dispatch configuration."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["channel", "provider"]})
-
-    channel: Annotated[Id, Demanded, To("id")]
-    provider: Annotated[SkipValidation[ProviderKind], To("fields/provider")] = LEFT_OUT
-    url: Annotated[SkipValidation[Annotated[str, Text(1, MAX_URL)] | None], To("fields/url")] = Field(
-        None, description="Required by http; no user, query or fragment"
-    )
-    secret: Annotated[SkipValidation[Id | None], To("fields/secret")] = Field(
-        None, description="The name of a secret of the service, never a secret itself"
-    )
-    timeout_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
-    ] = Field(None, description="5 by default")
-    backoff_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None], To("fields/backoff_seconds")
-    ] = Field(None, description="30 by default")
-
-    example: ClassVar[Json] = {
-        "channel": "SALESMAN",
-        "provider": "http",
-        "url": "https://dispatch.example.com/tasks",
-        "secret": "main",
-        "timeout_seconds": 5,
-        "backoff_seconds": 30,
-    }

@@ -23,6 +23,28 @@ OWNER = {"type": "ROLE_MATCH", "priority": 2, "role": "OWNER"}
 POLICY = {"key": "shop_name", "strategy": "UPFRONT", "source": "commerce.name", "fallback": "a shop"}
 TARGETING = {"channel": "EMAIL", "criteria": [{"type": "ANY"}], "fallbacks": [OWNER]}
 PROVIDER = {"channel": "SALESMAN", "provider": "console", "backoff_seconds": 10}
+# The same in the original's own words.
+STRATEGY = {
+    "attribute_key_id": "commerce_info",
+    "resolution_strategy": "UPFRONT",
+    "resolver_type": "INTERNAL_SERVICE",
+}
+RESOLUTION = {
+    "resolution_strategy": "ON_CREATION",
+    "fallback_to_commerce_rep": True,
+    "fallback_to_owner": True,
+    "priority": 0,
+    "criteria": [
+        {"type": "ROLE_MATCH", "config": {"role": "COMMERCE_REP"}, "priority": 0},
+        {"type": "LAST_CONTACTED_SAME_CHANNEL", "config": {}, "priority": 1},
+    ],
+}
+DISPATCH_CONFIG = {
+    "dispatch_provider_id": "http",
+    "channel": "SALESMAN",
+    "base_url": "https://provider.example.com",
+    "settings": {},
+}
 
 
 def furnish(api: Api, tenant: str = "acme") -> None:
@@ -53,9 +75,9 @@ def unresolved(api: Api, task_id: str, tenant: str = "acme") -> None:
     planned(api, task_id, tenant, criteria=[CLERK, cook])
 
 
-def report(api: Api, task_id: str, attempt: int, succeeded: bool, **rest: Any) -> None:
+def report(api: Api, task_id: str, attempt: int, succeeded: bool, tenant: str = "acme", **rest: Any) -> None:
     """Say what came of an attempt, as the service does."""
-    api.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest})
+    api.command("task.report-dispatch", {"id": task_id, "attempt": attempt, "succeeded": succeeded, **rest}, tenant)
 
 
 def failure(response: httpx.Response, status: int, **extra: Any) -> str:

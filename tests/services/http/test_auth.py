@@ -128,3 +128,22 @@ async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pyt
         said = capsys.readouterr()
         assert response.headers["x-request-id"] in said.out + said.err
         assert canary not in said.out + said.err + response.text
+
+
+async def test_a_key_in_a_header_of_its_own(api: Api) -> None:
+    token = api.key()
+    for headers, status in (
+        ({"X-API-Key": token}, 200),
+        ({"X-API-Key": f" {token} "}, 200),
+        ({"X-API-Key": token, **api.by(token)}, 200),
+        ({"X-API-Key": ""}, 401),
+        ({"X-API-Key": f"{token}x"}, 401),
+        ({"X-API-Key": f"Bearer {token}"}, 401),
+        ({"X-API-Key": token, "Authorization": "Bearer x"}, 400),
+        ({"X-API-Key": "x", **api.by(token)}, 400),
+        ({"X-API-Key": token, "Authorization": "Basic eDp5"}, 401),
+    ):
+        response = await api.client.get("/v1/tasks", headers=headers)
+        assert response.status_code == status, headers
+        if status == 400:
+            problem(response, 400, "bad-header")

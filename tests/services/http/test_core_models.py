@@ -19,8 +19,8 @@ from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, Request, To, View, _fields_to, refuse
 from services.http.core.operation import Operation
 from services.http.dispatch import operations as dispatch
-from services.http.dispatch.models import NewResult
 from services.http.dispatch.models import NewTask as NewDispatchTask
+from services.http.dispatch.results import ShortResult
 from services.http.field import operations as field
 from services.http.field.models import ActivityChange, NewTask, TaskChange
 from services.http.workflow import operations as workflow
@@ -258,7 +258,7 @@ REQUESTS = [
     (Assign, "task.assign"),
     (Claim, "task.claim"),
     (NewDispatchTask, "task.create"),
-    (NewResult, "task.submit-result"),
+    (ShortResult, "task.submit-result"),
 ]
 _IDS = [f"{request.__name__}-{command}" for request, command in REQUESTS]
 

@@ -41,7 +41,7 @@ async def test_resolving_again(api: Api) -> None:
     users = [{"id": "u-clerk", "role": "CLERK"}]
     api.command("directory.change", {"kind": "commerce", "id": "shop", "fields": {"users": users}})
     assert (await _patch(api, path)).json()["status"] == "READY"
-    assert [target["userId"] for target in await read(api, "a", "/target-users")] == ["u-clerk"]
+    assert [target["commerceUserId"] for target in await read(api, "a", "/target-users")] == ["u-clerk"]
     failure(await _patch(api, path), 400)
     planned(api, "b")
     failure(await _patch(api, "/api/activities/b/retry-resolution"), 400)
@@ -51,14 +51,16 @@ async def test_resolving_again(api: Api) -> None:
 
 async def test_naming_a_target(api: Api) -> None:
     unresolved(api, "a")
-    found = {target["status"]: target for target in await read(api, "a", "/target-users")}
-    assert found["LOCKED"]["reason"] == "asked not to be called"
+    found = {target["reason"]: target for target in await read(api, "a", "/target-users")}
+    assert {target["resolutionStatus"] for target in found.values()} == {"FAILED"}
     path = "/api/activities/a/target-users/{}/resolve"
-    locked, failed = path.format(found["LOCKED"]["id"]), path.format(found["FAILED"]["id"])
+    cook, nobody = found["asked not to be called"]["id"], found["nobody fits"]["id"]
+    locked, failed = path.format(cook), path.format(nobody)
     assert "locked" in failure(await _patch(api, locked, {"user_id": "u-1"}), 400)
     assert failure(await _patch(api, failed, {"user_id": "u-cook"}), 400).endswith("(/user_id)")
     assert failure(await _patch(api, failed, {"user_id": "no id"}), 400).endswith("(/user_id)")
-    for body in ({}, {"user_id": None}, {"user_id": 7}, {"user_id": "u", "x": 1}, []):
+    twice = {"user_id": "u", "commerce_user_id": "u"}
+    for body in ({}, {"user_id": None}, {"user_id": 7}, {"user_id": "u", "x": 1}, twice, []):
         failure(await _patch(api, failed, body), 400)
     for target in ("nobody", "%ff", "x" * 200):
         assert failure(await _patch(api, path.format(target), {"user_id": "u"}), 404)
@@ -68,10 +70,11 @@ async def test_naming_a_target(api: Api) -> None:
     assert len(api.sender.sent) == sent
     # Whom the shop does not have nobody can name; who is there need not fit what was asked for.
     assert failure(await _patch(api, failed, {"user_id": "u-new"}), 404).endswith("(/user_id)")
-    shown = await _patch(api, failed, {"user_id": "u-owner"})
+    shown = await _patch(api, failed, {"commerce_user_id": "u-owner"})
     assert (shown.status_code, shown.json()["status"]) == (200, "READY")
-    named = {target["id"]: target for target in await read(api, "a", "/target-users")}[found["FAILED"]["id"]]
-    assert (named["status"], named["userId"], named["reason"]) == ("RESOLVED", "u-owner", None)
+    named = {target["id"]: target for target in await read(api, "a", "/target-users")}[nobody]
+    assert (named["resolutionStatus"], named["commerceUserId"], named["reason"]) == ("RESOLVED", "u-owner", None)
+    assert (named["lockReason"], named["lockedAt"]) == ("MANUAL_ASSIGNMENT", None)
     failure(await _patch(api, failed, {"user_id": "u-owner"}), 400)
 
 
@@ -90,7 +93,7 @@ async def test_dispatching(api: Api) -> None:
     api.command("task.create", {"id": "plain"})
     assert failure(await api.post(path.format("plain"), None), 400) == "the task has no channel"
     planned(api, "c", channel="EMAIL")
-    failure(await api.post(path.format("c"), None), 400)
+    failure(await api.post(path.format("c"), None), 404)
     failure(await api.post(path.format("nobody"), None), 404)
 
 
@@ -122,11 +125,15 @@ async def test_results(api: Api, result: str, status: str) -> None:
     assert response.status_code == 201, response.text
     assert response.json() == {
         "activityId": "a",
+        "providerActivityId": None,
         "result": result,
         "hardOverride": False,
         "data": {"sold": 3},
         "comment": "as agreed",
         "status": status,
+        "occurredAt": None,
+        "externalStatus": None,
+        "taskResult": None,
     }
     shown = await read(api, "a")
     assert (shown["status"], shown["result"]) == (status, None if result == "PENDING" else result)

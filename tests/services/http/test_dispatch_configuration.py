@@ -125,12 +125,12 @@ async def test_what_is_configured_holds_for_the_next_activity(api: Api) -> None:
     await api.post(TARGETING, {"channel": "SALESMAN", "criteria": [OWNER]})
     activity = (await api.post("/api/activities/tasks", {**BODY, "attribute_keys": ["shop"]})).json()["id"]
     attributes = (await api.get(f"/api/activities/{activity}/attributes")).json()
-    assert attributes == [{"key": "shop", "value": "Corner shop"}]
+    assert [(each["key"], each["value"]) for each in attributes] == [("shop", "Corner shop")]
     targets = (await api.get(f"/api/activities/{activity}/target-users")).json()
-    assert [target["userId"] for target in targets] == ["u-owner"]
+    assert [target["commerceUserId"] for target in targets] == ["u-owner"]
     await api.client.delete(f"{PROVIDERS}/SALESMAN", headers=api.by())
     sent = await api.client.post(f"/api/activities/tasks/{activity}/dispatch", headers=api.by())
-    assert "no provider" in failure(sent, 400)
+    assert "no provider" in failure(sent, 404)
 
 
 async def test_an_entry_of_the_directory_api_is_the_same_entry(api: Api) -> None:

@@ -9,9 +9,12 @@ import pytest
 
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.models import Request
+from services.http.dispatch.configuration import NewTargetResolutionPolicy
+from services.http.dispatch.dialect import SPOKEN
 from services.http.dispatch.errors import status_of
-from services.http.dispatch.models import Cancellation, NewResult, NewTargetResolutionPolicy, NewTask, TargetChoice
-from services.http.dispatch.operations import OPERATIONS, SPOKEN
+from services.http.dispatch.models import Cancellation, NewTask, TargetChoice
+from services.http.dispatch.operations import OPERATIONS
+from services.http.dispatch.results import NewResult, ShortResult
 from tests.services.http.api import Api
 from tests.services.http.contract import CASES, Case, documented, name_of, send
 from tests.services.http.dispatch_scene import failure, furnish, planned
@@ -75,8 +78,17 @@ def test_the_document_names_every_status_that_a_refusal_has() -> None:
         (NewTask, "/plan/suggested_at", "/suggested_execution_time"),
         (NewTask, "/plan/score", "/score"),
         (NewTask, "/attributes/0/key", "/attributes/0/key"),
+        (ShortResult, "/id", ""),
+        (ShortResult, "/data/a", "/data/a"),
         (NewResult, "/id", ""),
-        (NewResult, "/data/a", "/data/a"),
+        (NewResult, "/data", "/task_result/payload"),
+        (NewResult, "/data/a", "/task_result/payload/a"),
+        (NewResult, "/comment", "/task_result/comment"),
+        (NewResult, "/report/outcome", "/task_result/result"),
+        (NewResult, "/report/follow_up_at", "/task_result/future_scheduled_at"),
+        (NewResult, "/report/occurred_at", "/occurred_at"),
+        (NewResult, "/report/raw/a", "/raw_payload/a"),
+        (NewResult, "/commerce", "/commerce_external_id"),
         (Cancellation, "/reason", "/reason"),
         (TargetChoice, "/target", ""),
         (TargetChoice, "/user", "/user_id"),

@@ -11,8 +11,9 @@ import pytest
 
 from domain.lifecycle import Lifecycle
 from domain.task import EVENTS, Dispatch, Resolution, Task, TaskCreated, evolve
-from services.http.dispatch.lists import CONDITIONS, EVENT_NAMES, status_of_task
+from services.http.dispatch.lists import CONDITIONS
 from services.http.dispatch.models import STATUSES, status_of
+from services.http.dispatch.parts import EVENT_NAMES, status_of_task
 from tests.services.http.api import Api, with_activity, with_workflow
 from tests.services.http.dispatch_scene import BODY, failure, furnish, planned, report, unresolved
 
@@ -230,7 +231,7 @@ async def test_every_attempt_is_told_with_what_went_wrong(api: Api) -> None:
         ("FAILED", "READY", "FAILED", "dispatch-failed", "dispatch failed: busy"),
         ("RETRIED", "FAILED", "READY", None, None),
         requested,
-        ("DISPATCH_SUCCEEDED", "READY", "DISPATCHED", None, None),
+        ("DISPATCH_SUCCESS", "READY", "DISPATCHED", None, None),
     ]
 
 

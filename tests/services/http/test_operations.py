@@ -301,7 +301,9 @@ async def test_the_documentation(api: Api) -> None:
             assert operation["tags"], path
             if operation["tags"] != ["operations"]:
                 # Whoever logs in has no token yet.
-                assert operation["security"] == ([] if path.endswith("/login") else [{"apiKey": []}]), path
+                assert operation["security"] == (
+                    [] if path.endswith("/login") else [{"apiKey": []}, {"apiKeyHeader": []}]
+                ), path
                 assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
             names = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
             assert names == set(re.findall(r"{(\w+)}", path))

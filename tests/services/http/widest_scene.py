@@ -96,7 +96,7 @@ SCENES: dict[str, Callable[[str], tuple[list[Command], dict[str, Any]]]] = {
     "task.retry": lambda own: ([task(own), ("task.error", {"id": own})], {"id": own}),
     "task.dispatch": lambda own: ([task(own, plan={"channel": "SMS"})], {"id": own}),
     "task.report-dispatch": lambda own: (out(own), {"id": own, "attempt": 1, "succeeded": False}),
-    "task.submit-result": lambda own: ([task(own)], {"id": own, "result": "COMPLETED"}),
+    "task.submit-result": lambda own: ([task(own, commerce=COMMERCE)], {"id": own, "result": "COMPLETED"}),
     "task.retry-resolution": lambda own: ([unresolved(own)], {"id": own}),
     "task.resolve-target": lambda own: ([unresolved(own)], {"id": own, "target": "t1", "user": USER}),
     "task.wake": lambda own: ([task(own)], {"id": own, "kind": "overdue", "due": "x"}),

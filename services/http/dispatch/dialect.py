@@ -1,0 +1,57 @@
+"""What all operations of the dispatch dialect share: permissions, the tenant's header, the people that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domain.recorded import Recorded
+from projections import directory
+from services.http.core.call import Call
+from services.http.core.errors import ApiError
+from services.http.core.members import Member
+from services.http.core.openapi import parameter
+from services.http.core.operation import Dialect
+from services.http.dispatch.errors import Accepted, Failure, failed, failure
+
+VIEW, CREATE, CANCEL, DISPATCH = "VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"
+MANAGE = "MANAGE_ACTIVITY_CONFIG"
+
+
+def _of_tenant(call: Call) -> None:
+    """Refuse a request for another tenant than the token's own; a request need not say which one it is for."""
+    for name, value in call.scope["headers"]:
+        if name == b"x-tenant-id" and value.decode("latin-1").strip() != call.caller.tenant:
+            raise ApiError("forbidden", "the token is of another tenant", parameter="x-tenant-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What activities are shown with: the members who have them, and the names of their commerces."""
+
+    members: Mapping[str, Member]
+    commerces: Mapping[str, str | None]
+
+
+async def shown_with(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Shown:
+    """Look up what tasks are shown with, for all of them at once."""
+    tenant = call.caller.tenant
+    people = [member for resource in resources for member in resource.get("assignees", ())[:1]]
+    members = await call.service.members.by_id(tenant, people, events)
+    ids = {resource["commerce"] for resource in resources if resource.get("commerce") is not None}
+    rows = await call.service.pool.fetch(*directory.get_many(tenant, "commerce", sorted(ids))) if ids else ()
+    found = [directory.resource(row) for row in rows]
+    return Shown(members, {each["id"]: each["fields"].get("name") for each in found})
+
+
+_TENANT = parameter(
+    "x-tenant-id",
+    "The token's tenant; another one is refused, and the header may be left out",
+    place="header",
+    pattern="^[a-z0-9-]{1,63}$",
+)
+SPOKEN = Dialect(
+    "dispatch", failed, failure, Failure, Accepted, shown_with,
+    failures=(401, 403, 500, 503), admit=_of_tenant, parameters=(_TENANT,), paths=("/api/",),
+)  # fmt: skip
