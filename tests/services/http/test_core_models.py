@@ -22,7 +22,7 @@ from services.http.dispatch import operations as dispatch
 from services.http.dispatch.models import NewTask as NewDispatchTask
 from services.http.dispatch.results import ShortResult
 from services.http.field import operations as field
-from services.http.field.models import ActivityChange, NewTask, TaskChange
+from services.http.field.requests import ActivityChange, NewTask, TaskChange
 from services.http.workflow import operations as workflow
 from services.http.workflow.models import Assign, Claim
 
