@@ -52,7 +52,7 @@ class User(_Entry):
 
     id: str = Field(alias="_id", examples=["019a3d5e-3c1f-7a64"])
     email: Annotated[str | None, From("fields/email", default=None)] = Field(examples=["leandro@mile.app"])
-    status: Literal["active"]
+    status: Annotated[str, From("", lambda _, __: "active")] = Field(description="Always `active`", examples=["active"])
     organization_id: OrganizationId
     created_time: CreatedTime
     updated_time: UpdatedTime

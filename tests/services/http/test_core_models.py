@@ -24,6 +24,7 @@ from services.http.dispatch.results import ShortResult
 from services.http.field import operations as field
 from services.http.field.requests import ActivityChange, NewTask, TaskChange
 from services.http.workflow import operations as workflow
+from services.http.workflow.documents import Document
 from services.http.workflow.models import Assign, Claim
 
 
@@ -251,7 +252,12 @@ def test_a_dialect_may_have_its_own_words_for_a_wrong_type() -> None:
 
 OPERATIONS: list[Operation] = [*field.OPERATIONS, *dispatch.OPERATIONS, *workflow.OPERATIONS]
 REQUESTS = [
-    *((one.request, one.command) for one in OPERATIONS if one.request is not None and one.command),
+    # What a JSON:API document asks for are the attributes of its resource.
+    *(
+        (one.request.attributes if issubclass(one.request, Document) else one.request, one.command)
+        for one in OPERATIONS
+        if one.request is not None and one.command
+    ),
     (NewTask, "task.create"),
     (TaskChange, "task.change"),
     (ActivityChange, "activity.change"),
