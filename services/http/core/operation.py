@@ -1,6 +1,6 @@
 """Operations: what a dialect consists of, as data from which they are served and documented.
 
-A dialect is a package of four files, and this is how each is written:
+A dialect is a package of four files, which a larger one splits by theme, and this is how each is written:
 
 1.  `errors.py`: the table of the dialect's codes, and an envelope, which makes a `Response` of an `ApiError`. Pointers
     of a refusal are the caller's own already. Answers that show no resource are here too.
@@ -9,7 +9,7 @@ A dialect is a package of four files, and this is how each is written:
     `parent_id: Annotated[str | None, From("activity_id")]`; a literal of one value is a constant of an answer. The
     docstring of an answer is its description. A model's example is made of those of its fields, unless it has an
     `example`. A change, and the view of what was created, are derived from the request that creates it, and that may be
-    derived from the domain's own definition (`core.deriving`). What exceeds 300 lines is split by theme.
+    derived from the domain's own definition (`core.deriving`).
 3.  `lists.py`: the queries of the dialect: a `Query` for the parameters of each (`core.parameters`), and what answers
     it, by `core.pages` where it counts pages, with the views of pages.
 4.  `operations.py`: a `Dialect`, and `OPERATIONS`, a tuple of `Operation`. A write that is one command has `command`,
