@@ -58,10 +58,13 @@ class UnitLinks(Request):
     workflow: ToWorkflow = Field(LEFT_OUT, description="Which workflow, where the project has several")
 
 
-class UnitGiven(Request):
+class UnitChangeGiven(Request):
     type: Literal["workflow/work_units"]
     id: ResourceId = None
     attributes: UnitAttributesGiven
+
+
+class UnitGiven(UnitChangeGiven):
     relationships: UnitLinks
 
 
@@ -79,12 +82,6 @@ class NewUnit(Document):
             "relationships": {"project": {"data": {"type": "workflow/projects", "id": "north"}}},
         }
     }
-
-
-class UnitChangeGiven(Request):
-    type: Literal["workflow/work_units"]
-    id: ResourceId = None
-    attributes: UnitAttributesGiven
 
 
 class UnitChange(Document):

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.http.core.app import OPERATIONS
 from services.http.field.workflow_operations import RESERVED
 from tests.services.http.api import Api, field_failure
 
@@ -215,7 +216,12 @@ async def test_a_late_view_changes_nothing_of_the_answers(api: Api, late: set[st
     assert (await call(api, "DELETE", f"{ONE}/{other['_id']}")).json()["workflow"] == other
 
 
-async def test_another_dialect_lives_at_three_ids(api: Api) -> None:
+def test_the_ids_that_are_left_out_are_those_at_which_another_dialect_begins() -> None:
+    parts = {one.path.removeprefix(f"{ONE}/").split("/")[0] for one in OPERATIONS if one.path.startswith(f"{ONE}/")}
+    assert parts - {"{id}"} == RESERVED
+
+
+async def test_another_dialect_lives_at_these_ids(api: Api) -> None:
     for number, name in enumerate(sorted(RESERVED)):
         api.command("workflow.define", {"id": name, "name": f"Name {number}", "steps": _steps(1)})
         for method, body in (("PUT", {"name": "Other"}), ("DELETE", None)):
