@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
+    http_connections: int = Field(
+        1000, ge=1, description="connections to the HTTP role; a further one replaces the longest idle one, or gets 503"
+    )
+    http_connections_per_address: int = Field(
+        500, ge=1, description="the same for connections from one address; a proxy's are all from one"
+    )
     http_in_flight: int = Field(
         512, ge=1, description="requests processed at the same time; further ones are answered 503 with Retry-After"
     )
