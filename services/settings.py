@@ -53,6 +53,13 @@ class Settings(BaseSettings):
     http_in_flight: int = Field(
         512, ge=1, description="requests processed at the same time; further ones are answered 503 with Retry-After"
     )
+    http_in_flight_per_tenant: int = Field(
+        256, ge=1, description="the same for one tenant; further ones are answered 429 with Retry-After"
+    )
+    http_in_flight_per_key: int = Field(128, ge=1, description="the same for one API key")
+    http_body_timeout: float = Field(
+        30.0, gt=0, description="seconds in which the body of a request has to arrive; then it is answered 408"
+    )
     probe_port: int | None = Field(
         None, ge=0, le=65535, description="port of /livez, /readyz and /metrics of the other roles"
     )
@@ -112,6 +119,8 @@ class Settings(BaseSettings):
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
     statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
+    list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
+    check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
 
