@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
-import psycopg
 import structlog
 
 from services.broker.publisher import Publisher, command_sender
@@ -33,6 +32,7 @@ from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
 from services.store.follower import Follower
 from services.store.migrate import demand_current, outdated
+from services.store.unavailable import AWAY
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
@@ -174,7 +174,7 @@ def until_migrated(settings: Settings) -> None:
             return
         except UnsuitableDatabase:
             raise
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             backoff.lost(error)
             waiting.wait(backoff.next_wait())
 

@@ -84,7 +84,7 @@ def _demand_few(body: bytes, text: str) -> None:
     # Each value but the first one follows a comma or a bracket; what stands in strings does not count.
     marks = re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[{,]', text, re.DOTALL)
     if next(islice((mark for mark in marks if mark[0] in "[{,"), MAX_VALUES, None), None) is not None:
-        raise InvalidMessage("too-large", f"a body has at most {MAX_VALUES} values, a list or an object counting as two")
+        raise InvalidMessage("too-large", f"a body has at most {MAX_VALUES} values; lists and objects count as two")
 
 
 def demand_shallow(body: bytes, text: str | None = None) -> None:
