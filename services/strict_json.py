@@ -92,7 +92,10 @@ def _too_many() -> InvalidMessage:
 
 
 def demand_shallow(body: bytes, text: str | None = None) -> None:
-    """Refuse JSON that nests too deep, or has too many lists and objects; `text` is the body decoded, where that was done already."""
+    """Refuse JSON that nests too deep, or has too many lists and objects.
+
+    `text` is the body decoded, where that was done already.
+    """
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     text = body.decode("utf-8") if text is None else text

@@ -109,7 +109,19 @@ def test_a_queue_that_is_named_is_its_users(queue: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "amq.direct", "x.reply.y", "reply.", "reply"]
+    "queue",
+    [
+        None,
+        "",
+        "foldwork.commands",
+        "foldwork.dead",
+        "replyx",
+        "amq.topic",
+        "amq.direct",
+        "x.reply.y",
+        "reply.",
+        "reply",
+    ],
 )
 def test_answers_may_go_nowhere_else(queue: str | None) -> None:
     assert not names.may_reply_to(queue, None)
