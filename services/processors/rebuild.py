@@ -26,6 +26,8 @@ from services.store.held import HeldEntity
 from services.store.reader import Step
 
 BUILD_BATCH = 5000
+# The first half of the advisory lock of a rebuild; the other half is the read model's.
+_LOCK = 4_012_002
 # Documents cached during a rebuild.
 _CACHED = 12_000
 # How long a switch waits for readers of the old tables, in milliseconds, before it is retried.
@@ -40,6 +42,10 @@ class RebuildHalted(OperatorError):
     def __init__(self, name: str, position: int | None, error: str | None) -> None:
         super().__init__(f"{name} halted at position {position}: {error}")
         self.position = position
+
+
+class RebuildRunning(OperatorError):
+    """Another process rebuilds the read model."""
 
 
 class UnknownReadModel(OperatorError):
@@ -109,6 +115,8 @@ class BuildingFollower(Follower):
                 conn.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
                 serving, building = projections.tables(conn, self._model, lock=True)
                 if building != self._suffix:
+                    # Another process has switched to them, or given them up.
+                    self.stop()
                     return False
                 old = follower_name(self._model, serving)
                 # Both rows are locked, so neither position changes while the new tables handle the last events.
@@ -166,7 +174,7 @@ def rebuild(
     """Rebuild a read model and switch to the new tables; a rebuild that was killed is continued.
 
     `progress(position, head, events per second, seconds left)` is called after each batch. Returns False when `stopped`
-    ended it before the switch; raises `RebuildHalted` when an event cannot be applied.
+    ended it before the switch; raises `RebuildHalted` when an event cannot be applied, and `RebuildRunning`.
     """
     model = projections.BY_NAME.get(name)
     if model is None:
@@ -175,6 +183,9 @@ def rebuild(
         connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn,
         _without_garbage_collection(),
     ):
+        # Until the end of the session.
+        if conn.execute(f"SELECT pg_try_advisory_lock({_LOCK}, hashtext(%s))", (name,)).fetchone() != (True,):
+            raise RebuildRunning(f"another process rebuilds {name}; this one changes nothing")
         with conn.transaction():
             suffix = projections.begin_build(conn, model)
         conn.execute("SET synchronous_commit = off")  # a batch lost in a crash is applied again
