@@ -26,8 +26,6 @@ from services.store.held import HeldEntity
 from services.store.reader import Step
 
 BUILD_BATCH = 5000
-# The first half of the advisory lock of a rebuild; the other half is the read model's.
-_LOCK = 4_012_002
 # Documents cached during a rebuild.
 _CACHED = 12_000
 # How long a switch waits for readers of the old tables, in milliseconds, before it is retried.
@@ -183,8 +181,7 @@ def rebuild(
         connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn,
         _without_garbage_collection(),
     ):
-        # Until the end of the session.
-        if conn.execute(f"SELECT pg_try_advisory_lock({_LOCK}, hashtext(%s))", (name,)).fetchone() != (True,):
+        if not standing.begin_rebuild(conn, name):
             raise RebuildRunning(f"another process rebuilds {name}; this one changes nothing")
         with conn.transaction():
             suffix = projections.begin_build(conn, model)
