@@ -17,7 +17,6 @@ from services.errors import OperatorError
 
 # RabbitMQ 4 accepts messages of up to 16 MiB; a published event is about 1 kB larger than the recorded one.
 EVENT_LIMIT = 4 << 20
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 
 
 def broker_user(amqp_url: str) -> str:
@@ -39,7 +38,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
     )
-    allow_plaintext: bool = Field(False, description="allow unencrypted connections to hosts off loopback")
+    allow_plaintext: Annotated[frozenset[str], NoDecode] = Field(
+        default_factory=frozenset,
+        description="what may be unencrypted off loopback, separated by commas: " + ", ".join(urls.PLAINTEXT),
+    )
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
@@ -137,6 +139,11 @@ class Settings(BaseSettings):
                 raise ValueError('must be JSON such as {"user": ["tenant"]}') from None
         return value
 
+    @field_validator("allow_plaintext", mode="before")
+    @classmethod
+    def _plaintext(cls, value: Any) -> Any:
+        return urls.allowed_plaintext(value) if isinstance(value, str) else value
+
     @field_validator("dispatch_hosts", mode="before")
     @classmethod
     def _hosts(cls, value: Any) -> Any:
@@ -178,15 +185,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _encrypted(self) -> Settings:
-        broker = urlsplit(self.amqp_url.get_secret_value())
-        if broker.scheme == "amqp" and not self.broker_is_local and not self.allow_plaintext:
-            raise ValueError("amqp_url: off loopback use amqps://, or set FOLDWORK_ALLOW_PLAINTEXT=1")
+        urls.demand_encryption(
+            self.database_url.get_secret_value(), self.amqp_url.get_secret_value(), self.allow_plaintext
+        )
         return self
 
     @cached_property
     def broker_is_local(self) -> bool:
         """Whether the broker is on loopback."""
-        return (urlsplit(self.amqp_url.get_secret_value()).hostname or "") in LOOPBACK
+        return urls.is_local(self.amqp_url.get_secret_value())
 
     @cached_property
     def broker_user(self) -> str:
