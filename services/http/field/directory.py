@@ -112,7 +112,7 @@ async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
         offset=(query.page - 1) * query.limit,
         descending=query.sort_order == "desc",
     )
-    keys, shown_with = keys_of(query.keys), Beside(tenant, {})
+    keys, shown_with = keys_of(query.keys), Beside(tenant)
     rows = await call.service.pool.fetch(*asked)
     return [only(keys, view.show(directory.resource(row), shown_with)) for row in rows]
 
@@ -134,11 +134,11 @@ async def _one(call: Call, kind: str) -> Mapping[str, Any]:
 
 
 async def _hub(call: Call) -> Response:
-    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant, {})))
+    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant)))
 
 
 async def _user(call: Call) -> Response:
-    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant, {})))
+    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant)))
 
 
 OPERATIONS = (
