@@ -73,9 +73,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who takes a dispatched task, as the tenant had configured it at that moment. `secret` is a name, never a value.
+    """Who takes a dispatched task, as the tenant had configured it at that moment.
 
-    `timeout` and `backoff` are in seconds; the wait before the third attempt is twice the one before the second.
+    `secret` is a name, never a value, and `credentials` are encrypted by the service. `timeout` and `backoff` are in
+    seconds; the wait before the third attempt is twice the one before the second.
     """
 
     kind: Literal["http", "console"]
@@ -83,6 +84,7 @@ class Provider:
     secret: str | None = None
     timeout: float = 5.0
     backoff: float = 30.0
+    credentials: str | None = None
 
 
 Contact = Literal["INBOUND", "OUTBOUND"]

@@ -113,6 +113,8 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     _check(command.kind, command.id, {**present.fields, **command.fields})
     if command.kind == "member" and command.fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
+    if command.kind == settings.DISPATCH:
+        settings.demand_credentials(present.fields, command.fields)
     old, new = changes(present.fields, command.fields)
     after = merged(present.fields, new)
     _permit_entry(command.kind, command.id, present, after, context)

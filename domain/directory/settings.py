@@ -29,6 +29,10 @@ _URL = re.compile(
     r"(:(?P<port>[1-9][0-9]{0,4}))?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?\Z"
 )
 POLICIES = ("late-completion", "channels")
+# The kind of the entries that say who takes what is dispatched, and their field that only the service can read.
+DISPATCH, CREDENTIALS = "dispatch", "credentials"
+# What the service makes of a text when it encrypts it: a version, the id of the key, the text itself.
+_ENCRYPTED = re.compile(r"v[0-9]+\.[0-9a-f]{8}\.[A-Za-z0-9_-]{1,10000}\Z")
 
 
 def check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
@@ -37,7 +41,7 @@ def check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         "policy": _policy,
         "attribute": _attribute,
         "targeting": _targeting,
-        "dispatch": _dispatch,
+        DISPATCH: _dispatch,
         "commerce": _commerce,
     }
     if kind in checks:
@@ -108,10 +112,21 @@ def _dispatch(_: str, fields: Mapping[str, Any]) -> None:
         raise Rejected(
             "invalid", "secret is the name of a secret of the service, never a secret itself", "/fields/secret"
         )
+    if fields.get(CREDENTIALS) is not None and not _is_encrypted(fields[CREDENTIALS]):
+        detail = "credentials are given over HTTP, where the service encrypts them before they become part of a command"
+        raise Rejected("invalid", detail, f"/fields/{CREDENTIALS}")
     for name, most in (("timeout_seconds", MAX_TIMEOUT), ("backoff_seconds", MAX_SECONDS)):
         value = fields.get(name)
         if value is not None and not (_is_number(value) and 0 < value <= most):
             raise Rejected("invalid", f"{name} is a number of seconds up to {most}", f"/fields/{name}")
+
+
+def demand_credentials(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to send credentials that were given for one address to another one, unless they are given again."""
+    moved = "url" in wanted and wanted["url"] != before.get("url")
+    if moved and before.get(CREDENTIALS) is not None and CREDENTIALS not in wanted:
+        detail = "the credentials were given for another url: give them again, or null to remove them"
+        raise Rejected("invalid", detail, f"/fields/{CREDENTIALS}")
 
 
 def _commerce(_: str, fields: Mapping[str, Any]) -> None:
@@ -135,6 +150,10 @@ def _commerce(_: str, fields: Mapping[str, Any]) -> None:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and ID.match(value) is not None
+
+
+def _is_encrypted(value: Any) -> bool:
+    return isinstance(value, str) and _ENCRYPTED.match(value) is not None
 
 
 def _is_user(value: Any) -> bool:
@@ -188,13 +207,16 @@ def demand_channel(context: Context, channel: str, pointer: str) -> None:
 
 def provider_of(context: Context, channel: str) -> Provider | None:
     """Return who takes what is dispatched over a channel, or None when the tenant has configured nobody."""
-    fields = entry_fields(context, "dispatch", channel)
+    fields = entry_fields(context, DISPATCH, channel)
     if fields is None:
         return None
+    credentials = fields.get(CREDENTIALS)
     return Provider(
         kind=fields["provider"],
         url=fields.get("url"),
         secret=fields.get("secret"),
+        # An entry from before credentials were encrypted may hold anything in their place.
+        credentials=credentials if _is_encrypted(credentials) else None,
         timeout=float(fields.get("timeout_seconds") or 5),
         backoff=float(fields.get("backoff_seconds") or 30),
     )

@@ -17,6 +17,7 @@ from domain.plan import CriterionType
 from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView
+from services.http.dispatch.credentials import AreSet, ProviderCredentials
 from services.http.dispatch.errors import Demanded, DispatchRequest
 from services.http.dispatch.models import NewTargetCriterion
 
@@ -210,8 +211,8 @@ class DispatchConfigUpsert(Upsert):
     base_url: Annotated[Annotated[str, Text(1, MAX_URL)] | None, To("fields/url")] = Field(
         None, description="Required by http; no user, query or fragment"
     )
-    credentials: Annotated[dict[str, Any] | None, To(None)] = Field(
-        None, description="None: secrets are those of the service", json_schema_extra={"maxProperties": 0}
+    credentials: Annotated[ProviderCredentials | None, To("fields/credentials")] = Field(
+        None, description="Encrypted at rest, and never shown"
     )
 
     example: ClassVar[Json] = {
@@ -220,12 +221,6 @@ class DispatchConfigUpsert(Upsert):
         "base_url": "https://provider.example.com",
         "settings": {"secret": "main"},
     }
-
-    @model_validator(mode="after")
-    def _demand_no_credentials(self) -> Self:
-        if self.credentials:
-            refuse("invalid", "name a secret of the service as settings.secret instead", "/credentials")
-        return self
 
 
 class DispatchProvider(CamelView):
@@ -251,6 +246,7 @@ class DispatchConfig(CamelView):
             lambda fields, _: {name: fields[name] for name in ProviderSettings.model_fields if name in fields},
         ),
     ] = Field(..., examples=[{"secret": "main"}])
+    credentials: AreSet = Field(..., description="Whether there are any")
     is_active: Annotated[bool, From("retired", lambda retired, _: not retired)]
     dispatch_provider: Annotated[DispatchProvider, From("")]
 

@@ -19,6 +19,7 @@ from services.http.core.pages import page_of_entries
 from services.http.core.parameters import MinPosition
 from services.http.core.shown import CamelView, Time
 from services.http.dispatch import lists
+from services.http.dispatch.credentials import AreSet, ProviderCredentials
 from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 from services.http.dispatch.errors import Demanded, DispatchRequest
 from services.http.dispatch.models import Criterion, NewCriterion
@@ -86,6 +87,9 @@ class NewDispatchConfiguration(_Entry):
     secret: Annotated[SkipValidation[Id | None], To("fields/secret")] = Field(
         None, description="The name of a secret of the service, never a secret itself"
     )
+    credentials: Annotated[SkipValidation[ProviderCredentials | None], To("fields/credentials")] = Field(
+        None, description="Encrypted at rest; an answer shows only whether there are any"
+    )
     timeout_seconds: Annotated[
         SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
     ] = Field(None, description="5 by default")
@@ -112,7 +116,7 @@ def _criteria(name: str) -> Any:
 
 
 # What is shown of an entry otherwise than it is given.
-_SHOWN = {name: _criteria(name) for name in ("criteria", "fallbacks")}
+_SHOWN = {**{name: _criteria(name) for name in ("criteria", "fallbacks")}, "credentials": AreSet}
 
 
 def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Operation, ...]:
