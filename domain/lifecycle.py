@@ -136,6 +136,7 @@ _ROWS = (
     row("tracker.resume", "Go on with what the tracker paused last.", _ANYONE),
     row("directory.register", "Register an entry of the directory; registering the same again changes nothing.", _LEAD),
     row("directory.change", "Change fields of an entry.", _LEAD),
+    row("directory.put", "Register an entry, or replace all of its fields.", _LEAD),
     row("directory.retire", "Retire an entry.", _LEAD),
 )
 # The one list of commands, by name: a command is this row, and its class and its decision in a file of the domain.
