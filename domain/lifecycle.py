@@ -209,6 +209,8 @@ def allowed_actions(
     `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way.
     """
     unresolved = resolution in ("PENDING", "FAILED")
+    # Of targets that are found at the dispatch, one may be named before.
+    nameable = unresolved or resolution == "DEFERRED"
     return tuple(
         command
         for command, row in TABLE.items()
@@ -218,7 +220,8 @@ def allowed_actions(
         and not (not assigned and command in ("task.reassign", "task.unassign"))
         and not (not assigned and command == "task.complete" and current is OPEN)
         and not (unresolved and command in ("task.process", "task.dispatch"))
-        and not (not unresolved and command in ("task.retry-resolution", "task.resolve-target"))
+        and not (not unresolved and command == "task.retry-resolution")
+        and not (not nameable and command == "task.resolve-target")
         and not (not dispatchable and command == "task.dispatch")
     )
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from domain.decider import Context
 from domain.directory.fields import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
 from domain.errors import Rejected
-from domain.plan import Criterion, CriterionType, Provider
+from domain.plan import MANUAL, ON_CREATION, Criterion, CriterionType, Provider, TargetStrategy
 from domain.streams import ID
 
 CHANNELS = ("SALESMAN", "CALLCENTER", "WHATSAPP", "EMAIL", "SMS", "PUSH")
 CRITERIA: tuple[str, ...] = get_args(CriterionType)
+TARGET_STRATEGIES: tuple[str, ...] = get_args(TargetStrategy)
 _, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
@@ -86,7 +87,10 @@ def _targeting(entry_id: str, fields: Mapping[str, Any]) -> None:
             if not isinstance(priority, int) or isinstance(priority, bool):
                 raise Rejected("invalid", "priority is a whole number", f"{at}/priority")
             check_criterion(stored.get("type"), stored.get("role"), at)
-    if not fields.get("criteria"):
+    strategy = fields.get("strategy")
+    if strategy is not None and strategy not in TARGET_STRATEGIES:
+        raise Rejected("invalid", f"strategy is one of {', '.join(TARGET_STRATEGIES)}", "/fields/strategy")
+    if not fields.get("criteria") and strategy != MANUAL:
         raise Rejected("invalid", "targeting has at least one criterion", "/fields/criteria")
 
 
@@ -222,10 +226,18 @@ def provider_of(context: Context, channel: str) -> Provider | None:
     )
 
 
-def targeting_of(context: Context, channel: str) -> tuple[tuple[Criterion, ...], tuple[Criterion, ...]]:
-    """Return the criteria and fallbacks of a channel, those of `default` when it has none of its own."""
+class Targeting(NamedTuple):
+    """How and when the users that a task is meant for are found."""
+
+    criteria: tuple[Criterion, ...]
+    fallbacks: tuple[Criterion, ...]
+    strategy: TargetStrategy
+
+
+def targeting_of(context: Context, channel: str) -> Targeting:
+    """Return the targeting of a channel, that of `default` when it has none of its own."""
     fields = entry_fields(context, "targeting", channel) or entry_fields(context, "targeting", "default") or {}
     criteria, fallbacks = (
         tuple(Criterion(**stored) for stored in fields.get(name) or ()) for name in ("criteria", "fallbacks")
     )
-    return criteria, fallbacks
+    return Targeting(criteria, fallbacks, fields.get("strategy") or ON_CREATION)

@@ -21,7 +21,7 @@ from projections.task.document import Task, apply, decode, decode_shown, encode,
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 5
+VERSION = 6
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -84,7 +84,7 @@ _ON: dict[str, str] = {
         for name, condition in {
             "overdue": "overdue",
             "late": "late",
-            "unresolved": "resolution = 'FAILED'",
+            "unresolved": "resolution IN ('FAILED', 'PENDING')",
             "dispatched": "dispatch = 'DISPATCHED'",
             "alone": "activity_id IS NULL",
         }.items()

@@ -308,9 +308,13 @@ def test_a_channels_own_targeting_comes_before_the_default() -> None:
             entry("targeting", "SMS", criteria=[{"type": "LAST_CONTACTED_SAME_CHANNEL", "priority": 3}]),
         ]
     )
-    assert targeting_of(looking_at(scene), "SMS") == ((Criterion("LAST_CONTACTED_SAME_CHANNEL", 3),), ())
-    assert targeting_of(looking_at(scene), "EMAIL") == ((Criterion("ANY"),), (Criterion("ROLE_MATCH", 0, "r"),))
-    assert targeting_of(looking_at(given()), "EMAIL") == ((), ())
+    assert targeting_of(looking_at(scene), "SMS") == ((Criterion("LAST_CONTACTED_SAME_CHANNEL", 3),), (), "ON_CREATION")
+    assert targeting_of(looking_at(scene), "EMAIL") == (
+        (Criterion("ANY"),),
+        (Criterion("ROLE_MATCH", 0, "r"),),
+        "ON_CREATION",
+    )
+    assert targeting_of(looking_at(given()), "EMAIL") == ((), (), "ON_CREATION")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,12 @@ OWNER = {"type": "ROLE_MATCH", "priority": 1, "role": "OWNER"}
         (
             TARGETING,
             {"channel": "default", "criteria": [OWNER, {"type": "ANY"}]},
-            {"channel": "default", "criteria": [OWNER, {"type": "ANY", "priority": 0, "role": None}], "fallbacks": []},
+            {
+                "channel": "default",
+                "resolutionStrategy": "ON_CREATION",
+                "criteria": [OWNER, {"type": "ANY", "priority": 0, "role": None}],
+                "fallbacks": [],
+            },
             {"criteria": [OWNER], "fallbacks": [{"type": "LAST_CONTACTED_ALL_CHANNELS", "priority": 3}]},
             {
                 "criteria": [OWNER],
