@@ -114,9 +114,10 @@ async def test_an_activity_that_waits_for_somebody_is_unresolved_everywhere(api:
     listed = (await api.get("/v1/tasks?resolution=PENDING")).json()["data"]
     assert [(each["id"], each["wake"], each["resolution"]) for each in listed] == [(activity, None, "PENDING")]
     workflow = (await api.get(f"/api/v3/workflow/activities/{activity}")).json()["data"]["attributes"]
-    assert workflow["unresolved"] is True
-    found = (await api.get("/api/v3/workflow/activities?filter[indicators]=unresolved")).json()["data"]
-    assert [each["id"] for each in found] == [activity]
+    assert workflow["indicators"]["unresolved"] is True
+    asked = {"filter[indicators__contains]": '{"unresolved": true}'}
+    found = await api.get("/api/v3/workflow/activities", params=asked)
+    assert [each["id"] for each in found.json()["data"]] == [activity]
 
 
 async def test_the_strategy_as_a_policy_of_its_own(api: Api) -> None:
