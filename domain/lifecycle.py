@@ -136,6 +136,7 @@ _ROWS = (
     row("tracker.resume", "Go on with what the tracker paused last.", _ANYONE),
     row("directory.register", "Register an entry of the directory; registering the same again changes nothing.", _LEAD),
     row("directory.change", "Change fields of an entry.", _LEAD),
+    row("directory.put", "Register an entry, or replace all of its fields.", _LEAD),
     row("directory.retire", "Retire an entry.", _LEAD),
 )
 # The one list of commands, by name: a command is this row, and its class and its decision in a file of the domain.
@@ -208,6 +209,8 @@ def allowed_actions(
     `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way.
     """
     unresolved = resolution in ("PENDING", "FAILED")
+    # Of targets that are found at the dispatch, one may be named before.
+    nameable = unresolved or resolution == "DEFERRED"
     return tuple(
         command
         for command, row in TABLE.items()
@@ -217,7 +220,8 @@ def allowed_actions(
         and not (not assigned and command in ("task.reassign", "task.unassign"))
         and not (not assigned and command == "task.complete" and current is OPEN)
         and not (unresolved and command in ("task.process", "task.dispatch"))
-        and not (not unresolved and command in ("task.retry-resolution", "task.resolve-target"))
+        and not (not unresolved and command == "task.retry-resolution")
+        and not (not nameable and command == "task.resolve-target")
         and not (not dispatchable and command == "task.dispatch")
     )
 

@@ -10,6 +10,7 @@ import msgspec
 from domain.compare import address_key, name_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
+from domain.directory.settings import CREDENTIALS, DISPATCH
 from domain.recorded import Recorded
 from domain.references import Reference
 from domain.steps import stored_steps
@@ -23,7 +24,7 @@ from projections.support.table import Key, Table, indexed
 from projections.support.time import stamp
 
 NAME = "directory"
-VERSION = 3
+VERSION = 4
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -91,9 +92,9 @@ def apply(entry: Entry | None, event: Recorded) -> Entry | None:
         raise MissingDocument(f"no {event.category} {event.entity_id} of {event.tenant} at position {event.position}")
     match event.data:
         case EntryRegistered(fields=fields):
-            entry.fields = fields
+            entry.fields = _shown(entry.kind, fields)
         case EntryChanged(new=new):
-            entry.fields = merged(entry.fields, new)
+            entry.fields = merged(entry.fields, _shown(entry.kind, new))
         case WorkflowDefined() as defined:
             entry.fields = {
                 "name": defined.name,
@@ -111,6 +112,12 @@ def apply(entry: Entry | None, event: Recorded) -> Entry | None:
     entry.version = event.version
     entry.position = event.position
     return entry
+
+
+def _shown(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as they are shown: of credentials, only whether there are any."""
+    hidden = kind == DISPATCH and fields.get(CREDENTIALS) is not None
+    return {**fields, CREDENTIALS: True} if hidden else fields
 
 
 def projection(suffix: str, keep: int = 4096) -> Documents[Entry]:

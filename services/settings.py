@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from functools import cached_property
@@ -17,6 +18,8 @@ from services.errors import OperatorError
 
 # RabbitMQ 4 accepts messages of up to 16 MiB; a published event is about 1 kB larger than the recorded one.
 EVENT_LIMIT = 4 << 20
+# Of a key for AES-256.
+_KEY_BYTES = 32
 
 
 def broker_user(amqp_url: str) -> str:
@@ -112,6 +115,12 @@ class Settings(BaseSettings):
         description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
     )
 
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default_factory=tuple,
+        description="keys that credentials for providers are encrypted with, each 32 bytes in Base64, separated by"
+        " commas; the first one encrypts, all decrypt",
+    )
+
     reply_timeout: float = Field(
         5.0, gt=0, description="seconds that an HTTP write waits for the answer and the read models"
     )
@@ -172,6 +181,21 @@ class Settings(BaseSettings):
             if not TENANT.match(tenant) or not ID.match(own) or not secret:
                 raise ValueError(f"{wrong}, without empty ones")
         return value
+
+    @field_validator("secret_key", mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        keys = tuple(key for part in value.split(",") if (key := part.strip())) if isinstance(value, str) else value
+        for key in keys:
+            try:
+                found = base64.b64decode(key.get_secret_value() if isinstance(key, SecretStr) else key, validate=True)
+            except (TypeError, ValueError):
+                found = b""
+            if len(found) != _KEY_BYTES:
+                raise ValueError(f"must be keys of {_KEY_BYTES} bytes in Base64, separated by commas")
+        if len(set(keys)) < len(keys):
+            raise ValueError("has the same key twice")
+        return keys
 
     @field_validator("database_url")
     @classmethod

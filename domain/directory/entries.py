@@ -45,6 +45,16 @@ class ChangeEntry:
     fields: Fields
 
 
+@DIRECTORY.command("directory.put")
+@dataclass(frozen=True, slots=True)
+class PutEntry:
+    """What `fields` leaves out is removed, but a member keeps the account number."""
+
+    kind: Kind
+    id: Id
+    fields: Fields
+
+
 @DIRECTORY.command("directory.retire")
 @dataclass(frozen=True, slots=True)
 class RetireEntry:
@@ -113,6 +123,8 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     _check(command.kind, command.id, {**present.fields, **command.fields})
     if command.kind == "member" and command.fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
+    if command.kind == settings.DISPATCH:
+        settings.demand_credentials(present.fields, command.fields)
     old, new = changes(present.fields, command.fields)
     after = merged(present.fields, new)
     _permit_entry(command.kind, command.id, present, after, context)
@@ -122,6 +134,18 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     unique_keys = _unique_keys(command.kind, command.id, present.fields, after, context)
     event = EntryChanged(command.kind, command.id, old, new)
     return Decision(((context.stream(command.kind, command.id), event),), unique_keys)
+
+
+@DIRECTORY.decides(PutEntry)
+def put(command: PutEntry, context: Context) -> Decision:
+    """Decide `directory.put`, as one of the two commands that it stands for."""
+    permit("directory.put", actor_kind(context, (), None))
+    present: Entry | None = context.state(command.kind, command.id)
+    if present is None or present.retired:
+        return register(RegisterEntry(command.kind, command.id, command.fields), context)
+    kept = "account_id" if command.kind == "member" else None
+    left_out = {name: None for name in present.fields if name != kept}
+    return change(ChangeEntry(command.kind, command.id, {**left_out, **command.fields}), context)
 
 
 @DIRECTORY.decides(RetireEntry)
@@ -244,7 +268,7 @@ def evolve(state: Entry | None, event: Event) -> Entry | None:
             assert_never(event)
 
 
-def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[str, str]]:
+def reads(command: RegisterEntry | ChangeEntry | PutEntry | RetireEntry) -> Iterable[tuple[str, str]]:
     """Name the entry's own stream."""
     return () if command.id is None else ((command.kind, command.id),)
 

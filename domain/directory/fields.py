@@ -25,7 +25,7 @@ from domain.limits import (
     Text,
     Whole,
 )
-from domain.plan import CriterionType
+from domain.plan import CriterionType, TargetStrategy
 
 MAX_CHANNELS = 50
 MAX_CRITERIA = 50
@@ -64,7 +64,7 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
     },
     "commerce": {"users": Annotated[list[User], Items(MAX_USERS)]},
     "attribute": {"strategy": Strategy, "source": Flow},
-    "targeting": {"criteria": _CRITERIA, "fallbacks": _CRITERIA},
+    "targeting": {"strategy": TargetStrategy, "criteria": _CRITERIA, "fallbacks": _CRITERIA},
     "dispatch": {"provider": ProviderKind, "url": Annotated[str, Text(1, MAX_URL)], "secret": Id},
 }
 STRATEGIES: tuple[str, ...] = get_args(Strategy)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 from domain import lifecycle
@@ -16,14 +15,21 @@ from domain.directory.lookup import known, known_hub
 from domain.directory.members import MemberResolver
 from domain.errors import Rejected
 from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Order, Roles, Title
-from domain.plan import Attribute, Attributes, DispatchPlan
+from domain.plan import MANUAL, Attribute, Attributes, DispatchPlan
 from domain.references import unique_key_of
 from domain.streams import ID
 from domain.task.assigning import TaskAssigned, resolved_assignees
 from domain.task.dispatching import AttributesResolved, resolved_attributes
-from domain.task.scheduling import dispatch_wake, resolution_wake
+from domain.task.scheduling import dispatch_wake
 from domain.task.state import TASK, Facts, TaskCreated
-from domain.task.targeting import LAST_CONTACTED, ResolutionFailed, last_contacted, looked_for
+from domain.task.targeting import (
+    LAST_CONTACTED,
+    ResolutionDeferred,
+    ResolutionFailed,
+    last_contacted,
+    looked_for,
+    unfound,
+)
 
 
 @TASK.command("task.create")
@@ -187,13 +193,13 @@ def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Cont
         events.append(AttributesResolved(created.id, created.activity_id, found, fallbacks))
     if created.plan is None:
         return events
-    resolved = looked_for(created, 0, context)
+    resolved = looked_for(created, 0, context, new=True)
+    if isinstance(resolved, ResolutionFailed):
+        return [*events, *unfound(resolved, context)]
     if resolved is not None:
         events.append(resolved)
-    if isinstance(resolved, ResolutionFailed):
-        wake = resolution_wake(created.id, created.activity_id, resolved.tries, context)
-    else:
-        wake = dispatch_wake(created, context)
+    waits = isinstance(resolved, ResolutionDeferred) and resolved.strategy == MANUAL
+    wake = None if waits else dispatch_wake(created, context)
     return events if wake is None else [*events, wake]
 
 
@@ -221,7 +227,8 @@ def load_unique_keys_of_new(tasks: Iterable[Any], context: Context) -> None:
         if task.operator is not None:
             unique_keys[unique_key_of("operator", task.operator)] = None
         if task.plan is not None and task.commerce is not None:
-            wanted = (*(task.plan.criteria or ()), *chain(*settings.targeting_of(context, task.plan.channel)))
+            criteria, fallbacks, _ = settings.targeting_of(context, task.plan.channel)
+            wanted = (*(task.plan.criteria or ()), *criteria, *fallbacks)
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
                 unique_keys[last_contacted(task.commerce, task.plan.channel, kind)] = None
     missing = [unique for unique in unique_keys if unique not in context.holders]

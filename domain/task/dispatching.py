@@ -20,8 +20,15 @@ from domain.task.ending import TaskFailed
 from domain.task.gating import is_blocked
 from domain.task.recording import decides, permit, permit_system, record
 from domain.task.scheduling import TaskWakeSet
-from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
-from domain.task.targeting import contacted
+from domain.task.state import TASK, Dispatch, Facts, Resolution, Task, TaskCreated
+from domain.task.targeting import (
+    ResolutionDeferred,
+    ResolutionFailed,
+    TargetsResolved,
+    contacted,
+    looked_for,
+    unfound,
+)
 
 MAX_ATTEMPTS = 3
 # Seconds until a dispatch that is due looks again whether its channel has a provider.
@@ -132,7 +139,10 @@ def is_ready(task: Task) -> bool:
 
 
 def request_dispatch(task: Task, context: Context) -> list[Any]:
-    """Return what asking for a dispatch gives, or refuse `not-ready`."""
+    """Return what asking for a dispatch gives, or refuse `not-ready`.
+
+    Targets that are found at the dispatch are looked for here; without any there is no attempt.
+    """
     plan = task.created.plan
     if plan is None or not is_ready(task):
         raise Rejected("not-ready", _why_not_ready(task))
@@ -147,6 +157,14 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
     provided = {key: Attribute(key, fallback=task.attributes.get(key)) for key in late}
     found, fallbacks = resolved_attributes(late, provided, task.created, context, upfront=False)
     events: list[Any] = []
+    if task.resolution is Resolution.DEFERRED:
+        targets = looked_for(task.created, task.tries, context)
+        if isinstance(targets, ResolutionFailed):
+            return unfound(targets, context)
+        if isinstance(targets, ResolutionDeferred):
+            # The tenant wants somebody to name the user by now.
+            return [targets]
+        events.append(targets or TargetsResolved(task.id, task.activity_id, ()))
     if any(not same_json(task.attributes.get(key), value) for key, value in found.items()):
         demand_fits({**task.attributes, **found}, "the task's attributes", "")
         events.append(AttributesResolved(task.id, task.activity_id, found, fallbacks))

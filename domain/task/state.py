@@ -19,10 +19,17 @@ TASK = Aggregate("task")
 
 
 class Resolution(StrEnum):
+    """PENDING: somebody must name a target. DEFERRED: the targets are found when the task is dispatched."""
+
     NONE = "NONE"
     PENDING = "PENDING"
+    DEFERRED = "DEFERRED"
     RESOLVED = "RESOLVED"
     FAILED = "FAILED"
+
+
+# The targets are missing, and the task cannot go on without them: somebody must name one, or none was found.
+UNRESOLVED = frozenset({Resolution.PENDING, Resolution.FAILED})
 
 
 class Dispatch(StrEnum):
@@ -101,8 +108,8 @@ class Task:
 
     @property
     def unresolved(self) -> bool:
-        """Tell whether the task's targets wait to be resolved."""
-        return self.resolution in (Resolution.PENDING, Resolution.FAILED)
+        """Tell whether the task's targets are missing, so that it cannot go on."""
+        return self.resolution in UNRESOLVED
 
     @property
     def eligibility(self) -> Eligibility:

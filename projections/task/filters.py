@@ -234,7 +234,7 @@ def _object(column: str) -> Condition:
 INDICATORS: Mapping[str, str] = {
     "overdue": "overdue",
     "late": "late",
-    "unresolved": "resolution = 'FAILED'",
+    "unresolved": "resolution IN ('FAILED', 'PENDING')",
     "dispatched": "dispatch = 'DISPATCHED'",
 }
 

@@ -87,7 +87,7 @@ _ON: dict[str, str] = {
         for name, condition in {
             "overdue": "overdue",
             "late": "late",
-            "unresolved": "resolution = 'FAILED'",
+            "unresolved": "resolution IN ('FAILED', 'PENDING')",
             "dispatched": "dispatch = 'DISPATCHED'",
             "alone": "activity_id IS NULL",
         }.items()

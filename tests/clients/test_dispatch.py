@@ -122,7 +122,12 @@ def test_configuration(dispatching: DispatchClient) -> None:
     with pytest.raises(ApiError) as refused:
         dispatching.dispatch(created["id"])
     assert refused.value.status == 404
-    provider = {"channel": "WHATSAPP", "base_url": "https://provider.example.com", "settings": {}}
+    provider = {
+        "channel": "WHATSAPP",
+        "base_url": "https://provider.example.com",
+        "credentials": {"apiKey": "sk-xxx"},
+        "settings": {},
+    }
     dispatching.put_dispatch_config(dispatch_provider_id="http", **provider)
     dispatching.put_dispatch_config(dispatch_provider_id="console", **provider)
     assert [each["channel"] for each in dispatching.dispatch_configs()] == ["SALESMAN", "WHATSAPP"]
@@ -143,6 +148,28 @@ def test_configuration(dispatching: DispatchClient) -> None:
     )
     (resolution,) = dispatching.target_resolutions()
     assert [each["criteriaType"] for each in resolution["criteria"]] == ["ROLE_MATCH", "LAST_CONTACTED_SAME_CHANNEL"]
+    assert "sk-xxx" not in repr(dispatching.dispatch_configs())
+
+
+def test_when_targets_are_found(tenant: Api, dispatching: DispatchClient) -> None:
+    dispatching.put_target_resolution(
+        resolution_strategy="ON_DISPATCH", criteria=[{"type": "ROLE_MATCH", "config": {"role": "COMMERCE_REP"}}]
+    )
+    created = dispatching.create_task(**TASK)
+    (target,) = dispatching.target_users(created["id"])
+    assert (created["status"], target["resolutionStatus"], target["resolutionStrategy"]) == (
+        "READY",
+        "PENDING",
+        "ON_DISPATCH",
+    )
+    dispatching.dispatch(created["id"])
+    accepted(tenant, created["id"], "ext-1")
+    assert [each["resolutionStatus"] for each in dispatching.target_users(created["id"])] == ["LOCKED"]
+    dispatching.put_target_resolution(resolution_strategy="MANUAL")
+    waiting = dispatching.create_task(**{**TASK, "idempotency_key": "k-2"})
+    (target,) = dispatching.target_users(waiting["id"])
+    assert (waiting["status"], target["resolutionStatus"]) == ("UNRESOLVED", "PENDING")
+    assert dispatching.resolve_target(waiting["id"], target["id"], USERS[0]["id"])["status"] == "READY"
 
 
 def test_errors(dispatching: DispatchClient) -> None:

@@ -12,6 +12,7 @@ from domain.task import (
     DispatchFailed,
     DispatchRequested,
     DispatchSucceeded,
+    ResolutionDeferred,
     ResolutionFailed,
     ResultRecorded,
     TargetsResolved,
@@ -48,6 +49,7 @@ WAKES = TaskWakeSet("t", "a", "dispatch", LATE)
 REQUESTED = DispatchRequested("t", "a", 1, "SMS", Provider("console"))
 FOUND = Target("t1", "ANY", "RESOLVED", "u1")
 MISSED = Target("t1", "ROLE_MATCH", "FAILED", None, "nobody fits")
+NAMED = Target("t1", "MANUAL", "PENDING", strategy="MANUAL")
 SHOWN_FOUND, SHOWN_MISSED = asdict(FOUND), asdict(MISSED)
 
 
@@ -96,6 +98,14 @@ def test_a_new_task_shows_what_it_was_made_with() -> None:
         (
             [ResolutionFailed("t", "a", "nobody", (MISSED,)), WAKES, TargetsResolved("t", "a", (FOUND,))],
             {"resolution": "RESOLVED", "targets": (SHOWN_FOUND,), "wake": None, "wake_at": None},
+        ),
+        (
+            [WAKES, ResolutionDeferred("t", "a", "MANUAL", (NAMED,))],
+            {"resolution": "PENDING", "targets": (asdict(NAMED),), "wake": None, "wake_at": None, "resolved_at": None},
+        ),
+        (
+            [ResolutionDeferred("t", "a", "ON_DISPATCH", (NAMED,)), WAKES],
+            {"resolution": "DEFERRED", "wake": "dispatch"},
         ),
         ([WAKES], {"wake": "dispatch", "wake_at": LATE}),
         ([WAKES, TaskWakeSet("t", "a", "dispatch", None)], {"wake": None, "wake_at": None}),

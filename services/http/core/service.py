@@ -14,6 +14,7 @@ import structlog
 from projections import activities
 from projections.task import table as tasks
 from services.broker.sender import CommandSender
+from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender, Sender
@@ -31,6 +32,7 @@ class Service:
     """The parts, by name."""
 
     settings: Settings
+    keys: Keyring
     pool: Pool
     # Connections of their own for keys and probes, which no other question delays.
     checks: Pool
@@ -99,6 +101,7 @@ def make_service(
         sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
     return Service(
         settings=settings,
+        keys=Keyring(settings.secret_key),
         pool=pool,
         checks=checks,
         lists=Lists(Pool(url, settings.list_timeout, size=3)),

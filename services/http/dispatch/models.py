@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 from domain.plan import Contact, CriterionType, reason_of
 from domain.task.results import Result
+from domain.task.state import UNRESOLVED as UNRESOLVED_TARGETS
 from services.http.core.members import Member
 from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
@@ -135,7 +136,7 @@ def status_of(task: Mapping[str, Any], _: Any = None) -> str:
     """Return the dialect's status of a task: a function of its facts, first match wins."""
     if task["status"] in _ENDED:
         return str(_ENDED[task["status"]])
-    if task["status"] == "open" and task["resolution"] == "FAILED":
+    if task["status"] == "open" and task["resolution"] in UNRESOLVED_TARGETS:
         return str(UNRESOLVED)
     return str(DISPATCHED if task["dispatch"] == "DISPATCHED" else READY)
 

@@ -6,6 +6,7 @@ Nothing here decides for the service: commands go through the worker, views thro
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ from tests.eventually import PATIENCE
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
 LIMIT = 1 << 20
 BRIEF = 0.2
+# What credentials are encrypted with.
+KEY = base64.b64encode(b"k" * 32).decode()
 
 
 class InProcess:
@@ -238,6 +241,7 @@ def settings_for(database_url: str, **given: Any) -> Settings:
         "amqp_url": "amqp://127.0.0.1:1/none",
         "reply_timeout": PATIENCE,
         "view_timeout": PATIENCE,
+        "secret_key": KEY,
         "http_body_limit": 64 << 10,
         **given,
     }

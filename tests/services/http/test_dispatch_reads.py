@@ -47,7 +47,8 @@ async def _ids(api: Api, query: str, token: str | None = None) -> list[str]:
         ("open", "RESOLVED", "DISPATCHED", "DISPATCHED"),
         ("open", "RESOLVED", "REQUESTED", "READY"),
         ("open", "NONE", "GAVE_UP", "READY"),
-        ("open", "PENDING", "NONE", "READY"),
+        ("open", "PENDING", "NONE", "UNRESOLVED"),
+        ("open", "DEFERRED", "NONE", "READY"),
         ("open", "NONE", "NONE", "READY"),
     ],
 )
