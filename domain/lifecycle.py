@@ -174,6 +174,8 @@ ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
     "attribute": _SERVICE[0],
     "targeting": _SERVICE[0],
     "dispatch": _SERVICE[0],
+    "outcome": _SERVICE[0],
+    "retention": _SERVICE[0],
 }
 
 
