@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from domain.limits import MAX_KEYS, Channel, Comment, Fields, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 
+# A task is work that somebody does; a message goes out over a channel, and nobody has it.
+TaskType = Literal["TASK", "MESSAGE"]
+WORK: TaskType
+MESSAGE: TaskType
+WORK, MESSAGE = get_args(TaskType)
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
 
