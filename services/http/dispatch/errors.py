@@ -63,7 +63,7 @@ Demanded = BeforeValidator(_demand_text)
 class DispatchRequest(Request):
     """A request whose faults are told in the words that a worker has for them."""
 
-    outside_body = frozenset({"id", "kind", "type", "target"})
+    outside_body = frozenset({"id", "kind", "target"})
     # Other names that clients have for keys of the body, with these keys.
     renamed: ClassVar[Mapping[str, str]] = {}
     _MESSAGES: ClassVar[Mapping[str, str]] = {
