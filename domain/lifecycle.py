@@ -175,6 +175,8 @@ ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
     "attribute": _SERVICE[0],
     "targeting": _SERVICE[0],
     "dispatch": _SERVICE[0],
+    "outcome": _SERVICE[0],
+    "retention": _SERVICE[0],
 }
 
 
@@ -202,11 +204,18 @@ def permit(command: str, kind: str) -> None:
 
 
 def allowed_actions(
-    current: Lifecycle, assigned: bool, kind: str, *, resolution: str = "NONE", dispatchable: bool = False
+    current: Lifecycle,
+    assigned: bool,
+    kind: str,
+    *,
+    resolution: str = "NONE",
+    dispatchable: bool = False,
+    assignable: bool = True,
 ) -> tuple[str, ...]:
     """Return the commands that this kind of actor can give to a task in this state, in the table's order.
 
-    `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way.
+    `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way, `assignable` that
+    somebody can have it.
     """
     unresolved = resolution in ("PENDING", "FAILED")
     # Of targets that are found at the dispatch, one may be named before.
@@ -216,7 +225,7 @@ def allowed_actions(
         for command, row in TABLE.items()
         if isinstance(row[current], Lifecycle)
         and kind in RIGHTS[command][0]
-        and not (assigned and command in ("task.assign", "task.claim"))
+        and not ((assigned or not assignable) and command in ("task.assign", "task.claim"))
         and not (not assigned and command in ("task.reassign", "task.unassign"))
         and not (not assigned and command == "task.complete" and current is OPEN)
         and not (unresolved and command in ("task.process", "task.dispatch"))

@@ -10,6 +10,11 @@ from domain.limits import MAX_KEYS, Channel, Comment, Fields, Id, Instant, Items
 # When the users that a task is meant for are found; with MANUAL somebody names them.
 TargetStrategy = Literal["ON_CREATION", "ON_DISPATCH", "MANUAL"]
 ON_CREATION, ON_DISPATCH, MANUAL = get_args(TargetStrategy)
+# A task is work that somebody does; a message goes out over a channel, and nobody has it.
+TaskType = Literal["TASK", "MESSAGE"]
+WORK: TaskType
+MESSAGE: TaskType
+WORK, MESSAGE = get_args(TaskType)
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
 

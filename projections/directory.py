@@ -18,6 +18,7 @@ from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections.statement import Query
 from projections.support import query
+from projections.support.conditions import Where
 from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery
 from projections.support.table import Key, Table, indexed
@@ -47,6 +48,7 @@ CREATE TABLE entries_{suffix} (
     email      text COLLATE "C",
     account_id bigint,
     operator   text COLLATE "C",
+    outside    text COLLATE "C",
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
     doc        text NOT NULL,
@@ -58,7 +60,9 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_email_idx ON entries_{suffix} (tenan
 CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (tenant, account_id)
     WHERE account_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
-    WHERE operator IS NOT NULL
+    WHERE operator IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_outside_idx ON entries_{suffix} (tenant, kind, outside)
+    WHERE outside IS NOT NULL
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
 
@@ -131,12 +135,14 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, entry: Entry) -> Sequence[Any]:
     fields = entry.fields if entry.kind == "member" else {}
+    outside = entry.fields.get("external_id")
     account = fields.get("account_id")
     return (
         *key,
         _address(fields.get("email")),
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
+        indexed(outside) if isinstance(outside, str) else None,
         entry.retired,
         entry.position,
         _encode(entry).decode(),
@@ -158,6 +164,19 @@ def get(tenant: str, kind: str, entry_id: str) -> Query:
 def get_many(tenant: str, kind: str, ids: Iterable[str]) -> Query:
     """Ask for entries of a kind by their ids, in any order, retired ones too; those that are not there are left out."""
     return _ask(tenant, ["kind = %s", "id = ANY(%s::text[])"], [kind, list(ids)])
+
+
+def refers_to(column: str, tenant: str, kind: str, external_id: str) -> Where:
+    """Return the condition that a column has the id of an entry which has this text as its id or its `external_id`.
+
+    Retired entries count too. An `external_id` that is longer than an index takes is found by its beginning.
+    """
+    query.demand_text(external_id, "external_id")
+    ids = (
+        "SELECT id FROM entries WHERE tenant = %s AND kind = %s"
+        " AND (id = %s OR (outside = %s AND doc::jsonb -> 'fields' ->> 'external_id' = %s))"
+    )
+    return Where(f"{column} = ANY(ARRAY({ids}))", (tenant, kind, external_id, indexed(external_id), external_id))
 
 
 def members(tenant: str, ids: Iterable[str]) -> Query:

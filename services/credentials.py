@@ -15,6 +15,7 @@ from domain.directory.settings import CREDENTIALS, DISPATCH
 from services.encryption import Place
 
 API_KEY, TOKEN, USERNAME, PASSWORD = NAMES = ("apiKey", "token", "username", "password")
+LABELS = dict(zip(NAMES, ("API key", "Token", "User name", "Password"), strict=True))
 MAX_LENGTH = 1000
 _HIDDEN = "***"
 # What can stand in a header as it is.

@@ -25,7 +25,18 @@ from domain.references import FIELDS, RETIRED_EMAIL, is_account, is_email, is_op
 
 DIRECTORY = Aggregate("directory")
 Kind = Literal[
-    "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
+    "hub",
+    "project",
+    "member",
+    "commerce",
+    "route",
+    "operator",
+    "policy",
+    "attribute",
+    "targeting",
+    "dispatch",
+    "outcome",
+    "retention",
 ]
 
 

@@ -15,6 +15,7 @@ from domain.limits import (
     MAX_PROJECTS,
     MAX_ROLES,
     MAX_USERS,
+    Comment,
     Flow,
     Id,
     Items,
@@ -66,6 +67,8 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "attribute": {"strategy": Strategy, "source": Flow},
     "targeting": {"strategy": TargetStrategy, "criteria": _CRITERIA, "fallbacks": _CRITERIA},
     "dispatch": {"provider": ProviderKind, "url": Annotated[str, Text(1, MAX_URL)], "secret": Id},
+    "outcome": {"label": Label, "requires_follow_up": bool},
+    "retention": {"label": Label, "description": Comment},
 }
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 PROVIDERS: tuple[str, ...] = get_args(ProviderKind)

@@ -43,6 +43,8 @@ def check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         "attribute": _attribute,
         "targeting": _targeting,
         DISPATCH: _dispatch,
+        "outcome": _outcome,
+        "retention": _retention,
         "commerce": _commerce,
     }
     if kind in checks:
@@ -152,6 +154,24 @@ def _commerce(_: str, fields: Mapping[str, Any]) -> None:
                 raise Rejected("invalid", f"{name} is a text", f"{at}/{name}")
 
 
+def _outcome(_: str, fields: Mapping[str, Any]) -> None:
+    _demand_label(fields)
+    required = fields.get("requires_follow_up")
+    if required is not None and not isinstance(required, bool):
+        raise Rejected("invalid", "requires_follow_up is true or false", "/fields/requires_follow_up")
+
+
+def _retention(_: str, fields: Mapping[str, Any]) -> None:
+    _demand_label(fields)
+    if fields.get("description") is not None and not isinstance(fields["description"], str):
+        raise Rejected("invalid", "description is a text", "/fields/description")
+
+
+def _demand_label(fields: Mapping[str, Any]) -> None:
+    if not isinstance(fields.get("label"), str) or not fields["label"]:
+        raise Rejected("invalid", "label is a text that is not empty", "/fields/label")
+
+
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and ID.match(value) is not None
 
@@ -207,6 +227,20 @@ def demand_channel(context: Context, channel: str, pointer: str) -> None:
     known: Iterable[str] = CHANNELS if policy is None else policy["value"]
     if channel not in known:
         raise Rejected("invalid", f"the channels are {', '.join(known)}", pointer)
+
+
+def demand_outcome(context: Context, outcome: str | None, follow_up_at: str | None, pointer: str) -> None:
+    """Refuse a reported outcome that is none of the tenant's own, in a tenant that has registered any.
+
+    An outcome that requires a follow-up is not accepted without the time of one.
+    """
+    if outcome is None or context.holder("registered", "outcome") is None:
+        return
+    fields = entry_fields(context, "outcome", outcome) if ID.match(outcome) else None
+    if fields is None:
+        raise Rejected("invalid", f"{outcome} is none of the outcomes that are registered", f"{pointer}/outcome")
+    if fields.get("requires_follow_up") and follow_up_at is None:
+        raise Rejected("invalid", f"{outcome} requires the time of a follow-up", f"{pointer}/follow_up_at")
 
 
 def provider_of(context: Context, channel: str) -> Provider | None:

@@ -15,7 +15,7 @@ from domain.directory.lookup import known, known_hub
 from domain.directory.members import MemberResolver
 from domain.errors import Rejected
 from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Order, Roles, Title
-from domain.plan import MANUAL, Attribute, Attributes, DispatchPlan
+from domain.plan import MANUAL, MESSAGE, WORK, Attribute, Attributes, DispatchPlan, TaskType
 from domain.references import unique_key_of
 from domain.streams import ID
 from domain.task.assigning import TaskAssigned, resolved_assignees
@@ -35,7 +35,10 @@ from domain.task.targeting import (
 @TASK.command("task.create")
 @dataclass(frozen=True, slots=True)
 class CreateTask:
-    """Without `assignees`, the member whose operator id is `operator` has the task."""
+    """Without `assignees`, the member whose operator id is `operator` has the task.
+
+    A message has a plan, and neither people nor a route or an operator.
+    """
 
     id: Id | None = None
     title: Title | None = None
@@ -56,6 +59,7 @@ class CreateTask:
     attributes: Attributes = ()
     plan: DispatchPlan | None = None
     order_index: Order | None = None
+    type: TaskType = WORK
 
 
 _Event = TaskCreated
@@ -78,6 +82,8 @@ def _evolve(task: Facts, event: _Event) -> None:
 def create(command: CreateTask, context: Context) -> Decision:
     """Decide the creation of a task that stands alone."""
     lifecycle.permit("task.create", actor_kind(context, (), command.project))
+    if command.type == MESSAGE:
+        _demand_message(command)
     task_id = own_id(command.id, context)
     demand_free({} if command.id is None else {task_id: "/id"}, context)
     checked_schedule(command.start, command.end, "")
@@ -108,10 +114,19 @@ def create(command: CreateTask, context: Context) -> Decision:
         blacklist=rule.blacklist,
         plan=plan,
         order_index=command.order_index,
+        type=command.type,
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]
     return Decision((*resolver.events, *events), resolver.unique_keys)
+
+
+def _demand_message(command: CreateTask) -> None:
+    if command.plan is None:
+        raise Rejected("invalid", "a message goes out over a channel, so it has a plan", "/plan")
+    for name in ("assignees", "route", "operator"):
+        if getattr(command, name):
+            raise Rejected("invalid", "nobody can have a message", f"/{name}")
 
 
 def _eligibility(command: CreateTask, resolver: MemberResolver) -> Eligibility:

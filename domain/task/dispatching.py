@@ -15,7 +15,7 @@ from domain.directory.settings import CALLER_PROVIDED, ON_DISPATCH
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Count, Id, Said
-from domain.plan import Attribute, Provider
+from domain.plan import Attribute, Provider, TaskType
 from domain.task.ending import TaskFailed
 from domain.task.gating import is_blocked
 from domain.task.recording import decides, permit, permit_system, record
@@ -38,9 +38,10 @@ PROVIDER_WAIT = 300
 @TASK.command("task.dispatch")
 @dataclass(frozen=True, slots=True)
 class DispatchTask:
-    """Send the task out over its channel."""
+    """Send the task out over its channel; with a `type`, only if it is of that type."""
 
     id: Id
+    type: TaskType | None = None
 
 
 @TASK.command("task.report-dispatch")
@@ -129,6 +130,8 @@ def _evolve(task: Facts, event: _Event) -> None:
 @decides(DispatchTask)
 def _dispatch(command: DispatchTask, task: Task, context: Context) -> Decision:
     permit("task.dispatch", task, context)
+    if command.type not in (None, task.created.type):
+        raise Rejected("not-ready", f"it is a {task.created.type}, and no {command.type}")
     return record(task, context, *request_dispatch(task, context))
 
 

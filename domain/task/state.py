@@ -13,7 +13,7 @@ from typing import Any
 from domain.aggregate import Aggregate
 from domain.directory.eligibility import Eligibility
 from domain.lifecycle import OPEN, Lifecycle
-from domain.plan import DispatchPlan, Target, TaskFieldMapping
+from domain.plan import MESSAGE, WORK, DispatchPlan, Target, TaskFieldMapping
 
 TASK = Aggregate("task")
 
@@ -69,6 +69,7 @@ class TaskCreated:
     feeds: tuple[TaskFieldMapping, ...] = ()
     plan: DispatchPlan | None = None
     order_index: int | float | None = None
+    type: str = WORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,11 @@ class Task:
     wake: tuple[str, str] | None = None
     released: tuple[str, ...] = ()
     result: str | None = None
+
+    @property
+    def is_message(self) -> bool:
+        """Tell whether the task is a message, which nobody can have."""
+        return self.created.type == MESSAGE
 
     @property
     def unresolved(self) -> bool:

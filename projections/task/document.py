@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from domain.plan import DispatchPlan, Report, Target
+from domain.plan import MESSAGE, WORK, DispatchPlan, Report, Target
 from domain.recorded import Recorded
 from domain.task.dispatching import AttributesResolved, DispatchSucceeded
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
@@ -49,6 +49,7 @@ class Task(TaskFacts):
     data: dict[str, Any] = msgspec.field(default_factory=dict)
     output: dict[str, Any] | None = None
     plan: DispatchPlan | None = None
+    type: str = WORK
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
     valued_at: dict[str, str] = msgspec.field(default_factory=dict)
@@ -86,6 +87,11 @@ class Task(TaskFacts):
     def dispatchable(self) -> bool:
         """Tell whether the task has a channel, and no dispatch that succeeded, was given up or is under way."""
         return self.plan is not None and self.dispatch in ("NONE", "REQUESTED") and not self.in_flight
+
+    @property
+    def assignable(self) -> bool:
+        """Tell whether somebody can have the task."""
+        return self.type != MESSAGE
 
 
 class Shown(Task, omit_defaults=False):

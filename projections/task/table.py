@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from domain.compare import text_key
+from domain.plan import MESSAGE, TaskType
 from domain.recorded import Recorded
 from domain.task import Dispatch, Resolution, TaskCreated
+from domain.task.results import Result
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
 from projections.support.documents import Documents
@@ -35,6 +37,7 @@ CREATE TABLE tasks_{suffix} (
     status       text COLLATE "C" NOT NULL,
     resolution   text COLLATE "C" NOT NULL,
     dispatch     text COLLATE "C" NOT NULL,
+    type         text COLLATE "C" NOT NULL,
     activity_id  text COLLATE "C",
     flow         text COLLATE "C",
     flow_id      text COLLATE "C",
@@ -45,6 +48,7 @@ CREATE TABLE tasks_{suffix} (
     operator     text COLLATE "C",
     channel      text COLLATE "C",
     reference    text COLLATE "C",
+    result       text COLLATE "C",
     assignees    text[] COLLATE "C" NOT NULL,
     roles        text[] COLLATE "C",
     whitelist    text[] COLLATE "C",
@@ -80,7 +84,10 @@ _ON: dict[str, str] = {
     "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
     **{
         name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
-        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel", "reference", "done_by")
+        for name in (
+            *("activity_id", "flow_id", "hub", "project", "commerce"),
+            *("channel", "reference", "done_by", "result"),
+        )
     },
     **{
         name: f"(tenant, created_at, id) WHERE {condition}"
@@ -89,6 +96,7 @@ _ON: dict[str, str] = {
             "late": "late",
             "unresolved": "resolution IN ('FAILED', 'PENDING')",
             "dispatched": "dispatch = 'DISPATCHED'",
+            "message": f"type = '{MESSAGE}'",
             "alone": "activity_id IS NULL",
         }.items()
     },
@@ -119,6 +127,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.status,
         task.resolution,
         task.dispatch,
+        task.type,
         task.activity_id,
         indexed(text_key(task.flow)) if task.flow is not None else None,
         indexed(text_key(task.flow_id)) if task.flow_id is not None else None,
@@ -129,6 +138,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.operator,
         indexed(plan.channel) if plan is not None else None,
         indexed(task.reference) if task.reference is not None else None,
+        task.result,
         array(task.assignees),
         _named(tenant, task.roles),
         _named(tenant, task.whitelist),
@@ -166,6 +176,7 @@ LISTING = Listing(
         **common_filters(people("assignees", "assignees[1] IS NULL", "assignees <> '{}'")),
         "resolution": equal("resolution"),
         "dispatch": equal("dispatch"),
+        "type": equal("type", words=get_args(TaskType)),
         "activity_id": equal("activity_id", nullable=True),
         "flow": equal("flow", nullable=True, read=text_key),
         "flow_id": equal("flow_id", nullable=True, read=text_key),
@@ -174,6 +185,7 @@ LISTING = Listing(
         "operator": equal("operator", nullable=True),
         "channel": equal("channel", nullable=True),
         "reference": equal("reference", nullable=True, read=indexed),
+        "result": equal("result", nullable=True, words=get_args(Result)),
         **time_range("scheduled_at", "scheduled_at"),
         "done_by": equal("done_by", nullable=True),
     },

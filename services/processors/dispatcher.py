@@ -56,7 +56,7 @@ def payload(tenant: str, task: Task) -> bytes:
     return _encode(
         {
             "id": task.id,
-            "type": "TASK",
+            "type": made.type,
             "attempt": task.attempt,
             "tenant": tenant,
             "channel": plan.channel,

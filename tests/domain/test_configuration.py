@@ -169,6 +169,28 @@ CASES: list[Case] = [
         criteria=[{"type": "ANY", "priority": "1"}],
     ),
     bad("targeting", "default", "too many", "/fields/criteria", criteria=[{"type": "ANY"}] * 51),
+    good("outcome", "SALE", "what a result may say", label="Sold", requires_follow_up=True),
+    *(
+        bad("outcome", "SALE", f"{name} is {value!r}", f"/fields/{name}", **{"label": "Sold", name: value})
+        for name, value in (
+            ("label", None),
+            ("label", ""),
+            ("label", 7),
+            ("label", "x" * 201),
+            ("requires_follow_up", "yes"),
+            ("requires_follow_up", 1),
+        )
+    ),
+    good("retention", "at_risk", "how a customer stands", label="At risk", description="Orders less"),
+    *(
+        bad("retention", "at_risk", f"{name} is {value!r}"[:60], f"/fields/{name}", **{"label": "At risk", name: value})
+        for name, value in (
+            ("label", None),
+            ("label", ["At risk"]),
+            ("description", 7),
+            ("description", "x" * 2001),
+        )
+    ),
     good("dispatch", "EMAIL", "the console", provider="console"),
     good(
         "dispatch",

@@ -19,6 +19,8 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "attribute": ("name", {"strategy": "CALLER_PROVIDED"}),
     "targeting": ("default", {"criteria": [{"type": "ANY"}]}),
     "dispatch": ("SMS", {"provider": "console"}),
+    "outcome": ("sold", {"label": "Sold"}),
+    "retention": ("active", {"label": "Active"}),
     "project": ("p", {}),
     "member": ("x", {"projects": {"p": {}}}),
 }

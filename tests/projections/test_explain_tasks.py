@@ -28,11 +28,11 @@ DEFAULT = Order((), ["open"], NOW)
 TASKS, ENTRIES = f"tasks_{suffix(tasks)}", f"entries_{suffix(directory)}"
 # Of each hundred tasks: 60 completed, 30 open, 5 active, 3 failed, 2 canceled. What few tasks have, one in 200 has.
 FILL = f"""
-INSERT INTO {TASKS} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project, commerce,
-    channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
+INSERT INTO {TASKS} (tenant, id, status, resolution, dispatch, type, activity_id, flow, flow_id, hub, project,
+    commerce, channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
     started_at, ended_at, done_at, order_index, wake_at, created_at, updated_at, data, output, position, doc)
 SELECT 'acme', 't' || lpad(n::text, 6, '0'), status,
-    CASE WHEN rare THEN 'FAILED' ELSE 'NONE' END, CASE WHEN rare THEN 'DISPATCHED' ELSE 'NONE' END,
+    CASE WHEN rare THEN 'FAILED' ELSE 'NONE' END, CASE WHEN rare THEN 'DISPATCHED' ELSE 'NONE' END, 'TASK',
     CASE WHEN n % 200 <> 0 THEN 'a' || n / 3 END, 'f', 'f' || n % 500, NULL,
     CASE WHEN n % 200 <> 1 THEN 'p' || n % 500 END, NULL, NULL,
     CASE WHEN n % 200 <> 2 THEN ARRAY['m' || n % 500, 'm' || (n + 1) % 500] ELSE '{{}}' END,
@@ -77,7 +77,7 @@ def large_tables(module_url: str) -> Iterator[psycopg.Connection[Any]]:
             session.execute(FILL)
         session.execute(
             f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n,"
-            " false, n, '{}'"
+            " NULL, false, n, '{}'"
             " FROM generate_series(0, 499) AS n"
         )
         session.execute(f"VACUUM ANALYZE {TASKS}, {ENTRIES}")

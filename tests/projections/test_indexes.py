@@ -32,13 +32,16 @@ WIDEST: dict[str, Any] = {
         ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "done_by"),
         identifier("wide"),
     ),
-    **dict.fromkeys(("status", "resolution", "dispatch", "rule", "kind", "category", "todo"), "W" * 20),
+    **dict.fromkeys(
+        ("status", "resolution", "dispatch", "rule", "kind", "type", "result", "category", "todo"), "W" * 20
+    ),
     "title_key": INDEXED,
     "flow_id": INDEXED,
     "channel": INDEXED,
     "reference": INDEXED,
     "email": INDEXED,
     "operator": INDEXED,
+    "outside": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
     **dict.fromkeys(("roles", "whitelist", "blacklist"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from domain.directory.settings import CALLER_PROVIDED, ON_DISPATCH
-from domain.plan import CriterionType, TargetStrategy
+from domain.plan import CriterionType, TargetStrategy, TaskType
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from domain.task import (
@@ -218,6 +218,7 @@ class StatusEvent(CamelView):
     to_status: Status
     error_code: str | None = Field(..., examples=["http-503"])
     error_message: str | None = Field(..., examples=["the provider answered 503"])
+    activity_type: TaskType
     occurred_at: Annotated[Time, From("occurred_at", lambda moment, _: stamp(moment))]
 
 
@@ -260,6 +261,7 @@ def _told(events: Iterable[Recorded]) -> list[dict[str, Any]]:
                     "to_status": after,
                     "error_code": code,
                     "error_message": message,
+                    "activity_type": task.created.type if task is not None else None,
                     "occurred_at": event.occurred_at,
                 }
             )

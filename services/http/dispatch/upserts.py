@@ -20,13 +20,16 @@ from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 _PUT = "directory.put"
 
 
-async def _all(call: Call, kind: str) -> list[dict[str, Any]]:
-    """Return every entry of a kind, in order of id."""
-    await settled(call, MinPosition.read(call), directory.NAME)
+async def all_of(
+    call: Call, kind: str, query: MinPosition | None = None, *, retired: bool = False
+) -> list[dict[str, Any]]:
+    """Return every entry of a kind, in order of id, with the retired ones if asked."""
+    await settled(call, query or MinPosition.read(call), directory.NAME)
     found: list[dict[str, Any]] = []
+    wanted = None if retired else False
     while True:
         after = found[-1]["id"] if found else None
-        rows = await call.service.pool.fetch(*directory.page(call.caller.tenant, kind, after, MAX_ROWS))
+        rows = await call.service.pool.fetch(*directory.page(call.caller.tenant, kind, after, MAX_ROWS, retired=wanted))
         found += [directory.resource(row) for row in rows]
         if len(rows) < MAX_ROWS:
             return found
@@ -54,7 +57,7 @@ def _configured(
     """Return the operations on entries of a kind."""
 
     async def read(call: Call) -> Response:
-        return as_json(views.show(sorted(await _all(call, kind), key=order)))
+        return as_json(views.show(sorted(await all_of(call, kind), key=order)))
 
     return (
         Operation(

@@ -16,7 +16,12 @@ from services.http.field.errors import Accepted, Failure, Good, failed, failure
 from services.http.field.models import AssignedTo, Beside, TaskHub, people_of
 
 
-async def beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Beside:
+async def beside(
+    call: Call,
+    resources: Sequence[Mapping[str, Any]],
+    events: Sequence[Recorded] = (),
+    view: type[View] | None = None,
+) -> Beside:
     """Return what is shown beside resources; `events` are ones that the directory may not show yet."""
     tenant = call.caller.tenant
     people = [member for resource in resources for member in people_of(resource)]

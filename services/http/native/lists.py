@@ -82,13 +82,15 @@ async def _kinds_for(call: Call) -> Kinds:
 
 
 def _task_actions(
-    kinds: Sequence[str], status: str, assigned: bool, resolution: str, dispatchable: bool
+    kinds: Sequence[str], status: str, assigned: bool, resolution: str, dispatchable: bool, assignable: bool
 ) -> Sequence[str]:
     state = Lifecycle[status.upper()]
     possible = {
         name
         for kind in kinds
-        for name in allowed_actions(state, assigned, kind, resolution=resolution, dispatchable=dispatchable)
+        for name in allowed_actions(
+            state, assigned, kind, resolution=resolution, dispatchable=dispatchable, assignable=assignable
+        )
     }
     return [name for name in TABLE if name in possible]
 
@@ -165,7 +167,7 @@ TASKS = Model(
     Renderer(
         tasks.Shown,
         tasks.work,
-        lambda task: (task.status, bool(task.assignees), task.resolution, task.dispatchable),
+        lambda task: (task.status, bool(task.assignees), task.resolution, task.dispatchable, task.assignable),
         _task_actions,
     ),
     history.of_task,

@@ -47,7 +47,7 @@ async def _get(call: Call) -> Response:
     await settled(call, query, *_ACTIVITY.models)
     task = await _ACTIVITY.read(call)
     (shown,), beside = await lists.shown(call, [task], wanted)
-    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], ()), beside))
+    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], (), models.Activity), beside))
     return tags.unchanged(tag) or as_json({"data": shown, **beside}, headers=tags.headers(tag), media=JSON_API)
 
 
