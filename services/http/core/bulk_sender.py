@@ -53,17 +53,19 @@ class StoredItem(msgspec.Struct, array_like=True):
 
 
 class Command(msgspec.Struct, array_like=True):
-    """A command of a bulk as it is stored; `index` is the place of its part."""
+    """A command of a bulk as it is stored: `index` is the place of its part, `name` None for the bulk's own command."""
 
     index: int
     routing_key: str
     key: str | None
     data: msgspec.Raw
+    name: str | None = None
 
     @classmethod
-    def of(cls, index: int, outgoing: Outgoing) -> Self:
-        """Return what is stored of a command."""
-        return cls(index, outgoing.routing_key, outgoing.idempotency_key, msgspec.Raw(outgoing.body))
+    def of(cls, index: int, outgoing: Outgoing, usual: str) -> Self:
+        """Return what is stored of a command of a bulk whose own command is the `usual` one."""
+        name = None if outgoing.name == usual else outgoing.name
+        return cls(index, outgoing.routing_key, outgoing.idempotency_key, msgspec.Raw(outgoing.body), name)
 
 
 encode = msgspec.json.Encoder().encode
@@ -106,7 +108,7 @@ class _Taken:
         ids = [item.command_id or "" for item in decode_items(self.items)]
         return [
             Outgoing(
-                self.command,
+                command.name or self.command,
                 bytes(command.data),
                 self.tenant,
                 command.routing_key,

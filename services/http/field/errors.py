@@ -41,7 +41,7 @@ FAILURES: Mapping[str, Failing] = {
     ),
     "auth-002": Failing(403, "the token lacks the permission, or its actor the right", "forbidden"),
     "bulk-001": Failing(400, "a bulk request has from 1 to 2000 tasks", "bulk-size"),
-    "bulk-002": Failing(400, "several tasks of the bulk request have this refId", "ref-twice"),
+    "bulk-002": Failing(400, "several tasks of the bulk request have this refId or _id", "ref-twice"),
     "flow-001": Failing(404, "no step of a workflow has such a flow", "no-flow"),
     "hub-001": Failing(404, "there is no such hub", "no-hub"),
     "member-001": Failing(404, "there is no such member", "no-member"),

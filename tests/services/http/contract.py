@@ -67,6 +67,16 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    **{
+        f"field_bulk_{verb}_tasks": {"tasks": [{"_id": "t1", **what}, {"_id": "free", **what}]}
+        for verb, what in (
+            ("update", {"receivedBy": "Jane"}),
+            ("patch", {"receivedBy": "Jane"}),
+            ("delete", {}),
+            ("assign", {"assignee": ["m43"]}),
+            ("move", {"hubId": seed.HUB}),
+        )
+    },
     "workflow_reassign_activity": {"account_id": 43},
     "workflow_resume_tracker": {"account_id": 43},
     "workflow_start_tracker": {"data": {"attributes": {"activity_id": "t1"}}},
