@@ -39,9 +39,8 @@ Row = Sequence[Any]
 class Entity:
     """A kind of resource that commands leave, and how its resource is read or made.
 
-    `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. An id
-    that is `excluded` is treated as one that does not exist. With `from_command` the resource is as the command's own
-    events leave it, whatever a follower has done since.
+    `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. With
+    `from_command` the resource is as the command's own events leave it, whatever a follower has done since.
     """
 
     noun: str
@@ -51,7 +50,6 @@ class Entity:
     row: Callable[[Service, str, str], Awaitable[Row | None]]
     resource: Callable[[Row, datetime], dict[str, Any]]
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
-    excluded: frozenset[str] = frozenset()
     from_command: bool = False
 
     async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
@@ -69,7 +67,7 @@ class Entity:
 
     def may_be(self, entity_id: str) -> bool:
         """Tell whether a text can be an id of this kind."""
-        return entity_id not in self.excluded and ID.match(entity_id) is not None
+        return ID.match(entity_id) is not None
 
     def unknown(self) -> ApiError:
         """Return the error for an id that does not exist."""

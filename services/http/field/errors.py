@@ -36,6 +36,7 @@ FAILURES: Mapping[str, Failing] = {
     "activity-006": Failing(409, "the idempotency key was used for another request", "idempotency-conflict"),
     "activity-007": Failing(409, "the command does not fit what is there"),
     "activity-008": Failing(422, "a text or number cannot be stored", "lone-surrogate nul number-out-of-range"),
+    "activity-033": Failing(404, "there is no such activity", "no-activity"),
     "auth-001": Failing(
         401, "the token is missing, unknown, expired or revoked, or its member was retired", "unauthorized"
     ),
@@ -68,7 +69,9 @@ FAILURES: Mapping[str, Failing] = {
         403, "only an assignee completes a task, so one that nobody has is completed by nobody", "not-assignee"
     ),
     "task-006": Failing(409, "a task of an activity is not deleted alone; delete the activity", "child"),
-    "workflow-033": Failing(404, "there is no such workflow in the organization", "no-workflow"),
+    "workflow-033": Failing(
+        404, "there is no such workflow in the organization, or it has no such step", "no-workflow"
+    ),
     "workflow-034": Failing(409, "another workflow of the organization has this name", "name-taken"),
     "workflow-035": Failing(409, "activities of the workflow have not ended", "in-use"),
     "workflow-036": Failing(
@@ -106,9 +109,10 @@ def failed_code(refused: ApiError) -> str:
 # Families of failed codes that an operation on these can answer with, whatever their status.
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "task": ("activity", "auth", "hub", "member", "request", "server", "task", "workflow-033"),
+    "activity": ("activity", "auth", "request", "server", "task-002", "workflow-033"),
     "flow": ("auth", "flow", "request", "server"),
-    "hub": ("auth", "hub", "request", "server"),
-    "member": ("auth", "member-001", "request", "server"),
+    "hub": ("activity", "auth", "hub", "request", "server"),
+    "member": ("activity", "auth", "member-001", "request", "server"),
     "bulk": ("activity", "auth", "bulk", "request", "server"),
     "workflow": ("activity", "auth", "member", "project", "request", "server", "workflow"),
 }

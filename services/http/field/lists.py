@@ -45,7 +45,7 @@ from services.http.field.paged import at_address, page_view
 from services.http.field.requests import REFERENCES, with_zone
 from services.http.field.workflows import Workflow
 
-_SORTS = {
+SORTS = {
     "createdTime": "created_at",
     "updatedTime": "updated_at",
     "startTime": "start",
@@ -117,7 +117,7 @@ class ListTasks(ListPage):
 
 
 _OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
-_OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
+OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 
 
 async def page_of_tasks(call: Call, query: ListTasks) -> Page:
@@ -174,7 +174,7 @@ def _sides(call: Call, query: ListTasks, shared: Mapping[str, Any]) -> list[Side
         more += [] if query.task_type is None else [presence("activity_id", query.task_type == CHILD)]
         sides.append(Side(CHILD, tasks.LISTING, {**shared, **own}, more))
     if query.task_type in (None, MASTER) and not own and not fields:
-        more = [] if query.status is None else [_OF_MASTERS[query.status]]
+        more = [] if query.status is None else [OF_MASTERS[query.status]]
         sides.append(Side(MASTER, activities.LISTING, shared, more))
     return sides
 
@@ -198,7 +198,7 @@ def _sort(query: ListTasks) -> str:
     order = query.sort_order.lower()
     if order not in _ORDERS:
         raise ApiError("bad-filter", f"sortOrder is one of {', '.join(_ORDERS)}", parameter="sortOrder")
-    return ("-" if order == "desc" else "") + _SORTS[query.sort_by]
+    return ("-" if order == "desc" else "") + SORTS[query.sort_by]
 
 
 def keys_of(text: str) -> set[str]:

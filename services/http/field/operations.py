@@ -14,13 +14,16 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
+from services.http.field.activities import OPERATIONS as ACTIVITIES
 from services.http.field.bulk import OPERATIONS as BULK
 from services.http.field.bulk_changes import OPERATIONS as BULK_CHANGES
 from services.http.field.changing import change_of, found_one
 from services.http.field.dialect import FIELD, answer, links
 from services.http.field.directory import OPERATIONS as DIRECTORY
+from services.http.field.directory_changes import OPERATIONS as DIRECTORY_CHANGES
 from services.http.field.flows import OPERATIONS as FLOWS
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
+from services.http.field.workflow_queries import OPERATIONS as WORKFLOW_QUERIES
 
 _ANY: Any = Annotated[models.Task | models.Master, From("", models.task_or_master)]
 _TASK_FOUND = answer("TaskFound", "The task, or the activity", "Success", task=_ANY)
@@ -133,9 +136,12 @@ OPERATIONS = (
         description="A task of an activity is not deleted alone: `task-006`.",
         handler=_delete_task, view=_TASK_DELETED, topic="task",
     ),
+    *ACTIVITIES,
     *BULK,
     *BULK_CHANGES,
     *WORKFLOWS,
+    *WORKFLOW_QUERIES,
     *FLOWS,
     *DIRECTORY,
+    *DIRECTORY_CHANGES,
 )  # fmt: skip
