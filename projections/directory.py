@@ -248,6 +248,12 @@ def of_steps(least: int, most: int) -> Where:
     return Where("jsonb_array_length(doc::jsonb -> 'fields' -> 'steps') BETWEEN %s AND %s", (least, most))
 
 
+def called(tenant: str, kind: str, names: Iterable[str], limit: int) -> Query:
+    """Ask for entries of a kind that have one of these names, without regard to case; retired ones too."""
+    keys = [name_key(name) for name in names]
+    return _ask(tenant, ["kind = %s", f"{_NAME_OF} = ANY(%s::text[])"], [kind, keys], f" LIMIT {limit:d}")
+
+
 def count(tenant: str, kind: str, *, retired: bool | None = False) -> Query:
     """Ask how many entries of a kind there are; one row with one number."""
     return query.select("entries", "count(*)", tenant, *_of_kind(kind, retired), "")

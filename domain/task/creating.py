@@ -15,7 +15,7 @@ from domain.directory.eligibility import Eligibility, actor_kind
 from domain.directory.lookup import known, known_hub
 from domain.directory.members import MemberResolver
 from domain.errors import Rejected
-from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Roles, Title
+from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Order, Roles, Title
 from domain.plan import Attribute, Attributes, DispatchPlan
 from domain.references import unique_key_of
 from domain.streams import ID
@@ -49,6 +49,7 @@ class CreateTask:
     blacklist: Listed = ()
     attributes: Attributes = ()
     plan: DispatchPlan | None = None
+    order_index: Order | None = None
 
 
 _Event = TaskCreated
@@ -64,6 +65,7 @@ def _evolve(task: Facts, event: _Event) -> None:
     task.start = event.start
     task.end = event.end
     task.hub = event.hub
+    task.order_index = event.order_index
 
 
 @TASK.decides(CreateTask)
@@ -99,6 +101,7 @@ def create(command: CreateTask, context: Context) -> Decision:
         whitelist=rule.whitelist,
         blacklist=rule.blacklist,
         plan=plan,
+        order_index=command.order_index,
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]

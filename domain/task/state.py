@@ -61,6 +61,7 @@ class TaskCreated:
     workflow_id: str | None = None
     feeds: tuple[TaskFieldMapping, ...] = ()
     plan: DispatchPlan | None = None
+    order_index: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Task:
     start: str | None
     end: str | None
     hub: str | None
+    order_index: int | float | None = None
     lifecycle: Lifecycle = OPEN
     assignees: tuple[str, ...] = ()
     resolution: Resolution = Resolution.NONE
@@ -128,6 +130,7 @@ class Facts:
     start: str | None
     end: str | None
     hub: str | None
+    order_index: int | float | None
     lifecycle: Lifecycle
     assignees: tuple[str, ...]
     resolution: Resolution

@@ -59,7 +59,7 @@ class TaskFacts(msgspec.Struct, omit_defaults=True, gc=False):
     working_since: str | None = None
     position: int = 0
 
-    created = activity_id = hub = runner = wake = result = _Unkept()
+    created = activity_id = hub = order_index = runner = wake = result = _Unkept()
     fields = data = attributes = _Unkept({})
     targets = released = _Unkept(())
     tries = attempt = first_attempt = _Unkept(0)

@@ -39,7 +39,7 @@ from projections.support.conditions import (
     texts,
 )
 from projections.support.query import BadQuery, time_of
-from projections.support.table import held, indexed, title_key
+from projections.support.table import NOT_DONE, held, indexed, title_key
 from projections.support.time import stamp
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
@@ -253,7 +253,6 @@ def _indicators(asked: Asked) -> Where:
     return Where(f"NOT {one}" if asked.operator == NEQ else one)
 
 
-_NOT_COMPLETED = "status = ANY('{open,active,paused,failed,canceled}')"
 CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
     "id": (TEXT, texts("id", "FALSE")),
     "assigned": (SCALAR, _assignee),
@@ -261,7 +260,7 @@ CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
     "started_at": (SCALAR, scalar("started_at", "timestamptz", _time, "started_at IS NULL")),
     "completed_at": (
         SCALAR,
-        scalar("ended_at", "timestamptz", _time, _NOT_COMPLETED, "status = 'completed'"),
+        scalar("done_at", "timestamptz", _time, f"done_at = '{NOT_DONE}'", f"done_at > '{NOT_DONE}'"),
     ),
     "wake_at": (SCALAR, scalar("wake_at", "timestamptz", _time, "wake_at IS NULL")),
     "created_at": (SCALAR, scalar("created_at", "timestamptz", _time, "FALSE")),

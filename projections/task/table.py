@@ -14,14 +14,14 @@ from domain.task import Dispatch, Resolution, TaskCreated
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
 from projections.support.documents import Documents
-from projections.support.table import Key, Table, array, held, indexed, instant, title_key
+from projections.support.table import NOT_DONE, Key, Table, array, held, indexed, instant, title_key
 from projections.support.time import seconds, stamp
 from projections.task.document import Shown as Shown
-from projections.task.document import Task, apply, decode, decode_shown, encode, shown_values
+from projections.task.document import Task, apply, decode, decode_shown, encode, placed, shown_values
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 5
+VERSION = 6
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -57,6 +57,9 @@ CREATE TABLE tasks_{suffix} (
     scheduled_at timestamptz NOT NULL,
     started_at   timestamptz,
     ended_at     timestamptz,
+    done_at      timestamptz NOT NULL,
+    done_by      text COLLATE "C",
+    order_index  float NOT NULL,
     wake_at      timestamptz,
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL,
@@ -68,16 +71,16 @@ CREATE TABLE tasks_{suffix} (
 )
 """
 _ON: dict[str, str] = {
-    **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end")},
+    **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end", "done")},
+    "order_index": "(tenant, order_index, id)",
     **{name: f"(tenant, {name}, created_at, id)" for name in ("status", "title_key")},
     "assignee": "(tenant, (assignees[1]), created_at, id)",
     "started": "(tenant, started_at, id) WHERE started_at IS NOT NULL",
-    "completed": "(tenant, ended_at, id) WHERE status = 'completed'",
     "scheduled": "(tenant, scheduled_at, id) WHERE scheduled_at < 'infinity'",
     "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
     **{
         name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
-        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel", "reference")
+        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel", "reference", "done_by")
     },
     **{
         name: f"(tenant, created_at, id) WHERE {condition}"
@@ -138,6 +141,9 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         instant(plan.scheduled_at if plan is not None else None),
         task.started_at,
         task.ended_at,
+        task.ended_at if task.status == "completed" else NOT_DONE,
+        task.done_by,
+        placed(task.order_index, task.created_at),
         instant(task.wake_at) if task.wake_at is not None else None,
         task.created_at,
         task.updated_at,
@@ -169,9 +175,13 @@ LISTING = Listing(
         "channel": equal("channel", nullable=True),
         "reference": equal("reference", nullable=True, read=indexed),
         **time_range("scheduled_at", "scheduled_at"),
-        **time_range("completed_at", "ended_at", "status = 'completed'"),
+        "done_by": equal("done_by", nullable=True),
     },
-    sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
+    sorts={
+        **COMMON_SORTS,
+        "scheduled_at": ("scheduled_at", "timestamptz"),
+        "order_index": ("order_index", "float"),
+    },
 )
 # What a caller's own words for the state of a task are functions of.
 FACTS = (

@@ -29,7 +29,8 @@ NAMED = [f"{TENANT}/{INDEXED}", f"{TENANT}/{wide(MAX_INDEXED_BYTES // 4, 1)}"]
 WIDEST: dict[str, Any] = {
     "tenant": TENANT,
     **dict.fromkeys(
-        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce"), identifier("wide")
+        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "done_by"),
+        identifier("wide"),
     ),
     **dict.fromkeys(("status", "resolution", "dispatch", "rule", "kind", "category", "todo"), "W" * 20),
     "title_key": INDEXED,
@@ -51,7 +52,7 @@ WIDEST: dict[str, Any] = {
 }
 _PLAIN = {
     "text": "x", "ARRAY": ["x"], "boolean": True, "bigint": 9999, "integer": 9999, "bytea": b"x" * 32,
-    "jsonb": Jsonb({}), "timestamp with time zone": EARLY,
+    "jsonb": Jsonb({}), "timestamp with time zone": EARLY, "double precision": 0.5,
 }  # fmt: skip
 _VARYING = ("text", "ARRAY", "jsonb")
 

@@ -53,19 +53,24 @@ class StoredItem(msgspec.Struct, array_like=True):
 
 
 class Command(msgspec.Struct, array_like=True):
-    """A command of a bulk as it is stored: `index` is the place of its part, `name` None for the bulk's own command."""
+    """A command of a bulk as it is stored: `index` is the place of its part, `name` None for the bulk's own command.
+
+    `version` is the one that what it changes has to have, if any.
+    """
 
     index: int
     routing_key: str
     key: str | None
     data: msgspec.Raw
     name: str | None = None
+    version: int | None = None
 
     @classmethod
     def of(cls, index: int, outgoing: Outgoing, usual: str) -> Self:
         """Return what is stored of a command of a bulk whose own command is the `usual` one."""
         name = None if outgoing.name == usual else outgoing.name
-        return cls(index, outgoing.routing_key, outgoing.idempotency_key, msgspec.Raw(outgoing.body), name)
+        body, key = msgspec.Raw(outgoing.body), outgoing.idempotency_key
+        return cls(index, outgoing.routing_key, key, body, name, outgoing.expected_version)
 
 
 encode = msgspec.json.Encoder().encode
@@ -115,6 +120,7 @@ class _Taken:
                 self.actor,
                 ids[command.index],
                 command.key,
+                command.version,
                 traceparent=self.traceparent,
             )
             for command in _decode_commands(self.commands)

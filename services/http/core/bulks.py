@@ -73,12 +73,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a part asks of something that exists: a request, its command, the id, and the routing key of that."""
+    """What a part asks of something that exists: a request, its command, the id, and the routing key of that.
+
+    `version` is the one that it has to have, if any; `extra` is data of the command that is not in the request.
+    """
 
     request: Request
     command: str
     id: str
     route: str
+    version: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -179,15 +184,19 @@ async def prepared(
             mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{named}".encode()).hexdigest()
             own_id, own_key = mark[:32], f"bulk-{mark}"
         try:
-            asked = read(index, part)
+            asked, version = read(index, part), None
             if isinstance(asked, Change):
                 request, own_name, route = asked.request, asked.command, asked.route
-                data = {**request.data(), "id": asked.id}
+                data = {**asked.extra, **request.data(), "id": asked.id}
+                version = asked.version
             else:
                 request, own_name = asked, name
                 data = {"id": own_id, **(extra_data or {}), **request.data()}
                 route = data["id"]
-            command = outgoing(call.service, caller, own_name, data, route, typed=True, idempotency_key=own_key)
+            command = outgoing(
+                call.service, caller, own_name, data, route, typed=True, idempotency_key=own_key,
+                expected_version=version,
+            )  # fmt: skip
         except (ApiError, InvalidMessage) as error:
             item.refused = ApiError.caused_by(error)
         else:

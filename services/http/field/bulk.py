@@ -19,6 +19,7 @@ from services.http.core.operation import Operation
 from services.http.core.parameters import nothing_else
 from services.http.core.shown import CamelRequest, CamelView, Count
 from services.http.field.dialect import FIELD
+from services.http.field.documents import stale
 from services.http.field.errors import failed_code
 from services.http.field.requests import NewTask
 
@@ -138,8 +139,13 @@ def _outcome(item: Item, message: str) -> Json:
     """Return what became of a task."""
     if item.refused is not None:
         receipt = item.receipt if item.unsure else None
-        code = failed_code(item.refused)
-        return {"status": False, "message": item.refused.message, "failed_code": code, "receipt": receipt}
+        refused = stale(item.refused)
+        return {
+            "status": False,
+            "message": refused.message,
+            "failed_code": failed_code(refused),
+            "receipt": receipt,
+        }
     if item.undecided:
         message = "Task accepted, its outcome is not known yet"
         return {"status": True, "message": message, "failed_code": "", "receipt": item.receipt}

@@ -15,13 +15,13 @@ from services.http.core.bulks import Change, prepared
 from services.http.core.call import Call
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
-from services.http.core.models import Json, Request
+from services.http.core.models import Json
 from services.http.core.operation import Operation
 from services.http.core.parameters import nothing_else
 from services.http.core.shown import CamelRequest
 from services.http.field.bulk import BulkAccepted, BulkDone, BulkRequest, answered, counted, demand_once
-from services.http.field.changing import Found, change_of, found
 from services.http.field.dialect import FIELD
+from services.http.field.documents import Changes, Found, change_of, find_all
 from services.http.field.requests import Assignment, Move
 
 # Tasks that are looked up at once; each may be as large as a task can be.
@@ -57,33 +57,33 @@ class _Nothing(CamelRequest):
     """Nothing but the id."""
 
 
-# Makes the command of what an id names and what is said of it, or raises why there is none.
-_Maker = Callable[[Call, Found, str, Json], Awaitable[Change]]
+# Makes what is asked of a task of what is said of it, or raises why it is nothing.
+_Maker = Callable[[Call, Found, Json], Awaitable[Change]]
 
 
-def _by(one: Found, own: str, request: Request, verb: str = "change") -> Change:
+def _by(one: Found, changes: Changes, verb: str = "change") -> Change:
     # A task of an activity is decided where the activity is.
-    return Change(request, f"{one.entity.noun}.{verb}", own, one.master or own)
+    request, version, extra = changes
+    return Change(request, f"{one.entity.noun}.{verb}", one.id, one.master or one.id, version, extra)
 
 
-async def _changed(call: Call, one: Found, own: str, body: Json) -> Change:
-    replaces = call.scope["method"] == "PUT"
-    return _by(one, own, await change_of(call, one.entity, own, body, replaces=replaces))
+async def _changed(call: Call, one: Found, body: Json) -> Change:
+    return _by(one, await change_of(call, one, body, replaces=call.scope["method"] == "PUT"))
 
 
-async def _assigned(call: Call, one: Found, own: str, body: Json) -> Change:
-    if one.entity is not TASK:
+async def _assigned(call: Call, one: Found, body: Json) -> Change:
+    if not one.is_task:
         raise TASK.unknown()
-    return _by(one, own, Assignment.read(body))
+    return _by(one, Changes(Assignment.read(body), None, {}))
 
 
-async def _moved(call: Call, one: Found, own: str, body: Json) -> Change:
-    return _by(one, own, Move.read(body))
+async def _moved(call: Call, one: Found, body: Json) -> Change:
+    return _by(one, Changes(Move.read(body), None, {}))
 
 
-async def _deleted(call: Call, one: Found, own: str, body: Json) -> Change:
+async def _deleted(call: Call, one: Found, body: Json) -> Change:
     one.demand_no_child()
-    return _by(one, own, _Nothing.read(body), "cancel")
+    return _by(one, Changes(_Nothing.read(body), None, {}), "cancel")
 
 
 async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
@@ -100,13 +100,13 @@ async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
             demand_once(names, own, "_id")
             if own not in there:
                 raise TASK.unknown()
-            return await make(call, there[own], own, {key: value for key, value in task.items() if key != "_id"})
+            return await make(call, there[own], {key: value for key, value in task.items() if key != "_id"})
         except (ApiError, InvalidMessage) as error:
             return ApiError.caused_by(error)
 
     for start in range(0, len(request.tasks), _STRETCH):
         tasks = request.tasks[start : start + _STRETCH]
-        there = await found(call, [own for own in map(_id, tasks) if own is not None])
+        there = await find_all(call, [own for own in map(_id, tasks) if own is not None])
         asked += await asyncio.gather(*(one(task, there) for task in tasks))
 
     def read(index: int, _: Any) -> Change:

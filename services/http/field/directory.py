@@ -113,7 +113,7 @@ async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
         offset=(query.page - 1) * query.limit,
         descending=query.sort_order == "desc",
     )
-    keys, shown_with = keys_of(query.keys), Beside(tenant, {})
+    keys, shown_with = keys_of(query.keys), Beside(tenant)
     rows = await call.service.pool.fetch(*asked)
     return [only(keys, view.show(directory.resource(row), shown_with)) for row in rows]
 

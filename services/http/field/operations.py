@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from starlette.responses import Response
 
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
+from services.http.core.errors import ApiError
 from services.http.core.models import From, Request
 from services.http.core.openapi import deep_object
 from services.http.core.operation import Link, Operation
@@ -17,10 +19,11 @@ from services.http.field import lists, models, requests
 from services.http.field.activities import OPERATIONS as ACTIVITIES
 from services.http.field.bulk import OPERATIONS as BULK
 from services.http.field.bulk_changes import OPERATIONS as BULK_CHANGES
-from services.http.field.changing import change_of, found_one
 from services.http.field.dialect import FIELD, answer, links
 from services.http.field.directory import OPERATIONS as DIRECTORY
 from services.http.field.directory_changes import OPERATIONS as DIRECTORY_CHANGES
+from services.http.field.documents import change_of, find, stale
+from services.http.field.export import CSV, AskTasks, export
 from services.http.field.flows import OPERATIONS as FLOWS
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
 from services.http.field.workflow_queries import OPERATIONS as WORKFLOW_QUERIES
@@ -32,8 +35,11 @@ _TASK_DELETED = answer("TaskDeleted", "Cancelled", "Success", task=_ANY)
 _TASKS_FOUND = answer("TasksFound", "A page", "Success.", tasks=lists.TaskPage)
 
 
-async def _page_of_tasks(call: Call) -> Response:
-    return as_json(_TASKS_FOUND.show(await lists.page_of_tasks(call, lists.ListTasks.read(call))))
+async def _list_tasks(call: Call) -> Response:
+    query = AskTasks.read(call)
+    if query.format == CSV:
+        return await export(call, query)
+    return as_json(_TASKS_FOUND.show(await lists.page_of_tasks(call, query)))
 
 
 async def _get_task(call: Call) -> Response:
@@ -44,8 +50,15 @@ async def _get_task(call: Call) -> Response:
     return await FIELD.show(call, _TASK_FOUND, resource)
 
 
-async def _change(call: Call, entity: Entity, request: Request) -> Response:
-    result = await submit(call, f"{entity.noun}.change", request, entity, entity_id=call.id)
+async def _change(
+    call: Call, entity: Entity, request: Request, version: int | None = None, extra: Mapping[str, Any] | None = None
+) -> Response:
+    try:
+        result = await submit(
+            call, f"{entity.noun}.change", request, entity, entity_id=call.id, extra_data=extra, version=version
+        )
+    except ApiError as refused:
+        raise stale(refused) from None
     return await FIELD.answer(call, result, _TASK_UPDATED, entity.noun)
 
 
@@ -53,25 +66,24 @@ async def _update_task(call: Call) -> Response:
     """Change what a document says otherwise than it is; with a `flow` it is the whole of a task."""
     nothing_else(call.parameters())
     body = await call.json()
-    entity, _ = await found_one(call)
-    return await _change(
-        call, entity, await change_of(call, entity, call.id, body, replaces=call.scope["method"] == "PUT")
-    )
+    found = await find(call)
+    changes = await change_of(call, found, body, replaces=call.scope["method"] == "PUT")
+    return await _change(call, found.entity, changes.request, changes.version, changes.extra)
 
 
 async def _move_task(call: Call) -> Response:
     nothing_else(call.parameters())
     request = requests.Move.read(await call.json())
-    entity, _ = await found_one(call)
-    return await _change(call, entity, request)
+    return await _change(call, (await find(call)).entity, request)
 
 
 async def _delete_task(call: Call) -> Response:
     nothing_else(call.parameters())
-    one = await found_one(call)
-    one.demand_no_child()
-    result = await submit(call, f"{one.entity.noun}.cancel", {}, one.entity, entity_id=call.id)
-    return await FIELD.answer(call, result, _TASK_DELETED, one.entity.noun)
+    found = await find(call)
+    found.demand_no_child()
+    entity = found.entity
+    result = await submit(call, f"{entity.noun}.cancel", {}, entity, entity_id=call.id)
+    return await FIELD.answer(call, result, _TASK_DELETED, entity.noun)
 
 
 _OF_FIELDS = deep_object(
@@ -104,7 +116,8 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/tasks", "read", "field_list_tasks", "List masters and tasks",
-        query=lists.ListTasks, parameters=(_OF_FIELDS,), handler=_page_of_tasks, view=_TASKS_FOUND, topic="task",
+        description="With `format=csv` all rows are streamed as `text/csv`, with a header, in the order of the list.",
+        query=AskTasks, parameters=(_OF_FIELDS,), handler=_list_tasks, view=_TASKS_FOUND, topic="task",
     ),
     Operation(
         FIELD, "GET", _ONE, "read", "field_get_task", "Read one task, a master or a child",

@@ -62,6 +62,8 @@ class InProcess:
         self._working: asyncio.Task[None] | None = None
         # A batch that nobody waits for must not meet a command that sets a scene.
         self._one_at_a_time = threading.Lock()
+        # The workers' clock; that of the HTTP process stands still.
+        self.now = NOW
         self.stopped = False
         self.unreachable = False
         self.late: set[str] = set()
@@ -123,7 +125,9 @@ class InProcess:
     def _work(self, batch: list[Outgoing]) -> list[Reply]:
         if self._store is None:
             self._store = EventStore(self._url)
-        worker = Worker(self._store, lambda: NOW, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers))
+        worker = Worker(
+            self._store, lambda: self.now, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers)
+        )
         outcomes = worker.run([incoming(outgoing) for outgoing in batch])
         for outcome in outcomes:
             if outcome.failure is not None:
