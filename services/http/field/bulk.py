@@ -20,7 +20,7 @@ from services.http.core.parameters import nothing_else
 from services.http.core.shown import CamelRequest, CamelView, Count
 from services.http.field.dialect import FIELD
 from services.http.field.documents import stale
-from services.http.field.errors import failed_code
+from services.http.field.errors import failed_code, message_of
 from services.http.field.requests import NewTask
 
 # The most tasks, and characters of a task's `refId`.
@@ -142,7 +142,7 @@ def _outcome(item: Item, message: str) -> Json:
         refused = stale(item.refused)
         return {
             "status": False,
-            "message": refused.message,
+            "message": message_of(refused),
             "failed_code": failed_code(refused),
             "receipt": receipt,
         }

@@ -130,7 +130,7 @@ def _without_id(task: Any) -> ApiError:
         return ApiError("wrong-shape", "a task is an object")
     if task.get("_id") is None:
         return ApiError("wrong-shape", "_id is required", "/_id")
-    return TASK.unknown().at("/_id")
+    return TASK.unknown()
 
 
 def _operation(

@@ -5,6 +5,7 @@ A failed code keeps its meaning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -132,10 +133,33 @@ def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
     return meanings, Failure.show({"message": found[first], "failed_code": first})
 
 
+# The original's own words for refusals, by the failed code; those of `task-001` are of an id in the path.
+_WORDS = {
+    "task-001": "Data not found",
+    "workflow-033": "Workflow not found",
+    "workflow-034": "Workflow name already exists",
+}
+_MISSING = re.compile(r"[^ ]+ is required\Z")
+
+
+def message_of(refused: ApiError) -> str:
+    """Return the message for a refusal, in the original's words where they are documented."""
+    if refused.code == "wrong-shape" and refused.pointer and _MISSING.match(refused.detail):
+        return f"The {refused.pointer[1:].replace('/', '.')} field is required."
+    code = failed_code(refused)
+    if (
+        code in _WORDS
+        and refused.code in ("not-found", "name-taken")
+        and (code != "task-001" or refused.pointer in ("", "/id", "/_id"))
+    ):
+        return _WORDS[code]
+    return refused.message
+
+
 def failed(refused: ApiError) -> Response:
     """Render a refusal in the field dialect's envelope."""
     code = failed_code(refused)
-    shown = Failure.show({"message": refused.message, "failed_code": code})
+    shown = Failure.show({"message": message_of(refused), "failed_code": code})
     return as_json(shown, FAILURES[code].status, refused.headers)
 
 

@@ -18,7 +18,7 @@ from services.http.field.errors import is_of_person
 def _of_workflow(refused: ApiError) -> ApiError:
     """Return a refusal in the dialect's words: what is retired is not there any more."""
     if refused.code in ("not-found", "retired") and refused.pointer in ("", "/id"):
-        return ApiError("no-workflow", WORKFLOW.unknown().detail)
+        return ApiError("no-workflow", "Workflow not found")
     if refused.code == "invalid" and not is_of_person(refused.pointer):
         return ApiError("workflow-rule", refused.detail, refused.pointer)
     return refused
