@@ -144,7 +144,7 @@ async def test_what_the_page_sends_is_there_again(api: Api) -> None:
     master = response.json()["task"]
     # What the page shows comes first, in its order; then how far the activity is.
     assert list(master.items())[: len(created)] == list(created.items())
-    more = ["subStatus", "currentStep", "progress", "overdue", "updatedTime", "updatedBy"]
+    more = ["subStatus", "currentStep", "progress", "overdue", "updatedTime", "updatedBy", "orderIndex"]
     assert list(master)[len(created) :] == more
 
 

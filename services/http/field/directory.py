@@ -155,6 +155,14 @@ async def _user(call: Call) -> Response:
     return await FIELD.show(call, UserFound, await _one(call, _MEMBER))
 
 
+async def _me(call: Call) -> Response:
+    await settled(call, MinPosition.read(call), directory.NAME)
+    found = await entry(_MEMBER).find(call, call.caller.actor)
+    if found is None:
+        raise ApiError("no-member", "the key acts for the organization, and for no member")
+    return as_json(User.show(found, Beside(call.caller.tenant)))
+
+
 OPERATIONS = (
     Operation(
         FIELD, "GET", "/api/v3/hubs", "read", "field_list_hubs", "List hubs",
@@ -167,6 +175,10 @@ OPERATIONS = (
     Operation(
         FIELD, "GET", "/api/v3/users", "read", "field_list_users", "List users",
         query=ListEntries, handler=_users, view=UsersFound, topic="member",
+    ),
+    Operation(
+        FIELD, "GET", "/api/v3/user", "read", "field_get_me", "Read the user whose key is used",
+        query=MinPosition, handler=_me, view=User, topic="member",
     ),
     Operation(
         FIELD, "GET", "/api/v3/user/{id}", "read", "field_get_user", "Read one user",

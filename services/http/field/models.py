@@ -177,6 +177,9 @@ class Master(NewMaster):
     overdue: bool
     updated_time: UpdatedTime
     updated_by: UpdatedBy
+    order_index: Annotated[float, From("created_at", lambda at, _: placed(None, at))] = Field(
+        ..., description="The place among others, that of the creation", examples=[176187540000000]
+    )
     hub: _Hub = None
 
 

@@ -46,6 +46,14 @@ def listed(value: Any) -> Any:
     return [each for part in value.split(",") if (each := part.strip())] if isinstance(value, str) else value
 
 
+def also_text(schema: Json) -> None:
+    """Add to the schema of a field that its value may be one text."""
+    said = {"description", "title", "default", "examples"}
+    own = {name: schema.pop(name) for name in [*schema] if name not in said}
+    first, *others = own.pop("anyOf", [{}])
+    schema["anyOf"] = [{**first, **own}, *others, {"type": "string"}]
+
+
 _PEOPLE = (Items(MAX_ASSIGNEES), To("assignees"), BeforeValidator(listed))
 
 
@@ -71,7 +79,7 @@ class _Timed(_WithFields):
     start_time: Annotated[_Moment, To("start")] = None
     end_time: Annotated[_Moment, To("end")] = None
     order_index: Order | None = Field(None, description="The place among other tasks; by default that of the creation")
-    assignee: Annotated[list[Person] | None, *_PEOPLE] = Field(None, description=PEOPLE)
+    assignee: Annotated[list[Person] | None, *_PEOPLE] = Field(None, description=PEOPLE, json_schema_extra=also_text)
 
     @model_validator(mode="after")
     def _demand_a_schedule(self) -> Self:
@@ -175,7 +183,7 @@ class ActivityChange(_WithFields):
 class Assignment(CamelRequest):
     """Who has the task from now on; nobody with an empty list."""
 
-    assignee: Annotated[list[Person], *_PEOPLE] = Field(..., description=PEOPLE)
+    assignee: Annotated[list[Person], *_PEOPLE] = Field(..., description=PEOPLE, json_schema_extra=also_text)
 
     example: ClassVar[Json] = {"assignee": [DRIVER]}
 

@@ -97,7 +97,7 @@ async def test_a_master_shows_its_hub_and_who_changed_it_or_a_task_of_it_last(ap
     api.command("activity.create", data)
     later(api, "task.process", {"id": "c1"}, "ann")
     master = await shown(api, "a1")
-    assert given(master) == {"hub": HUB, "updatedBy": "ann@example.com"}
+    assert given(master) == {"hub": HUB, "orderIndex": 176187540000000, "updatedBy": "ann@example.com"}
     assert master["updatedTime"] == SECOND
 
 

@@ -294,7 +294,8 @@ async def test_a_master_changes_in_what_is_its_own(api: Api) -> None:
 @pytest.mark.parametrize(
     "body",
     [{"status": "DONE"}, {"startTime": START}, {"endTime": END}, {"assignee": []}, {"subId": []}, {"tasks": []},
-     {"workflowId": "w2"}, {"progress": {}}, {"subStatus": "x"}, {"_id": "a2"}],
+     {"workflowId": "w2"}, {"progress": {}}, {"subStatus": "x"}, {"_id": "a2"}, {"orderIndex": 1}, {"hub": {}},
+     {"updatedBy": "x"}],
 )  # fmt: skip
 async def test_what_follows_from_the_tasks_cannot_be_set(api: Api, body: Any) -> None:
     field_failure(await put(api, "a1", body), 400, "activity-003")
