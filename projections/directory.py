@@ -218,8 +218,7 @@ def by_name(
 ) -> Query:
     """Ask for the entries of `named` in order of name."""
     way = "DESC" if descending else "ASC"
-    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
-    return _ask(tenant, *named, tail)
+    return _ask(tenant, *named, f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}")
 
 
 def count_named(tenant: str, named: tuple[list[str], list[Any]]) -> Query:
@@ -231,9 +230,8 @@ def named_like(kind: str, text: str, where: Sequence[Where] = ()) -> tuple[list[
     """Return the condition of entries of a kind with the text in their name or e-mail address, and what else holds."""
     conditions, values = _of_kind(kind, retired=False)
     if text:
-        query.demand_text(text, "q")
         conditions.append(f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)")
-        values += [name_key(text), address_key(text)]
+        values += [name_key(query.demand_text(text, "q")), address_key(text)]
     more, given = parts_of(where)
     return [*conditions, *more], [*values, *given]
 

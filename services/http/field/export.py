@@ -24,7 +24,7 @@ from services.http.field.models import task_or_master
 
 CSV = "csv"
 # Rows that are in memory at once; each may be as large as a task can be.
-_ROWS = 100
+ROWS = 100
 # The columns without `fields`.
 COLUMNS = (
     "_id", "taskType", "parentId", "workflowId", "title", "flow", "flowId", "hubId", "status", "subStatus", "assignee",
@@ -60,7 +60,7 @@ async def export(call: Call, query: AskTasks) -> Response:
         rows = first
         while rows:
             yield _lines([[_cell(shown.get(key)) for key in columns] for shown in await _shown(call, rows)])
-            if len(rows) < _ROWS:
+            if len(rows) < ROWS:
                 break
             # A cursor belongs to the sort alone, so any side gives it.
             rows = await _rows(call, sides, sort, sides[0].listing.cursor(rows[-1][1:], sort))
@@ -72,7 +72,7 @@ async def export(call: Call, query: AskTasks) -> Response:
 async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None) -> list[tuple[Any, ...]]:
     if not sides:
         return []
-    return await call.service.pool.fetch(*merged(call.caller.tenant, sides, sort, _ROWS, after=after))
+    return await call.service.pool.fetch(*merged(call.caller.tenant, sides, sort, ROWS, after=after))
 
 
 async def _shown(call: Call, rows: Sequence[Sequence[Any]]) -> list[Json]:

@@ -78,7 +78,7 @@ async def test_values_are_texts_that_no_spreadsheet_runs(api: Api, value: Any, c
 async def test_all_rows_are_sent_a_few_at_a_time(
     api: Api, sort: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_ROWS", 3)
+    monkeypatch.setattr(export, "ROWS", 3)
     with_workflow(api)
     with_activity(api)
     for number in range(8):
@@ -105,7 +105,7 @@ async def test_more_than_a_merged_page_can_have(api: Api, monkeypatch: pytest.Mo
         await api.post(f"{PATH}/bulk", {"tasks": [{"flow": "Visit"}] * 600})
     asked.clear()
     assert len(await exported(api, fields="title")) == 1201
-    assert max(asked) == export._ROWS
+    assert max(asked) == export.ROWS
 
 
 async def test_filters_and_positions_are_those_of_the_list(api: Api) -> None:
@@ -120,15 +120,16 @@ async def test_filters_and_positions_are_those_of_the_list(api: Api) -> None:
 
 
 def test_a_database_that_goes_away_breaks_the_answer_off(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_ROWS", 1)
-    rows = export._rows
+    monkeypatch.setattr(export, "ROWS", 1)
+    fetch = Pool.fetch
 
-    async def once(*asked: Any) -> Any:
-        if asked[-1] is not None:
+    async def once(self: Pool, sql: str, *question: Any, **rest: Any) -> Any:
+        # What goes on after a row.
+        if "(created_at, id) <" in sql:
             raise StoreUnavailable("gone")
-        return await rows(*asked)
+        return await fetch(self, sql, *question, **rest)
 
-    monkeypatch.setattr(export, "_rows", once)
+    monkeypatch.setattr(Pool, "fetch", once)
     with served(migrated_url) as running:
         for number in range(3):
             running.api.command("task.create", {"id": f"t{number}"})
