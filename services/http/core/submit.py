@@ -1,6 +1,6 @@
 """Submitting a command, and the resource that it leaves.
 
-The resource is read from the read model if that is there in time, otherwise it is made from the command's own events.
+The resource is read from the read model if that is there in time, otherwise it is made from the events in the log.
 Whatever the outcome, the caller learns the address of the receipt.
 """
 
@@ -180,7 +180,7 @@ async def submit(
 async def _with_resource(
     service: Service, tenant: str, result: CommandResult, entity: Entity, entity_id: str
 ) -> CommandResult:
-    """Return a result with its resource: the read model's, or one made from the command's events."""
+    """Return a result with its resource: the read model's, or one made from the events that the read model lacks."""
     if result.reply is None:
         return result
     now = service.clock()
