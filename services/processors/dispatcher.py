@@ -26,6 +26,7 @@ from projections import deadlines, due
 from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
 from services.store.connect import Backoff, connect_async
+from services.store.unavailable import AWAY
 
 NAME = "dispatcher"
 # Calls at the same time, of this process and of one tenant.
@@ -118,7 +119,7 @@ class Dispatcher:
                 try:
                     async with await connect_async(database_url, NAME, statement_timeout) as conn:
                         await self._work(conn, calls, backoff)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                except AWAY as error:
                     self.connected = False
                     backoff.lost(error)
                     await self._pause(backoff.next_wait())

@@ -96,7 +96,7 @@ class Providers:
     def __init__(self, settings: Settings) -> None:
         self._secrets = settings.dispatch_secrets
         self._hosts = frozenset(host.lower() for host in settings.dispatch_hosts)
-        self._allow_plaintext = settings.allow_plaintext
+        self._allow_plaintext = "providers" in settings.allow_plaintext
         self._log = structlog.get_logger("console")
 
     async def __aenter__(self) -> Self:

@@ -164,7 +164,7 @@ async def test_a_plain_port_where_tls_is_wanted_is_unreachable(provider: Answeri
     ],
 )
 async def test_no_address_inside_is_called_unless_it_is_listed(provider: Answering, url: str) -> None:
-    outcome = await called(url.format(port=provider.port), dispatch_hosts=(), allow_plaintext=True)
+    outcome = await called(url.format(port=provider.port), dispatch_hosts=(), allow_plaintext=frozenset({"providers"}))
     assert (outcome.succeeded, outcome.code) == (False, "not-allowed")
     assert provider.received == []
 
@@ -213,7 +213,9 @@ async def test_off_loopback_only_https_unless_plaintext_is_allowed(monkeypatch: 
     monkeypatch.setattr(calling.socket, "getaddrinfo", look_up)
     outcome = await called("http://hook.example/", dispatch_hosts=("hook.example",))
     assert (outcome.code, outcome.message) == ("not-allowed", "a provider outside loopback must use https")
-    outcome = await called("http://hook.example/", dispatch_hosts=("hook.example",), allow_plaintext=True, timeout=0.2)
+    outcome = await called(
+        "http://hook.example/", dispatch_hosts=("hook.example",), allow_plaintext=frozenset({"providers"}), timeout=0.2
+    )
     assert outcome.code in ("timeout", "unreachable")
 
 

@@ -193,7 +193,7 @@ class Operation:
         own = self.refusals
         if not own:
             own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if self.writes else ()))
-            own = (*own, *((413, 415, 422) if self.request is not None else ()))
+            own = (*own, *((408, 413, 415, 422) if self.request is not None else ()))
         return sorted({*own, *self.dialect.failures, *((412,) if self.conditional else ())})
 
     async def serve(self, call: Call) -> Response:
