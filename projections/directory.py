@@ -18,7 +18,7 @@ from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections.statement import Query
 from projections.support import query
-from projections.support.conditions import Where
+from projections.support.conditions import Where, parts_of
 from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery
 from projections.support.table import Key, Table, indexed
@@ -238,15 +238,37 @@ def page(
 _NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
 
 
-def by_name(tenant: str, kind: str, text: str = "", *, limit: int, offset: int = 0, descending: bool = False) -> Query:
-    """Ask for entries of a kind in order of name, those with the text in their name or e-mail address."""
+def by_name(
+    tenant: str, named: tuple[list[str], list[Any]], *, limit: int, offset: int = 0, descending: bool = False
+) -> Query:
+    """Ask for the entries of `named` in order of name."""
+    way = "DESC" if descending else "ASC"
+    return _ask(tenant, *named, f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}")
+
+
+def count_named(tenant: str, named: tuple[list[str], list[Any]]) -> Query:
+    """Ask how many entries of `named` there are; one row with one number."""
+    return query.select("entries", "count(*)", tenant, *named)
+
+
+def named_like(kind: str, text: str, where: Sequence[Where] = ()) -> tuple[list[str], list[Any]]:
+    """Return the condition of entries of a kind with the text in their name or e-mail address, and what else holds."""
     conditions, values = _of_kind(kind, retired=False)
     if text:
         conditions.append(f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)")
-        values += [name_key(text), address_key(text)]
-    way = "DESC" if descending else "ASC"
-    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
-    return _ask(tenant, conditions, values, tail)
+        values += [name_key(query.demand_text(text, "q")), address_key(text)]
+    more, given = parts_of(where)
+    return [*conditions, *more], [*values, *given]
+
+
+def made_by(members: Sequence[str]) -> Where:
+    """Return that an entry was made by one of these members."""
+    return Where("doc::jsonb ->> 'created_by' = ANY(%s::text[])", (list(members),))
+
+
+def of_steps(least: int, most: int) -> Where:
+    """Return that a workflow has so many steps."""
+    return Where("jsonb_array_length(doc::jsonb -> 'fields' -> 'steps') BETWEEN %s AND %s", (least, most))
 
 
 def called(tenant: str, kind: str, names: Iterable[str], limit: int) -> Query:

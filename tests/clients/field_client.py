@@ -5,8 +5,10 @@ Each method is one documented request, checks the documented status and envelope
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 import requests
@@ -110,7 +112,52 @@ class FieldClient:
             assert result.get("refId") == sent.get("refId")
         return results
 
+    def change_tasks(self, method: str, path: str, tasks: Sequence[Json]) -> list[Json]:
+        """Change many tasks by one request, each of which succeeds."""
+        found = self.call(method, f"/tasks/bulk{path}", 200, {"tasks": tasks})
+        assert (found["success"], found["failed"]) == (len(tasks), 0), found
+        results: list[Json] = found["tasks"]
+        assert results == [{"status": True, "message": "Success", "_id": task["_id"]} for task in tasks]
+        return results
+
+    # Activities of their own.
+
+    def activities(self, path: str = "/activities", **query: Any) -> list[Json]:
+        found = self.call("GET", path, **query)
+        assert (found["status"], found["code"]) == (True, 200)
+        data: Json = found["data"]
+        assert set(data) == {"activities", "total", "currentPage", "lastPage", "perPage"}
+        rows: list[Json] = data["activities"]
+        return rows
+
+    def activity(self, activity_id: str) -> Json:
+        found = self.call("GET", f"/activity/{activity_id}")
+        assert (found["status"], found["code"]) == (True, 200)
+        data: Json = found["data"]
+        return data
+
+    def delete_activity(self, activity_id: str) -> None:
+        found = self.call("DELETE", f"/activity/{activity_id}")
+        assert found == {"status": True, "code": 200, "message": "Activity deleted successfully"}
+
+    def search_workflows(self, **query: Any) -> list[Json]:
+        found = self.call("GET", "/internal/workflows/search", **query)
+        assert set(found["pagination"]) == {"current_page", "per_page", "total", "last_page"}
+        assert found["search"]["query"] == query["q"]
+        rows: list[Json] = found["data"]
+        return rows
+
     # Lists.
+
+    def tasks_as_csv(self, **query: Any) -> list[list[str]]:
+        response = self.session.get(
+            f"{self.host}/api/v3/tasks",
+            params={"format": "csv", **query},
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=30,
+        )
+        assert response.status_code == 200, response.text
+        return list(csv.reader(StringIO(response.text, newline="")))
 
     def tasks(self, **query: Any) -> Json:
         """Return a page as Laravel shows it."""
@@ -171,6 +218,36 @@ class FieldClient:
         hub: Json = self.call("GET", f"/hub/{hub_id}/")["data"]
         return hub
 
+    def create_hub(self, body: Mapping[str, Any]) -> Json:
+        found = self.call("POST", "/hub", body=body)
+        assert found["status"] is True
+        hub: Json = found["data"]
+        return hub
+
+    def replace_hub(self, hub: Mapping[str, Any]) -> Json:
+        found = self.call("PUT", f"/hub/{hub['_id']}", body=hub)
+        assert (found["status"], found["message"]) == (True, "Success")
+        changed: Json = found["property"]
+        return changed
+
+    def delete_hub(self, hub_id: str) -> None:
+        assert self.call("DELETE", f"/hub/{hub_id}") == {"status": True}
+
+    def change_user(self, user_id: str, **changes: Any) -> Json:
+        found = self.call("PATCH", f"/user/{user_id}", body=changes)
+        assert (found["message"], found["statusCode"]) == ("Data has been updated successfully.", 200)
+        user: Json = found["data"]
+        return user
+
+    def example_of(self, flow: str) -> Json:
+        """Return the body that the service gives as an example for tasks of a flow."""
+        data: Json = self.call("GET", f"/flow/{flow}/task")["data"]
+        assert set(data) == {"flowName", "flowFields", "bodyRequest"}
+        keys = {"field", "type", "required", "description", "example", "format"}
+        assert all(set(each) == keys for each in data["flowFields"])
+        body: Json = data["bodyRequest"]
+        return body
+
     def me(self) -> Json:
         """Return the user whose token is used, in no envelope."""
         user = self.call("GET", "/user")
@@ -180,4 +257,5 @@ class FieldClient:
     def user_of(self, email: str) -> Json:
         (user,) = self.call("GET", "/users", q=email)["data"]
         assert self.call("GET", f"/user/{user['_id']}")["user"] == user
+        assert self.call("GET", f"/user/email/{email}")["user"] == user
         return dict(user)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.field_client import FieldClient
+from tests.clients.node import run_node
 from tests.services.http.served import served
 
 DRIVER, OTHER = "driver@example.com", "leandro@mile.app"
@@ -121,3 +122,66 @@ def test_an_organization_is_read(client: FieldClient) -> None:
     assert {name: client.hub("h1")[name] for name in HUB} == HUB
     assert client.user_of(OTHER)["name"] == "Leandro"
     assert client.refused("GET", "/flow/nothing", 404) == "Data not found"
+
+
+def test_tasks_are_changed_in_bulk(client: FieldClient) -> None:
+    made = client.create_tasks([{"flow": "Visit", "hubId": "h1", "field1": "Jack"} for _ in range(3)])
+    ids = [{"_id": each["_id"]} for each in made]
+    client.change_tasks("PUT", "/", [{**client.task(own["_id"]), "field1": "John"} for own in ids])
+    client.change_tasks("PATCH", "", [{**own, "field2": "B"} for own in ids])
+    client.change_tasks("PUT", "/assign", [{**own, "assignee": [OTHER]} for own in ids])
+    client.change_tasks("PUT", "/move", [{**own, "hubId": "h2"} for own in ids])
+    found = client.all_tasks(hubId="h2", assignee=OTHER, fields="field1,field2")
+    assert [(row["field1"], row["field2"]) for row in found] == [("John", "B")] * 3
+    rows = client.tasks_as_csv(hubId="h2", fields="field1,field2,status")
+    assert rows[0] == ["_id", "field1", "field2", "status"]
+    assert [row[1:] for row in rows[1:]] == [["John", "B", "ONGOING"]] * 3
+    client.change_tasks("DELETE", "", ids)
+    assert client.tasks(status="CANCELED")["total"] == 3
+
+
+def test_activities_are_listed_and_deleted(client: FieldClient) -> None:
+    workflow = client.create_workflow({"name": "Pickup to Delivery", "steps": [{"name": "Pickup", "flow": "Pickup"}]})
+    assert client.search_workflows(q="pickup", stepsCountMin=1) == [workflow]
+    own = client.create_activity({"workflowId": workflow["_id"], "tasks": [{"assignee": [DRIVER]}]})["_id"]
+    assert client.activities(status="ONGOING", pageSize=5) == [client.activity(own)]
+    client.delete_activity(own)
+    assert [each["status"] for each in client.activities(f"/activities/workflow/{workflow['_id']}")] == ["CANCELED"]
+    assert client.refused("GET", "/activity/nobody", 404) == "Activity not found"
+    body = client.example_of("Pickup")
+    assert client.create_task(body)["flow"] == "Pickup"
+
+
+def test_an_organization_is_changed(client: FieldClient) -> None:
+    hub = client.create_hub({**HUB, "name": "Dukuh Atas", "lat": "-6.20587", "lng": "106.82562"})
+    assert (hub["lat"], hub["lng"]) == (-6.20587, 106.82562)
+    assert client.replace_hub({**hub, "name": "Setia Budi"})["name"] == "Setia Budi"
+    client.delete_hub(hub["_id"])
+    assert client.refused("GET", f"/hub/{hub['_id']}", 404) == "Data not found"
+    assert client.change_user("u2", name="Leandro B", phoneNumber="+62812")["phoneNumber"] == "+62812"
+
+
+def test_refusals_have_the_documented_words(client: FieldClient) -> None:
+    steps = [{"name": "Pickup"}]
+    client.create_workflow({"name": "Pickup", "steps": steps})
+    for method, path, status, body, message in (
+        ("POST", "/activity", 400, {"tasks": []}, "The workflowId field is required."),
+        ("POST", "/activity", 404, {"workflowId": "nobody", "tasks": [{}]}, "Workflow not found"),
+        ("POST", "/internal/workflows", 400, {"steps": steps}, "The name field is required."),
+        ("POST", "/internal/workflows", 400, {"name": "Two", "steps": [{}]}, "The steps.0.name field is required."),
+        ("POST", "/internal/workflows", 409, {"name": "PICKUP", "steps": steps}, "Workflow name already exists"),
+        ("GET", "/workflow/nobody", 404, None, "Workflow not found"),
+        ("POST", "/task", 400, {}, "The flow field is required."),
+        ("GET", "/task/nobody", 404, None, "Data not found"),
+        ("PUT", "/task/nobody", 404, {"title": "X"}, "Data not found"),
+        ("DELETE", "/task/nobody", 404, None, "Data not found"),
+        ("POST", "/hub", 400, {}, "The name field is required."),
+        ("GET", "/user/email/nobody@example.com", 404, None, "Data not found"),
+    ):  # fmt: skip
+        assert client.refused(method, path, status, body) == message
+
+
+def test_a_day_of_a_client_for_node(migrated_url: str) -> None:
+    with served(migrated_url) as running:
+        said = run_node("field_client.mjs", running.url, {"TOKEN": running.api.key("acme")})
+    assert said.splitlines()[-1] == "done"

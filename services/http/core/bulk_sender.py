@@ -53,17 +53,24 @@ class StoredItem(msgspec.Struct, array_like=True):
 
 
 class Command(msgspec.Struct, array_like=True):
-    """A command of a bulk as it is stored; `index` is the place of its part."""
+    """A command of a bulk as it is stored: `index` is the place of its part, `name` None for the bulk's own command.
+
+    `version` is the one that what it changes has to have, if any.
+    """
 
     index: int
     routing_key: str
     key: str | None
     data: msgspec.Raw
+    name: str | None = None
+    version: int | None = None
 
     @classmethod
-    def of(cls, index: int, outgoing: Outgoing) -> Self:
-        """Return what is stored of a command."""
-        return cls(index, outgoing.routing_key, outgoing.idempotency_key, msgspec.Raw(outgoing.body))
+    def of(cls, index: int, outgoing: Outgoing, usual: str) -> Self:
+        """Return what is stored of a command of a bulk whose own command is the `usual` one."""
+        name = None if outgoing.name == usual else outgoing.name
+        body, key = msgspec.Raw(outgoing.body), outgoing.idempotency_key
+        return cls(index, outgoing.routing_key, key, body, name, outgoing.expected_version)
 
 
 encode = msgspec.json.Encoder().encode
@@ -106,13 +113,14 @@ class _Taken:
         ids = [item.command_id or "" for item in decode_items(self.items)]
         return [
             Outgoing(
-                self.command,
+                command.name or self.command,
                 bytes(command.data),
                 self.tenant,
                 command.routing_key,
                 self.actor,
                 ids[command.index],
                 command.key,
+                command.version,
                 traceparent=self.traceparent,
             )
             for command in _decode_commands(self.commands)

@@ -70,11 +70,27 @@ class Item:
         return StoredItem(self.ref, self.id, None, command.command_id, mark)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a part asks of something that exists: a request, its command, the id, and the routing key of that.
+
+    `version` is the one that it has to have, if any; `extra` is data of the command that is not in the request.
+    """
+
+    request: Request
+    command: str
+    id: str
+    route: str
+    version: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Bulk:
-    """A bulk request: one command for each part that can be one, all of one type, in the order of the request.
+    """A bulk request: one command for each part that can be one, in the order of the request.
 
-    `position` is the highest one of what was accepted, `receipt` where that of a bulk in the background lies.
+    `name` is the command of the parts that do not have another one. `position` is the highest one of what was accepted,
+    `receipt` where that of a bulk in the background lies.
     """
 
     call: Call
@@ -134,7 +150,9 @@ class Bulk:
             if len(stored) % _STRETCH == 0:
                 await asyncio.sleep(0)
         commands = [
-            Command.of(index, item.command) for index, item in enumerate(self.items) if item.command is not None
+            Command.of(index, item.command, self.name)
+            for index, item in enumerate(self.items)
+            if item.command is not None
         ]
         bulk_id, caller = new_id(), self.call.caller
         await self.call.service.bulks.store(caller.tenant, bulk_id, self.name, caller.actor, stored, commands)
@@ -145,15 +163,16 @@ async def prepared(
     call: Call,
     name: str,
     parts: Sequence[Any],
-    read: Callable[[int, Any], Request],
+    read: Callable[[int, Any], Request | Change],
     ref: Callable[[Any], str | None] = lambda _: None,
     extra_data: Mapping[str, Any] | None = None,
 ) -> Bulk:
     """Return a bulk of these parts, each with its command, or with why it is none.
 
-    `read` returns a part's request, or raises why there is none; `extra_data` is data that is not in it. The id is
-    generated here unless the data has one. With an `Idempotency-Key` it follows from that and the part's name or place,
-    so that a repetition is the same command, and its answer knows the id at once.
+    `read` returns a part's request, or raises why there is none; `extra_data` is data that is not in it. A request
+    creates something, unless it is part of a `Change`. The id of what is created is generated here unless the data has
+    one. With an `Idempotency-Key` it follows from that and the part's name or place, so that a repetition is the same
+    command, and its answer knows the id at once.
     """
     bulk, key, caller = Bulk(call, name), idempotency_key(), call.caller
     for index, part in enumerate(parts):
@@ -164,9 +183,19 @@ async def prepared(
             mark = hashlib.sha256(f"{caller.tenant}\0{key}\0{named}".encode()).hexdigest()
             own_id, own_key = mark[:32], f"bulk-{mark}"
         try:
-            request = read(index, part)
-            data = {"id": own_id, **(extra_data or {}), **request.data()}
-            command = outgoing(call.service, caller, name, data, data["id"], typed=True, idempotency_key=own_key)
+            asked, version = read(index, part), None
+            if isinstance(asked, Change):
+                request, own_name, route = asked.request, asked.command, asked.route
+                data = {**asked.extra, **request.data(), "id": asked.id}
+                version = asked.version
+            else:
+                request, own_name = asked, name
+                data = {"id": own_id, **(extra_data or {}), **request.data()}
+                route = data["id"]
+            command = outgoing(
+                call.service, caller, own_name, data, route, typed=True, idempotency_key=own_key,
+                expected_version=version,
+            )  # fmt: skip
         except (ApiError, InvalidMessage) as error:
             item.refused = ApiError.caused_by(error)
         else:

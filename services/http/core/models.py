@@ -117,7 +117,7 @@ class Request(Model):
                 inner = inner.setdefault(part, {})
             inner[field.path[-1]] = value
         if self.__pydantic_extra__:
-            found[self.free] = self.__pydantic_extra__
+            found[self.free] = {**found.get(self.free, {}), **self.__pydantic_extra__}
         return found
 
     @classmethod

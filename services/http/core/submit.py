@@ -39,10 +39,9 @@ Row = Sequence[Any]
 class Entity:
     """A kind of resource that commands leave, and how its resource is read or made.
 
-    `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. An id
-    that is `excluded` is treated as one that does not exist. With `from_command` the resource is as the command's own
-    events leave it, whatever a follower has done since. `streams` names the streams (category, id) that the resource is
-    made from, as far as the resource, or its absence, tells them.
+    `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. With
+    `from_command` the resource is as the command's own events leave it, whatever a follower has done since. `streams`
+    names the streams (category, id) that the resource is made from, as far as the resource, or its absence, tells them.
     """
 
     noun: str
@@ -53,7 +52,6 @@ class Entity:
     resource: Callable[[Row, datetime], dict[str, Any]]
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
     streams: Callable[[str, Mapping[str, Any] | None], list[tuple[str, str]]]
-    excluded: frozenset[str] = frozenset()
     from_command: bool = False
 
     async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
@@ -83,7 +81,7 @@ class Entity:
 
     def may_be(self, entity_id: str) -> bool:
         """Tell whether a text can be an id of this kind."""
-        return entity_id not in self.excluded and ID.match(entity_id) is not None
+        return ID.match(entity_id) is not None
 
     def unknown(self) -> ApiError:
         """Return the error for an id that does not exist."""

@@ -43,9 +43,10 @@ FIELD = Dialect("field", failed, failure, Failure, Accepted, beside, paths=("/ap
 
 
 def answer(name: str, what: str, message: Any, status: int | None = None, **held: Any) -> type[View]:
-    """Return an answer to what was done, which holds what is shown under a key."""
+    """Return an answer to what was done, which holds what is shown under a key; some have no message."""
     fields: Any = {} if status is None else {"code": Literal[status]}
-    fields["message"] = Literal[message] if isinstance(message, str) else message
+    if message is not None:
+        fields["message"] = Literal[message] if isinstance(message, str) else message
     fields |= {key: Annotated[view, From("")] if isinstance(view, type) else view for key, view in held.items()}
     return create_model(name, __base__=Good, __module__=__name__, __doc__=what, **fields)
 

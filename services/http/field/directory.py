@@ -9,11 +9,13 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from domain.directory.fields import ENTRY_FIELDS
+from domain.references import is_email
 from projections import directory
 from services.http.core.call import Call, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
 from services.http.core.models import From, Json, View
+from services.http.core.openapi import parameter
 from services.http.core.operation import Operation
 from services.http.core.parameters import MinPosition, settled
 from services.http.core.shown import CAMEL, CamelView
@@ -106,8 +108,7 @@ async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
     await settled(call, query, directory.NAME)
     asked = directory.by_name(
         tenant,
-        kind,
-        query.q or query.name,
+        directory.named_like(kind, query.q or query.name),
         limit=query.limit,
         offset=(query.page - 1) * query.limit,
         descending=query.sort_order == "desc",
@@ -134,11 +135,24 @@ async def _one(call: Call, kind: str) -> Mapping[str, Any]:
 
 
 async def _hub(call: Call) -> Response:
-    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant)))
+    return await FIELD.show(call, HubFound, await _one(call, _HUB))
+
+
+async def _user_of(call: Call) -> Response:
+    """Answer with the member who has the e-mail address in the path."""
+    await settled(call, MinPosition.read(call), directory.NAME)
+    email = call.parts["email"]
+    found = await call.service.members.named(call.caller.tenant, [email], "email") if is_email(email) else {}
+    for member in found.get(email, ()):
+        # One who was retired may have had the address before.
+        user = await entry(_MEMBER).find(call, member)
+        if user is not None and not user["retired"]:
+            return await FIELD.show(call, UserFound, user)
+    raise ApiError("no-member", "Data not found")
 
 
 async def _user(call: Call) -> Response:
-    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant)))
+    return await FIELD.show(call, UserFound, await _one(call, _MEMBER))
 
 
 async def _me(call: Call) -> Response:
@@ -156,7 +170,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/hub/{id}", "read", "field_get_hub", "Read one hub",
-        query=MinPosition, handler=_hub, view=HubFound, topic="hub",
+        query=MinPosition, handler=_hub, view=HubFound, topic="hub", tagged=True,
     ),
     Operation(
         FIELD, "GET", "/api/v3/users", "read", "field_list_users", "List users",
@@ -168,6 +182,11 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/user/{id}", "read", "field_get_user", "Read one user",
-        query=MinPosition, handler=_user, view=UserFound, topic="member",
+        query=MinPosition, handler=_user, view=UserFound, topic="member", tagged=True,
+    ),
+    Operation(
+        FIELD, "GET", "/api/v3/user/email/{email}", "read", "field_get_user_by_email", "Read the user of an e-mail",
+        query=MinPosition, handler=_user_of, view=UserFound, topic="member", tagged=True,
+        parameters=(parameter("email", "The e-mail address, without regard to case", place="path"),),
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.activity import ActivityCreated
 from domain.compare import same_json
@@ -19,11 +19,12 @@ from projections.support.time import stamp
 from projections.task.document import shown_values
 from services.http.core.call import Call
 from services.http.core.entities import ACTIVITY, TASK
+from services.http.core.errors import ApiError
 from services.http.core.models import Json, Request, names
 from services.http.core.submit import Entity
 from services.http.field import models
 from services.http.field.dialect import beside
-from services.http.field.requests import TaskChange
+from services.http.field.requests import ActivityChange, TaskChange
 from services.store import log
 from services.store.log import LogRow
 
@@ -42,6 +43,11 @@ class Found:
     made: Recorded
 
     @property
+    def id(self) -> str:
+        """Return the id."""
+        return self.made.entity_id
+
+    @property
     def is_task(self) -> bool:
         """Tell whether it is a task, and no activity."""
         return not isinstance(self.made.data, ActivityCreated)
@@ -52,17 +58,59 @@ class Found:
         data = self.made.data
         return data.activity_id if isinstance(data, TaskCreated) else None
 
+    def demand_no_child(self) -> None:
+        """Refuse to delete a task of an activity."""
+        if self.master is not None:
+            raise ApiError("child", f"the task is a part of activity {self.master}; delete that")
+
+
+async def find_all(call: Call, ids: Iterable[str]) -> dict[str, Found]:
+    """Return what ids name, a task before an activity; what is neither is left out."""
+    kinds, valid = (TASK, ACTIVITY), [own for own in ids if ID.match(own)]
+    streams = [stream_of(call.caller.tenant, entity.noun, own) for own in valid for entity in kinds]
+    # From the log, so that what was created a moment ago is found however late the views are.
+    made = {(event.category, event.entity_id): event for event in await _events(call, log.first_events(streams))}
+    found: dict[str, Found] = {}
+    for own in valid:
+        for entity in kinds:
+            if (entity.noun, own) in made:
+                found.setdefault(own, Found(entity, made[entity.noun, own]))
+    return found
+
 
 async def find(call: Call) -> Found:
-    """Return what the id in the path names, a task before an activity; refuse what is neither."""
-    if ID.match(call.id):
-        streams = {stream_of(call.caller.tenant, entity.noun, call.id): entity for entity in (TASK, ACTIVITY)}
-        # From the log, so that what was created a moment ago is found however late the views are.
-        made = {event.category: event for event in await _events(call, log.first_events(list(streams)))}
-        for entity in streams.values():
-            if entity.noun in made:
-                return Found(entity, made[entity.noun])
-    raise TASK.unknown()
+    """Return what the id in the path names; refuse what is neither a task nor an activity."""
+    found = (await find_all(call, [call.id])).get(call.id)
+    if found is None:
+        raise TASK.unknown()
+    return found
+
+
+class Changes(NamedTuple):
+    """What a document changes: the request, the version that it was read at, and what else the command has."""
+
+    request: Request
+    version: int | None
+    extra: Json
+
+
+async def change_of(call: Call, found: Found, body: Any, *, replaces: bool) -> Changes:
+    """Return what a document says otherwise than it was read; one with a `flow` that `replaces` is the whole task."""
+    kind = TaskChange if found.is_task else ActivityChange
+    version, whole = None, False
+    if isinstance(body, dict):
+        whole = found.is_task and replaces and "flow" in body
+        body, version = await own_changes(call, found, body, kind)
+    return Changes(kind.read(body), version, {"keeping": HIDDEN} if whole else {})
+
+
+def stale(refused: ApiError) -> ApiError:
+    """Return the refusal of a document for a version that is past, by the key that tells the version."""
+    if refused.code != "version-conflict":
+        return refused
+    return ApiError(
+        "derived", "it has changed since the document was read, so that its time is another", "/updatedTime"
+    )
 
 
 async def own_changes(call: Call, found: Found, body: Json, kind: type[Request]) -> tuple[Json, int | None]:
@@ -73,7 +121,7 @@ async def own_changes(call: Call, found: Found, body: Json, kind: type[Request])
     given = {key for key in _given(kind) & body.keys() if key != "status" or _is_compared(body[key], kind)}
     if not given:
         return body, None
-    resource = await found.entity.find(call, call.id)
+    resource = await found.entity.find(call, found.id)
     held = None if resource is None else await _held_against(call, given, body, resource)
     if resource is None or held is None or held.differs:
         # The read model may be late, or ahead of the document.
@@ -131,10 +179,10 @@ async def _shown(call: Call, resource: Mapping[str, Any]) -> Json:
 
 async def _as_read(call: Call, found: Found, read_at: Any) -> Json:
     """Return the resource as its last event of a time left it, from the log; as it is now if there is none."""
-    events = await found.entity.events(call.service, call.caller.tenant, call.id)
+    events = await found.entity.events(call.service, call.caller.tenant, found.id)
     last = max((event.position for event in events if stamp(event.occurred_at) == read_at), default=None)
     read = events if last is None else [event for event in events if event.position <= last]
-    resource = found.entity.from_events(read, call.id, call.service.clock(), None)
+    resource = found.entity.from_events(read, found.id, call.service.clock(), None)
     assert resource is not None  # noqa: S101 - its first event is there
     return resource
 

@@ -5,6 +5,7 @@ A failed code keeps its meaning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -36,12 +37,13 @@ FAILURES: Mapping[str, Failing] = {
     "activity-006": Failing(409, "the idempotency key was used for another request", "idempotency-conflict"),
     "activity-007": Failing(409, "the command does not fit what is there"),
     "activity-008": Failing(422, "a text or number cannot be stored", "lone-surrogate nul number-out-of-range"),
+    "activity-033": Failing(404, "there is no such activity", "no-activity"),
     "auth-001": Failing(
         401, "the token is missing, unknown, expired or revoked, or its member was retired", "unauthorized"
     ),
     "auth-002": Failing(403, "the token lacks the permission, or its actor the right", "forbidden"),
     "bulk-001": Failing(400, "a bulk request has from 1 to 2000 tasks", "bulk-size"),
-    "bulk-002": Failing(400, "several tasks of the bulk request have this refId", "ref-twice"),
+    "bulk-002": Failing(400, "several tasks of the bulk request have this refId or _id", "ref-twice"),
     "flow-001": Failing(404, "no step of a workflow has such a flow", "no-flow"),
     "hub-001": Failing(404, "there is no such hub", "no-hub"),
     "member-001": Failing(404, "there is no such member", "no-member"),
@@ -69,7 +71,9 @@ FAILURES: Mapping[str, Failing] = {
         403, "only an assignee completes a task, so one that nobody has is completed by nobody", "not-assignee"
     ),
     "task-006": Failing(409, "a task of an activity is not deleted alone; delete the activity", "child"),
-    "workflow-033": Failing(404, "there is no such workflow in the organization", "no-workflow"),
+    "workflow-033": Failing(
+        404, "there is no such workflow in the organization, or it has no such step", "no-workflow"
+    ),
     "workflow-034": Failing(409, "another workflow of the organization has this name", "name-taken"),
     "workflow-035": Failing(409, "activities of the workflow have not ended", "in-use"),
     "workflow-036": Failing(
@@ -107,9 +111,10 @@ def failed_code(refused: ApiError) -> str:
 # Families of failed codes that an operation on these can answer with, whatever their status.
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "task": ("activity", "auth", "hub", "member", "request", "server", "task", "workflow-033"),
+    "activity": ("activity", "auth", "request", "server", "task-002", "workflow-033"),
     "flow": ("auth", "flow", "request", "server"),
-    "hub": ("auth", "hub", "request", "server"),
-    "member": ("auth", "member-001", "request", "server"),
+    "hub": ("activity", "auth", "hub", "request", "server"),
+    "member": ("activity", "auth", "member-001", "request", "server"),
     "bulk": ("activity", "auth", "bulk", "request", "server"),
     "workflow": ("activity", "auth", "member", "project", "request", "server", "workflow"),
 }
@@ -129,10 +134,33 @@ def failure(topic: str, status: int) -> tuple[str, dict[str, Any]] | None:
     return meanings, Failure.show({"message": found[first], "failed_code": first})
 
 
+# The original's own words for refusals, by the failed code; those of `task-001` are of an id in the path.
+_WORDS = {
+    "task-001": "Data not found",
+    "workflow-033": "Workflow not found",
+    "workflow-034": "Workflow name already exists",
+}
+_MISSING = re.compile(r"[^ ]+ is required\Z")
+
+
+def message_of(refused: ApiError) -> str:
+    """Return the message for a refusal, in the original's words where they are documented."""
+    if refused.code == "wrong-shape" and refused.pointer and _MISSING.match(refused.detail):
+        return f"The {refused.pointer[1:].replace('/', '.')} field is required."
+    code = failed_code(refused)
+    if (
+        code in _WORDS
+        and refused.code in ("not-found", "name-taken")
+        and (code != "task-001" or refused.pointer in ("", "/id", "/_id"))
+    ):
+        return _WORDS[code]
+    return refused.message
+
+
 def failed(refused: ApiError) -> Response:
     """Render a refusal in the field dialect's envelope."""
     code = failed_code(refused)
-    shown = Failure.show({"message": refused.message, "failed_code": code})
+    shown = Failure.show({"message": message_of(refused), "failed_code": code})
     return as_json(shown, FAILURES[code].status, refused.headers)
 
 

@@ -24,7 +24,7 @@ from services.http.core.parameters import MinPosition, settled
 from services.http.core.shown import CAMEL, CamelView, Count
 from services.http.field.dialect import FIELD, answer, beside
 from services.http.field.lists import ListPage, keys_of, listed, only
-from services.http.field.models import CreatedBy, CreatedTime, OrganizationId, UpdatedTime
+from services.http.field.models import DAY, CreatedBy, CreatedTime, OrganizationId, UpdatedTime
 from services.http.field.paged import at_address, page_view
 
 # The original's own list, word for word.
@@ -160,11 +160,11 @@ async def _flows(call: Call) -> list[dict[str, Any]]:
                 },
             )
             flow["updated_at"] = max(flow["updated_at"], workflow["updated_at"])
-            flow["names"] |= dict.fromkeys(_fields_of(steps, index))
+            flow["names"] |= dict.fromkeys(fields_of(steps, index))
     return [{**flow, "components": [{"id": name} for name in flow["names"]]} for flow in found.values()]
 
 
-def _fields_of(steps: list[Mapping[str, Any]], index: int) -> list[str]:
+def fields_of(steps: list[Mapping[str, Any]], index: int) -> list[str]:
     """Return the fields of a step's flow that are mapped, those that others fill before those that fill others."""
     filled = [mapping["to_field"] for mapping in steps[index].get("field_mapping", ())]
     filling = [mapping for step in steps for mapping in step.get("field_mapping", ()) if mapping["step"] == index]
@@ -203,6 +203,45 @@ _FIELDS_FOUND = answer(
 )
 
 
+class TaskField(CamelView):
+    """A key of a request that creates a task of the flow."""
+
+    field: str = Field(examples=["customerName"])
+    type: Literal["string", "array"]
+    required: bool
+    description: str = Field(examples=["A field of the flow"])
+    sample: Any = Field(..., alias="example", examples=["Jack Ward"])
+    format: Annotated[None, From("", lambda _, __: None)]
+
+
+class TaskExample(CamelView):
+    """How a task of a flow is created."""
+
+    flow_name: Annotated[str, From("name")] = Field(examples=["Visit"])
+    flow_fields: Annotated[list[TaskField], From("", lambda flow, _: _task_fields(flow))]
+    body_request: Annotated[dict[str, Any], From("", lambda flow, _: _task_body(flow))] = Field(
+        description="A body for POST /api/v3/task"
+    )
+
+
+def _task_fields(flow: Mapping[str, Any]) -> list[dict[str, Any]]:
+    known = [
+        ("flow", "string", True, "The name of the flow", flow["name"]),
+        ("startTime", "string", False, "When the task begins", DAY["startTime"]),
+        ("endTime", "string", False, "When the task ends", DAY["endTime"]),
+        ("assignee", "array", False, "The people who have the task", []),
+        *((name, "string", False, "A field of the flow", name) for name in flow["names"]),
+    ]
+    return [TaskField.show(dict(zip(TaskField.model_fields, each, strict=False))) for each in known]
+
+
+def _task_body(flow: Mapping[str, Any]) -> dict[str, Any]:
+    return {each["field"]: each["example"] for each in _task_fields(flow)}
+
+
+_TASK_EXAMPLE = answer("FlowTaskExample", "How a task of the flow is created", "Success.", data=TaskExample)
+
+
 async def _list(call: Call) -> Response:
     query = ListFlows.read(call)
     await settled(call, query, directory.NAME)
@@ -224,6 +263,10 @@ async def _get_fields(call: Call) -> Response:
     return as_json(_FIELDS_FOUND.show(await _flow(call)))
 
 
+async def _get_example(call: Call) -> Response:
+    return as_json(_TASK_EXAMPLE.show(await _flow(call)))
+
+
 OPERATIONS = (
     Operation(
         FIELD, "GET", "/api/v3/flows", "read", "field_list_flows", "List the flows of the workflows' steps",
@@ -237,5 +280,9 @@ OPERATIONS = (
         FIELD, "GET", "/api/v3/flow/{id}/fields", "read", "field_get_flow_fields",
         "List the fields of a flow, and the names that are reserved",
         query=MinPosition, handler=_get_fields, view=_FIELDS_FOUND, topic="flow",
+    ),
+    Operation(
+        FIELD, "GET", "/api/v3/flow/{id}/task", "read", "field_get_flow_task", "Read how a task of a flow is created",
+        query=MinPosition, handler=_get_example, view=_TASK_EXAMPLE, topic="flow",
     ),
 )  # fmt: skip

@@ -46,7 +46,7 @@ from services.http.field.paged import at_address, continued, page_view
 from services.http.field.requests import REFERENCES, with_zone
 from services.http.field.workflows import Workflow
 
-_SORTS = {
+SORTS = {
     "createdTime": "created_at",
     "updatedTime": "updated_at",
     "startTime": "start",
@@ -136,15 +136,14 @@ class ListTasks(ListPage):
 
 
 _OF_TASKS = by_word(tasks.FACTS, task_status, STATUSES)
-_OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
+OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 
 
 async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     """Return a page of masters and tasks as they are shown."""
     await settled(call, query, *TASK.models)
     tenant, now = call.caller.tenant, call.service.clock()
-    sort, keys = _sort(query), keys_of(query.keys)
-    sides = _sides(call, query, await _shared(call, query), await _done_by(call, query))
+    sort, keys, sides = sort_of(query), keys_of(query.keys), await sides_of(call, query)
     after = await _after(call, query, sort) if query.is_lazy else None
 
     def asked(page: Page) -> Asked:
@@ -154,7 +153,7 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
         return merged(tenant, sides, sort, page.limit, page.offset, after)
 
     def resource(row: Sequence[Any]) -> dict[str, Any]:
-        return _RESOURCES[row[0]](row[1:], now)
+        return RESOURCES[row[0]](row[1:], now)
 
     page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource))
     shown_with = await beside(call, page.rows)
@@ -164,7 +163,7 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
 
 
 # How rows become resources, by the mark of their side.
-_RESOURCES = {MASTER: activities.resource, CHILD: tasks.resource}
+RESOURCES = {MASTER: activities.resource, CHILD: tasks.resource}
 
 
 async def _after(call: Call, query: ListTasks, sort: str) -> str | None:
@@ -205,10 +204,14 @@ async def _shared(call: Call, query: ListTasks) -> dict[str, Any]:
     return found
 
 
-def _sides(call: Call, query: ListTasks, shared: Mapping[str, Any], done_by: Mapping[str, Any]) -> list[Side]:
+async def sides_of(call: Call, query: ListTasks) -> list[Side]:
     """Return the sides that may hold something that fits."""
+    shared = await _shared(call, query)
     # What masters do not have.
-    own: dict[str, Any] = {**done_by, **({} if query.parent_id is None else {"activity_id": query.parent_id})}
+    own: dict[str, Any] = {
+        **await _done_by(call, query),
+        **({} if query.parent_id is None else {"activity_id": query.parent_id}),
+    }
     own |= {} if query.flow is None else {"flow": _listed(query.flow)}
     own |= {} if query.flow_id is None else {"flow_id": _listed(query.flow_id)}
     fields = [_of_field(call.caller.tenant, name, values) for name, values in query.of_fields.items()]
@@ -219,7 +222,7 @@ def _sides(call: Call, query: ListTasks, shared: Mapping[str, Any], done_by: Map
         more += [] if query.task_type is None else [presence("activity_id", query.task_type == CHILD)]
         sides.append(Side(CHILD, tasks.LISTING, {**shared, **own}, more))
     if query.task_type in (None, MASTER) and not own and not fields:
-        more = [*running, *([] if query.status is None else [_OF_MASTERS[query.status]])]
+        more = [*running, *([] if query.status is None else [OF_MASTERS[query.status]])]
         sides.append(Side(MASTER, activities.LISTING, shared, more))
     return sides
 
@@ -239,11 +242,11 @@ def _of_field(tenant: str, name: str, values: Sequence[str]) -> Where:
     return where(Filtered(tenant, "data", CONTAINS, wanted, parameter))
 
 
-def _sort(query: ListTasks) -> str:
+def sort_of(query: ListTasks) -> str:
     order = query.sort_order.lower()
     if order not in _ORDERS:
         raise ApiError("bad-filter", f"sortOrder is one of {', '.join(_ORDERS)}", parameter="sortOrder")
-    return ("-" if order == "desc" else "") + _SORTS[query.sort_by]
+    return ("-" if order == "desc" else "") + SORTS[query.sort_by]
 
 
 def keys_of(text: str) -> set[str]:

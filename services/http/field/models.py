@@ -55,7 +55,9 @@ def activity_status(activity: Mapping[str, Any], _: Any = None) -> str:
 
 
 def people_of(resource: Mapping[str, Any]) -> list[str]:
-    """Return the members that a task, an activity, a workflow or a flow shows."""
+    """Return the members that a task, an activity, a workflow or a flow shows; other entries show none."""
+    if resource.get("kind", "workflow") != "workflow":
+        return []
     if "kind" in resource:
         lists = [step.get(name, ()) for step in resource["fields"]["steps"] for name in OF_PEOPLE]
         return [resource["created_by"], *(member for members in lists for member in members)]

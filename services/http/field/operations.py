@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from starlette.responses import Response
@@ -16,12 +16,17 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
+from services.http.field.activities import OPERATIONS as ACTIVITIES
 from services.http.field.bulk import OPERATIONS as BULK
+from services.http.field.bulk_changes import OPERATIONS as BULK_CHANGES
 from services.http.field.dialect import FIELD, answer, links
 from services.http.field.directory import OPERATIONS as DIRECTORY
-from services.http.field.documents import HIDDEN, find, own_changes
+from services.http.field.directory_changes import OPERATIONS as DIRECTORY_CHANGES
+from services.http.field.documents import change_of, find, stale
+from services.http.field.export import CSV, AskTasks, export
 from services.http.field.flows import OPERATIONS as FLOWS
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
+from services.http.field.workflow_queries import OPERATIONS as WORKFLOW_QUERIES
 
 _ANY: Any = Annotated[models.Task | models.Master, From("", models.task_or_master)]
 _TASK_FOUND = answer("TaskFound", "The task, or the activity", "Success", task=_ANY)
@@ -30,8 +35,11 @@ _TASK_DELETED = answer("TaskDeleted", "Cancelled", "Success", task=_ANY)
 _TASKS_FOUND = answer("TasksFound", "A page", "Success.", tasks=lists.TaskPage)
 
 
-async def _page_of_tasks(call: Call) -> Response:
-    return as_json(_TASKS_FOUND.show(await lists.page_of_tasks(call, lists.ListTasks.read(call))))
+async def _list_tasks(call: Call) -> Response:
+    query = AskTasks.read(call)
+    if query.format == CSV:
+        return await export(call, query)
+    return as_json(_TASKS_FOUND.show(await lists.page_of_tasks(call, query)))
 
 
 async def _get_task(call: Call) -> Response:
@@ -43,18 +51,14 @@ async def _get_task(call: Call) -> Response:
 
 
 async def _change(
-    call: Call, entity: Entity, request: Request, version: int | None = None, keeping: Sequence[str] | None = None
+    call: Call, entity: Entity, request: Request, version: int | None = None, extra: Mapping[str, Any] | None = None
 ) -> Response:
-    extra = {} if keeping is None else {"keeping": keeping}
     try:
         result = await submit(
             call, f"{entity.noun}.change", request, entity, entity_id=call.id, extra_data=extra, version=version
         )
     except ApiError as refused:
-        if refused.code != "version-conflict":
-            raise
-        detail = f"the {entity.noun} has changed since the document was read, so that its updatedTime is another"
-        raise ApiError("derived", detail, "/updatedTime") from None
+        raise stale(refused) from None
     return await FIELD.answer(call, result, _TASK_UPDATED, entity.noun)
 
 
@@ -63,12 +67,8 @@ async def _update_task(call: Call) -> Response:
     nothing_else(call.parameters())
     body = await call.json()
     found = await find(call)
-    kind = requests.TaskChange if found.is_task else requests.ActivityChange
-    version, whole = None, False
-    if isinstance(body, dict):
-        whole = found.is_task and call.scope["method"] == "PUT" and "flow" in body
-        body, version = await own_changes(call, found, body, kind)
-    return await _change(call, found.entity, kind.read(body), version, HIDDEN if whole else None)
+    changes = await change_of(call, found, body, replaces=call.scope["method"] == "PUT")
+    return await _change(call, found.entity, changes.request, changes.version, changes.extra)
 
 
 async def _move_task(call: Call) -> Response:
@@ -80,8 +80,7 @@ async def _move_task(call: Call) -> Response:
 async def _delete_task(call: Call) -> Response:
     nothing_else(call.parameters())
     found = await find(call)
-    if found.master is not None:
-        raise ApiError("child", f"the task is a part of activity {found.master}; delete that")
+    found.demand_no_child()
     entity = found.entity
     result = await submit(call, f"{entity.noun}.cancel", {}, entity, entity_id=call.id)
     return await FIELD.answer(call, result, _TASK_DELETED, entity.noun)
@@ -117,7 +116,8 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/tasks", "read", "field_list_tasks", "List masters and tasks",
-        query=lists.ListTasks, parameters=(_OF_FIELDS,), handler=_page_of_tasks, view=_TASKS_FOUND, topic="task",
+        description="With `format=csv` all rows are streamed as `text/csv`, with a header, in the order of the list.",
+        query=AskTasks, parameters=(_OF_FIELDS,), handler=_list_tasks, view=_TASKS_FOUND, topic="task",
     ),
     Operation(
         FIELD, "GET", _ONE, "read", "field_get_task", "Read one task, a master or a child",
@@ -149,8 +149,12 @@ OPERATIONS = (
         description="A task of an activity is not deleted alone: `task-006`.",
         handler=_delete_task, view=_TASK_DELETED, topic="task",
     ),
+    *ACTIVITIES,
     *BULK,
+    *BULK_CHANGES,
     *WORKFLOWS,
+    *WORKFLOW_QUERIES,
     *FLOWS,
     *DIRECTORY,
+    *DIRECTORY_CHANGES,
 )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from starlette.responses import Response
 
 from services.http.core.call import Call, as_json
@@ -16,15 +14,11 @@ from services.http.field import lists, workflows
 from services.http.field.dialect import FIELD, answer, links
 from services.http.field.errors import is_of_person
 
-# Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
-RESERVED = frozenset({"activities", "tracker", "work_units", "projects", "members"})
-_WORKFLOW = replace(WORKFLOW, excluded=RESERVED)
-
 
 def _of_workflow(refused: ApiError) -> ApiError:
     """Return a refusal in the dialect's words: what is retired is not there any more."""
     if refused.code in ("not-found", "retired") and refused.pointer in ("", "/id"):
-        return ApiError("no-workflow", _WORKFLOW.unknown().detail)
+        return ApiError("no-workflow", "Workflow not found")
     if refused.code == "invalid" and not is_of_person(refused.pointer):
         return ApiError("workflow-rule", refused.detail, refused.pointer)
     return refused
@@ -53,25 +47,25 @@ OPERATIONS = (
     Operation(
         FIELD, "POST", _WORKFLOWS, "write", "field_create_workflow", "Define a workflow",
         description="From 1 to 10 steps, no `flowId` twice. The number of steps is fixed for good.",
-        request=workflows.NewWorkflow, command="workflow.define", entity=_WORKFLOW, status=201,
+        request=workflows.NewWorkflow, command="workflow.define", entity=WORKFLOW, status=201,
         view=_workflow("created", "Created", 201), topic="workflow", rephrase=_of_workflow,
         links=links("workflow", "workflow", "/workflow/_id"),
     ),
     Operation(
         FIELD, "GET", _ONE_WORKFLOW, "read", "field_get_workflow", "Read one workflow",
-        query=MinPosition, entity=_WORKFLOW, view=_workflow("found", "The workflow"), topic="workflow",
+        query=MinPosition, entity=WORKFLOW, view=_workflow("found", "The workflow"), topic="workflow",
         rephrase=_of_workflow,
     ),
     Operation(
         FIELD, "PUT", _ONE_WORKFLOW, "write", "field_update_workflow", "Change a workflow",
         description="Activities that were made from it before keep its steps as they were then.",
-        request=workflows.WorkflowChange, command="workflow.change", entity=_WORKFLOW,
+        request=workflows.WorkflowChange, command="workflow.change", entity=WORKFLOW,
         view=_workflow("updated", "Changed"), topic="workflow", rephrase=_of_workflow,
     ),
     Operation(
         FIELD, "DELETE", _ONE_WORKFLOW, "write", "field_delete_workflow",
         "Delete a workflow that no activity was made from",
-        command="workflow.retire", entity=_WORKFLOW, view=_workflow("deleted", "Deleted, as it was"), topic="workflow",
+        command="workflow.retire", entity=WORKFLOW, view=_workflow("deleted", "Deleted, as it was"), topic="workflow",
         rephrase=_of_workflow,
     ),
 )  # fmt: skip

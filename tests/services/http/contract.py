@@ -42,14 +42,17 @@ ABOUT = {one.name: openapi.about(one, COMPONENTS) for one in OPERATIONS}
 # What stands in the text of every resource of the scene, and so may not be shown to another tenant.
 CANARY = "canary-4711"
 COMMAND_ID = "scene-1"
+FIELD_PARTS = {"email": "driver@example.com", "order": "0"}
 # The parts of the path of an operation, by the beginning of its path, or by its name. The longest one is taken.
 PARTS: Mapping[str, Mapping[str, str]] = {
-    "": {"id": "t1", "kind": "hub", "target_id": "t1", "account_id": "42"},
+    "": {"id": "t1", "kind": "hub", "target_id": "t1", "account_id": "42", **FIELD_PARTS},
     "/v1/activities/": {"id": "a1"},
     "/v1/commands/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
+    "/api/v3/activity/": {"id": "a1"},
+    "/api/v3/activities/workflow/": {"id": seed.WORKFLOW},
     "/api/v3/flow/": {"id": "Pickup"},
     "/api/v3/hub/": {"id": seed.HUB},
     "/api/v3/user/": {"id": "m42"},
@@ -69,6 +72,16 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    **{
+        f"field_bulk_{verb}_tasks": {"tasks": [{"_id": "t1", **what}, {"_id": "free", **what}]}
+        for verb, what in (
+            ("update", {"receivedBy": "Jane"}),
+            ("patch", {"receivedBy": "Jane"}),
+            ("delete", {}),
+            ("assign", {"assignee": ["m43"]}),
+            ("move", {"hubId": seed.HUB}),
+        )
+    },
     "workflow_reassign_activity": {"account_id": 43},
     "workflow_resume_tracker": {"account_id": 43},
     "workflow_start_tracker": {"data": {"attributes": {"activity_id": "t1"}}},

@@ -32,7 +32,9 @@ KEYED = {"dispatch_create_task": "idempotency_key", "dispatch_create_activity": 
 NEVER_LATE = {"dispatch_get_status_events", "get_events"}
 WRITES = [case for case in EXAMPLES if case.operation.writes]
 # Others send several commands, each under a key of its own.
-ONE_COMMAND = [case for case in WRITES if case.name != "field_bulk_tasks" and "entries" not in (case.body or ())]
+ONE_COMMAND = [
+    case for case in WRITES if not case.name.startswith("field_bulk_") and "entries" not in (case.body or ())
+]
 
 
 def with_key(case: Case, **others: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from domain.directory.settings import CHANNELS
+from services.credentials import NAMES
 from tests.services.http.api import Api
 from tests.services.http.dispatch_scene import failure
 
@@ -60,7 +61,7 @@ async def test_providers_take_the_channels_of_the_tenant(api: Api) -> None:
         ("backoff_seconds", "number", False),
     ]
     credentials = providers[0]["channelDefinitions"][0]["credentialSchema"]
-    assert [each["key"] for each in credentials] == list(credentials_of_providers.NAMES)
+    assert [each["key"] for each in credentials] == list(NAMES)
     api.command("directory.register", {"kind": "policy", "id": "channels", "fields": {"value": ["FAX"]}})
     (fax,) = await listed(api, f"{PROVIDERS}/console/channel-definitions")
     assert fax == {

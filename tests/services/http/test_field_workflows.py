@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from services.http.core.app import OPERATIONS
-from services.http.field.workflow_operations import RESERVED
 from tests.services.http.api import Api, field_failure
 
 LIST, ONE = "/api/v3/internal/workflows", "/api/v3/workflow"
@@ -65,8 +64,8 @@ async def test_a_workflow_is_shown_as_it_was_sent(api: Api) -> None:
     ("body", "status", "code", "place"),
     [
         ([], 400, "activity-001", ""),
-        ({}, 400, "activity-001", "/name"),
-        ({"name": "Two"}, 400, "activity-001", "/steps"),
+        ({}, 400, "activity-001", "The name field is required."),
+        ({"name": "Two"}, 400, "activity-001", "The steps field is required."),
         ({**BODY, "colour": "red"}, 400, "activity-001", "no colour"),
         ({**BODY, "version": 2}, 400, "activity-003", "/version"),
         ({**BODY, "_id": "w1"}, 400, "activity-003", "/_id"),
@@ -78,7 +77,7 @@ async def test_a_workflow_is_shown_as_it_was_sent(api: Api) -> None:
         ({**BODY, "steps": []}, 400, "workflow-037", "/steps"),
         ({**BODY, "steps": _steps(11)}, 400, "workflow-037", "/steps"),
         ({**BODY, "steps": ["Pickup"]}, 400, "activity-001", "/steps/0"),
-        ({**BODY, "steps": [{}]}, 400, "activity-001", "/steps/0/name"),
+        ({**BODY, "steps": [{}]}, 400, "activity-001", "The steps.0.name field is required."),
         ({**BODY, "steps": [{"name": "A", "assignees": []}]}, 400, "activity-001", "no assignees (/steps/0)"),
         ({**BODY, "steps": [{**STEP, "statusMapping": {"DONE": 1}}]}, 400, "activity-001", "0/statusMapping/DONE"),
         ({**BODY, "steps": [STEP, {**NEXT, "flowId": "f1"}]}, 400, "workflow-037", "/steps/1/flowId"),
@@ -105,7 +104,7 @@ async def test_a_workflow_is_shown_as_it_was_sent(api: Api) -> None:
         ({**BODY, "steps": [{**STEP, "statusMapping": 7}]}, 400, "activity-001", "/steps/0/statusMapping"),
         ({**BODY, "customStatuses": [{"name": "Lost"}]}, 400, "workflow-037", "/customStatuses/0/name"),
         ({**BODY, "customStatuses": ["Done"]}, 400, "activity-001", "/customStatuses/0"),
-        ({**BODY, "customStatuses": [{"isDefault": True}]}, 400, "activity-001", "/customStatuses/0/name"),
+        ({**BODY, "customStatuses": [{"isDefault": True}]}, 400, "activity-001", "customStatuses.0.name field"),
         ({**BODY, "customStatuses": [{"name": "Done", "isDefault": False}]}, 400, "workflow-037", "0/isDefault"),
         ({**BODY, "customStatuses": [{"name": "Picked up", "isDefault": True}]}, 400, "workflow-037", "0/isDefault"),
         ({**BODY, "gating": "sometimes"}, 400, "activity-001", "/gating"),
@@ -222,20 +221,19 @@ async def test_a_late_view_changes_nothing_of_the_answers(api: Api, late: set[st
     assert (await call(api, "DELETE", f"{ONE}/{other['_id']}")).json()["workflow"] == other
 
 
-def test_the_ids_that_are_left_out_are_those_at_which_another_dialect_begins() -> None:
-    parts = {one.path.removeprefix(f"{ONE}/").split("/")[0] for one in OPERATIONS if one.path.startswith(f"{ONE}/")}
-    assert parts - {"{id}"} == RESERVED
+# Where another dialect begins.
+ELSEWHERE = {path.split("/")[4] for one in OPERATIONS for path in one.dialect.paths if path.startswith(f"{ONE}/")}
 
 
 async def test_another_dialect_lives_at_these_ids(api: Api) -> None:
-    for number, name in enumerate(sorted(RESERVED)):
+    for number, name in enumerate(sorted(ELSEWHERE)):
         api.command("workflow.define", {"id": name, "name": f"Name {number}", "steps": _steps(1)})
         for method, body in (("PUT", {"name": "Other"}), ("DELETE", None)):
             refused = await call(api, method, f"{ONE}/{name}", body)
             assert refused.status_code == 404
             # In the envelope of that dialect.
             assert refused.json()["errors"][0]["status"] == "404"
-    assert (await api.get(LIST)).json()["workflows"]["total"] == len(RESERVED)
+    assert (await api.get(LIST)).json()["workflows"]["total"] == len(ELSEWHERE)
 
 
 DEFAULTS = [{"name": name, "isDefault": True} for name in ("Unassigned", "Ongoing", "Done")]

@@ -1,0 +1,99 @@
+"""A list of masters and tasks as CSV (RFC 4180): all rows that match, sent while they are read, a few at a time."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import AsyncIterator, Sequence
+from io import StringIO
+from typing import Any, Literal
+
+import msgspec
+from pydantic import Field
+from starlette.responses import Response, StreamingResponse
+
+from projections.listing import Side, merged
+from services.http.core.call import Call
+from services.http.core.entities import TASK
+from services.http.core.errors import ApiError
+from services.http.core.models import Json
+from services.http.core.parameters import settled
+from services.http.field.dialect import beside
+from services.http.field.lists import RESOURCES, ListTasks, keys_of, sides_of, sort_of
+from services.http.field.models import task_or_master
+
+CSV = "csv"
+# Rows that are in memory at once; each may be as large as a task can be.
+ROWS = 100
+# The columns without `fields`.
+COLUMNS = (
+    "_id", "taskType", "parentId", "workflowId", "title", "flow", "flowId", "hubId", "status", "subStatus", "assignee",
+    "startTime", "endTime", "doneTime", "createdBy", "createdTime", "updatedTime",
+)  # fmt: skip
+# Texts that a spreadsheet takes for a formula, unless they are numbers, such as a coordinate or a telephone number.
+_FORMULA = re.compile(r"[=+\-@\t\r\n]")
+_NUMBERS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(, ?[+-]?[0-9]+(\.[0-9]+)?)*\Z", re.ASCII)
+_encode = msgspec.json.Encoder().encode
+
+
+class AskTasks(ListTasks):
+    """Which masters and tasks are asked for, and in which form."""
+
+    format: Literal["json", "csv"] = Field("json", description="A page, or all rows as CSV")
+
+
+async def export(call: Call, query: AskTasks) -> Response:
+    """Answer with all rows that match."""
+    for name, parameter in (("page", "page"), ("limit", "limit"), ("lazy_load", "lazyLoad"), ("cursor", "cursor")):
+        if name in query.model_fields_set:
+            raise ApiError("bad-filter", "an export has all rows, and no pages", parameter=parameter)
+    await settled(call, query, *TASK.models)
+    sort, sides = sort_of(query), await sides_of(call, query)
+    keys_of(query.keys)
+    asked = [key.strip() for key in query.keys.split(",")] if query.keys else COLUMNS
+    columns = list(dict.fromkeys(("_id", *asked)))
+    # What cannot be asked is refused before anything is sent.
+    first = await _rows(call, sides, sort, None)
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield _lines([columns])
+        rows = first
+        while rows:
+            yield _lines([[_cell(shown.get(key)) for key in columns] for shown in await _shown(call, rows)])
+            if len(rows) < ROWS:
+                break
+            # A cursor belongs to the sort alone, so any side gives it.
+            rows = await _rows(call, sides, sort, sides[0].listing.cursor(rows[-1][1:], sort))
+
+    headers = {"Content-Disposition": 'attachment; filename="tasks.csv"'}
+    return StreamingResponse(lines(), headers=headers, media_type="text/csv; charset=utf-8; header=present")
+
+
+async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None) -> list[tuple[Any, ...]]:
+    if not sides:
+        return []
+    return await call.service.pool.fetch(*merged(call.caller.tenant, sides, sort, ROWS, after=after))
+
+
+async def _shown(call: Call, rows: Sequence[Sequence[Any]]) -> list[Json]:
+    now = call.service.clock()
+    resources = [RESOURCES[row[0]](row[1:], now) for row in rows]
+    shown_with = await beside(call, resources)
+    return [task_or_master(found, shown_with) for found in resources]
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> bytes:
+    out = StringIO(newline="")
+    csv.writer(out).writerows(rows)
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text: JSON, but for texts, lists of texts, and nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
+    text = value if isinstance(value, str) else _encode(value).decode()
+    # A text after an apostrophe is no formula; a number that is no text may begin with a minus.
+    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) and not _NUMBERS.match(text) else text
