@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
+from domain.decider import SYSTEM
 from domain.directory.fields import ENTRY_FIELDS
 from domain.references import is_email
 from projections import directory
@@ -18,7 +19,7 @@ from services.http.core.models import From, Json, View
 from services.http.core.openapi import parameter
 from services.http.core.operation import Operation
 from services.http.core.parameters import MinPosition, settled
-from services.http.core.shown import CAMEL, CamelView
+from services.http.core.shown import CAMEL, CamelView, MaybeTime
 from services.http.field.dialect import FIELD
 from services.http.field.errors import Good
 from services.http.field.lists import ListPage, keys_of, listed, only
@@ -60,6 +61,14 @@ class User(_Entry):
     updated_time: UpdatedTime
 
 
+class Me(User):
+    """The user whose key is used; `system` for a key of the organization, which nobody has registered."""
+
+    created_time: Annotated[MaybeTime, From("created_at")]
+    updated_time: Annotated[MaybeTime, From("updated_at")]
+
+
+_SYSTEM: Json = {"kind": _MEMBER, "id": SYSTEM, "fields": {"name": SYSTEM}, "created_at": None, "updated_at": None}
 _ListedHub, _ListedUser = listed(Hub), listed(User)
 
 
@@ -157,10 +166,11 @@ async def _user(call: Call) -> Response:
 
 async def _me(call: Call) -> Response:
     await settled(call, MinPosition.read(call), directory.NAME)
-    found = await entry(_MEMBER).find(call, call.caller.actor)
+    actor = call.caller.actor
+    found = _SYSTEM if actor == SYSTEM else await entry(_MEMBER).find(call, actor)
     if found is None:
-        raise ApiError("no-member", "the key acts for the organization, and for no member")
-    return as_json(User.show(found, Beside(call.caller.tenant)))
+        raise ApiError("no-member", "the member of the key is not registered")
+    return as_json(Me.show(found, Beside(call.caller.tenant)))
 
 
 OPERATIONS = (
@@ -178,7 +188,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", "/api/v3/user", "read", "field_get_me", "Read the user whose key is used",
-        query=MinPosition, handler=_me, view=User, topic="member",
+        query=MinPosition, handler=_me, view=Me, topic="member",
     ),
     Operation(
         FIELD, "GET", "/api/v3/user/{id}", "read", "field_get_user", "Read one user",

@@ -117,7 +117,12 @@ async def test_a_user_reads_himself(api: Api) -> None:
     assert (response.json()["email"], response.json()["status"]) == ("leandro@mile.app", "active")
 
 
-async def test_a_key_of_no_member_has_no_user(api: Api) -> None:
-    field_failure(await api.get("/api/v3/user"), 404, "member-001")
-    # A member's id that is `system` would be no other.
+async def test_a_key_of_the_organization_is_the_systems(api: Api) -> None:
+    response = await api.get("/api/v3/user")
+    assert response.status_code == 200
+    shown = {"_id": "system", "name": "system", "email": None, "status": "active", "organizationId": "acme"}
+    assert response.json() == {**shown, "createdTime": None, "updatedTime": None}
+
+
+async def test_a_key_of_somebody_who_is_not_registered_has_no_user(api: Api) -> None:
     field_failure(await api.get("/api/v3/user", api.key("acme", "nobody")), 404, "member-001")
