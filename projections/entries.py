@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from projections.statement import Query
-from projections.support.conditions import SCALAR, TEXT, Asked, Condition, Where, parts_of, texts
-from projections.support.query import BadQuery, select
+from projections.support.conditions import SCALAR, TEXT, Asked, Conditions, Where, asked_of, parts_of, texts
+from projections.support.ordering import ordered
+from projections.support.query import select
 from projections.support.stored import flag, moment, stored, text
 
 _PLAIN = frozenset({""})
-_CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+_CONDITIONS: Conditions = {
     "id": (TEXT, texts("id", "FALSE")),
     "name": (TEXT, text("fields,name")),
     "organization_id": (TEXT, text("fields,organization_id")),
@@ -37,23 +38,14 @@ FILTERS = tuple(_CONDITIONS)
 
 def where(asked: Asked) -> Where:
     """Return the condition of a filter; raises `BadQuery`."""
-    operators, condition = _CONDITIONS[asked.name]
-    if asked.operator not in operators:
-        raise asked.bad(f"{asked.name} may not be asked with {asked.operator}")
-    return condition(asked)
+    return asked_of(_CONDITIONS, asked)
 
 
 def page(
     tenant: str, kind: str, conditions: Iterable[Where], by: Sequence[tuple[str, bool]], limit: int, offset: int
 ) -> Query:
     """Ask for a page of entries that are not retired; `by` has names of `SORTS`, each with whether it descends."""
-    if offset < 0:
-        raise BadQuery("bad-offset", "an offset is a whole number from 0", "offset")
-    asked = [*by, *([] if ("id", False) in by or ("id", True) in by else [("id", False)])]
-    order = ", ".join(f"{SORTS[name]} {'DESC' if falling else 'ASC'}" for name, falling in asked)
-    sql, params = _of(kind, conditions)
-    tail = f" ORDER BY {order} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
-    return select("entries", "doc, id", tenant, sql, params, tail)
+    return select("entries", "doc, id", tenant, *_of(kind, conditions), ordered(SORTS, by, limit, offset))
 
 
 def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:

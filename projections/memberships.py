@@ -18,12 +18,15 @@ from projections.support.conditions import (
     SCALAR,
     TEXT,
     Asked,
-    Condition,
+    Conditions,
     Where,
+    asked_of,
     parts_of,
     scalar,
     texts,
 )
+from projections.support.ordering import ordered
+from projections.support.people import account
 from projections.support.query import demand_text, select
 from projections.support.stored import flag, moment
 
@@ -39,9 +42,7 @@ _NAMES = "lower(concat_ws(' ', doc::jsonb #>> '{fields,name}', doc::jsonb #>> '{
 
 
 def _account(asked: Asked, value: Any) -> int:
-    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18):
-        raise asked.bad("an account id is a whole number")
-    return int(value)
+    return account(value, asked.parameter)
 
 
 def _search(asked: Asked) -> Where:
@@ -54,7 +55,7 @@ def _roles(asked: Asked) -> Where:
     return Where("(doc::jsonb #> '{fields,actor_roles}') ?| %s::text[]", (wanted,))
 
 
-_CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+_CONDITIONS: Conditions = {
     "id": (frozenset({"", "in"}), texts(f"({_PROJECT} || ':' || id)", "FALSE")),
     "project_id": (TEXT, texts(_PROJECT, "FALSE")),
     "person_id": (TEXT, texts("id", "FALSE")),
@@ -79,22 +80,13 @@ FILTERS = tuple(_CONDITIONS)
 
 def where(asked: Asked) -> Where:
     """Return the condition of a filter; raises `BadQuery`."""
-    operators, condition = _CONDITIONS[asked.name]
-    if asked.operator not in operators:
-        raise asked.bad(f"{asked.name} may not be asked with {asked.operator or 'no operator'}")
-    return condition(asked)
+    return asked_of(_CONDITIONS, asked)
 
 
 def page(tenant: str, conditions: Iterable[Where], by: Sequence[tuple[str, bool]], limit: int, offset: int) -> Query:
     """Ask for a page of rows of (doc, project); `by` has names of `SORTS`, each with whether it descends."""
-    order = [
-        f"{part} {'DESC' if falling else 'ASC'}"
-        for name, falling in (*by, ("id", False))
-        for part in SORTS[name].split(", ")
-    ]
-    sql, params = parts_of(conditions)
-    tail = f" ORDER BY {', '.join(order)} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
-    return select(_VIEW, "doc, project", tenant, sql, params, tail)
+    tail = ordered(SORTS, by, limit, offset)
+    return select(_VIEW, "doc, project", tenant, *parts_of(conditions), tail)
 
 
 def count(tenant: str, conditions: Iterable[Where]) -> Query:

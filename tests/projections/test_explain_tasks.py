@@ -14,9 +14,10 @@ import pytest
 from projections import directory, suffix
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
+from projections.support.people import Members
 from projections.task import pages as task_pages
 from projections.task import table as tasks
-from projections.task.filters import CONDITIONS, Members, where
+from projections.task.filters import CONDITIONS, where
 from projections.task.pages import Order
 
 ROWS = 100_000

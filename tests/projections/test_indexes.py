@@ -29,7 +29,8 @@ NAMED = [f"{TENANT}/{INDEXED}", f"{TENANT}/{wide(MAX_INDEXED_BYTES // 4, 1)}"]
 WIDEST: dict[str, Any] = {
     "tenant": TENANT,
     **dict.fromkeys(
-        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce"), identifier("wide")
+        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "member"),
+        identifier("wide"),
     ),
     **dict.fromkeys(("status", "resolution", "dispatch", "rule", "kind", "category", "todo"), "W" * 20),
     "title_key": INDEXED,

@@ -17,7 +17,7 @@ from services.http.field.dialect import FIELD, answer, links
 from services.http.field.errors import is_of_person
 
 # Another dialect lives at these places, so a workflow that was given one of these ids elsewhere has no place here.
-RESERVED = frozenset({"activities", "tracker", "work_units", "projects", "members"})
+RESERVED = frozenset({"activities", "tracker", "work_units", "projects", "members", "work_periods"})
 _WORKFLOW = replace(WORKFLOW, excluded=RESERVED)
 
 

@@ -213,7 +213,7 @@ class ActivityAttributes(Attributes):
 
 
 class Identifier(View):
-    type: Literal["workflow/projects", "workflow/work_units", "workflow/nodes"]
+    type: Literal["workflow/projects", "workflow/work_units", "workflow/nodes", "workflow/activities"]
     id: str
 
 

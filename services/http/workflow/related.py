@@ -103,6 +103,29 @@ class UnitChanged(View):
     data: Annotated[WorkUnit, From("")]
 
 
+class PeriodAttributes(Attributes):
+    id: str = Field(examples=["0199f1c2-7a10-7000-8000-000000000001:3"])
+    account_id: Annotated[int | None, From("member", account_of)]
+    started_at: Time
+    ended_at: MaybeTime
+    is_updated: Literal[False]
+    read_only: Literal[True]
+
+
+class PeriodRelationships(View):
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+    activity: Annotated[Related, From("task_id", lambda found, _: related_to("workflow/activities", found))]
+
+
+class WorkPeriod(View):
+    """A period of work: of one person, on one activity."""
+
+    type: Literal["workflow/work_periods"]
+    id: str = Field(examples=["0199f1c2-7a10-7000-8000-000000000001:3"])
+    attributes: Annotated[PeriodAttributes, From("")]
+    relationships: Annotated[PeriodRelationships, From("")]
+
+
 class MemberAttributes(Attributes):
     id: str = Field(examples=["north:ann"])
     person_id: Annotated[str, From("member")] = Field(examples=["ann"])
