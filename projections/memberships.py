@@ -28,7 +28,7 @@ from projections.support.conditions import (
 from projections.support.ordering import ordered
 from projections.support.people import account
 from projections.support.query import demand_text, select
-from projections.support.stored import flag, moment
+from projections.support.stored import flag, moment, stored, text
 
 _PROJECTS = "doc::jsonb #> '{fields,projects}'"
 # What was stored before there were rules may be no object.
@@ -38,6 +38,8 @@ _VIEW = (
     ") AS project WHERE kind = 'member' AND NOT retired) AS memberships"
 )
 _PROJECT = '(project COLLATE "C")'
+_MANAGES = f"(({_PROJECTS} -> project -> 'is_manager') IS NOT DISTINCT FROM 'true'::jsonb)"
+_NAMES_OF = ("first_name", "middle_name", "last_name", "picture_url")
 _NAMES = "lower(concat_ws(' ', doc::jsonb #>> '{fields,name}', doc::jsonb #>> '{fields,email}'))"
 
 
@@ -62,10 +64,11 @@ _CONDITIONS: Conditions = {
     "account_id": (SCALAR, scalar("account_id", "bigint", _account, "account_id IS NULL")),
     "is_supervisor": (
         frozenset({""}),
-        flag(f"({_PROJECTS} -> project -> 'is_manager') IS NOT DISTINCT FROM 'true'::jsonb"),
+        flag(_MANAGES),
     ),
     "actor_roles": (frozenset({CONTAINS}), _roles),
     "search": (frozenset({MATCH}), _search),
+    **{name: (TEXT, text(f"fields,{name}")) for name in _NAMES_OF},
     "created_at": (SCALAR, moment("created_at")),
     "updated_at": (SCALAR, moment("updated_at")),
 }
@@ -74,6 +77,10 @@ SORTS: Mapping[str, str] = {
     "project_id": _PROJECT,
     "person_id": "id",
     "account_id": "account_id",
+    **{name: stored(f"fields,{name}") for name in _NAMES_OF},
+    "is_supervisor": _MANAGES,
+    "created_at": stored("created_at"),
+    "updated_at": stored("updated_at"),
 }
 FILTERS = tuple(_CONDITIONS)
 
@@ -99,6 +106,12 @@ def get(tenant: str, membership_id: str) -> Query:
     project, _, member = membership_id.partition(":")
     condition = Where("(project = %s AND id = %s)", (demand_text(project, "id"), demand_text(member, "id")))
     return page(tenant, [condition], (), 1, 0)
+
+
+def of_projects(tenant: str, projects: Iterable[str], limit: int) -> Query:
+    """Ask for the members of projects, those of each in the order of their ids."""
+    wanted = [demand_text(project, "id") for project in projects]
+    return page(tenant, [Where(f"{_PROJECT} = ANY(%s::text[])", (wanted,))], (), limit, 0)
 
 
 def resource(row: Sequence[Any]) -> dict[str, Any]:

@@ -6,15 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from projections import activities as work_units
-from projections import directory
+from projections import directory, memberships
 from projections.task import table as tasks
 from services.http.core.call import Call
+from services.http.core.errors import ApiError
 from services.http.workflow.lists import Wanted
 from services.http.workflow.models import Activity, node_id, people_of
-from services.http.workflow.related import Node, Project, WorkUnit
+from services.http.workflow.related import Member, Node, Project, WorkUnit
 
 Json = dict[str, Any]
 Ids = Iterable[str | None]
+# Of all projects of an answer together.
+MAX_MEMBERS = 5000
+_OF_STEP = ("name", "flow", "flow_id")
 
 
 async def shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[list[Json], Json]:
@@ -49,6 +53,29 @@ async def units(call: Call, ids: Ids) -> list[Json]:
     found = [work_units.resource(row, service.clock()) for row in rows]
     people = await service.members.by_id(tenant, [unit["created_by"] for unit in found])
     return [WorkUnit.show(unit, people) for unit in found]
+
+
+async def nodes(call: Call, units: Sequence[Json]) -> list[Json]:
+    """Return the steps of work units, as their workflows have them now."""
+    found = await entries(call, directory.WORKFLOW, (unit["workflow"]["id"] for unit in units))
+    return [
+        Node.show({"id": f"{workflow}:{step}", "step": step, **{name: its.get(name) for name in _OF_STEP}})
+        for workflow, entry in found.items()
+        for step, its in enumerate(entry["fields"]["steps"])
+    ]
+
+
+async def members(call: Call, projects: Sequence[str]) -> dict[str, list[Json]]:
+    """Return the members of projects; refuses more than can be shown at once."""
+    query = memberships.of_projects(call.caller.tenant, projects, MAX_MEMBERS + 1)
+    rows = await call.service.pool.fetch(*query) if projects else []
+    if len(rows) > MAX_MEMBERS:
+        detail = f"these projects have more than {MAX_MEMBERS} members: list them by themselves"
+        raise ApiError("bad-filter", detail, parameter="included")
+    found: dict[str, list[Json]] = {project: [] for project in projects}
+    for row in rows:
+        found[row[1]].append(Member.show(memberships.resource(row)))
+    return found
 
 
 async def tasks_of(call: Call, ids: Ids) -> list[Json]:

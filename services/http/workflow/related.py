@@ -6,17 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from services.http.core.models import From, Json, View
+from services.http.core.models import LEFT_OUT, From, Json, View
 from services.http.core.shown import MaybeTime, Time
 from services.http.workflow.models import (
     Attributes,
     CompletedAt,
     IdOf,
     Related,
+    RelatedMany,
     Seconds,
     StatusOf,
     account_of,
     related_to,
+    related_to_all,
 )
 
 
@@ -38,12 +40,17 @@ class ProjectAttributes(Attributes):
     updated_at: Time
 
 
+class ProjectRelationships(View):
+    members: Annotated[RelatedMany, From("", lambda ids, _: related_to_all("workflow/project/members", ids))]
+
+
 class Project(View):
-    """A project of the directory."""
+    """A project of the directory; its members are named when they are included."""
 
     type: Literal["workflow/projects"]
     id: IdOf
     attributes: Annotated[ProjectAttributes, From("")]
+    relationships: Annotated[ProjectRelationships | None, From("member_ids", default=None)] = LEFT_OUT
 
 
 class WorkUnitAttributes(Attributes):
@@ -68,8 +75,14 @@ def _priority(fields: Json) -> int | None:
     return value if type(value) is int else None
 
 
+def nodes_of(unit: Json) -> list[str]:
+    """Return the ids of the steps of a work unit."""
+    return [f"{unit['workflow']['id']}:{step}" for step in range(len(unit["children"]))]
+
+
 class UnitRelationships(View):
     project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+    nodes: Annotated[RelatedMany, From("", lambda unit, _: related_to_all("workflow/nodes", nodes_of(unit)))]
 
 
 class WorkUnit(View):
