@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from domain.compare import name_key
+from domain.directory.eligibility import is_manager, roles_in
 from projections.statement import Query
 from projections.support.conditions import (
     CONTAINS,
@@ -54,7 +55,8 @@ def _search(asked: Asked) -> Where:
 
 def _roles(asked: Asked) -> Where:
     wanted = [demand_text(value, asked.parameter) for value in asked.several()]
-    return Where("(doc::jsonb #> '{fields,actor_roles}') ?| %s::text[]", (wanted,))
+    own, there = "doc::jsonb #> '{fields,actor_roles}'", f"{_PROJECTS} -> project -> 'actor_roles'"
+    return Where(f"(({own}) ?| %s::text[] OR ({there}) ?| %s::text[])", (wanted, wanted))
 
 
 _CONDITIONS: Conditions = {
@@ -116,7 +118,17 @@ def of_projects(tenant: str, projects: Iterable[str], limit: int) -> Query:
 
 def resource(row: Sequence[Any]) -> dict[str, Any]:
     """Return a row as a member with one of the projects."""
-    shown: dict[str, Any] = msgspec.json.decode(row[0])
-    membership = shown["fields"]["projects"][row[1]]
-    manages = isinstance(membership, dict) and membership.get("is_manager") is True
-    return {**shown, "member": shown["id"], "id": f"{row[1]}:{shown['id']}", "project": row[1], "manages": manages}
+    return member_of(msgspec.json.decode(row[0]), row[1])
+
+
+def member_of(entry: Mapping[str, Any], project: str) -> dict[str, Any]:
+    """Return an entry of the directory as a member of one of its projects."""
+    fields, membership_id = entry["fields"], f"{project}:{entry['id']}"
+    return {
+        **entry,
+        "member": entry["id"],
+        "id": membership_id,
+        "project": project,
+        "manages": is_manager(fields, project),
+        "roles": roles_in(fields, project),
+    }

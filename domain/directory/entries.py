@@ -40,9 +40,12 @@ class RegisterEntry:
 @DIRECTORY.command("directory.change")
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
+    """`memberships` says what a member is from now on in single projects: the rest stays, and null leaves a project."""
+
     kind: Kind
     id: Id
     fields: Fields
+    memberships: Fields = field(default_factory=dict)
 
 
 @DIRECTORY.command("directory.retire")
@@ -110,10 +113,13 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     """Decide `directory.change`."""
     permit("directory.change", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
-    _check(command.kind, command.id, {**present.fields, **command.fields})
-    if command.kind == "member" and command.fields.get("account_id", 0) is None:
+    fields = command.fields
+    if command.memberships:
+        fields = {**fields, "projects": _in_projects(command, present)}
+    _check(command.kind, command.id, {**present.fields, **fields})
+    if command.kind == "member" and fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
-    old, new = changes(present.fields, command.fields)
+    old, new = changes(present.fields, fields)
     after = merged(present.fields, new)
     _permit_entry(command.kind, command.id, present, after, context)
     if not new:
@@ -122,6 +128,24 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     unique_keys = _unique_keys(command.kind, command.id, present.fields, after, context)
     event = EntryChanged(command.kind, command.id, old, new)
     return Decision(((context.stream(command.kind, command.id), event),), unique_keys)
+
+
+def _in_projects(command: ChangeEntry, present: Entry) -> dict[str, Any]:
+    """Return all projects of a member with the memberships of the command."""
+    if command.kind != "member" or "projects" in command.fields:
+        raise Rejected("invalid", "memberships are a member's, and stand in place of its projects", "/memberships")
+    found = dict(present.fields.get("projects") or {})
+    for project, wanted in command.memberships.items():
+        if wanted is None:
+            if found.pop(project, None) is None:
+                raise Rejected("not-found", f"member {command.id} is not in project {project}", "/memberships")
+        elif isinstance(wanted, dict):
+            found[project] = merged(found.get(project) or {}, wanted)
+        else:
+            raise Rejected(
+                "invalid", "memberships are an object of project id to {is_manager, actor_roles}", "/memberships"
+            )
+    return found
 
 
 @DIRECTORY.decides(RetireEntry)
@@ -204,6 +228,10 @@ def _unique_keys(
     return unique_keys
 
 
+def _are_roles(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(role, str) for role in value)
+
+
 def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
     def demand(name: str, fits: bool, wanted: str) -> None:
         if fields.get(name) is not None and not fits:
@@ -219,14 +247,14 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         demand("email", is_email(fields.get("email")), "an e-mail address")
         demand("account_id", is_account(fields.get("account_id")), f"a whole number from 1 to {MAX_ACCOUNT}")
         demand("operator_id", is_operator(fields.get("operator_id")), f"a text of 1 to {MAX_OPERATOR} characters")
-        demand(
-            "actor_roles", isinstance(roles, list) and all(isinstance(role, str) for role in roles), "a list of texts"
-        )
+        demand("actor_roles", _are_roles(roles), "a list of texts")
         fits = isinstance(projects, dict) and all(
-            isinstance(membership, dict) and isinstance(membership.get("is_manager", False), bool)
+            isinstance(membership, dict)
+            and isinstance(membership.get("is_manager", False), bool)
+            and _are_roles(membership.get("actor_roles", []))
             for membership in projects.values()
         )
-        demand("projects", fits, "an object of project id to {is_manager}")
+        demand("projects", fits, "an object of project id to {is_manager, actor_roles}")
     demand_bounded(kind, fields)
 
 

@@ -151,6 +151,15 @@ const members = await lead.list("members", { filters: { project_id: "p", account
 assert.deepEqual(members.data.map((each) => each.attributes.account_id), [42, 44]);
 assert.deepEqual(members.included.map((each) => each.id), ["p"]);
 
+const joining = document("project/members", { is_supervisor: true, account_id: "43", actor_roles: ["cook"] }, ofProject(project));
+const joined = await lead.write("POST", "members", joining);
+assert.deepEqual([joined.is.account_id, joined.is.is_supervisor, joined.is.actor_roles.includes("cook")], [43, true, true]);
+const role = document("project/members", { is_supervisor: false, actor_roles: [] }, { id: joined.id });
+assert.equal((await lead.write("PATCH", `members/${joined.id}`, role)).is.is_supervisor, false);
+await refused(agent.request("DELETE", `/workflow/members/${joined.id}`), 403, /forbidden/);
+assert.equal(await lead.request("DELETE", `/workflow/members/${joined.id}`), true);
+assert.deepEqual((await lead.list("members", { filters: { project_id: project } })).data, []);
+
 // Work units: created by project, listed and cancelled.
 const unit = await lead.write("POST", "work_units", document("work_units", { name: "Order 7" }, ofProject("p")));
 assert.equal(unit.is.name, "Order 7");

@@ -143,7 +143,7 @@ class MemberAttributes(Attributes):
     id: str = Field(examples=["north:ann"])
     person_id: Annotated[str, From("member")] = Field(examples=["ann"])
     account_id: Annotated[int | None, From("fields/account_id", default=None)] = Field(examples=[42])
-    actor_roles: Annotated[list[Any], From("fields", lambda fields, _: fields.get("actor_roles") or [])]
+    actor_roles: Annotated[list[Any], From("roles")]
     name: Annotated[Any, From("fields/name", default=None)] = Field(examples=["Ann"])
     email: Annotated[Any, From("fields/email", default=None)] = Field(examples=["ann@example.com"])
     first_name: Annotated[Any, From("fields/first_name", default=None)] = Field(examples=["Ann"])
