@@ -19,11 +19,11 @@ from projections.statement import Query
 from projections.support import query
 from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery
-from projections.support.table import Key, Table, indexed
+from projections.support.table import Key, Table, array, held, indexed
 from projections.support.time import stamp
 
 NAME = "directory"
-VERSION = 3
+VERSION = 4
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -46,6 +46,7 @@ CREATE TABLE entries_{suffix} (
     email      text COLLATE "C",
     account_id bigint,
     operator   text COLLATE "C",
+    projects   text[] COLLATE "C",
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
     doc        text NOT NULL,
@@ -57,7 +58,9 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_email_idx ON entries_{suffix} (tenan
 CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (tenant, account_id)
     WHERE account_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
-    WHERE operator IS NOT NULL
+    WHERE operator IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_projects_idx ON entries_{suffix} USING gin (projects)
+    WHERE projects IS NOT NULL
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
 
@@ -130,10 +133,22 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
         _address(fields.get("email")),
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
+        _projects_of(key[0], entry),
         entry.retired,
         entry.position,
         _encode(entry).decode(),
     )
+
+
+def _projects_of(tenant: str, entry: Entry) -> str | None:
+    """Return the projects of a member or a workflow as the index over them holds them."""
+    if entry.kind == "member":
+        projects = entry.fields.get("projects")
+        # What was stored before there were rules may be no object.
+        found = list(projects) if isinstance(projects, dict) else []
+    else:
+        found = [entry.fields["project"]] if entry.kind == WORKFLOW and entry.fields["project"] is not None else []
+    return array([held(tenant, project) for project in found]) if found else None
 
 
 def _address(value: Any) -> str | None:

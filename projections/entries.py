@@ -13,6 +13,7 @@ from projections.support.conditions import SCALAR, TEXT, Asked, Conditions, Wher
 from projections.support.ordering import ordered
 from projections.support.query import select
 from projections.support.stored import flag, moment, stored, text
+from projections.support.table import held
 
 _PLAIN = frozenset({""})
 _CONDITIONS: Conditions = {
@@ -55,7 +56,9 @@ def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:
 
 def workflows_of(tenant: str, project: str, limit: int) -> Query:
     """Ask for the workflows of a project that are not retired, in order of id."""
-    condition = Where(f"{stored('fields,project')} = %s", (project,))
+    condition = Where(
+        f"(projects && %s::text[] AND {stored('fields,project')} = %s)", ([held(tenant, project)], project)
+    )
     return page(tenant, "workflow", [condition], (), limit, 0)
 
 

@@ -1,6 +1,6 @@
 """Who is in which project? The members of the directory, once for each of their projects.
 
-No index serves these filters: they stay inside the members of the tenant, and the statement's time-out.
+An index serves the filters by project; the others stay inside the members of the tenant, and the statement's time-out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from domain.directory.eligibility import is_manager, roles_in
 from projections.statement import Query
 from projections.support.conditions import (
     CONTAINS,
+    EQUAL,
+    IN,
     MATCH,
     SCALAR,
     TEXT,
@@ -30,11 +32,12 @@ from projections.support.ordering import ordered
 from projections.support.people import account
 from projections.support.query import demand_text, select
 from projections.support.stored import flag, moment, stored, text
+from projections.support.table import held
 
 _PROJECTS = "doc::jsonb #> '{fields,projects}'"
 # What was stored before there were rules may be no object.
 _VIEW = (
-    "(SELECT tenant, doc, id, account_id, project FROM entries, jsonb_object_keys("  # noqa: S608
+    "(SELECT tenant, doc, id, account_id, projects, project FROM entries, jsonb_object_keys("  # noqa: S608
     f"CASE jsonb_typeof({_PROJECTS}) WHEN 'object' THEN {_PROJECTS} ELSE '{{}}' END"
     ") AS project WHERE kind = 'member' AND NOT retired) AS memberships"
 )
@@ -42,6 +45,21 @@ _PROJECT = '(project COLLATE "C")'
 _MANAGES = f"(({_PROJECTS} -> project -> 'is_manager') IS NOT DISTINCT FROM 'true'::jsonb)"
 _NAMES_OF = ("first_name", "middle_name", "last_name", "picture_url")
 _NAMES = "lower(concat_ws(' ', doc::jsonb #>> '{fields,name}', doc::jsonb #>> '{fields,email}'))"
+
+
+_project = texts(_PROJECT, "FALSE")
+
+
+def _in_project(asked: Asked) -> Where:
+    if asked.operator not in (EQUAL, IN) or asked.value is None:
+        return _project(asked)
+    return _of(asked.tenant, [demand_text(value, asked.parameter) for value in asked.several()])
+
+
+def _of(tenant: str, projects: list[str]) -> Where:
+    """Return the condition of members of projects: of the persons that an index finds, the memberships in these."""
+    keys = [held(tenant, project) for project in projects]
+    return Where(f"(projects && %s::text[] AND {_PROJECT} = ANY(%s::text[]))", (keys, projects))
 
 
 def _account(asked: Asked, value: Any) -> int:
@@ -61,7 +79,7 @@ def _roles(asked: Asked) -> Where:
 
 _CONDITIONS: Conditions = {
     "id": (frozenset({"", "in"}), texts(f"({_PROJECT} || ':' || id)", "FALSE")),
-    "project_id": (TEXT, texts(_PROJECT, "FALSE")),
+    "project_id": (TEXT, _in_project),
     "person_id": (TEXT, texts("id", "FALSE")),
     "account_id": (SCALAR, scalar("account_id", "bigint", _account, "account_id IS NULL")),
     "is_supervisor": (
@@ -113,7 +131,7 @@ def get(tenant: str, membership_id: str) -> Query:
 def of_projects(tenant: str, projects: Iterable[str], limit: int) -> Query:
     """Ask for the members of projects, those of each in the order of their ids."""
     wanted = [demand_text(project, "id") for project in projects]
-    return page(tenant, [Where(f"{_PROJECT} = ANY(%s::text[])", (wanted,))], (), limit, 0)
+    return page(tenant, [_of(tenant, wanted)], (), limit, 0)
 
 
 def resource(row: Sequence[Any]) -> dict[str, Any]:

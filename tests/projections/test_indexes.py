@@ -40,7 +40,7 @@ WIDEST: dict[str, Any] = {
     "email": INDEXED,
     "operator": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
-    **dict.fromkeys(("roles", "whitelist", "blacklist"), NAMED),
+    **dict.fromkeys(("roles", "whitelist", "blacklist", "projects"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),
     # The store's own: streams, commands, unique keys (case-folded, a character takes up to six bytes) and followers.
     "originator_id": f"{TENANT}/{'k' * 20}-{identifier('wide')}",
