@@ -183,6 +183,6 @@ OPERATIONS = (
     ),
     _operation(
         "DELETE", f"{MEMBERS}/{{id}}", "write", "workflow_delete_member", "Let a person leave a project",
-        handler=_delete, status=204,
+        handler=_delete, status=204, refusals=(400, 404, 409, 422),
     ),
 )  # fmt: skip

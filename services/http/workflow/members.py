@@ -14,6 +14,7 @@ from projections import directory, memberships
 from projections.statement import Query
 from projections.support.conditions import Where
 from projections.task.pages import Order
+from services.http.core import tags
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.models import From, Json, View
@@ -78,7 +79,8 @@ async def _get(call: Call) -> Response:
     if not rows:
         raise ApiError("not-found", "there is no member of this id")
     (found,), included = await _shown(call, rows, wanted)
-    return as_json({"data": found, **included}, media=JSON_API)
+    tag = tags.tag_of(memberships.resource(rows[0]), included)
+    return tags.unchanged(tag) or as_json({"data": found, **included}, headers=tags.headers(tag), media=JSON_API)
 
 
 _operation = partial(Operation, WORKFLOW)
@@ -91,6 +93,6 @@ OPERATIONS = (
     _operation(
         "GET", f"{MEMBERS}/{{id}}", "read", "workflow_get_member", "Read a member of a project",
         parameters=of_one(_MEMBER, _RELATED), query=MinPosition, handler=_get, view=MemberFound,
-        refusals=(400, 404, 422),
+        refusals=(400, 404, 422), tagged=True,
     ),
 )  # fmt: skip
