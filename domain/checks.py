@@ -85,7 +85,8 @@ def check_of(hint: Any) -> Check:
     if needed is not None and not any(isinstance(limit, needed) for limit in limits):
         raise TypeError(f"{hint} has no limit")
     checks = [_own_check(limit) for limit in limits]
-    inner = _nothing if any(isinstance(limit, Json) for limit in limits) else _inner_check(bare)
+    whole = bare == int | float or any(isinstance(limit, Json) for limit in limits)
+    inner = _nothing if whole else _inner_check(bare)
     if inner is not _nothing:
         checks.append(inner)
     if len(checks) > 1:
@@ -105,11 +106,11 @@ def _own_check(limit: Limit) -> Check:
             return _text_check(limit)
         case Number(least, most):
 
-            def whole(value: int) -> None:
+            def number(value: float) -> None:
                 if not least <= value <= most:
-                    raise _Exceeded(f"a whole number from {least} to {most}")
+                    raise _Exceeded(limit.said)
 
-            return whole
+            return number
         case Items(most, least, code):
 
             def items(value: Any) -> None:

@@ -136,6 +136,7 @@ _ROWS = (
     row("tracker.resume", "Go on with what the tracker paused last.", _ANYONE),
     row("directory.register", "Register an entry of the directory; registering the same again changes nothing.", _LEAD),
     row("directory.change", "Change fields of an entry.", _LEAD),
+    row("directory.put", "Register an entry, or replace all of its fields.", _LEAD),
     row("directory.retire", "Retire an entry.", _LEAD),
 )
 # The one list of commands, by name: a command is this row, and its class and its decision in a file of the domain.
@@ -174,6 +175,8 @@ ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
     "attribute": _SERVICE[0],
     "targeting": _SERVICE[0],
     "dispatch": _SERVICE[0],
+    "outcome": _SERVICE[0],
+    "retention": _SERVICE[0],
 }
 
 
@@ -201,23 +204,33 @@ def permit(command: str, kind: str) -> None:
 
 
 def allowed_actions(
-    current: Lifecycle, assigned: bool, kind: str, *, resolution: str = "NONE", dispatchable: bool = False
+    current: Lifecycle,
+    assigned: bool,
+    kind: str,
+    *,
+    resolution: str = "NONE",
+    dispatchable: bool = False,
+    assignable: bool = True,
 ) -> tuple[str, ...]:
     """Return the commands that this kind of actor can give to a task in this state, in the table's order.
 
-    `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way.
+    `dispatchable` says that the task has a channel and no dispatch that succeeded or is under way, `assignable` that
+    somebody can have it.
     """
     unresolved = resolution in ("PENDING", "FAILED")
+    # Of targets that are found at the dispatch, one may be named before.
+    nameable = unresolved or resolution == "DEFERRED"
     return tuple(
         command
         for command, row in TABLE.items()
         if isinstance(row[current], Lifecycle)
         and kind in RIGHTS[command][0]
-        and not (assigned and command in ("task.assign", "task.claim"))
+        and not ((assigned or not assignable) and command in ("task.assign", "task.claim"))
         and not (not assigned and command in ("task.reassign", "task.unassign"))
         and not (not assigned and command == "task.complete" and current is OPEN)
         and not (unresolved and command in ("task.process", "task.dispatch"))
-        and not (not unresolved and command in ("task.retry-resolution", "task.resolve-target"))
+        and not (not unresolved and command == "task.retry-resolution")
+        and not (not nameable and command == "task.resolve-target")
         and not (not dispatchable and command == "task.dispatch")
     )
 

@@ -26,6 +26,8 @@ MAX_OPERATOR = 200
 MAX_ACCOUNT = 2**53 - 1
 MAX_PROJECTS = 500
 MAX_USERS = 500
+# Names of fields that a change keeps.
+MAX_KEPT = 100
 # A free map of JSON: what a command brings, and what a task, an activity or an entry holds after it.
 MAX_FIELDS = 1000
 MAX_KEY = 200
@@ -55,10 +57,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number from `least` to `most`."""
+    """A number from `least` to `most`, a whole one unless it may be a fraction."""
 
     least: int
     most: int
+    whole: bool = True
+
+    @property
+    def said(self) -> str:
+        """Return what is demanded, for people."""
+        return f"a {'whole ' if self.whole else ''}number from {self.least} to {self.most}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ Comment = Annotated[str, Text(0, 2000)]
 Said = Annotated[str, Text(0, 500)]
 Whole = Annotated[int, Number(-MAX_WHOLE - 1, MAX_WHOLE)]
 Count = Annotated[int, Number(0, 2**31 - 1)]
+# A number is kept as it was written; beyond these, a column of floating point could not tell it from its neighbours.
+Order = Annotated[int | float, Number(-(2**53), 2**53, whole=False)]
 Fields = Annotated[dict[str, Any], Json()]
 Assignees = Annotated[tuple[Person, ...], Items(MAX_ASSIGNEES)]
 NewAssignees = Annotated[tuple[Person, ...], Items(MAX_ASSIGNEES, 1)]

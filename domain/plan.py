@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from domain.limits import MAX_KEYS, Channel, Comment, Fields, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
 
+# When the users that a task is meant for are found; with MANUAL somebody names them.
+TargetStrategy = Literal["ON_CREATION", "ON_DISPATCH", "MANUAL"]
+ON_CREATION, ON_DISPATCH, MANUAL = get_args(TargetStrategy)
+# A task is work that somebody does; a message goes out over a channel, and nobody has it.
+TaskType = Literal["TASK", "MESSAGE"]
+WORK: TaskType
+MESSAGE: TaskType
+WORK, MESSAGE = get_args(TaskType)
 CriterionType = Literal["ROLE_MATCH", "LAST_CONTACTED_ALL_CHANNELS", "LAST_CONTACTED_SAME_CHANNEL", "ANY"]
 
 
@@ -60,6 +68,7 @@ class Target:
 
     `status` is PENDING, RESOLVED, FAILED or LOCKED; `reason` says why it failed or is locked. `by` says how the user
     was found, unless by one of the criteria: by a fallback, whose `role` is given, or by somebody who named the user.
+    `strategy` says when the user was to be found.
     """
 
     id: str
@@ -69,13 +78,15 @@ class Target:
     reason: str | None = None
     by: Literal["fallback", "manual"] | None = None
     role: str | None = None
+    strategy: TargetStrategy = "ON_CREATION"
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who takes a dispatched task, as the tenant had configured it at that moment. `secret` is a name, never a value.
+    """Who takes a dispatched task, as the tenant had configured it at that moment.
 
-    `timeout` and `backoff` are in seconds; the wait before the third attempt is twice the one before the second.
+    `secret` is a name, never a value, and `credentials` are encrypted by the service. `timeout` and `backoff` are in
+    seconds; the wait before the third attempt is twice the one before the second.
     """
 
     kind: Literal["http", "console"]
@@ -83,6 +94,7 @@ class Provider:
     secret: str | None = None
     timeout: float = 5.0
     backoff: float = 30.0
+    credentials: str | None = None
 
 
 Contact = Literal["INBOUND", "OUTBOUND"]

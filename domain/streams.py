@@ -17,6 +17,8 @@ ENTRY_KINDS = (
     "attribute",
     "targeting",
     "dispatch",
+    "outcome",
+    "retention",
 )
 
 

@@ -15,15 +15,15 @@ from domain.activity import ActivityCanceled, ActivityCreated, ActivityFieldsCha
 from domain.decider import merged
 from domain.recorded import Recorded
 from domain.rollup import RULES, decides, rollup
-from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people, time_range
+from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
 from projections.support.conditions import text_fact
 from projections.support.documents import Documents, MissingDocument
-from projections.support.table import Key, Table, array, instant, listing_indexes, title_key
+from projections.support.table import NOT_DONE, Key, Table, array, instant, listing_indexes, title_key
 from projections.support.time import seconds, stamp
 from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, ShownChild, apply_facts, as_rollup, placeholders
 
 NAME = "activities"
-VERSION = 2
+VERSION = 3
 VIEWS: tuple[str, ...] = ("activities",)
 EVENTS = TASK_EVENTS | {"activity.created", "activity.fields-changed", "activity.canceled"}
 BY_ACTIVITY = True
@@ -45,6 +45,7 @@ CREATE TABLE activities_{suffix} (
     end_at      timestamptz NOT NULL,
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
+    done_at     timestamptz NOT NULL,
     position    bigint NOT NULL,
     doc         text NOT NULL,
     PRIMARY KEY (tenant, id)
@@ -78,6 +79,7 @@ class Activity(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     created_at: str
     created_by: str
     updated_at: str
+    updated_by: str
     status: str = "open"
     rule: str = "U10"
     partial: bool = False
@@ -138,7 +140,7 @@ def apply(activity: Activity | None, event: Recorded) -> Activity | None:
         for child in activity.children:
             if child.id == event.entity_id:
                 apply_facts(child, event, at)
-    activity.updated_at = at
+    activity.updated_at, activity.updated_by = at, event.actor
     activity.position = event.position
     return activity
 
@@ -157,6 +159,7 @@ def _new(created: ActivityCreated, actor: str, at: str) -> Activity:
         created_at=at,
         created_by=actor,
         updated_at=at,
+        updated_by=actor,
     )
 
 
@@ -209,6 +212,7 @@ def _row(key: Key, activity: Activity) -> Sequence[Any]:
         instant(activity.end),
         activity.created_at,
         activity.updated_at,
+        activity.ended_at if activity.ended_at is not None and activity.status == "completed" else NOT_DONE,
         activity.position,
         _encode(activity).decode(),
     )
@@ -223,10 +227,9 @@ LISTING = Listing(
         "rule": equal("rule", words=RULES),
         "workflow_id": equal("workflow_id"),
         "attention": flag("attention"),
-        # No index serves this one: it stays inside the tenant and the statement's time-out.
-        **time_range("completed_at", "(doc::jsonb ->> 'ended_at')::timestamptz", "status = 'completed'"),
     },
-    sorts=COMMON_SORTS,
+    # An activity's place is that of its creation. No index serves it: it stays inside the tenant and the time-out.
+    sorts={**COMMON_SORTS, "order_index": ("(extract(epoch FROM created_at) * 100000)::float", "float")},
 )
 # What a caller's own words for the state of an activity are functions of.
 FACTS = (text_fact("status", LIFECYCLES),)

@@ -133,6 +133,7 @@ EVENTS = frozenset(
         "task.wake-set",
         "task.targets-resolved",
         "task.resolution-failed",
+        "task.resolution-deferred",
         "task.dispatch-requested",
         "task.dispatch-succeeded",
         "task.dispatch-failed",

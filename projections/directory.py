@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from domain.compare import address_key, name_key
+from domain.compare import address_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
+from domain.directory.settings import CREDENTIALS, DISPATCH
 from domain.recorded import Recorded
 from domain.references import Reference
 from domain.steps import stored_steps
@@ -17,13 +18,14 @@ from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections.statement import Query
 from projections.support import query
+from projections.support.conditions import Where
 from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery
 from projections.support.table import Key, Table, array, held, indexed
 from projections.support.time import stamp
 
 NAME = "directory"
-VERSION = 4
+VERSION = 5
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -47,6 +49,7 @@ CREATE TABLE entries_{suffix} (
     account_id bigint,
     operator   text COLLATE "C",
     projects   text[] COLLATE "C",
+    outside    text COLLATE "C",
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
     doc        text NOT NULL,
@@ -59,6 +62,8 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (ten
     WHERE account_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
     WHERE operator IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_outside_idx ON entries_{suffix} (tenant, kind, outside)
+    WHERE outside IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_projects_idx ON entries_{suffix} USING gin (projects)
     WHERE projects IS NOT NULL
 """
@@ -94,9 +99,9 @@ def apply(entry: Entry | None, event: Recorded) -> Entry | None:
         raise MissingDocument(f"no {event.category} {event.entity_id} of {event.tenant} at position {event.position}")
     match event.data:
         case EntryRegistered(fields=fields):
-            entry.fields = fields
+            entry.fields = _shown(entry.kind, fields)
         case EntryChanged(new=new):
-            entry.fields = merged(entry.fields, new)
+            entry.fields = merged(entry.fields, _shown(entry.kind, new))
         case WorkflowDefined() as defined:
             entry.fields = {
                 "name": defined.name,
@@ -116,6 +121,12 @@ def apply(entry: Entry | None, event: Recorded) -> Entry | None:
     return entry
 
 
+def _shown(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as they are shown: of credentials, only whether there are any."""
+    hidden = kind == DISPATCH and fields.get(CREDENTIALS) is not None
+    return {**fields, CREDENTIALS: True} if hidden else fields
+
+
 def projection(suffix: str, keep: int = 4096) -> Documents[Entry]:
     """Return what folds the log into the tables of this suffix."""
     return Documents(_TABLE, suffix, key_of=_key_of, fold=apply, decode=_decode, row=_row, keep=keep)
@@ -127,6 +138,7 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, entry: Entry) -> Sequence[Any]:
     fields = entry.fields if entry.kind == "member" else {}
+    outside = entry.fields.get("external_id")
     account = fields.get("account_id")
     return (
         *key,
@@ -134,6 +146,7 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
         _projects_of(key[0], entry),
+        indexed(outside) if isinstance(outside, str) else None,
         entry.retired,
         entry.position,
         _encode(entry).decode(),
@@ -166,6 +179,19 @@ def get(tenant: str, kind: str, entry_id: str) -> Query:
 def get_many(tenant: str, kind: str, ids: Iterable[str]) -> Query:
     """Ask for entries of a kind by their ids, in any order, retired ones too; those that are not there are left out."""
     return _ask(tenant, ["kind = %s", "id = ANY(%s::text[])"], [kind, list(ids)])
+
+
+def refers_to(column: str, tenant: str, kind: str, external_id: str) -> Where:
+    """Return the condition that a column has the id of an entry which has this text as its id or its `external_id`.
+
+    Retired entries count too. An `external_id` that is longer than an index takes is found by its beginning.
+    """
+    query.demand_text(external_id, "external_id")
+    ids = (
+        "SELECT id FROM entries WHERE tenant = %s AND kind = %s"
+        " AND (id = %s OR (outside = %s AND doc::jsonb -> 'fields' ->> 'external_id' = %s))"
+    )
+    return Where(f"{column} = ANY(ARRAY({ids}))", (tenant, kind, external_id, indexed(external_id), external_id))
 
 
 def members(tenant: str, ids: Iterable[str]) -> Query:
@@ -220,21 +246,6 @@ def page(
         conditions.append("id > %s")
         values.append(after)
     tail = f" ORDER BY id LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset > 0 else "")
-    return _ask(tenant, conditions, values, tail)
-
-
-# What entries are called for people, in the form that names are compared by; no index serves it.
-_NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
-
-
-def by_name(tenant: str, kind: str, text: str = "", *, limit: int, offset: int = 0, descending: bool = False) -> Query:
-    """Ask for entries of a kind in order of name, those with the text in their name or e-mail address."""
-    conditions, values = _of_kind(kind, retired=False)
-    if text:
-        conditions.append(f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)")
-        values += [name_key(text), address_key(text)]
-    way = "DESC" if descending else "ASC"
-    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
     return _ask(tenant, conditions, values, tail)
 
 

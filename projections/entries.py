@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from domain.compare import address_key, name_key
 from projections.statement import Query
 from projections.support.conditions import SCALAR, TEXT, Asked, Conditions, Where, asked_of, parts_of, texts
 from projections.support.ordering import ordered
-from projections.support.query import select
+from projections.support.query import demand_text, select
 from projections.support.stored import flag, moment, stored, text
 from projections.support.table import held
 
@@ -66,3 +67,24 @@ def _of(kind: str, conditions: Iterable[Where]) -> tuple[list[str], list[Any]]:
     sql, params = parts_of(conditions)
     # First, so that nothing is read out of the documents of other kinds.
     return ["kind = %s", "NOT retired", *sql], [kind, *params]
+
+
+# What entries are called for people, in the form that names are compared by.
+_NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
+
+
+def by_name(tenant: str, kind: str, text: str = "", *, limit: int, offset: int = 0, descending: bool = False) -> Query:
+    """Ask for entries of a kind in order of name, those with the text in their name or e-mail address."""
+    found = f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)"
+    wanted = demand_text(text, "id")
+    conditions = [Where(found, (name_key(wanted), address_key(wanted)))] if text else []
+    way = "DESC" if descending else "ASC"
+    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
+    return select("entries", "doc, id", tenant, *_of(kind, conditions), tail)
+
+
+def called(tenant: str, kind: str, names: Iterable[str], limit: int) -> Query:
+    """Ask for entries of a kind that have one of these names, without regard to case; retired ones too."""
+    keys = [name_key(demand_text(name, "id")) for name in names]
+    conditions = ["kind = %s", f"{_NAME_OF} = ANY(%s::text[])"]
+    return select("entries", "doc, id", tenant, conditions, [kind, keys], f" LIMIT {limit:d}")

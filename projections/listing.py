@@ -16,6 +16,7 @@ from domain.streams import ID
 from projections.statement import Query
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
 from projections.support.query import MAX_FILTER_VALUES, MAX_OFFSET, MAX_ROWS, BadQuery, demand_text, select, time_of
+from projections.support.table import NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,24 @@ def common_filters(assignee: Filter) -> dict[str, Filter]:
         **time_range("updated_at", "updated_at"),
         **time_range("start", "start_at"),
         **time_range("end", "end_at"),
+        **time_range("completed_at", "done_at", f"done_at > '{NOT_DONE}'"),
     }
 
 
-# Start and end hold `infinity` where there is no time, titles the empty text, so that every row has its place.
+def current(now: datetime, begun: bool) -> Where:
+    """Return the condition that the end has not passed, and with `begun` that the start has; none is no limit."""
+    running = Where("end_at >= %s", (now,))
+    return Where(f"((start_at <= %s OR start_at = 'infinity') AND {running.sql})", (now, now)) if begun else running
+
+
+# Start and end hold `infinity` where there is no time, `-infinity` stands for what is not completed, and titles hold
+# the empty text, so that every row has its place.
 COMMON_SORTS: Mapping[str, tuple[str, str]] = {
     "created_at": ("created_at", "timestamptz"),
     "updated_at": ("updated_at", "timestamptz"),
     "start": ("start_at", "timestamptz"),
     "end": ("end_at", "timestamptz"),
+    "completed_at": ("done_at", "timestamptz"),
     "title": ("title_key", "text"),
 }
 
@@ -145,6 +155,11 @@ class Listing:
         """Ask for the rows with these ids, in any order; ids that are not there are left out."""
         wanted = [demand_text(entity_id, "ids") for entity_id in ids]
         return select(self.view, "doc, id, '' AS key", tenant, ["id = ANY(%s::text[])"], [wanted])
+
+    def cursor_at(self, tenant: str, entity_id: str, sort: str) -> Query:
+        """Ask for the row of an id as a page with this sort has it, without its document."""
+        column = self._sort(sort)[1]
+        return select(self.view, f"'', id, {column}::text", tenant, ["id = %s"], [demand_text(entity_id, "cursor")])
 
     def page(
         self,
@@ -185,6 +200,10 @@ class Listing:
         name = self._sort(sort)[0]
         return urlsafe_b64encode(msgspec.json.encode([name, row[2], row[1]])).decode().rstrip("=")
 
+    def kind_of(self, sort: str) -> str:
+        """Return the SQL type of what a sort orders by."""
+        return self._sort(sort)[2]
+
     def _sort(self, sort: str | None) -> tuple[str, str, str, bool]:
         name = self.default if sort is None else sort
         known = self.sorts.get(name.removeprefix("-"))
@@ -215,23 +234,26 @@ class Side(NamedTuple):
     where: Sequence[Where] = ()
 
 
-def merged(tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: int = 0) -> Query:
-    """Ask for a page of the rows of all sides together, which all know the sort.
+def merged(
+    tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: int = 0, after: str | None = None
+) -> Query:
+    """Ask for a page of the rows of all sides together, which all know the sort; `after` is the cursor of a row of any.
 
     Each side gives all rows up to the page's end, so of several that end may be `MAX_ROWS` at most.
     """
     (first, *others) = sides
     if not others:
-        asked = first.listing.page(tenant, first.filters, sort, limit=limit, offset=offset, where=first.where)
+        asked = first.listing.page(tenant, first.filters, sort, after, limit, offset, first.where)
         return Query(f"SELECT '{first.mark}', q.* FROM ({asked.sql}) AS q", asked.params)  # noqa: S608
-    pages = [side.listing.page(tenant, side.filters, sort, limit=offset + limit, where=side.where) for side in sides]
+    pages = [side.listing.page(tenant, side.filters, sort, after, offset + limit, where=side.where) for side in sides]
     rows = " UNION ALL ".join(
         f"SELECT '{side.mark}' AS side, q.* FROM ({page.sql}) AS q(doc, id, key)"  # noqa: S608
         for side, page in zip(sides, pages, strict=True)
     )
     way = "DESC" if sort.startswith("-") else "ASC"
-    # Keys of one kind sort as texts: times are all UTC, with `infinity` after every digit.
-    order = f'ORDER BY key COLLATE "C" {way}, id COLLATE "C" {way} LIMIT {limit:d} OFFSET {offset:d}'
+    # Times sort as texts, since all are UTC, with `infinity` after every digit and `-infinity` before.
+    key = "key::float" if first.listing.kind_of(sort) == "float" else 'key COLLATE "C"'
+    order = f'ORDER BY {key} {way}, id COLLATE "C" {way} LIMIT {limit:d} OFFSET {offset:d}'
     return Query(
         f"SELECT * FROM ({rows}) AS merged {order}",  # noqa: S608
         tuple(value for page in pages for value in page.params),
@@ -263,12 +285,13 @@ def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:
 def _moment_key(key: str) -> Any:
     # The instant is given to PostgreSQL, never the text: Python reads weeks and offsets that PostgreSQL does not.
     # As PostgreSQL writes it, which is not what a caller may write.
-    moment = key if key == "infinity" else datetime.fromisoformat(key)
+    moment = key if key in ("infinity", NOT_DONE) else datetime.fromisoformat(key)
     return moment if isinstance(moment, str) else time_of(moment, "cursor")
 
 
 # How the value of a sort is read from a cursor, by the type of the sort's column.
 _KEYS: Mapping[str, Callable[[str], Any]] = {
     "timestamptz": _moment_key,
+    "float": float,
     "text": lambda key: demand_text(key, "cursor"),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import types
 from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
+from pydantic_core import core_schema
+
 from domain import limits
 from domain.limits import INSTANT, Items, Limit, Number, Text
 
@@ -40,8 +42,8 @@ def _keywords(limit: Limit, schema: Schema) -> Schema:
             if pattern is not None:
                 kept["pattern"] = f"^{pattern}$"
             return {**kept, "format": "date-time"} if pattern == INSTANT else kept
-        case Number(least, most):
-            return {"minimum": least, "maximum": most}
+        case Number(least, most, whole):
+            return {**({} if whole else {"type": "number"}), "minimum": least, "maximum": most}
         case Items(most, least):
             of = "Properties" if "propertyNames" in schema else "Items"
             return {**({f"min{of}": least} if least else {}), f"max{of}": most}
@@ -57,11 +59,23 @@ def _with_keywords(limit: Limit, core: Any, handler: Any) -> Schema:
     # What was recorded before there was a limit may exceed it.
     if handler.mode == "serialization":
         return schema
+    if isinstance(limit, Number) and not limit.whole:
+        # A fraction or a whole number, which is a number as well.
+        schema.pop("anyOf")
     if isinstance(limit, Items) and "additionalProperties" in schema:
         return schema | _keywords(limit, {**schema, "propertyNames": {}})
     return schema | _keywords(limit, schema)
 
 
+def _number(limit: Number, source: Any, handler: Any) -> Any:
+    if limit.whole:
+        return handler(source)
+    # One error for both kinds of numbers, at the place of the value.
+    kinds: list[Any] = [core_schema.int_schema(strict=True), core_schema.float_schema(strict=True)]
+    return core_schema.union_schema(kinds, custom_error_type="number_type", custom_error_message="this is a number")
+
+
+Number.__get_pydantic_core_schema__ = _number  # type: ignore[attr-defined]
 # Pydantic asks for the keywords of a limit wherever it meets the limit in the type of something that is given.
 for _kind in limits.LIMITS:
     _kind.__get_pydantic_json_schema__ = _with_keywords  # type: ignore[union-attr]

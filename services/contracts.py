@@ -57,8 +57,9 @@ def asyncapi() -> Json:
             "answers": {
                 "address": None,
                 "title": "Answers",
-                "description": "The reply queue that a command names: `amq.rabbitmq.reply-to.*`, `amq.gen-*` or "
-                "`reply.*`, through the default exchange. To no other queue anything is answered.",
+                "description": "The reply queue that a command names: `amq.rabbitmq.reply-to.*`, `amq.gen-*`, `amq_*` "
+                "or, with `user_id`, `reply.<user>` and `reply.<user>.*`, through the default exchange. To no other "
+                "queue anything is answered.",
                 "messages": {"reply": {"$ref": "#/components/messages/reply"}},
             },
             "events": _events_channel(),

@@ -46,12 +46,12 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "task.submit-result": ("POST /api/activity-results/tasks",),
     "task.retry-resolution": ("PATCH /api/activities/{id}/retry-resolution",),
     "task.resolve-target": ("PATCH /api/activities/{id}/target-users/{target_id}/resolve",),
-    "directory.register": ("POST /v1/directory/{kind}", *(f"POST {path}" for path in _CHANGED), *_UPSERTS),
+    "directory.register": ("POST /v1/directory/{kind}", *(f"POST {path}" for path in _CHANGED)),
     "directory.change": (
         *(f"{method} /api/v3/workflow/members{rest}" for method, rest in _MEMBERS),
         "PATCH /v1/directory/{kind}/{id}",
         *(f"PATCH {one}/{{id}}" for one in _CHANGED),
-        *_UPSERTS,
     ),
+    "directory.put": _UPSERTS,
     "directory.retire": ("DELETE /v1/directory/{kind}/{id}", *(f"DELETE {path}/{{id}}" for path in _CONFIGURED)),
 }

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import psycopg
 import structlog
 
 from services.settings import Settings
 from services.store.connect import Backoff
+from services.store.unavailable import AWAY
 
 
 class RoleEnded(Exception):
@@ -84,7 +84,7 @@ class FollowerRole:
                     # `stop` was called before the workers existed.
                     self._stop_all()
                 return
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 backoff.lost(error)
                 self._stopped.wait(backoff.next_wait())
 

@@ -27,23 +27,40 @@ PERMISSIONS = (
     "VIEW_ACTIVITIES",
     "CANCEL_ACTIVITY",
     "DISPATCH_ACTIVITY",
+    "SUBMIT_ACTIVITY_RESULT",
     "MANAGE_ACTIVITY_CONFIG",
 )
 # The permissions of the dispatch API that `read` and `write` imply.
 _GRANTS: Mapping[str, frozenset[str]] = {
     "read": frozenset({"VIEW_ACTIVITIES"}),
-    "write": frozenset({"CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY", "MANAGE_ACTIVITY_CONFIG"}),
+    "write": frozenset(
+        {
+            "CREATE_ACTIVITY",
+            "CANCEL_ACTIVITY",
+            "DISPATCH_ACTIVITY",
+            "SUBMIT_ACTIVITY_RESULT",
+            "MANAGE_ACTIVITY_CONFIG",
+        }
+    ),
 }
 # A role names a set of permissions; a key stores the permissions, so that a later change of a role does not affect it.
 ROLES: Mapping[str, tuple[str, ...]] = {
     "viewer": ("VIEW_ACTIVITIES",),
-    "agent": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY"),
-    "dispatcher": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"),
+    "integration": ("VIEW_ACTIVITIES", "SUBMIT_ACTIVITY_RESULT"),
+    "agent": ("VIEW_ACTIVITIES", "CREATE_ACTIVITY", "SUBMIT_ACTIVITY_RESULT"),
+    "dispatcher": (
+        "VIEW_ACTIVITIES",
+        "CREATE_ACTIVITY",
+        "CANCEL_ACTIVITY",
+        "DISPATCH_ACTIVITY",
+        "SUBMIT_ACTIVITY_RESULT",
+    ),
     "manager": (
         "VIEW_ACTIVITIES",
         "CREATE_ACTIVITY",
         "CANCEL_ACTIVITY",
         "DISPATCH_ACTIVITY",
+        "SUBMIT_ACTIVITY_RESULT",
         "MANAGE_ACTIVITY_CONFIG",
     ),
 }

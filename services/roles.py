@@ -6,13 +6,11 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
-import psycopg
 import structlog
-import uvicorn
 
 from services.broker.publisher import Publisher, command_sender
 from services.cancellation import cancel
@@ -20,19 +18,21 @@ from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
-from services.health.probe import bind, probing
+from services.health.probe import probing
 from services.http.core.app import create_app
 from services.processors import read_models, rollup
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Providers
 from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
+from services.server import Config, Connections, Server, allow_files, bind
 from services.settings import Settings
 from services.store.append import append_in
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
 from services.store.follower import Follower
 from services.store.migrate import demand_current, outdated
+from services.store.unavailable import AWAY
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
@@ -49,28 +49,17 @@ class Role(Protocol):
     def unready(self) -> list[str]: ...
 
 
-class _Server(uvicorn.Server):
-    """A server that does not handle signals; the process does."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class HttpRole:
     """The HTTP API."""
 
     def __init__(self, settings: Settings) -> None:
-        config = uvicorn.Config(
+        most = allow_files(settings.http_connections)
+        config = Config(
             create_app(settings),
-            host=settings.http_host,
-            port=settings.http_port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
+            Connections(most, min(most, settings.http_connections_per_address)),
             timeout_graceful_shutdown=max(1, int(settings.shutdown_grace) - 1),
         )
-        self._server = _Server(config)
+        self._server = Server(config)
         # Bound early, so that a port in use is reported before anything starts.
         self._socket = bind(settings.http_host, settings.http_port)
 
@@ -185,7 +174,7 @@ def until_migrated(settings: Settings) -> None:
             return
         except UnsuitableDatabase:
             raise
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             backoff.lost(error)
             waiting.wait(backoff.next_wait())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from functools import cached_property
@@ -17,7 +18,8 @@ from services.errors import OperatorError
 
 # RabbitMQ 4 accepts messages of up to 16 MiB; a published event is about 1 kB larger than the recorded one.
 EVENT_LIMIT = 4 << 20
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
+# Of a key for AES-256.
+_KEY_BYTES = 32
 
 
 def broker_user(amqp_url: str) -> str:
@@ -39,13 +41,29 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
     )
-    allow_plaintext: bool = Field(False, description="allow unencrypted connections to hosts off loopback")
+    allow_plaintext: Annotated[frozenset[str], NoDecode] = Field(
+        default_factory=frozenset,
+        description="what may be unencrypted off loopback, separated by commas: " + ", ".join(urls.PLAINTEXT),
+    )
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
+    http_connections: int = Field(
+        1000, ge=1, description="connections to the HTTP role; a further one replaces the longest idle one, or gets 503"
+    )
+    http_connections_per_address: int = Field(
+        500, ge=1, description="the same for connections from one address; a proxy's are all from one"
+    )
     http_in_flight: int = Field(
         512, ge=1, description="requests processed at the same time; further ones are answered 503 with Retry-After"
+    )
+    http_in_flight_per_tenant: int = Field(
+        256, ge=1, description="the same for one tenant; further ones are answered 429 with Retry-After"
+    )
+    http_in_flight_per_key: int = Field(128, ge=1, description="the same for one API key")
+    http_body_timeout: float = Field(
+        30.0, gt=0, description="seconds in which the body of a request has to arrive; then it is answered 408"
     )
     probe_port: int | None = Field(
         None, ge=0, le=65535, description="port of /livez, /readyz and /metrics of the other roles"
@@ -97,6 +115,12 @@ class Settings(BaseSettings):
         description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
     )
 
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default_factory=tuple,
+        description="keys that credentials for providers are encrypted with, each 32 bytes in Base64, separated by"
+        " commas; the first one encrypts, all decrypt",
+    )
+
     reply_timeout: float = Field(
         5.0, gt=0, description="seconds that an HTTP write waits for the answer and the read models"
     )
@@ -106,6 +130,8 @@ class Settings(BaseSettings):
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
     statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
+    list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
+    check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
 
@@ -121,6 +147,11 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError('must be JSON such as {"user": ["tenant"]}') from None
         return value
+
+    @field_validator("allow_plaintext", mode="before")
+    @classmethod
+    def _plaintext(cls, value: Any) -> Any:
+        return urls.allowed_plaintext(value) if isinstance(value, str) else value
 
     @field_validator("dispatch_hosts", mode="before")
     @classmethod
@@ -151,6 +182,21 @@ class Settings(BaseSettings):
                 raise ValueError(f"{wrong}, without empty ones")
         return value
 
+    @field_validator("secret_key", mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        keys = tuple(key for part in value.split(",") if (key := part.strip())) if isinstance(value, str) else value
+        for key in keys:
+            try:
+                found = base64.b64decode(key.get_secret_value() if isinstance(key, SecretStr) else key, validate=True)
+            except (TypeError, ValueError):
+                found = b""
+            if len(found) != _KEY_BYTES:
+                raise ValueError(f"must be keys of {_KEY_BYTES} bytes in Base64, separated by commas")
+        if len(set(keys)) < len(keys):
+            raise ValueError("has the same key twice")
+        return keys
+
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr) -> SecretStr:
@@ -163,15 +209,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _encrypted(self) -> Settings:
-        broker = urlsplit(self.amqp_url.get_secret_value())
-        if broker.scheme == "amqp" and not self.broker_is_local and not self.allow_plaintext:
-            raise ValueError("amqp_url: off loopback use amqps://, or set FOLDWORK_ALLOW_PLAINTEXT=1")
+        urls.demand_encryption(
+            self.database_url.get_secret_value(), self.amqp_url.get_secret_value(), self.allow_plaintext
+        )
         return self
 
     @cached_property
     def broker_is_local(self) -> bool:
         """Whether the broker is on loopback."""
-        return (urlsplit(self.amqp_url.get_secret_value()).hostname or "") in LOOPBACK
+        return urls.is_local(self.amqp_url.get_secret_value())
 
     @cached_property
     def broker_user(self) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 _ENCODE = "characters such as @ / # ? % in a user or a password are percent-encoded (@ is %40)"
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 MAX_PORT = 65535
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
+# What may be unencrypted off loopback if it is allowed by name.
+PLAINTEXT = ("broker", "database", "providers")
+_ENCRYPTED_MODES = ("require", "verify-ca", "verify-full")
 # The default port of the HTTP API.
 HTTP_PORT = 8000
 
@@ -60,3 +65,37 @@ def _plain(text: str) -> str:
     if any(mark.isspace() or not mark.isprintable() for mark in url):
         raise ValueError(f"cannot be read: it holds white space or control characters; {_ENCODE}")
     return url
+
+
+def allowed_plaintext(text: str) -> frozenset[str]:
+    """Return the names of `FOLDWORK_ALLOW_PLAINTEXT`, separated by commas; raises `ValueError`."""
+    names = frozenset(name for part in text.split(",") if (name := part.strip()))
+    if not names <= {*PLAINTEXT}:
+        raise ValueError(f"must be names separated by commas, of {', '.join(PLAINTEXT)}")
+    return names
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a broker is on loopback."""
+    return (urlsplit(url).hostname or "") in LOOPBACK
+
+
+def demand_encryption(database: str | None, broker: str | None, allowed: Collection[str]) -> None:
+    """Refuse URLs of servers off loopback to which connections may be unencrypted; raises `ValueError`."""
+    if broker is not None and "broker" not in allowed and urlsplit(broker).scheme == "amqp" and not is_local(broker):
+        raise ValueError("amqp_url: off loopback use amqps://, or name `broker` in FOLDWORK_ALLOW_PLAINTEXT")
+    if database is not None and "database" not in allowed and not _is_safe(database):
+        modes = ", ".join(_ENCRYPTED_MODES)
+        raise ValueError(
+            f"database_url: off loopback set sslmode ({modes}), or name `database` in FOLDWORK_ALLOW_PLAINTEXT"
+        )
+
+
+def _is_safe(database: str) -> bool:
+    """Tell whether all hosts of a libpq URL are local, or connections to them are encrypted."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(database)
+    hosts = f"{given.get('host') or ''},{given.get('hostaddr') or ''}".split(",")
+    local = all(host.startswith(("/", "@")) or host in LOOPBACK for host in hosts)
+    return local or given.get("sslmode") in _ENCRYPTED_MODES

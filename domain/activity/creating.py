@@ -20,7 +20,7 @@ from domain.directory.lookup import known_hub
 from domain.directory.members import MemberResolver
 from domain.errors import Rejected
 from domain.lifecycle import permit
-from domain.limits import MAX_STEPS, Assignees, Fields, Id, Instant, Items, Title
+from domain.limits import MAX_STEPS, Assignees, Fields, Id, Instant, Items, Order, Title
 from domain.plan import Attributes, DispatchPlan, TaskFieldMapping
 from domain.steps import Step, step_rule
 from domain.task.creating import (
@@ -53,6 +53,7 @@ class NewTask:
     operator: Id | None = None
     attributes: Attributes = ()
     plan: DispatchPlan | None = None
+    order_index: Order | None = None
 
 
 @ACTIVITY.command("activity.create")
@@ -173,6 +174,7 @@ def _child(
         workflow_id=activity.workflow_id,
         feeds=_feeds(index, activity),
         plan=plan,
+        order_index=task.order_index,
     )
     stream = context.stream("task", child)
     for event in new_task(created, assignees, task.attributes, context, pointer):

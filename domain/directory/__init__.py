@@ -8,8 +8,18 @@ from domain.directory.entries import (
     EntryChanged,
     EntryRegistered,
     EntryRetired,
+    PutEntry,
     RegisterEntry,
     RetireEntry,
 )
 
-__all__ = ["DECIDER", "ChangeEntry", "EntryChanged", "EntryRegistered", "EntryRetired", "RegisterEntry", "RetireEntry"]
+__all__ = [
+    "DECIDER",
+    "ChangeEntry",
+    "EntryChanged",
+    "EntryRegistered",
+    "EntryRetired",
+    "PutEntry",
+    "RegisterEntry",
+    "RetireEntry",
+]

@@ -18,6 +18,7 @@ from domain.directory import settings
 from domain.directory.eligibility import actor_kind
 from domain.directory.fields import demand_bounded
 from domain.directory.lookup import Entry, fresh_number
+from domain.directory.memberships import in_projects
 from domain.errors import Rejected
 from domain.lifecycle import ENTRY_RIGHTS, MANAGER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
@@ -25,7 +26,18 @@ from domain.references import FIELDS, RETIRED_EMAIL, is_account, is_email, is_op
 
 DIRECTORY = Aggregate("directory")
 Kind = Literal[
-    "hub", "project", "member", "commerce", "route", "operator", "policy", "attribute", "targeting", "dispatch"
+    "hub",
+    "project",
+    "member",
+    "commerce",
+    "route",
+    "operator",
+    "policy",
+    "attribute",
+    "targeting",
+    "dispatch",
+    "outcome",
+    "retention",
 ]
 
 
@@ -46,6 +58,16 @@ class ChangeEntry:
     id: Id
     fields: Fields
     memberships: Fields = field(default_factory=dict)
+
+
+@DIRECTORY.command("directory.put")
+@dataclass(frozen=True, slots=True)
+class PutEntry:
+    """What `fields` leaves out is removed, but a member keeps the account number."""
+
+    kind: Kind
+    id: Id
+    fields: Fields
 
 
 @DIRECTORY.command("directory.retire")
@@ -115,10 +137,14 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     present = _present(command.kind, command.id, context)
     fields = command.fields
     if command.memberships:
-        fields = {**fields, "projects": _in_projects(command, present)}
+        if command.kind != "member" or "projects" in fields:
+            raise Rejected("invalid", "memberships are a member's, and stand in place of its projects", "/memberships")
+        fields = {**fields, "projects": in_projects(command.id, present.fields, command.memberships)}
     _check(command.kind, command.id, {**present.fields, **fields})
     if command.kind == "member" and fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
+    if command.kind == settings.DISPATCH:
+        settings.demand_credentials(present.fields, command.fields)
     old, new = changes(present.fields, fields)
     after = merged(present.fields, new)
     _permit_entry(command.kind, command.id, present, after, context)
@@ -130,22 +156,16 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     return Decision(((context.stream(command.kind, command.id), event),), unique_keys)
 
 
-def _in_projects(command: ChangeEntry, present: Entry) -> dict[str, Any]:
-    """Return all projects of a member with the memberships of the command."""
-    if command.kind != "member" or "projects" in command.fields:
-        raise Rejected("invalid", "memberships are a member's, and stand in place of its projects", "/memberships")
-    found = dict(present.fields.get("projects") or {})
-    for project, wanted in command.memberships.items():
-        if wanted is None:
-            if found.pop(project, None) is None:
-                raise Rejected("not-found", f"member {command.id} is not in project {project}", "/memberships")
-        elif isinstance(wanted, dict):
-            found[project] = merged(found.get(project) or {}, wanted)
-        else:
-            raise Rejected(
-                "invalid", "memberships are an object of project id to {is_manager, actor_roles}", "/memberships"
-            )
-    return found
+@DIRECTORY.decides(PutEntry)
+def put(command: PutEntry, context: Context) -> Decision:
+    """Decide `directory.put`, as one of the two commands that it stands for."""
+    permit("directory.put", actor_kind(context, (), None))
+    present: Entry | None = context.state(command.kind, command.id)
+    if present is None or present.retired:
+        return register(RegisterEntry(command.kind, command.id, command.fields), context)
+    kept = "account_id" if command.kind == "member" else None
+    left_out = {name: None for name in present.fields if name != kept}
+    return change(ChangeEntry(command.kind, command.id, {**left_out, **command.fields}), context)
 
 
 @DIRECTORY.decides(RetireEntry)
@@ -272,7 +292,7 @@ def evolve(state: Entry | None, event: Event) -> Entry | None:
             assert_never(event)
 
 
-def reads(command: RegisterEntry | ChangeEntry | RetireEntry) -> Iterable[tuple[str, str]]:
+def reads(command: RegisterEntry | ChangeEntry | PutEntry | RetireEntry) -> Iterable[tuple[str, str]]:
     """Name the entry's own stream."""
     return () if command.id is None else ((command.kind, command.id),)
 

@@ -15,6 +15,7 @@ from domain.limits import (
     MAX_PROJECTS,
     MAX_ROLES,
     MAX_USERS,
+    Comment,
     Flow,
     Id,
     Items,
@@ -25,7 +26,7 @@ from domain.limits import (
     Text,
     Whole,
 )
-from domain.plan import CriterionType
+from domain.plan import CriterionType, TargetStrategy
 
 MAX_CHANNELS = 50
 MAX_CRITERIA = 50
@@ -67,8 +68,10 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
     },
     "commerce": {"users": Annotated[list[User], Items(MAX_USERS)]},
     "attribute": {"strategy": Strategy, "source": Flow},
-    "targeting": {"criteria": _CRITERIA, "fallbacks": _CRITERIA},
+    "targeting": {"strategy": TargetStrategy, "criteria": _CRITERIA, "fallbacks": _CRITERIA},
     "dispatch": {"provider": ProviderKind, "url": Annotated[str, Text(1, MAX_URL)], "secret": Id},
+    "outcome": {"label": Label, "requires_follow_up": bool},
+    "retention": {"label": Label, "description": Comment},
 }
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 PROVIDERS: tuple[str, ...] = get_args(ProviderKind)

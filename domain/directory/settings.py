@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from domain.decider import Context
 from domain.directory.fields import MAX_CHANNELS, MAX_CRITERIA, MAX_URL, PROVIDERS, STRATEGIES
 from domain.errors import Rejected
-from domain.plan import Criterion, CriterionType, Provider
+from domain.plan import MANUAL, ON_CREATION, Criterion, CriterionType, Provider, TargetStrategy
 from domain.streams import ID
 
 CHANNELS = ("SALESMAN", "CALLCENTER", "WHATSAPP", "EMAIL", "SMS", "PUSH")
 CRITERIA: tuple[str, ...] = get_args(CriterionType)
+TARGET_STRATEGIES: tuple[str, ...] = get_args(TargetStrategy)
 _, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
@@ -29,6 +30,10 @@ _URL = re.compile(
     r"(:(?P<port>[1-9][0-9]{0,4}))?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?\Z"
 )
 POLICIES = ("late-completion", "channels")
+# The kind of the entries that say who takes what is dispatched, and their field that only the service can read.
+DISPATCH, CREDENTIALS = "dispatch", "credentials"
+# What the service makes of a text when it encrypts it: a version, the id of the key, the text itself.
+_ENCRYPTED = re.compile(r"v[0-9]+\.[0-9a-f]{8}\.[A-Za-z0-9_-]{1,10000}\Z")
 
 
 def check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
@@ -37,7 +42,9 @@ def check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         "policy": _policy,
         "attribute": _attribute,
         "targeting": _targeting,
-        "dispatch": _dispatch,
+        DISPATCH: _dispatch,
+        "outcome": _outcome,
+        "retention": _retention,
         "commerce": _commerce,
     }
     if kind in checks:
@@ -82,7 +89,10 @@ def _targeting(entry_id: str, fields: Mapping[str, Any]) -> None:
             if not isinstance(priority, int) or isinstance(priority, bool):
                 raise Rejected("invalid", "priority is a whole number", f"{at}/priority")
             check_criterion(stored.get("type"), stored.get("role"), at)
-    if not fields.get("criteria"):
+    strategy = fields.get("strategy")
+    if strategy is not None and strategy not in TARGET_STRATEGIES:
+        raise Rejected("invalid", f"strategy is one of {', '.join(TARGET_STRATEGIES)}", "/fields/strategy")
+    if not fields.get("criteria") and strategy != MANUAL:
         raise Rejected("invalid", "targeting has at least one criterion", "/fields/criteria")
 
 
@@ -108,10 +118,21 @@ def _dispatch(_: str, fields: Mapping[str, Any]) -> None:
         raise Rejected(
             "invalid", "secret is the name of a secret of the service, never a secret itself", "/fields/secret"
         )
+    if fields.get(CREDENTIALS) is not None and not _is_encrypted(fields[CREDENTIALS]):
+        detail = "credentials are given over HTTP, where the service encrypts them before they become part of a command"
+        raise Rejected("invalid", detail, f"/fields/{CREDENTIALS}")
     for name, most in (("timeout_seconds", MAX_TIMEOUT), ("backoff_seconds", MAX_SECONDS)):
         value = fields.get(name)
         if value is not None and not (_is_number(value) and 0 < value <= most):
             raise Rejected("invalid", f"{name} is a number of seconds up to {most}", f"/fields/{name}")
+
+
+def demand_credentials(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to send credentials that were given for one address to another one, unless they are given again."""
+    moved = "url" in wanted and wanted["url"] != before.get("url")
+    if moved and before.get(CREDENTIALS) is not None and CREDENTIALS not in wanted:
+        detail = "the credentials were given for another url: give them again, or null to remove them"
+        raise Rejected("invalid", detail, f"/fields/{CREDENTIALS}")
 
 
 def _commerce(_: str, fields: Mapping[str, Any]) -> None:
@@ -133,8 +154,30 @@ def _commerce(_: str, fields: Mapping[str, Any]) -> None:
                 raise Rejected("invalid", f"{name} is a text", f"{at}/{name}")
 
 
+def _outcome(_: str, fields: Mapping[str, Any]) -> None:
+    _demand_label(fields)
+    required = fields.get("requires_follow_up")
+    if required is not None and not isinstance(required, bool):
+        raise Rejected("invalid", "requires_follow_up is true or false", "/fields/requires_follow_up")
+
+
+def _retention(_: str, fields: Mapping[str, Any]) -> None:
+    _demand_label(fields)
+    if fields.get("description") is not None and not isinstance(fields["description"], str):
+        raise Rejected("invalid", "description is a text", "/fields/description")
+
+
+def _demand_label(fields: Mapping[str, Any]) -> None:
+    if not isinstance(fields.get("label"), str) or not fields["label"]:
+        raise Rejected("invalid", "label is a text that is not empty", "/fields/label")
+
+
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and ID.match(value) is not None
+
+
+def _is_encrypted(value: Any) -> bool:
+    return isinstance(value, str) and _ENCRYPTED.match(value) is not None
 
 
 def _is_user(value: Any) -> bool:
@@ -186,24 +229,49 @@ def demand_channel(context: Context, channel: str, pointer: str) -> None:
         raise Rejected("invalid", f"the channels are {', '.join(known)}", pointer)
 
 
+def demand_outcome(context: Context, outcome: str | None, follow_up_at: str | None, pointer: str) -> None:
+    """Refuse a reported outcome that is none of the tenant's own, in a tenant that has registered any.
+
+    An outcome that requires a follow-up is not accepted without the time of one.
+    """
+    if outcome is None or context.holder("registered", "outcome") is None:
+        return
+    fields = entry_fields(context, "outcome", outcome) if ID.match(outcome) else None
+    if fields is None:
+        raise Rejected("invalid", f"{outcome} is none of the outcomes that are registered", f"{pointer}/outcome")
+    if fields.get("requires_follow_up") and follow_up_at is None:
+        raise Rejected("invalid", f"{outcome} requires the time of a follow-up", f"{pointer}/follow_up_at")
+
+
 def provider_of(context: Context, channel: str) -> Provider | None:
     """Return who takes what is dispatched over a channel, or None when the tenant has configured nobody."""
-    fields = entry_fields(context, "dispatch", channel)
+    fields = entry_fields(context, DISPATCH, channel)
     if fields is None:
         return None
+    credentials = fields.get(CREDENTIALS)
     return Provider(
         kind=fields["provider"],
         url=fields.get("url"),
         secret=fields.get("secret"),
+        # An entry from before credentials were encrypted may hold anything in their place.
+        credentials=credentials if _is_encrypted(credentials) else None,
         timeout=float(fields.get("timeout_seconds") or 5),
         backoff=float(fields.get("backoff_seconds") or 30),
     )
 
 
-def targeting_of(context: Context, channel: str) -> tuple[tuple[Criterion, ...], tuple[Criterion, ...]]:
-    """Return the criteria and fallbacks of a channel, those of `default` when it has none of its own."""
+class Targeting(NamedTuple):
+    """How and when the users that a task is meant for are found."""
+
+    criteria: tuple[Criterion, ...]
+    fallbacks: tuple[Criterion, ...]
+    strategy: TargetStrategy
+
+
+def targeting_of(context: Context, channel: str) -> Targeting:
+    """Return the targeting of a channel, that of `default` when it has none of its own."""
     fields = entry_fields(context, "targeting", channel) or entry_fields(context, "targeting", "default") or {}
     criteria, fallbacks = (
         tuple(Criterion(**stored) for stored in fields.get(name) or ()) for name in ("criteria", "fallbacks")
     )
-    return criteria, fallbacks
+    return Targeting(criteria, fallbacks, fields.get("strategy") or ON_CREATION)

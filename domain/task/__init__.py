@@ -43,7 +43,13 @@ from domain.task.ending import (
 from domain.task.results import ResultRecorded, SubmitResult, TaskReopened
 from domain.task.scheduling import TaskBecameOverdue, TaskRescheduled, TaskWakeSet
 from domain.task.state import TASK, Dispatch, Resolution, Task, TaskCreated, evolve
-from domain.task.targeting import ResolutionFailed, ResolveTarget, RetryResolution, TargetsResolved
+from domain.task.targeting import (
+    ResolutionDeferred,
+    ResolutionFailed,
+    ResolveTarget,
+    RetryResolution,
+    TargetsResolved,
+)
 from domain.task.waking import WakeTask
 from domain.task.working import (
     PauseTask,
@@ -80,6 +86,7 @@ __all__ = [
     "ReassignTask",
     "ReportDispatch",
     "Resolution",
+    "ResolutionDeferred",
     "ResolutionFailed",
     "ResolveTarget",
     "ResultRecorded",

@@ -118,6 +118,8 @@ def _assign(
     if task.assignees and task.lifecycle not in TERMINAL:
         raise Rejected("already-assigned", f"the task is {', '.join(task.assignees)}'s")
     lifecycle.transition(command, task.lifecycle)
+    if task.is_message:
+        raise Rejected("not-eligible", "nobody can have a message", pointer)
     resolver = MemberResolver(context)
     members = resolved_assignees(references, resolver, task.eligibility, context, pointer)
     stream = context.stream("task", task.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from domain import lifecycle
 from domain.checks import demand_fits
@@ -12,7 +12,7 @@ from domain.decider import Context, Decision, changes, checked_schedule, given, 
 from domain.directory.lookup import known_hub
 from domain.errors import Rejected
 from domain.left_out import LEFT_OUT, left_out
-from domain.limits import Assignees, Fields, Id, Instant, Title
+from domain.limits import MAX_KEPT, Assignees, Fields, Id, Instant, Items, Key, Order, Title
 from domain.task.assigning import AssignTask, ReassignTask, UnassignTask, assign, reassign, unassign
 from domain.task.ending import CompleteTask, complete
 from domain.task.recording import decides, permit, record
@@ -26,7 +26,8 @@ from domain.task.working import TaskDataSaved, TaskFieldsChanged, joined
 class ChangeTask:
     """What is left out stays as it is, what is null goes away; no people, as null or a list, takes the task from them.
 
-    `complete` completes the task with all else that the command changes, or nothing of it is done.
+    `complete` completes the task with all else that the command changes, or nothing of it is done. With `keeping`, the
+    task has just `fields` from then on, and those of its fields that have one of these names.
     """
 
     id: Id
@@ -37,6 +38,8 @@ class ChangeTask:
     hub: Id | None = left_out()
     assignees: Assignees | None = left_out()
     complete: bool = False
+    order_index: Order | None = left_out()
+    keeping: Annotated[tuple[Key, ...], Items(MAX_KEPT)] = left_out()
 
 
 @decides(ChangeTask)
@@ -46,15 +49,16 @@ def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     schedule = {"start": task.start, "end": task.end, **given(command, "start", "end")}
     start, end = schedule["start"], schedule["end"]
     checked_schedule(start, end, "")
-    wanted = given(command, "title", "hub")
+    wanted = given(command, "title", "hub", "order_index")
     if wanted.get("hub") is not None:
         known_hub(context, wanted["hub"], "/hub")
-    old, new = changed_fields(task, wanted, command.fields)
+    fields = _fields_of(command, task)
+    old, new = changed_fields(task, wanted, fields)
     events: list[Any] = []
     if new:
         events.append(TaskFieldsChanged(task.id, task.activity_id, old, new))
     # Shown together, a draft's value stands before the field's own: what is written last must show.
-    drafted = {name: value for name, value in command.fields.items() if name in task.data}
+    drafted = {name: value for name, value in fields.items() if name in task.data}
     before, after = changes(task.data, drafted)
     if after:
         joined(task.data, after, "/fields")
@@ -68,6 +72,14 @@ def _change(command: ChangeTask, task: Task, context: Context) -> Decision:
     if command.complete:
         decision = _then(decision, task, context, lambda now: complete(CompleteTask(now.id), now, context))
     return decision
+
+
+def _fields_of(command: ChangeTask, task: Task) -> dict[str, Any]:
+    """Return the fields that a command changes, with null for those that are to go."""
+    if command.keeping is LEFT_OUT:
+        return command.fields
+    stay = {*command.fields, *command.keeping}
+    return {**{name: None for name in {**task.fields, **task.data} if name not in stay}, **command.fields}
 
 
 def _reassigned(task: Task, wanted: tuple[str, ...], context: Context) -> Decision:
@@ -99,8 +111,8 @@ def _then(decision: Decision, task: Task, context: Context, decide: Callable[[Ta
 def changed_fields(
     before: Any, wanted: dict[str, Any], fields: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (old, new) of title, hub and fields of a task or an activity, holding just what differs."""
-    old, new = changes({"title": before.title, "hub": before.hub}, wanted)
+    """Return (old, new) of the wanted values and the fields of a task or an activity, holding just what differs."""
+    old, new = changes({name: getattr(before, name) for name in wanted}, wanted)
     old_fields, new_fields = changes(before.fields, fields)
     if new_fields:
         if before.fields:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 from domain import lifecycle
@@ -15,21 +14,31 @@ from domain.directory.eligibility import Eligibility, actor_kind
 from domain.directory.lookup import known, known_hub
 from domain.directory.members import MemberResolver
 from domain.errors import Rejected
-from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Roles, Title
-from domain.plan import Attribute, Attributes, DispatchPlan
+from domain.limits import Assignees, Fields, Flow, Id, Instant, Listed, Order, Roles, Title
+from domain.plan import MANUAL, MESSAGE, WORK, Attribute, Attributes, DispatchPlan, TaskType
 from domain.references import unique_key_of
 from domain.streams import ID
 from domain.task.assigning import TaskAssigned, resolved_assignees
 from domain.task.dispatching import AttributesResolved, resolved_attributes
-from domain.task.scheduling import dispatch_wake, resolution_wake
+from domain.task.scheduling import dispatch_wake
 from domain.task.state import TASK, Facts, TaskCreated
-from domain.task.targeting import LAST_CONTACTED, ResolutionFailed, last_contacted, looked_for
+from domain.task.targeting import (
+    LAST_CONTACTED,
+    ResolutionDeferred,
+    ResolutionFailed,
+    last_contacted,
+    looked_for,
+    unfound,
+)
 
 
 @TASK.command("task.create")
 @dataclass(frozen=True, slots=True)
 class CreateTask:
-    """Without `assignees`, the member whose operator id is `operator` has the task."""
+    """Without `assignees`, the member whose operator id is `operator` has the task.
+
+    A message has a plan, and neither people nor a route or an operator.
+    """
 
     id: Id | None = None
     title: Title | None = None
@@ -49,6 +58,8 @@ class CreateTask:
     blacklist: Listed = ()
     attributes: Attributes = ()
     plan: DispatchPlan | None = None
+    order_index: Order | None = None
+    type: TaskType = WORK
 
 
 _Event = TaskCreated
@@ -64,12 +75,15 @@ def _evolve(task: Facts, event: _Event) -> None:
     task.start = event.start
     task.end = event.end
     task.hub = event.hub
+    task.order_index = event.order_index
 
 
 @TASK.decides(CreateTask)
 def create(command: CreateTask, context: Context) -> Decision:
     """Decide the creation of a task that stands alone."""
     lifecycle.permit("task.create", actor_kind(context, (), command.project))
+    if command.type == MESSAGE:
+        _demand_message(command)
     task_id = own_id(command.id, context)
     demand_free({} if command.id is None else {task_id: "/id"}, context)
     checked_schedule(command.start, command.end, "")
@@ -99,10 +113,20 @@ def create(command: CreateTask, context: Context) -> Decision:
         whitelist=rule.whitelist,
         blacklist=rule.blacklist,
         plan=plan,
+        order_index=command.order_index,
+        type=command.type,
     )
     stream = context.stream("task", task_id)
     events = [(stream, event) for event in new_task(created, assignees, command.attributes, context, "")]
     return Decision((*resolver.events, *events), resolver.unique_keys)
+
+
+def _demand_message(command: CreateTask) -> None:
+    if command.plan is None:
+        raise Rejected("invalid", "a message goes out over a channel, so it has a plan", "/plan")
+    for name in ("assignees", "route", "operator"):
+        if getattr(command, name):
+            raise Rejected("invalid", "nobody can have a message", f"/{name}")
 
 
 def _eligibility(command: CreateTask, resolver: MemberResolver) -> Eligibility:
@@ -184,13 +208,13 @@ def planned(created: TaskCreated, attributes: Sequence[Attribute], context: Cont
         events.append(AttributesResolved(created.id, created.activity_id, found, fallbacks))
     if created.plan is None:
         return events
-    resolved = looked_for(created, 0, context)
+    resolved = looked_for(created, 0, context, new=True)
+    if isinstance(resolved, ResolutionFailed):
+        return [*events, *unfound(resolved, context)]
     if resolved is not None:
         events.append(resolved)
-    if isinstance(resolved, ResolutionFailed):
-        wake = resolution_wake(created.id, created.activity_id, resolved.tries, context)
-    else:
-        wake = dispatch_wake(created, context)
+    waits = isinstance(resolved, ResolutionDeferred) and resolved.strategy == MANUAL
+    wake = None if waits else dispatch_wake(created, context)
     return events if wake is None else [*events, wake]
 
 
@@ -218,7 +242,8 @@ def load_unique_keys_of_new(tasks: Iterable[Any], context: Context) -> None:
         if task.operator is not None:
             unique_keys[unique_key_of("operator", task.operator)] = None
         if task.plan is not None and task.commerce is not None:
-            wanted = (*(task.plan.criteria or ()), *chain(*settings.targeting_of(context, task.plan.channel)))
+            criteria, fallbacks, _ = settings.targeting_of(context, task.plan.channel)
+            wanted = (*(task.plan.criteria or ()), *criteria, *fallbacks)
             for kind in {criterion.type for criterion in wanted} & LAST_CONTACTED:
                 unique_keys[last_contacted(task.commerce, task.plan.channel, kind)] = None
     missing = [unique for unique in unique_keys if unique not in context.holders]

@@ -15,13 +15,20 @@ from domain.directory.settings import CALLER_PROVIDED, ON_DISPATCH
 from domain.errors import Rejected
 from domain.lifecycle import OPEN, TERMINAL
 from domain.limits import Count, Id, Said
-from domain.plan import Attribute, Provider
+from domain.plan import Attribute, Provider, TaskType
 from domain.task.ending import TaskFailed
 from domain.task.gating import is_blocked
 from domain.task.recording import decides, permit, permit_system, record
 from domain.task.scheduling import TaskWakeSet
-from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
-from domain.task.targeting import contacted
+from domain.task.state import TASK, Dispatch, Facts, Resolution, Task, TaskCreated
+from domain.task.targeting import (
+    ResolutionDeferred,
+    ResolutionFailed,
+    TargetsResolved,
+    contacted,
+    looked_for,
+    unfound,
+)
 
 MAX_ATTEMPTS = 3
 # Seconds until a dispatch that is due looks again whether its channel has a provider.
@@ -31,9 +38,10 @@ PROVIDER_WAIT = 300
 @TASK.command("task.dispatch")
 @dataclass(frozen=True, slots=True)
 class DispatchTask:
-    """Send the task out over its channel."""
+    """Send the task out over its channel; with a `type`, only if it is of that type."""
 
     id: Id
+    type: TaskType | None = None
 
 
 @TASK.command("task.report-dispatch")
@@ -122,6 +130,8 @@ def _evolve(task: Facts, event: _Event) -> None:
 @decides(DispatchTask)
 def _dispatch(command: DispatchTask, task: Task, context: Context) -> Decision:
     permit("task.dispatch", task, context)
+    if command.type not in (None, task.created.type):
+        raise Rejected("not-ready", f"it is a {task.created.type}, and no {command.type}")
     return record(task, context, *request_dispatch(task, context))
 
 
@@ -132,7 +142,10 @@ def is_ready(task: Task) -> bool:
 
 
 def request_dispatch(task: Task, context: Context) -> list[Any]:
-    """Return what asking for a dispatch gives, or refuse `not-ready`."""
+    """Return what asking for a dispatch gives, or refuse `not-ready`.
+
+    Targets that are found at the dispatch are looked for here; without any there is no attempt.
+    """
     plan = task.created.plan
     if plan is None or not is_ready(task):
         raise Rejected("not-ready", _why_not_ready(task))
@@ -147,6 +160,14 @@ def request_dispatch(task: Task, context: Context) -> list[Any]:
     provided = {key: Attribute(key, fallback=task.attributes.get(key)) for key in late}
     found, fallbacks = resolved_attributes(late, provided, task.created, context, upfront=False)
     events: list[Any] = []
+    if task.resolution is Resolution.DEFERRED:
+        targets = looked_for(task.created, task.tries, context)
+        if isinstance(targets, ResolutionFailed):
+            return unfound(targets, context)
+        if isinstance(targets, ResolutionDeferred):
+            # The tenant wants somebody to name the user by now.
+            return [targets]
+        events.append(targets or TargetsResolved(task.id, task.activity_id, ()))
     if any(not same_json(task.attributes.get(key), value) for key, value in found.items()):
         demand_fits({**task.attributes, **found}, "the task's attributes", "")
         events.append(AttributesResolved(task.id, task.activity_id, found, fallbacks))

@@ -20,8 +20,9 @@ from domain.task.recording import decides, permit, record, released
 from domain.task.state import TASK, Facts, Task
 from domain.task.working import joined, taken_away
 
-Result = Literal["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED"]
-DONE_RESULTS = ("COMPLETED", "TRANSFERRED")
+Result = Literal["PENDING", "COMPLETED", "TRANSFERRED", "NOT_EXECUTED", "CANCELED", "EFFECTIVE", "NOT_EFFECTIVE"]
+# What says that the task was carried out, whether or not it achieved what it was for.
+DONE_RESULTS = ("COMPLETED", "TRANSFERRED", "EFFECTIVE", "NOT_EFFECTIVE")
 
 
 @TASK.command("task.submit-result")
@@ -131,6 +132,8 @@ def _demand_truth(command: SubmitResult, task: Task, context: Context) -> None:
         said = getattr(command.report, name, None)
         if said is not None:
             instant(said, f"/report/{name}")
+    if command.report is not None:
+        settings.demand_outcome(context, command.report.outcome, command.report.follow_up_at, "/report")
     if command.commerce is None:
         return
     commerce = task.created.commerce

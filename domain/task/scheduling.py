@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from domain.decider import Context, instant, text_of
 from domain.directory import settings
 from domain.lifecycle import OPEN
-from domain.task.state import TASK, Dispatch, Facts, Task, TaskCreated
+from domain.task.state import TASK, Dispatch, Facts, Resolution, Task, TaskCreated
 
 # Seconds until a failed resolution is tried again by itself; after the last one only when it is asked for.
 RESOLUTION_WAITS = (60, 300, 1800, 7200, 43200)
@@ -93,6 +93,9 @@ def resolution_wake(task_id: str, activity_id: str | None, tries: int, context: 
 
 def after_retry(task: Task, context: Context) -> list[Any]:
     """Return what follows a retry: a task with a plan is resolved, or goes out, again by itself."""
+    if task.resolution is Resolution.PENDING:
+        # Nobody is found by itself.
+        return []
     if task.unresolved:
         return [TaskWakeSet(task.id, task.activity_id, "resolution", text_of(context.now))]
     wake = dispatch_wake(task.created, context, again=True)

@@ -13,16 +13,23 @@ from typing import Any
 from domain.aggregate import Aggregate
 from domain.directory.eligibility import Eligibility
 from domain.lifecycle import OPEN, Lifecycle
-from domain.plan import DispatchPlan, Target, TaskFieldMapping
+from domain.plan import MESSAGE, WORK, DispatchPlan, Target, TaskFieldMapping
 
 TASK = Aggregate("task")
 
 
 class Resolution(StrEnum):
+    """PENDING: somebody must name a target. DEFERRED: the targets are found when the task is dispatched."""
+
     NONE = "NONE"
     PENDING = "PENDING"
+    DEFERRED = "DEFERRED"
     RESOLVED = "RESOLVED"
     FAILED = "FAILED"
+
+
+# The targets are missing, and the task cannot go on without them: somebody must name one, or none was found.
+UNRESOLVED = frozenset({Resolution.PENDING, Resolution.FAILED})
 
 
 class Dispatch(StrEnum):
@@ -61,6 +68,8 @@ class TaskCreated:
     workflow_id: str | None = None
     feeds: tuple[TaskFieldMapping, ...] = ()
     plan: DispatchPlan | None = None
+    order_index: int | float | None = None
+    type: str = WORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class Task:
     start: str | None
     end: str | None
     hub: str | None
+    order_index: int | float | None = None
     lifecycle: Lifecycle = OPEN
     assignees: tuple[str, ...] = ()
     resolution: Resolution = Resolution.NONE
@@ -98,9 +108,14 @@ class Task:
     result: str | None = None
 
     @property
+    def is_message(self) -> bool:
+        """Tell whether the task is a message, which nobody can have."""
+        return self.created.type == MESSAGE
+
+    @property
     def unresolved(self) -> bool:
-        """Tell whether the task's targets wait to be resolved."""
-        return self.resolution in (Resolution.PENDING, Resolution.FAILED)
+        """Tell whether the task's targets are missing, so that it cannot go on."""
+        return self.resolution in UNRESOLVED
 
     @property
     def eligibility(self) -> Eligibility:
@@ -128,6 +143,7 @@ class Facts:
     start: str | None
     end: str | None
     hub: str | None
+    order_index: int | float | None
     lifecycle: Lifecycle
     assignees: tuple[str, ...]
     resolution: Resolution

@@ -12,7 +12,7 @@ from domain.decider import Context, Decision, UniqueKey
 from domain.directory import settings
 from domain.errors import Rejected
 from domain.limits import Id, Label
-from domain.plan import Criterion, Target
+from domain.plan import MANUAL, ON_DISPATCH, Criterion, Target, TargetStrategy
 from domain.task.recording import decides, permit, record
 from domain.task.scheduling import dispatch_wake, resolution_wake
 from domain.task.state import TASK, Facts, Resolution, Task, TaskCreated
@@ -59,7 +59,18 @@ class ResolutionFailed:
     tries: int = 1
 
 
-_Event = TargetsResolved | ResolutionFailed
+@TASK.event("task.resolution-deferred")
+@dataclass(frozen=True, slots=True)
+class ResolutionDeferred:
+    """Nobody is looked for yet: `targets` is found at the dispatch, or named by somebody, as its strategy says."""
+
+    id: str
+    activity_id: str | None
+    strategy: TargetStrategy
+    targets: tuple[Target, ...]
+
+
+_Event = TargetsResolved | ResolutionFailed | ResolutionDeferred
 
 
 @TASK.evolves(_Event)
@@ -75,20 +86,34 @@ def _evolve(task: Facts, event: _Event) -> None:
             task.targets = event.targets
             task.tries = event.tries
             task.wake = None
+        case ResolutionDeferred():
+            task.resolution = Resolution.PENDING if event.strategy == MANUAL else Resolution.DEFERRED
+            task.targets = event.targets
+            task.tries = 0
+            task.wake = None
         case _:
             assert_never(event)
 
 
-def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsResolved | ResolutionFailed | None:
-    """Look for the users that the task is meant for; None when neither the caller nor the tenant asks for any."""
+def looked_for(
+    created: TaskCreated, tries: int, context: Context, *, new: bool = False
+) -> TargetsResolved | ResolutionFailed | ResolutionDeferred | None:
+    """Look for the users that the task is meant for; None when neither the caller nor the tenant asks for any.
+
+    For a `new` task those that are found at the dispatch are put off; where somebody names the user, nobody is found.
+    """
     plan = created.plan
     if plan is None:
         return None
-    criteria, fallbacks = settings.targeting_of(context, plan.channel)
+    criteria, fallbacks, strategy = settings.targeting_of(context, plan.channel)
     if plan.criteria is not None:
         criteria = plan.criteria
-    if not criteria:
+    if not criteria and (strategy != MANUAL or plan.criteria is not None):
         return None
+    if strategy == MANUAL or (strategy == ON_DISPATCH and new):
+        kind = strategy if strategy == MANUAL else min(criteria, key=_priority).type
+        places = _placed([Target("", kind, "PENDING")], strategy)
+        return ResolutionDeferred(created.id, created.activity_id, strategy, places)
     users = settings.users_of(context, created.commerce)
     locked: dict[str, Target] = {}
     missed: list[Criterion] = []
@@ -103,11 +128,11 @@ def looked_for(created: TaskCreated, tries: int, context: Context) -> TargetsRes
         if open_users:
             how: Mapping[str, Any] = {"by": "fallback", "role": criterion.role} if place >= len(tried) else {}
             found = [Target("", criterion.type, "RESOLVED", user["id"], **how) for user in open_users]
-            return TargetsResolved(created.id, created.activity_id, _placed([*found, *locked.values()]))
+            return TargetsResolved(created.id, created.activity_id, _placed([*found, *locked.values()], strategy))
         missed.append(criterion)
     failed = [Target("", criterion.type, "FAILED", None, "nobody fits") for criterion in missed]
     reason = "everybody who fits is locked" if locked else "nobody fits the criteria"
-    targets = _placed([*failed, *locked.values()])
+    targets = _placed([*failed, *locked.values()], strategy)
     return ResolutionFailed(created.id, created.activity_id, reason, targets, tries + 1)
 
 
@@ -115,8 +140,10 @@ def _priority(criterion: Criterion) -> int:
     return criterion.priority
 
 
-def _placed(targets: Iterable[Target]) -> tuple[Target, ...]:
-    return tuple(replace(target, id=_PLACE.format(number)) for number, target in enumerate(targets, start=1))
+def _placed(targets: Iterable[Target], strategy: TargetStrategy) -> tuple[Target, ...]:
+    return tuple(
+        replace(target, id=_PLACE.format(number), strategy=strategy) for number, target in enumerate(targets, start=1)
+    )
 
 
 def _fitting(
@@ -159,11 +186,18 @@ def retry_resolution(task: Task, context: Context) -> list[Any]:
     # Asked for once more, a criterion that was taken away since leaves nothing to look for.
     found = looked_for(task.created, task.tries, context)
     if isinstance(found, ResolutionFailed):
-        wake = resolution_wake(task.id, task.activity_id, found.tries, context)
-        return [found] if wake is None else [found, wake]
+        return unfound(found, context)
+    if isinstance(found, ResolutionDeferred):
+        return [found] if task.resolution is not Resolution.PENDING else []
     resolved = found if found is not None else TargetsResolved(task.id, task.activity_id, ())
     wake = dispatch_wake(task.created, context)
     return [resolved] if wake is None else [resolved, wake]
+
+
+def unfound(failed: ResolutionFailed, context: Context) -> list[Any]:
+    """Return what follows when nobody was found: the search is repeated later, unless it was often enough."""
+    wake = resolution_wake(failed.id, failed.activity_id, failed.tries, context)
+    return [failed] if wake is None else [failed, wake]
 
 
 @decides(RetryResolution)
@@ -190,7 +224,8 @@ def named(task: Task, target_id: str, user: str, context: Context) -> TargetsRes
         raise Rejected("not-found", f"the task has no target {target_id}", "/target")
     if target.status == "LOCKED":
         raise Rejected("target-locked", f"target {target_id} is locked: {target.reason}", "/target")
-    demand_unresolved(task)
+    if task.resolution is not Resolution.DEFERRED:
+        demand_unresolved(task)
     _demand_callable(user, task, context)
     found = replace(target, status="RESOLVED", user=user, reason=None, by="manual")
     targets = tuple(found if each.id == target_id else each for each in task.targets)

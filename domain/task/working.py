@@ -98,7 +98,7 @@ class TaskDataSaved:
 @TASK.event("task.fields-changed")
 @dataclass(frozen=True, slots=True)
 class TaskFieldsChanged:
-    """Title, hub and fields; `old` and `new` hold just what differs."""
+    """Title, hub, order index and fields; `old` and `new` hold just what differs."""
 
     id: str
     activity_id: str | None
@@ -126,6 +126,8 @@ def _evolve(task: Facts, event: _Event) -> None:
                 task.title = event.new["title"]
             if "hub" in event.new:
                 task.hub = event.new["hub"]
+            if "order_index" in event.new:
+                task.order_index = event.new["order_index"]
         case _:
             assert_never(event)
 

@@ -16,7 +16,7 @@ from projections.statement import Query
 
 MAX_ROWS = 1000
 MAX_OFFSET = 10_000_000
-MAX_FILTER_VALUES = 1000
+MAX_FILTER_VALUES = 50
 _MAX_TEXT = 1000
 
 

@@ -17,7 +17,9 @@ MAX_INDEXED_BYTES = 2400
 Key = tuple[str, ...]
 # The column that holds a row's whole document, as JSON.
 DOCUMENT = "doc"
-_PLAIN = frozenset({"bigint", "boolean", "integer"})
+_PLAIN = frozenset({"bigint", "boolean", "float", "integer"})
+# When something was completed that is not, so that what was completed last is last.
+NOT_DONE = "-infinity"
 # Documents travel as one text, and no JSON holds this; to quote all their quotes, as an array has it, costs both sides.
 _BETWEEN = "\x1e"
 
@@ -100,7 +102,7 @@ def listing_indexes(stem: str, *, own: Sequence[str], optional: Sequence[str], m
     `optional` columns may hold NULL and `marked` are conditions that few rows fulfil: rows beside them cost nothing.
     """
     table = f"{stem}_{{suffix}}"
-    parts = {name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end")}
+    parts = {name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end", "done")}
     parts |= {name: f"(tenant, {name}, created_at, id)" for name in ("status", *own)}
     parts |= {name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL" for name in optional}
     parts |= {name.lower().replace(" ", "_"): f"(tenant, created_at, id) WHERE {name}" for name in marked}

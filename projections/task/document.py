@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from domain.plan import DispatchPlan, Report, Target
+from domain.plan import MESSAGE, WORK, DispatchPlan, Report, Target
 from domain.recorded import Recorded
 from domain.task.dispatching import AttributesResolved, DispatchSucceeded
 from domain.task.ending import TaskCanceled, TaskCompleted, TaskFailed, TaskRetried
@@ -26,6 +27,7 @@ class Task(TaskFacts):
 
     `wake` is what the task is next seen to for by itself, at `wake_at`; `in_flight` says that the outcome of a dispatch
     is still to come. `valued_at` says when each attribute got its value, `fallbacks` which are ones to fall back on.
+    `assigned_by` is who gave the task to those who have it, `done_by` who was at work on it when it was completed.
     """
 
     activity_id: str | None = None
@@ -34,6 +36,7 @@ class Task(TaskFacts):
     flow_id: str | None = None
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
     hub: str | None = None
+    order_index: int | float | None = None
     project: str | None = None
     commerce: str | None = None
     route: str | None = None
@@ -46,6 +49,7 @@ class Task(TaskFacts):
     data: dict[str, Any] = msgspec.field(default_factory=dict)
     output: dict[str, Any] | None = None
     plan: DispatchPlan | None = None
+    type: str = WORK
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
     valued_at: dict[str, str] = msgspec.field(default_factory=dict)
@@ -62,7 +66,11 @@ class Task(TaskFacts):
     late: bool = False
     comment: str | None = None
     reason: str | None = None
+    assigned_by: str | None = None
+    assigned_at: str | None = None
+    done_by: str | None = None
     created_by: str = ""
+    updated_by: str = ""
     updated_at: str = ""
     version: int = 0
 
@@ -80,6 +88,11 @@ class Task(TaskFacts):
         """Tell whether the task has a channel, and no dispatch that succeeded, was given up or is under way."""
         return self.plan is not None and self.dispatch in ("NONE", "REQUESTED") and not self.in_flight
 
+    @property
+    def assignable(self) -> bool:
+        """Tell whether somebody can have the task."""
+        return self.type != MESSAGE
+
 
 class Shown(Task, omit_defaults=False):
     """The document as it is shown: every key is there, and the three periods at the time of reading."""
@@ -87,6 +100,11 @@ class Shown(Task, omit_defaults=False):
     working_seconds: float = 0.0
     live_seconds: float = 0.0
     pipeline_seconds: float = 0.0
+
+
+def placed(order_index: float | None, created_at: str) -> float:
+    """Return a task's place among others: its own, or else that of its creation, so that the newest comes last."""
+    return order_index if order_index is not None else int(datetime.fromisoformat(created_at).timestamp() * 100_000)
 
 
 def shown_values(fields: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -114,11 +132,19 @@ def apply(task: Task | None, event: Recorded) -> Task:
         task = Task(**dict(zip(_OF_CREATION, _values_of(data), strict=True)), created_by=event.actor)
     elif task is None:
         raise MissingDocument(f"task {event.entity_id} of {event.tenant} is not there at position {event.position}")
+    people, runner = task.assignees, task.runner
     take_over(task, data, at)
+    if task.assignees != people:
+        task.assigned_by, task.assigned_at = (event.actor, at) if task.assignees else (None, None)
+    if task.status != "completed":
+        task.done_by = None
+    elif task.done_by is None:
+        # Whoever reports it when nobody is at work did it.
+        task.done_by = event.actor if runner is None else runner
     remember = _REMEMBERED.get(type(data))
     if remember is not None:
         remember(task, data, at)
-    task.position, task.version, task.updated_at = event.position, event.version, at
+    task.position, task.version, task.updated_at, task.updated_by = event.position, event.version, at, event.actor
     return task
 
 

@@ -15,7 +15,7 @@ import msgspec
 from domain import rollup
 from domain.lifecycle import TERMINAL, Lifecycle
 from domain.recorded import Recorded
-from domain.task.state import TASK, Dispatch, Resolution, TaskCreated
+from domain.task.state import TASK, UNRESOLVED, Dispatch, Resolution, TaskCreated
 from projections.support.time import elapsed
 
 TASK_EVENTS = frozenset(TASK.events)
@@ -59,7 +59,7 @@ class TaskFacts(msgspec.Struct, omit_defaults=True, gc=False):
     working_since: str | None = None
     position: int = 0
 
-    created = activity_id = hub = runner = wake = result = _Unkept()
+    created = activity_id = hub = order_index = runner = wake = result = _Unkept()
     fields = data = attributes = _Unkept({})
     targets = released = _Unkept(())
     tries = attempt = first_attempt = _Unkept(0)
@@ -126,7 +126,7 @@ def as_rollup(child: Child) -> rollup.Child:
         lifecycle=LIFECYCLES[child.status],
         assignees=child.assignees,
         dispatched=child.dispatch == "DISPATCHED",
-        unresolved=child.resolution == "FAILED",
+        unresolved=child.resolution in UNRESOLVED,
         overdue=child.overdue,
         start=child.start,
         end=child.end,

@@ -41,7 +41,7 @@ from projections.support.conditions import (
 )
 from projections.support.people import members_of, person
 from projections.support.query import BadQuery, time_of
-from projections.support.table import held, indexed, title_key
+from projections.support.table import NOT_DONE, held, indexed, title_key
 from projections.support.time import stamp
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
@@ -195,7 +195,7 @@ def _object(column: str) -> Condition:
 INDICATORS: Mapping[str, str] = {
     "overdue": "overdue",
     "late": "late",
-    "unresolved": "resolution = 'FAILED'",
+    "unresolved": "resolution IN ('FAILED', 'PENDING')",
     "dispatched": "dispatch = 'DISPATCHED'",
 }
 
@@ -214,7 +214,6 @@ def _indicators(asked: Asked) -> Where:
     return Where(f"NOT {one}" if asked.operator == NEQ else one)
 
 
-_NOT_COMPLETED = "status = ANY('{open,active,paused,failed,canceled}')"
 CONDITIONS: Conditions = {
     "id": (TEXT, texts("id", "FALSE")),
     "assigned": (SCALAR, person("assignees[1]")),
@@ -222,7 +221,7 @@ CONDITIONS: Conditions = {
     "started_at": (SCALAR, scalar("started_at", "timestamptz", _time, "started_at IS NULL")),
     "completed_at": (
         SCALAR,
-        scalar("ended_at", "timestamptz", _time, _NOT_COMPLETED, "status = 'completed'"),
+        scalar("done_at", "timestamptz", _time, f"done_at = '{NOT_DONE}'", f"done_at > '{NOT_DONE}'"),
     ),
     "wake_at": (SCALAR, scalar("wake_at", "timestamptz", _time, "wake_at IS NULL")),
     "created_at": (SCALAR, scalar("created_at", "timestamptz", _time, "FALSE")),

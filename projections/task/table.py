@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from domain.compare import text_key
+from domain.plan import MESSAGE, TaskType
 from domain.recorded import Recorded
 from domain.task import Dispatch, Resolution, TaskCreated
+from domain.task.results import Result
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
 from projections.support.documents import Documents
-from projections.support.table import Key, Table, array, held, indexed, instant, title_key
+from projections.support.table import NOT_DONE, Key, Table, array, held, indexed, instant, title_key
 from projections.support.time import seconds, stamp
 from projections.task.document import Shown as Shown
-from projections.task.document import Task, apply, decode, decode_shown, encode, shown_values
+from projections.task.document import Task, apply, decode, decode_shown, encode, placed, shown_values
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 5
+VERSION = 6
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -35,6 +37,7 @@ CREATE TABLE tasks_{suffix} (
     status       text COLLATE "C" NOT NULL,
     resolution   text COLLATE "C" NOT NULL,
     dispatch     text COLLATE "C" NOT NULL,
+    type         text COLLATE "C" NOT NULL,
     activity_id  text COLLATE "C",
     flow         text COLLATE "C",
     flow_id      text COLLATE "C",
@@ -45,6 +48,7 @@ CREATE TABLE tasks_{suffix} (
     operator     text COLLATE "C",
     channel      text COLLATE "C",
     reference    text COLLATE "C",
+    result       text COLLATE "C",
     assignees    text[] COLLATE "C" NOT NULL,
     roles        text[] COLLATE "C",
     whitelist    text[] COLLATE "C",
@@ -57,6 +61,9 @@ CREATE TABLE tasks_{suffix} (
     scheduled_at timestamptz NOT NULL,
     started_at   timestamptz,
     ended_at     timestamptz,
+    done_at      timestamptz NOT NULL,
+    done_by      text COLLATE "C",
+    order_index  float NOT NULL,
     wake_at      timestamptz,
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL,
@@ -68,24 +75,28 @@ CREATE TABLE tasks_{suffix} (
 )
 """
 _ON: dict[str, str] = {
-    **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end")},
+    **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end", "done")},
+    "order_index": "(tenant, order_index, id)",
     **{name: f"(tenant, {name}, created_at, id)" for name in ("status", "title_key")},
     "assignee": "(tenant, (assignees[1]), created_at, id)",
     "started": "(tenant, started_at, id) WHERE started_at IS NOT NULL",
-    "completed": "(tenant, ended_at, id) WHERE status = 'completed'",
     "scheduled": "(tenant, scheduled_at, id) WHERE scheduled_at < 'infinity'",
     "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
     **{
         name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
-        for name in ("activity_id", "flow_id", "hub", "project", "commerce", "channel", "reference")
+        for name in (
+            *("activity_id", "flow_id", "hub", "project", "commerce"),
+            *("channel", "reference", "done_by", "result"),
+        )
     },
     **{
         name: f"(tenant, created_at, id) WHERE {condition}"
         for name, condition in {
             "overdue": "overdue",
             "late": "late",
-            "unresolved": "resolution = 'FAILED'",
+            "unresolved": "resolution IN ('FAILED', 'PENDING')",
             "dispatched": "dispatch = 'DISPATCHED'",
+            "message": f"type = '{MESSAGE}'",
             "alone": "activity_id IS NULL",
         }.items()
     },
@@ -116,6 +127,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.status,
         task.resolution,
         task.dispatch,
+        task.type,
         task.activity_id,
         indexed(text_key(task.flow)) if task.flow is not None else None,
         indexed(text_key(task.flow_id)) if task.flow_id is not None else None,
@@ -126,6 +138,7 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         task.operator,
         indexed(plan.channel) if plan is not None else None,
         indexed(task.reference) if task.reference is not None else None,
+        task.result,
         array(task.assignees),
         _named(tenant, task.roles),
         _named(tenant, task.whitelist),
@@ -138,6 +151,9 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         instant(plan.scheduled_at if plan is not None else None),
         task.started_at,
         task.ended_at,
+        task.ended_at if task.status == "completed" else NOT_DONE,
+        task.done_by,
+        placed(task.order_index, task.created_at),
         instant(task.wake_at) if task.wake_at is not None else None,
         task.created_at,
         task.updated_at,
@@ -160,6 +176,7 @@ LISTING = Listing(
         **common_filters(people("assignees", "assignees[1] IS NULL", "assignees <> '{}'")),
         "resolution": equal("resolution"),
         "dispatch": equal("dispatch"),
+        "type": equal("type", words=get_args(TaskType)),
         "activity_id": equal("activity_id", nullable=True),
         "flow": equal("flow", nullable=True, read=text_key),
         "flow_id": equal("flow_id", nullable=True, read=text_key),
@@ -168,10 +185,15 @@ LISTING = Listing(
         "operator": equal("operator", nullable=True),
         "channel": equal("channel", nullable=True),
         "reference": equal("reference", nullable=True, read=indexed),
+        "result": equal("result", nullable=True, words=get_args(Result)),
         **time_range("scheduled_at", "scheduled_at"),
-        **time_range("completed_at", "ended_at", "status = 'completed'"),
+        "done_by": equal("done_by", nullable=True),
     },
-    sorts={**COMMON_SORTS, "scheduled_at": ("scheduled_at", "timestamptz")},
+    sorts={
+        **COMMON_SORTS,
+        "scheduled_at": ("scheduled_at", "timestamptz"),
+        "order_index": ("order_index", "float"),
+    },
 )
 # What a caller's own words for the state of a task are functions of.
 FACTS = (

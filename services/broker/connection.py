@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractRobustConnection, ConnectionParameter
@@ -16,6 +17,10 @@ from services.broker.frames.reader import Frames, TakingTransport
 
 # A channel below aio-pika's robust one. A delivery tag is valid on this channel object only.
 Channel = UnderlayChannel
+
+# A broker that is silent for three and a half times this long is lost, and it takes a client for lost after twice as
+# long. RabbitMQ advises against less than 5.
+HEARTBEAT_SECONDS = 7
 
 _closings: set[asyncio.Task[None]] = set()
 
@@ -38,7 +43,7 @@ async def connect_robust(url: str, name: str, frames: Frames | None = None) -> A
     if frames is not None:
         factory = partial(_TransportConnection, transport_factory=TakingTransport(frames))
     connection: AbstractRobustConnection = await aio_pika.connect_robust(
-        url,
+        with_heartbeat(url),
         client_properties={"connection_name": f"foldwork-{name}"},
         timeout=10,
         reconnect_interval=1,
@@ -49,7 +54,16 @@ async def connect_robust(url: str, name: str, frames: Frames | None = None) -> A
 
 async def connect(url: str, name: str, timeout: float = 10) -> AbstractConnection:
     """Open a connection that does not reconnect."""
-    return await aio_pika.connect(url, client_properties={"connection_name": f"foldwork-{name}"}, timeout=timeout)
+    properties: Any = {"connection_name": f"foldwork-{name}"}
+    return await aio_pika.connect(with_heartbeat(url), client_properties=properties, timeout=timeout)
+
+
+def with_heartbeat(url: str) -> str:
+    """Return the URL with Foldwork's heartbeat, unless it sets its own."""
+    parts = urlsplit(url)
+    if "heartbeat" in parse_qs(parts.query):
+        return url
+    return parts._replace(query=f"{parts.query}&heartbeat={HEARTBEAT_SECONDS}".lstrip("&")).geturl()
 
 
 def connected(connection: AbstractConnection | None) -> bool:

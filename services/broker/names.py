@@ -10,17 +10,24 @@ DEAD_EXCHANGE = "foldwork.dead"
 DEAD_QUEUE = "foldwork.dead"
 EVENT_EXCHANGE = "foldwork.events"
 
-# Names of queues that a client gets from the broker, or from aio-pika (`amq_`), and those that are named for it.
+# Names of queues that a client gets from the broker, or from aio-pika (`amq_`): only who made a queue knows its name.
 DIRECT_REPLIES = "amq.rabbitmq.reply-to."
-REPLY_QUEUES = (DIRECT_REPLIES, "amq.gen-", "amq_", "reply.")
+_SECRET_NAMES = (DIRECT_REPLIES, "amq.gen-", "amq_")
+# A queue that a client named itself has its broker user in its name, `reply.<user>` or `reply.<user>.…`: whoever knows
+# the name of another user's queue must not have answers sent there.
+_NAMED = "reply."
 # A direct-reply name ends in a token of the broker, whose parts are base64.
 _DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
 _MAX_QUEUE = 255
 
 
-def may_reply_to(queue: str | None) -> bool:
-    """Tell whether answers may go to a queue: only to reply queues, never to one of Foldwork's own."""
-    if queue is None or not queue.startswith(REPLY_QUEUES) or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
+def may_reply_to(queue: str | None, user: str | None) -> bool:
+    """Tell whether answers to a broker user may go to a queue: only to its reply queues, never to Foldwork's own."""
+    if queue is None or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
+        return False
+    if queue.startswith(_NAMED):
+        return bool(user) and f"{queue}.".startswith(f"{_NAMED}{user}.")
+    if not queue.startswith(_SECRET_NAMES):
         return False
     return not is_direct(queue) or _DIRECT_TOKEN.match(queue, len(DIRECT_REPLIES)) is not None
 

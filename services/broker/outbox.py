@@ -83,7 +83,7 @@ class Outbox:
         wanted = []
         for properties, reply in replies:
             queue = properties.reply_to
-            if not self._may_go(queue):
+            if not self._may_go(queue, properties.user_id):
                 continue
             if not names.is_direct(queue) or self.direct.known(queue):
                 wanted.append((properties, reply))
@@ -117,17 +117,16 @@ class Outbox:
         except Exception as error:
             self._log.debug("answer not sent", command=reply.command_id, error=repr(error))
 
-    def _may_go(self, queue: str | None) -> TypeGuard[str]:
+    def _may_go(self, queue: str | None, user: str | None) -> TypeGuard[str]:
         if queue is None:
             return False
-        if names.may_reply_to(queue):
+        if names.may_reply_to(queue, user):
             return True
         if queue not in self._logged:
             if len(self._logged) >= _MAX_LOGGED:
                 self._logged.clear()
             self._logged.add(queue)
-            allowed = list(names.REPLY_QUEUES)
-            self._log.warning("answers are not sent to this queue", reply_to=queue[:255], prefixes_allowed=allowed)
+            self._log.warning("answers to this user are not sent to this queue", reply_to=queue[:255], user=user)
         return False
 
     async def _channel(self, still: Callable[[], bool]) -> AbstractChannel | None:

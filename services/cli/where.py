@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 DATABASE, BROKER = "FOLDWORK_DATABASE_URL", "FOLDWORK_AMQP_URL"
+PLAINTEXT = "FOLDWORK_ALLOW_PLAINTEXT"
 
 
 def dev_file() -> Path:
@@ -54,21 +55,34 @@ def amqp_url() -> str:
     """The URL of the broker, for commands that need no database."""
     from services import urls
 
-    return _url(BROKER, "amqp_url", urls.amqp_url)
+    return _url(BROKER, "amqp_url", urls.amqp_url, lambda url: urls.demand_encryption(None, url, _plaintext()))
 
 
 def database_url() -> str:
     """The URL of the database, for commands that need no broker."""
     from services import urls
 
-    return _url(DATABASE, "database_url", urls.database_url)
+    return _url(
+        DATABASE, "database_url", urls.database_url, lambda url: urls.demand_encryption(url, None, _plaintext())
+    )
 
 
-def _url(variable: str, key: str, checked: Callable[[str], str]) -> str:
+def _plaintext() -> frozenset[str]:
+    from services import urls
+
+    try:
+        return urls.allowed_plaintext(os.environ.get(PLAINTEXT, ""))
+    except ValueError as error:
+        raise OperatorError(f"{PLAINTEXT}: {error}") from None
+
+
+def _url(variable: str, key: str, checked: Callable[[str], str], demand: Callable[[str], None]) -> str:
     found = os.environ.get(variable) or development().get(key)
     if not found:
         raise OperatorError(f"Set {variable}, or start `foldwork dev` in this folder.")
     try:
-        return checked(str(found))
+        url = checked(str(found))
+        demand(url)
+        return url
     except ValueError as error:
         raise OperatorError(f"{variable}: {error}") from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import json
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -99,7 +101,10 @@ async def running(
         stack.push_async_callback(broker.close)
 
         tell("starting Foldwork")
-        settings = load(database_url=database_url, amqp_url=broker.url, http_port=http_port, http_host="127.0.0.1")
+        given = {"database_url": database_url, "amqp_url": broker.url, "http_port": http_port, "http_host": "127.0.0.1"}
+        settings = load(**given)
+        if not settings.secret_key:
+            settings = load(**given, secret_key=_secret_key(data))
         roles = Roles(settings, ROLES)
         work = asyncio.create_task(roles.run())
         stack.push_async_callback(_ended, roles, work)
@@ -139,6 +144,16 @@ def _token(database_url: str, data: Path, wanted: str | None) -> str:
         keys.adopt(conn, token, seed.TENANT, seed.ADMIN, ("read", "write"), "foldwork dev")
     write_private(kept, token)
     return token
+
+
+def _secret_key(data: Path) -> str:
+    """Return the key that credentials are encrypted with, which stays the same across restarts."""
+    kept = data / "secret-key"
+    with suppress(OSError):
+        return kept.read_text("ascii").strip()
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    write_private(kept, key)
+    return key
 
 
 def write_private(path: Path, text: str) -> None:

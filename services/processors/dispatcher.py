@@ -19,13 +19,14 @@ import psycopg
 import structlog
 
 from domain.lifecycle import TERMINAL
-from domain.plan import Provider, reason_of
+from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, ReportDispatch, Task, evolve
 from projections import deadlines, due
 from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
 from services.store.connect import Backoff, connect_async
+from services.store.unavailable import AWAY
 
 NAME = "dispatcher"
 # Calls at the same time, of this process and of one tenant.
@@ -55,7 +56,7 @@ def payload(tenant: str, task: Task) -> bytes:
     return _encode(
         {
             "id": task.id,
-            "type": "TASK",
+            "type": made.type,
             "attempt": task.attempt,
             "tenant": tenant,
             "channel": plan.channel,
@@ -118,7 +119,7 @@ class Dispatcher:
                 try:
                     async with await connect_async(database_url, NAME, statement_timeout) as conn:
                         await self._work(conn, calls, backoff)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                except AWAY as error:
                     self.connected = False
                     backoff.lost(error)
                     await self._pause(backoff.next_wait())
@@ -177,17 +178,17 @@ class Dispatcher:
         leased = await conn.execute(due.LEASE, (tenants, most, deadlines.CALL, free, LEASE), prepare=False)
         # A lease that expired during an outage of the database must not start a second call.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
-        for attempt, provider, task in await self._current(conn, attempts):
-            self._running[attempt] = asyncio.create_task(self._call(attempt, provider, task, calls))
+        for attempt, asked, task in await self._current(conn, attempts):
+            self._running[attempt] = asyncio.create_task(self._call(attempt, asked, task, calls))
         return len(attempts)
 
     async def _current(
         self, conn: psycopg.AsyncConnection[Any], attempts: list[Attempt]
-    ) -> list[tuple[Attempt, Provider, Task]]:
+    ) -> list[tuple[Attempt, DispatchRequested, Task]]:
         """Return the attempts that are still current according to the streams of the tasks; read models may lag."""
         streams = {stream_of(attempt.tenant, "task", attempt.task_id): attempt for attempt in attempts}
         tasks: dict[str, Task | None] = {}
-        providers: dict[str, Provider] = {}
+        asked: dict[str, DispatchRequested] = {}
         found = await conn.execute(*log.events_of_streams(list(streams)), prepare=False, binary=True)
         for stream, name, state in await found.fetchall():
             if stream not in streams:
@@ -201,19 +202,20 @@ class Dispatcher:
                 streams.pop(stream, None)
                 continue
             if isinstance(event, DispatchRequested):
-                providers[stream] = event.provider
+                asked[stream] = event
         current = []
         for stream, attempt in streams.items():
             task = tasks.get(stream)
             open_yet = task is not None and task.in_flight and task.lifecycle not in TERMINAL
             if open_yet and task is not None and str(task.attempt) == attempt.number:
-                current.append((attempt, providers[stream], task))
+                current.append((attempt, asked[stream], task))
         return current
 
-    async def _call(self, attempt: Attempt, provider: Provider, task: Task, calls: Calls) -> None:
+    async def _call(self, attempt: Attempt, asked: DispatchRequested, task: Task, calls: Calls) -> None:
         try:
             key = f"{attempt.tenant}/{attempt.task_id}/{attempt.number}"
-            outcome = await calls.call(Call(attempt.tenant, key, provider, payload(attempt.tenant, task)))
+            body = payload(attempt.tenant, task)
+            outcome = await calls.call(Call(attempt.tenant, asked.channel, key, asked.provider, body))
         except Exception:
             self._log.exception("call failed unexpectedly", tenant=attempt.tenant, task=attempt.task_id)
             outcome = Outcome(False, None, "error", "the provider could not be called")

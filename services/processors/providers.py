@@ -10,12 +10,11 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-import socket
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, Self
 
 import httpx
@@ -23,21 +22,27 @@ import msgspec
 import structlog
 
 from domain.plan import Provider
+from services.credentials import headers_of, place_of, without
+from services.encryption import Keyring, NoKey, NotGenuine
+from services.processors.addresses import is_public, resolved
 from services.settings import Settings
 
 MAX_ANSWER = 64 * 1024
 MAX_MESSAGE = 200
 # Addresses that are tried for one name within the time-out.
 _MAX_ADDRESSES = 4
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_RELAYS = ipaddress.ip_network("192.88.99.0/24")
+_Hide = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a provider. `body` is JSON; `key` is the same for every repetition of an attempt."""
+    """One call of a provider. `body` is JSON; `key` is the same for every repetition of an attempt.
+
+    `channel` is that of the task, which the credentials belong to.
+    """
 
     tenant: str
+    channel: str
     key: str
     provider: Provider
     body: bytes
@@ -73,30 +78,14 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return "v1=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is globally routable; an IPv4 address embedded in an IPv6 one counts as itself."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if inner is None and found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        # Python treats the deprecated site-local addresses as global.
-        if found.teredo is not None or found.is_site_local:
-            return False
-        if inner is not None:
-            found = inner
-    if found in _RELAYS:
-        return False
-    return found.is_global and not found.is_multicast and not found.is_reserved
-
-
 class Providers:
     """Calls every kind of provider; an async context manager, bound to one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._secrets = settings.dispatch_secrets
+        self._keys = Keyring(settings.secret_key)
         self._hosts = frozenset(host.lower() for host in settings.dispatch_hosts)
-        self._allow_plaintext = settings.allow_plaintext
+        self._allow_plaintext = "providers" in settings.allow_plaintext
         self._log = structlog.get_logger("console")
 
     async def __aenter__(self) -> Self:
@@ -120,11 +109,14 @@ class Providers:
             self._log.info("dispatched", tenant=call.tenant, key=call.key, task=call.body.decode())
             return Outcome(True)
         deadline = asyncio.get_running_loop().time() + call.provider.timeout
+        hide: _Hide = str
         try:
+            credentials = self._credentials(call)
+            hide = partial(without, credentials)
             async with asyncio.timeout_at(deadline):
-                response = await self._respond(call)
+                response = await self._respond(call, credentials)
             try:
-                return _outcome(response.status_code, await _json_object(response, deadline))
+                return _outcome(response.status_code, await _json_object(response, deadline), hide)
             finally:
                 with suppress(httpx.HTTPError, OSError):
                     await response.aclose()
@@ -134,11 +126,24 @@ class Providers:
             return Outcome(False, None, "timeout", f"no answer within {call.provider.timeout:g} s")
         except httpx.TransportError as error:
             code = "unreachable" if isinstance(error, httpx.NetworkError) else "bad-answer"
-            return Outcome(False, None, code, printable(f"{type(error).__name__}: {error}"))
+            return Outcome(False, None, code, printable(hide(f"{type(error).__name__}: {error}")))
 
-    async def _respond(self, call: Call) -> httpx.Response:
+    def _credentials(self, call: Call) -> Mapping[str, str]:
+        """Decrypt the credentials for a call; raises `_Refused`."""
+        if call.provider.credentials is None:
+            return {}
+        try:
+            text = self._keys.decrypt(place_of(call.tenant, call.channel), call.provider.credentials)
+            found: Mapping[str, str] = msgspec.json.decode(text, type=dict[str, str])
+        except NoKey as error:
+            raise _Refused("no-key", str(error)) from None
+        except (NotGenuine, msgspec.MsgspecError):
+            raise _Refused("bad-credentials", "the credentials cannot be decrypted for this channel") from None
+        return found
+
+    async def _respond(self, call: Call, credentials: Mapping[str, str]) -> httpx.Response:
         """Send the request and return the response, unread and open."""
-        headers = self._headers(call)
+        headers = {**self._headers(call), **headers_of(credentials)}
         url = _parsed(call.provider.url)
         host = url.raw_host.decode("ascii")
         addresses = await self._addresses(url, host)
@@ -177,7 +182,7 @@ class Providers:
         """Resolve and check the addresses; raises `_Refused`."""
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await _resolved(host, port)
+            addresses = await resolved(host, port)
         except (OSError, UnicodeError):
             raise _Refused("unreachable", f"{printable(host)} cannot be resolved") from None
         if host.lower() not in self._hosts and not all(is_public(address) for address in addresses):
@@ -198,46 +203,13 @@ def _parsed(text: str | None) -> httpx.URL:
     return url
 
 
-async def _resolved(host: str, port: int) -> list[str]:
-    """Resolve a host in a thread of its own, which is abandoned when the caller gives up."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(found: list[str] | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(found or [])
-
-    def look_up() -> None:
-        found: list[str] | None = None
-        error: Exception | None = None
-        try:
-            every = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = list(dict.fromkeys(str(each[4][0]) for each in every))
-        except (OSError, UnicodeError) as failure:
-            error = failure
-        try:
-            loop.call_soon_threadsafe(settle, found, error)
-        except RuntimeError:
-            return  # The loop has ended meanwhile.
-
-    threading.Thread(target=look_up, name="resolve", daemon=True).start()
-    addresses = await answer
-    if not addresses:
-        raise OSError("no address")
-    return addresses
-
-
-def _outcome(status: int, answer: Mapping[str, Any]) -> Outcome:
+def _outcome(status: int, answer: Mapping[str, Any], hide: _Hide) -> Outcome:
     if 200 <= status <= 299:
         return Outcome(
-            True, next((text for name in ("id", "reference") if (text := _reference(answer.get(name)))), None)
+            True, next((text for name in ("id", "reference") if (text := _reference(answer.get(name), hide))), None)
         )
     message = f"the provider answered {status}"
-    more = next((text for name in ("message", "error", "detail") if (text := _text(answer.get(name)))), None)
+    more = next((text for name in ("message", "error", "detail") if (text := _text(answer.get(name), hide))), None)
     return Outcome(False, None, f"http-{status}", message if more is None else f"{message}: {more}")
 
 
@@ -265,15 +237,15 @@ async def body_of(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, hide: _Hide) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
-    return printable(str(value)) or None
+    return printable(hide(str(value))) or None
 
 
-def _reference(value: Any) -> str | None:
-    """Return the provider's reference for the task, or None: a truncated reference would be useless."""
-    text = _text(value)
+def _reference(value: Any, hide: _Hide) -> str | None:
+    """Return the provider's reference for the task, or None: one that had to be changed would be useless."""
+    text = _text(value, hide)
     return text if text is not None and text == str(value).strip() else None
 
 

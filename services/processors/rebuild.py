@@ -42,6 +42,10 @@ class RebuildHalted(OperatorError):
         self.position = position
 
 
+class RebuildRunning(OperatorError):
+    """Another process rebuilds the read model."""
+
+
 class UnknownReadModel(OperatorError):
     """There is no read model of this name."""
 
@@ -109,6 +113,8 @@ class BuildingFollower(Follower):
                 conn.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
                 serving, building = projections.tables(conn, self._model, lock=True)
                 if building != self._suffix:
+                    # Another process has switched to them, or given them up.
+                    self.stop()
                     return False
                 old = follower_name(self._model, serving)
                 # Both rows are locked, so neither position changes while the new tables handle the last events.
@@ -166,7 +172,7 @@ def rebuild(
     """Rebuild a read model and switch to the new tables; a rebuild that was killed is continued.
 
     `progress(position, head, events per second, seconds left)` is called after each batch. Returns False when `stopped`
-    ended it before the switch; raises `RebuildHalted` when an event cannot be applied.
+    ended it before the switch; raises `RebuildHalted` when an event cannot be applied, and `RebuildRunning`.
     """
     model = projections.BY_NAME.get(name)
     if model is None:
@@ -175,6 +181,8 @@ def rebuild(
         connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn,
         _without_garbage_collection(),
     ):
+        if not standing.begin_rebuild(conn, name):
+            raise RebuildRunning(f"another process rebuilds {name}; this one changes nothing")
         with conn.transaction():
             suffix = projections.begin_build(conn, model)
         conn.execute("SET synchronous_commit = off")  # a batch lost in a crash is applied again

@@ -34,9 +34,13 @@ SESSION = {
     "array_nulls": "on",
     "default_transaction_isolation": "read committed",
 }
+# The server ends a session that is idle in a transaction, and so one whose process is frozen or whose host is lost, and
+# releases its locks; what that process still sends then is refused. It is shorter than the lock time-out, so that those
+# who wait for the locks get them.
+IDLE_SHARE = 0.6
 # Settings that the options of the URL override, as a share of the statement time-out. The lock time-out is shorter, so
 # that the error distinguishes a statement that waits for a lock from one that is slow.
-_TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9}
+_TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9, "idle_in_transaction_session_timeout": IDLE_SHARE}
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 

@@ -32,8 +32,8 @@ from domain.streams import split_stream
 from services.store import append as appending
 from services.store import codec, log
 from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
-from services.store.connect import conninfo, prepare
-from services.store.unavailable import StoreUnavailable, unavailable
+from services.store.connect import IDLE_SHARE, conninfo, prepare
+from services.store.unavailable import AWAY, StoreUnavailable, unavailable
 
 # The pool doubles its own waits between attempts to connect for five minutes; a new request makes it try at once.
 CONNECT_SECONDS = 3.0
@@ -109,8 +109,8 @@ def _translated() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise unavailable(error) from error
     except InternalError as error:
-        if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
-            # A standby, or a server in a switchover: no fault of the command.
+        if isinstance(error.__cause__, AWAY):
+            # No fault of the command, although the library calls it internal.
             raise unavailable(error) from error
         raise
 
@@ -120,6 +120,7 @@ class EventStore:
 
     def __init__(self, database_url: str, role: str = "commands", statement_timeout: float = 30.0) -> None:
         """Connect; raises `StoreUnavailable` when the database cannot be reached."""
+        self._statement_timeout = statement_timeout
         given = conninfo_to_dict(conninfo(database_url, role))
         named = {name: str(given.pop(name, "")) for name in ("dbname", "host", "port", "user", "password")}
         # Created without the library's factory, which would merge the whole environment into the settings, and without
@@ -199,13 +200,19 @@ class EventStore:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the append lock of the session while the block reads and appends."""
-        self.fetch("SELECT pg_advisory_lock(%s)", (APPEND_LOCK,))
+        """Hold the append lock of the session while the block reads and appends.
+
+        The lock outlives a transaction, so the server also ends the session if it is idle outside of one.
+        """
+        idle = str(int(self._statement_timeout * IDLE_SHARE * 1000))
+        self.fetch("SELECT pg_advisory_lock(%s), set_config('idle_session_timeout', %s, false)", (APPEND_LOCK, idle))
         try:
             yield
         finally:
             with suppress(StoreUnavailable):
-                self.fetch("SELECT pg_advisory_unlock(%s)", (APPEND_LOCK,))
+                self.fetch(
+                    "SELECT pg_advisory_unlock(%s), set_config('idle_session_timeout', '0', false)", (APPEND_LOCK,)
+                )
 
     def count_attempt(self, tenant: str, message_id: str) -> int:
         """Count one more attempt at a redelivered command, durably, and return the number of attempts."""

@@ -7,6 +7,7 @@ import traceback
 import psycopg
 
 from services.store.log import LogGap
+from services.store.unavailable import AWAY
 
 
 class OutsideUnavailable(Exception):
@@ -17,13 +18,7 @@ class Fenced(Exception):
     """Another process took over this follower; the current transaction is not committed."""
 
 
-UNAVAILABLE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    # The server has become a standby; another one accepts writes.
-    psycopg.errors.ReadOnlySqlTransaction,
-    OutsideUnavailable,
-)
+UNAVAILABLE = (*AWAY, OutsideUnavailable)
 _PASSING = (*UNAVAILABLE, Fenced)
 # SQLSTATE classes caused by the values: data, cardinality, constraints, limits, and RAISE in a trigger.
 _OF_THE_VALUES = frozenset({"21", "22", "23", "44", "54", "P0"})
@@ -40,9 +35,9 @@ def lost(error: Exception) -> bool:
     """Whether the connection was lost or the server was shut down."""
     state = getattr(error, "sqlstate", None)
     return (
-        isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        isinstance(error, AWAY)
         and not isinstance(error, psycopg.errors.PipelineAborted)
-        and (state is None or state.startswith(("08", "57P")))
+        and (state is None or state.startswith(("08", "25P03", "57P")))
     )
 
 

@@ -34,6 +34,7 @@ _EVENTS = f"SELECT {_COLUMNS} FROM stored_events"  # noqa: S608
 _RANGE = f"{_EVENTS} WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
 _FIRST = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
 _OF_STREAM = f"{_EVENTS} WHERE originator_id = %s AND topic = ANY(%s::text[]) ORDER BY originator_version"
+_ALL_OF = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND notification_id > %s ORDER BY notification_id"
 _OF_TENANT = (
     f"{_EVENTS} WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
     " AND (%s::text[] IS NULL OR topic = ANY(%s::text[])) ORDER BY notification_id LIMIT %s"
@@ -148,6 +149,11 @@ def events_between(first: int, last: int) -> Query:
 def first_events(streams: Sequence[str]) -> Query:
     """The first event of each stream; rows are arguments of `LogRow`."""
     return Query(_FIRST, (list(streams),))
+
+
+def all_events(streams: Sequence[str], after: int = 0) -> Query:
+    """All events of these streams after a position, in its order; rows are arguments of `LogRow`."""
+    return Query(_ALL_OF, (list(streams), after))
 
 
 def events_of_stream(stream: str, names: Sequence[str]) -> Query:

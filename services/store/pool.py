@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from services.store.connect import Backoff, connect_async
-from services.store.unavailable import StoreUnavailable
+from services.store.unavailable import AWAY, StoreUnavailable
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -143,7 +143,7 @@ class Pool:
             self._wake()
         elif statement.answer.done():
             return
-        elif lost or isinstance(error, psycopg.OperationalError):
+        elif lost or isinstance(error, AWAY):
             self._log.warning("a statement got no answer", error=str(error).strip())
             statement.answer.set_exception(StoreUnavailable("the database did not answer"))
         else:

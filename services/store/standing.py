@@ -14,6 +14,8 @@ from services.store import held, log
 from services.store.connect import connect
 from services.store.held import HeldEntity
 
+# The first half of the advisory lock of a rebuild; the other half is the read model's.
+_REBUILD_LOCK = 4_012_002
 _SERVING = "r.name || '_' || r.serving"
 _ALL = (
     "WITH tables AS (SELECT r.name, s.suffix, s.suffix = r.serving AS serving,"
@@ -138,3 +140,9 @@ def move(conn: psycopg.Connection[Any], name: str, position: int) -> None:
 
 def remove(conn: psycopg.Connection[Any], name: str) -> None:
     conn.execute("DELETE FROM followers WHERE name = %s", (name,))
+
+
+def begin_rebuild(conn: psycopg.Connection[Any], read_model: str) -> bool:
+    """Take the lock of a read model's rebuild for the rest of the session; false if another session has it."""
+    row = conn.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_REBUILD_LOCK, read_model)).fetchone()
+    return row == (True,)

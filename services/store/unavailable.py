@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import psycopg
 from psycopg_pool import PoolTimeout
 
-# SQLSTATEs of a server that is read-only, lacks resources, has a lock held by others, or is stopping or starting.
-_OUTAGES = ("25006", "53", "55P03", "57P")
+# What psycopg raises when the database cannot be used for now, or a connection was lost.
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # The server has become a standby; another one accepts writes.
+    psycopg.errors.ReadOnlySqlTransaction,
+    # This process was frozen, or too slow, and others have got its locks.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
+# SQLSTATEs of a server that is read-only, has ended a session that was idle in a transaction, lacks resources, has a
+# lock held by others, or is stopping or starting, or has ended an idle session.
+_OUTAGES = ("25006", "25P03", "53", "55P03", "57P")
 
 
 class StoreUnavailable(Exception):

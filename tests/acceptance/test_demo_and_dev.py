@@ -59,7 +59,8 @@ def test_the_demonstration_ends_done(tmp_path: Path) -> None:
 def test_a_system_for_development(tmp_path: Path) -> None:
     with dev(tmp_path) as system:
         where = system.where
-        assert stat.S_IMODE((tmp_path / ".foldwork" / "dev.json").stat().st_mode) == 0o600
+        for name in ("dev.json", "token", "secret-key"):
+            assert stat.S_IMODE((tmp_path / ".foldwork" / name).stat().st_mode) == 0o600
         assert where["token"] in system.said
         assert "in memory and for development" in system.said
 
@@ -128,6 +129,7 @@ def test_state_survives_a_kill(tmp_path: Path) -> None:
     first = Dev(tmp_path).until_ready()
     try:
         token = first.where["token"]
+        key = (tmp_path / ".foldwork" / "secret-key").read_text()
         data = {"id": "kept", "workflow_id": seed.WORKFLOW, "tasks": [{}, {}]}
         sent = foldwork(tmp_path, "send", "activity.create", "--wait", "--data", json.dumps(data))
         assert sent.returncode == 0, sent.stdout + sent.stderr
@@ -135,6 +137,7 @@ def test_state_survives_a_kill(tmp_path: Path) -> None:
         first.end(signal.SIGKILL)
     with dev(tmp_path) as again:
         assert again.where["token"] == token
+        assert (tmp_path / ".foldwork" / "secret-key").read_text() == key
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=again.where["http_url"], headers=headers) as http:
             assert eventually(lambda: http.get("/v1/activities/kept").status_code == 200 or None)

@@ -22,6 +22,7 @@ CREATED: Shape = {
     "status": TEXT,
     "taskDetails": {"assignedRouteId": TEXT, "assignedOperatorId": TEXT},
 }
+MESSAGE_CREATED: Shape = {name: shape for name, shape in CREATED.items() if name != "taskDetails"}
 ACTIVITY: Shape = {
     "id": TEXT,
     "type": TEXT,
@@ -87,6 +88,44 @@ DISPATCH_CONFIG: Shape = {
     "isActive": (bool,),
     "dispatchProvider": {"code": TEXT, "name": TEXT},
 }
+ATTRIBUTE_KEY: Shape = {"id": TEXT, "key": TEXT, "label": TEXT, "description": MAYBE_TEXT}
+FIELD: Shape = {"key": TEXT, "label": TEXT, "type": TEXT, "required": (bool,)}
+CHANNEL: Shape = {"channel": TEXT, "credentialSchema": [FIELD], "settingsSchema": [FIELD]}
+PROVIDER: Shape = {
+    "id": TEXT,
+    "code": TEXT,
+    "name": TEXT,
+    "protocolType": TEXT,
+    "isActive": (bool,),
+    "channelDefinitions": [CHANNEL],
+}
+CHANNEL_DEFINITION: Shape = {**CHANNEL, "id": TEXT, "dispatchProviderId": TEXT}
+RETENTION_STATUS: Shape = {
+    "id": TEXT,
+    "code": TEXT,
+    "label": TEXT,
+    "description": MAYBE_TEXT,
+    "isActive": (bool,),
+    "createdAt": TEXT,
+    "updatedAt": TEXT,
+}
+INTEGRATION_TASK: Shape = {
+    "id": TEXT,
+    "activityOrigin": TEXT,
+    "type": TEXT,
+    "status": TEXT,
+    "channel": TEXT,
+    "scheduledAt": TEXT,
+    "occurredAt": MAYBE_TEXT,
+    "createdAt": TEXT,
+    "lifecycleStatus": TEXT,
+    "lifecycleStatusLabel": TEXT,
+    "lifecycleStatusDetail": MAYBE_TEXT,
+    "canForceRetryDispatch": (bool,),
+    "commerceExternalId": TEXT,
+    "commerceName": TEXT,
+}
+RESULT_TYPE: Shape = {"code": TEXT, "label": TEXT, "requiresFutureScheduledAt": (bool,)}
 ERROR: Shape = {"statusCode": (int,), "message": TEXT, "error": TEXT}
 
 
@@ -150,6 +189,9 @@ class DispatchClient:
     def create_task(self, **body: Any) -> Any:
         return self._call("POST", "/activities/tasks", CREATED, body, 201)
 
+    def create_activity(self, **body: Any) -> Any:
+        return self._call("POST", "/activities", MESSAGE_CREATED, body, 201)
+
     def activities(self, **query: Any) -> Any:
         return self._call("GET", "/activities", {"data": [ACTIVITY], "meta": META}, query=query)
 
@@ -182,6 +224,36 @@ class DispatchClient:
 
     def submit_result(self, **body: Any) -> Any:
         return self._call("POST", "/activity-results/tasks", {}, body, 201)
+
+    # Integration.
+
+    def integration_tasks(self, **query: Any) -> Any:
+        return self._call(
+            "GET", "/integration/activities/tasks", {"data": [INTEGRATION_TASK], "meta": META}, query=query
+        )
+
+    def submit_integration_result(self, **body: Any) -> Any:
+        return self._call("POST", "/integration/activity-results/tasks", {}, body, 201)
+
+    def result_types(self) -> Any:
+        return self._call("GET", "/integration/task-result-type-configs", [RESULT_TYPE])
+
+    # Catalogues.
+
+    def attribute_keys(self) -> Any:
+        return self._call("GET", "/activity-config/attribute-keys", [ATTRIBUTE_KEY])
+
+    def dispatch_providers(self) -> Any:
+        return self._call("GET", "/dispatch-providers", [PROVIDER])
+
+    def channel_definitions(self, provider_id: str) -> Any:
+        return self._call("GET", f"/dispatch-providers/{provider_id}/channel-definitions", [CHANNEL_DEFINITION])
+
+    def retention_statuses(self, **query: Any) -> Any:
+        return self._call("GET", "/user-retention-statuses", [RETENTION_STATUS], query=query)
+
+    def create_retention_status(self, **body: Any) -> Any:
+        return self._call("POST", "/user-retention-statuses", RETENTION_STATUS, body, 201)
 
     # Configuration.
 

@@ -49,6 +49,13 @@ class FieldClient:
         task: Json = found["task"]
         assert isinstance(task["_id"], str)
         assert task["status"] in ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
+        if task["taskType"] != "activityMaster":
+            assert isinstance(task["orderIndex"], (int, float))
+            given = {"assignedTo", "assignedBy", "assignedTime"}
+            assert given & set(task) == (given if task["assignee"] else set())
+            assert ({"doneBy", "doneTime"} <= set(task)) is (task["status"] == "DONE")
+        assert ("hub" in task) is (task["hubId"] is not None)
+        assert task.get("hub", {"_id": None})["_id"] == task["hubId"]
         return task
 
     # Activities and workflows.
@@ -57,6 +64,10 @@ class FieldClient:
         found = self.call("POST", "/internal/workflows", 201, body)
         assert (found["status"], found["code"], found["message"]) == (True, 201, "Workflow created successfully")
         workflow: Json = found["workflow"]
+        # A step's mapping is the name of a sub-status.
+        names = {status["name"] for status in workflow["customStatuses"]}
+        assert {"Unassigned", "Ongoing", "Done"} <= names
+        assert {step["statusMapping"] for step in workflow["steps"]} - {None} <= names
         return workflow
 
     def create_activity(self, body: Mapping[str, Any]) -> Json:
@@ -122,6 +133,17 @@ class FieldClient:
         assert len(rows) == page["total"]
         return rows
 
+    def tasks_after(self, limit: int, **query: Any) -> list[Json]:
+        """Return the tasks of all pages, each asked for by the last task of the one before."""
+        rows: list[Json] = []
+        cursor: Json = {}
+        while True:
+            page = self.tasks(lazyLoad=1, limit=limit, **cursor, **query)["data"]
+            rows += page
+            if len(page) < limit:
+                return rows
+            cursor = {"cursor": page[-1]["_id"]}
+
     # What an organization has.
 
     def flows(self) -> list[Json]:
@@ -148,6 +170,12 @@ class FieldClient:
     def hub(self, hub_id: str) -> Json:
         hub: Json = self.call("GET", f"/hub/{hub_id}/")["data"]
         return hub
+
+    def me(self) -> Json:
+        """Return the user whose token is used, in no envelope."""
+        user = self.call("GET", "/user")
+        assert user["status"] == "active"
+        return user
 
     def user_of(self, email: str) -> Json:
         (user,) = self.call("GET", "/users", q=email)["data"]

@@ -57,7 +57,11 @@ def test_a_task_is_changed_assigned_moved_and_finished(client: FieldClient) -> N
     assert ("field2" in task, task["label"]) == (False, "Urgent")
     task = client.assign_task(task["_id"], OTHER)
     assert (task["status"], task["assignee"]) == ("ONGOING", [OTHER])
-    assert client.move_task(task["_id"], "h2")["hubId"] == "h2"
+    assert {name: task["assignedTo"][name] for name in ("_id", "name", "email")} == {
+        "_id": "u2", "name": "Leandro", "email": OTHER,
+    }  # fmt: skip
+    task = client.move_task(task["_id"], "h2")
+    assert (task["hubId"], task["hub"]) == ("h2", {"_id": "h2", "name": "Bogor"})
     done = client.replace_task({**client.task(task["_id"]), "status": "DONE"})
     assert done["status"] == "DONE"
     assert client.refused("PATCH", f"/task/{task['_id']}", 409, {"field1": "too late"})
@@ -66,15 +70,17 @@ def test_a_task_is_changed_assigned_moved_and_finished(client: FieldClient) -> N
 
 def test_an_activity_is_done_when_its_tasks_are(client: FieldClient) -> None:
     steps = [{"name": name, "flow": f"{name} flow", "flowId": f"f-{name}"} for name in ("Pickup", "Delivery")]
+    steps[0]["statusMapping"] = "Picked up"
     workflow = client.create_workflow({"name": "Pickup to Delivery", "steps": steps})
     day = {"startTime": "2025-10-31 08:55:00", "endTime": "2025-11-01 08:55:00"}
-    tasks = [{"customerName": "John Doe", "assignee": [DRIVER], **day}, {"recipientName": "Jane", "assignee": []}]
+    tasks = [{"customerName": "John Doe", "assignee": DRIVER, **day}, {"recipientName": "Jane", "assignee": []}]
     activity = client.create_activity({"workflowId": workflow["_id"], "hubId": "h1", "tasks": tasks})
     for child in activity["subId"]:
         assert client.task(activity["_id"])["status"] == "ONGOING"
         client.assign_task(child, OTHER)
         client.replace_task({**client.task(child), "status": "DONE"})
-    assert client.task(activity["_id"])["status"] == "DONE"
+    master = client.task(activity["_id"])
+    assert (master["status"], master["subStatus"], master["hub"]["name"]) == ("DONE", "Picked up", "Neo Soho")
 
 
 def test_tasks_are_listed(client: FieldClient) -> None:
@@ -87,6 +93,21 @@ def test_tasks_are_listed(client: FieldClient) -> None:
     now = {"timeBy": "createdTime", "timeFrom": "2020-01-01 00:00:00", "timeTo": "2099-01-01 00:00:00"}
     assert client.tasks(**now)["total"] == 6
     assert client.refused("GET", "/tasks", 400, timeBy="createdTime", timeFrom="someday")
+
+
+def test_tasks_are_put_in_order_and_read_one_after_another(client: FieldClient) -> None:
+    made = client.create_tasks([{"flow": "Visit", "hubId": "h1", "orderIndex": place} for place in (3, 1, 2)])
+    first, second, third = made[1]["_id"], made[2]["_id"], made[0]["_id"]
+    found = client.tasks_after(2, sortBy="orderIndex", sortOrder="asc")
+    assert [task["_id"] for task in found] == [first, second, third]
+    client.change_task(first, orderIndex=4.5)
+    for task in (third, second):
+        client.assign_task(task, DRIVER)
+        client.replace_task({**client.task(task), "status": "DONE"})
+    found = client.tasks_after(2, sortBy="doneTime", sortOrder="desc")
+    assert [task["_id"] for task in found] == [second, third, first]
+    assert {task["_id"] for task in client.all_tasks(doneBy="Driver")} == {second, third}
+    assert {task["doneBy"] for task in found if task["status"] == "DONE"} == {DRIVER}
 
 
 def test_an_organization_is_read(client: FieldClient) -> None:

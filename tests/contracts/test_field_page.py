@@ -144,7 +144,8 @@ async def test_what_the_page_sends_is_there_again(api: Api) -> None:
     master = response.json()["task"]
     # What the page shows comes first, in its order; then how far the activity is.
     assert list(master.items())[: len(created)] == list(created.items())
-    assert list(master)[len(created) :] == ["subStatus", "currentStep", "progress", "overdue", "updatedTime"]
+    more = ["subStatus", "currentStep", "progress", "overdue", "updatedTime", "updatedBy", "orderIndex"]
+    assert list(master)[len(created) :] == more
 
 
 async def test_the_master_moves_only_as_its_tasks_do(api: Api) -> None:

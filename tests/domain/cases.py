@@ -82,7 +82,7 @@ CONTRACT: dict[str, set[str]] = {
     "task.error": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.cancel": {DONE, "invalid", "not-found", "forbidden", "terminal"},
     "task.retry": {DONE, "invalid", "not-found", "forbidden", "not-failed", "activity-canceled"},
-    "task.retry-resolution": {DONE, "invalid", "not-found", "forbidden", "not-unresolved", "terminal"},
+    "task.retry-resolution": {DONE, IGNORED, "invalid", "not-found", "forbidden", "not-unresolved", "terminal"},
     "task.resolve-target": {
         DONE,
         "invalid",
@@ -135,6 +135,7 @@ CONTRACT: dict[str, set[str]] = {
     "workflow.retire": {DONE, "invalid", "not-found", "forbidden", "in-use", "retired"},
     "directory.register": {DONE, IGNORED, "invalid", "forbidden", "taken", "too-large"},
     "directory.change": {DONE, IGNORED, "invalid", "not-found", "forbidden", "taken", "too-large"},
+    "directory.put": {DONE, IGNORED, "invalid", "forbidden", "taken", "too-large"},
     "directory.retire": {DONE, "invalid", "not-found", "forbidden"},
 }
 # The codes of refusals alone.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from domain.directory import RetireEntry
 from domain.task import (
     ChangeTask,
+    SaveTask,
+    TaskDataSaved,
     TaskFieldsChanged,
     TaskRescheduled,
 )
@@ -46,6 +48,52 @@ CASES: list[Case] = [
         lambda: anns(title="T", fields={"a": 1}, start=EARLY, hub="h").when(
             ChangeTask("t", "T", {"a": 1, "b": None}, start=EARLY, hub="h")
         ),
+    ),
+    done(
+        "task.change",
+        "the order index, which may be a fraction",
+        lambda: nobodys(order_index=10).when(ChangeTask("t", order_index=-0.5)),
+        [TaskFieldsChanged("t", None, {"order_index": 10}, {"order_index": -0.5})],
+    ),
+    done(
+        "task.change",
+        "no order index of its own any more",
+        lambda: nobodys(order_index=10).when(ChangeTask("t", order_index=None)),
+        [TaskFieldsChanged("t", None, {"order_index": 10}, {"order_index": None})],
+    ),
+    ignored(
+        "task.change",
+        "the same order index, written otherwise",
+        lambda: nobodys(order_index=10).when(ChangeTask("t", order_index=10.0)),
+    ),
+    done(
+        "task.change",
+        "all fields at once, but those that are kept",
+        lambda: (
+            anns(fields={"a": 1, "b": 1, "c": 1, "d": 1})
+            .and_commands([SaveTask("t", {"b": 2, "e": 2, "f": 2})])
+            .when(ChangeTask("t", fields={"a": 1, "e": 3, "g": 3}, keeping=("c", "f", "nothing")))
+        ),
+        [
+            TaskFieldsChanged(
+                "t",
+                None,
+                {"fields": {"b": 1, "d": 1, "e": None, "g": None}},
+                {"fields": {"b": None, "d": None, "e": 3, "g": 3}},
+            ),
+            TaskDataSaved("t", None, {"b": 2, "e": 2}, {"b": None, "e": 3}),
+        ],
+    ),
+    done(
+        "task.change",
+        "no fields any more",
+        lambda: nobodys(fields={"a": 1}).when(ChangeTask("t", keeping=())),
+        [TaskFieldsChanged("t", None, {"fields": {"a": 1}}, {"fields": {"a": None}})],
+    ),
+    ignored(
+        "task.change",
+        "all fields as they are",
+        lambda: nobodys(fields={"a": 1, "b": [1]}).when(ChangeTask("t", fields={"a": 1.0}, keeping=("b",))),
     ),
     ignored("task.change", "nothing said", lambda: anns().when(ChangeTask("t"))),
     *ids_and_strangers(ChangeTask, "task.change"),

@@ -11,7 +11,7 @@ from domain.directory import ChangeEntry, EntryChanged, EntryRegistered, RetireE
 from domain.directory.settings import CHANNELS, provider_of, targeting_of, users_of
 from domain.plan import Criterion, Provider
 from tests.builders import EMAIL, entry
-from tests.domain.cases import Case, done, each, refused
+from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import NOW, TENANT, Given, given, given_commands
 
 
@@ -35,7 +35,70 @@ def bad_provider(why: str, name: str, value: Any) -> Case:
     return bad("dispatch", "EMAIL", why, f"/fields/{name}", **fields)
 
 
+HTTP = {"provider": "http", "url": "https://provider.example/tasks"}
+SEALED, OTHER = "v1.0a1b2c3d.q83vEjRWeJA", "v1.0a1b2c3d.q83vEjRWeJB"
+MOVED = "https://elsewhere.example/tasks"
+
+
+def with_credentials(**fields: Any) -> Given:
+    """A provider that has credentials, and is then to be changed."""
+    scene = given_commands([entry("dispatch", "EMAIL", **HTTP, credentials=SEALED)])
+    return scene.when(ChangeEntry("dispatch", "EMAIL", fields))
+
+
+def changed(why: str, old: Any, new: Any) -> Case:
+    return done(
+        "directory.change",
+        f"dispatch: {why}",
+        lambda: with_credentials(**new),
+        [EntryChanged("dispatch", "EMAIL", old, new)],
+    )
+
+
 CASES: list[Case] = [
+    good("dispatch", "EMAIL", "with credentials that the service encrypted", **HTTP, credentials=SEALED),
+    *(
+        bad_provider(f"credentials that are {why}", "credentials", value)
+        for why, value in (
+            ("in the clear", {"apiKey": "sk-xxx"}),
+            ("a text in the clear", "sk-xxx"),
+            ("almost encrypted", "v1.0a1b2c3d.sk xxx"),
+            ("encrypted with a key that has no id", "v1..q83vEjRWeJA"),
+            ("a list", [SEALED]),
+            ("true, as they are shown", True),
+            ("longer than encrypted ones can be", f"v1.0a1b2c3d.{'A' * 10001}"),
+        )
+    ),
+    changed(
+        "new credentials for a new address",
+        {"url": HTTP["url"], "credentials": SEALED},
+        {"url": MOVED, "credentials": OTHER},
+    ),
+    changed(
+        "a new address without credentials",
+        {"url": HTTP["url"], "credentials": SEALED},
+        {"url": MOVED, "credentials": None},
+    ),
+    changed("other times, and the credentials stay", {"timeout_seconds": None}, {"timeout_seconds": 3}),
+    ignored(
+        "directory.change",
+        "dispatch: the same address and credentials",
+        lambda: with_credentials(**HTTP, credentials=SEALED),
+    ),
+    refused(
+        "directory.change",
+        "invalid",
+        "dispatch: a new address for credentials that were given for another one",
+        lambda: with_credentials(url=MOVED),
+        "/fields/credentials",
+    ),
+    refused(
+        "directory.change",
+        "invalid",
+        "dispatch: no address any more, and credentials",
+        lambda: with_credentials(provider="console", url=None),
+        "/fields/credentials",
+    ),
     good("policy", "channels", "the tenant's own channels", value=["FAX", "EMAIL"]),
     *(
         bad("policy", "channels", why, "/fields/value", **fields)
@@ -106,6 +169,28 @@ CASES: list[Case] = [
         criteria=[{"type": "ANY", "priority": "1"}],
     ),
     bad("targeting", "default", "too many", "/fields/criteria", criteria=[{"type": "ANY"}] * 51),
+    good("outcome", "SALE", "what a result may say", label="Sold", requires_follow_up=True),
+    *(
+        bad("outcome", "SALE", f"{name} is {value!r}", f"/fields/{name}", **{"label": "Sold", name: value})
+        for name, value in (
+            ("label", None),
+            ("label", ""),
+            ("label", 7),
+            ("label", "x" * 201),
+            ("requires_follow_up", "yes"),
+            ("requires_follow_up", 1),
+        )
+    ),
+    good("retention", "at_risk", "how a customer stands", label="At risk", description="Orders less"),
+    *(
+        bad("retention", "at_risk", f"{name} is {value!r}"[:60], f"/fields/{name}", **{"label": "At risk", name: value})
+        for name, value in (
+            ("label", None),
+            ("label", ["At risk"]),
+            ("description", 7),
+            ("description", "x" * 2001),
+        )
+    ),
     good("dispatch", "EMAIL", "the console", provider="console"),
     good(
         "dispatch",
@@ -224,6 +309,20 @@ def test_a_provider_has_its_times_and_is_gone_once_it_is_retired() -> None:
     assert provider_of(looking_at(scene), "SMS") is None
 
 
+def test_a_provider_has_its_credentials_as_they_are_encrypted() -> None:
+    scene = given_commands([entry("dispatch", "EMAIL", **HTTP, credentials=SEALED)])
+    found = provider_of(looking_at(scene), "EMAIL")
+    assert found == Provider("http", HTTP["url"], None, 5.0, 30.0, SEALED)
+
+
+@pytest.mark.parametrize("credentials", ["sk-xxx", {"apiKey": "sk-xxx"}, 7, ["a"], True])
+def test_credentials_from_before_they_were_encrypted_are_not_sent(credentials: Any) -> None:
+    scene = given([EntryRegistered("dispatch", "EMAIL", {**HTTP, "credentials": credentials})])
+    found = provider_of(looking_at(scene), "EMAIL")
+    assert found is not None
+    assert found.credentials is None
+
+
 def test_a_channels_own_targeting_comes_before_the_default() -> None:
     scene = given_commands(
         [
@@ -231,9 +330,13 @@ def test_a_channels_own_targeting_comes_before_the_default() -> None:
             entry("targeting", "SMS", criteria=[{"type": "LAST_CONTACTED_SAME_CHANNEL", "priority": 3}]),
         ]
     )
-    assert targeting_of(looking_at(scene), "SMS") == ((Criterion("LAST_CONTACTED_SAME_CHANNEL", 3),), ())
-    assert targeting_of(looking_at(scene), "EMAIL") == ((Criterion("ANY"),), (Criterion("ROLE_MATCH", 0, "r"),))
-    assert targeting_of(looking_at(given()), "EMAIL") == ((), ())
+    assert targeting_of(looking_at(scene), "SMS") == ((Criterion("LAST_CONTACTED_SAME_CHANNEL", 3),), (), "ON_CREATION")
+    assert targeting_of(looking_at(scene), "EMAIL") == (
+        (Criterion("ANY"),),
+        (Criterion("ROLE_MATCH", 0, "r"),),
+        "ON_CREATION",
+    )
+    assert targeting_of(looking_at(given()), "EMAIL") == ((), (), "ON_CREATION")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.directory import ChangeEntry, EntryChanged, EntryRetired, RegisterEntry, RetireEntry
+from domain.directory import ChangeEntry, EntryChanged, EntryRetired, PutEntry, RegisterEntry, RetireEntry
 from domain.lifecycle import ENTRY_RIGHTS, MANAGER
 from tests.builders import entry, manager, member
 from tests.domain.cases import Case, done, each, refused
@@ -19,6 +19,8 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "attribute": ("name", {"strategy": "CALLER_PROVIDED"}),
     "targeting": ("default", {"criteria": [{"type": "ANY"}]}),
     "dispatch": ("SMS", {"provider": "console"}),
+    "outcome": ("sold", {"label": "Sold"}),
+    "retention": ("active", {"label": "Active"}),
     "project": ("p", {}),
     "member": ("x", {"projects": {"p": {}}}),
 }
@@ -179,6 +181,8 @@ def test_what_the_whole_tenant_works_by_is_not_a_managers(kind: Any) -> None:
     commands: list[tuple[Given, Any]] = [
         (team(), register),
         (there, ChangeEntry(kind, entry_id, {"name": "Other"})),
+        (team(), PutEntry(kind, entry_id, fields)),
+        (there, PutEntry(kind, entry_id, {**fields, "name": "Other"})),
         (there, RetireEntry(kind, entry_id)),
     ]
     for scene, command in commands:

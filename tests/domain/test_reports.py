@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain.directory import RetireEntry
 from domain.plan import Report
 from domain.task import ResultRecorded, SubmitResult, TaskCompleted
 from tests.builders import entry, task
@@ -23,7 +24,45 @@ def completed(**rest: Any) -> SubmitResult:
     return SubmitResult("t", "COMPLETED", **rest)
 
 
+def of_outcomes(*more: Any) -> Given:
+    """A task in a tenant with two outcomes, of which one requires a follow-up."""
+    return given_commands(
+        [entry("outcome", "SALE", label="Sold"), entry("outcome", "LATER", label="Later", requires_follow_up=True)]
+    ).and_commands([task(), *more])
+
+
 CASES: list[Case] = [
+    *(
+        refused(
+            "task.submit-result",
+            "invalid",
+            f"in a tenant with outcomes, {report}",
+            lambda report=report, scene=scene: scene().when(completed(report=report)),
+            at,
+        )
+        for report, scene, at in (
+            (Report(outcome="not_home"), of_outcomes, "/report/outcome"),
+            (Report(outcome="sale"), of_outcomes, "/report/outcome"),
+            (Report(outcome="not at home"), of_outcomes, "/report/outcome"),
+            (Report(outcome=""), of_outcomes, "/report/outcome"),
+            (Report(outcome="SALE"), lambda: of_outcomes(RetireEntry("outcome", "SALE")), "/report/outcome"),
+            (Report(outcome="LATER"), of_outcomes, "/report/follow_up_at"),
+        )
+    ),
+    *(
+        done(
+            "task.submit-result",
+            f"in a tenant with outcomes, {report}",
+            lambda report=report: of_outcomes().when(completed(report=report)),
+            [ResultRecorded("t", None, "COMPLETED", report=report), TaskCompleted("t", None, {})],
+        )
+        for report in (
+            None,
+            Report(),
+            Report(outcome="SALE"),
+            Report(outcome="LATER", follow_up_at="2025-01-17T09:00:00Z"),
+        )
+    ),
     done(
         "task.submit-result",
         "a report is recorded as it was said",

@@ -71,6 +71,8 @@ CASES: list[Case] = [
         for result, event in (
             ("COMPLETED", TaskCompleted("t", None, {"a": 1}, False)),
             ("TRANSFERRED", TaskCompleted("t", None, {"a": 1}, False)),
+            ("EFFECTIVE", TaskCompleted("t", None, {"a": 1}, False)),
+            ("NOT_EFFECTIVE", TaskCompleted("t", None, {"a": 1}, False)),
             ("NOT_EXECUTED", TaskFailed("t", None, "so")),
             ("CANCELED", TaskCanceled("t", None, "so", ("ann",))),
         )
@@ -87,6 +89,7 @@ CASES: list[Case] = [
         )
         for result, actor, override, event in (
             ("COMPLETED", "ann", False, TaskCompleted("t", None, {}, False)),
+            ("NOT_EFFECTIVE", "ann", False, TaskCompleted("t", None, {}, False)),
             ("NOT_EXECUTED", "ann", False, TaskFailed("t", None, None)),
             ("NOT_EXECUTED", "max", True, TaskFailed("t", None, None)),
             ("CANCELED", "max", True, TaskCanceled("t", None, None, ("ann",))),

@@ -65,6 +65,14 @@ def test_its_own_events_change_title_hub_and_fields_and_cancel_it() -> None:
     assert activity["version"] == 3
 
 
+def test_who_changed_an_activity_or_one_of_its_tasks_last() -> None:
+    log = recorded(after([*SCENE, CompleteTask("t1")]))
+    last = log[-1]._replace(actor="ann")
+    found = activities.render_from_events([*log[:-1], last], "a", NOW)
+    assert found is not None
+    assert (found["created_by"], found["updated_by"]) == ("max", "ann")
+
+
 def test_a_child_event_moves_the_position_but_not_the_version() -> None:
     before, later = shown(after(SCENE)), shown(after([*SCENE, ProcessTask("t1")]))
     assert later["position"] > before["position"]

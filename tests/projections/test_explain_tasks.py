@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from projections import directory, suffix
+from projections.listing import COMMON_SORTS
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
 from projections.support.people import Members
@@ -28,11 +29,11 @@ DEFAULT = Order((), ["open"], NOW)
 TASKS, ENTRIES = f"tasks_{suffix(tasks)}", f"entries_{suffix(directory)}"
 # Of each hundred tasks: 60 completed, 30 open, 5 active, 3 failed, 2 canceled. What few tasks have, one in 200 has.
 FILL = f"""
-INSERT INTO {TASKS} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub, project, commerce,
-    channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
-    started_at, ended_at, wake_at, created_at, updated_at, data, output, position, doc)
+INSERT INTO {TASKS} (tenant, id, status, resolution, dispatch, type, activity_id, flow, flow_id, hub, project,
+    commerce, channel, assignees, roles, whitelist, blacklist, overdue, late, title_key, start_at, end_at, scheduled_at,
+    started_at, ended_at, done_at, order_index, wake_at, created_at, updated_at, data, output, position, doc)
 SELECT 'acme', 't' || lpad(n::text, 6, '0'), status,
-    CASE WHEN rare THEN 'FAILED' ELSE 'NONE' END, CASE WHEN rare THEN 'DISPATCHED' ELSE 'NONE' END,
+    CASE WHEN rare THEN 'FAILED' ELSE 'NONE' END, CASE WHEN rare THEN 'DISPATCHED' ELSE 'NONE' END, 'TASK',
     CASE WHEN n % 200 <> 0 THEN 'a' || n / 3 END, 'f', 'f' || n % 500, NULL,
     CASE WHEN n % 200 <> 1 THEN 'p' || n % 500 END, NULL, NULL,
     CASE WHEN n % 200 <> 2 THEN ARRAY['m' || n % 500, 'm' || (n + 1) % 500] ELSE '{{}}' END,
@@ -40,6 +41,7 @@ SELECT 'acme', 't' || lpad(n::text, 6, '0'), status,
     CASE WHEN rare THEN ARRAY['acme/m' || n % 7] END, rare, rare, 'visit ' || n % 5000, at, at, 'infinity',
     CASE WHEN status <> 'open' AND n % 200 <> 3 THEN at + interval '1 minute' END,
     CASE WHEN status IN ('completed', 'failed', 'canceled') THEN at + interval '1 hour' END,
+    CASE status WHEN 'completed' THEN at + interval '1 hour' ELSE '-infinity' END, n,
     CASE WHEN rare THEN at + interval '1 day' END, at, at,
     jsonb_build_object('acme', jsonb_build_object('customer', 'c' || n % 5000, 'from', 'WEB')),
     CASE status WHEN 'completed' THEN jsonb_build_object('acme', jsonb_build_object('photo', n, 'signed', true)) END,
@@ -76,7 +78,7 @@ def large_tables(module_url: str) -> Iterator[psycopg.Connection[Any]]:
             session.execute(FILL)
         session.execute(
             f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n,"
-            " false, n, '{}'"
+            " NULL, false, n, '{}'"
             " FROM generate_series(0, 499) AS n"
         )
         session.execute(f"VACUUM ANALYZE {TASKS}, {ENTRIES}")
@@ -178,6 +180,15 @@ def test_a_page_in_an_order_that_has_an_index_reads_no_more_than_its_rows(
 ) -> None:
     plan = explained(large_tables, task_pages.page("acme", [], Order([(name, falling)], ["open"], NOW), 50, 0))
     assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) <= BOUND
+
+
+@pytest.mark.parametrize("sort", [f"{way}{name}" for name in (*COMMON_SORTS, "order_index") for way in ("", "-")])
+def test_a_list_in_an_order_of_its_own_reads_no_more_than_its_rows(
+    large_tables: psycopg.Connection[Any], sort: str
+) -> None:
+    plan = explained(large_tables, tasks.page("acme", {}, sort, limit=50))
+    assert not {"Seq Scan", "Sort"} & set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= BOUND
 
 

@@ -101,6 +101,27 @@ def test_directory_finds_members_by_id_email_and_account(conn: psycopg.Connectio
     assert conn.execute(*directory.count("acme", "member")).fetchall() == [(3,)]
 
 
+def test_directory_finds_entries_by_what_they_are_called_outside(conn: psycopg.Connection[Any]) -> None:
+    long = "漢" * 900
+    entries = [
+        builders.entry("commerce", "shop", external_id="s-1"),
+        builders.entry("commerce", "s-1", external_id=7),
+        builders.entry("commerce", "far", external_id=f"{long}y"),
+        builders.entry("operator", "op", external_id="s-1"),
+    ]
+    directory.projection(suffix(directory)).project(conn, recorded(after(entries)))
+
+    def ids(tenant: str, kind: str, text: str) -> list[str]:
+        named = directory.refers_to("named", tenant, kind, text)
+        asked = f"SELECT named FROM unnest(%s::text[]) AS named WHERE {named.sql} ORDER BY named"
+        return [row[0] for row in conn.execute(asked, (["shop", "s-1", "far", "op"], *named.params))]
+
+    assert ids("acme", "commerce", "s-1") == ["s-1", "shop"]
+    assert ids("acme", "operator", "s-1") == ["op"]
+    assert ids("acme", "commerce", f"{long}y") == ["far"]
+    assert ids("acme", "commerce", f"{long}z") == ids("acme", "commerce", "7") == ids("other", "commerce", "s-1") == []
+
+
 def test_directory_follows_changes_and_keeps_the_retired(conn: psycopg.Connection[Any]) -> None:
     changes = [
         ChangeEntry("member", "ann", {"email": "a@example.com", "name": "Ann"}),

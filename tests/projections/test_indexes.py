@@ -29,16 +29,19 @@ NAMED = [f"{TENANT}/{INDEXED}", f"{TENANT}/{wide(MAX_INDEXED_BYTES // 4, 1)}"]
 WIDEST: dict[str, Any] = {
     "tenant": TENANT,
     **dict.fromkeys(
-        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "member"),
+        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "member", "done_by"),
         identifier("wide"),
     ),
-    **dict.fromkeys(("status", "resolution", "dispatch", "rule", "kind", "category", "todo"), "W" * 20),
+    **dict.fromkeys(
+        ("status", "resolution", "dispatch", "rule", "kind", "type", "result", "category", "todo"), "W" * 20
+    ),
     "title_key": INDEXED,
     "flow_id": INDEXED,
     "channel": INDEXED,
     "reference": INDEXED,
     "email": INDEXED,
     "operator": INDEXED,
+    "outside": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
     **dict.fromkeys(("roles", "whitelist", "blacklist", "projects"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),
@@ -52,7 +55,7 @@ WIDEST: dict[str, Any] = {
 }
 _PLAIN = {
     "text": "x", "ARRAY": ["x"], "boolean": True, "bigint": 9999, "integer": 9999, "bytea": b"x" * 32,
-    "jsonb": Jsonb({}), "timestamp with time zone": EARLY,
+    "jsonb": Jsonb({}), "timestamp with time zone": EARLY, "double precision": 0.5,
 }  # fmt: skip
 _VARYING = ("text", "ARRAY", "jsonb")
 

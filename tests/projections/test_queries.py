@@ -278,17 +278,18 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
         conn.execute(
             f"INSERT INTO {of_tasks} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub,"
             " project, channel, assignees, overdue, late, title_key, start_at, end_at, scheduled_at, created_at,"
-            " updated_at, position, doc)"
+            " updated_at, done_at, order_index, position, doc)"
             " SELECT 'acme', 't' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END, 'NONE',"
             " 'NONE', CASE WHEN n % 50 > 0 THEN 'a' || n / 3 END, 'f' || n % 500, 'f' || n % 500, 'h' || n % 500,"
             " 'p' || n % 500, CASE n % 200 WHEN 0 THEN 'SMS' END, ARRAY['m' || n % 500], n % 500 = 0, false, '', at,"
-            " at, CASE n % 200 WHEN 0 THEN at ELSE 'infinity' END, at, at, n, '{}'"
+            " at, CASE n % 200 WHEN 0 THEN at ELSE 'infinity' END, at, at, '-infinity', n, n, '{}'"
             " FROM generate_series(1, 20000) AS n,"
             " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS made"
         )
         conn.execute(
             f"INSERT INTO {of_activities} SELECT 'acme', 'a' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END,"
-            " 'U8', 'w' || n % 500, NULL, NULL, ARRAY['m' || n % 500], false, n % 500 = 0, '', at, at, at, at, n, '{}'"
+            " 'U8', 'w' || n % 500, NULL, NULL, ARRAY['m' || n % 500], false, n % 500 = 0, '', at, at, at, at,"
+            " '-infinity', n, '{}'"
             " FROM generate_series(1, 20000) AS n,"
             " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS made"
         )

@@ -12,6 +12,7 @@ from domain.task import (
     DispatchFailed,
     DispatchRequested,
     DispatchSucceeded,
+    ResolutionDeferred,
     ResolutionFailed,
     ResultRecorded,
     TargetsResolved,
@@ -35,7 +36,7 @@ from domain.task import (
 )
 from projections.support.documents import MissingDocument
 from projections.task import table as tasks
-from projections.task.document import encode
+from projections.task.document import encode, placed
 from tests.builders import EARLY, LATE
 from tests.given import NOW
 from tests.projections.recording import recorded
@@ -48,6 +49,7 @@ WAKES = TaskWakeSet("t", "a", "dispatch", LATE)
 REQUESTED = DispatchRequested("t", "a", 1, "SMS", Provider("console"))
 FOUND = Target("t1", "ANY", "RESOLVED", "u1")
 MISSED = Target("t1", "ROLE_MATCH", "FAILED", None, "nobody fits")
+NAMED = Target("t1", "MANUAL", "PENDING", strategy="MANUAL")
 SHOWN_FOUND, SHOWN_MISSED = asdict(FOUND), asdict(MISSED)
 
 
@@ -97,6 +99,14 @@ def test_a_new_task_shows_what_it_was_made_with() -> None:
             [ResolutionFailed("t", "a", "nobody", (MISSED,)), WAKES, TargetsResolved("t", "a", (FOUND,))],
             {"resolution": "RESOLVED", "targets": (SHOWN_FOUND,), "wake": None, "wake_at": None},
         ),
+        (
+            [WAKES, ResolutionDeferred("t", "a", "MANUAL", (NAMED,))],
+            {"resolution": "PENDING", "targets": (asdict(NAMED),), "wake": None, "wake_at": None, "resolved_at": None},
+        ),
+        (
+            [ResolutionDeferred("t", "a", "ON_DISPATCH", (NAMED,)), WAKES],
+            {"resolution": "DEFERRED", "wake": "dispatch"},
+        ),
         ([WAKES], {"wake": "dispatch", "wake_at": LATE}),
         ([WAKES, TaskWakeSet("t", "a", "dispatch", None)], {"wake": None, "wake_at": None}),
         ([WAKES, REQUESTED], {"dispatch": "REQUESTED", "attempt": 1, "in_flight": True, "wake_at": None}),
@@ -124,6 +134,48 @@ def test_a_new_task_shows_what_it_was_made_with() -> None:
 def test_each_event_changes_just_its_facts(events: list[Any], changed: dict[str, Any]) -> None:
     task = shown(MADE, *events)
     assert {name: task[name] for name in changed} == changed
+
+
+def done_by(*events: tuple[Any, str]) -> list[Any]:
+    """Return who gave the task to its people and when, who did it, and who changed it last, after events of actors."""
+    log = [
+        event._replace(actor=actor) for event, (_, actor) in zip(recorded([e for e, _ in events]), events, strict=True)
+    ]
+    found = tasks.render_from_events(log, "t", NOW)
+    assert found is not None
+    return [found[name] for name in ("assigned_by", "assigned_at", "done_by", "updated_by", "created_by")]
+
+
+CREATED, RAN, DONE = (MADE, "max"), (RUNS, "ann"), (TaskCompleted("t", "a", {}), "eve")
+ASSIGNED, AGAIN = (GIVEN, "eve"), (TaskReassigned("t", "a", ("ann", "bob"), ("cy",)), "joe")
+SECOND, THIRD = "2025-10-31T01:00:01.000Z", "2025-10-31T01:00:02.000Z"
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([CREATED], [None, None, None, "max", "max"]),
+        ([CREATED, ASSIGNED], ["eve", SECOND, None, "eve", "max"]),
+        ([CREATED, ASSIGNED, AGAIN], ["joe", THIRD, None, "joe", "max"]),
+        ([CREATED, ASSIGNED, RAN], ["eve", SECOND, None, "ann", "max"]),
+        ([CREATED, ASSIGNED, (TaskUnassigned("t", "a", ("ann",)), "joe")], [None, None, None, "joe", "max"]),
+        ([CREATED, ASSIGNED, (TaskCanceled("t", "a", None, ("ann",)), "joe")], [None, None, None, "joe", "max"]),
+        # Who was at work did it, whoever said so; else who said so.
+        ([CREATED, ASSIGNED, RAN, DONE], ["eve", SECOND, "ann", "eve", "max"]),
+        ([CREATED, ASSIGNED, DONE], ["eve", SECOND, "eve", "eve", "max"]),
+        ([CREATED, ASSIGNED, RAN, DONE, (REOPENED, "joe")], ["eve", SECOND, None, "joe", "max"]),
+    ],
+)
+def test_who_gave_it_who_did_it_and_who_changed_it_last(events: list[tuple[Any, str]], expected: list[Any]) -> None:
+    assert done_by(*events) == expected
+
+
+@pytest.mark.parametrize("own", [10, -0.5, 0, None])
+def test_a_task_without_an_order_index_has_its_place_by_its_creation(own: float | None) -> None:
+    assert shown(replace(MADE, order_index=own))["order_index"] == own
+    assert placed(own, "2025-10-31T01:00:00.123Z") == (176187240012300 if own is None else own)
+    changed = TaskFieldsChanged("t", "a", {"order_index": own}, {"order_index": 7})
+    assert shown(replace(MADE, order_index=own), changed)["order_index"] == 7
 
 
 def test_a_plan_is_shown_whole_and_says_whether_the_task_can_be_sent_out() -> None:

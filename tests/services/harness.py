@@ -56,14 +56,15 @@ class Client:
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
-        self.reply_to = f"reply.{uuid.uuid4().hex}"
+        self.reply_to = ""
         self.replies: dict[str, list[Reply]] = {}
 
     async def __aenter__(self) -> Self:
         self._connection = await aiormq.connect(self._url)
         self._channel = await self._connection.channel(publisher_confirms=True)
         listening = await self._connection.channel()
-        await listening.queue_declare(self.reply_to, exclusive=True)
+        declared = await listening.queue_declare(exclusive=True)
+        self.reply_to = declared.queue or ""
         await listening.basic_consume(self.reply_to, self._answered, no_ack=True)
         return self
 

@@ -21,6 +21,8 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusing = False
+        # Connections on which nothing gets through any more, in either direction, though none of their ends is closed.
+        self._silent: set[asyncio.StreamWriter] = set()
         # What ends a connection as soon as the server answers it: the client never learns what came of it.
         self.forget_after: bytes | None = None
         self.connections = 0
@@ -67,8 +69,9 @@ class Proxy:
                 elif not outward and forgetting[0]:
                     break
                 await self.forward(data, outward)
-                sink.write(data)
-                await sink.drain()
+                if sink not in self._silent:
+                    sink.write(data)
+                    await sink.drain()
         self._abort(*pair)
 
     async def forward(self, data: bytes, outward: bool) -> None:
@@ -90,6 +93,14 @@ class Proxy:
             self._abort(*tuple(self._open))
 
         asyncio.run_coroutine_threadsafe(cut(), self.loop).result(PATIENCE)
+
+    def silence(self) -> None:
+        """Let nothing through on the connections that are open, as if the other host were lost; new ones work."""
+
+        async def silence() -> None:
+            self._silent |= self._open
+
+        asyncio.run_coroutine_threadsafe(silence(), self.loop).result(PATIENCE)
 
     def down(self) -> None:
         """Cut all, and let nobody in."""

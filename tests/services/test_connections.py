@@ -118,7 +118,8 @@ async def test_all_roles_do_the_job(kind: Callable, fresh_database: Callable[[],
 @pytest.mark.parametrize("kind", [oddly_set, in_a_schema, behind_a_pooler, in_latin1])
 async def test_every_session_is_the_same(kind: Callable, fresh_database: Callable[[], str]) -> None:
     names = [*connecting.SESSION, "client_encoding", "statement_timeout", "lock_timeout"]
-    wanted = [*connecting.SESSION.values(), "UTF8", "1500ms", "1350ms"]
+    names.append("idle_in_transaction_session_timeout")
+    wanted = [*connecting.SESSION.values(), "UTF8", "1500ms", "1350ms", "900ms"]
     with kind(fresh_database()) as url:
         migrate.upgrade(url)
         with connect(url, "test", 1.5) as conn:

@@ -122,6 +122,11 @@ def test_the_provider_is_told_the_title_as_it_is_now() -> None:
     assert json.loads(dispatcher_module.payload("acme", scene.state("task", "t")))["reason"] == "Call again"
 
 
+def test_the_provider_is_told_what_is_a_message() -> None:
+    scene = given_commands([builders.task(type="MESSAGE", plan=builders.plan())])
+    assert json.loads(dispatcher_module.payload("acme", scene.state("task", "t")))["type"] == "MESSAGE"
+
+
 def test_two_dispatchers_call_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
     for tenant in ("aaa", "bbb", "ccc"):
         ask_for(conn, tenant, 30)

@@ -94,28 +94,48 @@ def test_depth_and_size_end_where_they_are_said_to() -> None:
         "amq.rabbitmq.reply-to.g1h2AA1y+/_-.iO8=",
         "amq.gen-x",
         "amq_0123456789abcdef",
-        "reply.x",
     ],
 )
-def test_answers_may_go_to_reply_queues(queue: str) -> None:
-    assert names.may_reply_to(queue)
+def test_answers_may_go_to_queues_whose_names_are_secret(queue: str) -> None:
+    assert names.may_reply_to(queue, None)
+    assert names.may_reply_to(queue, "acme-app")
+
+
+@pytest.mark.parametrize("queue", ["reply.acme", "reply.acme.", "reply.acme.orders", "reply.acme.orders.2"])
+def test_a_queue_that_is_named_is_its_users(queue: str) -> None:
+    assert names.may_reply_to(queue, "acme")
+    for user in (None, "", "acm", "acme.orders.2.x", "beta", "reply", "ACME"):
+        assert not names.may_reply_to(queue, user), user
 
 
 @pytest.mark.parametrize(
-    "queue", [None, "", "foldwork.commands", "foldwork.dead", "replyx", "amq.topic", "amq.direct", "x.reply.y"]
+    "queue",
+    [
+        None,
+        "",
+        "foldwork.commands",
+        "foldwork.dead",
+        "replyx",
+        "amq.topic",
+        "amq.direct",
+        "x.reply.y",
+        "reply.",
+        "reply",
+    ],
 )
 def test_answers_may_go_nowhere_else(queue: str | None) -> None:
-    assert not names.may_reply_to(queue)
+    assert not names.may_reply_to(queue, None)
+    assert not names.may_reply_to(queue, "x")
 
 
 @pytest.mark.parametrize("token", ["", "!!!.x", "a..b", ".a", "a.", "a b", "a\n", "é", "a" * 234])
 def test_no_answer_goes_to_a_direct_reply_name_that_no_broker_has_made(token: str) -> None:
-    assert not names.may_reply_to(f"amq.rabbitmq.reply-to.{token}")
+    assert not names.may_reply_to(f"amq.rabbitmq.reply-to.{token}", None)
 
 
 def test_a_queue_has_at_most_255_bytes() -> None:
-    assert names.may_reply_to("reply." + "é" * 124)
-    assert not names.may_reply_to("reply." + "é" * 125)
+    assert names.may_reply_to("reply.x." + "é" * 123, "x")
+    assert not names.may_reply_to("reply.x." + "é" * 124, "x")
 
 
 def test_an_answer_reads_as_it_was_written() -> None:

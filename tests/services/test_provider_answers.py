@@ -63,7 +63,7 @@ def raw() -> Iterator[Raw]:
 async def called(url: str, timeout: float = 20.0) -> Outcome:
     given = settings("postgresql://localhost/none", "amqp://guest:guest@localhost/", dispatch_hosts=("127.0.0.1",))
     async with Providers(given) as calls:
-        return await calls.call(Call("acme", "acme/t/1", Provider("http", url, None, timeout), b'{"id":"t"}'))
+        return await calls.call(Call("acme", "SMS", "acme/t/1", Provider("http", url, None, timeout), b'{"id":"t"}'))
 
 
 def answer(body: bytes, status: bytes = b"200 OK", *headers: bytes) -> Say:
@@ -267,5 +267,5 @@ async def test_calls_of_ugly_answers_leave_the_provider_usable(raw: Raw) -> None
         says = [answer(b"\xff"), chunked(b"zz\r\n"), for_ever(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 10_000), answer(b"{}")]
         for say in says:
             raw.say = say
-            found = await calls.call(Call("acme", "k", Provider("http", raw.url, None, 20.0), b'{"id":"t"}'))
+            found = await calls.call(Call("acme", "SMS", "k", Provider("http", raw.url, None, 20.0), b'{"id":"t"}'))
             assert found == Outcome(True)

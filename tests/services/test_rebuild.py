@@ -13,7 +13,7 @@ from projections import ReadModel, follower_name
 from projections.task import table as tasks
 from services.processors import read_models, rebuild
 from services.processors.read_models import ServingFollower
-from services.processors.rebuild import BuildingFollower, UnknownReadModel
+from services.processors.rebuild import BuildingFollower, RebuildRunning, UnknownReadModel
 from services.store import standing
 from services.store.follower import Follower
 from services.store.reader import Step
@@ -270,6 +270,38 @@ def test_a_build_that_was_given_up_ends_its_follower(conn: psycopg.Connection[An
     assert building.stopped.is_set()
     rebuild.sweep(conn, tasks)
     assert suffixes(conn, tasks) == {FIRST}
+
+
+def test_of_two_rebuilds_at_once_one_is_refused_and_changes_nothing(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
+    add(conn, 30)
+    found: list[str] = []
+
+    def meanwhile(*_: object) -> None:
+        if not found:
+            before = suffixes(conn, tasks)
+            with pytest.raises(RebuildRunning, match="another process rebuilds tasks") as raised:
+                rebuild.rebuild(migrated_url, "tasks")
+            found.append(str(raised.value))
+            assert suffixes(conn, tasks) == before
+            assert rebuild.rebuild(migrated_url, "activities")
+
+    assert rebuild.rebuild(migrated_url, "tasks", meanwhile)
+    assert found
+    assert len(content(conn, "tasks")) == 30
+    assert rebuild.rebuild(migrated_url, "tasks")
+
+
+def test_who_builds_the_same_tables_ends_when_another_has_switched_to_them(conn: psycopg.Connection[Any]) -> None:
+    """As the projections role and a rebuild do after an upgrade."""
+    add(conn, 30)
+    suffix = projections.begin_build(conn, tasks)
+    first, second = BuildingFollower(tasks, suffix), BuildingFollower(tasks, suffix)
+    eventually(lambda: first.step(conn) and first.stopped.is_set())
+    assert projections.tables(conn, tasks)[0] == suffix
+    eventually(lambda: second.step(conn) and second.stopped.is_set())
+    assert len(content(conn, "tasks")) == 30
 
 
 def test_a_rebuild_can_be_stopped_and_names_are_checked(migrated_url: str) -> None:

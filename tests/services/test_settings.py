@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from services.cli import where
+from services.errors import OperatorError
 from services.settings import ConfigurationError, Settings, load
 from tests.services.harness import settings
 
-URLS = {"database_url": "postgresql://u:dbsecret@h/db", "amqp_url": "amqp://guest:mqsecret@localhost/"}
+URLS = {"database_url": "postgresql://u:dbsecret@localhost/db", "amqp_url": "amqp://guest:mqsecret@localhost/"}
 
 
 @pytest.fixture(autouse=True)
@@ -66,21 +68,50 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("url", "allowed", "passes"),
     [
-        ("amqp://u:p@localhost/", False, True),
-        ("amqp://u:p@127.0.0.1:5672/x", False, True),
-        ("amqp://u:p@[::1]/", False, True),
-        ("amqp://u:p@broker.example/", False, False),
-        ("amqp://u:p@broker.example/", True, True),
-        ("amqps://u:p@broker.example/", False, True),
+        ("amqp://u:p@localhost/", "", True),
+        ("amqp://u:p@127.0.0.1:5672/x", "", True),
+        ("amqp://u:p@[::1]/", "", True),
+        ("amqp://u:p@broker.example/", "", False),
+        ("amqp://u:p@broker.example/", "database,providers", False),
+        ("amqp://u:p@broker.example/", "broker", True),
+        ("amqps://u:p@broker.example/", "", True),
+        ("postgresql://u:p@localhost/d", "", True),
+        ("postgresql://u:p@[::1]/d", "", True),
+        ("postgresql:///d?host=/run/postgresql", "", True),
+        ("postgresql://u:p@/d", "", True),
+        ("postgresql://u:p@db.example/d", "", False),
+        ("postgresql://u:p@127.0.0.1,db.example/d", "", False),
+        ("postgresql://u:p@localhost/d?hostaddr=192.0.2.1", "", False),
+        ("postgresql://u:p@db.example/d?sslmode=prefer", "broker, providers", False),
+        ("postgresql://u:p@db.example/d?sslmode=require", "", True),
+        ("postgresql://u:p@db.example/d?sslmode=verify-full", "", True),
+        ("postgresql://u:p@db.example/d", " database , broker", True),
     ],
 )
-def test_plaintext_off_loopback_needs_a_word(url: str, allowed: bool, passes: bool) -> None:
-    given = {**URLS, "amqp_url": url, "allow_plaintext": allowed}
+def test_plaintext_off_loopback_is_allowed_by_name(
+    url: str, allowed: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "amqp_url" if url.startswith("amqp") else "database_url"
+    of_cli = where.amqp_url if name == "amqp_url" else where.database_url
+    monkeypatch.setenv("FOLDWORK_ALLOW_PLAINTEXT", allowed)
+    monkeypatch.setenv(f"FOLDWORK_{name.upper()}", url)
+    given = {**URLS, name: url}
     if passes:
         load(**given)
-    else:
-        with pytest.raises(ConfigurationError, match="FOLDWORK_ALLOW_PLAINTEXT"):
-            load(**given)
+        assert of_cli() == url
+        return
+    for call in (lambda: load(**given), of_cli):
+        with pytest.raises(OperatorError, match=f"{name}.*FOLDWORK_ALLOW_PLAINTEXT"):
+            call()
+
+
+@pytest.mark.parametrize("text", ["1", "true", "broker,all", "Broker"])
+def test_what_may_be_unencrypted_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLDWORK_ALLOW_PLAINTEXT", text)
+    monkeypatch.setenv("FOLDWORK_AMQP_URL", "amqp://localhost/")
+    for call in (lambda: load(**URLS), where.amqp_url):
+        with pytest.raises(OperatorError, match="FOLDWORK_ALLOW_PLAINTEXT: must be names"):
+            call()
 
 
 def test_who_may_speak_for_whom() -> None:

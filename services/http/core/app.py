@@ -105,13 +105,13 @@ def create_app(
     service = make_service(settings, sender, clock)
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
     readiness = Readiness(
-        service.pool, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
+        service.checks, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
     )
     app = Application(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
     app.router.redirect_slashes = False
-    app.outermost = Middleware(app.dispatch, settings.http_in_flight, service.metrics, envelope, _READ)
+    app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ)
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
     for path, handler in handlers(readiness, service.metrics).items():
         app.routes.append(route(path, "GET", handler))

@@ -12,7 +12,7 @@ from domain.decider import actor_stream
 from domain.directory import EntryRetired
 from domain.streams import stream_of
 from services import keys
-from services.http.core.errors import ApiError
+from services.http.core.errors import ApiError, unavailable
 from services.store import log
 from services.store.pool import Pool
 
@@ -20,6 +20,8 @@ from services.store.pool import Pool
 CACHE_SECONDS = 5.0
 _MAX_CACHED_KEYS = 10_000
 _RETIRED = EVENT_NAMES[EntryRetired]
+# Tokens that are looked up at the same time.
+MAX_ASKING = 200
 _MAX_TOKEN = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="foldwork"'}
 _WRONG_TOKEN = {"WWW-Authenticate": 'Bearer realm="foldwork", error="invalid_token"'}
@@ -84,6 +86,9 @@ class Authenticator:
     async def _ask_once(self, key_id: str, digest: bytes) -> _Check:
         asking = self._asking.get(digest)
         if asking is None:
+            # Whoever tries tokens must not fill the memory, nor keep the others waiting for longer than this.
+            if len(self._asking) >= MAX_ASKING:
+                raise unavailable("too many API keys are being checked", "overloaded")
             asking = asyncio.create_task(self._ask(key_id, digest))
             self._asking[digest] = asking
             asking.add_done_callback(lambda _: self._asking.pop(digest, None))

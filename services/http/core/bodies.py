@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 from starlette.types import Receive
@@ -66,8 +67,11 @@ class _Inflated(_Plain):
         return super().whole()
 
 
-async def received(receive: Receive, limit: int) -> bytes:
-    """Return the body of the request that is being served, without its content coding; raises `ApiError`."""
+async def received(receive: Receive, limit: int, seconds: float) -> bytes:
+    """Return the body of the request that is being served, without its content coding.
+
+    Raises `ApiError`, also if the body takes longer than some seconds to arrive.
+    """
     coding = (header(b"content-encoding") or "").strip().lower()
     if coding not in _PLAIN and coding not in _GZIP:
         called = "".join(mark if mark.isprintable() else "?" for mark in coding[:100])
@@ -78,13 +82,26 @@ async def received(receive: Receive, limit: int) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise _too_large(limit)
     body = _Inflated(limit) if coding in _GZIP else _Plain(limit)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ApiError("not-json", "the request ended before its body")
-        body.take(message.get("body", b""))
-        if not message.get("more_body", False):
-            return body.whole()
+    # Most bodies arrive together with their heads, and need no timer.
+    if await _is_last(receive, body):
+        return body.whole()
+    try:
+        async with asyncio.timeout(seconds):
+            while not await _is_last(receive, body):
+                pass
+    except TimeoutError:
+        detail = f"a body arrives within {seconds:g} seconds"
+        raise ApiError("body-late", detail, headers={"Connection": "close"}) from None
+    return body.whole()
+
+
+async def _is_last(receive: Receive, body: _Plain) -> bool:
+    """Take the next part of a body, and tell whether it is the last one."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ApiError("not-json", "the request ended before its body")
+    body.take(message.get("body", b""))
+    return not message.get("more_body", False)
 
 
 def _too_large(limit: int) -> ApiError:

@@ -21,7 +21,7 @@ import structlog
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
-from services.http.core.errors import unavailable
+from services.http.core.errors import too_many
 from services.http.core.middleware import CURRENT
 from services.store import bulks, ledger
 from services.store.pool import Pool
@@ -168,7 +168,7 @@ class BulkSender:
             "own": MAX_OF_TENANT,
         }
         if not await self.pool.fetch(bulks.STORE, values):
-            raise unavailable("too many bulk requests wait for being sent", "overloaded")
+            raise too_many("too many bulk requests wait to be sent")
         self._wanted.set()
 
     async def _run(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
-from services.commands.wire import InvalidMessage, Reply, fingerprint
+from services.commands.wire import InvalidMessage, Reply, fingerprint, load_json
 from services.http.core.bulk_sender import Command, StoredItem, decode_items
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
@@ -45,7 +45,6 @@ class Item:
 
     ref: str | None = None
     id: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
     pointer: Callable[[str], str] = str
     command: Outgoing | None = None
     refused: ApiError | None = None
@@ -67,7 +66,7 @@ class Item:
         command, refused = self.command, self.refused
         if command is None:
             return StoredItem(self.ref, self.id, None if refused is None else refused.refusal)
-        mark = fingerprint(command.name, self.data, command.actor)
+        mark = fingerprint(command.name, load_json(command.body), command.actor)
         return StoredItem(self.ref, self.id, None, command.command_id, mark)
 
 
@@ -171,7 +170,7 @@ async def prepared(
         except (ApiError, InvalidMessage) as error:
             item.refused = ApiError.caused_by(error)
         else:
-            item.id, item.data, item.command = data["id"], data, command
+            item.id, item.command = data["id"], command
             item.pointer = request.pointer
         bulk.items.append(item)
         if len(bulk.items) % _STRETCH == 0:

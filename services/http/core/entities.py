@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from projections import activities, directory
@@ -24,12 +24,18 @@ async def _activity_row(service: Service, tenant: str, activity_id: str) -> Row 
     return await service.loaders[activities.NAME].row(tenant, activity_id)
 
 
+def _streams_of_activity(activity_id: str, activity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    children = () if activity is None else activity["children"]
+    return [("activity", activity_id), *(("task", child["id"]) for child in children)]
+
+
 TASK = Entity(
-    "task", "task.create", "task.created", _MODELS, _task_row, tasks.resource, tasks.render_from_events
+    "task", "task.create", "task.created", _MODELS, _task_row, tasks.resource, tasks.render_from_events,
+    lambda task_id, _: [("task", task_id)],
 )  # fmt: skip
 ACTIVITY = Entity(
     "activity", "activity.create", "activity.created", _MODELS, _activity_row, activities.resource,
-    activities.render_from_events,
+    activities.render_from_events, _streams_of_activity,
 )  # fmt: skip
 
 
@@ -48,6 +54,7 @@ def entry(kind: str, creates: str = "directory.register", created: str = "direct
         row=row,
         resource=lambda row, now: directory.resource(row),
         from_events=lambda events, entry_id, now, base: directory.render_from_events(events, kind, entry_id, base),
+        streams=lambda entry_id, _: [(kind, entry_id)],
     )
 
 

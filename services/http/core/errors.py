@@ -67,6 +67,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "terminal": 409,
     "unresolved": 409,
     "version-conflict": 409,
+    "body-late": 408,
     "precondition-failed": 412,
     "too-large": 413,
     "unsupported-media-type": 415,
@@ -82,6 +83,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "unknown-type": 422,
     "wrong-shape": 422,
     "wrong-task-count": 422,
+    "too-many-requests": 429,
     # not the caller's fault
     "internal": 500,
     "newer-version": 503,
@@ -147,6 +149,11 @@ class ApiError(RefusalError):
 def unavailable(detail: str, code: str = "unavailable") -> ApiError:
     """Return the refusal of what may succeed in a moment."""
     return ApiError(code, detail, headers=RETRY_SOON)
+
+
+def too_many(detail: str) -> ApiError:
+    """Return the refusal of one tenant's, or one key's, requests that are too many at the same time."""
+    return ApiError("too-many-requests", detail, headers=RETRY_SOON)
 
 
 def phrase(status: int) -> str:

@@ -22,9 +22,13 @@ from services.store.pool import Pool
 
 _CACHE_SECONDS = 5.0
 _MAX_CACHED = 20_000
+# Whose entry has more characters is asked for each time.
+_MAX_DOCUMENT = 8192
 
 
 class _Fields(msgspec.Struct):
+    name: Any = None
+    hubId: Any = None  # noqa: N815 - as the field dialect calls it
     email: Any = None
     account_id: Any = None
     operator_id: Any = None
@@ -49,6 +53,8 @@ class Member:
     operator_id: str | None
     projects: dict[str, Any]
     retired: bool
+    name: str | None = None
+    hubs: tuple[str, ...] = ()
 
     def manages(self, project: str | None) -> bool:
         """Tell whether the member manages the project, by the domain's own rule."""
@@ -86,7 +92,8 @@ class MemberCache:
             for row in await self.pool.fetch(*directory.members(tenant, missing)):
                 document = _decode(row[0])
                 member = found[document.id] = _member(document.fields, document.retired)
-                self._known[tenant, document.id] = (now + _CACHE_SECONDS, member)
+                if len(row[0]) <= _MAX_DOCUMENT:
+                    self._known[tenant, document.id] = (now + _CACHE_SECONDS, member)
         return found
 
     async def named(self, tenant: str, texts: Iterable[Any], parameter: str) -> dict[str, tuple[str, ...]]:
@@ -130,4 +137,6 @@ def _member(fields: _Fields, retired: bool) -> Member:
         fields.operator_id if isinstance(fields.operator_id, str) else None,
         fields.projects if isinstance(fields.projects, dict) else {},
         retired,
+        fields.name if isinstance(fields.name, str) else None,
+        tuple(hub for hub in fields.hubId if isinstance(hub, str)) if isinstance(fields.hubId, list) else (),
     )

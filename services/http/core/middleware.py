@@ -19,12 +19,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.health.metrics import Metrics
-from services.http.core.errors import ApiError, unavailable
+from services.http.core.errors import ApiError
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-# What an operator asks must be answered when the service is full, too.
-OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})
 # Headers that are read here, by the names that the server gives them.
 READ: Mapping[bytes, str] = {
     name.lower().encode(): name
@@ -65,19 +63,15 @@ class Middleware:
     def __init__(
         self,
         app: ASGIApp,
-        in_flight: int,
         metrics: Metrics,
         envelope: Callable[[str], Envelope],
         read: Mapping[bytes, str] = READ,
     ) -> None:
         self._app = app
-        self._most = in_flight
-        self._now = 0
         self._metrics = metrics
         self._envelope = envelope
         self._read = read
         self._log = structlog.get_logger("http")
-        metrics.in_flight.set_function(lambda: self._now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,17 +107,13 @@ class Middleware:
         if method == "HEAD":
             # The server's own scope says what it was asked for.
             scope, send = {**scope, "method": "GET"}, _without_body(send)
-        counted = path not in OPERATIONAL
         refused = None
-        if counted and self._now >= self._most:
-            refused = unavailable("too many requests are under way", "overloaded")
-        elif len(headers) != len(scope["headers"]):
+        if len(headers) != len(scope["headers"]):
             refused = self._ambiguous(scope["headers"], headers)
         if refused is not None:
             await self._envelope(path)(refused)(scope, receive, answer)
             self._metrics.served(scope, status, time.perf_counter() - began)
             return
-        self._now += counted
         try:
             await self._app(scope, receive, answer)
         except Exception:
@@ -136,7 +126,6 @@ class Middleware:
             else:
                 await self._envelope(path)(failure())(scope, receive, answer)
         finally:
-            self._now -= counted
             scope["method"] = method
             self._metrics.served(scope, status, time.perf_counter() - began)
 

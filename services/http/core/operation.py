@@ -44,7 +44,12 @@ Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]
 
 
-async def _no_context(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> None:
+Context = Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded], type[View]], Awaitable[Any]]
+
+
+async def _no_context(
+    call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded], view: type[View]
+) -> None:
     """Look nothing up."""
 
 
@@ -54,9 +59,9 @@ class Dialect:
 
     `failure(topic, status)` describes the refusals of a status, and gives an example of one; None when there are none.
     `undecided` is the answer to a write that cannot be shown; its resource has a `noun`, a `command_id`, a `receipt`,
-    and `known`, whether the command is known to have taken effect. `context` looks up what views need beside the
-    resources; its `events` are ones that read models may not show yet. `admit` refuses a call before anything of it is
-    read, by what all operations take as `parameters`.
+    and `known`, whether the command is known to have taken effect. `context` looks up what a view needs beside the
+    resources (`core.lookups` says what that is); its `events` are ones that read models may not show yet. `admit`
+    refuses a call before anything of it is read, by what all operations take as `parameters`.
     """
 
     tag: str
@@ -64,7 +69,7 @@ class Dialect:
     failure: Callable[[str, int], tuple[str, Json] | None]
     failure_view: type[View]
     undecided: type[View]
-    context: Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded]], Awaitable[Any]] = _no_context
+    context: Context = _no_context
     media: str = JSON
     failure_media: str = JSON
     # Below these the dialect answers for what nobody serves.
@@ -94,7 +99,7 @@ class Dialect:
         self, call: Call, view: type[View], resource: Any, events: Sequence[Recorded] = (), status: int = 200
     ) -> Response:
         """Answer with a resource and its tag."""
-        context = await self.context(call, [resource], events)
+        context = await self.context(call, [resource], events, view)
         headers: Mapping[str, str] = {}
         # What is made from several resources has no version of its own.
         if "version" in resource and "position" in resource:
@@ -193,7 +198,7 @@ class Operation:
         own = self.refusals
         if not own:
             own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if self.writes else ()))
-            own = (*own, *((413, 415, 422) if self.request is not None else ()))
+            own = (*own, *((408, 413, 415, 422) if self.request is not None else ()))
         return sorted({*own, *self.dialect.failures, *((412,) if self.conditional else ())})
 
     async def serve(self, call: Call) -> Response:

@@ -67,7 +67,7 @@ async def page_by(
     call: Call, query: PageQuery, count: Asked, asked: Callable[[Page], Asked], resource: Callable[[Any], Any]
 ) -> Page:
     """Return the page of a query with its rows as resources; they are not asked for where there are none."""
-    fetch = call.service.pool.fetch
+    fetch = call.list_rows
     page = query.page_of(call, int((await fetch(*count))[0][0]))
     if page.offset >= page.total:
         return page

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,12 +41,24 @@ class _Served:
                     headers.get(b"authorization"), headers.get(b"x-api-key")
                 )
                 caller.demand(self.operation.permission)
-            response = await self.operation.serve(Call(scope, receive, caller, self.service))
-        except (ApiError, BadQuery, InvalidMessage) as error:
-            response = self.operation.dialect.envelope(ApiError.caused_by(error))
+            with self.service.in_flight.request(caller):
+                response = await self._response(Call(scope, receive, caller, self.service))
+                # An answer that is not taken yet has its place still.
+                await response(scope, receive, send)
+            return
+        except ApiError as error:
+            refused = error
         except StoreUnavailable as error:
-            response = self.operation.dialect.envelope(unavailable(str(error)))
-        await response(scope, receive, send)
+            refused = unavailable(str(error))
+        await self.operation.dialect.envelope(refused)(scope, receive, send)
+
+    async def _response(self, call: Call) -> Response:
+        try:
+            return await self.operation.serve(call)
+        except (ApiError, BadQuery, InvalidMessage) as error:
+            return self.operation.dialect.envelope(ApiError.caused_by(error))
+        except StoreUnavailable as error:
+            return self.operation.dialect.envelope(unavailable(str(error)))
 
 
 class Table:

@@ -20,6 +20,7 @@ from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands import wire
 from services.commands.wire import Reply
 from services.http.core.authenticator import Caller
+from services.http.core.credentials import encrypted
 from services.http.core.errors import RETRY_SOON, ApiError, unavailable
 from services.http.core.middleware import CURRENT
 from services.http.core.service import Service
@@ -66,11 +67,13 @@ def outgoing(
 ) -> Outgoing:
     """Return a command of this caller; whatever a worker would make a dead letter is refused here.
 
-    Raises `ApiError` for its size, and `InvalidMessage` as the wire contract does. Data that is `typed` was validated
-    as a request, whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules.
-    An invalid routing key is replaced, since a wrong one only makes a command slower.
+    Credentials in the data are encrypted. Raises `ApiError` for these and for its size, and `InvalidMessage` as the
+    wire contract does. Data that is `typed` was validated as a request, whose types are the command's own. `data` comes
+    from JSON that was read by the wire contract's rules. An invalid routing key is replaced, since a wrong one only
+    makes a command slower.
     """
-    body, limit = msgspec.json.encode(data), service.settings.command_limit
+    body = msgspec.json.encode(encrypted(service.keys, caller.tenant, name, data))
+    limit = service.settings.command_limit
     if len(body) > limit:
         raise ApiError("too-large", f"a command has at most {limit} bytes, this one {len(body)}")
     wire.demand_shallow(body)

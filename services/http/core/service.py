@@ -14,12 +14,14 @@ import structlog
 from projections import activities
 from projections.task import table as tasks
 from services.broker.sender import CommandSender
+from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender, Sender
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.positions import Positions
+from services.http.core.shares import InFlight, Lists
 from services.settings import Settings
 from services.store.connect import Backoff
 from services.store.pool import Pool
@@ -30,7 +32,12 @@ class Service:
     """The parts, by name."""
 
     settings: Settings
+    keys: Keyring
     pool: Pool
+    # Connections of their own for keys and probes, which no other question delays.
+    checks: Pool
+    lists: Lists
+    in_flight: InFlight
     sender: Sender
     authenticator: Authenticator
     positions: Positions
@@ -44,7 +51,8 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open everything without waiting for it, since the process must start while a server is down, and close it."""
-        self.pool.start()
+        for pool in self._pools:
+            pool.start()
         self.bulks.start()
         connecting = asyncio.create_task(self._connect(), name="connect-sender")
         try:
@@ -55,7 +63,12 @@ class Service:
             await self.bulks.close()
             await self.positions.close()
             await self.sender.close()
-            await self.pool.close()
+            for pool in self._pools:
+                await pool.close()
+
+    @property
+    def _pools(self) -> tuple[Pool, ...]:
+        return self.pool, self.checks, self.lists.pool
 
     async def _connect(self) -> None:
         """Try until the first connection stands; from there on the sender reconnects by itself."""
@@ -78,19 +91,28 @@ def make_service(
     settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, size: int = 4
 ) -> Service:
     """Put the parts together; nothing is opened yet."""
-    pool = Pool(settings.database_url.get_secret_value(), settings.statement_timeout, size)
+    url = settings.database_url.get_secret_value()
+    pool = Pool(url, settings.statement_timeout, size)
+    checks = Pool(url, settings.check_timeout, size=2)
+    in_flight = InFlight(settings.http_in_flight, settings.http_in_flight_per_tenant, settings.http_in_flight_per_key)
+    metrics = Metrics()
+    metrics.in_flight.set_function(lambda: in_flight.count)
     if sender is None:
         sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
     return Service(
         settings=settings,
+        keys=Keyring(settings.secret_key),
         pool=pool,
+        checks=checks,
+        lists=Lists(Pool(url, settings.list_timeout, size=3)),
+        in_flight=in_flight,
         sender=sender,
-        authenticator=Authenticator(pool),
+        authenticator=Authenticator(checks),
         positions=Positions(pool),
         members=MemberCache(pool),
         loaders={model.NAME: Loader(pool, model.LISTING) for model in (activities, tasks)},
         bulks=BulkSender(pool, sender),
-        metrics=Metrics(),
+        metrics=metrics,
         clock=clock if clock is not None else _now,
     )
 

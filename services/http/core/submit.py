@@ -1,6 +1,6 @@
 """Submitting a command, and the resource that it leaves.
 
-The resource is read from the read model if that is there in time, otherwise it is made from the command's own events.
+The resource is read from the read model if that is there in time, otherwise it is made from the events in the log.
 Whatever the outcome, the caller learns the address of the receipt.
 """
 
@@ -17,7 +17,7 @@ import psycopg
 import uuid_utils
 
 from domain.recorded import Recorded
-from domain.streams import ID
+from domain.streams import ID, stream_of
 from services.commands import wire
 from services.commands.wire import Reply
 from services.http.core import tags
@@ -41,7 +41,8 @@ class Entity:
 
     `creates` is the command that creates one, `created` the event that has its id. A write waits for `models`. An id
     that is `excluded` is treated as one that does not exist. With `from_command` the resource is as the command's own
-    events leave it, whatever a follower has done since.
+    events leave it, whatever a follower has done since. `streams` names the streams (category, id) that the resource is
+    made from, as far as the resource, or its absence, tells them.
     """
 
     noun: str
@@ -51,6 +52,7 @@ class Entity:
     row: Callable[[Service, str, str], Awaitable[Row | None]]
     resource: Callable[[Row, datetime], dict[str, Any]]
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
+    streams: Callable[[str, Mapping[str, Any] | None], list[tuple[str, str]]]
     excluded: frozenset[str] = frozenset()
     from_command: bool = False
 
@@ -67,6 +69,18 @@ class Entity:
             raise self.unknown()
         return found
 
+    async def events(
+        self, service: Service, tenant: str, entity_id: str, shown: Mapping[str, Any] | None = None
+    ) -> list[Recorded]:
+        """Return the events that made a resource, or made it another since it was `shown`, from the log."""
+        known = self.streams(entity_id, shown)
+        found = await _all_events(service, tenant, known, shown["position"] if shown is not None else 0)
+        if shown is None and found:
+            # The resource names the other streams that it is made from.
+            whole = self.streams(entity_id, self.from_events(found, entity_id, service.clock(), None))
+            found = await _all_events(service, tenant, whole, 0) if len(whole) > len(known) else found
+        return found
+
     def may_be(self, entity_id: str) -> bool:
         """Tell whether a text can be an id of this kind."""
         return entity_id not in self.excluded and ID.match(entity_id) is not None
@@ -74,6 +88,11 @@ class Entity:
     def unknown(self) -> ApiError:
         """Return the error for an id that does not exist."""
         return ApiError("not-found", f"there is no {self.noun} of this id")
+
+
+async def _all_events(service: Service, tenant: str, streams: Iterable[tuple[str, str]], after: int) -> list[Recorded]:
+    asked = log.all_events([stream_of(tenant, *stream) for stream in streams], after)
+    return [LogRow(*row).recorded() for row in await service.pool.fetch(*asked)]
 
 
 def new_id() -> str:
@@ -102,12 +121,13 @@ async def submit(
     key: str | None = None,
     id_from: Sequence[str] = (),
     extra_data: Mapping[str, Any] | None = None,
+    version: int | None = None,
 ) -> CommandResult:
     """Submit a command, wait for its reply and for the read models, and return the result with its resource.
 
     `entity_id` is that of the entity which the command is about, unless it creates one. Where only the command's events
     have that id, `id_from` are their types. `key` replaces the header `Idempotency-Key`. `extra_data` is data of the
-    command that is not in the request.
+    command that is not in the request, `version` that of the entity which the request was made for.
 
     Raises `ApiError` with the command's refusal; its pointer points into the request.
     """
@@ -130,15 +150,16 @@ async def submit(
             if not entity.may_be(entity_id):
                 raise entity.unknown()
             data["id"] = entity_id
-            expected = tags.expected_version()
+            expected = tags.expected_version(version)
             route = await route_of(service, tenant, command, data)
         else:
             # The commands of one person stay in their order, whoever sends them.
             route = data.get("member", call.caller.actor)
         typed = isinstance(request, Request)
         message = outgoing(
-            service, call.caller, command, data, route, idempotency_key=key, expected_version=expected, typed=typed
-        )
+            service, call.caller, command, data, route, idempotency_key=key, typed=typed,
+            expected_version=version if expected is None else expected,
+        )  # fmt: skip
         result = await send(service, message, entity.models)
         if result.reply is not None and result.reply.error is not None:
             error = ApiError.of(result.reply.error)
@@ -161,23 +182,24 @@ async def submit(
 async def _with_resource(
     service: Service, tenant: str, result: CommandResult, entity: Entity, entity_id: str
 ) -> CommandResult:
-    """Return a result with its resource: the read model's, or one made from the command's events."""
+    """Return a result with its resource: the read model's, or one made from the events that the read model lacks."""
     if result.reply is None:
         return result
     now = service.clock()
     try:
         row = None if entity.from_command else await entity.row(service, tenant, entity_id)
-        if result.visible and row is not None:
-            resource = entity.resource(row, now)
-            # A read model that holds the entity back passes the position without its row, or leaves the row behind.
-            if resource["position"] >= _last_position(result.reply, entity_id):
-                return replace(result, resource=resource)
+        shown = None if row is None else entity.resource(row, now)
+        # A read model that holds the entity back passes the position without its row, or leaves the row behind.
+        if result.visible and shown is not None and shown["position"] >= _last_position(result.reply, entity_id):
+            return replace(result, resource=shown)
         events = await _events_of(service, result.reply)
+        # The row may be behind by more than this command.
+        since = events if entity.from_command else await entity.events(service, tenant, entity_id, shown)
     except (StoreUnavailable, psycopg.Error):
         # The command took effect; that the database went away since makes no failure of it.
         return result
     base = row[0] if row is not None else None
-    return replace(result, resource=entity.from_events(events, entity_id, now, base), events=tuple(events))
+    return replace(result, resource=entity.from_events(since, entity_id, now, base), events=tuple(events))
 
 
 def _last_position(reply: Reply, entity_id: str) -> int:

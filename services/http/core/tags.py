@@ -61,8 +61,8 @@ def unchanged(tag: str) -> Response | None:
     return None
 
 
-def expected_version() -> int | None:
-    """Return the version that a write demands by `If-Match`, or None."""
+def expected_version(version: int | None = None) -> int | None:
+    """Return the version that a write demands by `If-Match`, or None; `version` is what it demands otherwise."""
     wanted = header(b"if-match")
     if wanted is None or wanted == _ANY:
         return None
@@ -72,7 +72,10 @@ def expected_version() -> int | None:
         raise _failed("no resource has this tag")
     if len(versions) > 1:
         raise ApiError("bad-header", "a write demands one version of its resource", parameter=IF_MATCH)
-    return versions.pop()
+    found = versions.pop()
+    if version not in (None, found):
+        raise _failed("the resource has changed, since the document is of another version than the tag")
+    return found
 
 
 def rephrased(refused: ApiError) -> ApiError:

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
 from domain.directory.settings import CALLER_PROVIDED, MAX_SECONDS, MAX_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text, Whole
-from domain.plan import CriterionType
+from domain.plan import ON_CREATION, CriterionType, TargetStrategy
 from services.http.core.list_view import ListView
 from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView
+from services.http.dispatch.credentials import AreSet, ProviderCredentials
 from services.http.dispatch.errors import Demanded, DispatchRequest
 from services.http.dispatch.models import NewTargetCriterion
 
@@ -115,10 +116,12 @@ class TargetResolutionUpsert(Upsert):
         "fallbackToCommerceRep": "fallback_to_commerce_rep",
         "fallbackToOwner": "fallback_to_owner",
     }
-    resolution_strategy: Annotated[Literal["ON_CREATION"], To(None)] = Field(
-        ..., description="Targets are found when the activity is created"
+    resolution_strategy: Annotated[TargetStrategy, To("fields/strategy")] = Field(
+        ..., description="When targets are found: at the creation, at the dispatch, or not before somebody names them"
     )
-    criteria: Annotated[list[NewTargetCriterion], Items(MAX_CRITERIA, 1), To("fields/criteria")]
+    criteria: Annotated[list[NewTargetCriterion] | None, Items(MAX_CRITERIA), To("fields/criteria")] = Field(
+        None, description="At least one, unless the strategy is MANUAL"
+    )
     fallback_to_commerce_rep: Annotated[bool | None, To(None)] = Field(True, description="When no criterion fits")
     fallback_to_owner: Annotated[bool | None, To(None)] = Field(True, description="When nobody else fits")
     priority: Annotated[Whole | None, To("fields/priority")] = Field(None, description="Place in the list")
@@ -175,7 +178,7 @@ class TargetResolution(CamelView):
 
     id: str = Field(..., examples=[_DEFAULT])
     channel: Annotated[str | None, From("id", lambda found, _: None if found == _DEFAULT else found)]
-    resolution_strategy: Literal["ON_CREATION"]
+    resolution_strategy: Annotated[TargetStrategy, From("fields/strategy", default=ON_CREATION)]
     fallback_to_commerce_rep: Annotated[bool, _falls_back_to(COMMERCE_REP)]
     fallback_to_owner: Annotated[bool, _falls_back_to(OWNER)]
     priority: Annotated[int, From("fields/priority", default=0)]
@@ -210,8 +213,8 @@ class DispatchConfigUpsert(Upsert):
     base_url: Annotated[Annotated[str, Text(1, MAX_URL)] | None, To("fields/url")] = Field(
         None, description="Required by http; no user, query or fragment"
     )
-    credentials: Annotated[dict[str, Any] | None, To(None)] = Field(
-        None, description="None: secrets are those of the service", json_schema_extra={"maxProperties": 0}
+    credentials: Annotated[ProviderCredentials | None, To("fields/credentials")] = Field(
+        None, description="Encrypted at rest, and never shown"
     )
 
     example: ClassVar[Json] = {
@@ -220,12 +223,6 @@ class DispatchConfigUpsert(Upsert):
         "base_url": "https://provider.example.com",
         "settings": {"secret": "main"},
     }
-
-    @model_validator(mode="after")
-    def _demand_no_credentials(self) -> Self:
-        if self.credentials:
-            refuse("invalid", "name a secret of the service as settings.secret instead", "/credentials")
-        return self
 
 
 class DispatchProvider(CamelView):
@@ -251,6 +248,7 @@ class DispatchConfig(CamelView):
             lambda fields, _: {name: fields[name] for name in ProviderSettings.model_fields if name in fields},
         ),
     ] = Field(..., examples=[{"secret": "main"}])
+    credentials: AreSet = Field(..., description="Whether there are any")
     is_active: Annotated[bool, From("retired", lambda retired, _: not retired)]
     dispatch_provider: Annotated[DispatchProvider, From("")]
 

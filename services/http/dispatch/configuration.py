@@ -10,6 +10,7 @@ from starlette.responses import Response
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
 from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text
+from domain.plan import ON_CREATION, TargetStrategy
 from services.http.core.call import Call, as_json
 from services.http.core.deriving import change_of, view_of
 from services.http.core.entities import entry
@@ -19,6 +20,7 @@ from services.http.core.pages import page_of_entries
 from services.http.core.parameters import MinPosition
 from services.http.core.shown import CamelView, Time
 from services.http.dispatch import lists
+from services.http.dispatch.credentials import AreSet, ProviderCredentials
 from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 from services.http.dispatch.errors import Demanded, DispatchRequest
 from services.http.dispatch.models import Criterion, NewCriterion
@@ -58,10 +60,15 @@ class NewAttributePolicy(_Entry):
 class NewTargetResolutionPolicy(_Entry):
     """A policy for target resolution."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["channel", "criteria"]})
+    model_config = ConfigDict(json_schema_extra={"required": ["channel"]})
 
     channel: Annotated[Id, Demanded, To("id")]
-    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA, 1), To("fields/criteria")] = LEFT_OUT
+    resolution_strategy: Annotated[SkipValidation[TargetStrategy | None], To("fields/strategy")] = Field(
+        None, description="When targets are found; ON_CREATION by default"
+    )
+    criteria: Annotated[SkipValidation[list[NewCriterion]], Items(MAX_CRITERIA), To("fields/criteria")] = Field(
+        LEFT_OUT, description="At least one, unless the strategy is MANUAL"
+    )
     fallbacks: Annotated[SkipValidation[list[NewCriterion] | None], Items(MAX_CRITERIA), To("fields/fallbacks")] = (
         Field(None, description="Tried when no criterion fits anybody")
     )
@@ -85,6 +92,9 @@ class NewDispatchConfiguration(_Entry):
     )
     secret: Annotated[SkipValidation[Id | None], To("fields/secret")] = Field(
         None, description="The name of a secret of the service, never a secret itself"
+    )
+    credentials: Annotated[SkipValidation[ProviderCredentials | None], To("fields/credentials")] = Field(
+        None, description="Encrypted at rest; an answer shows only whether there are any"
     )
     timeout_seconds: Annotated[
         SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
@@ -112,7 +122,11 @@ def _criteria(name: str) -> Any:
 
 
 # What is shown of an entry otherwise than it is given.
-_SHOWN = {name: _criteria(name) for name in ("criteria", "fallbacks")}
+_SHOWN = {
+    "resolution_strategy": Annotated[TargetStrategy, From("fields/strategy", default=ON_CREATION)],
+    **{name: _criteria(name) for name in ("criteria", "fallbacks")},
+    "credentials": AreSet,
+}
 
 
 def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Operation, ...]:

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from domain.recorded import Recorded
 from projections import directory
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
+from services.http.core.lookups import needed_by
 from services.http.core.members import Member
 from services.http.core.openapi import parameter
 from services.http.core.operation import Dialect
 from services.http.dispatch.errors import Accepted, Failure, failed, failure
 
 VIEW, CREATE, CANCEL, DISPATCH = "VIEW_ACTIVITIES", "CREATE_ACTIVITY", "CANCEL_ACTIVITY", "DISPATCH_ACTIVITY"
-MANAGE = "MANAGE_ACTIVITY_CONFIG"
+MANAGE, RESULTS = "MANAGE_ACTIVITY_CONFIG", "SUBMIT_ACTIVITY_RESULT"
 
 
 def _of_tenant(call: Call) -> None:
@@ -28,21 +31,29 @@ def _of_tenant(call: Call) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What activities are shown with: the members who have them, and the names of their commerces."""
+    """What activities are shown with: the members who have them, and the fields of their commerces and operators."""
 
     members: Mapping[str, Member]
-    commerces: Mapping[str, str | None]
+    commerces: Mapping[str, Mapping[str, Any]]
+    operators: Mapping[str, Mapping[str, Any]]
 
 
-async def shown_with(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Shown:
-    """Look up what tasks are shown with, for all of them at once."""
-    tenant = call.caller.tenant
+async def shown_with(
+    call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded], view: type[BaseModel]
+) -> Shown:
+    """Look up what a view of tasks needs, for all of them at once."""
+    tenant, needed = call.caller.tenant, needed_by(view)
+
+    async def entries(kind: str) -> Mapping[str, Mapping[str, Any]]:
+        ids = {resource[kind] for resource in resources if resource.get(kind) is not None}
+        if f"{kind}s" not in needed or not ids:
+            return {}
+        rows = await call.service.pool.fetch(*directory.get_many(tenant, kind, sorted(ids)))
+        return {found["id"]: found["fields"] for found in map(directory.resource, rows)}
+
     people = [member for resource in resources for member in resource.get("assignees", ())[:1]]
-    members = await call.service.members.by_id(tenant, people, events)
-    ids = {resource["commerce"] for resource in resources if resource.get("commerce") is not None}
-    rows = await call.service.pool.fetch(*directory.get_many(tenant, "commerce", sorted(ids))) if ids else ()
-    found = [directory.resource(row) for row in rows]
-    return Shown(members, {each["id"]: each["fields"].get("name") for each in found})
+    members = await call.service.members.by_id(tenant, people if "members" in needed else [], events)
+    return Shown(members, await entries("commerce"), await entries("operator"))
 
 
 _TENANT = parameter(

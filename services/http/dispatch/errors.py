@@ -31,10 +31,12 @@ MEANINGS: Mapping[int, str] = {
     401: "The token is missing, unknown, expired or revoked, or its member was retired",
     403: "The token lacks the permission, its actor the right, or it is of another tenant",
     404: "There is nothing of this id in the tenant",
+    408: "The body did not arrive in time",
     409: "It is taken, or final: an idempotency key, an id, a result",
     412: "The resource has changed since its tag was given out",
     413: "The body is too large",
     415: "The body is not sent as application/json",
+    429: "Too many requests of the tenant or of the key are under way; see Retry-After",
     500: "Something went wrong",
     503: "A part of the service is away for the moment, or too much is under way; see Retry-After",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, create_model
 
 from domain.limits import Number
+from domain.plan import TaskType
 from projections.support.conditions import Where, by_word
 from projections.support.query import BadQuery
 from projections.task import table as tasks
@@ -31,6 +32,8 @@ CONDITIONS = by_word(tasks.FACTS, status_of, STATUSES)
 class ListEntries(PageQuery):
     """A page of what is configured."""
 
+    # Rows of a page, unless a request says how many.
+    rows: ClassVar[int] = _DEFAULT
     limit: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(0, description="Another name of per_page")
     page: Annotated[int, Number(1, 100_000)] = Field(1, description="From 1")
     per_page: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(_DEFAULT, description="Rows of a page")
@@ -40,12 +43,13 @@ class ListEntries(PageQuery):
         sizes = {getattr(self, name) for name in ("per_page", "limit") if name in self.model_fields_set}
         if len(sizes) > 1:
             raise ApiError("bad-limit", "per_page and limit are two names of one size", parameter="limit")
-        return Page(self.page, sizes.pop() if sizes else _DEFAULT, total, [])
+        return Page(self.page, sizes.pop() if sizes else self.rows, total, [])
 
 
 class _Filters(Query):
     """Which activities are asked for; a filter is called as tasks are filtered."""
 
+    type: TaskType | None = Field(None, description="Of this type")
     channel: str | None = Field(None, max_length=1000, description="Over this channel")
     commerce: str | None = Field(None, alias="commerce_id", max_length=1000, description="For this commerce")
     scheduled_at__gte: MaybeTime = Field(
@@ -61,19 +65,30 @@ class ListActivities(ListEntries, _Filters):
     """A page of activities."""
 
     status: Status | None = Field(None, description="In this status")
-    type: Literal["TASK"] | None = Field(None, description="Of this type")
     sort_by: Literal["created_at", "updated_at", "scheduled_at"] = Field("created_at", description="Order")
     sort_order: Literal["asc", "desc"] = Field("desc", description="Direction")
 
 
 async def page_of_activities(call: Call, query: ListActivities) -> Page:
     """Return a page of tasks as resources; raises `ApiError`."""
-    await settled(call, query, tasks.NAME)
-    tenant, now = call.caller.tenant, call.service.clock()
     filters = {name: getattr(query, name) for name in _Filters.model_fields if name in query.model_fields_set}
     where: list[Where] = [] if query.status is None else [CONDITIONS[query.status]]
     sort = ("-" if query.sort_order == "desc" else "") + query.sort_by
+    return await page_of_tasks(call, query, filters, lambda tenant: where, sort)
+
+
+async def page_of_tasks(
+    call: Call,
+    query: ListEntries,
+    filters: Mapping[str, Any],
+    where_of: Callable[[str], Sequence[Where]],
+    sort: str,
+) -> Page:
+    """Return a page of tasks as resources; `where_of` gives further conditions for a tenant. Raises `ApiError`."""
+    await settled(call, query, tasks.NAME)
+    tenant, now = call.caller.tenant, call.service.clock()
     try:
+        where = where_of(tenant)
         return await page_by(
             call,
             query,
@@ -82,7 +97,7 @@ async def page_of_activities(call: Call, query: ListActivities) -> Page:
             lambda row: tasks.resource(row, now),
         )
     except BadQuery as error:
-        field = ListActivities.model_fields.get(error.parameter)
+        field = type(query).model_fields.get(error.parameter)
         name = field.alias if field is not None and field.alias else error.parameter
         raise ApiError(error.code, error.detail, parameter=name) from None
 

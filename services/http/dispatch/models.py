@@ -8,8 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 from pydantic import Field, model_validator
 
 from domain.limits import MAX_KEYS, Channel, Comment, Id, Instant, Items, Key, Label, Role, Title, Value, Whole
-from domain.plan import Contact, CriterionType, reason_of
+from domain.plan import MESSAGE, Contact, CriterionType, TaskType, reason_of
 from domain.task.results import Result
+from domain.task.state import UNRESOLVED as UNRESOLVED_TARGETS
+from services.http.core.lookups import Needs
 from services.http.core.members import Member
 from services.http.core.models import From, Json, To, refuse
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
@@ -61,8 +63,8 @@ class NewAttribute(DispatchRequest):
     fallback: Value = None
 
 
-class NewTask(DispatchRequest):
-    """A task that goes out over a channel."""
+class _Planned(DispatchRequest):
+    """What goes out over a channel."""
 
     channel: Annotated[Channel, Demanded, To("plan/channel")] = Field(
         ..., description="SALESMAN, CALLCENTER, WHATSAPP, EMAIL, SMS, PUSH, or one of the tenant's own"
@@ -88,14 +90,19 @@ class NewTask(DispatchRequest):
         ..., min_length=1, description="Reason for creating the task; its title in the other dialects"
     )
     commerce_id: Annotated[Id, Demanded, To("commerce")] = Field(..., description="Target commerce")
-    assigned_route_id: Annotated[Id, Demanded, To("route")] = Field(..., description="Assigned route")
-    assigned_operator_id: Annotated[Id, Demanded, To("operator")] = Field(..., description="Assigned operator")
     attributes: Annotated[list[NewAttribute] | None, Items(MAX_KEYS)] = Field(
         None, description="Values that the caller provides"
     )
     idempotency_key: Annotated[str, Demanded, To(None)] = Field(
         ..., min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$", description="Unique per tenant"
     )
+
+
+class NewTask(_Planned):
+    """A task that goes out over a channel."""
+
+    assigned_route_id: Annotated[Id, Demanded, To("route")] = Field(..., description="Assigned route")
+    assigned_operator_id: Annotated[Id, Demanded, To("operator")] = Field(..., description="Assigned operator")
 
     # The page's own, word for word.
     example: ClassVar[Json] = {
@@ -107,6 +114,23 @@ class NewTask(DispatchRequest):
         "assigned_operator_id": _OPERATOR,
         "scheduled_at": "2025-01-16T09:00:00.000Z",
         "attribute_keys": ["commerce_info", "promotions"],
+    }
+
+
+class NewOfType(_Planned):
+    """A task or a message that goes out over a channel."""
+
+    type: TaskType = Field(..., description="A TASK has no route and nobody yet, a MESSAGE never")
+
+    # The page's own, word for word.
+    example: ClassVar[Json] = {
+        "type": "MESSAGE",
+        "reason": "Monthly promotion",
+        "channel": "WHATSAPP",
+        "commerce_id": _COMMERCE,
+        "idempotency_key": "msg-2025-01-15-001",
+        "scheduled_at": "2025-01-16T09:00:00.000Z",
+        "attribute_keys": ["commerce_info"],
     }
 
 
@@ -135,28 +159,31 @@ def status_of(task: Mapping[str, Any], _: Any = None) -> str:
     """Return the dialect's status of a task: a function of its facts, first match wins."""
     if task["status"] in _ENDED:
         return str(_ENDED[task["status"]])
-    if task["status"] == "open" and task["resolution"] == "FAILED":
+    if task["status"] == "open" and task["resolution"] in UNRESOLVED_TARGETS:
         return str(UNRESOLVED)
     return str(DISPATCHED if task["dispatch"] == "DISPATCHED" else READY)
 
 
-class _ShownWith(Protocol):
+class ShownWith(Protocol):
     """What activities are shown with."""
 
     @property
     def members(self) -> Mapping[str, Member]: ...
     @property
-    def commerces(self) -> Mapping[str, str | None]: ...
+    def commerces(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def operators(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
-def _operator(task: Mapping[str, Any], context: _ShownWith) -> str | None:
+def _operator(task: Mapping[str, Any], context: ShownWith) -> str | None:
     """Return the operator of the person who has the task now, else the one that it was created with."""
     found = context.members.get(task["assignees"][0]) if task["assignees"] else None
     operator: str | None = task["operator"]
     return operator if found is None or found.operator_id is None else found.operator_id
 
 
-def _planned(name: str, default: Any = None) -> From:
+def planned(name: str, default: Any = None) -> From:
+    """Return where a view's field comes from that shows a part of the plan."""
     return From("plan", lambda plan, _: default if not plan or plan.get(name) is None else plan[name])
 
 
@@ -172,7 +199,9 @@ class TaskDetails(CamelView):
     """Who goes, and on which route."""
 
     assigned_route_id: Annotated[str | None, From("route")] = Field(..., examples=[_ROUTE])
-    assigned_operator_id: Annotated[str | None, From("", _operator)] = Field(..., examples=[_OPERATOR])
+    assigned_operator_id: Annotated[str | None, From("", _operator), Needs("members")] = Field(
+        ..., examples=[_OPERATOR]
+    )
 
 
 class TaskResult(CamelView):
@@ -207,21 +236,26 @@ class CommerceAssignment(CamelView):
     commerce: Commerce
 
 
-def _commerce(task: Mapping[str, Any], context: _ShownWith) -> Json | None:
+def _commerce(task: Mapping[str, Any], context: ShownWith) -> Json | None:
     commerce = task["commerce"]
     if commerce is None:
         return None
-    return CommerceAssignment.show({"commerce_id": commerce, "commerce": {"name": context.commerces.get(commerce)}})
+    name = context.commerces.get(commerce, {}).get("name")
+    return CommerceAssignment.show({"commerce_id": commerce, "commerce": {"name": name}})
+
+
+def _details(task: Mapping[str, Any], context: ShownWith) -> Json | None:
+    return None if task["type"] == MESSAGE else TaskDetails.show(task, context)
 
 
 class NewActivity(CamelView):
     """Created"""
 
     id: str = Field(..., examples=[EXAMPLE_ACTIVITY])
-    type: Literal["TASK"]
-    channel: Annotated[str | None, _planned("channel")] = Field(..., examples=["SALESMAN"])
+    type: TaskType
+    channel: Annotated[str | None, planned("channel")] = Field(..., examples=["SALESMAN"])
     status: Annotated[Status, From("", status_of)]
-    task_details: Annotated[TaskDetails, From("")]
+    task_details: Annotated[TaskDetails | None, From("", _details)] = Field(..., description="A message has none")
 
 
 class Activity(NewActivity):
@@ -231,14 +265,14 @@ class Activity(NewActivity):
         str | None, From("", lambda task, _: reason_of(task["title"], (task["plan"] or {}).get("reason")))
     ]
     commerce_id: Annotated[str | None, From("commerce")] = Field(..., examples=[_COMMERCE])
-    commerce_assignment: Annotated[CommerceAssignment | None, From("", _commerce)]
-    scheduled_at: Annotated[MaybeTime, _planned("scheduled_at")]
-    suggested_execution_time: Annotated[MaybeTime, _planned("suggested_at")]
-    user_status: Annotated[str | None, _planned("user_status")]
-    score: Annotated[int | None, _planned("score")]
-    assignment_reason: Annotated[str | None, _planned("assignment_reason")]
-    target_criteria: Annotated[list[Criterion] | None, _planned("criteria")]
-    attribute_keys: Annotated[list[str], _planned("attribute_keys", [])]
+    commerce_assignment: Annotated[CommerceAssignment | None, From("", _commerce), Needs("commerces")]
+    scheduled_at: Annotated[MaybeTime, planned("scheduled_at")]
+    suggested_execution_time: Annotated[MaybeTime, planned("suggested_at")]
+    user_status: Annotated[str | None, planned("user_status")]
+    score: Annotated[int | None, planned("score")]
+    assignment_reason: Annotated[str | None, planned("assignment_reason")]
+    target_criteria: Annotated[list[Criterion] | None, planned("criteria")]
+    attribute_keys: Annotated[list[str], planned("attribute_keys", [])]
     dispatch_attempts: Annotated[Count, From("attempt")]
     provider_activity_id: Annotated[str | None, From("reference")]
     result: Result | None

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from domain.plan import MESSAGE, WORK
 from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.components import example_of
@@ -16,7 +17,7 @@ from services.http.core.openapi import parameter
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import idempotency_key, submit
-from services.http.dispatch import configuration, lists, models, parts, results, upserts
+from services.http.dispatch import catalogues, configuration, integration, lists, models, parts, results, upserts
 from services.http.dispatch.dialect import CANCEL, CREATE, DISPATCH, SPOKEN, VIEW, shown_with
 from services.http.dispatch.errors import KEYED, key_used
 
@@ -28,10 +29,18 @@ _AS_CREATED = replace(TASK, from_command=True)
 _PAGE = lists.page_of(models.Activity)
 
 
-async def _create(call: Call) -> Response:
+async def _create_task(call: Call) -> Response:
+    return await _create(call, models.NewTask)
+
+
+async def _create_of_type(call: Call) -> Response:
+    return await _create(call, models.NewOfType)
+
+
+async def _create(call: Call, model: type[models.NewTask | models.NewOfType]) -> Response:
     """Create an activity: one key makes one, and whoever comes second is told which one it is."""
     nothing_else(call.parameters())
-    request = models.NewTask.read(await call.json())
+    request = model.read(await call.json())
     key, header = request.idempotency_key, idempotency_key()
     if header is not None and header != key:
         detail = "the body's idempotency_key is the key of this request; the header may only repeat it"
@@ -52,7 +61,7 @@ async def _create(call: Call) -> Response:
 
 async def _page(call: Call) -> Response:
     page = await lists.page_of_activities(call, lists.ListActivities.read(call))
-    return as_json(_PAGE.show(page, await shown_with(call, page.rows)))
+    return as_json(_PAGE.show(page, await shown_with(call, page.rows, (), _PAGE)))
 
 
 async def _task(call: Call) -> dict[str, Any]:
@@ -74,22 +83,29 @@ async def _status_events(call: Call) -> Response:
 
 _ACTIVITIES = "/api/activities"
 _ONE = f"{_ACTIVITIES}/{{id}}"
+_FOLLOWS = {
+    "activity": Link("dispatch_get_activity", "/id"),
+    "attributes": Link("dispatch_get_attributes", "/id"),
+    "targetUsers": Link("dispatch_get_target_users", "/id"),
+    "statusEvents": Link("dispatch_get_status_events", "/id"),
+    "cancel": Link("dispatch_cancel_activity", "/id"),
+}
 OPERATIONS = (
+    Operation(
+        SPOKEN, "POST", _ACTIVITIES, CREATE, "dispatch_create_activity", "Create an activity of either type",
+        description="A `MESSAGE` goes out over its channel when it is scheduled, and nobody has it. A `TASK` that is"
+        " created here has no route, and nobody has it yet. The key is that of the request, as with tasks.",
+        request=models.NewOfType, handler=_create_of_type, view=models.NewActivity, status=201, topic=KEYED,
+        links=_FOLLOWS, example={**example_of(models.NewActivity), "type": MESSAGE, "taskDetails": None},
+    ),
     Operation(
         SPOKEN, "POST", f"{_ACTIVITIES}/tasks", CREATE, "dispatch_create_task",
         "Create a TASK-type activity with route and operator assignment",
         description="`idempotency_key` is the key of the request, unique in the tenant: used again it answers 409 with"
         " the id of what it made, whatever the payload. The header `Idempotency-Key` may repeat it. The answer shows"
         " what the request itself did: when no target fits, `UNRESOLVED`. A `scheduled_at` that has passed is due now.",
-        request=models.NewTask, handler=_create, view=models.NewActivity, status=201, topic=KEYED,
-        links={
-            "activity": Link("dispatch_get_activity", "/id"),
-            "attributes": Link("dispatch_get_attributes", "/id"),
-            "targetUsers": Link("dispatch_get_target_users", "/id"),
-            "statusEvents": Link("dispatch_get_status_events", "/id"),
-            "dispatch": Link("dispatch_dispatch_activity", "/id"),
-            "cancel": Link("dispatch_cancel_activity", "/id"),
-        },
+        request=models.NewTask, handler=_create_task, view=models.NewActivity, status=201, topic=KEYED,
+        links={**_FOLLOWS, "dispatch": Link("dispatch_dispatch_activity", "/id")},
     ),
     Operation(
         SPOKEN, "GET", _ACTIVITIES, VIEW, "dispatch_list_activities", "List activities, page by page",
@@ -145,8 +161,8 @@ OPERATIONS = (
         SPOKEN, "POST", f"{_ACTIVITIES}/tasks/{{id}}/dispatch", DISPATCH, "dispatch_dispatch_activity",
         "Send a READY activity out over its channel now",
         description="An attempt is made at once, and two more when it fails; what came of them is among the status"
-        " events.",
-        command="task.dispatch", entity=TASK, status=204,
+        " events. A message goes out when it is scheduled, and is refused here.",
+        command="task.dispatch", entity=TASK, status=204, extra_data=lambda _: {"type": WORK},
     ),
     # Who submits results is who creates, an agent at work.
     Operation(
@@ -156,6 +172,8 @@ OPERATIONS = (
         " its id, or by the id that the provider answered with; both forms of the body do the same.",
         request=results.AnyResult, handler=results.submit_result, view=results.ResultRecorded, status=201,
     ),
+    *integration.OPERATIONS,
     *configuration.OPERATIONS,
     *upserts.OPERATIONS,
+    *catalogues.OPERATIONS,
 )  # fmt: skip

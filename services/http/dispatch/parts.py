@@ -11,13 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from domain.directory.settings import CALLER_PROVIDED, ON_DISPATCH
-from domain.plan import CriterionType
+from domain.plan import CriterionType, TargetStrategy, TaskType
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from domain.task import (
     EVENTS,
     DispatchFailed,
-    Resolution,
     ResolutionFailed,
     ResultRecorded,
     TargetsResolved,
@@ -112,14 +111,14 @@ class TargetUser(CamelView):
     id: str = Field(..., examples=["t1"])
     commerce_user_id: Annotated[str | None, From("user")] = Field(..., examples=["u-7"])
     resolution_status: Literal["PENDING", "RESOLVED", "FAILED", "LOCKED"] = Field(..., examples=["RESOLVED"])
-    resolution_strategy: Literal["ON_CREATION"]
+    resolution_strategy: Annotated[TargetStrategy, From("strategy")] = Field(..., examples=["ON_CREATION"])
     lock_reason: str | None = Field(
         ..., examples=["CRITERIA_MATCH"], description="CRITERIA_MATCH, MANUAL_ASSIGNMENT, or FALLBACK_ and the role"
     )
     resolved_at: MaybeTime
     locked_at: MaybeTime
     commerce_user: CommerceUser | None
-    criterion: CriterionType
+    criterion: CriterionType | Literal["MANUAL"] = Field(..., examples=["ROLE_MATCH"])
     reason: str | None
 
 
@@ -196,7 +195,7 @@ def _plain(name: str) -> str:
 
 def _type_of(event: Recorded, task: Task | None) -> str:
     """Return the dialect's name of an event; `task` is the state before it."""
-    if task is not None and task.resolution is Resolution.FAILED:
+    if task is not None and task.unresolved:
         match event.data:
             case ResolutionFailed():
                 return RETRY_FAILED
@@ -219,6 +218,7 @@ class StatusEvent(CamelView):
     to_status: Status
     error_code: str | None = Field(..., examples=["http-503"])
     error_message: str | None = Field(..., examples=["the provider answered 503"])
+    activity_type: TaskType
     occurred_at: Annotated[Time, From("occurred_at", lambda moment, _: stamp(moment))]
 
 
@@ -261,6 +261,7 @@ def _told(events: Iterable[Recorded]) -> list[dict[str, Any]]:
                     "to_status": after,
                     "error_code": code,
                     "error_message": message,
+                    "activity_type": task.created.type if task is not None else None,
                     "occurred_at": event.occurred_at,
                 }
             )

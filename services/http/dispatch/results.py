@@ -140,11 +140,15 @@ class ResultRecorded(CamelView):
 
 
 async def submit_result(call: Call) -> Response:
-    """Record a result, of the activity that it names by either of its ids."""
+    """Record a result in one of its two forms."""
     nothing_else(call.parameters())
     body = await call.json()
     short = isinstance(body, dict) and "result" in body and "task_result" not in body
-    request = (ShortResult if short else NewResult).read(body)
+    return await record_result(call, (ShortResult if short else NewResult).read(body))
+
+
+async def record_result(call: Call, request: NewResult | ShortResult) -> Response:
+    """Record a result, of the activity that it names by either of its ids."""
     given = request.data()
     result = await submit(call, "task.submit-result", request, TASK, entity_id=await _named(call, request))
     if result.resource is None:

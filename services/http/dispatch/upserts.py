@@ -11,56 +11,25 @@ from projections import directory
 from projections.support.query import MAX_ROWS
 from services.http.core.call import Call, as_json
 from services.http.core.entities import entry
-from services.http.core.errors import ApiError
 from services.http.core.list_view import ListView
 from services.http.core.operation import Operation
-from services.http.core.parameters import MinPosition, nothing_else, settled
-from services.http.core.sending import CommandResult
-from services.http.core.submit import submit
+from services.http.core.parameters import MinPosition, settled
 from services.http.dispatch import activity_config as models
 from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
 
-# An entry may appear, or be retired, between two commands; nobody does that all the time.
-_ATTEMPTS = 4
-_REGISTER, _CHANGE = "directory.register", "directory.change"
-# What says that the other command is the right one: an entry is there, or is not, or this very request made or changed
-# it before.
-_OTHERWISE = {
-    _REGISTER: frozenset({"taken", "idempotency-conflict"}),
-    _CHANGE: frozenset({"not-found", "idempotency-conflict"}),
-}
+_PUT = "directory.put"
 
 
-async def _upsert(call: Call, kind: str, request: models.Upsert) -> CommandResult:
-    """Register an entry, or change the one that is there."""
-    entries, entry_id = entry(kind), request.data()["id"]
-    # A command whose answer is late must be the right one, too, so the read model is asked first.
-    found = await entries.find(call, entry_id)
-    command = _REGISTER if found is None or found["retired"] else _CHANGE
-    for attempt in range(_ATTEMPTS):
-        try:
-            return await submit(
-                call,
-                command,
-                request,
-                entries,
-                entity_id=None if command == _REGISTER else entry_id,
-                extra_data={"kind": kind},
-            )
-        except ApiError as refused:
-            if refused.code not in _OTHERWISE[command] or attempt == _ATTEMPTS - 1:
-                raise
-            command = _CHANGE if command == _REGISTER else _REGISTER
-    raise AssertionError
-
-
-async def _all(call: Call, kind: str) -> list[dict[str, Any]]:
-    """Return every entry of a kind, in order of id."""
-    await settled(call, MinPosition.read(call), directory.NAME)
+async def all_of(
+    call: Call, kind: str, query: MinPosition | None = None, *, retired: bool = False
+) -> list[dict[str, Any]]:
+    """Return every entry of a kind, in order of id, with the retired ones if asked."""
+    await settled(call, query or MinPosition.read(call), directory.NAME)
     found: list[dict[str, Any]] = []
+    wanted = None if retired else False
     while True:
         after = found[-1]["id"] if found else None
-        rows = await call.service.pool.fetch(*directory.page(call.caller.tenant, kind, after, MAX_ROWS))
+        rows = await call.service.pool.fetch(*directory.page(call.caller.tenant, kind, after, MAX_ROWS, retired=wanted))
         found += [directory.resource(row) for row in rows]
         if len(rows) < MAX_ROWS:
             return found
@@ -87,13 +56,8 @@ def _configured(
 ) -> tuple[Operation, ...]:
     """Return the operations on entries of a kind."""
 
-    async def write(call: Call) -> Response:
-        nothing_else(call.parameters())
-        result = await _upsert(call, kind, request.read(await call.json()))
-        return await SPOKEN.answer(call, result, view, kind, status)
-
     async def read(call: Call) -> Response:
-        return as_json(views.show(sorted(await _all(call, kind), key=order)))
+        return as_json(views.show(sorted(await all_of(call, kind), key=order)))
 
     return (
         Operation(
@@ -101,9 +65,10 @@ def _configured(
             query=MinPosition, handler=read, view=views,
         ),
         Operation(
-            SPOKEN, "POST", path, MANAGE, f"dispatch_put_{name}", f"Create or change one of {what}",
-            description="What is there under the same name is changed; what is left out of it stays as it is.",
-            request=request, handler=write, view=view, status=status,
+            SPOKEN, "POST", path, MANAGE, f"dispatch_put_{name}", f"Create or replace one of {what}",
+            description="What is there under the same name is replaced as a whole.",
+            request=request, command=_PUT, entity=entry(kind, creates=_PUT), extra_data=lambda _: {"kind": kind},
+            view=view, status=status,
         ),
     )  # fmt: skip
 

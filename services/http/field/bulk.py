@@ -134,6 +134,6 @@ OPERATIONS = (
         " With an `Idempotency-Key` each task takes effect once under its `refId`, or its place"
         " if it has none.",
         request=NewTasks, handler=_create_tasks, status=201, view=BulkDone, also={202: BulkAccepted},
-        refusals=(400, 413, 415, 422), topic="bulk",
+        refusals=(400, 408, 413, 415, 422), topic="bulk",
     ),
 )  # fmt: skip

@@ -8,19 +8,35 @@ from typing import Annotated, Any, Literal
 from pydantic import create_model
 
 from domain.recorded import Recorded
+from projections import directory
 from services.http.core.call import Call
 from services.http.core.models import From, View
 from services.http.core.operation import Dialect, Link
 from services.http.field.errors import Accepted, Failure, Good, failed, failure
-from services.http.field.models import Beside, people_of
+from services.http.field.models import AssignedTo, Beside, TaskHub, people_of
 
 
-async def beside(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded] = ()) -> Beside:
+async def beside(
+    call: Call,
+    resources: Sequence[Mapping[str, Any]],
+    events: Sequence[Recorded] = (),
+    view: type[View] | None = None,
+) -> Beside:
     """Return what is shown beside resources; `events` are ones that the directory may not show yet."""
     tenant = call.caller.tenant
     people = [member for resource in resources for member in people_of(resource)]
     known = await call.service.members.by_id(tenant, people, events)
-    return Beside(tenant, {member: found.email for member, found in known.items() if found.email is not None})
+    emails = {member: found.email for member, found in known.items() if found.email is not None}
+    having = {resource["assignees"][0] for resource in resources if resource.get("assignees")}
+    first = {
+        member: AssignedTo.show({"id": member, "name": found.name, "email": found.email, "hubs": list(found.hubs)})
+        for member in sorted(having)
+        if (found := known.get(member)) is not None
+    }
+    wanted = {resource["hub"] for resource in resources if resource.get("hub") is not None}
+    asked = directory.get_many(tenant, "hub", sorted(wanted))
+    hubs = map(directory.resource, await call.service.pool.fetch(*asked)) if wanted else ()
+    return Beside(tenant, emails, first, {hub["id"]: TaskHub.show(hub) for hub in hubs})
 
 
 FIELD = Dialect("field", failed, failure, Failure, Accepted, beside, paths=("/api/v3/",), slash=True)

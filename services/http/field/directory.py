@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from domain.directory.fields import ENTRY_FIELDS
-from projections import directory
+from projections import directory, entries
 from services.http.core.call import Call, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
@@ -104,7 +104,7 @@ class ListEntries(ListPage):
 async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
     query, tenant = ListEntries.read(call), call.caller.tenant
     await settled(call, query, directory.NAME)
-    asked = directory.by_name(
+    asked = entries.by_name(
         tenant,
         kind,
         query.q or query.name,
@@ -112,7 +112,7 @@ async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
         offset=(query.page - 1) * query.limit,
         descending=query.sort_order == "desc",
     )
-    keys, shown_with = keys_of(query.keys), Beside(tenant, {})
+    keys, shown_with = keys_of(query.keys), Beside(tenant)
     rows = await call.service.pool.fetch(*asked)
     return [only(keys, view.show(directory.resource(row), shown_with)) for row in rows]
 
@@ -134,11 +134,19 @@ async def _one(call: Call, kind: str) -> Mapping[str, Any]:
 
 
 async def _hub(call: Call) -> Response:
-    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant, {})))
+    return as_json(HubFound.show(await _one(call, _HUB), Beside(call.caller.tenant)))
 
 
 async def _user(call: Call) -> Response:
-    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant, {})))
+    return as_json(UserFound.show(await _one(call, _MEMBER), Beside(call.caller.tenant)))
+
+
+async def _me(call: Call) -> Response:
+    await settled(call, MinPosition.read(call), directory.NAME)
+    found = await entry(_MEMBER).find(call, call.caller.actor)
+    if found is None:
+        raise ApiError("no-member", "the key acts for the organization, and for no member")
+    return as_json(User.show(found, Beside(call.caller.tenant)))
 
 
 OPERATIONS = (
@@ -153,6 +161,10 @@ OPERATIONS = (
     Operation(
         FIELD, "GET", "/api/v3/users", "read", "field_list_users", "List users",
         query=ListEntries, handler=_users, view=UsersFound, topic="member",
+    ),
+    Operation(
+        FIELD, "GET", "/api/v3/user", "read", "field_get_me", "Read the user whose key is used",
+        query=MinPosition, handler=_me, view=User, topic="member",
     ),
     Operation(
         FIELD, "GET", "/api/v3/user/{id}", "read", "field_get_user", "Read one user",

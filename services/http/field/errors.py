@@ -54,8 +54,9 @@ FAILURES: Mapping[str, Failing] = {
     ),
     "request-004": Failing(415, "the body is not sent as application/json", "unsupported-media-type"),
     "request-005": Failing(400, "a query parameter or header is wrong", "bad-header unknown-filter"),
-    "request-006": Failing(429, "too many requests are under way; see Retry-After", "overloaded"),
+    "request-006": Failing(429, "too many requests are under way; see Retry-After", "overloaded too-many-requests"),
     "request-007": Failing(412, "the resource has changed since its tag was given out", "precondition-failed"),
+    "request-008": Failing(408, "the body did not arrive in time", "body-late"),
     "server-001": Failing(500, "something went wrong", "internal"),
     "server-002": Failing(
         503, "a part of the service is away for the moment; see Retry-After", "newer-version unavailable view-late"

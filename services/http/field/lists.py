@@ -13,8 +13,9 @@ import msgspec
 from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from domain.limits import MAX_KEY, Number
-from projections import activities, directory
-from projections.listing import PERSON, Side, merged, total
+from domain.streams import ID
+from projections import activities, directory, entries
+from projections.listing import PERSON, Side, current, merged, total
 from projections.statement import Query as Asked
 from projections.support.conditions import CONTAINS, Where, by_word
 from projections.support.conditions import Asked as Filtered
@@ -41,7 +42,7 @@ from services.http.field.models import (
     task_or_master,
     task_status,
 )
-from services.http.field.paged import at_address, page_view
+from services.http.field.paged import at_address, continued, page_view
 from services.http.field.requests import REFERENCES, with_zone
 from services.http.field.workflows import Workflow
 
@@ -51,13 +52,15 @@ _SORTS = {
     "startTime": "start",
     "endTime": "end",
     "title": "title",
+    "orderIndex": "order_index",
+    "doneTime": "completed_at",
 }
 _TIMES = {"createdTime": "created_at", "startTime": "start", "doneTime": "completed_at"}
 _ORDERS = ("asc", "desc")
 _SCALAR = re.compile(r"(true|false|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?)\Z")
 
 
-Limit = Annotated[int, Number(1, 500)]
+Limit = Annotated[int, Number(1, MAX_ROWS)]
 LIMIT: Any = Field(20, description="Rows of a page")
 WAITED_FOR: Any = Field(0, alias="min_position", description="Wait until the read model has handled this position")
 
@@ -84,6 +87,11 @@ class ListTasks(ListPage):
     flow: str | None = Field(None, description="Of the flows with these names, with commas between")
     flow_id: str | None = Field(None, description="Of these flows, with commas between")
     assignee: str | None = Field(None, description=f"Of one of these people, with commas between. {REFERENCES}")
+    done_by: str | None = Field(
+        None, description="Completed by one of these people, with commas between: references as above, or whole names"
+    )
+    active: bool = Field(False, description="Whose start has passed, and whose end has not")
+    is_visit: bool = Field(False, description="Whose end has not passed")
     search: str | None = Field(None, description="With this in the title, without regard to case")
     time_by: Literal["createdTime", "startTime", "doneTime"] = Field(
         "createdTime", description="The time that timeFrom and timeTo are about"
@@ -92,9 +100,13 @@ class ListTasks(ListPage):
     time_to: str | None = Field(None, description="Not after this time")
     task_type: Literal["activityMaster", "activityChild", "task"] | None = Field(None, description="Of this type")
     parent_id: str | None = Field(None, description="Children of this master")
-    sort_by: Literal["createdTime", "updatedTime", "startTime", "endTime", "title"] = Field(
+    sort_by: Literal["createdTime", "updatedTime", "startTime", "endTime", "title", "orderIndex", "doneTime"] = Field(
         "createdTime", description="Order"
     )
+    lazy_load: Literal["0", "1", "false", "true"] = Field(
+        "0", description="Go on after the `cursor`, whatever `page` is"
+    )
+    cursor: str | None = Field(None, description="The id of the last row seen, with `lazyLoad`")
     sort_order: str = Field("desc", description="Direction", json_schema_extra={"enum": list(_ORDERS)})
     keys: str = Field("", alias="fields", description="Just these keys, also ones of a flow, with commas between")
     _of_fields: dict[str, list[str]] = PrivateAttr(default_factory=dict)
@@ -107,8 +119,15 @@ class ListTasks(ListPage):
                 del given[name]
         asked = {name: given.pop(name) for name in list(given) if name.startswith("field[") and name.endswith("]")}
         query = super().take(given)
+        if query.is_lazy:
+            query = query.model_copy(update={"page": 1})
         query._of_fields.update({name[len("field[") : -1]: values for name, values in asked.items()})
         return query
+
+    @property
+    def is_lazy(self) -> bool:
+        """Tell whether the page goes on after a row, and has no number."""
+        return self.lazy_load in ("1", "true")
 
     @property
     def of_fields(self) -> Mapping[str, list[str]]:
@@ -125,13 +144,14 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     await settled(call, query, *TASK.models)
     tenant, now = call.caller.tenant, call.service.clock()
     sort, keys = _sort(query), keys_of(query.keys)
-    sides = _sides(call, query, await _shared(call, query))
+    sides = _sides(call, query, await _shared(call, query), await _done_by(call, query))
+    after = await _after(call, query, sort) if query.is_lazy else None
 
     def asked(page: Page) -> Asked:
         if len(sides) > 1 and page.offset + page.limit > MAX_ROWS:
             detail = f"masters and tasks together have {MAX_ROWS} rows at most; ask with a taskType to go on"
             raise ApiError("bad-limit", detail, parameter="page")
-        return merged(tenant, sides, sort, page.limit, page.offset)
+        return merged(tenant, sides, sort, page.limit, page.offset, after)
 
     def resource(row: Sequence[Any]) -> dict[str, Any]:
         return _RESOURCES[row[0]](row[1:], now)
@@ -139,11 +159,35 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource))
     shown_with = await beside(call, page.rows)
     rows = [task_or_master(found, shown_with) for found in page.rows]
-    return page.with_rows([only(keys, row) for row in rows])
+    page = page.with_rows([only(keys, row) for row in rows])
+    return continued(page) if query.is_lazy else page
 
 
 # How rows become resources, by the mark of their side.
 _RESOURCES = {MASTER: activities.resource, CHILD: tasks.resource}
+
+
+async def _after(call: Call, query: ListTasks, sort: str) -> str | None:
+    """Return the cursor of the row that a page goes on after."""
+    if not query.cursor:
+        return None
+    for listing in (tasks.LISTING, activities.LISTING):
+        rows = await call.service.pool.fetch(*listing.cursor_at(call.caller.tenant, query.cursor, sort))
+        if rows:
+            return listing.cursor(rows[0], sort)
+    raise ApiError("bad-cursor", "the cursor is the id of the last task seen", parameter="cursor")
+
+
+async def _done_by(call: Call, query: ListTasks) -> dict[str, Any]:
+    """Return the filter for who completed a task, by a reference or by the whole name."""
+    if not query.done_by:
+        return {}
+    tenant, wanted = call.caller.tenant, _listed(query.done_by)
+    references = [text for text in wanted if ID.match(text) or {*text} & {*"@:"}]
+    named = await call.service.members.named(tenant, references, "doneBy")
+    called = await call.service.pool.fetch(*entries.called(tenant, "member", wanted, MAX_ROWS))
+    people = {member for members in named.values() for member in members} | {row[1] for row in called}
+    return {"done_by": sorted(people)[:MAX_ROWS]}
 
 
 async def _shared(call: Call, query: ListTasks) -> dict[str, Any]:
@@ -161,20 +205,21 @@ async def _shared(call: Call, query: ListTasks) -> dict[str, Any]:
     return found
 
 
-def _sides(call: Call, query: ListTasks, shared: Mapping[str, Any]) -> list[Side]:
+def _sides(call: Call, query: ListTasks, shared: Mapping[str, Any], done_by: Mapping[str, Any]) -> list[Side]:
     """Return the sides that may hold something that fits."""
     # What masters do not have.
-    own: dict[str, Any] = {} if query.parent_id is None else {"activity_id": query.parent_id}
+    own: dict[str, Any] = {**done_by, **({} if query.parent_id is None else {"activity_id": query.parent_id})}
     own |= {} if query.flow is None else {"flow": _listed(query.flow)}
     own |= {} if query.flow_id is None else {"flow_id": _listed(query.flow_id)}
     fields = [_of_field(call.caller.tenant, name, values) for name, values in query.of_fields.items()]
+    running = [current(call.service.clock(), query.active)] if query.active or query.is_visit else []
     sides = []
     if query.task_type != MASTER:
-        more = [*fields, *([] if query.status is None else [_OF_TASKS[query.status]])]
+        more = [*running, *fields, *([] if query.status is None else [_OF_TASKS[query.status]])]
         more += [] if query.task_type is None else [presence("activity_id", query.task_type == CHILD)]
         sides.append(Side(CHILD, tasks.LISTING, {**shared, **own}, more))
     if query.task_type in (None, MASTER) and not own and not fields:
-        more = [] if query.status is None else [_OF_MASTERS[query.status]]
+        more = [*running, *([] if query.status is None else [_OF_MASTERS[query.status]])]
         sides.append(Side(MASTER, activities.LISTING, shared, more))
     return sides
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from domain.limits import Id
-from projections.task.document import shown_values
+from projections.task.document import placed, shown_values
 from services.http.core.models import From, Json
-from services.http.core.shown import CamelView, Count, Time
+from services.http.core.shown import CamelView, Count, MaybeTime, Time
 
 MASTER, CHILD, PLAIN = "activityMaster", "activityChild", "task"
 UNASSIGNED, ONGOING, DONE, CANCELED, FAILED = STATUSES = ("UNASSIGNED", "ONGOING", "DONE", "CANCELED", "FAILED")
@@ -26,19 +26,21 @@ WORKFLOW_ID = "68f2198aef526585c30e16d2"
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is shown beside a resource's own: its tenant, and the e-mails of its members."""
+    """What is shown beside a resource's own: its tenant, the e-mails of its members, who has it first, and its hub."""
 
     tenant: str
-    emails: Mapping[str, str]
+    emails: Mapping[str, str] = field(default_factory=dict)
+    people: Mapping[str, Json] = field(default_factory=dict)
+    hubs: Mapping[str, Json] = field(default_factory=dict)
 
 
-def _email(member: str, beside: Beside) -> str:
-    return beside.emails.get(member, member)
+def _email(member: str | None, beside: Beside) -> str | None:
+    return None if member is None else beside.emails.get(member, member)
 
 
 def emails(members: Iterable[str] | None, beside: Beside) -> list[str]:
     """Return members' e-mails, or the ids of those without."""
-    return [_email(member, beside) for member in members or ()]
+    return [beside.emails.get(member, member) for member in members or ()]
 
 
 def task_status(task: Mapping[str, Any], _: Any = None) -> str:
@@ -59,7 +61,9 @@ def people_of(resource: Mapping[str, Any]) -> list[str]:
         return [resource["created_by"], *(member for members in lists for member in members)]
     if "assignees" not in resource:
         return [resource["created_by"]]
-    return [*resource["assignees"], resource["created_by"], *(each["member"] for each in resource.get("left_out", ()))]
+    named = [resource.get(name) for name in ("created_by", "updated_by", "assigned_by", "done_by")]
+    left_out = (each["member"] for each in resource.get("left_out", ()))
+    return [*resource["assignees"], *(member for member in named if member is not None), *left_out]
 
 
 OF_PEOPLE = ("assignees", "whitelist", "blacklist")
@@ -72,6 +76,39 @@ _Assignee = Annotated[list[str], From("assignees", emails), _ASSIGNEE]
 _Start = Annotated[str | None, From("start"), Field(examples=[DAY["startTime"]])]
 _End = Annotated[str | None, From("end"), Field(examples=[DAY["endTime"]])]
 _HubId = Annotated[str | None, From("hub"), Field(examples=[HUB])]
+
+
+UpdatedBy = Annotated[str, From("updated_by", _email), Field(examples=["admin@example.com"])]
+
+
+class TaskHub(CamelView):
+    """The hub of a task or an activity, with what it was registered with."""
+
+    id: str = Field(alias="_id", examples=[HUB])
+    name: Annotated[Any, From("fields/name", default=None)] = Field(None, examples=["Jakarta"])
+    lat: Annotated[Any, From("fields/lat", default=None)] = Field(None, examples=[-6.205154])
+    lng: Annotated[Any, From("fields/lng", default=None)] = Field(None, examples=[106.84667])
+    address: Annotated[Any, From("fields/address", default=None)] = None
+
+
+class AssignedTo(CamelView):
+    """Who has the task first."""
+
+    id: str = Field(alias="_id", examples=["019a3d5e-3c1f-7a64"])
+    name: str | None = Field(None, examples=["Leandro"])
+    email: str | None = Field(None, examples=[DRIVER])
+    hub_id: Annotated[list[str], From("hubs")] = Field(..., description="The hubs that the member was registered with")
+
+
+def _hub(hub: str | None, beside: Beside) -> Json | None:
+    return None if hub is None else beside.hubs.get(hub)
+
+
+def _first(assignees: Sequence[str], beside: Beside) -> Json | None:
+    return beside.people.get(assignees[0]) if assignees else None
+
+
+_Hub = Annotated[TaskHub | None, From("hub", _hub)]
 
 
 class LeftOut(CamelView):
@@ -137,6 +174,11 @@ class Master(NewMaster):
     progress: Progress
     overdue: bool
     updated_time: UpdatedTime
+    updated_by: UpdatedBy
+    order_index: Annotated[float, From("created_at", lambda at, _: placed(None, at))] = Field(
+        ..., description="The place among others, that of the creation", examples=[176187540000000]
+    )
+    hub: _Hub = None
 
 
 _UNLESS = "or the field of the flow that has this name"
@@ -158,12 +200,24 @@ class Task(_Open):
     start_time: _Start
     end_time: _End
     hub_id: _HubId
+    hub: _Hub = Field(None, description="Of a task with a hub")
+    order_index: Annotated[float, From("", lambda task, _: placed(task["order_index"], task["created_at"]))] = Field(
+        ..., description="The place among other tasks; by default that of the creation", examples=[10]
+    )
+    assigned_to: Annotated[AssignedTo | None, From("assignees", _first)] = None
+    assigned_by: Annotated[str | None, From("assigned_by", _email)] = Field(
+        None, description="Who gave the task to those who have it"
+    )
+    assigned_time: Annotated[MaybeTime, From("assigned_at")] = None
+    done_by: Annotated[str | None, From("done_by", _email)] = Field(None, description="Who did the task")
+    done_time: Annotated[MaybeTime, From("", lambda task, _: task["ended_at"] if task["done_by"] else None)] = None
     organization_id: OrganizationId
     created_by: CreatedBy
     created_time: CreatedTime
     overdue: Any = Field(..., description=f"It is open, and its end has passed; {_UNLESS}", examples=[False])
     late: Any = Field(..., description=f"It was completed after its end; {_UNLESS}", examples=[False])
     updated_time: UpdatedTime
+    updated_by: UpdatedBy
 
 
 def task_or_master(resource: Mapping[str, Any], beside: Beside) -> Json:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from starlette.responses import Response
 
-from domain.streams import ID, stream_of
-from domain.task import TaskCreated
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, TASK
 from services.http.core.errors import ApiError
@@ -18,32 +17,17 @@ from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
 from services.http.field.bulk import OPERATIONS as BULK
-from services.http.field.dialect import FIELD, answer, beside, links
+from services.http.field.dialect import FIELD, answer, links
 from services.http.field.directory import OPERATIONS as DIRECTORY
+from services.http.field.documents import HIDDEN, find, own_changes
 from services.http.field.flows import OPERATIONS as FLOWS
 from services.http.field.workflow_operations import OPERATIONS as WORKFLOWS
-from services.store import log
-from services.store.log import LogRow
 
 _ANY: Any = Annotated[models.Task | models.Master, From("", models.task_or_master)]
 _TASK_FOUND = answer("TaskFound", "The task, or the activity", "Success", task=_ANY)
 _TASK_UPDATED = answer("TaskUpdated", "Changed", "Success", task=_ANY)
 _TASK_DELETED = answer("TaskDeleted", "Cancelled", "Success", task=_ANY)
 _TASKS_FOUND = answer("TasksFound", "A page", "Success.", tasks=lists.TaskPage)
-
-
-async def _found(call: Call) -> tuple[Entity, str | None]:
-    """Return what the id in the path names, a task before an activity, and the activity that a task is a part of."""
-    if ID.match(call.id):
-        streams = {stream_of(call.caller.tenant, entity.noun, call.id): entity for entity in (TASK, ACTIVITY)}
-        # From the log, so that what was created a moment ago is found however late the views are.
-        rows = [LogRow(*row) for row in await call.service.pool.fetch(*log.first_events(list(streams)))]
-        made = {row.stream: row.recorded().data for row in rows}
-        for stream, entity in streams.items():
-            if stream in made:
-                event = made[stream]
-                return entity, event.activity_id if isinstance(event, TaskCreated) else None
-    raise TASK.unknown()
 
 
 async def _page_of_tasks(call: Call) -> Response:
@@ -58,8 +42,19 @@ async def _get_task(call: Call) -> Response:
     return await FIELD.show(call, _TASK_FOUND, resource)
 
 
-async def _change(call: Call, entity: Entity, request: Request) -> Response:
-    result = await submit(call, f"{entity.noun}.change", request, entity, entity_id=call.id)
+async def _change(
+    call: Call, entity: Entity, request: Request, version: int | None = None, keeping: Sequence[str] | None = None
+) -> Response:
+    extra = {} if keeping is None else {"keeping": keeping}
+    try:
+        result = await submit(
+            call, f"{entity.noun}.change", request, entity, entity_id=call.id, extra_data=extra, version=version
+        )
+    except ApiError as refused:
+        if refused.code != "version-conflict":
+            raise
+        detail = f"the {entity.noun} has changed since the document was read, so that its updatedTime is another"
+        raise ApiError("derived", detail, "/updatedTime") from None
     return await FIELD.answer(call, result, _TASK_UPDATED, entity.noun)
 
 
@@ -67,31 +62,27 @@ async def _update_task(call: Call) -> Response:
     """Change what a document says otherwise than it is; with a `flow` it is the whole of a task."""
     nothing_else(call.parameters())
     body = await call.json()
-    entity, _ = await _found(call)
-    kind = requests.TaskChange if entity is TASK else requests.ActivityChange
-    # To complete, nothing need be compared.
-    own = (requests.own_keys(kind) | {*models.OURS}) & body.keys() if isinstance(body, dict) else set()
-    if own and not (own == {"status"} and body["status"] == models.DONE):
-        resource = await entity.find(call, call.id)
-        if resource is not None:
-            shown = models.task_or_master(resource, await beside(call, [resource]))
-            whole = entity is TASK and call.scope["method"] == "PUT" and "flow" in body
-            body = requests.changed_from(body, kind, resource, shown, whole=whole)
-    return await _change(call, entity, kind.read(body))
+    found = await find(call)
+    kind = requests.TaskChange if found.is_task else requests.ActivityChange
+    version, whole = None, False
+    if isinstance(body, dict):
+        whole = found.is_task and call.scope["method"] == "PUT" and "flow" in body
+        body, version = await own_changes(call, found, body, kind)
+    return await _change(call, found.entity, kind.read(body), version, HIDDEN if whole else None)
 
 
 async def _move_task(call: Call) -> Response:
     nothing_else(call.parameters())
     request = requests.Move.read(await call.json())
-    entity, _ = await _found(call)
-    return await _change(call, entity, request)
+    return await _change(call, (await find(call)).entity, request)
 
 
 async def _delete_task(call: Call) -> Response:
     nothing_else(call.parameters())
-    entity, master = await _found(call)
-    if master is not None:
-        raise ApiError("child", f"the task is a part of activity {master}; delete that")
+    found = await find(call)
+    if found.master is not None:
+        raise ApiError("child", f"the task is a part of activity {found.master}; delete that")
+    entity = found.entity
     result = await submit(call, f"{entity.noun}.cancel", {}, entity, entity_id=call.id)
     return await FIELD.answer(call, result, _TASK_DELETED, entity.noun)
 

@@ -10,19 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from domain.compare import same_json
 from domain.decider import checked_schedule
 from domain.errors import Rejected
-from domain.limits import INSTANT, INSTANT_DETAIL, MAX_ASSIGNEES, Flow, Id, Items, Person, Text, Title
-from projections.task.document import shown_values
-from services.http.core.models import Json, Request, To, View, names, refuse
+from domain.limits import INSTANT, INSTANT_DETAIL, MAX_ASSIGNEES, Flow, Id, Items, Order, Person, Text, Title
+from services.http.core.models import Json, To, View, names, refuse
 from services.http.core.shown import CamelRequest
 from services.http.field.models import DAY, DONE, DRIVER, HUB, OURS, WORKFLOW_ID, Master, Task
 
 _SENT = {**DAY, "hubId": HUB, "createdFrom": "WEB"}
 _OF_STEP = dict.fromkeys(("flow", "flowId"), "is given by the workflow's step")
 REFERENCES = "E-mails, member ids, `account:<number>` or `operator:<id>`"
-PEOPLE = f"{REFERENCES}; an e-mail not known yet becomes a member"
+PEOPLE = f"{REFERENCES}, also as one text with commas between; an e-mail not known yet becomes a member"
 _Hub = Annotated[Id | None, To("hub")]
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -41,6 +39,22 @@ _Moment = Annotated[
     BeforeValidator(with_zone),
     Field(description="RFC 3339, or a time without a zone, such as `2025-10-31 08:55:00`, which is one in UTC"),
 ]
+
+
+def listed(value: Any) -> Any:
+    """Return people that are written as one text, with commas between, as a list."""
+    return [each for part in value.split(",") if (each := part.strip())] if isinstance(value, str) else value
+
+
+def also_text(schema: Json) -> None:
+    """Add to the schema of a field that its value may be one text."""
+    said = {"description", "title", "default", "examples"}
+    own = {name: schema.pop(name) for name in [*schema] if name not in said}
+    first, *others = own.pop("anyOf", [{}])
+    schema["anyOf"] = [{**first, **own}, *others, {"type": "string"}]
+
+
+_PEOPLE = (Items(MAX_ASSIGNEES), To("assignees"), BeforeValidator(listed))
 
 
 class _WithFields(CamelRequest):
@@ -64,7 +78,8 @@ class _Timed(_WithFields):
     hub_id: _Hub = None
     start_time: Annotated[_Moment, To("start")] = None
     end_time: Annotated[_Moment, To("end")] = None
-    assignee: Annotated[list[Person] | None, Items(MAX_ASSIGNEES), To("assignees")] = Field(None, description=PEOPLE)
+    order_index: Order | None = Field(None, description="The place among other tasks; by default that of the creation")
+    assignee: Annotated[list[Person] | None, *_PEOPLE] = Field(None, description=PEOPLE, json_schema_extra=also_text)
 
     @model_validator(mode="after")
     def _demand_a_schedule(self) -> Self:
@@ -168,7 +183,7 @@ class ActivityChange(_WithFields):
 class Assignment(CamelRequest):
     """Who has the task from now on; nobody with an empty list."""
 
-    assignee: Annotated[list[Person], Items(MAX_ASSIGNEES), To("assignees")] = Field(..., description=PEOPLE)
+    assignee: Annotated[list[Person], *_PEOPLE] = Field(..., description=PEOPLE, json_schema_extra=also_text)
 
     example: ClassVar[Json] = {"assignee": [DRIVER]}
 
@@ -179,21 +194,3 @@ class Move(CamelRequest):
     hub_id: Annotated[Id, To("hub")]
 
     example: ClassVar[Json] = {"hubId": HUB}
-
-
-def own_keys(kind: type[Request]) -> set[str]:
-    """Return the keys of a document that the service itself gives a value, of which a change may repeat that alone."""
-    return {*kind.derived} - {*names(kind)} | {"status"}
-
-
-def changed_from(body: Json, kind: type[Request], resource: Json, shown: Json, *, whole: bool) -> Json:
-    """Return what a document says that is not so yet: without what the service itself gives, as it is shown.
-
-    What differs from that stays, and is refused by its name. In a `whole` document, each field that is missing is null.
-    """
-    is_task, own = kind is TaskChange, own_keys(kind)
-    fields = shown_values(resource["fields"], resource["data"]) if is_task else resource["fields"]
-    given = own | {key for key in OURS if is_task and key not in fields}
-    repeated = {key for key in given & body.keys() & shown.keys() if same_json(body[key], shown[key])}
-    missing = dict.fromkeys(name for name in fields if whole and name not in own)
-    return {**missing, **{key: value for key, value in body.items() if key not in repeated}}

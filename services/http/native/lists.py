@@ -82,13 +82,15 @@ async def _kinds_for(call: Call) -> Kinds:
 
 
 def _task_actions(
-    kinds: Sequence[str], status: str, assigned: bool, resolution: str, dispatchable: bool
+    kinds: Sequence[str], status: str, assigned: bool, resolution: str, dispatchable: bool, assignable: bool
 ) -> Sequence[str]:
     state = Lifecycle[status.upper()]
     possible = {
         name
         for kind in kinds
-        for name in allowed_actions(state, assigned, kind, resolution=resolution, dispatchable=dispatchable)
+        for name in allowed_actions(
+            state, assigned, kind, resolution=resolution, dispatchable=dispatchable, assignable=assignable
+        )
     }
     return [name for name in TABLE if name in possible]
 
@@ -135,7 +137,7 @@ class Model:
         if filters.get(PERSON) is not None:
             named = await service.members.named(tenant, parameters[PERSON], PERSON)
             filters[PERSON] = [member for members in named.values() for member in members]
-        rows = await service.pool.fetch(*self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
+        rows = await call.list_rows(*self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
         kinds, now = await _kinds_for(call), service.clock()
         return _page(
             call,
@@ -152,7 +154,7 @@ class Model:
         rows: list[Any] = []
         if ID.match(call.id):
             statement = self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1)
-            rows = await call.service.pool.fetch(*statement)
+            rows = await call.list_rows(*statement)
         if not rows and query.cursor == 0:
             await self.row(call)
         return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(history.resource_bytes, rows))
@@ -165,7 +167,7 @@ TASKS = Model(
     Renderer(
         tasks.Shown,
         tasks.work,
-        lambda task: (task.status, bool(task.assignees), task.resolution, task.dispatchable),
+        lambda task: (task.status, bool(task.assignees), task.resolution, task.dispatchable, task.assignable),
         _task_actions,
     ),
     history.of_task,
@@ -227,7 +229,7 @@ async def list_entries(call: Call) -> Response:
         raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
     retired = None if query.retired else False
     statement = directory.page(call.caller.tenant, kind, query.cursor, query.limit + 1, retired=retired)
-    rows = await call.service.pool.fetch(*statement)
+    rows = await call.list_rows(*statement)
     return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(directory.resource_bytes, rows))
 
 

@@ -54,11 +54,11 @@ class Collection:
         conditions = filters.conditions_of(asked_for, members, now, self.where)
         # One row more than is shown tells whether another page follows.
         asked = self.page(tenant, conditions, Order(order, filters.STATUS_ORDER, now), size + 1, (page - 1) * size)
-        rows = await service.pool.fetch(*asked)
+        rows = await call.list_rows(*asked)
         data, beside = await self.shown(call, rows[:size], wanted)
         meta: Json = {"page": {"number": page, "size": size}}
         if counted:
-            ((meta["count"],),) = await service.pool.fetch(*self.count(tenant, conditions))
+            ((meta["count"],),) = await call.list_rows(*self.count(tenant, conditions))
         links = {
             "prev": lists.address(call, page - 1) if page > 1 else None,
             "next": lists.address(call, page + 1) if len(rows) > size else None,

@@ -20,7 +20,9 @@ ACTIVITIES, TRACKER, UNITS = f"{BASE}/activities", f"{BASE}/tracker", f"{BASE}/w
 PROJECTS, MEMBERS, PERIODS = f"{BASE}/projects", f"{BASE}/members", f"{BASE}/work_periods"
 
 
-async def _people(call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded]) -> People:
+async def _people(
+    call: Call, resources: Sequence[Mapping[str, Any]], events: Sequence[Recorded], view: type[View]
+) -> People:
     # A work unit shows who created it, a project nobody.
     people = [member for found in resources if "whitelist" in found for member in people_of(found)]
     people += [found["created_by"] for found in resources if "children" in found]

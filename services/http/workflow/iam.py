@@ -106,7 +106,7 @@ OPERATIONS = (
     Operation(
         IAM, "POST", f"{_IAM}/auth/api/login", "", "workflow_log_in", "Exchange an API key for a token",
         description="The token is the key itself; it lives as long as the key.",
-        request=LogIn, handler=_log_in, view=LoggedIn, refusals=(400, 413, 415, 422),
+        request=LogIn, handler=_log_in, view=LoggedIn, refusals=(400, 408, 413, 415, 422),
     ),
     Operation(
         IAM, "GET", f"{_IAM}/accounts/me", "read", "workflow_get_account", "Read the account of the caller",

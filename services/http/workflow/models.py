@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 
 from domain.limits import MAX_ACCOUNT, Comment, Fields
 from domain.references import is_account
+from domain.task.state import UNRESOLVED
 from projections.support.table import instant
 from projections.task.document import shown_values
 from services.http.core.members import Member
@@ -186,7 +187,7 @@ class Attributes(View):
 class Indicators(View):
     overdue: bool
     late: bool
-    unresolved: Annotated[bool, From("resolution", lambda found, _: found == "FAILED")]
+    unresolved: Annotated[bool, From("resolution", lambda found, _: found in UNRESOLVED)]
     dispatched: Annotated[bool, From("dispatch", lambda found, _: found == "DISPATCHED")]
 
 

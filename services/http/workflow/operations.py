@@ -59,7 +59,7 @@ async def _get(call: Call) -> Response:
     await settled(call, query, *_ACTIVITY.models)
     task = await _ACTIVITY.read(call)
     (shown,), included = await beside.shown(call, [task], wanted)
-    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], ()), included))
+    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], (), models.Activity), included))
     return tags.unchanged(tag) or as_json({"data": shown, **included}, headers=tags.headers(tag), media=JSON_API)
 
 

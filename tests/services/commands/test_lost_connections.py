@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from services.broker import connection
 from services.broker.command_queue import CommandQueue
 from services.broker.names import COMMAND_QUEUE
 from services.commands.consumer import CommandConsumer
@@ -30,6 +31,21 @@ async def test_a_connection_that_closes_while_idle_comes_back(migrated_url: str,
             sent = await client.send(TASK, {"id": "b"})
             assert (await client.answer(sent)).accepted
             assert consumer.unready == []
+    assert created(migrated_url) == ["a", "b"]
+
+
+async def test_a_connection_that_falls_silent_is_replaced(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1)
+    with broker_proxy(amqp_url) as (proxy, through):
+        async with working(migrated_url, through) as consumer, Client(amqp_url) as client:
+            assert (await client.ask(TASK, {"id": "a"})).accepted
+            before = proxy.connections
+            proxy.silence()
+            assert (await client.answer(await client.send(TASK, {"id": "b"}))).accepted
+            assert proxy.connections > before
+            await eventually_async(lambda: not consumer.unready)
     assert created(migrated_url) == ["a", "b"]
 
 

@@ -46,8 +46,21 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
             for number in range(3):
                 await client.send(TASK, {"id": f"b{number}"}, properties={"reply_to": "my-queue"})
             assert (await client.ask(TASK, {"id": "last"})).accepted
-        told = [line for line in logs if line["event"] == "answers are not sent to this queue"]
+        told = [line for line in logs if line["event"] == "answers to this user are not sent to this queue"]
         assert [line["reply_to"] for line in told] == ["my-queue"]
+
+
+async def test_no_answer_goes_to_a_queue_of_another_user(migrated_url: str, amqp_url: str) -> None:
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client, plain(amqp_url) as channel:
+        ours, theirs = "reply.guest.orders", "reply.beta"
+        for queue in (ours, theirs):
+            await channel.queue_declare(queue, exclusive=True)
+        for number, (queue, user) in enumerate([(theirs, "guest"), (theirs, None), (ours, None), (ours, "guest")]):
+            await client.send(TASK, {"id": f"t{number}"}, f"c{number}", properties={"reply_to": queue, "user_id": user})
+        assert (await client.ask(TASK, {"id": "last"})).accepted
+        taken = [(await channel.basic_get(queue, no_ack=True)).body for queue in (ours, ours, theirs)]
+        assert [wire.decode_reply(body).command_id for body in taken if body] == ["c3"]
+        assert len(created(migrated_url)) == 5
 
 
 async def test_a_forged_direct_reply_name_costs_nobody_an_answer_or_a_dead_letter(

@@ -6,6 +6,7 @@ Nothing here decides for the service: commands go through the worker, views thro
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ from tests.eventually import PATIENCE
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
 LIMIT = 1 << 20
 BRIEF = 0.2
+# What credentials are encrypted with.
+KEY = base64.b64encode(b"k" * 32).decode()
 
 
 class InProcess:
@@ -62,6 +65,8 @@ class InProcess:
         self._working: asyncio.Task[None] | None = None
         # A batch that nobody waits for must not meet a command that sets a scene.
         self._one_at_a_time = threading.Lock()
+        # The workers' clock; that of the HTTP process stands still.
+        self.now = NOW
         self.stopped = False
         self.unreachable = False
         self.late: set[str] = set()
@@ -123,7 +128,9 @@ class InProcess:
     def _work(self, batch: list[Outgoing]) -> list[Reply]:
         if self._store is None:
             self._store = EventStore(self._url)
-        worker = Worker(self._store, lambda: NOW, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers))
+        worker = Worker(
+            self._store, lambda: self.now, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers)
+        )
         outcomes = worker.run([incoming(outgoing) for outgoing in batch])
         for outcome in outcomes:
             if outcome.failure is not None:
@@ -234,6 +241,7 @@ def settings_for(database_url: str, **given: Any) -> Settings:
         "amqp_url": "amqp://127.0.0.1:1/none",
         "reply_timeout": PATIENCE,
         "view_timeout": PATIENCE,
+        "secret_key": KEY,
         "http_body_limit": 64 << 10,
         **given,
     }

@@ -19,6 +19,7 @@ import jsonschema_rs
 import msgspec
 import psycopg
 
+from domain.directory.settings import CHANNELS
 from domain.errors import Refusal
 from services.broker.sender import Outgoing
 from services.dev import seed
@@ -61,6 +62,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/api/attribute-policies/": {"id": "promotions"},
     "/api/target-resolution-policies/": {"id": "default"},
     "/api/dispatch-configurations/": {"id": "SALESMAN"},
+    "/api/dispatch-providers/": {"id": "http"},
     "field_delete_workflow": {"id": "unused"},
     "workflow_assign_activity": {"id": "free"},
     "dispatch_retry_resolution": {"id": "lost"},
@@ -72,6 +74,13 @@ BODIES: Mapping[str, Json] = {
     "workflow_resume_tracker": {"account_id": 43},
     "workflow_start_tracker": {"data": {"attributes": {"activity_id": "t1"}}},
     "dispatch_submit_result": {"activity_id": "sent", "result": "COMPLETED"},
+    "dispatch_submit_effect": {
+        "activity_id": "sent",
+        "commerce_external_id": seed.COMMERCE,
+        "occurred_at": "2026-04-11T10:30:00.000Z",
+        "status": "EFFECTIVE",
+        "task_result": {"result": "SALE_COMPLETED"},
+    },
     "dispatch_resolve_target": {"user_id": "shopkeeper-1"},
     "dispatch_create_attribute_policy": {"key": "name", "strategy": "UPFRONT", "source": "commerce.name"},
     "dispatch_create_dispatch_configuration": {"channel": "SMS", "provider": "console", "timeout_seconds": 5},
@@ -156,7 +165,8 @@ WRITES = [case for case in CASES if case.operation.writes]
 WITH_BODY = [case for case in CASES if case.operation.request is not None]
 # What waits for a position.
 WAITING = [case for case in READS if any(each["name"] == "min_position" for each in case.said.get("parameters", ()))]
-WITH_ID = [case for case in CASES if "id" in case.parts]
+# What has an id of a tenant's own in its path; a provider is the service's.
+WITH_ID = [case for case in CASES if "id" in case.parts and case.name != "dispatch_list_channel_definitions"]
 
 
 def name_of(case: Case) -> str:
@@ -197,6 +207,9 @@ def scene() -> list[tuple[str, Json]]:
         ),
         ("task.create", {"id": "t1", "title": CANARY, **of_42}),
         ("directory.register", {"kind": "project", "id": "north", "fields": {"name": CANARY}}),
+        ("directory.register", {"kind": "policy", "id": "channels", "fields": {"value": [*CHANNELS, "FAX"]}}),
+        ("directory.register", {"kind": "outcome", "id": "SALE_COMPLETED", "fields": {"label": CANARY}}),
+        ("directory.register", {"kind": "retention", "id": "active", "fields": {"label": CANARY}}),
         ("workflow.define", {"id": "of-north", "name": "Of north", "steps": [{"name": "One"}], "project": "north"}),
         ("task.create", {"id": "free", "title": CANARY}),
         ("task.create", {"id": "running", **of_42}),
@@ -205,6 +218,7 @@ def scene() -> list[tuple[str, Json]]:
         ("task.process", {"id": "paused"}),
         ("tracker.pause", {"member": "m43"}),
         ("task.create", {"id": "sent", "commerce": seed.COMMERCE, "plan": plan}),
+        ("task.create", {"id": "message", "commerce": seed.COMMERCE, "type": "MESSAGE", "plan": plan}),
         ("task.create", {"id": "lost", "commerce": seed.COMMERCE, "plan": {**plan, "criteria": criteria}}),
     ]
 

@@ -231,7 +231,7 @@ async def test_too_many_that_wait_are_refused(api: Api, monkeypatch: pytest.Monk
     field_failure(refused, 429, "request-006")
     assert refused.headers["retry-after"] == "1"
     refused = await entries.post(api, 1)
-    problem(refused, 503, "overloaded")
+    problem(refused, 429, "too-many-requests")
     assert refused.headers["retry-after"] == "1"
     other = api.key("other")
     assert (await tasks.post(api, 1, other)).status_code == 202

@@ -27,7 +27,7 @@ set_scene = set_the_scene
 LATE = {model.NAME for model in projections.READ_MODELS}
 KEY = {"Idempotency-Key": "key-1"}
 # The body has the key, and a repetition is told what it made instead of being given it again.
-KEYED = {"dispatch_create_task": "idempotency_key"}
+KEYED = {"dispatch_create_task": "idempotency_key", "dispatch_create_activity": "idempotency_key"}
 # Read from the log itself, which is never late.
 NEVER_LATE = {"dispatch_get_status_events", "get_events"}
 WRITES = [case for case in EXAMPLES if case.operation.writes]

@@ -21,6 +21,8 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "attribute": ("name", {"strategy": "UPFRONT", "source": "commerce.name"}),
     "targeting": ("default", {"criteria": [{"type": "ANY"}]}),
     "dispatch": ("SMS", {"provider": "console"}),
+    "outcome": ("sold", {"label": "Sold"}),
+    "retention": ("active", {"label": "Active"}),
 }
 
 

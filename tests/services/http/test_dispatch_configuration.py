@@ -30,7 +30,12 @@ OWNER = {"type": "ROLE_MATCH", "priority": 1, "role": "OWNER"}
         (
             TARGETING,
             {"channel": "default", "criteria": [OWNER, {"type": "ANY"}]},
-            {"channel": "default", "criteria": [OWNER, {"type": "ANY", "priority": 0, "role": None}], "fallbacks": []},
+            {
+                "channel": "default",
+                "resolutionStrategy": "ON_CREATION",
+                "criteria": [OWNER, {"type": "ANY", "priority": 0, "role": None}],
+                "fallbacks": [],
+            },
             {"criteria": [OWNER], "fallbacks": [{"type": "LAST_CONTACTED_ALL_CHANNELS", "priority": 3}]},
             {
                 "criteria": [OWNER],
@@ -45,6 +50,7 @@ OWNER = {"type": "ROLE_MATCH", "priority": 1, "role": "OWNER"}
                 "provider": "http",
                 "url": "https://sms.example/send",
                 "secret": "sms",
+                "credentials": False,
                 "timeoutSeconds": None,
                 "backoffSeconds": None,
             },
@@ -102,6 +108,8 @@ async def test_an_entry_lives(
         (PROVIDERS, {"channel": "EMAIL", "provider": "http", "url": "ftp://x"}, "/url"),
         (PROVIDERS, {"channel": "EMAIL", "provider": "console", "url": True}, "/url"),
         (PROVIDERS, {"channel": "EMAIL", "provider": "console", "secret": "not a name"}, "/secret"),
+        (PROVIDERS, {"channel": "EMAIL", "provider": "console", "credentials": []}, "/credentials"),
+        (PROVIDERS, {"channel": "EMAIL", "provider": "console", "credentials": {"token": "é"}}, "/credentials/token"),
         (PROVIDERS, {"channel": "EMAIL", "provider": "console", "timeout_seconds": 31}, "/timeout_seconds"),
         (PROVIDERS, {"channel": "EMAIL", "provider": "console", "timeoutSeconds": 3}, "timeoutSeconds"),
     ],

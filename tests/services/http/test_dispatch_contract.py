@@ -56,6 +56,22 @@ def test_the_document_names_every_endpoint_and_its_permission() -> None:
     assert rows == [(f"{one.method} {one.path}", one.permission) for one in OPERATIONS]
 
 
+def test_the_document_says_of_each_of_the_originals_endpoints_whether_it_is_served() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \| (works|differs|no) \|", text, re.MULTILINE)
+    served = {(one.method, re.sub(r"\{\w+\}", "{id}", one.path)) for one in OPERATIONS}
+    there = {(method, path) for method, path, word in rows if word != "no"}
+    assert there <= served
+    assert not {(method, path) for method, path, word in rows if word == "no"} & served
+    # What the service has beside them.
+    own = re.compile(r"/api/(attribute-policies|target-resolution-policies|dispatch-configurations)(/\{id\})?")
+    assert all(own.fullmatch(path) for _, path in served - there)
+    words = [word for _, _, word in rows]
+    said = re.search(r"Of (\d+) endpoints .*, (\d+) work, (\d+) work differently and (\d+)\s+are not there", text)
+    assert said is not None
+    assert [*map(int, said.groups())] == [len(set(rows)), *map(words.count, ("works", "differs", "no"))]
+
+
 def test_the_document_names_every_status_that_a_refusal_has() -> None:
     rows = re.findall(r"^\| ([0-9]{3}(?:, [0-9]{3})*) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     named = {int(status) for row in rows for status in row.split(", ")}

@@ -47,7 +47,8 @@ async def _ids(api: Api, query: str, token: str | None = None) -> list[str]:
         ("open", "RESOLVED", "DISPATCHED", "DISPATCHED"),
         ("open", "RESOLVED", "REQUESTED", "READY"),
         ("open", "NONE", "GAVE_UP", "READY"),
-        ("open", "PENDING", "NONE", "READY"),
+        ("open", "PENDING", "NONE", "UNRESOLVED"),
+        ("open", "DEFERRED", "NONE", "READY"),
         ("open", "NONE", "NONE", "READY"),
     ],
 )
@@ -174,7 +175,7 @@ async def test_the_list_shows_what_the_activity_shows(api: Api) -> None:
         ("status=OPEN", "status"),
         ("status=ready", "status"),
         ("status=READY&status=FAILED", "status"),
-        ("type=MESSAGE", "type"),
+        ("type=message", "type"),
         ("channel=%00", "channel"),
         ("channel=" + "x" * 1001, "channel"),
         ("commerce_id=a&commerce_id=b", "commerce_id"),

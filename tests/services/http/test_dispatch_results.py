@@ -141,7 +141,7 @@ async def test_an_id_that_a_provider_gave_twice_names_nothing(api: Api) -> None:
         ({"activity_id": "nobody"}, 404, ""),
         ({"commerce_external_id": "kiosk"}, 404, "/commerce_external_id"),
         ({"status": None}, 400, "/status"),
-        ({"status": "EFFECTIVE"}, 400, "/status"),
+        ({"status": "effective"}, 400, "/status"),
         ({"occurred_at": None}, 400, "/occurred_at"),
         ({"occurred_at": "yesterday"}, 400, "/occurred_at"),
         ({"occurred_at": "2025-02-30T00:00:00Z"}, 400, "/occurred_at"),

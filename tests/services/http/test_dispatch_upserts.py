@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -47,8 +48,8 @@ async def test_the_attributes_of_the_page(api: Api) -> None:
         "commerce.name",
         "a shop",
     )
-    # What is left out stays.
-    assert (await api.post(ATTRIBUTES, STRATEGY)).json()["fallback"] == "a shop"
+    # What is left out is gone: the entry is what was sent last.
+    assert (await api.post(ATTRIBUTES, STRATEGY)).json() == shown
     assert len(await _all(api, ATTRIBUTES)) == 1
 
 
@@ -117,6 +118,7 @@ async def test_the_provider_of_the_page(api: Api) -> None:
         "channel": "SALESMAN",
         "baseUrl": "https://provider.example.com",
         "settings": {},
+        "credentials": False,
         "isActive": True,
         "dispatchProvider": {"code": "HTTP", "name": "HTTP Provider"},
     }
@@ -130,6 +132,42 @@ async def test_the_provider_of_the_page(api: Api) -> None:
     deleted = await api.client.delete("/api/dispatch-configurations/SALESMAN", headers=api.by())
     assert (deleted.status_code, await _all(api, PROVIDERS)) == (204, [])
     assert (await api.post(PROVIDERS, DISPATCH_CONFIG)).json() == shown
+
+
+async def test_of_two_who_write_at_once_one_has_the_last_word(api: Api) -> None:
+    bodies = [
+        {**DISPATCH_CONFIG, "settings": {"secret": "main"}, "credentials": {"apiKey": "a"}},
+        {**DISPATCH_CONFIG, "base_url": "https://other.example.com", "settings": {"timeout_seconds": 3}},
+    ]
+    for _ in range(5):
+        api.sender.sent.clear()
+        answers = await asyncio.gather(*(api.post(PROVIDERS, body) for body in bodies * 2))
+        assert [answer.status_code for answer in answers] == [201] * 4
+        # Each is one command, so nothing of one can be mixed with another.
+        assert [sent.name for sent in api.sender.sent] == ["directory.put"] * 4
+        (found,) = await _all(api, PROVIDERS)
+        wanted = [(body["base_url"], body["settings"], "credentials" in body) for body in bodies]
+        assert (found["baseUrl"], found["settings"], found["credentials"]) in wanted
+        await api.client.delete("/api/dispatch-configurations/SALESMAN", headers=api.by())
+
+
+async def test_a_key_makes_a_repetition_the_same_command(api: Api) -> None:
+    key = {"Idempotency-Key": "once"}
+    for body in (DISPATCH_CONFIG, {**DISPATCH_CONFIG, "base_url": "https://other.example.com"}):
+        answers = [await api.post(PROVIDERS, body, headers=key) for _ in range(2)]
+        if body is DISPATCH_CONFIG:
+            assert [answer.status_code for answer in answers] == [201, 201]
+            await api.post(PROVIDERS, {**body, "settings": {"timeout_seconds": 3}})
+    assert failure(answers[0], 409)
+    assert [each["settings"] for each in await _all(api, PROVIDERS)] == [{"timeout_seconds": 3}]
+
+
+async def test_only_the_system_configures(api: Api) -> None:
+    api.command(
+        "directory.register", {"kind": "member", "id": "max", "fields": {"projects": {"p": {"is_manager": True}}}}
+    )
+    for path, body in ((PROVIDERS, DISPATCH_CONFIG), (TARGETS, RESOLUTION), (ATTRIBUTES, STRATEGY)):
+        failure(await api.post(path, body, api.key("acme", "max")), 403)
 
 
 async def test_a_dispatch_without_a_provider(api: Api) -> None:
@@ -155,7 +193,10 @@ async def test_a_dispatch_without_a_provider(api: Api) -> None:
         (PROVIDERS, {**DISPATCH_CONFIG, "base_url": None}, "/base_url"),
         (PROVIDERS, {**DISPATCH_CONFIG, "base_url": "ftp://x"}, "/base_url"),
         (PROVIDERS, {**DISPATCH_CONFIG, "dispatch_provider_id": "YOM"}, "/dispatch_provider_id"),
-        (PROVIDERS, {**DISPATCH_CONFIG, "credentials": {"apiKey": "sk-xxx"}}, "/credentials"),
+        (PROVIDERS, {**DISPATCH_CONFIG, "credentials": {"apiKey": 7}}, "/credentials/apiKey"),
+        (PROVIDERS, {**DISPATCH_CONFIG, "credentials": {"apiKey": "a", "colour": "b"}}, "/credentials/colour"),
+        (PROVIDERS, {**DISPATCH_CONFIG, "credentials": {}}, "/credentials"),
+        (PROVIDERS, {**DISPATCH_CONFIG, "credentials": "sk-xxx"}, "/credentials"),
         (PROVIDERS, {**DISPATCH_CONFIG, "settings": {"timeout_seconds": 99}}, "/settings/timeout_seconds"),
         (PROVIDERS, {**DISPATCH_CONFIG, "settings": {"colour": 1}}, "/settings/colour"),
     ],

@@ -104,7 +104,20 @@ async def test_what_is_not_there_is_said_in_the_originals_words(api: Api, path: 
     assert field_failure(await api.get(f"/api/v3/{path}"), 404, code) == "Data not found"
 
 
-@pytest.mark.parametrize("query", ["limit=501", "sortBy=_id", "colour=1", "q=%00", "fields=,"])
+@pytest.mark.parametrize("query", ["limit=1001", "sortBy=_id", "colour=1", "q=%00", "fields=,"])
 async def test_a_list_that_cannot_be_asked_for(api: Api, query: str) -> None:
     for path in ("hubs", "users"):
         field_failure(await api.get(f"/api/v3/{path}?{query}"), 400, "request-005")
+
+
+async def test_a_user_reads_himself(api: Api) -> None:
+    response = await api.get("/api/v3/user", api.key("acme", "u1"))
+    assert response.status_code == 200
+    assert response.json() == (await api.get("/api/v3/user/u1")).json()["user"]
+    assert (response.json()["email"], response.json()["status"]) == ("leandro@mile.app", "active")
+
+
+async def test_a_key_of_no_member_has_no_user(api: Api) -> None:
+    field_failure(await api.get("/api/v3/user"), 404, "member-001")
+    # A member's id that is `system` would be no other.
+    field_failure(await api.get("/api/v3/user", api.key("acme", "nobody")), 404, "member-001")

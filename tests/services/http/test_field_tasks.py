@@ -21,6 +21,8 @@ TASK: dict[str, Any] = {
     "hubId": "h1",
     "parcel": {"kg": 2},
 }
+# What the service gives by itself.
+OWN = ("hub", "assignedTo", "assignedBy", "assignedTime", "doneBy", "doneTime", "updatedBy")
 
 
 async def put(api: Api, task: str, body: Any, token: str | None = None, **headers: str) -> httpx.Response:
@@ -82,8 +84,14 @@ async def test_a_task_that_stands_alone(api: Api) -> None:
         ({**TASK, "flow": ""}, 400, "activity-001"),
         ({**TASK, "flow": 7}, 400, "activity-001"),
         ({**TASK, "flowId": 7}, 400, "activity-001"),
-        ({**TASK, "assignee": "ann@example.com"}, 400, "activity-001"),
+        ({**TASK, "assignee": 7}, 400, "activity-001"),
         ({**TASK, "assignee": [7]}, 400, "activity-001"),
+        ({**TASK, "assignee": "ann@example.com, nobody"}, 404, "member-001"),
+        ({**TASK, "orderIndex": "10"}, 400, "activity-001"),
+        ({**TASK, "orderIndex": True}, 400, "activity-001"),
+        ({**TASK, "orderIndex": 2**53 + 1}, 400, "activity-005"),
+        ({**TASK, "orderIndex": -1e300}, 400, "activity-005"),
+        *(({**TASK, key: None if key == "hub" else "x"}, 400, "activity-003") for key in OWN),
         ({**TASK, "_id": "t9"}, 400, "activity-003"),
         ({**TASK, "status": "DONE"}, 400, "activity-003"),
         ({**TASK, "parentId": "a1"}, 400, "activity-003"),
@@ -139,7 +147,10 @@ async def test_what_is_left_out_stays_and_null_takes_a_field_away(api: Api) -> N
         ({"endTime": 7}, 400, "activity-001"),
         ({"hubId": 7}, 400, "activity-001"),
         ({"assignee": [None]}, 400, "activity-001"),
-        ({"assignee": "ann@example.com"}, 400, "activity-001"),
+        ({"assignee": 7}, 400, "activity-001"),
+        ({"orderIndex": []}, 400, "activity-001"),
+        ({"orderIndex": 1e16}, 400, "activity-005"),
+        *(({key: "x"}, 400, "activity-003") for key in OWN),
         ({"status": "UNASSIGNED"}, 400, "activity-003"),
         ({"status": None}, 400, "activity-003"),
         ({"status": ["DONE"]}, 400, "activity-003"),
@@ -283,7 +294,8 @@ async def test_a_master_changes_in_what_is_its_own(api: Api) -> None:
 @pytest.mark.parametrize(
     "body",
     [{"status": "DONE"}, {"startTime": START}, {"endTime": END}, {"assignee": []}, {"subId": []}, {"tasks": []},
-     {"workflowId": "w2"}, {"progress": {}}, {"subStatus": "x"}, {"_id": "a2"}],
+     {"workflowId": "w2"}, {"progress": {}}, {"subStatus": "x"}, {"_id": "a2"}, {"orderIndex": 1}, {"hub": {}},
+     {"updatedBy": "x"}],
 )  # fmt: skip
 async def test_what_follows_from_the_tasks_cannot_be_set(api: Api, body: Any) -> None:
     field_failure(await put(api, "a1", body), 400, "activity-003")
@@ -331,13 +343,16 @@ async def test_a_late_view_changes_nothing_of_the_answers(api: Api, late: set[st
     assert (await delete(api, "a1")).json()["task"]["status"] == "CANCELED"
 
 
-async def test_what_no_view_has_yet_is_changed_and_led_to_its_receipt(api: Api) -> None:
-    api.sender.late = {"tasks"}
+async def test_what_no_view_has_yet_is_changed_and_shown(api: Api) -> None:
+    api.sender.late = {"tasks", "activities"}
     task = (await api.post("/api/v3/task", TASK)).json()["task"]
     response = await put(api, task["_id"], {"title": "Second"})
-    assert response.status_code == 202
-    assert "it took effect" in response.json()["message"]
-    assert (await api.get(response.headers["location"])).json()["outcome"] == "accepted"
+    assert response.json()["task"] == {**task, "title": "Second"}
+    body = {"workflowId": "w1", "tasks": [{"assignee": ["ann@example.com"]}, {}]}
+    master = (await api.post("/api/v3/activity", body)).json()["data"]
+    await put(api, master["subId"][0], {"status": "DONE"})
+    answer = (await put(api, master["_id"], {"title": "Order 7"})).json()["task"]
+    assert (answer["title"], answer["progress"]["completed"]) == ("Order 7", 1)
 
 
 async def test_an_id_names_an_activity_or_a_task_and_never_both(api: Api) -> None:

@@ -17,13 +17,13 @@ STEP = {
     "flow": "Pickup",
     "flowId": "f1",
     "assignee": ["ann@example.com"],
-    "statusMapping": {"DONE": "Picked up"},
+    "statusMapping": "Picked up",
     "fieldMapping": [],
     "roles": [],
     "whitelist": [],
     "blacklist": [],
 }
-NEXT = {**STEP, "name": "Delivery", "flowId": "f2", "assignee": [], "statusMapping": {}}
+NEXT = {**STEP, "name": "Delivery", "flowId": "f2", "assignee": [], "statusMapping": None}
 BODY: dict[str, Any] = {
     "name": "Pickup to Delivery",
     "steps": [STEP, {**NEXT, "fieldMapping": [{"step": 0, "fromField": "parcel", "toField": "package"}]}],
@@ -102,6 +102,12 @@ async def test_a_workflow_is_shown_as_it_was_sent(api: Api) -> None:
             "activity-001",
             "no from_field (/steps/1/fieldMapping/0)",
         ),
+        ({**BODY, "steps": [{**STEP, "statusMapping": 7}]}, 400, "activity-001", "/steps/0/statusMapping"),
+        ({**BODY, "customStatuses": [{"name": "Lost"}]}, 400, "workflow-037", "/customStatuses/0/name"),
+        ({**BODY, "customStatuses": ["Done"]}, 400, "activity-001", "/customStatuses/0"),
+        ({**BODY, "customStatuses": [{"isDefault": True}]}, 400, "activity-001", "/customStatuses/0/name"),
+        ({**BODY, "customStatuses": [{"name": "Done", "isDefault": False}]}, 400, "workflow-037", "0/isDefault"),
+        ({**BODY, "customStatuses": [{"name": "Picked up", "isDefault": True}]}, 400, "workflow-037", "0/isDefault"),
         ({**BODY, "gating": "sometimes"}, 400, "activity-001", "/gating"),
         ({**BODY, "failure": None}, 400, "activity-001", "/failure"),
         ({**BODY, "projectId": "nowhere"}, 404, "project-001", "/projectId"),
@@ -200,7 +206,7 @@ async def test_pages_of_the_list(api: Api) -> None:
     assert pages[0]["next_page_url"] == f"http://foldwork.test{LIST}?limit=2&page=2"
     assert pages[0]["data"][0] == (await api.get(f"{ONE}/w0")).json()["workflow"]
     assert (await api.get(f"{LIST}?page=1000000&limit=500")).json()["workflows"]["data"] == []
-    for query in ("limit=0", "limit=501", "page=0", "page=x", "name=x"):
+    for query in ("limit=0", "limit=1001", "page=0", "page=x", "name=x"):
         field_failure(await api.get(f"{LIST}?{query}"), 400, "request-005")
 
 
@@ -230,3 +236,39 @@ async def test_another_dialect_lives_at_these_ids(api: Api) -> None:
             # In the envelope of that dialect.
             assert refused.json()["errors"][0]["status"] == "404"
     assert (await api.get(LIST)).json()["workflows"]["total"] == len(RESERVED)
+
+
+DEFAULTS = [{"name": name, "isDefault": True} for name in ("Unassigned", "Ongoing", "Done")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("Picked up", "Picked up"),
+        ({"DONE": "Picked up"}, "Picked up"),
+        ("", None),
+        ({}, None),
+        (None, None),
+        ({"DONE": "Picked up", "ONGOING": "On its way"}, {"DONE": "Picked up", "ONGOING": "On its way"}),
+        ({"ONGOING": "On its way"}, {"ONGOING": "On its way"}),
+    ],
+)
+async def test_the_sub_status_of_a_step_is_a_text(api: Api, sent: Any, shown: Any) -> None:
+    workflow = await defined(api, steps=[{"name": "Pickup", "statusMapping": sent, "assignee": "ann@example.com"}])
+    (step,) = workflow["steps"]
+    assert (step["statusMapping"], step["assignee"]) == (shown, ["ann@example.com"])
+    changed = await call(api, "PUT", f"{ONE}/{workflow['_id']}", {"steps": workflow["steps"]})
+    assert changed.json()["workflow"] == workflow
+    label = [{"name": "Picked up", "isDefault": False}] if "Picked up" in str(shown) else []
+    assert workflow["customStatuses"] == [*DEFAULTS, *label]
+
+
+async def test_sub_statuses_are_sent_with_the_steps_that_have_them(api: Api) -> None:
+    statuses = [*DEFAULTS, {"name": "Picked up", "isDefault": False}]
+    workflow = await defined(api, customStatuses=statuses)
+    assert workflow["customStatuses"] == statuses
+    path, names = f"{ONE}/{workflow['_id']}", {"customStatuses": [{"name": "Done"}, {"name": "Picked up"}]}
+    answer = await call(api, "PUT", path, {**names, "steps": workflow["steps"]})
+    assert answer.json()["workflow"] == workflow
+    assert "send the steps" in field_failure(await call(api, "PUT", path, names), 400, "workflow-037")
+    assert (await call(api, "PUT", path, {"customStatuses": DEFAULTS})).status_code == 200

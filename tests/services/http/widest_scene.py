@@ -208,6 +208,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "attribute": {"strategy": "UPFRONT", "source": "commerce"},
     "targeting": {"criteria": [{"type": "ANY"}]},
     "dispatch": {"provider": "http", "url": "http://x"},
+    "outcome": {"label": "Sold"},
+    "retention": {"label": "Active"},
 }
 
 
