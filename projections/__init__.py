@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from domain.recorded import Recorded
-from projections import activities, deadlines, directory, history
+from projections import activities, deadlines, directory, history, periods
 from projections.task import table as tasks
 
 
@@ -48,7 +48,7 @@ class ReadModel(Protocol):
         """Return what folds the log into the tables of a suffix, keeping up to `keep` documents in memory."""
 
 
-READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory, deadlines)
+READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory, deadlines, periods)
 BY_NAME: dict[str, ReadModel] = {model.NAME: model for model in READ_MODELS}
 
 _SUFFIX = re.compile(r"v[0-9]+(r[0-9]+)?\Z")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from domain.compare import address_key, name_key
+from domain.compare import address_key
 from domain.decider import merged
 from domain.directory import EntryChanged, EntryRegistered, EntryRetired
 from domain.directory.settings import CREDENTIALS, DISPATCH
@@ -18,14 +18,14 @@ from domain.streams import ENTRY_KINDS
 from domain.workflow import WorkflowChanged, WorkflowDefined, WorkflowRetired
 from projections.statement import Query
 from projections.support import query
-from projections.support.conditions import Where, parts_of
+from projections.support.conditions import Where
 from projections.support.documents import Documents, MissingDocument
 from projections.support.query import BadQuery
-from projections.support.table import Key, Table, indexed
+from projections.support.table import Key, Table, array, held, indexed
 from projections.support.time import stamp
 
 NAME = "directory"
-VERSION = 4
+VERSION = 5
 VIEWS: tuple[str, ...] = ("entries",)
 WORKFLOW = "workflow"
 KINDS = (*ENTRY_KINDS, WORKFLOW)
@@ -48,6 +48,7 @@ CREATE TABLE entries_{suffix} (
     email      text COLLATE "C",
     account_id bigint,
     operator   text COLLATE "C",
+    projects   text[] COLLATE "C",
     outside    text COLLATE "C",
     retired    boolean NOT NULL,
     position   bigint NOT NULL,
@@ -62,7 +63,9 @@ CREATE INDEX IF NOT EXISTS entries_{suffix}_account_idx ON entries_{suffix} (ten
 CREATE INDEX IF NOT EXISTS entries_{suffix}_operator_idx ON entries_{suffix} (tenant, operator)
     WHERE operator IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_{suffix}_outside_idx ON entries_{suffix} (tenant, kind, outside)
-    WHERE outside IS NOT NULL
+    WHERE outside IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_{suffix}_projects_idx ON entries_{suffix} USING gin (projects)
+    WHERE projects IS NOT NULL
 """
 _TABLE = Table.of(TABLES, key=("tenant", "kind", "id"))
 
@@ -142,11 +145,23 @@ def _row(key: Key, entry: Entry) -> Sequence[Any]:
         _address(fields.get("email")),
         account if type(account) is int else None,
         _address(fields.get("operator_id")),
+        _projects_of(key[0], entry),
         indexed(outside) if isinstance(outside, str) else None,
         entry.retired,
         entry.position,
         _encode(entry).decode(),
     )
+
+
+def _projects_of(tenant: str, entry: Entry) -> str | None:
+    """Return the projects of a member or a workflow as the index over them holds them."""
+    if entry.kind == "member":
+        projects = entry.fields.get("projects")
+        # What was stored before there were rules may be no object.
+        found = list(projects) if isinstance(projects, dict) else []
+    else:
+        found = [entry.fields["project"]] if entry.kind == WORKFLOW and entry.fields["project"] is not None else []
+    return array([held(tenant, project) for project in found]) if found else None
 
 
 def _address(value: Any) -> str | None:
@@ -232,49 +247,6 @@ def page(
         values.append(after)
     tail = f" ORDER BY id LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset > 0 else "")
     return _ask(tenant, conditions, values, tail)
-
-
-# What entries are called for people, in the form that names are compared by; no index serves it.
-_NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
-
-
-def by_name(
-    tenant: str, named: tuple[list[str], list[Any]], *, limit: int, offset: int = 0, descending: bool = False
-) -> Query:
-    """Ask for the entries of `named` in order of name."""
-    way = "DESC" if descending else "ASC"
-    return _ask(tenant, *named, f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}")
-
-
-def count_named(tenant: str, named: tuple[list[str], list[Any]]) -> Query:
-    """Ask how many entries of `named` there are; one row with one number."""
-    return query.select("entries", "count(*)", tenant, *named)
-
-
-def named_like(kind: str, text: str, where: Sequence[Where] = ()) -> tuple[list[str], list[Any]]:
-    """Return the condition of entries of a kind with the text in their name or e-mail address, and what else holds."""
-    conditions, values = _of_kind(kind, retired=False)
-    if text:
-        conditions.append(f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)")
-        values += [name_key(query.demand_text(text, "q")), address_key(text)]
-    more, given = parts_of(where)
-    return [*conditions, *more], [*values, *given]
-
-
-def made_by(members: Sequence[str]) -> Where:
-    """Return that an entry was made by one of these members."""
-    return Where("doc::jsonb ->> 'created_by' = ANY(%s::text[])", (list(members),))
-
-
-def of_steps(least: int, most: int) -> Where:
-    """Return that a workflow has so many steps."""
-    return Where("jsonb_array_length(doc::jsonb -> 'fields' -> 'steps') BETWEEN %s AND %s", (least, most))
-
-
-def called(tenant: str, kind: str, names: Iterable[str], limit: int) -> Query:
-    """Ask for entries of a kind that have one of these names, without regard to case; retired ones too."""
-    keys = [name_key(name) for name in names]
-    return _ask(tenant, ["kind = %s", f"{_NAME_OF} = ANY(%s::text[])"], [kind, keys], f" LIMIT {limit:d}")
 
 
 def count(tenant: str, kind: str, *, retired: bool | None = False) -> Query:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from domain.compare import address_key, name_key
 from projections.statement import Query
-from projections.support.conditions import SCALAR, TEXT, Asked, Condition, Where, parts_of, texts
-from projections.support.query import BadQuery, select
+from projections.support.conditions import SCALAR, TEXT, Asked, Conditions, Where, asked_of, parts_of, texts
+from projections.support.ordering import ordered
+from projections.support.query import demand_text, select
 from projections.support.stored import flag, moment, stored, text
+from projections.support.table import held
 
 _PLAIN = frozenset({""})
-_CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+_CONDITIONS: Conditions = {
     "id": (TEXT, texts("id", "FALSE")),
     "name": (TEXT, text("fields,name")),
     "organization_id": (TEXT, text("fields,organization_id")),
@@ -37,23 +40,14 @@ FILTERS = tuple(_CONDITIONS)
 
 def where(asked: Asked) -> Where:
     """Return the condition of a filter; raises `BadQuery`."""
-    operators, condition = _CONDITIONS[asked.name]
-    if asked.operator not in operators:
-        raise asked.bad(f"{asked.name} may not be asked with {asked.operator}")
-    return condition(asked)
+    return asked_of(_CONDITIONS, asked)
 
 
 def page(
     tenant: str, kind: str, conditions: Iterable[Where], by: Sequence[tuple[str, bool]], limit: int, offset: int
 ) -> Query:
     """Ask for a page of entries that are not retired; `by` has names of `SORTS`, each with whether it descends."""
-    if offset < 0:
-        raise BadQuery("bad-offset", "an offset is a whole number from 0", "offset")
-    asked = [*by, *([] if ("id", False) in by or ("id", True) in by else [("id", False)])]
-    order = ", ".join(f"{SORTS[name]} {'DESC' if falling else 'ASC'}" for name, falling in asked)
-    sql, params = _of(kind, conditions)
-    tail = f" ORDER BY {order} LIMIT {limit:d}" + (f" OFFSET {offset:d}" if offset else "")
-    return select("entries", "doc, id", tenant, sql, params, tail)
+    return select("entries", "doc, id", tenant, *_of(kind, conditions), ordered(SORTS, by, limit, offset))
 
 
 def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:
@@ -63,7 +57,9 @@ def count(tenant: str, kind: str, conditions: Iterable[Where]) -> Query:
 
 def workflows_of(tenant: str, project: str, limit: int) -> Query:
     """Ask for the workflows of a project that are not retired, in order of id."""
-    condition = Where(f"{stored('fields,project')} = %s", (project,))
+    condition = Where(
+        f"(projects && %s::text[] AND {stored('fields,project')} = %s)", ([held(tenant, project)], project)
+    )
     return page(tenant, "workflow", [condition], (), limit, 0)
 
 
@@ -71,3 +67,41 @@ def _of(kind: str, conditions: Iterable[Where]) -> tuple[list[str], list[Any]]:
     sql, params = parts_of(conditions)
     # First, so that nothing is read out of the documents of other kinds.
     return ["kind = %s", "NOT retired", *sql], [kind, *params]
+
+
+# What entries are called for people, in the form that names are compared by.
+_NAME_OF = "lower(coalesce(doc::jsonb -> 'fields' ->> 'name', ''))"
+
+
+def named_like(text: str) -> list[Where]:
+    """Return that an entry has the text in its name or its e-mail address, nothing for an empty text."""
+    if not text:
+        return []
+    found = f"(strpos({_NAME_OF}, %s) > 0 OR strpos(coalesce(email, ''), %s) > 0)"
+    return [Where(found, (name_key(demand_text(text, "q")), address_key(text)))]
+
+
+def made_by(members: Sequence[str]) -> Where:
+    """Return that an entry was made by one of these members."""
+    return Where("doc::jsonb ->> 'created_by' = ANY(%s::text[])", (list(members),))
+
+
+def of_steps(least: int, most: int) -> Where:
+    """Return that a workflow has so many steps."""
+    return Where("jsonb_array_length(doc::jsonb -> 'fields' -> 'steps') BETWEEN %s AND %s", (least, most))
+
+
+def by_name(
+    tenant: str, kind: str, conditions: Iterable[Where], *, limit: int, offset: int = 0, descending: bool = False
+) -> Query:
+    """Ask for entries of a kind that are not retired, in order of name."""
+    way = "DESC" if descending else "ASC"
+    tail = f" ORDER BY {_NAME_OF} {way}, id {way} LIMIT {limit:d} OFFSET {offset:d}"
+    return select("entries", "doc, id", tenant, *_of(kind, conditions), tail)
+
+
+def called(tenant: str, kind: str, names: Iterable[str], limit: int) -> Query:
+    """Ask for entries of a kind that have one of these names, without regard to case; retired ones too."""
+    keys = [name_key(demand_text(name, "id")) for name in names]
+    conditions = ["kind = %s", f"{_NAME_OF} = ANY(%s::text[])"]
+    return select("entries", "doc, id", tenant, conditions, [kind, keys], f" LIMIT {limit:d}")

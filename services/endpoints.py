@@ -8,6 +8,7 @@ _PUT = ("activity-config/attribute-policies", "activity-config/target-resolution
 _UPSERTS = tuple(f"POST /api/{path}" for path in _PUT)
 _CONFIGURED = ("/api/attribute-policies", "/api/target-resolution-policies", "/api/dispatch-configurations")
 _CHANGED = (*_CONFIGURED, "/api/v3/workflow/projects")
+_MEMBERS = (("POST", ""), ("PATCH", "/{id}"), ("DELETE", "/{id}"))
 # The endpoints that give each command; one that none is named for is given over `POST /v1/commands` alone.
 ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "workflow.define": ("POST /api/v3/internal/workflows",),
@@ -46,7 +47,11 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "task.retry-resolution": ("PATCH /api/activities/{id}/retry-resolution",),
     "task.resolve-target": ("PATCH /api/activities/{id}/target-users/{target_id}/resolve",),
     "directory.register": ("POST /v1/directory/{kind}", *(f"POST {path}" for path in _CHANGED)),
-    "directory.change": ("PATCH /v1/directory/{kind}/{id}", *(f"PATCH {one}/{{id}}" for one in _CHANGED)),
+    "directory.change": (
+        *(f"{method} /api/v3/workflow/members{rest}" for method, rest in _MEMBERS),
+        "PATCH /v1/directory/{kind}/{id}",
+        *(f"PATCH {one}/{{id}}" for one in _CHANGED),
+    ),
     "directory.put": _UPSERTS,
     "directory.retire": ("DELETE /v1/directory/{kind}/{id}", *(f"DELETE {path}/{{id}}" for path in _CONFIGURED)),
 }

@@ -28,11 +28,23 @@ class Eligibility:
             return "is on the blacklist"
         if self.whitelist and member not in self.whitelist:
             return "is not on the whitelist"
-        if self.roles and not set(map(text_key, self.roles)) & set(map(text_key, fields.get("actor_roles") or ())):
+        if self.roles and not set(map(text_key, self.roles)) & set(map(text_key, roles_in(fields, self.project))):
             return f"has none of the roles {', '.join(self.roles)}"
         if self.project is not None and self.project not in (fields.get("projects") or {}):
             return f"is no member of project {self.project}"
         return None
+
+
+def roles_in(fields: Mapping[str, Any], project: str | None) -> list[str]:
+    """Return the roles that a member has in a project: the member's own, and those of the membership."""
+    own = fields.get("actor_roles") or []
+    if project is None:
+        return own
+    membership = (fields.get("projects") or {}).get(project)
+    there = membership.get("actor_roles") if isinstance(membership, dict) else None
+    # What was recorded before memberships had roles may be anything.
+    more = [role for role in there if isinstance(role, str)] if isinstance(there, list) else []
+    return [*own, *(role for role in more if role not in own)]
 
 
 def is_manager(fields: Mapping[str, Any], project: str | None) -> bool:

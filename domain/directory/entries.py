@@ -18,6 +18,7 @@ from domain.directory import settings
 from domain.directory.eligibility import actor_kind
 from domain.directory.fields import demand_bounded
 from domain.directory.lookup import Entry, fresh_number
+from domain.directory.memberships import in_projects
 from domain.errors import Rejected
 from domain.lifecycle import ENTRY_RIGHTS, MANAGER, SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
@@ -51,9 +52,12 @@ class RegisterEntry:
 @DIRECTORY.command("directory.change")
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
+    """`memberships` says what a member is from now on in single projects: the rest stays, and null leaves a project."""
+
     kind: Kind
     id: Id
     fields: Fields
+    memberships: Fields = field(default_factory=dict)
 
 
 @DIRECTORY.command("directory.put")
@@ -131,12 +135,17 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     """Decide `directory.change`."""
     permit("directory.change", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
-    _check(command.kind, command.id, {**present.fields, **command.fields})
-    if command.kind == "member" and command.fields.get("account_id", 0) is None:
+    fields = command.fields
+    if command.memberships:
+        if command.kind != "member" or "projects" in fields:
+            raise Rejected("invalid", "memberships are a member's, and stand in place of its projects", "/memberships")
+        fields = {**fields, "projects": in_projects(command.id, present.fields, command.memberships)}
+    _check(command.kind, command.id, {**present.fields, **fields})
+    if command.kind == "member" and fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
     if command.kind == settings.DISPATCH:
         settings.demand_credentials(present.fields, command.fields)
-    old, new = changes(present.fields, command.fields)
+    old, new = changes(present.fields, fields)
     after = merged(present.fields, new)
     _permit_entry(command.kind, command.id, present, after, context)
     if not new:
@@ -239,6 +248,10 @@ def _unique_keys(
     return unique_keys
 
 
+def _are_roles(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(role, str) for role in value)
+
+
 def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
     def demand(name: str, fits: bool, wanted: str) -> None:
         if fields.get(name) is not None and not fits:
@@ -254,14 +267,14 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         demand("email", is_email(fields.get("email")), "an e-mail address")
         demand("account_id", is_account(fields.get("account_id")), f"a whole number from 1 to {MAX_ACCOUNT}")
         demand("operator_id", is_operator(fields.get("operator_id")), f"a text of 1 to {MAX_OPERATOR} characters")
-        demand(
-            "actor_roles", isinstance(roles, list) and all(isinstance(role, str) for role in roles), "a list of texts"
-        )
+        demand("actor_roles", _are_roles(roles), "a list of texts")
         fits = isinstance(projects, dict) and all(
-            isinstance(membership, dict) and isinstance(membership.get("is_manager", False), bool)
+            isinstance(membership, dict)
+            and isinstance(membership.get("is_manager", False), bool)
+            and _are_roles(membership.get("actor_roles", []))
             for membership in projects.values()
         )
-        demand("projects", fits, "an object of project id to {is_manager}")
+        demand("projects", fits, "an object of project id to {is_manager, actor_roles}")
     demand_bounded(kind, fields)
 
 

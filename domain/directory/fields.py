@@ -37,7 +37,10 @@ ProviderKind = Literal["http", "console"]
 
 
 class Membership(TypedDict, total=False):
+    """What a member is in a project; `actor_roles` are had there alone, beside the member's own."""
+
     is_manager: bool
+    actor_roles: Annotated[list[Role], Items(MAX_ROLES)]
 
 
 class User(TypedDict, total=False):

@@ -77,10 +77,21 @@ class Asked:
 
 
 Condition = Callable[[Asked], Where]
+# What may be asked of each attribute: with which operators, and how.
+Conditions = Mapping[str, tuple[frozenset[str], Condition]]
 # The values of `exists`.
 _THERE: Mapping[str | None, bool] = {None: False, "": False, "0": False, "false": False, "1": True, "true": True}
 # Each letter with two cases at the beginning of a text doubles the stretches of an index that may hold it.
 _MAX_FOLDED = 5
+
+
+def asked_of(conditions: Conditions, asked: Asked) -> Where:
+    """Return the condition of a filter on an attribute that is known; raises `BadQuery`."""
+    operators, condition = conditions[asked.name]
+    if asked.operator not in operators:
+        listed = ", ".join(name or "no operator" for name in (EQUAL, *OPERATORS) if name in operators)
+        raise asked.bad(f"{asked.name} may be asked with {listed}")
+    return condition(asked)
 
 
 def above(prefix: str) -> str | None:

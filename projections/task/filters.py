@@ -21,7 +21,6 @@ from projections.support.conditions import (
     MATCH,
     NEQ,
     NONE,
-    OPERATORS,
     ORDER,
     PREFIX,
     SCALAR,
@@ -30,14 +29,17 @@ from projections.support.conditions import (
     TEXT,
     Asked,
     Condition,
+    Conditions,
     Where,
     among,
+    asked_of,
     beside,
     between,
     scalar,
     text_of,
     texts,
 )
+from projections.support.people import members_of, person
 from projections.support.query import BadQuery, time_of
 from projections.support.table import NOT_DONE, held, indexed, title_key
 from projections.support.time import stamp
@@ -48,14 +50,9 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 def where(asked: Asked) -> Where:
     """Return the condition of a filter; raises `BadQuery`."""
-    known = CONDITIONS.get(asked.name)
-    if known is None:
+    if asked.name not in CONDITIONS:
         raise BadQuery("unknown-filter", f"filters are {', '.join(CONDITIONS)}", asked.parameter)
-    operators, condition = known
-    if asked.operator not in operators:
-        listed = ", ".join(name for name in OPERATORS if name in operators)
-        raise asked.bad(f"{asked.name} may be asked with no operator, or {listed}")
-    return condition(asked)
+    return asked_of(CONDITIONS, asked)
 
 
 def presence(name: str, there: bool) -> Where:
@@ -148,48 +145,12 @@ _PIPELINE = _since("created_at", f"coalesce(ended_at, {_NOW})")
 PERIODS: Mapping[str, str] = {"working_seconds": _WORKING, "live_seconds": _LIVE, "pipeline_seconds": _PIPELINE}
 
 
-# People: references to them are resolved before, so that what is asked for is known when it is planned.
-
-
-def account(value: Any, parameter: str) -> int:
-    """Return an account number; raises `BadQuery`."""
-    text = str(value) if not isinstance(value, bool) else ""
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise BadQuery("bad-filter", "an account id is a whole number", parameter)
-    return int(text)
-
-
-class Members(tuple[str, ...]):
-    """The ids of the members that references name, in place of the references."""
-
-
-def _members(asked: Asked) -> list[str]:
-    if not isinstance(asked.value, Members):
-        raise TypeError("references are resolved before they are asked for")
-    return list(asked.value)
-
-
-def _assignee(asked: Asked) -> Where:
-    column, there = "assignees[1]", asked.presence()
-    if there is not None:
-        return Where(f"{column} IS NOT NULL" if there else f"{column} IS NULL")
-    if asked.operator in ORDER:
-        ids = (
-            "SELECT id FROM entries WHERE tenant = %s AND kind = 'member'"  # noqa: S608
-            f" AND account_id {ORDER[asked.operator]} %s"
-        )
-        return Where(f"{column} = ANY(ARRAY({ids}))", (asked.tenant, account(asked.single(), asked.parameter)))
-    if asked.operator == NEQ:
-        return beside(column, "text", _members(asked), f"{column} IS NULL")
-    return among(column, "text", _members(asked))
-
-
 def _list(column: str, *, people: bool = False) -> Condition:
     def condition(asked: Asked) -> Where:
         there = asked.presence()
         if there is not None:
             return Where(f"{column} IS NOT NULL" if there else f"{column} IS NULL")
-        names = _members(asked) if people else [text_of(asked, item) for item in asked.several()]
+        names = members_of(asked) if people else [text_of(asked, item) for item in asked.several()]
         wanted = [held(asked.tenant, name) for name in names]
         if asked.operator == NEQ:
             return Where(f"({column} IS NULL OR NOT {column} && %s::text[])", (wanted,))
@@ -253,9 +214,9 @@ def _indicators(asked: Asked) -> Where:
     return Where(f"NOT {one}" if asked.operator == NEQ else one)
 
 
-CONDITIONS: Mapping[str, tuple[frozenset[str], Condition]] = {
+CONDITIONS: Conditions = {
     "id": (TEXT, texts("id", "FALSE")),
-    "assigned": (SCALAR, _assignee),
+    "assigned": (SCALAR, person("assignees[1]")),
     "name": (TEXT, _name),
     "started_at": (SCALAR, scalar("started_at", "timestamptz", _time, "started_at IS NULL")),
     "completed_at": (

@@ -10,6 +10,7 @@ from projections.statement import Query
 from projections.support.conditions import Where, parts_of
 from projections.support.query import MAX_ROWS, BadQuery, select
 from projections.support.time import stamp
+from projections.task import runs
 from projections.task.filters import PERIODS
 
 # Deep pages get slower, and end at the statement's time-out.
@@ -29,6 +30,9 @@ SORTS: Mapping[str, str] = {
     "activity_id": "activity_id",
     "assigned": _ACCOUNT,
     **PERIODS,
+    # Of activities alone.
+    "priority": runs.PRIORITY,
+    "created_by": runs.ACCOUNT,
 }
 
 

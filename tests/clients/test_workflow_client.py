@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.node import run_node
 from tests.clients.workflow_client import Client, Json, Refused
 from tests.contracts.workflow_page import GET_OUTPUT, LIST_OUTPUT, conforms, parsed
 from tests.services.http.served import Served, served
@@ -68,7 +69,16 @@ def test_the_tracker(running: Served) -> None:
     assert list(resumed["meta"]) == ["working_seconds"]
     assert shaped(lead.track("pause/42")["data"])["status"] == "paused"
     with pytest.raises(Refused, match="not-processing"):
-        ann.track("pause")
+        ann.track("pause", {"account_id": None})
+    last = ann.request("GET", "/workflow/tracker/last")["data"]
+    assert set(last["attributes"]) >= PERIOD
+    assert last["relationships"]["activity"]["data"]["id"] == "t"
+    found = lead.listed(
+        "work_periods", {"account_id": "42", "project_id": "p"}, ("project", "activity"), sort="started_at"
+    )
+    assert found["data"][-1] == last == lead.read("work_periods", last["id"])
+    assert [each["id"] for each in found["included"]] == ["p", "t"]
+    assert len(lead.listed("work_periods", {"activity_id__exists": "true"})["data"]) == 2
 
 
 # What the vendor's pages list of each resource.
@@ -80,6 +90,7 @@ MEMBER = {
     "id", "person_id", "account_id", "actor_roles", "first_name", "middle_name", "last_name", "picture_url",
     "is_supervisor", "created_at", "updated_at",
 }  # fmt: skip
+PERIOD = {"id", "started_at", "ended_at", "account_id"}
 UNIT = {"id", "name", "created_at", "status", "created_by_id", "priority"}
 
 
@@ -104,8 +115,11 @@ def test_projects_and_work_units(running: Served) -> None:
     assert system.create("work_units", "workflow/work_units", {}, project["id"])["attributes"]["name"] == "Visit south"
     unit = system.patch("work_units", "workflow/work_units", unit["id"], {"name": "Order 8", "priority": 2})
     assert system.read("work_units", unit["id"]) == unit
-    found = system.listed("work_units", {"project_id": project["id"], "name__match": "order", "status__in": "pending"})
+    found = system.listed(
+        "work_units", {"project_id": project["id"], "name__match": "order", "status__in": "pending"}, ("nodes",)
+    )
     assert found["data"] == [unit]
+    assert [each["attributes"]["name"] for each in found["included"]] == ["Go", "Come"]
     activities = system.listed("activities", {"work_unit_id": unit["id"]})["data"]
     assert len(activities) == 2
     canceled = system.request("POST", f"/workflow/work_units/{unit['id']}/cancel")["data"]
@@ -119,6 +133,9 @@ def test_members(running: Served) -> None:
     assert [(each["type"], each["attributes"]["account_id"]) for each in found] == [("workflow/project/members", 44)]
     assert set(found[0]["attributes"]) >= MEMBER
     assert lead.read("members", found[0]["id"]) == found[0]
+    assert [each["id"] for each in lead.listed("projects", {"name": "North"}, ("members",))["included"]] == [
+        "p:ann", "p:bob", "p:max",
+    ]  # fmt: skip
     roles = lead.listed("members", {"actor_roles__contains": "driver", "account_id__in": "42,43"}, sort="account_id")
     assert [each["attributes"]["account_id"] for each in roles["data"]] == [42, 43]
 
@@ -163,3 +180,11 @@ def test_lists_as_the_client_asks_for_them(running: Served) -> None:
         "workflow/work_units",
         "workflow/nodes",
     }
+
+
+def test_the_day_of_a_client_for_node(running: Served) -> None:
+    running.api.command(
+        "workflow.define", {"id": "of-p", "name": "Of p", "steps": [{"name": "Go"}, {"name": "Come"}], "project": "p"}
+    )
+    keys = {"LEAD_KEY": running.api.key("acme", "system"), "AGENT_KEY": running.api.key("acme", "ann")}
+    assert run_node("workflow_client.mjs", running.url, keys) == "done\n"

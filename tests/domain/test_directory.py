@@ -235,6 +235,22 @@ CASES: list[Case] = [
         "directory.change", "invalid", "an id with a slash", lambda: given().when(ChangeEntry("hub", "a/b", {})), "/id"
     ),
     refused("directory.change", "not-found", "unknown", lambda: given().when(ChangeEntry("hub", "h", {})), "/id"),
+    *(
+        refused(
+            "directory.change",
+            code,
+            what,
+            lambda memberships=memberships, kind=kind: (
+                ann().and_commands([entry("hub", "ann")]).when(ChangeEntry(kind, "ann", {}, memberships))
+            ),
+            "/memberships",
+        )
+        for code, what, kind, memberships in (
+            ("invalid", "memberships of a hub", "hub", {"p": {}}),
+            ("invalid", "a membership that is no object", "member", {"p": 7}),
+            ("not-found", "leaving a project of others", "member", {"p": None}),
+        )
+    ),
     refused(
         "directory.change",
         "not-found",

@@ -15,9 +15,10 @@ from projections import directory, suffix
 from projections.listing import COMMON_SORTS
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
+from projections.support.people import Members
 from projections.task import pages as task_pages
 from projections.task import table as tasks
-from projections.task.filters import CONDITIONS, Members, where
+from projections.task.filters import CONDITIONS, where
 from projections.task.pages import Order
 
 ROWS = 100_000

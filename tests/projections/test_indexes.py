@@ -29,7 +29,7 @@ NAMED = [f"{TENANT}/{INDEXED}", f"{TENANT}/{wide(MAX_INDEXED_BYTES // 4, 1)}"]
 WIDEST: dict[str, Any] = {
     "tenant": TENANT,
     **dict.fromkeys(
-        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "done_by"),
+        ("id", "task_id", "activity_id", "entity_id", "workflow_id", "hub", "project", "commerce", "member", "done_by"),
         identifier("wide"),
     ),
     **dict.fromkeys(
@@ -43,7 +43,7 @@ WIDEST: dict[str, Any] = {
     "operator": INDEXED,
     "outside": INDEXED,
     "assignees": [identifier(f"member-{number}") for number in range(50)],
-    **dict.fromkeys(("roles", "whitelist", "blacklist"), NAMED),
+    **dict.fromkeys(("roles", "whitelist", "blacklist", "projects"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),
     # The store's own: streams, commands, unique keys (case-folded, a character takes up to six bytes) and followers.
     "originator_id": f"{TENANT}/{'k' * 20}-{identifier('wide')}",

@@ -66,6 +66,7 @@ REFUSED = {
     "history": ("history", "entity_id = 't1'", "task-t1"),
     "directory": ("entries", "id = 'ann'", "member-ann"),
     "deadlines": ("deadline_tasks", "task_id = 't1'", "task-t1"),
+    "periods": ("work_periods", "task_id = 't1'", "task-t1"),
 }
 
 

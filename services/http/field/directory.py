@@ -11,7 +11,7 @@ from starlette.responses import Response
 from domain.decider import SYSTEM
 from domain.directory.fields import ENTRY_FIELDS
 from domain.references import is_email
-from projections import directory
+from projections import directory, entries
 from services.http.core.call import Call, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
@@ -50,18 +50,23 @@ class Hub(_Entry):
     updated_time: UpdatedTime
 
 
-class User(_Entry):
+class _User(_Entry):
     """A member. Any other key is a field that the member was registered with, such as `name` and `phoneNumber`."""
 
     id: str = Field(alias="_id", examples=["019a3d5e-3c1f-7a64"])
     email: Annotated[str | None, From("fields/email", default=None)] = Field(examples=["leandro@mile.app"])
     status: Annotated[str, From("", lambda _, __: "active")] = Field(description="Always `active`", examples=["active"])
     organization_id: OrganizationId
+
+
+class User(_User):
+    """A member. Any other key is a field that the member was registered with, such as `name` and `phoneNumber`."""
+
     created_time: CreatedTime
     updated_time: UpdatedTime
 
 
-class Me(User):
+class Me(_User):
     """The user whose key is used; `system` for a key of the organization, which nobody has registered."""
 
     created_time: Annotated[MaybeTime, From("created_at")]
@@ -115,9 +120,10 @@ class ListEntries(ListPage):
 async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
     query, tenant = ListEntries.read(call), call.caller.tenant
     await settled(call, query, directory.NAME)
-    asked = directory.by_name(
+    asked = entries.by_name(
         tenant,
-        directory.named_like(kind, query.q or query.name),
+        kind,
+        entries.named_like(query.q or query.name),
         limit=query.limit,
         offset=(query.page - 1) * query.limit,
         descending=query.sort_order == "desc",

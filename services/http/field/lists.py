@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from domain.limits import MAX_KEY, Number
 from domain.streams import ID
-from projections import activities, directory
+from projections import activities, directory, entries
 from projections.listing import PERSON, Side, current, merged, total
 from projections.statement import Query as Asked
 from projections.support.conditions import CONTAINS, Where, by_word
@@ -184,7 +184,7 @@ async def _done_by(call: Call, query: ListTasks) -> dict[str, Any]:
     tenant, wanted = call.caller.tenant, _listed(query.done_by)
     references = [text for text in wanted if ID.match(text) or {*text} & {*"@:"}]
     named = await call.service.members.named(tenant, references, "doneBy")
-    called = await call.service.pool.fetch(*directory.called(tenant, "member", wanted, MAX_ROWS))
+    called = await call.service.pool.fetch(*entries.called(tenant, "member", wanted, MAX_ROWS))
     people = {member for members in named.values() for member in members} | {row[1] for row in called}
     return {"done_by": sorted(people)[:MAX_ROWS]}
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from domain.limits import MAX_STEPS, Number
-from projections import directory
+from projections import directory, entries
 from services.http.core.call import Call, as_json
 from services.http.core.entities import WORKFLOW
 from services.http.core.errors import ApiError
@@ -77,18 +77,17 @@ async def _search(call: Call) -> Response:
         "stepsCountMax": query.steps_count_max,
     }
     filters = {name: value for name, value in given.items() if value is not None}
-    where = []
+    where = entries.named_like(query.q)
     if query.created_by is not None:
         found = await call.service.members.named(tenant, [query.created_by], "createdBy")
-        where.append(directory.made_by([member for members in found.values() for member in members]))
+        where.append(entries.made_by([member for members in found.values() for member in members]))
     if query.steps_count_min is not None or query.steps_count_max is not None:
-        where.append(directory.of_steps(query.steps_count_min or 1, query.steps_count_max or MAX_STEPS))
-    named = directory.named_like(directory.WORKFLOW, query.q, where)
+        where.append(entries.of_steps(query.steps_count_min or 1, query.steps_count_max or MAX_STEPS))
     page = await page_by(
         call,
         query,
-        directory.count_named(tenant, named),
-        lambda page: directory.by_name(tenant, named, limit=page.limit, offset=page.offset),
+        entries.count(tenant, directory.WORKFLOW, where),
+        lambda page: entries.by_name(tenant, directory.WORKFLOW, where, limit=page.limit, offset=page.offset),
         directory.resource,
     )
     searched = {"query": query.q, "filters": filters}

@@ -17,7 +17,7 @@ from services.http.workflow.models import People, people_of
 
 BASE = "/api/v3/workflow"
 ACTIVITIES, TRACKER, UNITS = f"{BASE}/activities", f"{BASE}/tracker", f"{BASE}/work_units"
-PROJECTS, MEMBERS = f"{BASE}/projects", f"{BASE}/members"
+PROJECTS, MEMBERS, PERIODS = f"{BASE}/projects", f"{BASE}/members", f"{BASE}/work_periods"
 
 
 async def _people(
@@ -32,7 +32,7 @@ async def _people(
 WORKFLOW = Dialect(
     "workflow", failed, failure, Errors, Accepted, _people, media=JSON_API, failure_media=JSON_API,
     # Beside the field dialect's own `/api/v3/workflow/{id}`.
-    paths=(ACTIVITIES, f"{TRACKER}/", UNITS, PROJECTS, MEMBERS),
+    paths=(ACTIVITIES, f"{TRACKER}/", UNITS, PROJECTS, MEMBERS, PERIODS),
 )  # fmt: skip
 
 

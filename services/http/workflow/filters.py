@@ -22,8 +22,8 @@ from projections.support.conditions import (
     Where,
     words,
 )
+from projections.support.people import Members
 from projections.task import filters as task_filters
-from projections.task.filters import Members
 from services.commands import wire
 from services.http.core.errors import STATUS_OF_CODE, ApiError
 from services.http.core.models import names
@@ -50,7 +50,8 @@ SORTS: Mapping[str, str] = {name: its for name, its in FILTERS.items() if name n
 # Our statuses in the order of the dialect's words for them.
 STATUS_ORDER = sorted(STATUSES, key=STATUSES.__getitem__)
 OF_PEOPLE = frozenset({"assigned_account_id", "whitelisted_ids", "blacklisted_ids"})
-_PEOPLE = frozenset(FILTERS[name] for name in OF_PEOPLE)
+# By the read models' names.
+_PEOPLE = frozenset({*(FILTERS[name] for name in OF_PEOPLE), "member", "created_by"})
 OBJECTS = frozenset({"data", "output", "indicators"})
 # Operators that compare with one value, which may be given in brackets all the same.
 _SINGLE = frozenset({EXISTS, MATCH, PREFIX, SUFFIX, *ORDER})

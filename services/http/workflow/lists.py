@@ -1,28 +1,23 @@
-"""The workflow dialect's queries: parameters checked before anything is asked, pages, and what is included beside."""
+"""The workflow dialect's queries: parameters checked before anything is asked, and pages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from projections import activities, directory
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.models import From, View, names
-from services.http.workflow.models import (
-    Activity,
-    ActivityAttributes,
-    node_id,
-    people_of,
-)
+from services.http.workflow.models import Activity, ActivityAttributes
 from services.http.workflow.related import (
     MemberAttributes,
     Node,
     NodeAttributes,
+    PeriodAttributes,
     Project,
     ProjectAttributes,
     WorkUnit,
@@ -38,9 +33,20 @@ ATTRIBUTES: Mapping[str, list[str]] = {
     "workflow/work_units": names(WorkUnitAttributes),
     "workflow/nodes": names(NodeAttributes),
     "workflow/project/members": names(MemberAttributes),
+    "workflow/work_periods": names(PeriodAttributes),
 }
-# What `included` may name.
+# What `included` may name beside activities.
 RELATED = ("project", "work_unit", "node")
+# The types of what `included` may name beside any resource.
+TYPE_OF: Mapping[str, str] = {
+    "project": "workflow/projects",
+    "work_unit": "workflow/work_units",
+    "node": "workflow/nodes",
+    "nodes": "workflow/nodes",
+    "members": "workflow/project/members",
+    "activity": "workflow/activities",
+    "activity.work_unit": "workflow/work_units",
+}
 # Lists of ids are given by repeating a parameter.
 MAX_PARAMETERS = 1100
 OF_ONE = ("included", "fields[type]", "min_position")
@@ -93,7 +99,7 @@ def address(call: Call, page: int) -> str:
     return f"{call.scope['path']}?{'&'.join([*kept, f'page%5Bnumber%5D={page}'])}"
 
 
-# What is shown beside activities, and what of all of them.
+# What is shown beside resources, and what of all of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +141,3 @@ def _texts(parameters: Parameters, name: str) -> list[str]:
     """Take a list that is given by commas, by brackets, or by being repeated."""
     given = [*parameters.pop(name, ()), *parameters.pop(f"{name}[]", ())]
     return [text for value in given for text in value.split(",") if text]
-
-
-async def shown(call: Call, found: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[list[Json], Json]:
-    """Return tasks as activities, and under `included` what is wanted beside them, each once."""
-    service, tenant = call.service, call.caller.tenant
-    people = await service.members.by_id(tenant, {member for task in found for member in people_of(task)})
-    beside: list[Json] = []
-    if "project" in wanted.included:
-        entries = await _entries(call, "project", {task["project"] for task in found})
-        beside += [Project.show(entry, people) for entry in entries.values()]
-    if "work_unit" in wanted.included:
-        ids = sorted({task["activity_id"] for task in found} - {None})
-        rows = await service.pool.fetch(*activities.get_many(tenant, ids)) if ids else []
-        beside += [WorkUnit.show(activities.resource(row, service.clock()), people) for row in rows]
-    if "node" in wanted.included:
-        nodes = {node_id(task): task for task in found if node_id(task) is not None}
-        workflows = await _entries(call, directory.WORKFLOW, {task["workflow_id"] for task in nodes.values()})
-        beside += [Node.show(_node(task, workflows.get(task["workflow_id"])), people) for task in nodes.values()]
-    data = [Activity.show(task, people) for task in found]
-    wanted.narrow(*data, *beside)
-    return data, {"included": beside} if wanted.included else {}
-
-
-async def _entries(call: Call, kind: str, ids: Iterable[str | None]) -> dict[str, Json]:
-    wanted = sorted(entry_id for entry_id in ids if entry_id is not None)
-    rows = await call.service.pool.fetch(*directory.get_many(call.caller.tenant, kind, wanted)) if wanted else []
-    return {row[1]: directory.resource(row) for row in rows}
-
-
-def _node(task: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Json:
-    """Return the step of a task; its name is the workflow's own word for it, as it is now."""
-    steps = workflow["fields"]["steps"] if workflow is not None else []
-    name = steps[task["step"]]["name"] if task["step"] < len(steps) else task["title"]
-    return {**task, "id": node_id(task), "name": name}

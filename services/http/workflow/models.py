@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -40,7 +40,7 @@ def _with_comment(value: Any) -> Any:
     return value
 
 
-_Account = Annotated[
+Account = Annotated[
     int,
     BeforeValidator(_whole),
     WithJsonSchema(
@@ -52,8 +52,8 @@ _Account = Annotated[
         }
     ),
 ]
-_Assignee = Annotated[_Account, To("assignees", lambda number: [f"account:{number}"]), Field(examples=[42])]
-MemberOf = Annotated[_Account, To("member", lambda number: f"account:{number}")]
+_Assignee = Annotated[Account, To("assignees", lambda number: [f"account:{number}"]), Field(examples=[42])]
+MemberOf = Annotated[Account, To("member", lambda number: f"account:{number}")]
 
 
 class Nothing(Body):
@@ -214,7 +214,9 @@ class ActivityAttributes(Attributes):
 
 
 class Identifier(View):
-    type: Literal["workflow/projects", "workflow/work_units", "workflow/nodes"]
+    type: Literal[
+        "workflow/projects", "workflow/work_units", "workflow/nodes", "workflow/activities", "workflow/project/members"
+    ]
     id: str
 
 
@@ -222,8 +224,16 @@ class Related(View):
     data: Identifier | None
 
 
+class RelatedMany(View):
+    data: list[Identifier]
+
+
 def related_to(kind: str, entity_id: str | None) -> Json:
     return {"data": None if entity_id is None else {"type": kind, "id": entity_id}}
+
+
+def related_to_all(kind: str, ids: Iterable[str]) -> Json:
+    return {"data": [{"type": kind, "id": entity_id} for entity_id in ids]}
 
 
 class Relationships(View):

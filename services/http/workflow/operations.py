@@ -15,7 +15,19 @@ from services.http.core.entities import TASK
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import submit
-from services.http.workflow import filters, iam, lists, members, models, projects, tracker, work_units
+from services.http.workflow import (
+    beside,
+    filters,
+    iam,
+    lists,
+    member_writes,
+    members,
+    models,
+    projects,
+    tracker,
+    work_periods,
+    work_units,
+)
 from services.http.workflow.collection import Collection, Rows
 from services.http.workflow.dialect import ACTIVITIES, WORKFLOW, write
 from services.http.workflow.errors import JSON_API
@@ -30,7 +42,7 @@ _ACTIVITY = replace(TASK, noun="activity")
 
 async def _shown(call: Call, rows: Rows, wanted: lists.Wanted) -> tuple[list[Json], Json]:
     now = call.service.clock()
-    return await lists.shown(call, [tasks.resource(row, now) for row in rows], wanted)
+    return await beside.shown(call, [tasks.resource(row, now) for row in rows], wanted)
 
 
 _COLLECTION = Collection(
@@ -46,9 +58,9 @@ async def _get(call: Call) -> Response:
     nothing_else(parameters, lists.OF_ONE)
     await settled(call, query, *_ACTIVITY.models)
     task = await _ACTIVITY.read(call)
-    (shown,), beside = await lists.shown(call, [task], wanted)
-    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], (), models.Activity), beside))
-    return tags.unchanged(tag) or as_json({"data": shown, **beside}, headers=tags.headers(tag), media=JSON_API)
+    (shown,), included = await beside.shown(call, [task], wanted)
+    tag = tags.tag_of(task, (await WORKFLOW.context(call, [task], (), models.Activity), included))
+    return tags.unchanged(tag) or as_json({"data": shown, **included}, headers=tags.headers(tag), media=JSON_API)
 
 
 async def _assign(call: Call) -> Response:
@@ -98,7 +110,9 @@ OPERATIONS = (
     write("POST", f"{_ONE}/cancel", "cancel_activity", "Cancel", "task.cancel"),
     *projects.OPERATIONS,
     *members.OPERATIONS,
+    *member_writes.OPERATIONS,
     *work_units.OPERATIONS,
+    *work_periods.OPERATIONS,
     *tracker.OPERATIONS,
     *iam.OPERATIONS,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from projections.support.query import MAX_ROWS
 from projections.task.pages import MAX_PAGES
 from services.http.core.openapi import PERSON, PERSONS, deep_object, parameter
 from services.http.workflow.filters import FILTERS, OBJECTS, OF_PEOPLE, SORTS
-from services.http.workflow.lists import ATTRIBUTES, RELATED
+from services.http.workflow.lists import ATTRIBUTES, RELATED, TYPE_OF
 
 Json = dict[str, Any]
 
@@ -74,10 +74,15 @@ def _paged(sorts: Iterable[str]) -> tuple[Json, ...]:
     )
 
 
-SHOWN = (
-    _listed("included", "What to bring along", sorted(RELATED)),
-    deep_object("fields", "Attributes of each type of resource", {kind: _attributes_of(kind) for kind in ATTRIBUTES}),
-)
+def of_one(kind: str, related: Sequence[str] = ()) -> tuple[Json, ...]:
+    """Return the parameters of reading a resource of a type, with what may be included."""
+    kinds = dict.fromkeys((kind, *(TYPE_OF[name] for name in related)))
+    said = "Attributes of each type of resource" if related else "Attributes of the resource"
+    fields = deep_object("fields", said, {each: _attributes_of(each) for each in kinds})
+    return (*((_listed("included", "What to bring along", sorted(related)),) if related else ()), fields)
+
+
+SHOWN = of_one("workflow/activities", RELATED)
 OF_ACTIVITIES = (
     *_paged(SORTS),
     _FILTER,
@@ -85,14 +90,9 @@ OF_ACTIVITIES = (
 )
 
 
-def of_one(kind: str) -> tuple[Json, ...]:
-    """Return the parameters of reading a resource of a type."""
-    return (deep_object("fields", "Attributes of the resource", {kind: _attributes_of(kind)}),)
-
-
-def of_list(kind: str, filters: Iterable[str], sorts: Iterable[str]) -> tuple[Json, ...]:
+def of_list(kind: str, filters: Iterable[str], sorts: Iterable[str], related: Sequence[str] = ()) -> tuple[Json, ...]:
     """Return the parameters of listing the resources of a type."""
     said = "Filters; an operator may stand behind the name, `filter[name__op]`, as with activities"
     flags = {name: {"pattern": "^(true|false|0|1)$"} for name in ("enabled", "readonly")}
     texts = {name: {"type": "string", **{**_VALUES, **flags}.get(name, _TEXT)} for name in filters}
-    return (*_paged(sorts), deep_object("filter", said, texts, others=True), *of_one(kind))
+    return (*_paged(sorts), deep_object("filter", said, texts, others=True), *of_one(kind, related))

@@ -20,17 +20,18 @@ from services.http.core.entities import entry
 from services.http.core.models import LEFT_OUT, From, Json, Request, To, View, refuse
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
-from services.http.workflow import lists
+from services.http.workflow import beside, lists
 from services.http.workflow.collection import Collection, Rows
 from services.http.workflow.dialect import PROJECTS, WORKFLOW
 from services.http.workflow.documents import Document, ResourceId
 from services.http.workflow.errors import JSON_API
 from services.http.workflow.lists import Links, Meta, Wanted
 from services.http.workflow.parameters import of_list, of_one
-from services.http.workflow.related import Project
+from services.http.workflow.related import Member, Project
 
 PROJECT = entry("project")
 _FILTERS = {name: name for name in entries.FILTERS}
+_RELATED = ("members",)
 
 
 def _definition(value: Any) -> Any:
@@ -85,8 +86,18 @@ class ProjectChange(Document):
     example: ClassVar[Json] = {"data": {"type": "workflow/projects", "attributes": {"enabled": False}}}
 
 
+_Included = Annotated[list[Member], Field(description="What `included` asks for, each once")]
+
+
 class ProjectFound(View):
     """The project"""
+
+    data: Annotated[Project, From("")]
+    included: _Included = Field([])
+
+
+class ProjectChanged(View):
+    """As it is now"""
 
     data: Annotated[Project, From("")]
 
@@ -95,14 +106,22 @@ class ProjectPage(View):
     """A page"""
 
     data: list[Project]
+    included: _Included = Field([])
     meta: Meta
     links: Links
 
 
-async def _shown(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
-    found = [Project.show(directory.resource(row), {}) for row in rows]
-    wanted.narrow(*found)
-    return found, {}
+async def _shown(call: Call, found: Sequence[Json], wanted: Wanted) -> tuple[list[Json], Json]:
+    included: list[Json] = []
+    if "members" in wanted.included:
+        members = await beside.members(call, [entry["id"] for entry in found])
+        found = [{**entry, "member_ids": [each["id"] for each in members[entry["id"]]]} for entry in found]
+        included = [each for its in members.values() for each in its]
+    return beside.narrowed(wanted, [Project.show(entry) for entry in found], included)
+
+
+async def _listed(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
+    return await _shown(call, [directory.resource(row) for row in rows], wanted)
 
 
 def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset: int) -> Query:
@@ -111,18 +130,18 @@ def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset:
 
 _COLLECTION = Collection(
     models=PROJECT.models, filters=_FILTERS, sorts={name: name for name in entries.SORTS}, where=entries.where,
-    page=_page, count=lambda tenant, where: entries.count(tenant, "project", where), shown=_shown,
+    page=_page, count=lambda tenant, where: entries.count(tenant, "project", where), shown=_listed,
+    related=_RELATED,
 )  # fmt: skip
 
 
 async def _get(call: Call) -> Response:
     parameters = call.parameters()
-    query, wanted = MinPosition.take(parameters), Wanted.take(parameters, ())
+    query, wanted = MinPosition.take(parameters), Wanted.take(parameters, _RELATED)
     nothing_else(parameters, lists.OF_ONE)
     await settled(call, query, *PROJECT.models)
-    found = Project.show(await PROJECT.read(call), {})
-    wanted.narrow(found)
-    return as_json({"data": found}, media=JSON_API)
+    (found,), included = await _shown(call, [await PROJECT.read(call)], wanted)
+    return as_json({"data": found, **included}, media=JSON_API)
 
 
 def _kind(call: Call) -> Json:
@@ -133,21 +152,21 @@ _operation = partial(Operation, WORKFLOW)
 OPERATIONS = (
     _operation(
         "GET", PROJECTS, "read", "workflow_list_projects", "List projects",
-        parameters=of_list("workflow/projects", _FILTERS, entries.SORTS), query=MinPosition,
+        parameters=of_list("workflow/projects", _FILTERS, entries.SORTS, _RELATED), query=MinPosition,
         handler=_COLLECTION.answer, view=ProjectPage, refusals=(400, 422),
         links={"first": Link("workflow_get_project", "/data/0/id")},
     ),
     _operation(
         "GET", f"{PROJECTS}/{{id}}", "read", "workflow_get_project", "Read a project",
-        parameters=of_one("workflow/projects"), query=MinPosition, handler=_get, view=ProjectFound,
+        parameters=of_one("workflow/projects", _RELATED), query=MinPosition, handler=_get, view=ProjectFound,
         refusals=(400, 404, 422),
     ),
     _operation(
         "POST", PROJECTS, "write", "workflow_create_project", "Create a project", request=NewProject,
-        command="directory.register", entity=PROJECT, extra_data=_kind, view=ProjectFound, status=201,
+        command="directory.register", entity=PROJECT, extra_data=_kind, view=ProjectChanged, status=201,
     ),
     _operation(
         "PATCH", f"{PROJECTS}/{{id}}", "write", "workflow_change_project", "Change a project", request=ProjectChange,
-        command="directory.change", entity=PROJECT, extra_data=_kind, view=ProjectFound,
+        command="directory.change", entity=PROJECT, extra_data=_kind, view=ProjectChanged,
     ),
 )  # fmt: skip

@@ -6,17 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from services.http.core.models import From, Json, View
+from services.http.core.models import LEFT_OUT, From, Json, View
 from services.http.core.shown import MaybeTime, Time
 from services.http.workflow.models import (
     Attributes,
     CompletedAt,
     IdOf,
     Related,
+    RelatedMany,
     Seconds,
     StatusOf,
     account_of,
     related_to,
+    related_to_all,
 )
 
 
@@ -38,12 +40,17 @@ class ProjectAttributes(Attributes):
     updated_at: Time
 
 
+class ProjectRelationships(View):
+    members: Annotated[RelatedMany, From("", lambda ids, _: related_to_all("workflow/project/members", ids))]
+
+
 class Project(View):
-    """A project of the directory."""
+    """A project of the directory; its members are named when they are included."""
 
     type: Literal["workflow/projects"]
     id: IdOf
     attributes: Annotated[ProjectAttributes, From("")]
+    relationships: Annotated[ProjectRelationships | None, From("member_ids", default=None)] = LEFT_OUT
 
 
 class WorkUnitAttributes(Attributes):
@@ -68,8 +75,14 @@ def _priority(fields: Json) -> int | None:
     return value if type(value) is int else None
 
 
+def nodes_of(unit: Json) -> list[str]:
+    """Return the ids of the steps of a work unit."""
+    return [f"{unit['workflow']['id']}:{step}" for step in range(len(unit["children"]))]
+
+
 class UnitRelationships(View):
     project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+    nodes: Annotated[RelatedMany, From("", lambda unit, _: related_to_all("workflow/nodes", nodes_of(unit)))]
 
 
 class WorkUnit(View):
@@ -103,11 +116,34 @@ class UnitChanged(View):
     data: Annotated[WorkUnit, From("")]
 
 
+class PeriodAttributes(Attributes):
+    id: str = Field(examples=["0199f1c2-7a10-7000-8000-000000000001:3"])
+    account_id: Annotated[int | None, From("member", account_of)]
+    started_at: Time
+    ended_at: MaybeTime
+    is_updated: Literal[False]
+    read_only: Literal[True]
+
+
+class PeriodRelationships(View):
+    project: Annotated[Related, From("project", lambda found, _: related_to("workflow/projects", found))]
+    activity: Annotated[Related, From("task_id", lambda found, _: related_to("workflow/activities", found))]
+
+
+class WorkPeriod(View):
+    """A period of work: of one person, on one activity."""
+
+    type: Literal["workflow/work_periods"]
+    id: str = Field(examples=["0199f1c2-7a10-7000-8000-000000000001:3"])
+    attributes: Annotated[PeriodAttributes, From("")]
+    relationships: Annotated[PeriodRelationships, From("")]
+
+
 class MemberAttributes(Attributes):
     id: str = Field(examples=["north:ann"])
     person_id: Annotated[str, From("member")] = Field(examples=["ann"])
     account_id: Annotated[int | None, From("fields/account_id", default=None)] = Field(examples=[42])
-    actor_roles: Annotated[list[Any], From("fields", lambda fields, _: fields.get("actor_roles") or [])]
+    actor_roles: Annotated[list[Any], From("roles")]
     name: Annotated[Any, From("fields/name", default=None)] = Field(examples=["Ann"])
     email: Annotated[Any, From("fields/email", default=None)] = Field(examples=["ann@example.com"])
     first_name: Annotated[Any, From("fields/first_name", default=None)] = Field(examples=["Ann"])

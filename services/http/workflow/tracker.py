@@ -19,15 +19,21 @@ from services.http.core.submit import submit
 from services.http.workflow import models
 from services.http.workflow.dialect import TRACKER, WORKFLOW, write
 from services.http.workflow.errors import Body
-from services.http.workflow.models import DIGITS, Changed, MemberOf
+from services.http.workflow.models import DIGITS, Account, Changed, MemberOf
 
 _ACTIVITY = "/data/attributes/activity_id"
+
+
+def _person(number: int | None) -> str | None:
+    return None if number is None else f"account:{number}"
 
 
 class Track(Body):
     """Whose tracker it is."""
 
-    account_id: MemberOf = Field(0, description="Whose tracker, when the system or a manager speaks for somebody")
+    account_id: Annotated[Account | None, To("member", _person)] = Field(
+        None, description="Whose tracker, when the system or a manager speaks for somebody; null is one's own"
+    )
 
     example: ClassVar[Json] = {"account_id": 42}
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from domain.limits import Id, Title
 from projections import activities, directory, entries
 from projections.statement import Query
-from projections.support.conditions import Where
-from projections.task import pages
+from projections.support.conditions import Asked, Where
+from projections.task import pages, runs
 from projections.task.pages import Order
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY
@@ -22,7 +22,7 @@ from services.http.core.models import LEFT_OUT, Json, Request, To, View
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else, settled
 from services.http.core.submit import submit
-from services.http.workflow import lists
+from services.http.workflow import beside, lists
 from services.http.workflow.collection import Collection, Rows
 from services.http.workflow.dialect import UNITS, WORKFLOW, write
 from services.http.workflow.documents import Document, ResourceId, ToProject
@@ -30,11 +30,15 @@ from services.http.workflow.errors import JSON_API
 from services.http.workflow.filters import where_of
 from services.http.workflow.lists import Links, Meta, Wanted
 from services.http.workflow.parameters import of_list, of_one
-from services.http.workflow.related import UnitChanged, WorkUnit
+from services.http.workflow.related import Node, UnitChanged, WorkUnit
 
 _UNIT = "workflow/work_units"
+_RELATED = ("nodes",)
 _PROJECT, _WORKFLOW = "/data/relationships/project/data/id", "/data/relationships/workflow/data/id"
-_FILTERS = {name: name for name in ("id", "name", "status", "created_at")} | {"project_id": "project"}
+_FILTERS = {name: name for name in ("id", "name", "status", "created_at", "priority")} | {
+    "project_id": "project",
+    "created_by_id": "created_by",
+}
 
 
 class UnitAttributesGiven(Request):
@@ -93,10 +97,14 @@ class UnitChange(Document):
     example: ClassVar[Json] = {"data": {"type": _UNIT, "attributes": {"name": "Order 8", "priority": 2}}}
 
 
+_Included = Annotated[list[Node], Field(description="What `included` asks for, each once")]
+
+
 class UnitPage(View):
     """A page"""
 
     data: list[WorkUnit]
+    included: _Included = Field([])
     meta: Meta
     links: Links
 
@@ -104,17 +112,25 @@ class UnitPage(View):
 class UnitFound(UnitChanged):
     """The work unit"""
 
+    included: _Included = Field([])
+
 
 class UnitCreated(UnitChanged):
     """As it was created"""
 
 
-async def _shown(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
-    units = [activities.resource(row, call.service.clock()) for row in rows]
+async def _shown(call: Call, units: Sequence[Json], wanted: Wanted) -> tuple[list[Json], Json]:
     people = await call.service.members.by_id(call.caller.tenant, [unit["created_by"] for unit in units])
-    found = [WorkUnit.show(unit, people) for unit in units]
-    wanted.narrow(*found)
-    return found, {}
+    included = await beside.nodes(call, units) if wanted.included else []
+    return beside.narrowed(wanted, [WorkUnit.show(unit, people) for unit in units], included)
+
+
+async def _listed(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
+    return await _shown(call, [activities.resource(row, call.service.clock()) for row in rows], wanted)
+
+
+def _where(asked: Asked) -> Where:
+    return runs.where(asked) if asked.name in runs.FILTERS else where_of(asked)
 
 
 def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset: int) -> Query:
@@ -122,21 +138,19 @@ def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset:
 
 
 _COLLECTION = Collection(
-    models=ACTIVITY.models, filters=_FILTERS, sorts=_FILTERS, where=where_of, page=_page,
-    count=lambda tenant, where: pages.count(tenant, where, "activities"), shown=_shown,
+    models=ACTIVITY.models, filters=_FILTERS, sorts=_FILTERS, where=_where, page=_page,
+    count=lambda tenant, where: pages.count(tenant, where, "activities"), shown=_listed,
+    related=_RELATED,
 )  # fmt: skip
 
 
 async def _get(call: Call) -> Response:
     parameters = call.parameters()
-    query, wanted = MinPosition.take(parameters), Wanted.take(parameters, ())
+    query, wanted = MinPosition.take(parameters), Wanted.take(parameters, _RELATED)
     nothing_else(parameters, lists.OF_ONE)
     await settled(call, query, *ACTIVITY.models)
-    unit = await ACTIVITY.read(call)
-    people = await call.service.members.by_id(call.caller.tenant, [unit["created_by"]])
-    found = WorkUnit.show(unit, people)
-    wanted.narrow(found)
-    return as_json({"data": found}, media=JSON_API)
+    (found,), included = await _shown(call, [await ACTIVITY.read(call)], wanted)
+    return as_json({"data": found, **included}, media=JSON_API)
 
 
 async def _workflow_of(call: Call, relationships: UnitLinks) -> Json:
@@ -168,12 +182,12 @@ _operation = partial(Operation, WORKFLOW)
 OPERATIONS = (
     _operation(
         "GET", UNITS, "read", "workflow_list_work_units", "List work units",
-        parameters=of_list(_UNIT, _FILTERS, _FILTERS), query=MinPosition, handler=_COLLECTION.answer, view=UnitPage,
-        refusals=(400, 422), links={"first": Link("workflow_get_work_unit", "/data/0/id")},
+        parameters=of_list(_UNIT, _FILTERS, _FILTERS, _RELATED), query=MinPosition, handler=_COLLECTION.answer,
+        view=UnitPage, refusals=(400, 422), links={"first": Link("workflow_get_work_unit", "/data/0/id")},
     ),
     _operation(
         "GET", f"{UNITS}/{{id}}", "read", "workflow_get_work_unit", "Read a work unit",
-        parameters=of_one(_UNIT), query=MinPosition, handler=_get, view=UnitFound, refusals=(400, 404, 422),
+        parameters=of_one(_UNIT, _RELATED), query=MinPosition, handler=_get, view=UnitFound, refusals=(400, 404, 422),
         links={"cancel": Link("workflow_cancel_work_unit", "/data/id")},
     ),
     _operation(

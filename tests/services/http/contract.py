@@ -60,6 +60,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/api/v3/workflow/work_units/": {"id": "a1"},
     "/api/v3/workflow/projects/": {"id": "north"},
     "/api/v3/workflow/members/": {"id": "north:m42"},
+    "/api/v3/workflow/work_periods/": {"id": "running:3"},
     "/api/activities/": {"id": "sent"},
     "/api/attribute-policies/": {"id": "promotions"},
     "/api/target-resolution-policies/": {"id": "default"},

@@ -70,6 +70,6 @@ async def test_a_question_that_cannot_be_asked(api: Api) -> None:
         ("filter[is_supervisor]=maybe", "bad-filter"),
         ("filter[id__prefix]=p", "bad-filter"),
         ("sort=name", "bad-sort"),
-        ("included=project", "bad-filter"),
+        ("included=person", "bad-filter"),
     ):
         refused(await api.get(f"{MEMBERS}?{query}"), 422, code)

@@ -132,7 +132,7 @@ async def test_a_work_unit_of_a_project_is_created_with_its_activities(api: Api)
     unit = made.json()["data"]
     shown = {"name": "Order 7", "status": "pending", "priority": 3, "created_by_id": 44}
     assert {name: unit["attributes"][name] for name in shown} == shown
-    assert unit["relationships"] == {"project": {"data": {"type": "workflow/projects", "id": "p"}}}
+    assert unit["relationships"]["project"] == {"data": {"type": "workflow/projects", "id": "p"}}
     path = f"{UNITS}/{unit['id']}"
     assert (await api.get(path)).json() == {"data": unit}
     listed = (await api.get(f"{UNITS}?filter[project_id][]=p")).json()["data"]
