@@ -76,8 +76,8 @@ def settings() -> str:
 
 def commands() -> str:
     """Return the rows of the table of commands."""
-    # Imported here: the cases and the endpoints are much more than the other parts need.
-    from services.endpoints import ENDPOINTS
+    # Imported here: the cases and the operations are much more than the other parts need.
+    from services.http.core.app import OPERATIONS
     from tests.domain.cases import DONE, REFUSALS
     from tests.domain.test_contract import CASES
 
@@ -94,7 +94,7 @@ def commands() -> str:
             _code(shape(kind)),
             _code(event for event in EVENTS if event in recorded),
             _code(sorted(REFUSALS.get(name, ()))),
-            "<br>".join(_code([endpoint]) for endpoint in ENDPOINTS.get(name, ())),
+            "<br>".join(_code([f"{each.method} {each.path}"]) for each in OPERATIONS if name in each.commands),
         )
         rows.append(f"| {' | '.join(cells)} |\n")
     return "".join(rows)

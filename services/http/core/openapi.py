@@ -81,6 +81,8 @@ _HEADERS: Json = {
     "WWW-Authenticate": {"description": "How to authenticate", "schema": _TEXT},
 }
 # The statuses of the answers that have a header; None for all.
+# The commands that an operation may give, as an extension of the document.
+COMMANDS_OF = "x-commands"
 _HEADERS_OF: dict[str, tuple[str, ...] | None] = {
     "X-Request-Id": None,
     "Retry-After": ("429", "503"),
@@ -200,6 +202,8 @@ def about(operation: Operation, components: Components) -> Json:
             **{name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
     entry["security"] = [{name: []} for name in _SECURITY] if operation.permission else []
+    if operation.commands:
+        entry[COMMANDS_OF] = list(operation.commands)
     return entry
 
 

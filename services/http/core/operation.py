@@ -153,6 +153,8 @@ class Operation:
     body_optional: bool = False
     query: type[Query] | None = None
     command: str = ""
+    # The commands that a handler may give.
+    gives: tuple[str, ...] = ()
     entity: Entity | Callable[[Call], Entity] | None = None
     # Command data that is not in the request.
     extra_data: Callable[[Call], Mapping[str, Any]] | None = None
@@ -184,6 +186,11 @@ class Operation:
     def writes(self) -> bool:
         """Tell whether it sends a command."""
         return self.method != "GET" and bool(self.permission)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Return the commands that it may give; none says that it takes any, or sends none."""
+        return (self.command,) if self.command else self.gives
 
     @property
     def conditional(self) -> bool:

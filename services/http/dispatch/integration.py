@@ -243,7 +243,7 @@ OPERATIONS = (
         description="`EFFECTIVE` and `NOT_EFFECTIVE` say that the task was carried out, with or without the effect that"
         " it was for; both complete it. `PENDING` changes nothing. A result is final once; only `hard_override`"
         " replaces it.",
-        request=NewEffect, handler=_submit, view=ResultRecorded, status=201,
+        request=NewEffect, gives=("task.submit-result",), handler=_submit, view=ResultRecorded, status=201,
     ),
     Operation(
         SPOKEN, "GET", f"{_BASE}/task-result-type-configs", VIEW, "dispatch_list_outcomes",

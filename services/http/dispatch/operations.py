@@ -95,7 +95,8 @@ OPERATIONS = (
         SPOKEN, "POST", _ACTIVITIES, CREATE, "dispatch_create_activity", "Create an activity of either type",
         description="A `MESSAGE` goes out over its channel when it is scheduled, and nobody has it. A `TASK` that is"
         " created here has no route, and nobody has it yet. The key is that of the request, as with tasks.",
-        request=models.NewOfType, handler=_create_of_type, view=models.NewActivity, status=201, topic=KEYED,
+        request=models.NewOfType,
+        gives=("task.create",), handler=_create_of_type, view=models.NewActivity, status=201, topic=KEYED,
         links=_FOLLOWS, example={**example_of(models.NewActivity), "type": MESSAGE, "taskDetails": None},
     ),
     Operation(
@@ -104,7 +105,8 @@ OPERATIONS = (
         description="`idempotency_key` is the key of the request, unique in the tenant: used again it answers 409 with"
         " the id of what it made, whatever the payload. The header `Idempotency-Key` may repeat it. The answer shows"
         " what the request itself did: when no target fits, `UNRESOLVED`. A `scheduled_at` that has passed is due now.",
-        request=models.NewTask, handler=_create_task, view=models.NewActivity, status=201, topic=KEYED,
+        request=models.NewTask,
+        gives=("task.create",), handler=_create_task, view=models.NewActivity, status=201, topic=KEYED,
         links={**_FOLLOWS, "dispatch": Link("dispatch_dispatch_activity", "/id")},
     ),
     Operation(
@@ -170,7 +172,8 @@ OPERATIONS = (
         description="`COMPLETED` and `TRANSFERRED` complete it, `NOT_EXECUTED` fails it, `CANCELED` cancels it,"
         " `PENDING` changes nothing. A result is final once; only `hard_override` replaces it. The activity is named by"
         " its id, or by the id that the provider answered with; both forms of the body do the same.",
-        request=results.AnyResult, handler=results.submit_result, view=results.ResultRecorded, status=201,
+        request=results.AnyResult,
+        gives=("task.submit-result",), handler=results.submit_result, view=results.ResultRecorded, status=201,
     ),
     *integration.OPERATIONS,
     *configuration.OPERATIONS,

@@ -159,7 +159,8 @@ OPERATIONS = (
         description="The tasks of the answer stand in the request's order. One that fails does not stop the others."
         " With an `Idempotency-Key` each task takes effect once under its `refId`, or its place"
         " if it has none.",
-        request=NewTasks, handler=_create_tasks, status=201, view=BulkDone, also={202: BulkAccepted},
+        request=NewTasks,
+        gives=("task.create",), handler=_create_tasks, status=201, view=BulkDone, also={202: BulkAccepted},
         refusals=(400, 408, 413, 415, 422), topic="bulk",
     ),
 )  # fmt: skip

@@ -134,36 +134,45 @@ def _without_id(task: Any) -> ApiError:
 
 
 def _operation(
-    method: str, path: str, name: str, summary: str, request: type[BulkRequest], make: _Maker, said: str = ""
+    method: str,
+    path: str,
+    name: str,
+    summary: str,
+    request: type[BulkRequest],
+    make: _Maker,
+    gives: tuple[str, ...],
+    said: str = "",
 ) -> Operation:
     return Operation(
         FIELD, method, f"/api/v3/tasks/bulk{path}", "write", name, summary,
         description="The tasks of the answer stand in the request's order. One that fails does not stop the others."
         f" With an `Idempotency-Key` each takes effect once under its `_id`.{said}",
-        request=request, handler=partial(_each, request, make), view=BulkDone, also={202: BulkAccepted},
-        refusals=(400, 413, 415, 422), topic="bulk",
+        request=request, gives=gives, handler=partial(_each, request, make), view=BulkDone, also={202: BulkAccepted},
+        refusals=(400, 408, 413, 415, 422), topic="bulk",
     )  # fmt: skip
 
+
+_CHANGES = ("task.change", "activity.change")
 
 OPERATIONS = (
     _operation(
         "PUT", "", "field_bulk_update_tasks", "Change many tasks and activities, each by itself", TaskChanges, _changed,
-        " One with a `flow` is the whole of a task.",
+        _CHANGES, " One with a `flow` is the whole of a task.",
     ),
     _operation(
         "PATCH", "", "field_bulk_patch_tasks", "Change some of many tasks and activities, each by itself", TaskChanges,
-        _changed,
+        _changed, _CHANGES,
     ),
     _operation(
         "DELETE", "", "field_bulk_delete_tasks", "Cancel many activities, and tasks that stand alone, each by itself",
-        Deletions, _deleted,
+        Deletions, _deleted, ("activity.cancel", "task.cancel"),
     ),
     _operation(
         "PUT", "/assign", "field_bulk_assign_tasks", "Give many tasks to other people, each by itself", Assignments,
-        _assigned,
+        _assigned, ("task.change",),
     ),
     _operation(
         "PUT", "/move", "field_bulk_move_tasks", "Move many tasks and activities to other hubs, each by itself", Moves,
-        _moved,
+        _moved, _CHANGES,
     ),
 )  # fmt: skip

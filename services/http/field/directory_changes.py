@@ -175,7 +175,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "PUT", _ONE_HUB, "write", "field_update_hub", "Change a hub",
-        request=HubChange, handler=_update_hub, view=HubUpdated, topic="hub",
+        request=HubChange, gives=("directory.change",), handler=_update_hub, view=HubUpdated, topic="hub",
     ),
     Operation(
         FIELD, "DELETE", _ONE_HUB, "write", "field_delete_hub", "Retire a hub",
@@ -185,10 +185,10 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "PUT", _ONE_USER, "write", "field_update_user", "Change a user",
-        request=UserReplacement, handler=_update_user, view=UserUpdated, topic="member",
+        request=UserReplacement, gives=("directory.change",), handler=_update_user, view=UserUpdated, topic="member",
     ),
     Operation(
         FIELD, "PATCH", _ONE_USER, "write", "field_patch_user", "Change some of a user",
-        request=UserChange, handler=_update_user, view=UserUpdated, topic="member",
+        request=UserChange, gives=("directory.change",), handler=_update_user, view=UserUpdated, topic="member",
     ),
 )  # fmt: skip

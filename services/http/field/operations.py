@@ -93,6 +93,8 @@ _OF_FIELDS = deep_object(
     others=True,
 )
 _ONE = "/api/v3/task/{id}"
+_CHANGES = ("task.change", "activity.change")
+
 OPERATIONS = (
     Operation(
         FIELD, "POST", "/api/v3/activity", "write", "field_create_activity",
@@ -128,12 +130,12 @@ OPERATIONS = (
         description="Takes back the document that GET gave: what is the service's own is accepted as it is shown, and"
         " else refused by its name. A body with `flow` is the whole task: fields that it leaves out go. All is done by"
         " one command, or nothing. On an activity: title, hub and own fields.",
-        request=requests.TaskChange, handler=_update_task, view=_TASK_UPDATED, topic="task",
+        request=requests.TaskChange, gives=_CHANGES, handler=_update_task, view=_TASK_UPDATED, topic="task",
     ),
     Operation(
         FIELD, "PATCH", _ONE, "write", "field_patch_task", "Change some of a task or an activity",
         description="As PUT, and whatever is left out stays as it is.",
-        request=requests.TaskChange, handler=_update_task, view=_TASK_UPDATED, topic="task",
+        request=requests.TaskChange, gives=_CHANGES, handler=_update_task, view=_TASK_UPDATED, topic="task",
     ),
     Operation(
         FIELD, "PUT", f"{_ONE}/assign", "write", "field_assign_task", "Give a task to other people",
@@ -141,13 +143,13 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "PUT", f"{_ONE}/move", "write", "field_move_task", "Move a task or an activity to another hub",
-        request=requests.Move, handler=_move_task, view=_TASK_UPDATED, topic="task",
+        request=requests.Move, gives=_CHANGES, handler=_move_task, view=_TASK_UPDATED, topic="task",
     ),
     Operation(
         FIELD, "DELETE", _ONE, "write", "field_delete_task",
         "Cancel an activity with its open tasks, or a task that stands alone",
         description="A task of an activity is not deleted alone: `task-006`.",
-        handler=_delete_task, view=_TASK_DELETED, topic="task",
+        gives=("activity.cancel", "task.cancel"), handler=_delete_task, view=_TASK_DELETED, topic="task",
     ),
     *ACTIVITIES,
     *BULK,

@@ -231,11 +231,10 @@ _ENTRY_OPERATIONS = (
         " list: the second is refused. A list is waited for as its length demands; with `background` it is answered at"
         " once, and its `receipt` says how far it is.\n\nWhat a kind demands of its fields (a member's `email`, a"
         " `policy`'s `value`, …) is said in the documentation of the domain.",
-        parameters=(_KIND,), request=models.Registration, handler=_register, view=models.Entry, status=201,
-        located=True, also={200: models.EntryOrRegistrations, 202: models.UndecidedEntries},
-        links={
-            name: Link(f"{name}_directory_entry", "/id", path=("kind",)) for name in ("get", "change", "retire")
-        },
+        parameters=(_KIND,), request=models.Registration, gives=("directory.register",), handler=_register,
+        view=models.Entry, status=201, located=True,
+        also={200: models.EntryOrRegistrations, 202: models.UndecidedEntries},
+        links={name: Link(f"{name}_directory_entry", "/id", path=("kind",)) for name in ("get", "change", "retire")},
     ),
     Operation(
         _DIRECTORY, "GET", _ENTRIES, "read", "list_directory_entries", "List the entries of a kind by id",
@@ -257,7 +256,8 @@ _ENTRY_OPERATIONS = (
         description="No command may refer to it any more; what refers to it keeps its id. It may be registered again."
         " A member who is retired can do nothing, and its API keys let nobody in, even when it is registered again;"
         " the answer says which open tasks it has.",
-        parameters=(_KIND,), handler=_retire, view=models.RetiredEntry, refusals=(400, 404, 409, 422),
+        parameters=(_KIND,),
+        gives=("directory.retire",), handler=_retire, view=models.RetiredEntry, refusals=(400, 404, 409, 422),
     ),
 )  # fmt: skip
 

@@ -174,15 +174,15 @@ _operation = partial(Operation, WORKFLOW)
 OPERATIONS = (
     _operation(
         "POST", MEMBERS, "write", "workflow_create_member", "Let a person join a project", request=NewMember,
-        handler=_create, view=MemberCreated, status=201,
+        gives=("directory.change",), handler=_create, view=MemberCreated, status=201,
         description="Who is in the project already gets what is said of the membership.",
     ),
     _operation(
         "PATCH", f"{MEMBERS}/{{id}}", "write", "workflow_change_member", "Change what a person is in a project",
-        request=MemberChange, handler=_patch, view=MemberChanged,
+        request=MemberChange, gives=("directory.change",), handler=_patch, view=MemberChanged,
     ),
     _operation(
         "DELETE", f"{MEMBERS}/{{id}}", "write", "workflow_delete_member", "Let a person leave a project",
-        handler=_delete, status=204, refusals=(400, 404, 409, 422),
+        gives=("directory.change",), handler=_delete, status=204, refusals=(400, 404, 409, 422),
     ),
 )  # fmt: skip

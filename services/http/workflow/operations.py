@@ -90,7 +90,7 @@ OPERATIONS = (
     write("PATCH", _ONE, "save_activity", "Save a draft, without completing", "task.save", models.Save),
     write(
         "PATCH", f"{_ONE}/assign", "assign_activity", "Assign to one member of the project, or to oneself", "",
-        models.Assign, handler=_assign,
+        models.Assign, gives=("task.assign", "task.claim"), handler=_assign,
         description="Somebody else's activity is a 409 `already-assigned`; of several who claim one, exactly one gets"
         " it.",
     ),

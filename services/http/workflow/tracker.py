@@ -117,7 +117,8 @@ OPERATIONS = (
         Resume, id_from=("task.resumed", "task.started"), view=Resumed,
     ),
     write(
-        "POST", f"{TRACKER}/start", "start_tracker", "Start an activity that one has", "", Start, handler=_start,
+        "POST", f"{TRACKER}/start", "start_tracker", "Start an activity that one has", "", Start,
+        gives=("task.process",), handler=_start,
         description="Whatever else the caller is working on is paused.",
     ),
 )  # fmt: skip

@@ -192,7 +192,7 @@ OPERATIONS = (
     ),
     _operation(
         "POST", UNITS, "write", "workflow_create_work_unit", "Create a work unit with an activity for each step",
-        request=NewUnit, handler=_create, view=UnitCreated, status=201,
+        request=NewUnit, gives=("activity.create",), handler=_create, view=UnitCreated, status=201,
     ),
     _operation(
         "PATCH", f"{UNITS}/{{id}}", "write", "workflow_change_work_unit", "Change a work unit", request=UnitChange,

@@ -50,6 +50,10 @@ async def test_it_succeeds_as_it_is_documented(api: Api, case: Case) -> None:
     assert first.status_code in (case.operation.status, *case.operation.also), first.text
     assert first.status_code != 202
     documented(case, first)
+    sent = {command.name for command in api.sender.sent}
+    if case.operation.commands:
+        assert sent <= {*case.operation.commands}, "it gives commands that it does not name"
+    assert bool(sent) is case.operation.writes
     if not case.operation.writes:
         again = await send(api, case)
         assert (again.status_code, again.content) == (first.status_code, first.content)
