@@ -109,6 +109,7 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             "history",
             "directory",
             "deadlines",
+            "periods",
             "relay",
             "rollup-policy",
         }

@@ -77,8 +77,8 @@ def large_tables(module_url: str) -> Iterator[psycopg.Connection[Any]]:
         with without_indexes(session):
             session.execute(FILL)
         session.execute(
-            f"INSERT INTO {ENTRIES} SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n,"
-            " NULL, false, n, '{}'"
+            f"INSERT INTO {ENTRIES} (tenant, kind, id, email, account_id, operator, retired, position, doc)"
+            " SELECT 'acme', 'member', 'm' || n, 'm' || n || '@x.vn', n, 'op-' || n, false, n, '{}'"
             " FROM generate_series(0, 499) AS n"
         )
         session.execute(f"VACUUM ANALYZE {TASKS}, {ENTRIES}")

@@ -278,13 +278,16 @@ def _unplaced(request: type[Request], kind: Any) -> list[str]:
     hints = hints_of(kind)
     found = [] if not request.free or request.free in hints else [request.free]
     for placed in _fields_to(request):
+        if not placed.path:
+            continue
         inner: Any = kind
         for part in placed.path:
             inner = hints_of(inner).get(part) if is_dataclass(inner) else inner
             inner = next((each for each in _classes(inner) if is_dataclass(each)), inner)
-        if placed.path and inner is None:
+        if inner is None:
             found.append("/".join(placed.path))
-        elif placed.model is not None:
+        elif placed.model is not None and is_dataclass(inner):
+            # What stands in JSON of any kind has no types.
             found += _unplaced(placed.model, inner)
     return found
 

@@ -103,6 +103,7 @@ SCENES: dict[str, Callable[[str], tuple[list[Command], dict[str, Any]]]] = {
     "tracker.pause": lambda own: (running(own), {"member": email(own)}),
     "tracker.resume": lambda own: ([*running(own), ("tracker.pause", {"member": own})], {"member": email(own)}),
     "directory.register": lambda own: ([], {"kind": "route", "id": own}),
+    "directory.put": lambda own: ([], {"kind": "route", "id": own}),
     "directory.change": lambda own: (
         [("directory.register", {"kind": "route", "id": own})],
         {"kind": "route", "id": own, "fields": {}},
