@@ -61,7 +61,7 @@ def _flat(schema: Json) -> Json:
 def _command(name: str) -> Json:
     made: Json = tidy(TypeAdapter(COMMANDS[name]).json_schema())
     if {"kind", "fields"} <= set(made["properties"]):
-        made["allOf"] = _entries()
+        made["anyOf"] = _entries()
     said, summary = made.get("description"), ROWS[name].summary
     made["description"] = f"{summary}\n\n{said}" if said else summary
     return {"$schema": DIALECT, "$id": f"urn:foldwork:command:{name}", **made}
@@ -71,12 +71,10 @@ def _entries() -> list[Json]:
     """Return the schemas of the fields of directory entries, by kind."""
     return [
         {
-            "if": {"properties": {"kind": {"const": kind}}},
-            "then": {
-                "properties": {
-                    "fields": {"properties": {name: or_null(bounds.schema_of(hint)) for name, hint in hints.items()}}
-                }
-            },
+            "properties": {
+                "kind": {"const": kind},
+                "fields": {"properties": {name: or_null(bounds.schema_of(hint)) for name, hint in hints.items()}},
+            }
         }
         for kind in ENTRY_KINDS
         if (hints := {**NAME, **ENTRY_FIELDS.get(kind, {})})

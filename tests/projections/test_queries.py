@@ -276,11 +276,11 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
     of_tasks, of_activities = (f"{model.NAME}_{suffix(model)}" for model in (tasks, activities))
     with psycopg.connect(migrated_url, autocommit=True) as conn:
         conn.execute(
-            f"INSERT INTO {of_tasks} (tenant, id, status, resolution, dispatch, activity_id, flow, flow_id, hub,"
+            f"INSERT INTO {of_tasks} (tenant, id, status, resolution, dispatch, type, activity_id, flow, flow_id, hub,"
             " project, channel, assignees, overdue, late, title_key, start_at, end_at, scheduled_at, created_at,"
             " updated_at, done_at, order_index, position, doc)"
             " SELECT 'acme', 't' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END, 'NONE',"
-            " 'NONE', CASE WHEN n % 50 > 0 THEN 'a' || n / 3 END, 'f' || n % 500, 'f' || n % 500, 'h' || n % 500,"
+            " 'NONE', 'TASK', CASE WHEN n % 50 > 0 THEN 'a' || n / 3 END, 'f' || n % 500, 'f' || n % 500, 'h' || n % 500,"
             " 'p' || n % 500, CASE n % 200 WHEN 0 THEN 'SMS' END, ARRAY['m' || n % 500], n % 500 = 0, false, '', at,"
             " at, CASE n % 200 WHEN 0 THEN at ELSE 'infinity' END, at, at, '-infinity', n, n, '{}'"
             " FROM generate_series(1, 20000) AS n,"

@@ -66,7 +66,7 @@ def unbounded(schema: Any, at: str = "") -> list[str]:
         for kind in ([kinds] if isinstance(kinds, str) else kinds)
         if kind in BOUNDS and not any(keywords <= set(schema) for keywords in BOUNDS[kind])
     ]
-    inner = {key: part for key, part in schema.items() if key not in ("default", "enum", "const", "allOf")}
+    inner = {key: part for key, part in schema.items() if key not in ("default", "enum", "const", "anyOf")}
     return found + [place for key, part in inner.items() for place in unbounded(part, f"{at}/{key}")]
 
 

@@ -54,7 +54,7 @@ class GetActivity(MinPosition):
     keys: str = _KEYS
 
 
-_Listed = listed(Master)
+_Listed = listed(Master, task_type=str)
 
 
 class ActivityPage(CamelView):

@@ -46,8 +46,12 @@ class _Fields(CamelRequest):
     free = "fields"
 
 
-_Latitude = Annotated[float | None, _degrees(90), To("fields/lat")]
-_Longitude = Annotated[float | None, _degrees(180), To("fields/lng")]
+_Latitude = Annotated[
+    float | None, _degrees(90), Field(json_schema_extra={"minimum": -90, "maximum": 90}), To("fields/lat")
+]
+_Longitude = Annotated[
+    float | None, _degrees(180), Field(json_schema_extra={"minimum": -180, "maximum": 180}), To("fields/lng")
+]
 _Name = Annotated[str, To("fields/name")]
 
 
@@ -150,9 +154,8 @@ async def _change(call: Call, request: type[Request], shown_by: type[View], view
         shown = {} if found is None else shown_by.show(found, Beside(call.caller.tenant, {}))
         body = {key: value for key, value in body.items() if key not in given or not same_json(value, shown.get(key))}
     try:
-        result = await submit(
-            call, "directory.change", request.read(body), entity, entity_id=call.id, extra_data={"kind": kind}
-        )
+        data = {"fields": {}, **request.read(body).data()}
+        result = await submit(call, "directory.change", data, entity, entity_id=call.id, extra_data={"kind": kind})
     except ApiError as error:
         raise _of(kind)(error) from None
     return await FIELD.answer(call, result, view, kind)
