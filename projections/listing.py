@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,7 +15,16 @@ from domain.lifecycle import Lifecycle
 from domain.streams import ID
 from projections.statement import Query
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
-from projections.support.query import MAX_FILTER_VALUES, MAX_OFFSET, MAX_ROWS, BadQuery, demand_text, select, time_of
+from projections.support.query import (
+    MAX_FILTER_VALUES,
+    MAX_MEMBERS,
+    MAX_OFFSET,
+    MAX_ROWS,
+    BadQuery,
+    demand_text,
+    select,
+    time_of,
+)
 from projections.support.table import NOT_DONE
 
 
@@ -30,8 +39,14 @@ class Filter:
     words: tuple[str, ...] = ()
 
 
-def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str, words: Iterable[str] = ()) -> Filter:
-    """Return the filter for a text column: one value, several, or none. `read` gives a text the column's form.
+def equal(
+    column: str,
+    nullable: bool = False,
+    read: Callable[[str], str] = str,
+    words: Iterable[str] = (),
+    most: int = MAX_FILTER_VALUES,
+) -> Filter:
+    """Return the filter for a text column: one value, up to `most`, or none. `read` gives a text the column's form.
 
     `words` are the values of a column that has only these; others are no error, but find nothing.
     """
@@ -39,7 +54,7 @@ def equal(column: str, nullable: bool = False, read: Callable[[str], str] = str,
     def condition(asked: Asked) -> Where:
         if asked.value is None and nullable:
             return Where(f"{column} IS NULL")
-        return among(column, "text", [read(text) for text in _texts(asked, nullable)])
+        return among(column, "text", [read(text) for text in _texts(asked, nullable, most)])
 
     return Filter("text", condition, several=True, nullable=nullable, words=tuple(words))
 
@@ -48,7 +63,11 @@ def people(column: str, null: str, present: str = "") -> Filter:
     """Return the filter for a column that lists members; `null` is what a row with none of them fulfils."""
 
     def condition(asked: Asked) -> Where:
-        return Where(null) if asked.value is None else overlapping(column, _texts(asked, nullable=True), present)
+        return (
+            Where(null)
+            if asked.value is None
+            else overlapping(column, _texts(asked, nullable=True, most=MAX_MEMBERS), present)
+        )
 
     return Filter("text", condition, several=True, nullable=True)
 
@@ -89,8 +108,10 @@ def _texts(asked: Asked, nullable: bool, most: int = MAX_FILTER_VALUES) -> list[
         raise asked.bad("this filter needs a value")
     if isinstance(value, str):
         return [demand_text(value, asked.parameter)]
-    if most == 1 or not isinstance(value, Sequence) or len(value) > most:
+    if most == 1 or not isinstance(value, Sequence):
         raise asked.bad("this filter takes one text")
+    if len(value) > most:
+        raise asked.bad(f"a filter has at most {most} values")
     if not nullable and "" in value:
         raise asked.bad("this filter needs a value")
     return [demand_text(item, asked.parameter) for item in value]
@@ -223,48 +244,6 @@ class Listing:
         if known is None:
             raise BadQuery("unknown-filter", f"filters are {', '.join(self.filters)}", asked.name)
         return known.condition(asked)
-
-
-class Side(NamedTuple):
-    """A part of a page that is made of several listings; each of its rows begins with the mark."""
-
-    mark: str
-    listing: Listing
-    filters: Mapping[str, Any]
-    where: Sequence[Where] = ()
-
-
-def merged(
-    tenant: str, sides: Sequence[Side], sort: str, limit: int, offset: int = 0, after: str | None = None
-) -> Query:
-    """Ask for a page of the rows of all sides together, which all know the sort; `after` is the cursor of a row of any.
-
-    Each side gives all rows up to the page's end, so of several that end may be `MAX_ROWS` at most.
-    """
-    (first, *others) = sides
-    if not others:
-        asked = first.listing.page(tenant, first.filters, sort, after, limit, offset, first.where)
-        return Query(f"SELECT '{first.mark}', q.* FROM ({asked.sql}) AS q", asked.params)  # noqa: S608
-    pages = [side.listing.page(tenant, side.filters, sort, after, offset + limit, where=side.where) for side in sides]
-    rows = " UNION ALL ".join(
-        f"SELECT '{side.mark}' AS side, q.* FROM ({page.sql}) AS q(doc, id, key)"  # noqa: S608
-        for side, page in zip(sides, pages, strict=True)
-    )
-    way = "DESC" if sort.startswith("-") else "ASC"
-    # Times sort as texts, since all are UTC, with `infinity` after every digit and `-infinity` before.
-    key = "key::float" if first.listing.kind_of(sort) == "float" else 'key COLLATE "C"'
-    order = f'ORDER BY {key} {way}, id COLLATE "C" {way} LIMIT {limit:d} OFFSET {offset:d}'
-    return Query(
-        f"SELECT * FROM ({rows}) AS merged {order}",  # noqa: S608
-        tuple(value for page in pages for value in page.params),
-    )
-
-
-def total(tenant: str, sides: Sequence[Side]) -> Query:
-    """Ask how many rows all sides have together; gives one row with one number."""
-    counts = [side.listing.count(tenant, side.filters, side.where) for side in sides]
-    summed = " + ".join(f"({asked.sql})" for asked in counts) or "0"
-    return Query(f"SELECT {summed}", tuple(value for asked in counts for value in asked.params))
 
 
 def _read_cursor(after: str, sort: str, kind: str) -> tuple[Any, str]:

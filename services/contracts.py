@@ -58,7 +58,7 @@ def asyncapi() -> Json:
                 "address": None,
                 "title": "Answers",
                 "description": "The reply queue that a command names: `amq.rabbitmq.reply-to.*`, `amq.gen-*`, `amq_*` "
-                "or, with `user_id`, `reply.<user>` and `reply.<user>.*`, through the default exchange. To no other "
+                "or, with `user_id`, `reply.<user>.*`, through the default exchange. To no other "
                 "queue anything is answered.",
                 "messages": {"reply": {"$ref": "#/components/messages/reply"}},
             },

@@ -30,9 +30,9 @@ class BadCredentials(Exception):
         self.name = name
 
 
-def place_of(tenant: str, channel: str) -> Place:
-    """Return where the credentials for a channel belong."""
-    return Place(tenant, DISPATCH, channel, CREDENTIALS)
+def place_of(tenant: str, channel: str, url: str | None) -> Place:
+    """Return where the credentials for a channel belong: they are for one address, and decrypt for no other."""
+    return Place(tenant, DISPATCH, channel, CREDENTIALS, url or "")
 
 
 def demand_usable(credentials: Any) -> None:

@@ -29,12 +29,13 @@ class NotGenuine(Exception):
 
 
 class Place(NamedTuple):
-    """Where an encrypted text belongs: a field of a directory entry of a tenant."""
+    """Where an encrypted text belongs: a field of a directory entry of a tenant, and what it may be used for."""
 
     tenant: str
     kind: str
     id: str
     field: str
+    use: str
 
 
 class _Key:

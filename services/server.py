@@ -23,8 +23,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 HEAD_LIMIT = 64 << 10
 # Seconds from the connection, or from the first byte of another request, until the head is complete.
 HEAD_TIMEOUT = 10.0
-# Seconds in which a client takes what waits to be sent, about 64 kB.
+# Seconds in which a client takes so many bytes of an answer, or what is left of it.
 SEND_TIMEOUT = 20.0
+SEND_LEAST = 64 << 10
 # The parser copies what it has of an incomplete header with each part that it is given, so it gets few of them.
 _PART = 16 << 10
 # Descriptors that a process needs beside its connections.
@@ -103,7 +104,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._at = self.config.connections
-        self._undelivered = 0
+        self._undelivered = self._left = 0
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
@@ -163,13 +164,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
+        self._left = self.transport.get_write_buffer_size()
+        self._send_timer = self.loop.call_later(SEND_TIMEOUT, self._demand_taken)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None
+
+    def _demand_taken(self) -> None:
+        """End a connection whose client has taken too little of what waits to be sent since the last time."""
+        before, self._left = self._left, self.transport.get_write_buffer_size()
+        if before - self._left < SEND_LEAST:
+            self.transport.abort()
+        else:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self._demand_taken)
 
     def _wait(self) -> None:
         self._at.waits(self)

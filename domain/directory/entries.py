@@ -52,12 +52,13 @@ class RegisterEntry:
 @DIRECTORY.command("directory.change")
 @dataclass(frozen=True, slots=True)
 class ChangeEntry:
-    """`memberships` says what a member is from now on in single projects: the rest stays, and null leaves a project."""
+    """`memberships` changes what a member is in single projects: null leaves one, and without `join` none is joined."""
 
     kind: Kind
     id: Id
     fields: Fields
     memberships: Fields = field(default_factory=dict)
+    join: bool = True
 
 
 @DIRECTORY.command("directory.put")
@@ -139,21 +140,20 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     if command.memberships:
         if command.kind != "member" or "projects" in fields:
             raise Rejected("invalid", "memberships are a member's, and stand in place of its projects", "/memberships")
-        fields = {**fields, "projects": in_projects(command.id, present.fields, command.memberships)}
+        fields = {**fields, "projects": in_projects(command.id, present.fields, command.memberships, join=command.join)}
     _check(command.kind, command.id, {**present.fields, **fields})
     if command.kind == "member" and fields.get("account_id", 0) is None:
         raise Rejected("invalid", "a member keeps an account_id", "/fields/account_id")
     if command.kind == settings.DISPATCH:
         settings.demand_credentials(present.fields, command.fields)
     old, new = changes(present.fields, fields)
-    after = merged(present.fields, new)
-    _permit_entry(command.kind, command.id, present, after, context)
+    _permit_entry(command.kind, command.id, present, after := merged(present.fields, new), context)
     if not new:
         return Decision()
     demand_fits(after, f"{command.kind} {command.id}", "/fields")
     unique_keys = _unique_keys(command.kind, command.id, present.fields, after, context)
-    event = EntryChanged(command.kind, command.id, old, new)
-    return Decision(((context.stream(command.kind, command.id), event),), unique_keys)
+    stream = context.stream(command.kind, command.id)
+    return Decision(((stream, EntryChanged(command.kind, command.id, old, new)),), unique_keys)
 
 
 @DIRECTORY.decides(PutEntry)
@@ -271,7 +271,7 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         fits = isinstance(projects, dict) and all(
             isinstance(membership, dict)
             and isinstance(membership.get("is_manager", False), bool)
-            and _are_roles(membership.get("actor_roles", []))
+            and _are_roles(membership.get("actor_roles") or [])
             for membership in projects.values()
         )
         demand("projects", fits, "an object of project id to {is_manager, actor_roles}")

@@ -17,6 +17,8 @@ from projections.statement import Query
 MAX_ROWS = 1000
 MAX_OFFSET = 10_000_000
 MAX_FILTER_VALUES = 50
+# Members that the values of a filter may name, each any number of them.
+MAX_MEMBERS = 1000
 _MAX_TEXT = 1000
 
 

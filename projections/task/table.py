@@ -16,6 +16,7 @@ from domain.task.results import Result
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
 from projections.support.documents import Documents
+from projections.support.query import MAX_MEMBERS
 from projections.support.table import NOT_DONE, Key, Table, array, held, indexed, instant, title_key
 from projections.support.time import seconds, stamp
 from projections.task.document import Shown as Shown
@@ -187,7 +188,7 @@ LISTING = Listing(
         "reference": equal("reference", nullable=True, read=indexed),
         "result": equal("result", nullable=True, words=get_args(Result)),
         **time_range("scheduled_at", "scheduled_at"),
-        "done_by": equal("done_by", nullable=True),
+        "done_by": equal("done_by", nullable=True, most=MAX_MEMBERS),
     },
     sorts={
         **COMMON_SORTS,

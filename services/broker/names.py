@@ -13,8 +13,8 @@ EVENT_EXCHANGE = "foldwork.events"
 # Names of queues that a client gets from the broker, or from aio-pika (`amq_`): only who made a queue knows its name.
 DIRECT_REPLIES = "amq.rabbitmq.reply-to."
 _SECRET_NAMES = (DIRECT_REPLIES, "amq.gen-", "amq_")
-# A queue that a client named itself has its broker user in its name, `reply.<user>` or `reply.<user>.…`: whoever knows
-# the name of another user's queue must not have answers sent there.
+# A queue that a client named itself is `reply.<user>.<name>`, with its broker user and a name without a dot, so that it
+# belongs to one user: whoever knows the name of another user's queue must not have answers sent there.
 _NAMED = "reply."
 # A direct-reply name ends in a token of the broker, whose parts are base64.
 _DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
@@ -26,7 +26,8 @@ def may_reply_to(queue: str | None, user: str | None) -> bool:
     if queue is None or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
         return False
     if queue.startswith(_NAMED):
-        return bool(user) and f"{queue}.".startswith(f"{_NAMED}{user}.")
+        owner, _, own = queue.removeprefix(_NAMED).rpartition(".")
+        return bool(own) and bool(user) and owner == user
     if not queue.startswith(_SECRET_NAMES):
         return False
     return not is_direct(queue) or _DIRECT_TOKEN.match(queue, len(DIRECT_REPLIES)) is not None

@@ -133,7 +133,7 @@ class Providers:
         if call.provider.credentials is None:
             return {}
         try:
-            text = self._keys.decrypt(place_of(call.tenant, call.channel), call.provider.credentials)
+            text = self._keys.decrypt(place_of(call.tenant, call.channel, call.provider.url), call.provider.credentials)
             found: Mapping[str, str] = msgspec.json.decode(text, type=dict[str, str])
         except NoKey as error:
             raise _Refused("no-key", str(error)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,8 +23,8 @@ OLD, NEW, OTHER = (SecretStr(base64.b64encode(mark * 32).decode()) for mark in (
 CANARY = "c4n4ry-of-the-key"
 
 
-def sealed(given: Any, key: SecretStr = NEW, tenant: str = "acme", channel: str = "SMS") -> str:
-    return Keyring([key]).encrypt(place_of(tenant, channel), json.dumps(given))
+def sealed(given: Any, url: str, key: SecretStr = NEW, tenant: str = "acme", channel: str = "SMS") -> str:
+    return Keyring([key]).encrypt(place_of(tenant, channel, url), json.dumps(given))
 
 
 async def called(url: str, credentials: str | None, *keys: SecretStr) -> Outcome:
@@ -51,7 +51,7 @@ async def called(url: str, credentials: str | None, *keys: SecretStr) -> Outcome
 )
 async def test_a_request_carries_them(provider: Answering, credentials: Any, sent: dict[str, str]) -> None:
     demand_usable(credentials)
-    assert (await called(provider.url, sealed(credentials))).succeeded
+    assert (await called(provider.url, sealed(credentials, provider.url))).succeeded
     headers = provider.received[0].headers
     assert {name: headers[name] for name in ("x-api-key", "authorization") if name in headers} == sent
 
@@ -76,23 +76,27 @@ def test_what_no_request_can_carry(credentials: Any) -> None:
 
 
 async def test_a_new_key_still_reads_what_the_old_one_encrypted(provider: Answering) -> None:
-    assert (await called(provider.url, sealed({"apiKey": CANARY}, OLD), NEW, OLD)).succeeded
+    assert (await called(provider.url, sealed({"apiKey": CANARY}, provider.url, OLD), NEW, OLD)).succeeded
     assert provider.received[0].headers["x-api-key"] == CANARY
 
 
 @pytest.mark.parametrize(
-    ("credentials", "code"),
+    ("made", "code"),
     [
-        (sealed({"apiKey": CANARY}, OTHER), "no-key"),
-        (sealed({"apiKey": CANARY}, tenant="other"), "bad-credentials"),
-        (sealed({"apiKey": CANARY}, channel="EMAIL"), "bad-credentials"),
-        (sealed({"apiKey": CANARY})[:-2], "bad-credentials"),
-        (sealed({"apiKey": CANARY}).replace("v1.", "v2."), "bad-credentials"),
-        (sealed(["a"]), "bad-credentials"),
-        ("nonsense", "bad-credentials"),
+        (lambda url: sealed({"apiKey": CANARY}, url, OTHER), "no-key"),
+        (lambda url: sealed({"apiKey": CANARY}, url, tenant="other"), "bad-credentials"),
+        (lambda url: sealed({"apiKey": CANARY}, url, channel="EMAIL"), "bad-credentials"),
+        (lambda url: sealed({"apiKey": CANARY}, f"{url}/"), "bad-credentials"),
+        (lambda url: sealed({"apiKey": CANARY}, url)[:-2], "bad-credentials"),
+        (lambda url: sealed({"apiKey": CANARY}, url).replace("v1.", "v2."), "bad-credentials"),
+        (lambda url: sealed(["a"], url), "bad-credentials"),
+        (lambda _: "nonsense", "bad-credentials"),
     ],
 )
-async def test_what_cannot_be_decrypted_calls_nobody(provider: Answering, credentials: str, code: str) -> None:
+async def test_what_cannot_be_decrypted_calls_nobody(
+    provider: Answering, made: Callable[[str], str], code: str
+) -> None:
+    credentials = made(provider.url)
     outcome = await called(provider.url, credentials)
     assert (outcome.succeeded, outcome.code) == (False, code)
     assert provider.received == []
@@ -115,7 +119,7 @@ async def test_what_cannot_be_decrypted_calls_nobody(provider: Answering, creden
 async def test_a_provider_that_repeats_them(provider: Answering, answer: tuple[int, Any], credentials: Any) -> None:
     status, body = answer
     provider.answer = lambda _: (status, {}, json.dumps(body).encode())
-    outcome = await called(provider.url, sealed(credentials))
+    outcome = await called(provider.url, sealed(credentials, provider.url))
     told = repr(outcome)
     assert outcome.succeeded is (status == 200)
     assert outcome.reference is None
@@ -128,8 +132,8 @@ async def test_no_log_has_them(provider: Answering, caplog: pytest.LogCaptureFix
     caplog.set_level(logging.DEBUG)
     with structlog.testing.capture_logs() as logs:
         provider.answer = lambda _: (500, {}, b"{}")
-        await called(provider.url, sealed({"apiKey": CANARY}))
-        await called("http://127.0.0.1:9/", sealed({"token": CANARY}))
+        await called(provider.url, sealed({"apiKey": CANARY}, provider.url))
+        await called("http://127.0.0.1:9/", sealed({"token": CANARY}, "http://127.0.0.1:9/"))
     assert provider.received[0].headers["x-api-key"] == CANARY
     assert CANARY not in caplog.text
     assert CANARY not in repr(logs)

@@ -13,7 +13,7 @@ from services.encryption import Keyring, NoKey, NotGenuine, Place
 from services.settings import ConfigurationError, load
 
 URLS = {"database_url": "postgresql://localhost/none", "amqp_url": "amqp://localhost/"}
-PLACE = Place("acme", "dispatch", "SMS", "credentials")
+PLACE = Place("acme", "dispatch", "SMS", "credentials", "https://provider.example/")
 OLD, NEW, OTHER = (base64.b64encode(mark * 32).decode() for mark in (b"o", b"n", b"x"))
 
 
@@ -39,7 +39,7 @@ def test_the_same_text_at_the_same_place_is_encrypted_the_same_way_and_nothing_e
     assert len(set(found)) == len(nonces) == 12
 
 
-@pytest.mark.parametrize("part", ["tenant", "kind", "id", "field"])
+@pytest.mark.parametrize("part", ["tenant", "kind", "id", "field", "use"])
 def test_what_is_moved_to_another_place_is_not_genuine(part: str) -> None:
     keys = ring(NEW)
     encrypted = keys.encrypt(PLACE, "sk-xxx")

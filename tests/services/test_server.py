@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from services import server
-from services.server import Config, Connections, Server, allow_files, bind
+from services.server import Config, Connections, LimitedProtocol, Server, allow_files, bind
 from tests.eventually import PATIENCE, eventually_async
 
 LARGE = 32 << 20
@@ -182,6 +184,33 @@ async def test_an_answer_that_nobody_takes_is_dropped(monkeypatch: pytest.Monkey
         # Who reads gets it whole.
         answer = await running.get("/large")
         assert len(answer) > LARGE
+
+
+def test_a_client_that_takes_an_answer_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    due: list[Callable[[], None]] = []
+    left, ended = 10 * server.SEND_LEAST, False
+
+    class Transport:
+        def get_write_buffer_size(self) -> int:
+            return left
+
+        def abort(self) -> None:
+            nonlocal ended
+            ended = True
+
+    connection = LimitedProtocol.__new__(LimitedProtocol)
+    connection.transport = Transport()  # type: ignore[assignment]
+    connection.flow = FlowControl(connection.transport)
+    connection.loop = SimpleNamespace(call_later=lambda _, call: due.append(call))  # type: ignore[assignment]
+    connection.pause_writing()
+    for _ in range(5):
+        left -= server.SEND_LEAST
+        due.pop()()
+        assert not ended
+    left -= server.SEND_LEAST - 1
+    due.pop()()
+    assert ended
+    assert not due
 
 
 async def test_a_full_server_lets_go_of_who_waits_first() -> None:

@@ -12,6 +12,8 @@ from services.http.core.middleware import header
 
 _GZIP = frozenset({"gzip", "x-gzip"})
 _PLAIN = frozenset({"", "identity"})
+# Members of a body: what follows each of them is copied.
+_MAX_MEMBERS = 16
 # How zlib is told to expect gzip's header and checksum.
 _WINDOW = 16 + zlib.MAX_WBITS
 
@@ -44,6 +46,7 @@ class _Inflated(_Plain):
         self._sent = 0
         self._member = zlib.decompressobj(_WINDOW)
         self._begun = False
+        self._members = 0
 
     def take(self, chunk: bytes) -> None:
         self._sent += len(chunk)
@@ -51,6 +54,9 @@ class _Inflated(_Plain):
             raise _too_large(self._limit)
         while chunk:
             if self._member.eof:
+                self._members += 1
+                if self._members >= _MAX_MEMBERS:
+                    raise _no_gzip()
                 self._member = zlib.decompressobj(_WINDOW)
             self._begun = True
             try:

@@ -19,6 +19,7 @@ from services.http.core.bodies import received
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.core.service import Service
+from services.http.core.shares import ANONYMOUS_BYTES, ANONYMOUS_SECONDS
 from services.store.pool import Params, Rows
 
 JSON = "application/json"
@@ -83,7 +84,10 @@ class Call:
             detail = f"JSON is sent in UTF-8, not in {charset[1][:100]}"
             raise ApiError("unsupported-media-type", detail, parameter="Content-Type")
         settings = self.service.settings
-        return await received(self.receive, settings.http_body_limit, settings.http_body_timeout)
+        limit, seconds = settings.http_body_limit, settings.http_body_timeout
+        if not self.caller.key_id:
+            limit, seconds = min(limit, ANONYMOUS_BYTES), min(seconds, ANONYMOUS_SECONDS)
+        return await received(self.receive, limit, seconds)
 
     async def list_rows(self, sql: str, params: Params = ()) -> Rows:
         """Return the rows of a list, read beside single resources and in turn between tenants."""

@@ -29,9 +29,15 @@ def encrypted(keys: Keyring, tenant: str, command: str, data: Mapping[str, Any])
     entry_id = data.get("id")
     if not isinstance(entry_id, str) or not ID.match(entry_id):
         raise ApiError("invalid", "an entry with credentials is given its id, a channel", "/id")
+    if isinstance(given, Mapping):
+        # As everywhere, null is what is not given.
+        given = {name: value for name, value in given.items() if value is not None}
+    url = fields.get("url")
+    if command == "directory.change" and "url" not in fields:
+        raise ApiError("invalid", "credentials are given together with the url that they are for", "/fields/url")
     try:
         demand_usable(given)
-        text = keys.encrypt(place_of(tenant, entry_id), _encode(given).decode())
+        text = keys.encrypt(place_of(tenant, entry_id, url if isinstance(url, str) else None), _encode(given).decode())
     except (BadCredentials, NoKey) as error:
         name = pointer_of((error.name,)) if isinstance(error, BadCredentials) and error.name else ""
         raise ApiError("invalid", str(error), f"/fields/{CREDENTIALS}{name}") from None

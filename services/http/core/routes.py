@@ -41,7 +41,8 @@ class _Served:
                     headers.get(b"authorization"), headers.get(b"x-api-key")
                 )
                 caller.demand(self.operation.permission)
-            with self.service.in_flight.request(caller):
+            places = self.service.in_flight if caller.key_id else self.service.anonymous
+            with places.request(caller):
                 response = await self._response(Call(scope, receive, caller, self.service))
                 # An answer that is not taken yet has its place still.
                 await response(scope, receive, send)

@@ -21,7 +21,7 @@ from services.http.core.bulk_sender import BulkSender, Sender
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.positions import Positions
-from services.http.core.shares import InFlight, Lists
+from services.http.core.shares import MAX_ANONYMOUS, InFlight, Lists
 from services.settings import Settings
 from services.store.connect import Backoff
 from services.store.pool import Pool
@@ -38,6 +38,8 @@ class Service:
     checks: Pool
     lists: Lists
     in_flight: InFlight
+    # Of callers without a key, who only log in; they take no place of the others'.
+    anonymous: InFlight
     sender: Sender
     authenticator: Authenticator
     positions: Positions
@@ -106,6 +108,7 @@ def make_service(
         checks=checks,
         lists=Lists(Pool(url, settings.list_timeout, size=3)),
         in_flight=in_flight,
+        anonymous=InFlight(MAX_ANONYMOUS, MAX_ANONYMOUS, MAX_ANONYMOUS),
         sender=sender,
         authenticator=Authenticator(checks),
         positions=Positions(pool),

@@ -15,6 +15,9 @@ from services.store.unavailable import StoreUnavailable
 
 # Connections on which the lists of one tenant are read at the same time.
 _LISTS_OF_TENANT = 2
+# Requests of callers without a key that are served at the same time, and what the body of each may cost.
+MAX_ANONYMOUS = 32
+ANONYMOUS_BYTES, ANONYMOUS_SECONDS = 4096, 5.0
 
 
 @dataclass(slots=True)
@@ -54,6 +57,14 @@ def _uncount(counts: Counter[str], name: str) -> None:
         del counts[name]
 
 
+async def _acquired(turn: asyncio.Semaphore, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await turn.acquire()
+    except TimeoutError:
+        raise StoreUnavailable("too many lists of the tenant are being read") from None
+
+
 @dataclass(slots=True)
 class Lists:
     """Reads lists on connections of their own, with a shorter time-out, at most two of a tenant at the same time.
@@ -70,10 +81,13 @@ class Lists:
         turn = self._turns.setdefault(tenant, asyncio.Semaphore(_LISTS_OF_TENANT))
         self._asking[tenant] += 1
         try:
-            async with asyncio.timeout(self.pool.statement_timeout), turn:
-                return await self.pool.fetch(sql, params)
-        except TimeoutError:
-            raise StoreUnavailable("the database did not answer in time") from None
+            await _acquired(turn, self.pool.statement_timeout)
+            try:
+                # The server ends the statement in time. It keeps its turn until then: if nobody waited for it any more,
+                # it would still run.
+                return await self.pool.fetch(sql, params, 2 * self.pool.statement_timeout)
+            finally:
+                turn.release()
         finally:
             _uncount(self._asking, tenant)
             if tenant not in self._asking:

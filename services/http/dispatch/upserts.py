@@ -29,7 +29,7 @@ async def all_of(
     wanted = None if retired else False
     while True:
         after = found[-1]["id"] if found else None
-        rows = await call.service.pool.fetch(*directory.page(call.caller.tenant, kind, after, MAX_ROWS, retired=wanted))
+        rows = await call.list_rows(*directory.page(call.caller.tenant, kind, after, MAX_ROWS, retired=wanted))
         found += [directory.resource(row) for row in rows]
         if len(rows) < MAX_ROWS:
             return found

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from projections import activities
-from projections.listing import Side, merged, total
+from projections.sides import Side, merged, total
 from services.http.core.call import Call, as_json
 from services.http.core.entities import ACTIVITY, WORKFLOW
 from services.http.core.errors import ApiError

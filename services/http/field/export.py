@@ -12,7 +12,7 @@ import msgspec
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
-from projections.listing import Side, merged
+from projections.sides import Side, merged
 from services.http.core.call import Call
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
@@ -72,7 +72,7 @@ async def export(call: Call, query: AskTasks) -> Response:
 async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None) -> list[tuple[Any, ...]]:
     if not sides:
         return []
-    return await call.service.pool.fetch(*merged(call.caller.tenant, sides, sort, ROWS, after=after))
+    return await call.list_rows(*merged(call.caller.tenant, sides, sort, ROWS, after=after))
 
 
 async def _shown(call: Call, rows: Sequence[Sequence[Any]]) -> list[Json]:

@@ -15,11 +15,12 @@ from pydantic import ConfigDict, Field, PrivateAttr, create_model
 from domain.limits import MAX_KEY, Number
 from domain.streams import ID
 from projections import activities, directory, entries
-from projections.listing import PERSON, Side, current, merged, total
+from projections.listing import PERSON, current
+from projections.sides import Side, merged, total
 from projections.statement import Query as Asked
 from projections.support.conditions import CONTAINS, Where, by_word
 from projections.support.conditions import Asked as Filtered
-from projections.support.query import MAX_ROWS, demand_text, time_of
+from projections.support.query import MAX_MEMBERS, MAX_ROWS, demand_text, time_of
 from projections.task import table as tasks
 from projections.task.filters import presence, where
 from services.http.core.call import Call
@@ -184,9 +185,8 @@ async def _done_by(call: Call, query: ListTasks) -> dict[str, Any]:
     tenant, wanted = call.caller.tenant, _listed(query.done_by)
     references = [text for text in wanted if ID.match(text) or {*text} & {*"@:"}]
     named = await call.service.members.named(tenant, references, "doneBy")
-    called = await call.service.pool.fetch(*entries.called(tenant, "member", wanted, MAX_ROWS))
-    people = {member for members in named.values() for member in members} | {row[1] for row in called}
-    return {"done_by": sorted(people)[:MAX_ROWS]}
+    called = await call.list_rows(*entries.called(tenant, "member", wanted, MAX_ROWS))
+    return {"done_by": sorted({row[1] for row in called}.union(*named.values()))[:MAX_MEMBERS]}
 
 
 async def _shared(call: Call, query: ListTasks) -> dict[str, Any]:

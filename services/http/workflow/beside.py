@@ -49,7 +49,7 @@ async def projects(call: Call, ids: Ids) -> list[Json]:
 async def units(call: Call, ids: Ids) -> list[Json]:
     """Return activities as work units."""
     service, tenant, wanted = call.service, call.caller.tenant, _distinct(ids)
-    rows = await service.pool.fetch(*work_units.get_many(tenant, wanted)) if wanted else []
+    rows = await call.list_rows(*work_units.get_many(tenant, wanted)) if wanted else []
     found = [work_units.resource(row, service.clock()) for row in rows]
     people = await service.members.by_id(tenant, [unit["created_by"] for unit in found])
     return [WorkUnit.show(unit, people) for unit in found]
@@ -68,7 +68,7 @@ async def nodes(call: Call, units: Sequence[Json]) -> list[Json]:
 async def members(call: Call, projects: Sequence[str]) -> dict[str, list[Json]]:
     """Return the members of projects; refuses more than can be shown at once."""
     query = memberships.of_projects(call.caller.tenant, projects, MAX_MEMBERS + 1)
-    rows = await call.service.pool.fetch(*query) if projects else []
+    rows = await call.list_rows(*query) if projects else []
     if len(rows) > MAX_MEMBERS:
         detail = f"these projects have more than {MAX_MEMBERS} members: list them by themselves"
         raise ApiError("bad-filter", detail, parameter="included")
@@ -81,14 +81,14 @@ async def members(call: Call, projects: Sequence[str]) -> dict[str, list[Json]]:
 async def tasks_of(call: Call, ids: Ids) -> list[Json]:
     """Return tasks, which `shown` makes activities of."""
     service, wanted = call.service, _distinct(ids)
-    rows = await service.pool.fetch(*tasks.LISTING.get_many(call.caller.tenant, wanted)) if wanted else []
+    rows = await call.list_rows(*tasks.LISTING.get_many(call.caller.tenant, wanted)) if wanted else []
     return [tasks.resource(row, service.clock()) for row in rows]
 
 
 async def entries(call: Call, kind: str, ids: Ids) -> dict[str, Json]:
     """Return entries of the directory by their ids."""
     wanted = _distinct(ids)
-    rows = await call.service.pool.fetch(*directory.get_many(call.caller.tenant, kind, wanted)) if wanted else []
+    rows = await call.list_rows(*directory.get_many(call.caller.tenant, kind, wanted)) if wanted else []
     return {row[1]: directory.resource(row) for row in rows}
 
 

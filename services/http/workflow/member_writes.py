@@ -106,9 +106,9 @@ def _ids(call: Call) -> tuple[str, str]:
     return project, member
 
 
-async def _change(call: Call, member: str, project: str, wanted: Json | None) -> CommandResult:
+async def _change(call: Call, member: str, project: str, wanted: Json | None, *, join: bool = False) -> CommandResult:
     """Change what a person is in a project; None leaves it. What is not there has no place in the refusal."""
-    data = {"kind": "member", "fields": {}, "memberships": {project: wanted}}
+    data = {"kind": "member", "fields": {}, "memberships": {project: wanted}, "join": join}
     try:
         return await submit(call, "directory.change", data, _MEMBER, entity_id=member)
     except ApiError as error:
@@ -141,7 +141,7 @@ async def _create(call: Call) -> Response:
     if found is None or found["retired"]:
         raise ApiError("not-found", f"there is no project {project}", _PROJECT)
     try:
-        result = await _change(call, named[0], project, request.data())
+        result = await _change(call, named[0], project, request.data(), join=True)
     except ApiError as error:
         raise (error.at(_ACCOUNT) if error.code == "not-found" else error) from None
     return await _answer(call, result, project, MemberCreated, 201)
@@ -151,8 +151,6 @@ async def _patch(call: Call) -> Response:
     nothing_else(call.parameters())
     request = MemberChange.read(await call.json(), call.parts)
     project, member = _ids(call)
-    if not await call.service.pool.fetch(*memberships.get(call.caller.tenant, call.id)):
-        raise _unknown()
     try:
         result = await _change(call, member, project, request.data())
     except ApiError as error:

@@ -52,7 +52,7 @@ async def test_replies_go_to_the_anonymous_queues_of_aio_pika_and_others_are_tol
 
 async def test_no_answer_goes_to_a_queue_of_another_user(migrated_url: str, amqp_url: str) -> None:
     async with working(migrated_url, amqp_url), Client(amqp_url) as client, plain(amqp_url) as channel:
-        ours, theirs = "reply.guest.orders", "reply.beta"
+        ours, theirs = "reply.guest.orders", "reply.beta.orders"
         for queue in (ours, theirs):
             await channel.queue_declare(queue, exclusive=True)
         for number, (queue, user) in enumerate([(theirs, "guest"), (theirs, None), (ours, None), (ours, "guest")]):

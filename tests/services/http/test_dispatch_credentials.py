@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from domain.plan import Provider
 from domain.task import DispatchRequested
 from services.broker.sender import Outgoing
 from services.credentials import MAX_LENGTH, place_of
@@ -67,8 +68,8 @@ def kept(api: Api, channel: str = "SMS", tenant: str = "acme") -> Any:
     changes = [
         getattr(row.data, "fields", None) or getattr(row.data, "new", {}) for row in rows if row.entity_id == channel
     ]
-    text = [change["credentials"] for change in changes if "credentials" in change][-1]
-    return msgspec.json.decode(Keyring([SecretStr(KEY)]).decrypt(place_of(tenant, channel), text))
+    text, url = ([change[name] for change in changes if name in change][-1] for name in ("credentials", "url"))
+    return msgspec.json.decode(Keyring([SecretStr(KEY)]).decrypt(place_of(tenant, channel, url), text))
 
 
 WAYS: list[tuple[str, str, Any]] = [
@@ -117,9 +118,32 @@ async def test_credentials_are_changed_and_removed(api: Api) -> None:
     again = await change(url="https://elsewhere.example.com", credentials={"username": "u", "password": CANARY})
     assert (again.status_code, again.json()["credentials"]) == (200, True)
     assert kept(api) == {"username": "u", "password": CANARY}
+    # They belong to an address, which a change of them alone does not tell.
+    alone = await change(credentials={"apiKey": CANARY})
+    assert failure(alone, 400).endswith("(/url)")
     gone = await change(credentials=None)
     assert gone.json()["credentials"] is False
     nowhere(api, moved, again, gone)
+
+
+async def test_what_is_recorded_of_them_is_of_no_use_for_another_address(api: Api, provider: Answering) -> None:
+    """Whoever may send commands over the broker reads the ciphertext in events, and could move it."""
+    await api.post(CONFIGURATIONS, {"channel": "SMS", **FIELDS})
+    text = msgspec.json.decode(api.sender.sent[-1].body)["fields"]["credentials"]
+    moved = {"url": provider.url, "credentials": text}
+    api.command("directory.change", {"kind": "dispatch", "id": "SMS", "fields": moved})
+    used = settings(api.url, "amqp://localhost/", dispatch_hosts=("127.0.0.1",), secret_key=(SecretStr(KEY),))
+    async with Providers(used) as providers:
+        call = Call("acme", "SMS", "acme/t/1", Provider("http", provider.url, credentials=text), b"{}")
+        outcome = await providers.call(call)
+    assert (outcome.succeeded, outcome.code) == (False, "bad-credentials")
+    assert provider.received == []
+
+
+async def test_nulls_among_them_are_not_given(api: Api) -> None:
+    given = {"channel": "SMS", **HTTP, "credentials": {"apiKey": CANARY, "token": None}}
+    assert (await api.post(CONFIGURATIONS, given)).status_code == 201
+    assert kept(api) == {"apiKey": CANARY}
 
 
 async def test_the_same_request_is_the_same_command(api: Api) -> None:

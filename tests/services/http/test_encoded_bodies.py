@@ -101,7 +101,10 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused_while_it_is_inflate
     )
     # Members without content have no end of their own.
     refused(
-        await send(scene_api, case, headers=GZIP, content=Parts(gzip.compress(b"") * 10_000, 512)), spoken, "too-large"
+        await send(scene_api, case, headers=GZIP, content=Parts(gzip.compress(b"") * 10_000, 512)),
+        spoken,
+        "not-gzip",
+        parameter="Content-Encoding",
     )
     assert scene_api.sender.sent == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
-from services.http.core import authenticator
+from services.http.core import authenticator, service
 from services.strict_json import MAX_VALUES, InvalidMessage, load_json
 from tests.eventually import eventually_async
 from tests.services.http.api import Api, opened, problem
@@ -70,6 +70,32 @@ async def test_one_tenant_leaves_room_for_others(module_url: str) -> None:
         for token in (first, second, theirs):
             assert (await api.get("/v1/tasks", token)).status_code == 200
         assert b"foldwork_http_in_flight 0.0" in (await api.client.get("/metrics")).content
+
+
+async def test_whoever_has_no_key_takes_no_place_of_the_others(
+    module_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_ANONYMOUS", 2)
+    log_in, headers = "/api/v3/iam/auth/api/login", {"Content-Type": "application/json"}
+    async with opened(module_url, http_in_flight=1) as api:
+        reading = asyncio.Semaphore(0)
+
+        async def slow() -> AsyncIterator[bytes]:
+            reading.release()
+            async for part in endless():
+                yield part
+
+        held = [asyncio.create_task(api.client.post(log_in, content=slow(), headers=headers)) for _ in range(2)]
+        for _ in held:
+            await reading.acquire()
+        assert (await api.client.post(log_in, json={"key": "fw_0_x"})).status_code == 503
+        assert (await api.get("/v1/tasks")).status_code == 200
+        assert (await api.client.get("/livez")).status_code == 200
+        for each in held:
+            each.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        too_large = await api.client.post(log_in, content=b" " * 5000, headers=headers)
+        assert too_large.status_code == 413
 
 
 async def endless(first: bytes = b"{") -> AsyncIterator[bytes]:

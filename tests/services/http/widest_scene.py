@@ -7,7 +7,7 @@ from typing import Any
 
 from domain import COMMANDS
 from domain.directory.fields import ENTRY_FIELDS, MAX_URL, NAME
-from domain.limits import MAX_ASSIGNEES, MAX_KEYS, MAX_LISTED, MAX_MAPPINGS, MAX_STEPS, Items, Text
+from domain.limits import MAX_ASSIGNEES, MAX_KEYS, MAX_LISTED, MAX_MAPPINGS, MAX_PROJECTS, MAX_STEPS, Items, Text
 from domain.steps import Step
 from tests.widest import Place, built, identifier, places, wide, widest
 
@@ -103,7 +103,7 @@ SCENES: dict[str, Callable[[str], tuple[list[Command], dict[str, Any]]]] = {
     "tracker.pause": lambda own: (running(own), {"member": email(own)}),
     "tracker.resume": lambda own: ([*running(own), ("tracker.pause", {"member": own})], {"member": email(own)}),
     "directory.register": lambda own: ([], {"kind": "route", "id": own}),
-    "directory.put": lambda own: ([], {"kind": "route", "id": own}),
+    "directory.put": lambda own: ([], {"kind": "route", "id": own, "fields": {}}),
     "directory.change": lambda own: (
         [("directory.register", {"kind": "route", "id": own})],
         {"kind": "route", "id": own, "fields": {}},
@@ -151,6 +151,10 @@ def _with(
     path = place.path
     if path in (("id",), ("workflow_id",)) or (name.startswith("tracker.") and path == ("member",)):
         return setup, (name, data)
+    if path[0] == "memberships":
+        member = ("directory.register", {"kind": "member", "id": own, "fields": {"email": email(own)}})
+        many = {identifier(f"p{own[:8]}-{number}"): {"is_manager": True} for number in range(MAX_PROJECTS)}
+        return [member], (name, {"kind": "member", "id": own, "fields": {}, "memberships": many})
     if path == ("tasks",):
         setup, value = [workflow(own, MAX_STEPS)], [{} for _ in range(MAX_STEPS)]
         return setup, (name, {**data, "tasks": value})
