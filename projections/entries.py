@@ -88,7 +88,10 @@ def made_by(members: Sequence[str]) -> Where:
 
 def of_steps(least: int, most: int) -> Where:
     """Return that a workflow has so many steps."""
-    return Where("jsonb_array_length(doc::jsonb -> 'fields' -> 'steps') BETWEEN %s AND %s", (least, most))
+    steps = "doc::jsonb -> 'fields' -> 'steps'"
+    # PostgreSQL may look at the fields of an entry of another kind before it looks at the kind.
+    count = f"CASE jsonb_typeof({steps}) WHEN 'array' THEN jsonb_array_length({steps}) END"
+    return Where(f"({count}) BETWEEN %s AND %s", (least, most))
 
 
 def by_name(

@@ -57,6 +57,8 @@ class _Nothing(CamelRequest):
     """Nothing but the id."""
 
 
+# Tasks of a request whose documents are compared at the same time.
+_LOOKUPS = 2
 # Makes what is asked of a task of what is said of it, or raises why it is nothing.
 _Maker = Callable[[Call, Found, Json], Awaitable[Change]]
 
@@ -92,6 +94,9 @@ async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
     request = kind.read(await call.json())
     names, asked = counted(map(_id, request.tasks)), list[Change | ApiError]()
 
+    # What each is asked for is looked up on the connections of single reads, of which others need some, too.
+    turns = asyncio.Semaphore(_LOOKUPS)
+
     async def one(task: Any, there: dict[str, Found]) -> Change | ApiError:
         try:
             own = _id(task)
@@ -100,7 +105,8 @@ async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
             demand_once(names, own, "_id")
             if own not in there:
                 raise TASK.unknown()
-            return await make(call, there[own], {key: value for key, value in task.items() if key != "_id"})
+            async with turns:
+                return await make(call, there[own], {key: value for key, value in task.items() if key != "_id"})
         except (ApiError, InvalidMessage) as error:
             return ApiError.caused_by(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -10,10 +11,11 @@ from pydantic import create_model
 from domain.recorded import Recorded
 from projections import directory
 from services.http.core.call import Call
-from services.http.core.models import From, View
+from services.http.core.lookups import needed_by
+from services.http.core.models import From, Json, View
 from services.http.core.operation import Dialect, Link
 from services.http.field.errors import Accepted, Failure, Good, failed, failure
-from services.http.field.models import AssignedTo, Beside, TaskHub, people_of
+from services.http.field.models import HUBS, AssignedTo, Beside, TaskHub, people_of
 
 
 async def beside(
@@ -25,7 +27,10 @@ async def beside(
     """Return what is shown beside resources; `events` are ones that the directory may not show yet."""
     tenant = call.caller.tenant
     people = [member for resource in resources for member in people_of(resource)]
-    known = await call.service.members.by_id(tenant, people, events)
+    known, hubs = await asyncio.gather(
+        call.service.members.by_id(tenant, people, events),
+        _hubs(call, resources) if view is None or HUBS in needed_by(view) else _none(),
+    )
     emails = {member: found.email for member, found in known.items() if found.email is not None}
     having = {resource["assignees"][0] for resource in resources if resource.get("assignees")}
     first = {
@@ -33,10 +38,19 @@ async def beside(
         for member in sorted(having)
         if (found := known.get(member)) is not None
     }
+    return Beside(tenant, emails, first, hubs)
+
+
+async def _none() -> dict[str, Json]:
+    return {}
+
+
+async def _hubs(call: Call, resources: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """Return the hubs of resources by their ids."""
     wanted = {resource["hub"] for resource in resources if resource.get("hub") is not None}
-    asked = directory.get_many(tenant, "hub", sorted(wanted))
-    hubs = map(directory.resource, await call.service.pool.fetch(*asked)) if wanted else ()
-    return Beside(tenant, emails, first, {hub["id"]: TaskHub.show(hub) for hub in hubs})
+    asked = directory.get_many(call.caller.tenant, "hub", sorted(wanted))
+    found = map(directory.resource, await call.service.pool.fetch(*asked)) if wanted else ()
+    return {hub["id"]: TaskHub.show(hub) for hub in found}
 
 
 FIELD = Dialect("field", failed, failure, Failure, Accepted, beside, paths=("/api/v3/",), slash=True)

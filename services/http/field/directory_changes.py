@@ -151,7 +151,9 @@ async def _change(call: Call, request: type[Request], shown_by: type[View], view
     given = request.derived.keys() & body.keys() if isinstance(body, dict) else ()
     if given:
         found = await entity.find(call, call.id)
-        shown = {} if found is None else shown_by.show(found, Beside(call.caller.tenant, {}))
+        if found is None:
+            raise _of(kind)(entity.unknown())
+        shown = shown_by.show(found, Beside(call.caller.tenant, {}))
         body = {key: value for key, value in body.items() if key not in given or not same_json(value, shown.get(key))}
     try:
         data = {"fields": {}, **request.read(body).data()}

@@ -44,7 +44,7 @@ class AskTasks(ListTasks):
 
 async def export(call: Call, query: AskTasks) -> Response:
     """Answer with all rows that match."""
-    for name, parameter in (("page", "page"), ("limit", "limit"), ("lazy_load", "lazyLoad"), ("cursor", "cursor")):
+    for name, parameter in (("lazy_load", "lazyLoad"), ("cursor", "cursor"), ("page", "page"), ("limit", "limit")):
         if name in query.model_fields_set:
             raise ApiError("bad-filter", "an export has all rows, and no pages", parameter=parameter)
     await settled(call, query, *TASK.models)

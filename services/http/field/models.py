@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from domain.limits import Id
 from projections.task.document import placed, shown_values
+from services.http.core.lookups import Needs
 from services.http.core.models import From, Json
 from services.http.core.shown import CamelView, Count, MaybeTime, Time
 
@@ -110,7 +111,9 @@ def _first(assignees: Sequence[str], beside: Beside) -> Json | None:
     return beside.people.get(assignees[0]) if assignees else None
 
 
-_Hub = Annotated[TaskHub | None, From("hub", _hub)]
+# What the views of resources with a hub need beside them.
+HUBS = "hubs"
+_Hub = Annotated[TaskHub | None, From("hub", _hub), Needs(HUBS)]
 
 
 class LeftOut(CamelView):

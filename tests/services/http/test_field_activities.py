@@ -213,3 +213,9 @@ async def test_users_are_read_by_e_mail_and_changed(api: Api) -> None:
         assert field_failure(await change("PATCH", wrong), 400, "activity-003")
     assert field_failure(await change("PATCH", {"name": "X"}, "nobody"), 404, "member-001") == "Data not found"
     assert field_failure(await api.get("/api/v3/user/email/bea@example.com"), 404, "member-001")
+
+
+async def test_a_document_of_a_hub_that_nobody_has_registered(api: Api) -> None:
+    hub = (await api.post("/api/v3/hub", {"name": "North"})).json()["data"]
+    response = await api.client.put("/api/v3/hub/nobody", json={**hub, "name": "South"}, headers=api.by())
+    assert field_failure(response, 404, "hub-001") == "Data not found"
