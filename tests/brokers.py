@@ -27,6 +27,9 @@ class Broker(Protocol):
     def virtual_host(self) -> str:
         """Return the URL of a virtual host that nobody has used."""
 
+    def release(self, url: str) -> None:
+        """Take back a virtual host that nobody uses any more."""
+
     def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
         """Make a user with these permissions in a virtual host, and return its URL."""
 
@@ -66,6 +69,9 @@ class BrokerInThread:
         """Return the URL of a new virtual host; this broker makes one when it is first named."""
         return with_virtual_host(self._broker.url, f"test-{next(self._numbers)}")
 
+    def release(self, url: str) -> None:
+        """Keep it: what lies in it is nothing to this broker."""
+
     def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
         """Make a user; this broker has no permissions."""
         self._broker.users[name] = password = uuid.uuid4().hex
@@ -100,6 +106,8 @@ class RabbitMQ:
         self._made: list[str] = []
         self._users: list[str] = []
         self._unused: list[str] = []
+        # A virtual host takes about five file handles of the server, which has a thousand; without one left it hangs.
+        self._done: list[str] = []
         self._can_make = self._api is not None or _rabbitmqctl_works()
 
     def virtual_host(self) -> str:
@@ -109,9 +117,15 @@ class RabbitMQ:
         if not self._unused:
             first = len(self._made) + 1
             self._unused = [f"{self._prefix}-{first + number}" for number in range(self._AT_ONCE)]
-            self._made += self._unused
-            self._make(self._unused)
+            done, self._done = self._done, []
+            self._made = [name for name in self._made if name not in done] + self._unused
+            self._make(self._unused, done)
         return with_virtual_host(self._url, self._unused.pop(0))
+
+    def release(self, url: str) -> None:
+        """Note that a virtual host may be removed when the next ones are made."""
+        if self._can_make:
+            self._done.append(unquote(urlsplit(url).path[1:]))
 
     def user(self, url: str, name: str, configure: str, write: str, read: str) -> str:
         """Make a user, of a name that nobody else uses; without the means to, the URL stays as it is."""
@@ -136,14 +150,14 @@ class RabbitMQ:
                 self._call("DELETE", f"/users/{name}", None)
             else:
                 _rabbitmqctl("delete_user", name)
-        if self._made and self._api is not None:
-            for name in self._made:
-                self._call("DELETE", f"/vhosts/{quote(name, safe='')}", None)
-        elif self._made:
-            _rabbitmqctl("eval", f'[rabbit_vhost:delete(V, <<"foldwork">>) || V <- {_erlang(self._made)}].')
+        if self._made:
+            self._make([], self._made)
 
-    def _make(self, names: list[str]) -> None:
+    def _make(self, names: list[str], done: list[str]) -> None:
+        """Remove virtual hosts, and make others."""
         if self._api is not None:
+            for name in done:
+                self._call("DELETE", f"/vhosts/{quote(name, safe='')}", None)
             for name in names:
                 vhost, user = quote(name, safe=""), quote(self._user, safe="")
                 self._call("PUT", f"/vhosts/{vhost}", {})
@@ -151,7 +165,8 @@ class RabbitMQ:
             return
         _rabbitmqctl(
             "eval",
-            'All = <<".*">>, Actor = <<"foldwork">>, [begin rabbit_vhost:add(V, Actor), '
+            'All = <<".*">>, Actor = <<"foldwork">>, '
+            f"[rabbit_vhost:delete(V, Actor) || V <- {_erlang(done)}], [begin rabbit_vhost:add(V, Actor), "
             "rabbit_auth_backend_internal:set_permissions(U, V, All, All, All, Actor) end || "
             f"V <- {_erlang(names)}, U <- {_erlang([self._user])}].",
         )

@@ -203,9 +203,11 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def amqp_url(broker: Broker) -> str:
+def amqp_url(broker: Broker) -> Iterator[str]:
     """The URL of a virtual host of this test alone, on each broker in turn."""
-    return broker.virtual_host()
+    url = broker.virtual_host()
+    yield url
+    broker.release(url)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,10 @@ class Proxy:
             writer.transport.abort()
             return
         pair = (writer, far_writer)
+        if self.refusing:
+            # It was let in right before, and was not among those that were cut.
+            self._abort(*pair)
+            return
         self._open.update(pair)
         forgetting = [False]
         for source, sink, outward in ((reader, far_writer, True), (far_reader, writer, False)):
