@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from domain.decider import UniqueKey
 from domain.errors import Refusal
@@ -25,6 +26,8 @@ class Outcome:
     incoming: Incoming
     events: list[NewEvent] = field(default_factory=list)
     unique_keys: Mapping[UniqueKey, str | None] = field(default_factory=dict)
+    # The states of streams that the events lead to, as far as deciding has found them.
+    states: Mapping[str, Any] = field(default_factory=dict)
     streams_read: Iterable[str] = ()
     unique_keys_read: Iterable[UniqueKey] = ()
     refusal: Refusal | None = None

@@ -32,6 +32,8 @@ MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
 MAX_BATCH_BYTES = 8 << 20
+# Decisions that ask for more streams after so many times get them one by one.
+MAX_LOADS_AHEAD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +149,14 @@ class _Batch:
                 try:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
-                    streams = list(lack.streams)
-                    unique_keys = [(command.tenant, unique) for unique in lack.unique_keys]
-                    newer = [stream for stream in streams if stream in self._view.newer]
+                    newer = [stream for stream in lack.streams if stream in self._view.newer]
                     if newer:
                         outcome = self._newer_version(command, newer[0])
-                        break
-                    if not probed and not self._view.remembered(streams, unique_keys):
+                    elif probed:
+                        self._view.load(lack.streams, [(command.tenant, unique) for unique in lack.unique_keys])
+                    else:
                         probed = True
-                        more = self._probe(index + 1, before)
-                        streams, unique_keys = streams + more[0], unique_keys + more[1]
-                    self._view.load(streams, unique_keys)
+                        self._load_ahead(index, before)
             if anew and moved is not None:
                 touched.add(outcome)
             self._view.apply(outcome)
@@ -169,21 +168,30 @@ class _Batch:
         self._commands = self._commands[: len(outcomes)]
         return outcomes
 
-    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, UniqueKey]]]:
-        """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
-        streams: list[str] = []
-        unique_keys: list[tuple[str, UniqueKey]] = []
-        for index in range(start, len(self._commands)):
-            command = self._commands[index]
-            if before[index] is None and command.refusal is None:
+    def _load_ahead(self, start: int, before: Sequence[Outcome | None]) -> None:
+        """Load what the rest of the batch will read beyond its first reads, as far as it shows by now.
+
+        A decision may ask several times, each time for more; what all ask for at once is loaded together.
+        """
+        given = zip(self._commands[start + 1 :], before[start + 1 :], strict=True)
+        rest = [self._commands[start], *(each for each, was in given if was is None and each.refusal is None)]
+        for _ in range(MAX_LOADS_AHEAD):
+            lacking: list[Incoming] = []
+            streams: list[str] = []
+            unique_keys: list[tuple[str, UniqueKey]] = []
+            for command in rest:
                 try:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
+                    lacking.append(command)
                     streams += lack.streams
                     unique_keys += [(command.tenant, unique) for unique in lack.unique_keys]
                 except Exception:  # noqa: S112 - whatever is wrong with it shows when its turn comes
                     continue
-        return streams, unique_keys
+            if not lacking:
+                return
+            self._view.load(streams, unique_keys)
+            rest = lacking
 
     def _context(self, command: Incoming) -> Context:
         return Context(
@@ -193,7 +201,7 @@ class _Batch:
             self._means.new_id,
             self._means.new_number,
             self._view.states,
-            self._view.unique_keys.setdefault(command.tenant, {}),
+            self._view.unique_keys_of(command.tenant),
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
@@ -220,6 +228,7 @@ class _Batch:
             command,
             events=events,
             unique_keys=decision.unique_keys,
+            states=decision.states,
             streams_read=context.streams_read,
             unique_keys_read=context.unique_keys_read,
         )
