@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     )
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
-    statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
+    statement_timeout: float = Field(20.0, gt=0, description="statement time-out of the database, in seconds")
     list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
     check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")

@@ -19,7 +19,7 @@ from projections import ReadModel, follower_name
 from services.errors import OperatorError
 from services.processors.projector import Projector
 from services.store import held, log, standing
-from services.store.connect import connect
+from services.store.connect import connect, without_time_limit
 from services.store.failures import passes, systemic, timed_out, told
 from services.store.follower import Follower
 from services.store.held import HeldEntity
@@ -238,8 +238,7 @@ def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
 
 
 def _index(conn: psycopg.Connection[Any], model: ReadModel, suffix: str) -> None:
-    with conn.transaction():
-        conn.execute("SET LOCAL statement_timeout = 0")
+    with conn.transaction(), without_time_limit(conn):
         conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
         projections.create_indexes(conn, model, suffix)
     # The planner has no statistics of tables that were just filled.

@@ -32,7 +32,7 @@ from domain.streams import split_stream
 from services.store import append as appending
 from services.store import codec, log
 from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
-from services.store.connect import IDLE_SHARE, conninfo, prepare
+from services.store.connect import IDLE_SHARE, Session, conninfo, prepare
 from services.store.unavailable import AWAY, StoreUnavailable, unavailable
 
 # The pool doubles its own waits between attempts to connect for five minutes; a new request makes it try at once.
@@ -67,7 +67,7 @@ class _Datastore(PostgresDatastore):
 
         def after_connect(conn: psycopg.Connection[Any]) -> None:
             conn.autocommit = True
-            prepare(conn, statement_timeout)
+            prepare(cast("Session", conn), statement_timeout)
 
         return after_connect
 
@@ -133,6 +133,7 @@ class EventStore:
             originator_id_type="text",
             connect_timeout=CONNECT_SECONDS,
         )
+        self._datastore.pool.connection_class = cast("Any", Session)
         self._datastore.pool.reconnect_timeout = CONNECT_SECONDS
         pool_arguments = cast("dict[str, Any]", self._datastore.pool.kwargs)
         pool_arguments.update(given, row_factory=tuple_row)

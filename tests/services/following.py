@@ -60,9 +60,9 @@ def state(url: str, name: str = NAME) -> tuple[Any, ...] | None:
 
 
 @contextmanager
-def following(url: str, *readers: Reader) -> Iterator[None]:
+def following(url: str, *readers: Reader, statement_timeout: float = 30.0) -> Iterator[None]:
     """Run readers in threads, which end with the block."""
-    threads = [threading.Thread(target=reader.run, args=(url,), daemon=True) for reader in readers]
+    threads = [threading.Thread(target=reader.run, args=(url, statement_timeout), daemon=True) for reader in readers]
     for thread in threads:
         thread.start()
     try:
