@@ -133,6 +133,9 @@ class BuildingFollower(Follower):
     def _follow_to(self, conn: psycopg.Connection[Any], position: int, last: int) -> None:
         while position < last:
             rows = log.read(conn, position, min(BUILD_BATCH, last - position))
+            if not rows:
+                # The log was restored from a backup, and the old tables have events that it lacks.
+                return
             try:
                 self.take(conn, rows)
             except Exception as error:
@@ -142,7 +145,7 @@ class BuildingFollower(Follower):
                 # The next step fails at the same event, and holds back its entity.
                 raise _NotTaken from error
             position = rows[-1].position
-            standing.move(conn, self.name, position)
+            self.save(conn, position)
 
     def _loses(self, conn: psycopg.Connection[Any], serving: str) -> bool:
         """Whether the new tables hold back an entity that the serving ones do not."""

@@ -33,6 +33,7 @@ from services.store import append as appending
 from services.store import codec, log
 from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
 from services.store.connect import IDLE_SHARE, Session, conninfo, prepare
+from services.store.identity import Memory, mark_at
 from services.store.unavailable import AWAY, StoreUnavailable, unavailable
 
 # The pool doubles its own waits between attempts to connect for five minutes; a new request makes it try at once.
@@ -75,6 +76,10 @@ class _Datastore(PostgresDatastore):
 class Recorder(PostgresApplicationRecorder):
     """The library's recorder with Foldwork's lock, its positions, and the check of everything that was read."""
 
+    def __init__(self, datastore: PostgresDatastore) -> None:
+        super().__init__(datastore)
+        self._memory = Memory()
+
     # Not retried: after a lost connection the worker tells by the ledger whether the transaction was committed.
     def insert_events(
         self, stored_events: Sequence[StoredEvent], append: Append | None = None, **_: Any
@@ -85,6 +90,7 @@ class Recorder(PostgresApplicationRecorder):
             try:
                 with plain.transaction():
                     appending.lock(plain)
+                    self._memory.compare(plain)
                     head = appending.verify_reads(plain, append) if append is not None else log.head(plain)
                     rows = [
                         (each.originator_id, each.originator_version, each.topic, each.state) for each in stored_events
@@ -92,6 +98,10 @@ class Recorder(PostgresApplicationRecorder):
                     positions = appending.insert_events(plain, rows, head)
                     if append is not None:
                         appending.record_decisions(plain, append, head)
+                    mark = mark_at(plain, positions[-1]) if positions else None
+                # Only what was committed.
+                if positions:
+                    self._memory.position, self._memory.mark = positions[-1], mark
             except psycopg.errors.UniqueViolation as error:
                 raise IntegrityError(str(error)) from error
             finally:

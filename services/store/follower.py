@@ -17,7 +17,7 @@ from services.store import log
 from services.store.entities import EntityOf, of_stream
 from services.store.failures import Fenced, lost, passes, timed_out, told, where
 from services.store.held import Handle, Held, take_or_hold
-from services.store.log import LogRow
+from services.store.log import LogReplaced, LogRow
 from services.store.pace import Pace
 from services.store.reader import Reader, Step
 
@@ -126,6 +126,9 @@ class Follower(Reader):
             if passes(error):
                 raise
             self.forget()
+            if isinstance(error, LogReplaced):
+                self._halt(conn, error)
+                return Step.HALTED
             if not timed_out(error):
                 self._log.warning("batch failed, looking for the event that causes it", error=told(error))
                 return self._narrow(conn)
@@ -206,16 +209,19 @@ class Follower(Reader):
     def _lock(self, conn: psycopg.Connection[Any]) -> tuple[int, int, int | None, int] | None:
         """Lock the follower's row and return (position, epoch, halted at, generation of the held entities)."""
         found: Any = conn.execute(
-            "SELECT position, epoch, halted_at, held FROM followers WHERE name = %s FOR UPDATE SKIP LOCKED",
+            f"SELECT position, epoch, halted_at, held, {log.SAME} FROM followers WHERE name = %s"  # noqa: S608
+            " FOR UPDATE SKIP LOCKED",
             (self.name,),
             prepare=True,
         ).fetchone()
         if found is None:
             self._epoch = None
-        elif self._act_outside and self._epoch != found[1]:
+            return None
+        log.demand_same(found[4], found[0], self.name)
+        if self._act_outside and self._epoch != found[1]:
             # Under another epoch the position could not be saved, and an outside effect would be repeated.
             self._take_over(conn, found[1] + 1)
-        return found  # type: ignore[no-any-return]
+        return found[:4]  # type: ignore[no-any-return]
 
     def _take_over(self, conn: psycopg.Connection[Any], epoch: int) -> None:
         conn.execute("UPDATE followers SET epoch = %s WHERE name = %s", (epoch, self.name))

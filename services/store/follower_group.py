@@ -19,7 +19,10 @@ from services.store.follower import Follower
 from services.store.log import LogRow
 from services.store.reader import Reader, Step
 
-_LOCK = "SELECT name, position, halted_at, held FROM followers WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
+_LOCK = (
+    f"SELECT name, position, halted_at, held, {log.SAME} FROM followers"  # noqa: S608
+    " WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
+)
 _SAVE = (
     "UPDATE followers SET position = %s, halted_at = NULL, error = NULL, updated_at = now()"
     " WHERE name = ANY(%s) AND position < %s"
@@ -98,9 +101,10 @@ class FollowerGroup(Reader):
             asked = self._expected, log.ask(conn, self._expected, self._batch)
             positions: dict[Follower, int] = {}
             self._halted = []
-            for name, position, halted_at, generation in locks:
+            for name, position, halted_at, generation, same in locks:
                 able[name].held.refresh(conn, generation)
                 if halted_at is None:
+                    log.demand_same(same, position, name)
                     positions[able[name]] = position
                 else:
                     self._halted.append(able[name])

@@ -52,11 +52,20 @@ _LAST_OF_NAME = (
     " (SELECT max(originator_version) FROM stored_events WHERE originator_id = %s)"
     " FROM stored_events WHERE originator_id = %s AND topic = %s ORDER BY originator_version DESC LIMIT 1"
 )
+# Of a follower, whether the event at its position is the one that it handled there.
+SAME = "mark IS NOT DISTINCT FROM log_mark(position)"
+# What an operator does about a store that was restored from a backup.
+ADOPT = "`foldwork db adopt` tells what continues where, and does it with --force"
+_RESTORED = f"the log or the follower was restored from a backup; {ADOPT}"
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
 class LogGap(Exception):
     """A position is missing, so an event would be skipped."""
+
+
+class LogReplaced(LogGap):
+    """The log is not the one that was read before."""
 
 
 class LogRow(msgspec.Struct, gc=False):
@@ -190,7 +199,13 @@ def head(conn: psycopg.Connection[Any]) -> int:
 
 
 def demand_reaches(conn: psycopg.Connection[Any], position: int, name: str) -> None:
-    """Raise `LogGap` when a follower's position is beyond the end of the log."""
+    """Raise `LogReplaced` when a follower's position is beyond the end of the log."""
     end = head(conn)
     if position > end:
-        raise LogGap(f"{name} is at position {position}, but the log ends at {end}: was an older backup restored?")
+        raise LogReplaced(f"{name} is at position {position}, but the log ends at {end}: {_RESTORED}")
+
+
+def demand_same(same: bool, position: int, name: str) -> None:
+    """Raise `LogReplaced` when the event at a follower's position is not the one that it handled."""
+    if not same:
+        raise LogReplaced(f"the event that {name} handled last, at position {position}, is not in the log: {_RESTORED}")
