@@ -92,6 +92,14 @@ class LogRow(msgspec.Struct, gc=False):
         """Return the event with its data as JSON; raises `UnknownEvent`."""
         return codec.passed_on(self.stream, self.version, self.name, self._split(), self.position, self.recorded_at)
 
+    @property
+    def command(self) -> str | None:
+        """The id of the command that recorded the event, None if it cannot be read."""
+        try:
+            return self._split().meta.command
+        except msgspec.MsgspecError:
+            return None
+
     def _split(self) -> codec.StoredState:
         if self._stored is None:
             self._stored = codec.split(self.state)

@@ -85,14 +85,19 @@ def standing(database_url: str) -> Standing:
 
 
 def demand_current(conn: psycopg.Connection[Any]) -> None:
-    """Raise `SchemaMismatch` unless the database has exactly this version's migrations, and `LogRestored`."""
+    """Raise `SchemaMismatch` as `demand_migrated` does, and `LogRestored`."""
+    demand_migrated(conn)
+    identity.demand_own(conn)
+
+
+def demand_migrated(conn: psycopg.Connection[Any]) -> None:
+    """Raise `SchemaMismatch` unless the database has exactly this version's migrations."""
     known = {migration.number for migration in migrations()}
     applied = _applied(conn) if _exists(conn) else set()
     if known - applied:
         raise SchemaMismatch(f"the database lacks {len(known - applied)} migrations: run `foldwork db upgrade`")
     if applied - known:
         raise SchemaMismatch("the database is newer than this version of Foldwork: upgrade Foldwork")
-    identity.demand_own(conn)
 
 
 def outdated(conn: psycopg.Connection[Any]) -> list[str]:

@@ -34,7 +34,7 @@ def add(url: str, count: int) -> None:
 def an_event() -> NewEvent:
     """Return the first event of a new task."""
     task_id = uuid.uuid4().hex
-    metadata = codec.Metadata(uuid.uuid4().hex, "c", "c", "c", "system", datetime.now(UTC))
+    metadata = codec.Metadata(uuid.uuid4().hex, uuid.uuid4().hex, "c", "c", "system", datetime.now(UTC))
     return NewEvent(stream_of(TENANT, "task", task_id), 1, "task.created", TaskCreated(task_id), metadata)
 
 
