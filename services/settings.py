@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     )
 
     follower_batch: int = Field(500, ge=1, le=10_000, description="events that a follower handles in one transaction")
+    follower_batch_bytes: int = Field(
+        8 << 20,
+        ge=1 << 16,
+        description="estimated bytes in memory of these events; the one that reaches it is the last",
+    )
     follower_poll: float = Field(1.0, gt=0, le=60, description="seconds until a follower polls without a notification")
     ready_lag: int = Field(100_000, ge=1, description="events that a follower may be behind and still be ready")
 

@@ -56,10 +56,16 @@ class BuildingFollower(Follower):
     `refused` is an entity that the new tables hold back and the serving ones do not; it prevents the switch.
     """
 
-    def __init__(self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH) -> None:
+    def __init__(
+        self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH, batch_bytes: int = log.BATCH_BYTES
+    ) -> None:
         self._projector = Projector(model, suffix, _CACHED)
         super().__init__(
-            follower_name(model, suffix), self._projector, batch=batch, entity_of=self._projector.entity_of
+            follower_name(model, suffix),
+            self._projector,
+            batch=batch,
+            batch_bytes=batch_bytes,
+            entity_of=self._projector.entity_of,
         )
         self._model = model
         self._suffix = suffix

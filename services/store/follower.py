@@ -43,6 +43,7 @@ class Follower(Reader):
         handle: Handle,
         *,
         batch: int = 500,
+        batch_bytes: int = log.BATCH_BYTES,
         poll: float = 1.0,
         act_outside: bool = False,
         entity_of: EntityOf = of_stream,
@@ -51,6 +52,9 @@ class Follower(Reader):
         self.handle = handle
         self.held = Held(name, entity_of)
         self.pace = Pace(batch)
+        self._batch_bytes = batch_bytes
+        # Whether the last attempt's batch ended by its size.
+        self._heavy = False
         # The number of events of the last attempt, and the position before them; None until they are read.
         self._tried = batch
         self._tried_at: int | None = None
@@ -143,7 +147,7 @@ class Follower(Reader):
     def _went(self, step: Step, began: float) -> None:
         # The duration of outside effects does not depend on the number of events.
         events = self._tried if step is Step.WORKED else 0
-        self.pace.went(events, time.monotonic() - began, own=not self._act_outside)
+        self.pace.went(events, time.monotonic() - began, own=not self._act_outside, heavy=self._heavy)
 
     def _narrow(self, conn: psycopg.Connection[Any]) -> Step:
         """Halve the failed batch until one event is left; hold back its entity, or halt if that does not help."""
@@ -180,7 +184,8 @@ class Follower(Reader):
                 return Step.ELSEWHERE
             position, _, halted_at, generation = row
             self.held.refresh(conn, generation)
-            rows = log.read(conn, position, limit)
+            rows = log.read(conn, position, limit, self._batch_bytes)
+            self._heavy = log.heavy(rows, limit, self._batch_bytes)
             if not rows:
                 log.demand_reaches(conn, position, self.name)
                 self._done_to = position
@@ -192,7 +197,7 @@ class Follower(Reader):
                 self.take(conn, rows)
             self.save(conn, rows[-1].position)
         self._done_to = rows[-1].position
-        self._more = log.full(rows, limit)
+        self._more = self._heavy or len(rows) == limit
         if halted_at is not None:
             self._halted_at = None
             self._log.info("follower resumed", position=rows[-1].position)
