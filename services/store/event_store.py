@@ -41,9 +41,14 @@ CONNECT_SECONDS = 3.0
 
 _log = structlog.get_logger("store")
 
-_SELECT_STREAMS = """
-SELECT originator_id, originator_version, topic, state FROM stored_events
-WHERE originator_id = ANY(%b::text[]) ORDER BY originator_id, originator_version"""
+# Of the states that one statement reads; those after the one that reaches it are NULL.
+LOAD_BYTES = 8 << 20
+_STREAMS = """
+SELECT originator_id, originator_version, topic, CASE WHEN sum(octet_length(state)) OVER (
+    ORDER BY originator_id, originator_version ROWS UNBOUNDED PRECEDING) - octet_length(state) < %b THEN state END
+FROM stored_events WHERE originator_id = ANY(%b::text[]){} ORDER BY originator_id, originator_version"""
+_SELECT_STREAMS = _STREAMS.format("")
+_SELECT_MORE = _STREAMS.format(" AND (originator_id, originator_version) >= (%b, %b)")
 
 
 class _Mapper(Mapper[str]):
@@ -167,7 +172,7 @@ class EventStore:
         The state of a stream with an unreadable event, of a newer version or damaged, is a `NewerStream`.
         """
         found: dict[str, tuple[int, Any]] = dict.fromkeys(streams, (0, None))
-        for stream, version, name, state in self.fetch(_SELECT_STREAMS, (list(found),)):
+        for stream, version, name, state in self._events_of(list(found)):
             before = found[stream][1]
             if isinstance(before, codec.NewerStream):
                 continue
@@ -179,6 +184,18 @@ class EventStore:
                 after = codec.NewerStream(name, version)
             found[stream] = (version, after)
         return found
+
+    def _events_of(self, streams: list[str]) -> Iterator[tuple[str, int, str, bytes]]:
+        """Read (stream, version, name, state) of all events of these streams in order, so many bytes at a time."""
+        rows = self.fetch(_SELECT_STREAMS, (LOAD_BYTES, streams))
+        while True:
+            left = next((number for number, row in enumerate(rows) if row[3] is None), len(rows))
+            following = rows[left] if left < len(rows) else None
+            del rows[left:]
+            yield from rows
+            if following is None:
+                return
+            rows = self.fetch(_SELECT_MORE, (LOAD_BYTES, streams, *following[:2]))
 
     def holders(self, unique_keys: Iterable[tuple[str, UniqueKey]]) -> dict[TenantUniqueKey, str | None]:
         """Return the holder of each unique key, None for a free one."""
