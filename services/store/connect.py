@@ -119,6 +119,11 @@ def without_time_limit(conn: psycopg.Connection[Any]) -> Iterator[None]:
         conn.answer_within = before
 
 
+def stay(conn: psycopg.Connection[Any]) -> None:
+    """Keep the server from ending the caller's transaction as idle, while it waits for something else."""
+    conn.execute("SELECT 1")
+
+
 def conninfo(database_url: str, role: str) -> str:
     """Return the URL with Foldwork's application name and time-outs, unless it sets its own."""
     given = conninfo_to_dict(database_url)

@@ -25,10 +25,6 @@ from services.store.reader import Reader, Step
 _RETRY_LATER = 5.0
 
 
-# Longer than any effect outside the database is waited for.
-OUTSIDE_SECONDS = 60
-
-
 class Follower(Reader):
     """One follower, by name. `handle(conn, rows)` runs inside the transaction that saves the position.
 
@@ -70,9 +66,6 @@ class Follower(Reader):
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Insert the follower's row if there is none."""
         self._epoch = None
-        if self._act_outside:
-            # Its transaction is idle while the outside effects are confirmed, which may take longer than other work.
-            conn.execute(f"SET idle_in_transaction_session_timeout = '{OUTSIDE_SECONDS}s'")
         conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
 
     def forget(self) -> None:
