@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +146,17 @@ def test_a_follower_connects_again(proxy: tuple[Proxy, str], migrated_url: str, 
 
 @contextmanager
 def frozen(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    def send(number: int) -> None:
+        for pid in pids:
+            # A worker of the server may just have ended.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    send(signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        send(signal.SIGCONT)
 
 
 def test_a_frozen_backend_or_server_is_left_and_found_again(tmp_path: Path) -> None:
