@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     )
 
     follower_batch: int = Field(500, ge=1, le=10_000, description="events that a follower handles in one transaction")
+    follower_batch_bytes: int = Field(
+        8 << 20,
+        ge=1 << 16,
+        description="estimated bytes in memory of these events; the one that reaches it is the last",
+    )
     follower_poll: float = Field(1.0, gt=0, le=60, description="seconds until a follower polls without a notification")
     ready_lag: int = Field(100_000, ge=1, description="events that a follower may be behind and still be ready")
 
@@ -129,7 +134,7 @@ class Settings(BaseSettings):
     )
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
-    statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
+    statement_timeout: float = Field(20.0, gt=0, description="statement time-out of the database, in seconds")
     list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
     check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")

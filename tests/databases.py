@@ -41,6 +41,9 @@ class Databases:
 
             url = self.create()
             upgrade(url)
+            with psycopg.connect(url) as session:
+                # Otherwise a copy would be taken for a store that was restored from a backup.
+                session.execute("UPDATE log_identity SET place = NULL")
             self._migrated = _name(url)
         return self.create(self._migrated)
 

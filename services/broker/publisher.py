@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 import structlog
@@ -124,16 +125,21 @@ class Publisher:
         if self._connection is not None:
             await self._connection.close()
 
-    def publish(self, publications: Sequence[Publication]) -> None:
+    def publish(self, publications: Sequence[Publication], meanwhile: Callable[[], object] = lambda: None) -> None:
         """Publish in order and wait for every confirm; to be called from threads, never from the loop.
 
-        Raises `OutsideUnavailable`, or `MessageRefused` when the broker refuses one of the messages.
+        `meanwhile` is called every second until then. Raises `OutsideUnavailable`, or `MessageRefused` when the broker
+        refuses one of the messages.
         """
         if self._loop is None:
             raise OutsideUnavailable("the publisher has not started")
         future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
         try:
-            future.result(CONFIRM_SECONDS + 15)
+            for _ in range(int(CONFIRM_SECONDS) + 15):
+                if wait([future], 1.0).done:
+                    break
+                meanwhile()
+            future.result(0)
         except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
             future.cancel()
             raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -19,7 +19,7 @@ import projections
 from domain import EVENTS
 from domain.decider import UniqueKey
 from domain.streams import stream_of
-from domain.task import TaskCreated
+from domain.task import TaskCreated, TaskFieldsChanged
 from services import cloud_events
 from services.store import codec, event_store, log, migrate
 from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
@@ -255,6 +255,36 @@ def test_a_server_that_only_reads_is_one_that_cannot_be_reached(store: EventStor
             readonly.count_attempt(TENANT, "c")
     finally:
         readonly.close()
+
+
+def test_long_streams_are_loaded_a_few_bytes_at_a_time(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [f"acme/task-{name}" for name in "abc"]
+    for name in "abc":
+        events = [event(name)]
+        for version in range(2, 12):
+            change: Any = TaskFieldsChanged(name, None, {}, {"title": f"{version}{'x' * 10_000}"})
+            events.append(NewEvent(f"acme/task-{name}", version, "task.fields-changed", change, events[0].metadata))
+        store.append(Append(events=events))
+    whole = store.load([*streams, "acme/task-none"])
+    assert [(version, getattr(state, "title", "")[:2]) for version, state in whole.values()] == [
+        *[(11, "11")] * 3,
+        (0, ""),
+    ]
+    fetch, read = store.fetch, list[int]()
+
+    def measured(query: str, parameters: Sequence[Any]) -> list[Any]:
+        found = fetch(query, parameters)
+        read.append(sum(len(row[3] or b"") for row in found))
+        return found
+
+    monkeypatch.setattr(store, "fetch", measured)
+    for most in (1, 25_000, 110_000):
+        monkeypatch.setattr(event_store, "LOAD_BYTES", most)
+        read.clear()
+        assert store.load([*streams, "acme/task-none"]) == whole
+        # The event that reaches the limit is the last.
+        assert max(read) < most + 11_000
+        assert len(read) > 1
 
 
 def test_whoever_is_alone_can_append_and_nobody_else(store: EventStore, migrated_url: str) -> None:
