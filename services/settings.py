@@ -114,6 +114,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
     )
+    dispatch_console: bool = Field(
+        False,
+        description="let the provider `console` write tasks, with data of customers, to the log; for development",
+    )
 
     secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default_factory=tuple,

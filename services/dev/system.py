@@ -102,6 +102,7 @@ async def running(
 
         tell("starting Foldwork")
         given = {"database_url": database_url, "amqp_url": broker.url, "http_port": http_port, "http_host": "127.0.0.1"}
+        given |= {"dispatch_console": True}
         settings = load(**given)
         if not settings.secret_key:
             settings = load(**given, secret_key=_secret_key(data))
