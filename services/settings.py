@@ -48,6 +48,11 @@ class Settings(BaseSettings):
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
+    http_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default_factory=tuple,
+        description="host names that requests may be for, without ports, separated by commas; names of loopback always"
+        " may, and all if none is set",
+    )
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
     http_connections: int = Field(
         1000, ge=1, description="connections to the HTTP role; a further one replaces the longest idle one, or gets 503"
@@ -119,6 +124,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
     )
+    dispatch_console: bool = Field(
+        False,
+        description="let the provider `console` write tasks, with data of customers, to the log; for development",
+    )
 
     secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default_factory=tuple,
@@ -158,7 +167,14 @@ class Settings(BaseSettings):
     def _plaintext(cls, value: Any) -> Any:
         return urls.allowed_plaintext(value) if isinstance(value, str) else value
 
-    @field_validator("dispatch_hosts", mode="before")
+    @field_validator("http_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("/" in host or host.count(":") == 1 for host in value):
+            raise ValueError("must be names without a scheme, port or path")
+        return value
+
+    @field_validator("http_hosts", "dispatch_hosts", mode="before")
     @classmethod
     def _hosts(cls, value: Any) -> Any:
         if not isinstance(value, str):

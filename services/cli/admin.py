@@ -73,7 +73,9 @@ def register(app: typer.Typer) -> None:
         tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
         actor: str = typer.Option("system", help="A member's id, or `system`."),
         permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
-        role: list[str] = typer.Option([], help="viewer, agent, dispatcher or manager of the dispatch API."),
+        role: list[str] = typer.Option(
+            [], help="viewer, integration, agent, dispatcher or manager, of the dispatch API."
+        ),
         name: str | None = typer.Option(None, help="What the key is for."),
         days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,

@@ -11,8 +11,9 @@ import msgspec
 
 from domain.decider import SYSTEM
 from domain.directory import EntryRegistered
-from domain.directory.eligibility import is_manager
+from domain.directory.eligibility import TENANT_ADMIN, standing
 from domain.errors import Rejected
+from domain.lifecycle import OTHER
 from domain.recorded import Recorded
 from domain.references import Reference, reference
 from domain.streams import ID
@@ -33,6 +34,7 @@ class _Fields(msgspec.Struct):
     account_id: Any = None
     operator_id: Any = None
     projects: Any = None
+    tenant_admin: Any = None
 
 
 class _Document(msgspec.Struct):
@@ -55,10 +57,13 @@ class Member:
     retired: bool
     name: str | None = None
     hubs: tuple[str, ...] = ()
+    tenant_admin: bool = False
 
-    def manages(self, project: str | None) -> bool:
-        """Tell whether the member manages the project, by the domain's own rule."""
-        return not self.retired and is_manager({"projects": self.projects}, project)
+    def standing(self, project: str | None) -> str:
+        """Return what the member is to a thing of this project that others have, by the domain's own rule."""
+        if self.retired:
+            return OTHER
+        return standing({"projects": self.projects, TENANT_ADMIN: self.tenant_admin}, project)
 
 
 @dataclass(slots=True)
@@ -139,4 +144,5 @@ def _member(fields: _Fields, retired: bool) -> Member:
         retired,
         fields.name if isinstance(fields.name, str) else None,
         tuple(hub for hub in fields.hubId if isinstance(hub, str)) if isinstance(fields.hubId, list) else (),
+        fields.tenant_admin is True,
     )

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 from starlette.responses import Response
 
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
+from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, MIN_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text
 from domain.plan import ON_CREATION, TargetStrategy
 from services.http.core.call import Call, as_json
@@ -97,7 +97,7 @@ class NewDispatchConfiguration(_Entry):
         None, description="Encrypted at rest; an answer shows only whether there are any"
     )
     timeout_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
+        SkipValidation[Annotated[float, Field(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
     ] = Field(None, description="5 by default")
     backoff_seconds: Annotated[
         SkipValidation[Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None], To("fields/backoff_seconds")

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from domain.decider import SYSTEM
-from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
+from domain.lifecycle import ASSIGNEE, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
 from domain.limits import Number
 from domain.streams import ENTRY_KINDS, ID
 from projections import activities, directory, history
@@ -74,9 +74,8 @@ async def _kinds_for(call: Call) -> Kinds:
 
     def kinds(assignees: Sequence[str], project: str | None) -> tuple[str, ...]:
         own = (ASSIGNEE,) if caller.actor in assignees else ()
-        if member is not None and member.manages(project):
-            return (*own, MANAGER)
-        return own or (OTHER,)
+        other = OTHER if member is None else member.standing(project)
+        return own if own and other == OTHER else (*own, other)
 
     return kinds
 
