@@ -32,6 +32,7 @@ _STRETCH = 50
 OUTCOMES = ("accepted", "rejected", "undecided")
 # The reply to a command whose id another one has.
 _CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
+NOT_TAKEN = "the command was not taken; it may be sent again"
 _UNSURE = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key"
 
 
@@ -119,11 +120,12 @@ class Bulk:
 
         async def one(item: Item, command: Outgoing) -> None:
             try:
-                item.reply = await service.sender.send(command, deadline - loop.time())
+                async with service.at_work.turn(self.call.caller.tenant, deadline - loop.time()):
+                    item.reply = await service.sender.send(command, deadline - loop.time())
             except Unconfirmed:
                 item.unsure, item.refused = True, unavailable(_UNSURE)
-            except NotSent:
-                item.refused = unavailable("the command was not taken; it may be sent again")
+            except (NotSent, TimeoutError):
+                item.refused = unavailable(NOT_TAKEN)
             else:
                 if item.reply is not None and item.reply.error is not None:
                     refused = ApiError.of(item.reply.error)
@@ -224,7 +226,8 @@ async def progress(pool: Pool, tenant: str, bulk_id: str) -> dict[str, Any] | No
         "state": "running" if counts["undecided"] else "done",
         "created_at": created_at,
         "total": len(items),
-        "sent": sent,
+        # What is decided was sent, if that is not noted yet.
+        "sent": max(sent, len(decided)),
         **counts,
         "position": max((part["position"] for part in parts if part["position"]), default=None),
         "items": parts,
