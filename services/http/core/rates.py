@@ -15,7 +15,7 @@ from services.http.core.errors import too_many
 # Seconds at the full rate that an unused bucket holds.
 BURST = 10.0
 # Tenants that are remembered, before those whose buckets are full again are left out.
-_MAX_TENANTS = 10_000
+MAX_TENANTS = 10_000
 
 
 @dataclass(slots=True)
@@ -28,6 +28,11 @@ class Rate:
     # When each bucket will be full again.
     _full_at: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def tenants(self) -> int:
+        """Return how many tenants are remembered."""
+        return len(self._full_at)
+
     def demand(self, tenant: str) -> None:
         """Refuse a tenant that has overdrawn its bucket, and say how long; raises `ApiError`."""
         over = self._full_at.get(tenant, 0.0) - self.clock() - BURST
@@ -38,7 +43,7 @@ class Rate:
     def spend(self, tenant: str, amount: float) -> None:
         """Count what a tenant sends."""
         now = self.clock()
-        if len(self._full_at) >= _MAX_TENANTS and tenant not in self._full_at:
+        if len(self._full_at) >= MAX_TENANTS and tenant not in self._full_at:
             self._full_at = {each: full_at for each, full_at in self._full_at.items() if full_at > now}
         self._full_at[tenant] = max(self._full_at.get(tenant, 0.0), now) + amount / self.rate
 

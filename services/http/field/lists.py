@@ -156,10 +156,9 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     def resource(row: Sequence[Any]) -> dict[str, Any]:
         return RESOURCES[row[0]](row[1:], now)
 
-    page = await page_by(call, query, total(tenant, sides), asked, resource, counted=not query.is_lazy)
-    page = at_address(call, page)
-    shown_with = await beside(call, page.rows)
-    found = page.rows
+    counted = not query.is_lazy
+    page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource, counted=counted))
+    shown_with, found = await beside(call, page.rows), page.rows
     page = page.with_rows(await call.worked(lambda: [only(keys, task_or_master(each, shown_with)) for each in found]))
     return continued(page) if query.is_lazy else page
 
@@ -267,8 +266,7 @@ async def page_of_workflows(call: Call, query: ListPage) -> Page:
     """Return a page of workflows as they are shown, in the order of their ids."""
     page = at_address(call, await page_of_entries(call, query, directory.WORKFLOW))
     shown_with, found = await beside(call, page.rows), page.rows
-    rows = await call.worked(lambda: [Workflow.show(entry, shown_with) for entry in found])
-    return page.with_rows(rows)
+    return page.with_rows(await call.worked(lambda: [Workflow.show(entry, shown_with) for entry in found]))
 
 
 # Pages as they are shown.
