@@ -67,6 +67,21 @@ class Settings(BaseSettings):
         256, ge=1, description="the same for one tenant; further ones are answered 429 with Retry-After"
     )
     http_in_flight_per_key: int = Field(128, ge=1, description="the same for one API key")
+    http_memory: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="bytes that the bodies of all requests may take in memory, and as many that answers may, half of"
+        " each for one tenant; further requests are answered 503, or 429, with Retry-After",
+    )
+    http_commands_per_second: float = Field(
+        2000.0,
+        gt=0,
+        description="commands that one tenant may send to a process, those of bulks too, in the mean of ten seconds;"
+        " further ones are answered 429 with Retry-After",
+    )
+    http_bytes_per_second: float = Field(
+        float(16 << 20), gt=0, description="the same for the bytes of the bodies that they are sent in"
+    )
     http_body_timeout: float = Field(
         30.0, gt=0, description="seconds in which the body of a request has to arrive; then it is answered 408"
     )
@@ -144,7 +159,8 @@ class Settings(BaseSettings):
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
     statement_timeout: float = Field(20.0, gt=0, description="statement time-out of the database, in seconds")
-    list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
+    read_timeout: float = Field(5.0, gt=0, description="the same for single resources over HTTP, if it is shorter")
+    list_timeout: float = Field(5.0, gt=0, description="the same for lists and exports over HTTP")
     check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")

@@ -13,6 +13,7 @@ from datetime import datetime
 from domain import DECIDER_OF_COMMAND
 from domain.decider import Context, Decision, NotLoaded, UniqueKey, actor_stream
 from domain.errors import Refusal, Rejected
+from domain.limits import MAX_EVENTS
 from domain.streams import stream_of
 from services.commands.memory import Memory
 from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
@@ -245,6 +246,9 @@ class _Batch:
             raise Rejected("version-conflict", f"the stream is at version {actual}, not {command.expected_version}")
 
     def _new_events(self, command: Incoming, decision: Decision) -> list[NewEvent]:
+        if len(decision.events) > MAX_EVENTS:
+            detail = f"it would record {len(decision.events)} events, and a command records at most {MAX_EVENTS}"
+            raise Rejected("too-large", detail)
         events = []
         versions: dict[str, int] = {}
         for stream, event in decision.events:

@@ -138,7 +138,8 @@ def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Op
     one, every = f"{path}/{{id}}", path.rpartition("/")[2].replace("-", "_")
 
     async def page(call: Call) -> Response:
-        return as_json(pages.show(await page_of_entries(call, lists.ListEntries.read(call), kind)))
+        found = await page_of_entries(call, lists.ListEntries.read(call), kind)
+        return await call.worked(lambda: as_json(pages.show(found)))
 
     def write(method: str, path: str, verb: str, command: str, **rest: Any) -> Operation:
         return Operation(
