@@ -8,14 +8,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import aio_pika
 import pika
 import pytest
 from structlog.testing import capture_logs
 
 from services.broker import dead_letters as letters
 from services.broker import names
+from services.broker.connection import connect_robust
 from services.broker.dead_letters import kept_headers
+from services.broker.frames.reader import Frames
 from services.broker.names import COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE
 from services.commands import wire
 from services.commands.consumer import CommandConsumer
@@ -254,9 +255,10 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
         setattr(message.properties, name, "\\xff" * 255 + "é")
     message.properties.headers = {"tenant": "é" * 100, "bad": object(), "long": "x" * 70_000, "few": [b"\xff"]}
     await declare(amqp_url)
-    connection = await aio_pika.connect_robust(amqp_url)
+    frames = Frames()
+    connection = await connect_robust(amqp_url, "test", frames)
     try:
-        dead = letters.DeadLetters(connection)
+        dead = letters.DeadLetters(connection, frames)
         await dead.open()
         assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:
