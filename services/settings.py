@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, including the virtual host")
     amqp_senders: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(
         default_factory=dict,
-        description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
+        description="tenants that each broker user may act for, as any member and as `system`, given as"
+        ' {"user": ["tenant", "other"]}; "*" is every tenant',
     )
     allow_plaintext: Annotated[frozenset[str], NoDecode] = Field(
         default_factory=frozenset,

@@ -69,10 +69,14 @@ class Outbox:
 
     async def declare(self) -> None:
         """Declare the topology; may be repeated."""
+        await self.consumers()
+
+    async def consumers(self) -> int:
+        """Declare the topology, and return how many consume commands."""
         if not self.connections:
             raise ConnectionError("the connection is not open")
         async with asyncio.timeout(_DECLARE_SECONDS), temporary_channel(self.connections[0]) as channel:
-            await topology.declare(channel)
+            return await topology.declare(channel)
 
     async def close(self) -> None:
         connections, self.connections, self._answers, self._letters = self.connections, [], None, None

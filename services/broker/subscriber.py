@@ -89,6 +89,11 @@ class CommandSubscriber:
             await channel.basic_cancel(self._tag, timeout=5)
         self._tag = None
 
+    def vanished(self) -> None:
+        """Consume again: the broker says that nobody consumes, although it has not cancelled this consumer."""
+        if self._tag is not None and not self._stopping:
+            self._cancelled(None)
+
     async def settle(self, channel: Channel, done: Collection[int], again: Collection[int] = ()) -> None:
         """Acknowledge the tags that are done, and requeue the others; on a lost channel the broker requeues all."""
         own = self._acknowledgements

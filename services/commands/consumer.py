@@ -175,11 +175,17 @@ class CommandConsumer:
         return "" if away else "the broker is available, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
+        lacking = 0
         while True:
             await asyncio.sleep(DECLARE_SECONDS)
-            if self.subscriber.consuming:
+            # During an alarm the connection that declares is not read.
+            if self.subscriber.consuming and self.blocked is None:
                 try:
-                    await self.outbox.declare()
+                    # Twice: it may just have consumed again.
+                    lacking = 0 if await self.outbox.consumers() else lacking + 1
+                    if lacking > 1:
+                        lacking = 0
+                        self.subscriber.vanished()
                 except Exception as error:
                     self._log.warning("the topology cannot be declared", error=str(error))
 
