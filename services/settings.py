@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, including the virtual host")
     amqp_senders: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(
         default_factory=dict,
-        description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
+        description="tenants that each broker user may act for, as any member and as `system`, given as"
+        ' {"user": ["tenant", "other"]}; "*" is every tenant',
     )
     allow_plaintext: Annotated[frozenset[str], NoDecode] = Field(
         default_factory=frozenset,
@@ -91,12 +92,15 @@ class Settings(BaseSettings):
     probe_host: str = Field("127.0.0.1", description="address that the probes listen on")
 
     prefetch: int = Field(
-        2000, ge=1, le=65535, description="commands that the broker delivers before they are acknowledged"
+        10_000,
+        ge=1,
+        le=65535,
+        description="commands that the broker delivers before they are acknowledged; tenants take turns among these",
     )
     prefetch_bytes: int = Field(
         32 << 20,
         ge=1 << 20,
-        description="bytes of bodies and properties of received commands; at this limit reading pauses",
+        description="bytes of received commands, each counted with 1 KiB more; at this limit reading pauses",
     )
     consumer_timeout: float = Field(
         60.0,

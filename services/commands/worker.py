@@ -33,6 +33,8 @@ MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
 MAX_BATCH_BYTES = 8 << 20
+# The same for their number: a command that records thousands ends the batch, and others have their turn.
+MAX_BATCH_EVENTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Worker:
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record one transaction, and return an outcome a command, in order.
 
-        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events.
+        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events,
+        or record `MAX_BATCH_EVENTS`.
         `attempted` says that the commands' attempts are counted, and that the count goes when they are done with.
         Raises the store's errors, and then nothing was recorded.
         """
@@ -137,7 +140,7 @@ class _Batch:
         touched = Touched(moved)
         probed = False
         outcomes: list[Outcome] = []
-        size = 0
+        size = count = 0
         for index, command in enumerate(self._commands):
             outcome = before[index]
             if outcome is not None and touched.by(outcome):
@@ -165,7 +168,8 @@ class _Batch:
             self._repeats.add(outcome)
             outcomes.append(outcome)
             size += sum(len(event.state) for event in outcome.events)
-            if size >= MAX_BATCH_BYTES:
+            count += len(outcome.events)
+            if size >= MAX_BATCH_BYTES or count >= MAX_BATCH_EVENTS:
                 break
         self._commands = self._commands[: len(outcomes)]
         return outcomes

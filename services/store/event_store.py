@@ -242,21 +242,6 @@ class EventStore:
                     "SELECT pg_advisory_unlock(%s), set_config('idle_session_timeout', '0', false)", (APPEND_LOCK,)
                 )
 
-    def count_attempt(self, tenant: str, message_id: str) -> int:
-        """Count one more attempt at a redelivered command, durably, and return the number of attempts."""
-        rows = self.fetch(
-            "INSERT INTO attempts AS a (tenant, message_id, attempts) VALUES (%s, %s, 1)"
-            " ON CONFLICT (tenant, message_id) DO UPDATE SET attempts = a.attempts + 1, last_at = now()"
-            " RETURNING attempts",
-            (tenant, message_id),
-        )
-        return int(rows[0][0])
-
-    def forget_attempts(self, tenant: str, message_id: str) -> None:
-        self.fetch(
-            "DELETE FROM attempts WHERE tenant = %s AND message_id = %s RETURNING attempts", (tenant, message_id)
-        )
-
     def prune(self, older_than_days: int, most: int = 5000) -> int:
         """Delete a batch of old receipts, and old attempts and bulks; return the number of receipts deleted.
 
@@ -274,6 +259,14 @@ class EventStore:
 
     def head(self) -> int:
         return int(self.fetch(log.HEAD, ())[0][0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """Run the block's statements as one transaction."""
+        with _translated(), self._datastore.get_connection() as conn:
+            plain = cast("psycopg.Connection[Any]", conn)
+            with plain.transaction():
+                yield plain
 
     def fetch(self, query: str, params: Sequence[Any]) -> list[Any]:
         with _translated(), self._datastore.get_connection() as conn:

@@ -21,7 +21,7 @@ from domain.decider import UniqueKey
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
 from services import cloud_events
-from services.store import codec, event_store, log, migrate
+from services.store import attempts, codec, event_store, log, migrate
 from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
 from services.store.event_store import EventStore
 from services.store.follower import Follower
@@ -252,7 +252,7 @@ def test_a_server_that_only_reads_is_one_that_cannot_be_reached(store: EventStor
         with pytest.raises(StoreUnavailable, match="read-only"):
             readonly.append(Append(events=[event("a")]))
         with pytest.raises(StoreUnavailable, match="read-only"):
-            readonly.count_attempt(TENANT, "c")
+            attempts.count(readonly, [(TENANT, "c")])
     finally:
         readonly.close()
 
@@ -301,10 +301,14 @@ def test_whoever_is_alone_can_append_and_nobody_else(store: EventStore, migrated
 
 
 def test_attempts_are_counted_and_forgotten_and_old_receipts_go(store: EventStore, migrated_url: str) -> None:
-    assert [store.count_attempt(TENANT, "c") for _ in range(3)] == [1, 2, 3]
-    assert store.count_attempt("other", "c") == 1
-    store.append(Append(attempts_done=[("other", "c")]))
-    store.forget_attempts(TENANT, "c")
+    both = [(TENANT, "c"), ("other", "c")]
+    attempts.count(store, [*both, *both])
+    attempts.count(store, both[:1])
+    assert attempts.counts(store, [*both, (TENANT, "d")]) == {both[0]: 2, both[1]: 1}
+    attempts.undo(store, both[:1])
+    assert attempts.counts(store, both) == {both[0]: 1, both[1]: 1}
+    store.append(Append(attempts_done=both[1:]))
+    attempts.forget(store, both[:1])
     assert rows(migrated_url, "SELECT 1 FROM attempts") == []
     store.append(Append(ledger=[LedgerRow(TENANT, f"c{number}", b"f") for number in range(7)]))
     assert store.prune(1) == 0
