@@ -16,6 +16,9 @@ from domain.errors import Rejected
 
 
 class Lifecycle(StrEnum):
+    # Faster than that of an enumeration.
+    __hash__ = str.__hash__
+
     OPEN = "OPEN"
     ACTIVE = "ACTIVE"
     PAUSED = "PAUSED"

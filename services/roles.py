@@ -20,14 +20,13 @@ from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.http.core.app import create_app
-from services.processors import read_models, rollup
+from services.processors import read_models
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Providers
 from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
 from services.server import Config, Connections, Server, allow_files, bind
 from services.settings import Settings
-from services.store.append import append_in
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
 from services.store.follower import Follower
@@ -101,11 +100,11 @@ def make_role(name: str, settings: Settings) -> Role:
 
 
 def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
-    """Return the workers that act on recorded events and on deadlines."""
+    """Return the workers that act on deadlines."""
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
     scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [rollup.follower(append_in, send, batch=settings.follower_batch), scheduler, dispatcher]
+    return [scheduler, dispatcher]
 
 
 class Roles:

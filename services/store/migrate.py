@@ -1,7 +1,11 @@
-"""Migrations of the database schema: numbered SQL files, applied by `foldwork db upgrade` only."""
+"""Migrations of the database schema: numbered SQL files, applied by `foldwork db upgrade` only.
+
+What SQL cannot do is done by a function before the statements of the file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,10 +15,13 @@ from psycopg import sql
 
 import projections
 from services.errors import OperatorError
-from services.store import identity
+from services.store import identity, retired_policy
 from services.store.connect import connect, demand_sessions
 
 _LOCK = 4_012_001
+_BEFORE: dict[str, Callable[[psycopg.Connection[Any]], None]] = {
+    "0005_rollup_with_the_command": retired_policy.catch_up,
+}
 
 
 class SchemaMismatch(OperatorError):
@@ -52,6 +59,8 @@ def upgrade(database_url: str) -> list[str]:
         done = []
         for migration in migrations():
             if migration.number not in applied:
+                if migration.name in _BEFORE:
+                    _BEFORE[migration.name](conn)
                 conn.execute(sql.SQL(migration.statements))
                 conn.execute(
                     "INSERT INTO migrations (number, name) VALUES (%s, %s)", (migration.number, migration.name)

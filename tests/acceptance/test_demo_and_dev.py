@@ -113,7 +113,6 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             "deadlines",
             "periods",
             "relay",
-            "rollup-policy",
         }
         rebuilt = foldwork(tmp_path, "projections", "rebuild", "activities", "--json")
         assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True, "held_back": 0}, rebuilt.stderr

@@ -81,7 +81,7 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
         body = response.json()
         assert sorted(body["not_ready"]) == ["history_v1", TASKS]
         assert body["followers"]["history_v1"]["halted_at"] == 9
-        assert body["followers"][TASKS]["lag"] == 6
+        assert body["followers"][TASKS]["lag"] == 7
         assert body["followers"]["tasks_v0"]["ready"] is True
         assert "the inside" not in response.text
 
