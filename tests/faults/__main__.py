@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import signal
 import sys
@@ -32,6 +33,8 @@ def main() -> int:
     """Run, report, and return 1 if anything was violated."""
     options = _options()
     folder = Path(tempfile.mkdtemp(prefix="foldwork-soak-"))
+    # The client library tells of every connection that a fault ends.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()

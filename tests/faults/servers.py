@@ -37,6 +37,7 @@ class Group:
     """A process that leads a group of its own."""
 
     def __init__(self, command: Sequence[str], log: Path, env: dict[str, str], folder: Path = ROOT) -> None:
+        self._begins = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=folder,
@@ -44,6 +45,11 @@ class Group:
             )  # fmt: skip
         self.pid = self._process.pid
         self.log = log
+
+    @property
+    def said(self) -> str:
+        """Return what it has printed."""
+        return self.log.read_bytes()[self._begins :].decode("utf-8", "replace")
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it runs."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from services.settings import Settings
+from tests.eventually import eventually
 from tests.faults.evidence import Ended
 from tests.faults.servers import Group
 from tests.services.processes import environment, free_port
@@ -92,6 +93,7 @@ class System:
         """End a process by SIGTERM, note how it went, and leave the restart to the supervisor."""
         with self._lock:
             process = self._running.pop(name)
+        _await_start(process)
         ended = self._terminated(name, process)
         self.start(name)
         return ended
@@ -100,6 +102,8 @@ class System:
         """End processes by SIGTERM for good, all at once, and note how it went."""
         with self._lock:
             leaving = [(name, self._running.pop(name)) for name in names if name in self._running]
+        for _, process in leaving:
+            _await_start(process)
         began = time.monotonic()
         for _, process in leaving:
             process.signal(signal.SIGTERM)
@@ -107,15 +111,13 @@ class System:
             self._terminated(name, process, began)
 
     def _terminated(self, name: str, process: Group, began: float | None = None) -> Ended:
-        size = process.log.stat().st_size
         if began is None:
             began = time.monotonic()
             process.signal(signal.SIGTERM)
         code = process.wait(2 * _GRACE)
         if code is None:
             process.kill()
-        said = process.log.read_bytes()[size:].decode("utf-8", "replace")
-        complaint = _NOT_STOPPED if _NOT_STOPPED in said else None
+        complaint = _NOT_STOPPED if _NOT_STOPPED in process.said else None
         self.ended.append(Ended(name, code, time.monotonic() - began, _GRACE + 2, complaint))
         return self.ended[-1]
 
@@ -165,3 +167,8 @@ class System:
         role = name.removesuffix(STANDBY)
         with suppress(psutil.Error):
             self.memory[role] = max(self.memory.get(role, 0), psutil.Process(pid).memory_info().rss)
+
+
+def _await_start(process: Group) -> None:
+    """Wait until a process handles signals: Python itself ends by SIGTERM while it imports."""
+    eventually(lambda: '"started"' in process.said or process.poll() is not None)
