@@ -81,18 +81,18 @@ class HttpRole:
 
 def make_role(name: str, settings: Settings) -> Role:
     url, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
-    batch, poll = settings.follower_batch, settings.follower_poll
+    batch, size, poll = settings.follower_batch, settings.follower_batch_bytes, settings.follower_poll
     if name == "http":
         return HttpRole(settings)
     if name == "commands":
         return CommandConsumer(settings)
     if name == "projections":
-        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch))
+        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch, batch_bytes=size))
     publisher = Publisher(amqp, name)
     if name == "relay":
         crash = CrashPoints(settings)
         handle = relay_handle(publisher, lambda: crash.reach(AFTER_PUBLISH))
-        relay = Follower(RELAY, handle, batch=batch, poll=poll, act_outside=True)
+        relay = Follower(RELAY, handle, batch=batch, batch_bytes=size, poll=poll, act_outside=True)
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
         return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)

@@ -12,10 +12,11 @@ from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
 from domain.decider import Context, Decision, NotLoaded, UniqueKey, actor_stream
-from domain.errors import Refusal, Rejected
+from domain.errors import Rejected
+from domain.limits import MAX_EVENTS
 from domain.streams import stream_of
 from services.commands.memory import Memory
-from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, newer_version
 from services.commands.repeats import Repeats
 from services.commands.view import View
 from services.commands.wire import Incoming
@@ -32,6 +33,8 @@ MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
 MAX_BATCH_BYTES = 8 << 20
+# The same for their number: a command that records thousands ends the batch, and others have their turn.
+MAX_BATCH_EVENTS = 2000
 # Decisions that ask for more streams after so many times get them one by one.
 MAX_LOADS_AHEAD = 6
 
@@ -68,7 +71,8 @@ class Worker:
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record one transaction, and return an outcome a command, in order.
 
-        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events.
+        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events,
+        or record `MAX_BATCH_EVENTS`.
         `attempted` says that the commands' attempts are counted, and that the count goes when they are done with.
         Raises the store's errors, and then nothing was recorded.
         """
@@ -138,7 +142,7 @@ class _Batch:
         touched = Touched(moved)
         probed = False
         outcomes: list[Outcome] = []
-        size = 0
+        size = count = 0
         for index, command in enumerate(self._commands):
             outcome = before[index]
             if outcome is not None and touched.by(outcome):
@@ -151,7 +155,7 @@ class _Batch:
                 except NotLoaded as lack:
                     newer = [stream for stream in lack.streams if stream in self._view.newer]
                     if newer:
-                        outcome = self._newer_version(command, newer[0])
+                        outcome = newer_version(command, newer[0], self._view.newer[newer[0]])
                     elif probed:
                         self._view.load(lack.streams, [(command.tenant, unique) for unique in lack.unique_keys])
                     else:
@@ -163,7 +167,8 @@ class _Batch:
             self._repeats.add(outcome)
             outcomes.append(outcome)
             size += sum(len(event.state) for event in outcome.events)
-            if size >= MAX_BATCH_BYTES:
+            count += len(outcome.events)
+            if size >= MAX_BATCH_BYTES or count >= MAX_BATCH_EVENTS:
                 break
         self._commands = self._commands[: len(outcomes)]
         return outcomes
@@ -233,13 +238,6 @@ class _Batch:
             unique_keys_read=context.unique_keys_read,
         )
 
-    def _newer_version(self, command: Incoming, stream: str) -> Outcome:
-        """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
-        found = self._view.newer[stream]
-        where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
-        refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
-        return Outcome(command, refusal=refusal, recorded=False)
-
     def _demand_version(self, command: Incoming, context: Context) -> None:
         if command.expected_version is None:
             return
@@ -254,6 +252,9 @@ class _Batch:
             raise Rejected("version-conflict", f"the stream is at version {actual}, not {command.expected_version}")
 
     def _new_events(self, command: Incoming, decision: Decision) -> list[NewEvent]:
+        if len(decision.events) > MAX_EVENTS:
+            detail = f"it would record {len(decision.events)} events, and a command records at most {MAX_EVENTS}"
+            raise Rejected("too-large", detail)
         events = []
         versions: dict[str, int] = {}
         for stream, event in decision.events:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 import projections
 from services.errors import OperatorError
-from services.store import retired_policy
+from services.store import identity, retired_policy
 from services.store.connect import connect, demand_sessions
 
 _LOCK = 4_012_001
@@ -66,6 +66,7 @@ def upgrade(database_url: str) -> list[str]:
                     "INSERT INTO migrations (number, name) VALUES (%s, %s)", (migration.number, migration.name)
                 )
                 done.append(migration.name)
+        identity.settle(conn)
         for model in projections.READ_MODELS:
             if conn.execute("SELECT 1 FROM read_models WHERE name = %s", (model.NAME,)).fetchone() is None:
                 projections.create(conn, model, projections.suffix(model))
@@ -93,6 +94,12 @@ def standing(database_url: str) -> Standing:
 
 
 def demand_current(conn: psycopg.Connection[Any]) -> None:
+    """Raise `SchemaMismatch` as `demand_migrated` does, and `LogRestored`."""
+    demand_migrated(conn)
+    identity.demand_own(conn)
+
+
+def demand_migrated(conn: psycopg.Connection[Any]) -> None:
     """Raise `SchemaMismatch` unless the database has exactly this version's migrations."""
     known = {migration.number for migration in migrations()}
     applied = _applied(conn) if _exists(conn) else set()
