@@ -39,15 +39,14 @@ FAST = [*PEOPLE, builders.workflow(3, failure="fail_fast"), builders.activity(3,
 def url(fresh_database: Callable[[], str]) -> str:
     """A database as it was while the policy worked."""
     made = fresh_database()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migrate, "migrations", lambda: [each for each in WHOLE if each.number < 5])
-        migrate.upgrade(made)
     with psycopg.connect(made) as conn:
+        conn.execute("CREATE TABLE migrations (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz)")
+        for each in migrate.migrations():
+            if each.number < 4:
+                conn.execute(each.statements.encode())
+                conn.execute("INSERT INTO migrations VALUES (%s, %s)", (each.number, each.name))
         conn.execute("INSERT INTO followers (name) VALUES (%s)", (POLICY,))
     return made
-
-
-WHOLE = migrate.migrations()
 
 
 class Before:
