@@ -2,17 +2,15 @@
 
 import asyncio
 import ipaddress
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
 import structlog
 from pamqp import base, commands, header
-from pamqp import decode as codec
 
 from services.dev.broker.channel import Channel
-from services.dev.broker.frames import BODY, HEARTBEAT, MALFORMED, METHOD, Fault, decode, encode, method, split
+from services.dev.broker.frames import BODY, HEARTBEAT, METHOD, Fault, decode, encode, login, method, split
 from services.dev.broker.journal import Journal
 from services.dev.broker.vhost import Storage, VirtualHost, dispatch
 
@@ -23,18 +21,6 @@ CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack"
                 "authentication_failure_close", "per_consumer_qos", "direct_reply_to")  # fmt: skip
 BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to connection.close, and when stopping
 log = structlog.get_logger(__name__)
-
-
-def login(frame: Methods.StartOk) -> list[Any]:
-    """The user and the password of a client."""
-    said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
-    if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
-        return [part.decode(errors="replace") for part in parts[1:]]
-    with suppress(*MALFORMED):
-        table = codec.field_table(len(said).to_bytes(4) + said)[1]
-        if frame.mechanism == "AMQPLAIN" and table.keys() >= {"LOGIN", "PASSWORD"}:
-            return [table["LOGIN"], table["PASSWORD"]]
-    raise Fault(503, f"this is no login by {frame.mechanism}")
 
 
 class Connection(asyncio.Protocol):
@@ -245,8 +231,7 @@ class DevelopmentBroker:
         self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
                                            "information": about, "capabilities": able}  # fmt: skip
         self.vhosts: dict[str, VirtualHost] = {}
-        self._journal = None if messages is None else Journal(messages, self.vhosts)
-        self.storage = self._journal or Storage()
+        self.storage = Storage() if messages is None else Journal(messages, self.vhosts)
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -256,8 +241,7 @@ class DevelopmentBroker:
         return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self) -> None:
-        if self._journal is not None:
-            self._journal.restore()
+        self.storage.restore()
         self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         log.info("development broker started", port=self.port, about=self.properties["information"])
@@ -273,8 +257,7 @@ class DevelopmentBroker:
         await self.drop_connections()
         await self._server.wait_closed()
         self._server = None
-        if self._journal is not None:
-            await self._journal.close()
+        await self.storage.close()
         log.info("development broker stopped", port=self.port)
 
     async def drop_connections(self) -> int:

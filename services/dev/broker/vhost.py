@@ -65,6 +65,10 @@ class Storage:
 
     def changed(self) -> None: ...
 
+    def restore(self) -> None: ...
+
+    async def close(self) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Item:
