@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 import projections
 from services import keys
-from services.broker.command_queue import BrokerAway
+from services.broker.command_queue import BrokerAway, Counts
 from services.broker.sender import NotSent, Outgoing
 from services.commands import wire
 from services.commands.wire import Reply
@@ -178,12 +178,14 @@ class Queue:
     """The commands' queue as readiness sees it."""
 
     count: int = 1
+    waiting: int = 0
+    dead: int = 0
     away: bool = False
 
-    async def consumers(self) -> int:
+    async def counts(self) -> Counts:
         if self.away:
             raise BrokerAway("ConnectionError")
-        return self.count
+        return Counts(self.count, self.waiting, self.dead)
 
     async def close(self) -> None:
         """Nothing is open."""
