@@ -1,10 +1,13 @@
 # Every target works on a clean clone: .venv is made when it is missing or older than what it is made from.
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test check docs bench lock
+.PHONY: help venv dev demo test soak check docs bench lock
 
 BIN := .venv/bin
 ARGS ?=
 WORKERS ?= auto
+MINUTES ?= 60
+SEED ?=
+ONLY ?=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +26,9 @@ dev: venv ## the whole service on this machine, until Ctrl-C
 
 test: venv ## all tests; needs neither docker nor a network
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+soak: venv ## inject faults under load on servers of its own, and check every invariant (MINUTES=60 SEED=… ONLY=…)
+	@$(BIN)/python -m tests.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 check: venv ## lint, format, types, the boundaries between the packages, code that nothing uses, generated documents
 	@$(BIN)/ruff check .

@@ -22,14 +22,13 @@ from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.health.watch import Watch
 from services.http.core.app import create_app
-from services.processors import read_models, rollup
+from services.processors import read_models
 from services.processors.dispatcher import Dispatcher
 from services.processors.providers import Providers
 from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
 from services.server import Config, Connections, Server, allow_files, bind
 from services.settings import Settings
-from services.store.append import append_in
 from services.store.connect import Backoff, connect, demand_sessions
 from services.store.diagnosis import UnsuitableDatabase
 from services.store.follower import Follower
@@ -86,18 +85,18 @@ class HttpRole:
 
 def make_role(name: str, settings: Settings) -> Role:
     url, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
-    batch, poll = settings.follower_batch, settings.follower_poll
+    batch, size, poll = settings.follower_batch, settings.follower_batch_bytes, settings.follower_poll
     if name == "http":
         return HttpRole(settings)
     if name == "commands":
         return CommandConsumer(settings)
     if name == "projections":
-        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch))
+        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch, batch_bytes=size))
     publisher = Publisher(amqp, name)
     if name == "relay":
         crash = CrashPoints(settings)
         handle = relay_handle(publisher, lambda: crash.reach(AFTER_PUBLISH))
-        relay = Follower(RELAY, handle, batch=batch, poll=poll, act_outside=True)
+        relay = Follower(RELAY, handle, batch=batch, batch_bytes=size, poll=poll, act_outside=True)
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
         return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)
@@ -105,11 +104,11 @@ def make_role(name: str, settings: Settings) -> Role:
 
 
 def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
-    """Return the workers that act on recorded events and on deadlines."""
+    """Return the workers that act on deadlines."""
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
     scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [rollup.follower(append_in, send, batch=settings.follower_batch), scheduler, dispatcher]
+    return [scheduler, dispatcher]
 
 
 class Roles:

@@ -138,11 +138,6 @@ def locked(conn: psycopg.Connection[Any], names: Sequence[str]) -> dict[str, tup
     return {name: (at, generation) for name, at, generation in conn.execute(statement, (list(names),)).fetchall()}
 
 
-def move(conn: psycopg.Connection[Any], name: str, position: int) -> None:
-    """Save the position of a follower whose row is locked."""
-    conn.execute("UPDATE followers SET position = %s WHERE name = %s", (position, name))
-
-
 def remove(conn: psycopg.Connection[Any], name: str) -> None:
     conn.execute("DELETE FROM followers WHERE name = %s", (name,))
 

@@ -68,6 +68,8 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             assert stat.S_IMODE((tmp_path / ".foldwork" / name).stat().st_mode) == 0o600
         assert where["token"] in system.said
         assert "The broker is for development" in system.said
+        for host, status in (("127.0.0.1", 200), ("localhost", 200), ("rebound.example", 400)):
+            assert httpx.get(f"{where['http_url']}/docs", headers={"Host": host}).status_code == status
 
         tail = subprocess.Popen(
             [*FOLDWORK, "tail", "--json", "--count", "1", "--pattern", "demo.activity.created"],
@@ -116,7 +118,6 @@ def test_a_system_for_development(tmp_path: Path) -> None:
             "deadlines",
             "periods",
             "relay",
-            "rollup-policy",
         }
         rebuilt = foldwork(tmp_path, "projections", "rebuild", "activities", "--json")
         assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True, "held_back": 0}, rebuilt.stderr

@@ -16,7 +16,7 @@ class Proxy:
     """A TCP proxy in a thread of its own, before a server on TCP or on a unix socket; it can cut, refuse and forget."""
 
     def __init__(self, target: str | tuple[str, int]) -> None:
-        self._target = target
+        self.target = target
         self.loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -39,10 +39,10 @@ class Proxy:
             return
         self.connections += 1
         try:
-            if isinstance(self._target, str):
-                far_reader, far_writer = await asyncio.open_unix_connection(self._target)
+            if isinstance(self.target, str):
+                far_reader, far_writer = await asyncio.open_unix_connection(self.target)
             else:
-                far_reader, far_writer = await asyncio.open_connection(*self._target)
+                far_reader, far_writer = await asyncio.open_connection(*self.target)
         except OSError:
             writer.transport.abort()
             return
@@ -76,7 +76,9 @@ class Proxy:
                 if sink not in self._silent:
                     sink.write(data)
                     await sink.drain()
-        self._abort(*pair)
+        # Of a host that is lost, nobody hears the end of its connection either.
+        if sink not in self._silent:
+            self._abort(*pair)
 
     async def forward(self, data: bytes, outward: bool) -> None:
         """Return when the data may go on; `outward` is to the server."""
@@ -98,11 +100,14 @@ class Proxy:
 
         asyncio.run_coroutine_threadsafe(cut(), self.loop).result(PATIENCE)
 
-    def silence(self) -> None:
+    def silence(self, *, to_server: bool = True, to_client: bool = True) -> None:
         """Let nothing through on the connections that are open, as if the other host were lost; new ones work."""
 
         async def silence() -> None:
-            self._silent |= self._open
+            for writer in self._open:
+                is_client = writer.get_extra_info("sockname")[1:2] == (self.port,)
+                if to_client if is_client else to_server:
+                    self._silent.add(writer)
 
         asyncio.run_coroutine_threadsafe(silence(), self.loop).result(PATIENCE)
 

@@ -177,6 +177,8 @@ class Channel(Topology):
             queue.enqueue(message, self)
         self.published += 1
         self.connection.confirming.add(self)
+        if self.connection.broker.alarm is not None:
+            self.connection.hold(self.connection.broker.alarm)
 
     def _valid(self, message: Message, properties: Properties) -> Message:
         if properties.user_id not in (None, user := self.connection.user):

@@ -17,14 +17,14 @@ from services.dev.broker.vhost import Storage, VirtualHost, dispatch
 Methods = commands.Connection
 GREETING = header.ProtocolHeader().marshal()
 TUNE = Methods.Tune(channel_max=2047, frame_max=131072, heartbeat=60)
-CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
-                "authentication_failure_close", "per_consumer_qos", "direct_reply_to")  # fmt: skip
+CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "direct_reply_to", "consumer_cancel_notify",
+                "authentication_failure_close", "connection.blocked", "per_consumer_qos", "basic.nack")  # fmt: skip
 BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to connection.close, and when stopping
 log = structlog.get_logger(__name__)
 
 
 class Connection(asyncio.Protocol):
-    user, told_of_cancels, writable, _size = "", False, True, 0
+    user, told_of_cancels, told_of_blocks, blocked, writable, _size = "", False, False, False, True, 0
     frame_max, channel_max = TUNE.frame_max, TUNE.channel_max
     _open = _closing = _hung_up = False
     _expected: type[base.Frame] | None = None  # as long as the handshake waits for the protocol header
@@ -78,6 +78,9 @@ class Connection(asyncio.Protocol):
             return
         self._heard = self.loop.time()
         self._in += data
+        self._read()
+
+    def _read(self) -> None:
         if self._expected is None and len(self._in) >= len(GREETING):
             self._expected = Methods.StartOk
             if self._in.startswith(GREETING):
@@ -89,10 +92,25 @@ class Connection(asyncio.Protocol):
         try:
             for frame in split(self._in, self.frame_max) if self._expected else ():
                 self._receive(*frame)
+                if self.blocked:
+                    break
         except Fault as fault:
             self._in.clear()  # without its length, the next frame cannot be found any more
             self.fail(fault)
         self.flush()
+
+    def hold(self, reason: str | None) -> None:
+        """Reads no more, as RabbitMQ from a connection that publishes during an alarm; or reads again."""
+        if self.blocked == (reason is not None):
+            return
+        self.blocked, self._heard = reason is not None, self.loop.time()
+        if self.told_of_blocks:
+            self.send(Methods.Unblocked() if reason is None else Methods.Blocked(reason))
+        if reason is not None:
+            self.transport.pause_reading()
+            return
+        self.transport.resume_reading()
+        self._read()
 
     def _receive(self, kind: int, number: int, payload: bytes) -> None:
         channel, index = self.channels.get(number), int.from_bytes(payload[:4]) if kind == METHOD else 0
@@ -149,6 +167,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(frame, Methods.StartOk):
             able: Any = (frame.client_properties or {}).get("capabilities") or {}
             self.told_of_cancels = bool(able.get("consumer_cancel_notify"))
+            self.told_of_blocks = bool(able.get("connection.blocked"))
             user, password = login(frame)
             if self.broker.users.get(user) != password:
                 code = 403 if able.get("authentication_failure_close") else 503
@@ -180,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._timer = self.loop.call_later(PATIENCE, self.transport.abort)
 
     def _beat(self, interval: int) -> None:
-        if self.loop.time() - self._heard > 2 * interval:
+        if self.loop.time() - self._heard > 2 * interval and not self.blocked:
             self.transport.abort()
         self.transport.write(encode(HEARTBEAT, 0, b""))
         self._timer = self.loop.call_later(interval / 2, self._beat, interval)
@@ -233,6 +252,7 @@ class DevelopmentBroker:
         self.vhosts: dict[str, VirtualHost] = {}
         self.storage = Storage() if messages is None else Journal(messages, self.vhosts)
         self.connections: set[Connection] = set()
+        self.alarm: str | None = None  # why connections that publish are held, as in RabbitMQ's memory or disk alarm
         self._server: asyncio.Server | None = None
 
     @property

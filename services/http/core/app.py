@@ -93,9 +93,8 @@ class Application(Starlette):
 
 
 def _unready(sender: Sender) -> list[str]:
-    blocked = getattr(sender, "blocked", None)
-    if blocked is not None:
-        return [f"the broker blocks its connection: {blocked}"]
+    if sender.blocked is not None:
+        return [f"the broker blocks its connection: {sender.blocked}"]
     return [] if sender.ready else ["it has no connection to the broker"]
 
 
@@ -118,9 +117,10 @@ def create_app(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
     app.router.redirect_slashes = False
-    app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ)
+    probes = handlers(readiness, service.metrics)
+    app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
-    for path, handler in handlers(readiness, service.metrics).items():
+    for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))
     documentation.install(app, document)
     return app

@@ -1,0 +1,270 @@
+"""An episode: a new system, a load, faults one after another, and in the end the evidence and every checker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiormq
+from pamqp.commands import Basic
+from psycopg import sql
+
+from services import keys
+from services.broker.names import COMMAND_QUEUE, DEAD_QUEUE
+from services.settings import Settings
+from services.store.log import MAX_BATCH_BYTES
+from services.store.migrate import upgrade
+from tests.eventually import PATIENCE
+from tests.faults import checkers, verify
+from tests.faults.clients import Amqp, Http
+from tests.faults.evidence import Evidence, Injected, Letter, take_store, take_views
+from tests.faults.faults import Fault, Stage
+from tests.faults.history import OK, History
+from tests.faults.load import TENANTS, Load, unresolved
+from tests.faults.observers import Subscriber, Tailer, count, delete_queues
+from tests.faults.servers import Servers, Unavailable
+from tests.faults.system import ROLES, STANDBY, System
+
+_CANARY_PERIOD = 0.1
+_TEMPLATE = "faults_template"
+# What every role has in memory by itself, and how much larger than its buffers what is decoded from them may be.
+_RESIDENT, _DECODED = 160 << 20, 8
+_BUFFERS = dict.fromkeys(ROLES, MAX_BATCH_BYTES) | {"commands": int(Settings.model_fields["prefetch_bytes"].default)}
+BOUNDS = {role: _RESIDENT + _DECODED * buffer for role, buffer in _BUFFERS.items()}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What an episode is: which faults in turn, and what is sent meanwhile. `scale` shortens what faults take."""
+
+    name: str
+    faults: Iterable[Fault]
+    seed: int
+    rate: float = 100.0
+    processes: int = 10
+    pause: float = 2.0
+    scale: float = 1.0
+    # Roles with a second process.
+    standby: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of an episode."""
+
+    name: str
+    seed: int
+    seconds: float
+    folder: str
+    sent: int
+    confirmed: int
+    answered: int
+    events: int
+    bad: int
+    unknown: int
+    resolved: int
+    faults: list[Injected]
+    violations: dict[str, list[str]]
+    memory: dict[str, int]
+    restarts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> list[str]:
+        """Return all violations."""
+        return [text for found in self.violations.values() for text in found]
+
+
+async def run(plan: Plan, servers: Servers, folder: Path) -> Outcome:
+    """Run an episode; its history and the logs of its processes stay in the folder."""
+    await asyncio.to_thread(folder.mkdir, parents=True)
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        episode = _Episode(plan, servers, folder)
+        stack.push_async_callback(episode.end)
+        await episode.begin()
+        for fault in plan.faults:
+            await asyncio.sleep(plan.pause)
+            await episode.inject(fault)
+            if episode.lost:
+                break
+        evidence = await episode.evidence()
+    violations = checkers.check(evidence)
+    violations["expectations"] = episode.broken
+    unknown, resolved = unresolved(evidence.calls)
+    return Outcome(
+        plan.name, plan.seed, round(time.monotonic() - began, 1), str(folder), len(evidence.calls),
+        sum(call.confirmed or call.known is not None for call in evidence.calls),
+        sum(call.known is not None for call in evidence.calls), len(evidence.log), episode.load.bad_tried,
+        unknown, resolved, evidence.faults, violations, evidence.memory,
+        dict(Counter(name for name, _ in episode.system.restarts)),
+    )  # fmt: skip
+
+
+class _Episode:
+    def __init__(self, plan: Plan, servers: Servers, folder: Path) -> None:
+        self.plan, self.servers, self.folder = plan, servers, folder
+        self.database = f"faults_{plan.seed % 10**6}_{int(time.time() * 1000) % 10**9}"
+        self.broken: list[str] = []
+        self.lost = False
+        self._faults: list[Injected] = []
+        self._canaries = 0
+        through = servers.database_through(self.database)
+        self.system = System(folder, through, servers.amqp_through)
+        self.history = History(folder / "history.jsonl")
+        self._amqp = Amqp(servers.amqp_url, self.history)
+        self._subscribers = [Subscriber(servers.amqp_url, each, folder / f"{each}.jsonl") for each in TENANTS]
+        self._stack = AsyncExitStack()
+
+    async def begin(self) -> None:
+        """Start everything; returns when the system works."""
+        tokens = await asyncio.to_thread(self._prepare)
+        await delete_queues(
+            self.servers.amqp_url, COMMAND_QUEUE, DEAD_QUEUE, *(each.queue for each in self._subscribers)
+        )
+        self._http = Http(self.system.http_port, tokens, self.history)
+        self.load = Load(self.plan.seed, self.history, self._amqp, self._http, self.plan.rate, self.plan.processes)
+        self.system.start(*ROLES, *(f"{role}{STANDBY}" for role in self.plan.standby))
+        self._tailer = Tailer(lambda: self.servers.postgres.database(self.database))
+        self._stack.callback(self._tailer.close)
+        for each in self._subscribers:
+            await each.start()
+            self._stack.push_async_callback(each.close)
+        await self._amqp.start()
+        self._stack.push_async_callback(self._amqp.close)
+        self._stack.push_async_callback(self._http.close)
+        await self.load.set_up()
+        if await self._recovered(PATIENCE) is None:
+            raise RuntimeError(f"the system never worked: see {self.folder}")
+        self.load.start()
+
+    def _prepare(self) -> dict[str, str]:
+        with self.servers.postgres.session() as conn:
+            found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone()
+            if found is None:
+                conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+                upgrade(self.servers.postgres.database(_TEMPLATE))
+            names = (sql.Identifier(self.database), sql.Identifier(_TEMPLATE))
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+        with self.servers.postgres.session(self.database) as conn:
+            return {tenant: keys.create(conn, tenant)[1] for tenant in TENANTS}
+
+    async def inject(self, fault: Fault) -> None:
+        """Inject a fault, and measure how long it takes until the system works again."""
+        injected = Injected(fault.name, time.time(), fault.goal, outage=fault.outage)
+        self._faults.append(injected)
+        if fault.durable and not self.servers.broker.durable:
+            injected.skipped = "this broker keeps nothing"
+            return
+        self.history.note("fault", name=fault.name)
+        chance = random.Random(f"{self.plan.seed}/{fault.name}/{len(self._faults)}")
+        loop = asyncio.get_running_loop()
+        stage = Stage(self.system, self.servers, self.load, self.database, chance, loop, self.plan.scale)
+        doing: Iterator[None] = fault.do(stage)
+        try:
+            await asyncio.to_thread(next, doing)
+        except Unavailable as reason:
+            injected.skipped = str(reason)
+            return
+        except Exception as error:
+            # What the fault itself cannot do says that something is wrong, too; the rest of the evidence is gathered.
+            self.broken.append(f"{fault.name} failed: {error!r}")
+            self.lost = True
+            return
+        injected.recovery = await self._recovered(PATIENCE)
+        self.history.note("recovered", name=fault.name, seconds=injected.recovery)
+        await asyncio.to_thread(next, doing, None)
+        self.broken += [f"{fault.name}: {text}" for text in stage.broken]
+        if injected.recovery is None or await self._recovered(PATIENCE) is None:
+            injected.recovery, self.lost = None, True
+        injected.ended = time.time()
+
+    async def _recovered(self, limit: float) -> float | None:
+        """Return the seconds until a command that is sent from now on is answered, published and visible."""
+        began, done = time.monotonic(), asyncio.Event()
+        while time.monotonic() < began + limit:
+            self._canaries += 1
+            self.load.begin(self._canary(f"canary-{self._canaries}", done, began + limit))
+            try:
+                await asyncio.wait_for(done.wait(), _CANARY_PERIOD)
+            except TimeoutError:
+                continue
+            return round(time.monotonic() - began, 3)
+        return None
+
+    async def _canary(self, own: str, done: asyncio.Event, until: float) -> None:
+        tenant = TENANTS[self._canaries % len(TENANTS)]
+        subscriber = self._subscribers[self._canaries % len(TENANTS)]
+        answer = await self.load.give("canary", "amqp", tenant, own, "task.create", {"id": own})
+        if answer.kind != OK:
+            return
+        while not done.is_set() and time.monotonic() < until:
+            seen = own in subscriber.commands
+            if seen and await self._http.status(tenant, f"/v1/tasks/{own}", answer.position, 5.0) == 200:
+                done.set()
+            await asyncio.sleep(0.02)
+
+    async def evidence(self) -> Evidence:
+        """End the load, let everything settle, stop the roles, and gather what is left."""
+        await self.load.stop(PATIENCE)
+        deadline = time.monotonic() + PATIENCE / 2
+        while not await self._settled() and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        evidence = Evidence(calls=self.history.calls, faults=self._faults, bounds=BOUNDS)
+        evidence.queued = await count(self.servers.amqp_url, COMMAND_QUEUE)
+        await asyncio.to_thread(self.system.stop)
+        self._tailer.close()
+        evidence.letters = await _letters(self.servers.amqp_url)
+        evidence.received = {each.queue.partition(".")[2]: each.received for each in self._subscribers}
+        evidence.tail, evidence.saved = self._tailer.tail, self._tailer.saved
+        evidence.memory, evidence.ended = self.system.memory, self.system.ended
+        postgres = self.servers.postgres
+        await asyncio.to_thread(take_store, evidence, postgres.database(self.database))
+        evidence.verified = await asyncio.to_thread(verify.verified, postgres.database(self.database))
+        await asyncio.to_thread(take_views, evidence, postgres.url, postgres.database(self.database))
+        return evidence
+
+    async def _settled(self) -> bool:
+        """Tell whether every follower is at the end of the log, and every subscriber has all."""
+        if await count(self.servers.amqp_url, COMMAND_QUEUE):
+            return False
+        latest = {saved.follower: saved for saved in self._tailer.saved[-50:]}
+        head = self._tailer.last
+        if any(saved.position < head or saved.head != head for saved in latest.values()):
+            return False
+        return head in {message.position for each in self._subscribers for message in each.received[-500:]}
+
+    async def end(self) -> None:
+        """End whatever still runs, and remove the database."""
+        if hasattr(self, "load"):
+            await self.load.abort()
+        await asyncio.to_thread(self.system.kill)
+        await self._stack.aclose()
+        self.history.close()
+        await asyncio.to_thread(self._drop)
+
+    def _drop(self) -> None:
+        with self.servers.postgres.session() as conn:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.database)))
+
+
+async def _letters(url: str) -> list[Letter]:
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel()
+        found: list[Letter] = []
+        while True:
+            message = await channel.basic_get(DEAD_QUEUE, no_ack=True)
+            if isinstance(message.delivery, Basic.GetEmpty):
+                return found
+            properties = message.header.properties
+            headers: dict[str, Any] = dict(properties.headers or {})
+            found.append(Letter(headers.get("tenant"), properties.message_id, headers.get("x-foldwork-code")))
+    finally:
+        await connection.close()

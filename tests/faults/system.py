@@ -1,0 +1,174 @@
+"""The roles of an episode, under a supervisor that starts again whatever ends, as in production."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from services.settings import Settings
+from tests.eventually import eventually
+from tests.faults.evidence import Ended
+from tests.faults.servers import Group
+from tests.services.processes import environment, free_port
+
+ROLES = ("commands", "projections", "relay", "policies", "http")
+STANDBY = "-standby"
+_GRACE = float(Settings.model_fields["shutdown_grace"].default)
+_NOT_STOPPED = "not stopped within the grace"
+_PERIOD = 0.05
+
+
+class System:
+    """The processes of the roles. A name is that of a role, or of the second process of one with `-standby`."""
+
+    def __init__(self, folder: Path, database_url: str, amqp_url: str) -> None:
+        self.http_port = free_port()
+        self.memory: dict[str, int] = {}
+        self.ended: list[Ended] = []
+        self.restarts: list[tuple[str, int]] = []
+        self._folder = folder
+        self._env = {"DATABASE_URL": database_url, "AMQP_URL": amqp_url, "HTTP_PORT": str(self.http_port)}
+        self._running: dict[str, Group] = {}
+        # What a process is given once, and after its end no more.
+        self._once: dict[str, dict[str, str]] = {}
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def start(self, *names: str) -> None:
+        """Start processes; the first call starts the supervisor, too."""
+        with self._lock:
+            for name in names:
+                self._running[name] = self._begin(name)
+        if not self._supervisor.is_alive():
+            self._supervisor.start()
+
+    def _begin(self, name: str) -> Group:
+        role = name.removesuffix(STANDBY)
+        env = {f"FOLDWORK_{key}": value for key, value in {**self._env, **self._once.pop(name, {})}.items()}
+        command = [sys.executable, "-m", "services.cli", role]
+        return Group(command, self._folder / f"{name}.log", {**environment(), **env})
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a process."""
+        with self._lock:
+            return self._running[name].pid
+
+    def runs(self, name: str) -> bool:
+        """Tell whether there is a process of this name."""
+        with self._lock:
+            return name in self._running
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process; one that ends by it is started again."""
+        with self._lock:
+            self._running[name].signal(number)
+
+    def crash_at(self, name: str, point: str, timeout: float) -> bool:
+        """Replace a process by one that kills itself at a point; tell whether it has come to that."""
+        with self._lock:
+            self._once[name] = {"TEST_BUILD": "1", "CRASH_AT": point}
+            before = len(self.restarts)
+            self._running[name].kill()
+        deadline = time.monotonic() + timeout
+        # The first restart is the one that was ordered here.
+        while self._killed(name, before) < 2:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PERIOD)
+        return True
+
+    def _killed(self, name: str, since: int) -> int:
+        with self._lock:
+            return sum(found == (name, -signal.SIGKILL) for found in self.restarts[since:])
+
+    def terminate(self, name: str) -> Ended:
+        """End a process by SIGTERM, note how it went, and leave the restart to the supervisor."""
+        with self._lock:
+            process = self._running.pop(name)
+        _await_start(process)
+        ended = self._terminated(name, process)
+        self.start(name)
+        return ended
+
+    def remove(self, *names: str) -> None:
+        """End processes by SIGTERM for good, all at once, and note how it went."""
+        with self._lock:
+            leaving = [(name, self._running.pop(name)) for name in names if name in self._running]
+        for _, process in leaving:
+            _await_start(process)
+        began = time.monotonic()
+        for _, process in leaving:
+            process.signal(signal.SIGTERM)
+        for name, process in leaving:
+            self._terminated(name, process, began)
+
+    def _terminated(self, name: str, process: Group, began: float | None = None) -> Ended:
+        if began is None:
+            began = time.monotonic()
+            process.signal(signal.SIGTERM)
+        code = process.wait(2 * _GRACE)
+        if code is None:
+            process.kill()
+        complaint = _NOT_STOPPED if _NOT_STOPPED in process.said else None
+        self.ended.append(Ended(name, code, time.monotonic() - began, _GRACE + 2, complaint))
+        return self.ended[-1]
+
+    @contextmanager
+    def away(self, name: str) -> Iterator[None]:
+        """Kill a process, and start another one at the end."""
+        with self._lock:
+            self._running.pop(name).kill()
+        try:
+            yield
+        finally:
+            self.start(name)
+
+    def stop(self) -> None:
+        """End everything by SIGTERM."""
+        self._stopped.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        with self._lock:
+            names = list(self._running)
+            for process in self._running.values():
+                process.signal(signal.SIGCONT)
+        self.remove(*names)
+
+    def kill(self) -> None:
+        """End whatever is left, by force."""
+        self._stopped.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        for process in self._running.values():
+            process.kill()
+
+    def _supervise(self) -> None:
+        turns = 0
+        while not self._stopped.wait(_PERIOD):
+            turns += 1
+            with self._lock:
+                for name, process in list(self._running.items()):
+                    code = process.poll()
+                    if code is not None:
+                        self.restarts.append((name, code))
+                        self._running[name] = self._begin(name)
+                    elif turns % 10 == 0:
+                        self._measure(name, process.pid)
+
+    def _measure(self, name: str, pid: int) -> None:
+        role = name.removesuffix(STANDBY)
+        with suppress(psutil.Error):
+            self.memory[role] = max(self.memory.get(role, 0), psutil.Process(pid).memory_info().rss)
+
+
+def _await_start(process: Group) -> None:
+    """Wait until a process handles signals: Python itself ends by SIGTERM while it imports."""
+    eventually(lambda: '"started"' in process.said or process.poll() is not None)
