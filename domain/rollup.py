@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL, Lifecycle
@@ -60,12 +61,10 @@ class Facts(Protocol):
     def unresolved(self) -> bool: ...
 
 
-class Part(NamedTuple):
-    """A task's part in the status: as long as it stays the same, so does the status."""
-
-    lifecycle: Lifecycle
-    begun: bool
-    unresolved: bool
+# A task's part in the status: lifecycle, whether it has begun, whether its targets are missing. As long as it stays the
+# same, so does the status.
+Part = tuple[Lifecycle, bool, bool]
+UNTOUCHED: Part = (OPEN, False, False)
 
 
 class Status(NamedTuple):
@@ -73,7 +72,7 @@ class Status(NamedTuple):
 
     lifecycle: Lifecycle
     rule: str
-    progress: dict[str, int]
+    progress: Mapping[str, int]
 
 
 class Rollup(NamedTuple):
@@ -98,7 +97,7 @@ class Rollup(NamedTuple):
 def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = False) -> Rollup:
     """Return the master's state; the children may come in any order."""
     tasks = sorted(children, key=lambda child: child.step)
-    status, rule, progress = status_of(map(part_of, tasks), canceled, fail_fast)
+    status, rule, progress = status_of(tuple(map(part_of, tasks)), canceled, fail_fast)
     left = [task for task in tasks if task.lifecycle is not CANCELED] or tasks
     begins = [(datetime.fromisoformat(task.start), task.step, task.start) for task in left if task.start is not None]
     ends = [(datetime.fromisoformat(task.end), -task.step, task.end) for task in left if task.end is not None]
@@ -121,11 +120,11 @@ def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = 
         ended_at=max(closings) if closed and closings else None,
         sub_status=labels[-1] if labels else None,
         current_step=open_steps[0] if open_steps and not closed else None,
-        progress=progress,
+        progress=dict(progress),
     )
 
 
-_GONE = Part(CANCELED, begun=False, unresolved=False)
+_GONE: Part = (CANCELED, False, False)
 
 
 def part_of(task: Facts) -> Part:
@@ -133,19 +132,19 @@ def part_of(task: Facts) -> Part:
     lifecycle = task.lifecycle
     if lifecycle is CANCELED:
         return _GONE
-    begun = lifecycle in _MOVING or task.dispatched or bool(task.assignees)
-    return Part(lifecycle, begun, task.unresolved)
+    return lifecycle, lifecycle in _MOVING or task.dispatched or bool(task.assignees), task.unresolved
 
 
-def status_of(parts: Iterable[Part], canceled: bool, fail_fast: bool) -> Status:
+# The same few combinations come again and again.
+@lru_cache(4096)
+def status_of(parts: tuple[Part, ...], canceled: bool, fail_fast: bool) -> Status:
     """Return the master's status; the parts may come in any order."""
-    parts = tuple(parts)
     status, rule = _status(parts, canceled, fail_fast)
-    return Status(status, rule, _progress(part.lifecycle for part in parts))
+    return Status(status, rule, _progress(lifecycle for lifecycle, _, _ in parts))
 
 
 def _status(parts: tuple[Part, ...], canceled: bool, fail_fast: bool) -> tuple[Lifecycle, str]:
-    seen = {part.lifecycle for part in parts}
+    seen = {lifecycle for lifecycle, _, _ in parts}
     ended = seen <= TERMINAL
     if canceled:
         return CANCELED, "U1"
@@ -159,9 +158,9 @@ def _status(parts: tuple[Part, ...], canceled: bool, fail_fast: bool) -> tuple[L
         return (FAILED, "U5") if FAILED in seen else (COMPLETED, "U6")
     if FAILED in seen:
         return ACTIVE, "U7"
-    if any(part.begun for part in parts):
+    if any(begun for _, begun, _ in parts):
         return (PAUSED if seen - TERMINAL == {PAUSED} else ACTIVE), "U8"
-    return OPEN, ("U9" if any(part.unresolved for part in parts) else "U10")
+    return OPEN, ("U9" if any(unresolved for _, _, unresolved in parts) else "U10")
 
 
 def decides(rule: str, child: Child) -> bool:
@@ -172,9 +171,9 @@ def decides(rule: str, child: Child) -> bool:
         case "U4" | "U5" | "U7":
             return child.lifecycle is FAILED
         case "U8":
-            return part_of(child).begun
+            return part_of(child)[1]
         case "U9":
-            return part_of(child).unresolved
+            return part_of(child)[2]
         case "U10":
             return child.lifecycle is not CANCELED
     return True

@@ -16,7 +16,7 @@ from domain.activity.state import evolve as evolve_activity
 from domain.aggregate import Aggregate
 from domain.decider import Context, Decider, Decision, UniqueKey
 from domain.lifecycle import FAILED, OPEN, TERMINAL, Lifecycle
-from domain.rollup import Part, Status, part_of, status_of
+from domain.rollup import UNTOUCHED, Part, Status, part_of, status_of
 from domain.task.ending import canceled
 from domain.task.state import TASK, Task
 from domain.task.state import evolve as evolve_task
@@ -26,7 +26,6 @@ from domain.workflow import use_of
 STATUS_CATEGORY = "activity_status"
 _FAIL_FAST = "fail_fast"
 _STATUS = Aggregate(STATUS_CATEGORY)
-_UNTOUCHED = Part(OPEN, begun=False, unresolved=False)
 
 
 @_STATUS.event("activity.status-changed")
@@ -137,7 +136,9 @@ def _concluded(decision: Decision, activity_id: str, touched: _Touched, context:
         status = status_from(activity, [tasks[child] for child in children])
     if status.lifecycle is recorded:
         return decision
-    changed = ActivityStatusChanged(activity.id, recorded.value, status.lifecycle.value, status.rule, status.progress)
+    changed = ActivityStatusChanged(
+        activity.id, recorded.value, status.lifecycle.value, status.rule, dict(status.progress)
+    )
     use = workflow_use(activity, changed)
     for unique, holder in use.items():
         if holder is not None:
@@ -147,7 +148,7 @@ def _concluded(decision: Decision, activity_id: str, touched: _Touched, context:
 
 def status_from(activity: Activity, tasks: Iterable[Task | None]) -> Status:
     """Return the status of an activity with these tasks."""
-    return status_of(map(_part, tasks), activity.canceled, activity.failure == _FAIL_FAST)
+    return status_of(tuple(map(_part, tasks)), activity.canceled, activity.failure == _FAIL_FAST)
 
 
 def canceled_siblings(tasks: Iterable[Task | None], context: Context) -> Decision:
@@ -172,7 +173,7 @@ def joined(*decisions: Decision) -> Decision:
 
 
 def _part(task: Task | None) -> Part:
-    return _UNTOUCHED if task is None else part_of(task)
+    return UNTOUCHED if task is None else part_of(task)
 
 
 def _failed(task: Task | None) -> bool:

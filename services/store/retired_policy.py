@@ -165,7 +165,9 @@ def _change(tenant: str, fold: _Fold, activity: Activity, cause: Recorded) -> st
     status = status_from(activity, map(fold.tasks.get, activity.children))
     if status.lifecycle is not fold.recorded:
         old, fold.recorded = fold.recorded, status.lifecycle
-        changed = ActivityStatusChanged(activity.id, old.value, status.lifecycle.value, status.rule, status.progress)
+        changed = ActivityStatusChanged(
+            activity.id, old.value, status.lifecycle.value, status.rule, dict(status.progress)
+        )
         _record(tenant, fold, STATUS_CATEGORY, activity.id, changed, cause)
         fold.unique_keys |= {(tenant, *unique): holder for unique, holder in workflow_use(activity, changed).items()}
     return status.rule
