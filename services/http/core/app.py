@@ -93,9 +93,8 @@ class Application(Starlette):
 
 
 def _unready(sender: Sender) -> list[str]:
-    blocked = getattr(sender, "blocked", None)
-    if blocked is not None:
-        return [f"the broker blocks its connection: {blocked}"]
+    if sender.blocked is not None:
+        return [f"the broker blocks its connection: {sender.blocked}"]
     return [] if sender.ready else ["it has no connection to the broker"]
 
 

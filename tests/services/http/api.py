@@ -69,6 +69,7 @@ class InProcess:
         self.now = NOW
         self.stopped = False
         self.unreachable = False
+        self.blocked: str | None = None
         self.late: set[str] = set()
         self.held: set[str] = set()
 

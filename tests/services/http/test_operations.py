@@ -69,7 +69,7 @@ async def test_a_broker_that_is_away(api: Api) -> None:
 
 
 async def test_a_broker_that_blocks_publishers(api: Api) -> None:
-    api.sender.blocked = "low on memory"  # type: ignore[attr-defined]
+    api.sender.blocked = "low on memory"
     assert await _not_ready(api) == ["sender"]
     part = (await api.client.get("/readyz")).json()["sender"]
     assert part["cause"] == "the broker blocks its connection: low on memory"
