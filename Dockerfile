@@ -1,7 +1,9 @@
 # One image for every role. Only what pyproject.toml asks for at run time is in it: the lock is downloaded whole, checked
 # against its hashes, and then the project's own dependencies are installed from those files and from nowhere else.
 # They are a layer of their own, which a change of the source leaves as it is.
-FROM python:3.13-slim AS dependencies
+# To pin the base, name it by its digest: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…
+ARG PYTHON_IMAGE=python:3.13-slim
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /source
 COPY requirements.lock ./
 RUN pip download --quiet --require-hashes --only-binary :all: --dest /wheels -r requirements.lock
@@ -17,7 +19,7 @@ COPY projections projections
 COPY services services
 RUN /opt/foldwork/bin/pip install --quiet --no-index --find-links /wheels --no-deps --target /app .
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home foldwork
 COPY --from=dependencies /opt/foldwork /opt/foldwork
 COPY --from=build /app /app

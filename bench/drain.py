@@ -77,20 +77,21 @@ def drain_on(
         visible = stack.enter_context(Sampler(database_url, contender.VISIBLE))
         running.start(contender.worker(), environment)
         own = load.EVENTS * activities + len(opening)
-        whole_log = before + own
+        whole_log = before + contender.events * activities + len(opening)
         committed.reach(lambda: whole_log, running)
+        own_events = _own(conn, contender, committed)
+        # Whatever is measured, the clock starts where the warm-up of the commands ends: a role that has waited for
+        # the others and then works off all at once is not faster for that.
+        start, all_own = warm(own_events), own_before + own
         if subscriber is None:
-            samples = list(committed.samples)
             until(lambda: wire.count(contender.queue) == 0, "an empty queue", running=running)
             if present:
                 # The other roles catch up, so that the next run finds all as this one found it.
                 running.start(contender.others(), environment)
                 until(lambda: contender.settled(conn), "the other roles", running=running)
             contender.demand_right(conn, wire, present + activities, whole=present > 0)
-            events = rate(warm(samples), samples[-1])
+            events = rate(start, _end(own_events, all_own))
             return Drained(events * load.COMMANDS / load.EVENTS, len(messages) / filled)
-        whole_log = before + contender.events * activities + len(opening)
-        committed.reach(lambda: whole_log, running)
         visible.reach(lambda: whole_log, running)
         until(lambda: contender.settled(conn), "the other roles", running=running)
         memory = running.memory()
@@ -100,10 +101,6 @@ def drain_on(
             raise Failed(
                 f"{stored - before} events stored, {taken.count} published, {taken.distinct} of them different"
             )
-        # Whatever is measured, the clock starts where the warm-up of the commands ends: a role that has waited for
-        # the others and then works off all at once is not faster for that.
-        own_events = _own(conn, contender, committed)
-        start, all_own = warm(own_events), own_before + own
         published = (taken.samples[-1][0], all_own)
         ends = (_end(own_events, all_own), _end(_own(conn, contender, visible), all_own), published)
         rates = [rate(start, end) * load.COMMANDS / load.EVENTS for end in ends]

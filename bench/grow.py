@@ -27,11 +27,6 @@ INSERT INTO ledger (tenant, command_id, fingerprint, first_position, last_positi
 SELECT tenant, replace(command_id, %(mark)s, %(new)s), fingerprint,
        first_position + %(offset)s, last_position + %(offset)s
 FROM ledger WHERE first_position > 1 AND last_position <= %(size)s + 1 ORDER BY first_position"""
-_ROLLUP = """
-INSERT INTO rollup_activities (tenant, activity_id, status, version, state)
-SELECT tenant, replace(activity_id, %(mark)s, %(new)s), status, version,
-       convert_to(replace(convert_from(state, 'UTF8'), %(mark)s, %(new)s), 'UTF8')
-FROM rollup_activities WHERE activity_id < %(next)s ORDER BY activity_id"""
 
 
 @dataclass
@@ -77,16 +72,14 @@ def grown(servers: Servers, first: System, blocks: int) -> System:
             names = {
                 "mark": f"{load.MARK:08x}-",
                 "new": f"{load.MARK + block:08x}-",
-                "next": f"{load.MARK + 1:08x}",
                 "offset": block * size,
                 "size": size,
             }
-            for statement in (_EVENTS, _LEDGER, _ROLLUP):
+            for statement in (_EVENTS, _LEDGER):
                 conn.execute(statement, names)
             conn.commit()
         conn.execute(
-            "UPDATE followers SET position = (SELECT max(notification_id) FROM stored_events)"
-            " WHERE name IN ('relay', 'rollup-policy')"
+            "UPDATE followers SET position = (SELECT max(notification_id) FROM stored_events) WHERE name = 'relay'"
         )
     _tidy(system.url)
     system.activities, system.copies, system.blocks = first.activities * blocks, blocks, blocks

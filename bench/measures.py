@@ -99,7 +99,7 @@ class Bench:
             found = drain(self.servers, Ours(), sizes.ours, whole=False)
             row.values.append(found.committed)
             silent.others.append(found.committed)
-            bare.values.append(found.committed * load.EVENTS / load.COMMANDS)
+            bare.values.append(found.committed * Ours.events / load.COMMANDS)
             self._sender(found)
 
         def naive() -> None:

@@ -44,6 +44,10 @@ class Processes:
             if process.poll() is not None:
                 raise Failed(f"{name} ended with {process.returncode}: {self._tail(name)}")
 
+    def pid(self, name: str) -> int:
+        """Return a process's id."""
+        return self._running[name].pid
+
     def memory(self) -> dict[str, float]:
         """Return each process's resident memory, in MB."""
         return {name: psutil.Process(process.pid).memory_info().rss / 1e6 for name, process in self._running.items()}

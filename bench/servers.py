@@ -31,7 +31,6 @@ _LIBRARIES = (
     "faststream",
     "aio-pika",
     "psycopg",
-    "fastapi",
     "uvicorn",
     "uvloop",
     "msgspec",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
-from domain.decider import Context, Decider, Decision
+from domain.decider import Context, Decider, Decision, not_for_retired
 from domain.lifecycle import ROWS, MissingPart, Row
 
 _Kind = TypeVar("_Kind", bound=type)
@@ -72,7 +72,8 @@ class Aggregate:
         for name, kind in self.events.items():
             if kind not in self.arms:
                 raise MissingPart(f"event {name} ({kind.__name__}) is in no union of events that a function evolves")
-        return Decider(self.category, self.commands, self.events, self.decide, evolve, reads)
+        decide = not_for_retired(self.decide)
+        return Decider(self.category, self.commands, self.events, decide, evolve, reads)
 
 
 def _named(kinds: dict[str, type], what: str, name: str) -> Callable[[_Kind], _Kind]:

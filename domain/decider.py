@@ -6,7 +6,7 @@ What a decision read must still hold when it is recorded, so a decision never lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -51,10 +51,14 @@ class NotLoaded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command does: events by stream, in order, and the holders of unique keys (None gives one up)."""
+    """What a command does: events by stream, in order, and the holders of unique keys (None gives one up).
+
+    `states` are those that the events lead to, of the streams of which the decision knows that already.
+    """
 
     events: tuple[tuple[str, Any], ...] = ()
     unique_keys: Mapping[UniqueKey, str | None] = field(default_factory=dict)
+    states: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Context:
@@ -121,12 +125,16 @@ class Context:
 
     def all_states(self, category: str, entity_ids: Iterable[str]) -> list[Any]:
         """Return several states at once, so that what is missing is loaded in one round."""
-        streams = [stream_of(self.tenant, category, entity_id) for entity_id in entity_ids]
-        missing = [stream for stream in streams if stream not in self.states]
-        if missing:
-            raise NotLoaded(streams=missing)
+        return self.read([stream_of(self.tenant, category, entity_id) for entity_id in entity_ids])
+
+    def read(self, streams: Sequence[str]) -> list[Any]:
+        """Return the states of several streams, by their names."""
+        try:
+            found = [self.states[stream] for stream in streams]
+        except KeyError:
+            raise NotLoaded(streams=[stream for stream in streams if stream not in self.states]) from None
         self.streams_read.update(dict.fromkeys(streams))
-        return [self.states[stream] for stream in streams]
+        return found
 
     def holder(self, kind: str, key: str) -> str | None:
         """Return who holds a unique key, or None."""
@@ -160,8 +168,7 @@ class Context:
 class Decider:
     """One aggregate: its commands and events by their names on the wire, and the pure functions over them.
 
-    `decide(command, context) -> Decision` may raise `Rejected` or `NotLoaded`; whatever it is given, a member who was
-    retired is refused before it is asked. `evolve(state, event) -> state`;
+    `decide(command, context) -> Decision` may raise `Rejected` or `NotLoaded`. `evolve(state, event) -> state`;
     `reads(command) -> ids` names the streams that the command is sure to look at, the aggregate's own first, so that a
     batch loads them in one query.
     """
@@ -173,11 +180,10 @@ class Decider:
     evolve: Callable[[Any, Any], Any]
     reads: Callable[[Any], Iterable[tuple[str, str]]]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "decide", _not_for_retired(self.decide))
 
+def not_for_retired(decide: Callable[[Any, Context], Decision]) -> Callable[[Any, Context], Decision]:
+    """Return the decisions of commands, which refuse a member who was retired."""
 
-def _not_for_retired(decide: Callable[[Any, Context], Decision]) -> Callable[[Any, Context], Decision]:
     def decided(command: Any, context: Context) -> Decision:
         for stream in actor_stream(context.actor):
             member = context.state(*stream)

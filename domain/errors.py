@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Characters of what a refusal says, and of the place that it names; longer ones are cut.
+MAX_DETAIL, MAX_POINTER = 500, 500
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -15,6 +18,14 @@ class Refusal:
     detail: str
     # The JSON pointer (RFC 6901) of the field in the command's data that is at fault, or empty.
     pointer: str = ""
+
+    def __post_init__(self) -> None:
+        # Both quote what was sent, and are kept on the receipt.
+        if len(self.detail) > MAX_DETAIL:
+            object.__setattr__(self, "detail", f"{self.detail[: MAX_DETAIL - 1]}…")
+        if len(self.pointer) > MAX_POINTER:
+            # The place around the one at fault.
+            object.__setattr__(self, "pointer", self.pointer[: MAX_POINTER + 1].rpartition("/")[0])
 
 
 class RefusalError(Exception):

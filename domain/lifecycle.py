@@ -16,6 +16,9 @@ from domain.errors import Rejected
 
 
 class Lifecycle(StrEnum):
+    # Faster than that of an enumeration.
+    __hash__ = str.__hash__
+
     OPEN = "OPEN"
     ACTIVE = "ACTIVE"
     PAUSED = "PAUSED"
@@ -31,11 +34,12 @@ Cell = Lifecycle | str
 Cells = Mapping[Lifecycle, Cell]
 # Who may give a command: the kinds of actor, and the code that anyone else is refused with.
 Right = tuple[frozenset[str], str]
-ASSIGNEE, MANAGER, SYSTEM, OTHER = "assignee", "manager", "system", "other"
-_ANYONE: Right = (frozenset({ASSIGNEE, MANAGER, SYSTEM, OTHER}), "forbidden")
+KINDS = ASSIGNEE, MANAGER, ADMIN, SYSTEM, OTHER = "assignee", "manager", "tenant-admin", "system", "other"
+_ANYONE: Right = (frozenset(KINDS), "forbidden")
 _WORKER: Right = (frozenset({ASSIGNEE, SYSTEM}), "not-assignee")
-_LEAD: Right = (frozenset({MANAGER, SYSTEM}), "forbidden")
-_INVOLVED: Right = (frozenset({ASSIGNEE, MANAGER, SYSTEM}), "forbidden")
+_LEAD: Right = (frozenset({MANAGER, ADMIN, SYSTEM}), "forbidden")
+_INVOLVED: Right = (frozenset({ASSIGNEE, MANAGER, ADMIN, SYSTEM}), "forbidden")
+_WHOLE: Right = (frozenset({ADMIN, SYSTEM}), "forbidden")
 _SERVICE: Right = (frozenset({SYSTEM}), "forbidden")
 
 
@@ -154,29 +158,28 @@ _DETAIL = {
 }
 
 # What a command may hold that needs a right of its own beside the command's: a result that fails or cancels a task
-# needs the right of the command that does the same, and only who leads may undo how a task ended or pass over the
-# steps before it. That the work is done may be said by whoever may submit a result.
+# needs the right of the command that does the same. An override undoes how a task ended and passes over the steps
+# before it. That the work is done may be said by whoever may submit a result.
 PARTS: Mapping[str, Right] = {
     "task.submit-result CANCELED": RIGHTS["task.cancel"],
     "task.submit-result NOT_EXECUTED": RIGHTS["task.error"],
-    "task.submit-result hard_override": _LEAD,
+    "task.submit-result hard_override": _WHOLE,
 }
-# Who may register, change and retire an entry of each kind; what the whole tenant works by is for the system alone.
-# For a project its own manager counts, for a member the managers of the projects that are touched, else any project's;
-# a member who is there and in no project is the system's to change, retire and bring back.
+# Who may register, change and retire an entry of each kind. A manager only has a part in projects of his own and their
+# members, as `domain/directory/rights.py` says; all else is of the whole tenant.
 ENTRY_RIGHTS: Mapping[str, frozenset[str]] = {
-    "hub": _LEAD[0],
     "project": _LEAD[0],
     "member": _LEAD[0],
-    "commerce": _LEAD[0],
-    "route": _LEAD[0],
-    "operator": _LEAD[0],
-    "policy": _SERVICE[0],
-    "attribute": _SERVICE[0],
-    "targeting": _SERVICE[0],
-    "dispatch": _SERVICE[0],
-    "outcome": _SERVICE[0],
-    "retention": _SERVICE[0],
+    "hub": _WHOLE[0],
+    "commerce": _WHOLE[0],
+    "route": _WHOLE[0],
+    "operator": _WHOLE[0],
+    "policy": _WHOLE[0],
+    "attribute": _WHOLE[0],
+    "targeting": _WHOLE[0],
+    "dispatch": _WHOLE[0],
+    "outcome": _WHOLE[0],
+    "retention": _WHOLE[0],
 }
 
 

@@ -17,6 +17,11 @@ MAX_ASSIGNEES = 50
 # A whitelist is copied to each task, and into the workflow's and the activity's own events.
 MAX_LISTED = 500
 MAX_ROLES = 100
+# Of all steps of a workflow together, as JSON: each activity has them all in its own event, and each task its step's.
+MAX_STEPS_BYTES = 128 * 1024
+# Different people whom one command names, and events that it records.
+MAX_PEOPLE = 1000
+MAX_EVENTS = 1000
 # Criteria, attribute keys and attributes of a task.
 MAX_KEYS = 100
 MAX_LABELS = 20

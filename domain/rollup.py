@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL, Lifecycle
 
@@ -47,6 +48,33 @@ class Child(NamedTuple):
     ended_at: datetime | None = None
 
 
+class Facts(Protocol):
+    """What the status depends on of a task."""
+
+    @property
+    def lifecycle(self) -> Lifecycle: ...
+    @property
+    def assignees(self) -> tuple[str, ...]: ...
+    @property
+    def dispatched(self) -> bool: ...
+    @property
+    def unresolved(self) -> bool: ...
+
+
+# A task's part in the status: lifecycle, whether it has begun, whether its targets are missing. As long as it stays the
+# same, so does the status.
+Part = tuple[Lifecycle, bool, bool]
+UNTOUCHED: Part = (OPEN, False, False)
+
+
+class Status(NamedTuple):
+    """The master's status, the rule that it follows from, and how many of its tasks are in each state."""
+
+    lifecycle: Lifecycle
+    rule: str
+    progress: Mapping[str, int]
+
+
 class Rollup(NamedTuple):
     """The master as its children make it. `start` and `end` are the winning child's own texts."""
 
@@ -69,7 +97,7 @@ class Rollup(NamedTuple):
 def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = False) -> Rollup:
     """Return the master's state; the children may come in any order."""
     tasks = sorted(children, key=lambda child: child.step)
-    status, rule = _status([task.lifecycle for task in tasks], tasks, canceled, fail_fast)
+    status, rule, progress = status_of(tuple(map(part_of, tasks)), canceled, fail_fast)
     left = [task for task in tasks if task.lifecycle is not CANCELED] or tasks
     begins = [(datetime.fromisoformat(task.start), task.step, task.start) for task in left if task.start is not None]
     ends = [(datetime.fromisoformat(task.end), -task.step, task.end) for task in left if task.end is not None]
@@ -92,12 +120,31 @@ def rollup(children: Iterable[Child], canceled: bool = False, fail_fast: bool = 
         ended_at=max(closings) if closed and closings else None,
         sub_status=labels[-1] if labels else None,
         current_step=open_steps[0] if open_steps and not closed else None,
-        progress=_progress([task.lifecycle for task in tasks]),
+        progress=dict(progress),
     )
 
 
-def _status(states: list[Lifecycle], tasks: list[Child], canceled: bool, fail_fast: bool) -> tuple[Lifecycle, str]:
-    seen = set(states)
+_GONE: Part = (CANCELED, False, False)
+
+
+def part_of(task: Facts) -> Part:
+    """Return a task's part in the status."""
+    lifecycle = task.lifecycle
+    if lifecycle is CANCELED:
+        return _GONE
+    return lifecycle, lifecycle in _MOVING or task.dispatched or bool(task.assignees), task.unresolved
+
+
+# The same few combinations come again and again.
+@lru_cache(4096)
+def status_of(parts: tuple[Part, ...], canceled: bool, fail_fast: bool) -> Status:
+    """Return the master's status; the parts may come in any order."""
+    status, rule = _status(parts, canceled, fail_fast)
+    return Status(status, rule, _progress(lifecycle for lifecycle, _, _ in parts))
+
+
+def _status(parts: tuple[Part, ...], canceled: bool, fail_fast: bool) -> tuple[Lifecycle, str]:
+    seen = {lifecycle for lifecycle, _, _ in parts}
     ended = seen <= TERMINAL
     if canceled:
         return CANCELED, "U1"
@@ -111,19 +158,9 @@ def _status(states: list[Lifecycle], tasks: list[Child], canceled: bool, fail_fa
         return (FAILED, "U5") if FAILED in seen else (COMPLETED, "U6")
     if FAILED in seen:
         return ACTIVE, "U7"
-    if any(map(_begun, tasks)):
+    if any(begun for _, begun, _ in parts):
         return (PAUSED if seen - TERMINAL == {PAUSED} else ACTIVE), "U8"
-    return OPEN, ("U9" if any(map(_unresolved, tasks)) else "U10")
-
-
-def _begun(child: Child) -> bool:
-    if child.lifecycle is CANCELED:
-        return False
-    return child.lifecycle in _MOVING or child.dispatched or bool(child.assignees)
-
-
-def _unresolved(child: Child) -> bool:
-    return child.unresolved and child.lifecycle is not CANCELED
+    return OPEN, ("U9" if any(unresolved for _, _, unresolved in parts) else "U10")
 
 
 def decides(rule: str, child: Child) -> bool:
@@ -134,9 +171,9 @@ def decides(rule: str, child: Child) -> bool:
         case "U4" | "U5" | "U7":
             return child.lifecycle is FAILED
         case "U8":
-            return _begun(child)
+            return part_of(child)[1]
         case "U9":
-            return _unresolved(child)
+            return part_of(child)[2]
         case "U10":
             return child.lifecycle is not CANCELED
     return True

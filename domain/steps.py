@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
+from domain.checks import json_size
 from domain.compare import text_key
 from domain.directory.eligibility import Eligibility
 from domain.directory.members import MemberResolver, demand_eligible
@@ -14,6 +15,7 @@ from domain.limits import (
     MAX_LABELS,
     MAX_MAPPINGS,
     MAX_STEPS,
+    MAX_STEPS_BYTES,
     Assignees,
     FieldName,
     Flow,
@@ -79,6 +81,8 @@ def checked_steps(
         _check_mapping(step, index)
         present = before[index] if before else Step(step.name)
         checked.append(_with_members(step, present, project, resolver, f"/steps/{index}"))
+    if json_size(stored_steps(checked)) > MAX_STEPS_BYTES:
+        raise Rejected("too-large", f"steps have at most {MAX_STEPS_BYTES} bytes as JSON, all together", "/steps")
     return tuple(checked)
 
 

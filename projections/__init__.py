@@ -7,7 +7,7 @@ its own, and the row of its follower (`<model>_<suffix>`) says how far it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import psycopg
@@ -32,9 +32,10 @@ class ReadModel(Protocol):
     """A module of this package that answers one question.
 
     `TABLES` and `INDEXES` are statements with `{suffix}` in each name; `VIEWS` the stems of the tables' names; `EVENTS`
-    the names of the events that it reads. One whose rows others mark has `CARRY`, which takes the marks from the tables
-    `{old}` over to those of `{suffix}`. One that only passes events on has `AS_STORED`, and gets their data as JSON.
-    One whose documents are made of an activity's and its tasks' events together has `BY_ACTIVITY`.
+    the names of the events that it reads. One whose rows others mark has `MARKS`, the columns of the marks, and
+    `CARRY`, which takes them from the tables `{old}` over to those of `{suffix}`. One that only passes events on has
+    `AS_STORED`, and gets their data as JSON. One whose documents are made of an activity's and its tasks' events
+    together has `BY_ACTIVITY`.
     """
 
     NAME: str
@@ -52,6 +53,11 @@ READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory, dea
 BY_NAME: dict[str, ReadModel] = {model.NAME: model for model in READ_MODELS}
 
 _SUFFIX = re.compile(r"v[0-9]+(r[0-9]+)?\Z")
+_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+_KEY = (
+    "SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)"
+    " WHERE i.indrelid = %s::regclass AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)"
+)
 
 
 def suffix(model: ReadModel) -> str:
@@ -73,6 +79,43 @@ def create(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
 def create_indexes(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     """Make the indexes that the tables of a suffix lack."""
     _run(conn, model.INDEXES, of)
+
+
+def create_temporary(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Make temporary tables of a suffix, which only this session sees, and which end with the caller's transaction."""
+    conn.execute("SELECT set_config('search_path', 'pg_temp, ' || quote_ident(current_schema()), true)")
+    _run(conn, model.TABLES, of)
+    conn.execute("SELECT set_config('search_path', quote_ident((current_schemas(false))[2]), true)")
+
+
+def differences(
+    conn: psycopg.Connection[Any], model: ReadModel, first: str, second: str, most: int
+) -> Iterator[tuple[str, str, str]]:
+    """Compare the tables of two suffixes, except for marks: (table, key, what is wrong with `first`), some of each."""
+    for stem in model.VIEWS:
+        one, other = f"{stem}_{first}", f"{stem}_{second}"
+        key = [name for (name,) in conn.execute(_KEY, (other,))]
+        marks = getattr(model, "MARKS", ())
+        columns = [name for (name,) in conn.execute(_COLUMNS, (other,)) if name not in marks]
+        statement = sql.SQL(
+            "SELECT concat_ws('/', {key}), a.{first} IS NULL, b.{first} IS NULL FROM {one} AS a FULL JOIN {other} AS b"
+            " USING ({key}) WHERE ({left}) IS DISTINCT FROM ({right}) LIMIT {most}"
+        ).format(
+            key=_names(key),
+            first=sql.Identifier(key[0]),
+            one=sql.Identifier(one),
+            other=sql.Identifier(other),
+            left=_names(columns, "a"),
+            right=_names(columns, "b"),
+            most=sql.Literal(most),
+        )
+        for row_key, missing, extra in conn.execute(statement).fetchall():
+            yield stem, row_key, "is missing" if missing else "does not belong there" if extra else "has other values"
+
+
+def _names(columns: Sequence[str], table: str | None = None) -> sql.Composed:
+    named = [sql.Identifier(name) if table is None else sql.Identifier(table, name) for name in columns]
+    return sql.SQL(", ").join(named)
 
 
 def analyze(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:

@@ -59,11 +59,12 @@ CREATE INDEX IF NOT EXISTS deadlines_{suffix}_wake_idx ON deadlines_{suffix} (to
 CREATE INDEX IF NOT EXISTS deadlines_{suffix}_tenant_idx ON deadlines_{suffix} (todo, tenant, wake_at)
 """
 # A switch of tables must not let everything be sent, and called, once more.
-CARRY = """
-UPDATE deadlines_{suffix} AS new SET todo = old.todo, wake_at = old.wake_at, sends = old.sends, outcome = old.outcome
-FROM deadlines_{old} AS old
+MARKS = ("todo", "wake_at", "sends", "outcome")
+CARRY = f"""
+UPDATE deadlines_{{suffix}} AS new SET {", ".join(f"{mark} = old.{mark}" for mark in MARKS)}
+FROM deadlines_{{old}} AS old
 WHERE (new.tenant, new.task_id, new.kind, new.position) = (old.tenant, old.task_id, old.kind, old.position)
-"""
+"""  # noqa: S608
 _TABLE = Table.of(_TASKS, key=("tenant", "task_id"))
 _ROWS = Table.of(_DEADLINES, key=("tenant", "task_id", "kind"))
 

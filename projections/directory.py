@@ -177,8 +177,8 @@ def get(tenant: str, kind: str, entry_id: str) -> Query:
 
 
 def get_many(tenant: str, kind: str, ids: Iterable[str]) -> Query:
-    """Ask for entries of a kind by their ids, in any order, retired ones too; those that are not there are left out."""
-    return _ask(tenant, ["kind = %s", "id = ANY(%s::text[])"], [kind, list(ids)])
+    """Ask for entries of a kind by their ids, in the order of ids, retired ones too; missing ones are left out."""
+    return _ask(tenant, ["kind = %s", "id = ANY(%s::text[])"], [kind, list(ids)], " ORDER BY id")
 
 
 def refers_to(column: str, tenant: str, kind: str, external_id: str) -> Where:

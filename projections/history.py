@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 
 from domain import EVENTS as ALL_EVENTS
-from domain import STATUS_CATEGORY
+from domain.activity import STATUS_CATEGORY
 from domain.recorded import Recorded
 from projections.statement import Query
 from projections.support import query

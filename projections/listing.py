@@ -173,9 +173,9 @@ class Listing:
         return select(self.view, "doc, id, '' AS key", tenant, ["id = %s"], [demand_text(entity_id, "id")])
 
     def get_many(self, tenant: str, ids: Iterable[str]) -> Query:
-        """Ask for the rows with these ids, in any order; ids that are not there are left out."""
+        """Ask for the rows with these ids, in the order of ids; those that are not there are left out."""
         wanted = [demand_text(entity_id, "ids") for entity_id in ids]
-        return select(self.view, "doc, id, '' AS key", tenant, ["id = ANY(%s::text[])"], [wanted])
+        return select(self.view, "doc, id, '' AS key", tenant, ["id = ANY(%s::text[])"], [wanted], " ORDER BY id")
 
     def cursor_at(self, tenant: str, entity_id: str, sort: str) -> Query:
         """Ask for the row of an id as a page with this sort has it, without its document."""

@@ -123,7 +123,7 @@ def _events_channel() -> Json:
         "address": "{tenant}.{type}",
         "title": "Events",
         "description": f"The topic exchange `{names.EVENT_EXCHANGE}`: bind `acme.#` for a tenant, "
-        "`*.activity.status-changed` for every roll-up.",
+        "`*.activity.status-changed` for every change of a status.",
         "parameters": {
             "tenant": {"description": "1 to 63 characters of a-z 0-9 -"},
             "type": {"description": "The event's type.", "enum": list(EVENTS)},

@@ -28,6 +28,7 @@ PERMISSIONS = (
     "CANCEL_ACTIVITY",
     "DISPATCH_ACTIVITY",
     "SUBMIT_ACTIVITY_RESULT",
+    "OVERRIDE_ACTIVITY_RESULT",
     "MANAGE_ACTIVITY_CONFIG",
 )
 # The permissions of the dispatch API that `read` and `write` imply.
@@ -39,9 +40,16 @@ _GRANTS: Mapping[str, frozenset[str]] = {
             "CANCEL_ACTIVITY",
             "DISPATCH_ACTIVITY",
             "SUBMIT_ACTIVITY_RESULT",
+            "OVERRIDE_ACTIVITY_RESULT",
             "MANAGE_ACTIVITY_CONFIG",
         }
     ),
+}
+# What of a command needs a permission beside that of its endpoint, whoever the actor is; the parts are those of
+# `domain.lifecycle.PARTS`. That a task failed may be reported by whoever may submit a result.
+PART_PERMISSIONS: Mapping[str, str] = {
+    "task.submit-result CANCELED": "CANCEL_ACTIVITY",
+    "task.submit-result hard_override": "OVERRIDE_ACTIVITY_RESULT",
 }
 # A role names a set of permissions; a key stores the permissions, so that a later change of a role does not affect it.
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -61,6 +69,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "CANCEL_ACTIVITY",
         "DISPATCH_ACTIVITY",
         "SUBMIT_ACTIVITY_RESULT",
+        "OVERRIDE_ACTIVITY_RESULT",
         "MANAGE_ACTIVITY_CONFIG",
     ),
 }

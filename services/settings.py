@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     amqp_url: SecretStr = Field(description="amqp:// or amqps:// URL of RabbitMQ, including the virtual host")
     amqp_senders: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(
         default_factory=dict,
-        description='tenants that each broker user may act for, as {"user": ["tenant", "other"]}; "*" is every tenant',
+        description="tenants that each broker user may act for, as any member and as `system`, given as"
+        ' {"user": ["tenant", "other"]}; "*" is every tenant',
     )
     allow_plaintext: Annotated[frozenset[str], NoDecode] = Field(
         default_factory=frozenset,
@@ -48,6 +49,11 @@ class Settings(BaseSettings):
 
     http_host: str = Field("127.0.0.1", description="address that the HTTP role listens on")
     http_port: int = Field(urls.HTTP_PORT, ge=0, le=65535, description="port that the HTTP role listens on")
+    http_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default_factory=tuple,
+        description="host names that requests may be for, without ports, separated by commas; names of loopback always"
+        " may, and all if none is set",
+    )
     http_body_limit: int = Field(4 << 20, ge=1024, description="largest request body, in bytes")
     http_connections: int = Field(
         1000, ge=1, description="connections to the HTTP role; a further one replaces the longest idle one, or gets 503"
@@ -62,6 +68,21 @@ class Settings(BaseSettings):
         256, ge=1, description="the same for one tenant; further ones are answered 429 with Retry-After"
     )
     http_in_flight_per_key: int = Field(128, ge=1, description="the same for one API key")
+    http_memory: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="bytes that the bodies of all requests may take in memory, and as many that answers may, half of"
+        " each for one tenant; further requests are answered 503, or 429, with Retry-After",
+    )
+    http_commands_per_second: float = Field(
+        2000.0,
+        gt=0,
+        description="commands that one tenant may send to a process, those of bulks too, in the mean of ten seconds;"
+        " further ones are answered 429 with Retry-After",
+    )
+    http_bytes_per_second: float = Field(
+        float(16 << 20), gt=0, description="the same for the bytes of the bodies that they are sent in"
+    )
     http_body_timeout: float = Field(
         30.0, gt=0, description="seconds in which the body of a request has to arrive; then it is answered 408"
     )
@@ -71,12 +92,15 @@ class Settings(BaseSettings):
     probe_host: str = Field("127.0.0.1", description="address that the probes listen on")
 
     prefetch: int = Field(
-        2000, ge=1, le=65535, description="commands that the broker delivers before they are acknowledged"
+        10_000,
+        ge=1,
+        le=65535,
+        description="commands that the broker delivers before they are acknowledged; tenants take turns among these",
     )
     prefetch_bytes: int = Field(
         32 << 20,
         ge=1 << 20,
-        description="bytes of bodies and properties of received commands; at this limit reading pauses",
+        description="bytes of received commands, each counted with 1 KiB more; at this limit reading pauses",
     )
     consumer_timeout: float = Field(
         60.0,
@@ -103,8 +127,17 @@ class Settings(BaseSettings):
     )
 
     follower_batch: int = Field(500, ge=1, le=10_000, description="events that a follower handles in one transaction")
+    follower_batch_bytes: int = Field(
+        8 << 20,
+        ge=1 << 16,
+        description="estimated bytes in memory of these events; the one that reaches it is the last",
+    )
     follower_poll: float = Field(1.0, gt=0, le=60, description="seconds until a follower polls without a notification")
     ready_lag: int = Field(100_000, ge=1, description="events that a follower may be behind and still be ready")
+    degraded_after: float = Field(
+        5.0, gt=0, description="seconds without progress although there is work, before readiness reports `degraded`"
+    )
+    unready_after: float = Field(30.0, gt=0, description="the same before it reports `not ready`")
 
     dispatch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=tuple,
@@ -113,6 +146,10 @@ class Settings(BaseSettings):
     dispatch_secrets: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
         description='secrets that requests to providers are signed with, as {"tenant/name": "secret"}',
+    )
+    dispatch_console: bool = Field(
+        False,
+        description="let the provider `console` write tasks, with data of customers, to the log; for development",
     )
 
     secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -129,8 +166,9 @@ class Settings(BaseSettings):
     )
     view_timeout: float = Field(2.0, gt=0, description="seconds that a query waits for min_position")
     shutdown_grace: float = Field(10.0, gt=0, description="seconds that a role may take to stop")
-    statement_timeout: float = Field(30.0, gt=0, description="statement time-out of the database, in seconds")
-    list_timeout: float = Field(5.0, gt=0, description="the same for lists over HTTP")
+    statement_timeout: float = Field(20.0, gt=0, description="statement time-out of the database, in seconds")
+    read_timeout: float = Field(5.0, gt=0, description="the same for single resources over HTTP, if it is shorter")
+    list_timeout: float = Field(5.0, gt=0, description="the same for lists and exports over HTTP")
     check_timeout: float = Field(2.0, gt=0, description="the same for the checks of API keys and for probes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
@@ -153,7 +191,14 @@ class Settings(BaseSettings):
     def _plaintext(cls, value: Any) -> Any:
         return urls.allowed_plaintext(value) if isinstance(value, str) else value
 
-    @field_validator("dispatch_hosts", mode="before")
+    @field_validator("http_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("/" in host or host.count(":") == 1 for host in value):
+            raise ValueError("must be names without a scheme, port or path")
+        return value
+
+    @field_validator("http_hosts", "dispatch_hosts", mode="before")
     @classmethod
     def _hosts(cls, value: Any) -> Any:
         if not isinstance(value, str):

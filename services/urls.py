@@ -80,6 +80,12 @@ def is_local(url: str) -> bool:
     return (urlsplit(url).hostname or "") in LOOPBACK
 
 
+def host_name(text: str) -> str:
+    """Return the name or address in a Host header, in lower case and without the port."""
+    name, bracket, _ = text.removeprefix("[").partition("]")
+    return (name if bracket else text.partition(":")[0]).lower().removesuffix(".")
+
+
 def demand_encryption(database: str | None, broker: str | None, allowed: Collection[str]) -> None:
     """Refuse URLs of servers off loopback to which connections may be unencrypted; raises `ValueError`."""
     if broker is not None and "broker" not in allowed and urlsplit(broker).scheme == "amqp" and not is_local(broker):

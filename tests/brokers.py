@@ -69,6 +69,26 @@ class BrokerInThread:
         """Return the URL of a new virtual host; this broker makes one when it is first named."""
         return with_virtual_host(self._broker.url, f"test-{next(self._numbers)}")
 
+    def set_alarm(self, reason: str | None) -> None:
+        """Play the alarm of a broker that is low on memory or disk, or end it."""
+
+        def play() -> None:
+            self._broker.alarm = reason
+            for connection in () if reason else tuple(self._broker.connections):
+                connection.hold(None)
+
+        self._loop.call_soon_threadsafe(play)
+
+    def unacknowledged(self, url: str) -> int:
+        """Return how many messages of a virtual host were delivered and are not acknowledged."""
+        name = unquote(urlsplit(url).path[1:])
+        return sum(
+            len(channel.unacked)
+            for connection in list(self._broker.connections)
+            if connection.vhost.name == name
+            for channel in list(connection.channels.values())
+        )
+
     def release(self, url: str) -> None:
         """Keep it: what lies in it is nothing to this broker."""
 

@@ -48,6 +48,11 @@ def manager(id: str = "max", project: str = "p", **fields: Any) -> RegisterEntry
     return member(id, projects={project: {"is_manager": True}}, **fields)
 
 
+def admin(id: str = "eve", **fields: Any) -> RegisterEntry:  # noqa: A002
+    """Return the registration of a tenant-admin, who is in no project."""
+    return member(id, tenant_admin=True, **fields)
+
+
 def entry(kind: Any, id: str, **fields: Any) -> RegisterEntry:  # noqa: A002
     """Return the registration of anything else that commands refer to."""
     return RegisterEntry(kind, id, fields)

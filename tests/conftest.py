@@ -174,16 +174,16 @@ def conn(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-async def api(migrated_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
+async def api(migrated_url: str, databases: Databases, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """The HTTP process on a database of the test's own.
 
     A module may name other `SETTINGS`, and have a function `set_scene` that runs commands before each of its tests.
     """
-    from tests.services.http.api import opened
+    from tests.services.http.api import opened, play
 
     async with opened(migrated_url, **getattr(request.module, "SETTINGS", {})) as running:
         if (set_scene := getattr(request.module, "set_scene", None)) is not None:
-            set_scene(running)
+            play(set_scene, running, databases)
         yield running
 
 

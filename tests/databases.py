@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Hashable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,6 +22,7 @@ class Databases:
         self._idle: list[str] = []
         self._fresh: dict[str, list[tuple[Any, ...]]] = {}
         self._shape: list[tuple[Any, ...]] = []
+        self._scenes: dict[Hashable, dict[str, bytes]] = {}
 
     def create(self, template: str = "template0") -> str:
         """Make a database, empty unless a template is given, and return its URL."""
@@ -39,6 +41,9 @@ class Databases:
 
             url = self.create()
             upgrade(url)
+            with psycopg.connect(url) as session:
+                # Otherwise a copy would be taken for a store that was restored from a backup.
+                session.execute("UPDATE log_identity SET place = NULL")
             self._migrated = _name(url)
         return self.create(self._migrated)
 
@@ -54,6 +59,25 @@ class Databases:
             with psycopg.connect(url) as session:
                 self._fresh, self._shape = _rows(session), _shape(session)
         return url
+
+    def furnish(self, url: str, scene: Hashable, play: Callable[[], None]) -> bool:
+        """Fill a database that was lent: `play` does it the first time, and its rows are copied from then on.
+
+        Returns whether `play` was called.
+        """
+        first = scene not in self._scenes
+        if first:
+            play()
+        with psycopg.connect(url) as session, session.cursor() as cursor:
+            if first:
+                self._scenes[scene] = {table: rows for table in self._fresh if (rows := _copied(cursor, table))}
+                return True
+            cursor.execute(sql.SQL("; ").join(map(_emptying, self._fresh)))
+            # By name a table comes after those that its foreign keys refer to.
+            for table, rows in sorted(self._scenes[scene].items()):
+                with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))) as copy:
+                    copy.write(rows)
+        return False
 
     def take_back(self, url: str) -> None:
         """Empty a database that was lent; one whose schema or settings are not what they were is dropped."""
@@ -80,9 +104,9 @@ class Databases:
             if _shape(session) != self._shape:
                 return False
             session.execute("SET LOCAL synchronous_commit = off")
+            session.execute(sql.SQL("; ").join(map(_emptying, self._fresh)))
             for table in self._fresh:
                 name = sql.Identifier(table)
-                session.execute(sql.SQL("DELETE FROM {}").format(name))
                 for row in self._fresh[table]:
                     values = sql.SQL(", ").join(map(sql.Literal, row))
                     session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, values))
@@ -142,6 +166,17 @@ def _rows(session: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
         table: session.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
         for (table,) in names
     }
+
+
+def _emptying(table: str) -> sql.Composed:
+    return sql.SQL("DELETE FROM {}").format(sql.Identifier(table))
+
+
+def _copied(cursor: psycopg.Cursor[Any], table: str) -> bytes:
+    """Return the rows of a table in the binary format of COPY, or nothing when there are none."""
+    with cursor.copy(sql.SQL("COPY {} TO STDOUT (FORMAT binary)").format(sql.Identifier(table))) as copy:
+        rows = b"".join(map(bytes, copy))
+    return rows if cursor.rowcount else b""
 
 
 def _name(url: str) -> str:

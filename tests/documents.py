@@ -18,8 +18,9 @@ from pydantic_core import PydanticUndefined
 
 from domain import COMMANDS, EVENT_NAMES, EVENTS
 from domain.directory.fields import ENTRY_FIELDS
-from domain.lifecycle import ASSIGNEE, ENTRY_RIGHTS, MANAGER, OTHER, PARTS, RIGHTS, SYSTEM, mermaid
+from domain.lifecycle import ENTRY_RIGHTS, KINDS, OTHER, PARTS, RIGHTS, mermaid
 from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text
+from services.keys import ROLES
 from services.settings import Settings
 from tests.widest import places
 
@@ -50,12 +51,18 @@ def entry_rights() -> str:
 
 
 def _who(rows: Iterable[tuple[str, frozenset[str], str]]) -> str:
-    kinds = (ASSIGNEE, MANAGER, SYSTEM, OTHER)
-    lines = ["| | assignee | manager | system | anybody else |", "|---|---|---|---|---|"]
+    lines = [f"| | {' | '.join('anybody else' if kind == OTHER else kind for kind in KINDS)} |"]
+    lines.append(f"|{'---|' * (len(KINDS) + 1)}")
     for what, allowed, code in rows:
-        cells = (what, *("yes" if kind in allowed else _code([code]) for kind in kinds))
+        cells = (what, *("yes" if kind in allowed else _code([code]) for kind in KINDS))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def key_roles() -> str:
+    """Return the table of the roles of keys."""
+    rows = (f"| `{name}` | {', '.join(f'`{each}`' for each in granted)} |" for name, granted in ROLES.items())
+    return "\n".join(("| Role | Permissions |", "|---|---|", *rows, ""))
 
 
 def settings() -> str:
@@ -177,6 +184,7 @@ MADE = {
     "lifecycle": lifecycle,
     "rights": rights,
     "entry-rights": entry_rights,
+    "key-roles": key_roles,
     "settings": settings,
     "commands": commands,
     "shapes": shapes,

@@ -11,15 +11,17 @@ from domain.activity.state import (
     ActivityCanceled,
     ActivityCreated,
     ActivityFieldsChanged,
-    ActivityStatusChanged,
     LeftOut,
     evolve,
 )
+from domain.activity.status import STATUS_CATEGORY, STATUS_DECIDER, ActivityStatusChanged
 from domain.decider import streams_of_id
 from domain.task.creating import streams_of_new
 
 __all__ = [
     "DECIDER",
+    "STATUS_CATEGORY",
+    "STATUS_DECIDER",
     "ActivityCanceled",
     "ActivityCreated",
     "ActivityFieldsChanged",
@@ -37,9 +39,11 @@ def reads(command: CreateActivity | ChangeActivity | CancelActivity) -> Iterable
     if not isinstance(command, CreateActivity):
         return (("activity", command.id),)
     own = streams_of_id(command.id, "activity")
+    # No creation reads it, but what becomes of its tasks next does, often in the same batch.
+    status = () if command.id is None else ((STATUS_CATEGORY, command.id),)
     tasks = (stream for task in command.tasks for stream in streams_of_id(task.id, "task"))
     others = (stream for task in command.tasks for stream in streams_of_new(task))
-    return (*own, ("workflow", command.workflow_id), *tasks, *others)
+    return (*own, *status, ("workflow", command.workflow_id), *tasks, *others)
 
 
 DECIDER = ACTIVITY.decider(evolve, reads)

@@ -1,4 +1,4 @@
-"""An activity's events and state; its status is never stored, only rolled up from its tasks.
+"""An activity's events and state, without its status, which is rolled up from its tasks.
 
 The activity keeps the snapshot of the workflow that it was made from, so no later change reaches it.
 """
@@ -61,19 +61,7 @@ class ActivityCanceled:
     reason: str | None
 
 
-@ACTIVITY.event("activity.status-changed")
-@dataclass(frozen=True, slots=True)
-class ActivityStatusChanged:
-    """What the roll-up policy found; it stands on a stream of its own and no decision reads it."""
-
-    id: str
-    old: str
-    new: str
-    rule: str
-    progress: dict[str, int]
-
-
-Event = ActivityCreated | ActivityFieldsChanged | ActivityCanceled | ActivityStatusChanged
+Event = ActivityCreated | ActivityFieldsChanged | ActivityCanceled
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +74,8 @@ class Activity:
     hub: str | None
     project: str | None
     fields: dict[str, Any]
+    workflow_id: str
+    failure: str
     canceled: bool = False
 
 
@@ -93,7 +83,16 @@ class Activity:
 def evolve(state: Activity | None, event: Event) -> Activity | None:
     """Return the activity after one more event."""
     if isinstance(event, ActivityCreated):
-        return Activity(event.id, event.title, event.children, event.hub, event.project, event.fields)
+        return Activity(
+            event.id,
+            event.title,
+            event.children,
+            event.hub,
+            event.project,
+            event.fields,
+            event.workflow_id,
+            event.failure,
+        )
     if state is None:
         return None
     match event:
@@ -103,8 +102,5 @@ def evolve(state: Activity | None, event: Event) -> Activity | None:
             return replace(state, title=title, hub=hub, fields=merged(state.fields, new.get("fields", {})))
         case ActivityCanceled():
             return replace(state, canceled=True)
-        case ActivityStatusChanged():
-            # The status follows from the tasks; no decision reads it.
-            return state
         case _:
             assert_never(event)

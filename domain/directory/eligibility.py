@@ -9,7 +9,10 @@ from typing import Any
 from domain.compare import text_key
 from domain.decider import Context
 from domain.directory.lookup import Entry
-from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, SYSTEM
+from domain.lifecycle import ADMIN, ASSIGNEE, MANAGER, OTHER, SYSTEM
+
+# The field of a member that makes a tenant-admin.
+TENANT_ADMIN = "tenant_admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,18 @@ def is_manager(fields: Mapping[str, Any], project: str | None) -> bool:
     return any(membership.get("is_manager") is True for membership in asked)
 
 
+def standing(fields: Mapping[str, Any], project: str | None) -> str:
+    """Return what a member who was not retired is to a thing of this project that others have."""
+    if fields.get(TENANT_ADMIN) is True:
+        return ADMIN
+    return MANAGER if is_manager(fields, project) else OTHER
+
+
 def actor_kind(context: Context, assignees: Iterable[str], project: str | None) -> str:
-    """Return what the command's actor is to a thing with these assignees: assignee, manager, system or other."""
+    """Return what the command's actor is to a thing with these assignees, as one of `KINDS`."""
     if context.actor == SYSTEM:
         return SYSTEM
     if context.actor in assignees:
         return ASSIGNEE
     entry: Entry | None = context.state("member", context.actor)
-    if entry is not None and not entry.retired and is_manager(entry.fields, project):
-        return MANAGER
-    return OTHER
+    return OTHER if entry is None or entry.retired else standing(entry.fields, project)

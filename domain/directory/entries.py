@@ -6,7 +6,6 @@ An entry is its own stream, `<tenant>/<kind>-<id>`, so what was registered a mom
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
@@ -15,12 +14,13 @@ from domain.checks import demand_fits
 from domain.compare import same_json
 from domain.decider import Context, Decision, UniqueKey, changes, merged, own_id
 from domain.directory import settings
-from domain.directory.eligibility import actor_kind
+from domain.directory.eligibility import TENANT_ADMIN, actor_kind
 from domain.directory.fields import demand_bounded
 from domain.directory.lookup import Entry, fresh_number
 from domain.directory.memberships import in_projects
+from domain.directory.rights import permit_entry
 from domain.errors import Rejected
-from domain.lifecycle import ENTRY_RIGHTS, MANAGER, SYSTEM, permit
+from domain.lifecycle import SYSTEM, permit
 from domain.limits import MAX_ACCOUNT, MAX_OPERATOR, Fields, Id
 from domain.references import FIELDS, RETIRED_EMAIL, is_account, is_email, is_operator, key_of, unique_key_of
 
@@ -118,7 +118,7 @@ def register(command: RegisterEntry, context: Context) -> Decision:
         if same_json(known, fields):
             return Decision()
         raise Rejected("taken", f"{command.kind} {entry_id} is registered with other fields", "/id")
-    _permit_entry(command.kind, entry_id, present, fields, context)
+    permit_entry(command.kind, entry_id, present, fields, context)
     unique_keys = _unique_keys(command.kind, entry_id, {}, fields, context)
     if present is not None:
         unique_keys |= {unique: None for unique in _kept(present) if context.holder(*unique) == entry_id}
@@ -147,7 +147,7 @@ def change(command: ChangeEntry, context: Context) -> Decision:
     if command.kind == settings.DISPATCH:
         settings.demand_credentials(present.fields, command.fields)
     old, new = changes(present.fields, fields)
-    _permit_entry(command.kind, command.id, present, after := merged(present.fields, new), context)
+    permit_entry(command.kind, command.id, present, after := merged(present.fields, new), context)
     if not new:
         return Decision()
     demand_fits(after, f"{command.kind} {command.id}", "/fields")
@@ -173,7 +173,7 @@ def retire(command: RetireEntry, context: Context) -> Decision:
     """Decide `directory.retire`."""
     permit("directory.retire", actor_kind(context, (), None))
     present = _present(command.kind, command.id, context)
-    _permit_entry(command.kind, command.id, present, None, context)
+    permit_entry(command.kind, command.id, present, None, context)
     kept = _kept(present)
     for unique in kept:
         # Read, because whoever had the address and was retired before may hold it.
@@ -189,36 +189,6 @@ def _kept(entry: Entry) -> list[UniqueKey]:
     """Return the unique keys that an entry keeps while it is retired: a member's e-mail goes on naming the member."""
     email = entry.fields.get("email") if entry.kind == "member" else None
     return [] if email is None else [UniqueKey(RETIRED_EMAIL, key_of("email", email))]
-
-
-def _permit_entry(
-    kind: str, entry_id: str, present: Entry | None, wanted: Mapping[str, Any] | None, context: Context
-) -> None:
-    """Refuse an actor who may not make this of an entry: `wanted` are its fields from now on, None retires it."""
-    before, after = present.fields if present is not None else {}, wanted or {}
-    asked: dict[str | None, str] = {}
-    of_person: AbstractSet[str] = frozenset()
-    if kind == "project":
-        asked[entry_id] = "/id"
-    if kind == "member":
-        old, new = before.get("projects") or {}, after.get("projects") or {}
-        of_person = changes(before, {**dict.fromkeys(before), **after})[1].keys() - {"projects"}
-        whole = present is not None and (wanted is None or present.retired or bool(of_person))
-        if whole and not old and context.actor != SYSTEM:
-            # Of no project's manager: a role is a way into whatever the person has.
-            raise Rejected("forbidden", "only the system may do this to a member of no project", "/id")
-        moved = changes(old, {**dict.fromkeys(old), **new})[1]
-        # Who changes, retires or brings back a person needs all projects that the person is in.
-        asked = {**dict.fromkeys(moved, "/fields/projects"), **dict.fromkeys(old if whole else (), "/id")}
-    for project, pointer in (asked or {None: ""}).items():
-        if actor_kind(context, (), project) not in ENTRY_RIGHTS[kind]:
-            whose = "the system" if MANAGER not in ENTRY_RIGHTS[kind] else f"a manager of project {project}"
-            raise Rejected("forbidden", f"only {whose} may do this", pointer)
-    if kind == "member" and present is not None and wanted is not None and context.actor != SYSTEM:
-        for name, _ in FIELDS.values():
-            if name in of_person:
-                # Whoever is named by it gets the work that was meant for the person, from all projects.
-                raise Rejected("forbidden", f"only the system may change the {name} of a member", f"/fields/{name}")
 
 
 def _present(kind: str, entry_id: str, context: Context) -> Entry:
@@ -268,6 +238,7 @@ def _check(kind: str, entry_id: str, fields: Mapping[str, Any]) -> None:
         demand("account_id", is_account(fields.get("account_id")), f"a whole number from 1 to {MAX_ACCOUNT}")
         demand("operator_id", is_operator(fields.get("operator_id")), f"a text of 1 to {MAX_OPERATOR} characters")
         demand("actor_roles", _are_roles(roles), "a list of texts")
+        demand(TENANT_ADMIN, isinstance(fields.get(TENANT_ADMIN), bool), "true or false")
         fits = isinstance(projects, dict) and all(
             isinstance(membership, dict)
             and isinstance(membership.get("is_manager", False), bool)

@@ -65,6 +65,7 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "operator_id": Annotated[str, Text(1, MAX_OPERATOR)],
         "actor_roles": Annotated[list[Role], Items(MAX_ROLES)],
         "projects": Annotated[dict[Id, Membership], Items(MAX_PROJECTS)],
+        "tenant_admin": bool,
     },
     "commerce": {"users": Annotated[list[User], Items(MAX_USERS)]},
     "attribute": {"strategy": Strategy, "source": Flow},

@@ -11,6 +11,7 @@ from domain.directory.eligibility import Eligibility
 from domain.directory.entries import EntryRegistered
 from domain.directory.lookup import Entry, fresh_number
 from domain.errors import Rejected
+from domain.limits import MAX_PEOPLE
 from domain.references import FIELDS, RETIRED_EMAIL, Reference, key_of, reference
 
 
@@ -39,6 +40,9 @@ class MemberResolver:
         """Look at all that the references need at once, so that a long list costs as few rounds as a short one."""
         members: list[tuple[str, str]] = []
         unique_keys: list[UniqueKey] = []
+        texts = dict.fromkeys(texts)
+        if len(texts) > MAX_PEOPLE:
+            raise Rejected("too-large", f"a command names at most {MAX_PEOPLE} people, and this one {len(texts)}")
         for text in texts:
             try:
                 named = reference(text, "")

@@ -22,7 +22,8 @@ _, ON_DISPATCH, CALLER_PROVIDED = STRATEGIES
 # What an attribute's value may be taken from: the fields of what the task refers to.
 SOURCES = ("commerce", "route", "operator")
 MAX_SECONDS = 3600
-MAX_TIMEOUT = 30
+# A time-out below it would be one of connecting alone.
+MIN_TIMEOUT, MAX_TIMEOUT = 1, 30
 LATE_COMPLETION = ("flag", "allow", "reject")
 # A host or an address, a port, a path: nothing that could hide another host or a credential.
 _URL = re.compile(
@@ -121,10 +122,13 @@ def _dispatch(_: str, fields: Mapping[str, Any]) -> None:
     if fields.get(CREDENTIALS) is not None and not _is_encrypted(fields[CREDENTIALS]):
         detail = "credentials are given over HTTP, where the service encrypts them before they become part of a command"
         raise Rejected("invalid", detail, f"/fields/{CREDENTIALS}")
-    for name, most in (("timeout_seconds", MAX_TIMEOUT), ("backoff_seconds", MAX_SECONDS)):
-        value = fields.get(name)
-        if value is not None and not (_is_number(value) and 0 < value <= most):
-            raise Rejected("invalid", f"{name} is a number of seconds up to {most}", f"/fields/{name}")
+    timeout, backoff = fields.get("timeout_seconds"), fields.get("backoff_seconds")
+    if timeout is not None and not (_is_number(timeout) and MIN_TIMEOUT <= timeout <= MAX_TIMEOUT):
+        detail = f"timeout_seconds is a number of seconds from {MIN_TIMEOUT} to {MAX_TIMEOUT}"
+        raise Rejected("invalid", detail, "/fields/timeout_seconds")
+    if backoff is not None and not (_is_number(backoff) and 0 < backoff <= MAX_SECONDS):
+        detail = f"backoff_seconds is a number of seconds up to {MAX_SECONDS}"
+        raise Rejected("invalid", detail, "/fields/backoff_seconds")
 
 
 def demand_credentials(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -255,7 +259,8 @@ def provider_of(context: Context, channel: str) -> Provider | None:
         secret=fields.get("secret"),
         # An entry from before credentials were encrypted may hold anything in their place.
         credentials=credentials if _is_encrypted(credentials) else None,
-        timeout=float(fields.get("timeout_seconds") or 5),
+        # An entry from before there was a least time-out may have a shorter one.
+        timeout=max(MIN_TIMEOUT, float(fields.get("timeout_seconds") or 5)),
         backoff=float(fields.get("backoff_seconds") or 30),
     )
 

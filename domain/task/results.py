@@ -78,13 +78,18 @@ def _evolve(task: Facts, event: _Event) -> None:
             assert_never(event)
 
 
+def parts(result: str, hard_override: bool) -> tuple[str, ...]:
+    """Return what of a result needs a right of its own, by its name in the table of rights."""
+    named = (f"task.submit-result {result}", *(("task.submit-result hard_override",) if hard_override else ()))
+    return tuple(part for part in named if part in lifecycle.PARTS)
+
+
 @decides(SubmitResult)
 def result(command: SubmitResult, task: Task, context: Context) -> Decision:
     """Record how a task ended where it was sent to."""
     permit("task.submit-result", task, context)
-    for part in (command.result, "hard_override" if command.hard_override else ""):
-        if f"task.submit-result {part}" in lifecycle.PARTS:
-            permit(f"task.submit-result {part}", task, context)
+    for part in parts(command.result, command.hard_override):
+        permit(part, task, context)
     _demand_truth(command, task, context)
     ended = task.lifecycle in TERMINAL
     if ended and not command.hard_override:

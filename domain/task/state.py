@@ -6,8 +6,10 @@ changes stands with the event, once: the state and every reader of the log take 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from domain.aggregate import Aggregate
@@ -20,6 +22,8 @@ TASK = Aggregate("task")
 
 class Resolution(StrEnum):
     """PENDING: somebody must name a target. DEFERRED: the targets are found when the task is dispatched."""
+
+    __hash__ = str.__hash__
 
     NONE = "NONE"
     PENDING = "PENDING"
@@ -118,6 +122,11 @@ class Task:
         return self.resolution in UNRESOLVED
 
     @property
+    def dispatched(self) -> bool:
+        """Tell whether the task is out."""
+        return self.dispatch is Dispatch.DISPATCHED
+
+    @property
     def eligibility(self) -> Eligibility:
         """Return who may have the task."""
         made = self.created
@@ -159,6 +168,10 @@ class Facts:
     result: str | None
 
 
+_NAMES = tuple(each.name for each in dataclasses.fields(Task))
+_values = attrgetter(*_NAMES)
+
+
 def evolve(state: Task | None, event: Any) -> Task | None:
     """Return the task after one more event."""
     if state is None:
@@ -167,7 +180,8 @@ def evolve(state: Task | None, event: Any) -> Task | None:
     facts.fields, facts.data, facts.attributes = state.fields, state.data, state.attributes
     facts.attempt = state.attempt
     TASK.arms[type(event)](facts, event)
-    return replace(state, **vars(facts))
+    # As `dataclasses.replace`, which takes twice as long.
+    return Task(**(dict(zip(_NAMES, _values(state), strict=True)) | vars(facts)))
 
 
 def changes_of(event: Any) -> dict[str, Any]:

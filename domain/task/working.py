@@ -12,7 +12,7 @@ from domain.directory.eligibility import actor_kind
 from domain.directory.lookup import at_work
 from domain.directory.members import known_person
 from domain.errors import Rejected
-from domain.lifecycle import ACTIVE, MANAGER, PAUSED, SYSTEM
+from domain.lifecycle import ACTIVE, ADMIN, MANAGER, PAUSED, SYSTEM
 from domain.limits import Fields, Id, Person
 from domain.task.gating import demand_unblocked
 from domain.task.recording import decides, permit, person_of, record, released, spoken_for
@@ -230,7 +230,7 @@ def pause_tracker(command: PauseTracker, context: Context) -> Decision:
     task: Task | None = context.state("task", running) if running is not None else None
     if member != context.actor:
         project = task.created.project if task is not None else None
-        if actor_kind(context, (), project) not in (MANAGER, SYSTEM):
+        if actor_kind(context, (), project) not in (MANAGER, ADMIN, SYSTEM):
             raise Rejected("forbidden", "only a manager of the project may pause another's work", "/member")
     if task is None or task.runner != member:
         raise Rejected("not-processing", "this person is working on nothing")

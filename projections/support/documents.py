@@ -14,13 +14,14 @@ import psycopg
 from domain.recorded import Recorded
 from projections.support.rows import Rows
 from projections.support.table import DOCUMENT, Key, Table, array
+from projections.support.weight import weight
 
 D = TypeVar("D")
 
 # Of the documents that are read, and of those that are written, by one statement: it ends with the one beyond it.
 MAX_STATEMENT_BYTES = 16 * 1024 * 1024
-# Of the documents kept from batch to batch, for each of as many as may be kept.
-_MAX_KEPT_BYTES = 8 * 1024
+# Of the documents kept from batch to batch, in memory, for each of as many as may be kept.
+_MAX_KEPT_BYTES = 16 * 1024
 
 
 class MissingDocument(Exception):
@@ -56,7 +57,7 @@ class Documents(Generic[D]):
         self._row = row
         self._rows = rows
         self._keep = keep
-        # Each with its size.
+        # Each with its size in memory.
         self.kept: dict[Key, tuple[D, int]] = {}
         self._kept_bytes = 0
 
@@ -97,8 +98,9 @@ class Documents(Generic[D]):
                 beside.change(before, beside.by_key(key, document))
             rows.append(self._row(key, document))
             written = len(rows[-1][self._document])
-            self.kept[key] = document, written
-            self._kept_bytes += written
+            kept = weight(rows[-1][self._document])
+            self.kept[key] = document, kept
+            self._kept_bytes += kept
             size += written
             if size >= MAX_STATEMENT_BYTES:
                 self._write(conn, rows)

@@ -38,6 +38,18 @@ def select(
     return Query(f"SELECT {columns} FROM {view} WHERE tenant = %s{where}{tail}", (tenant, *values))  # noqa: S608
 
 
+def within(page: Query, most: int, column: str = "doc") -> Query:
+    """Ask for the first rows of a page whose documents have so many bytes together, up to the one that fills them.
+
+    Each row ends with the bytes up to it, and with the number of rows that the page has without the limit. Documents
+    that are left out are not read: their length is known without that.
+    """
+    summed = f"sum(octet_length({column})) OVER (ROWS UNBOUNDED PRECEDING) AS bytes, count(*) OVER () AS every"
+    rows = f"SELECT q.*, {summed} FROM ({page.sql}) AS q"  # noqa: S608
+    sql = f"SELECT * FROM ({rows}) AS w WHERE bytes - octet_length({column}) < %s"  # noqa: S608
+    return Query(sql, (*page.params, most))
+
+
 def demand_text(value: Any, name: str) -> str:
     """Return a text that PostgreSQL can take as a value; raises `BadQuery`."""
     if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value or not _is_unicode(value):

@@ -1,6 +1,6 @@
 """What every reader keeps of a task: the facts that the domain says an event changes, and the times of its life.
 
-The tasks' own read model, the activities' children and the roll-up policy share it.
+The tasks' own read model and the activities' children share it.
 """
 
 from __future__ import annotations

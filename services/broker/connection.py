@@ -22,6 +22,9 @@ Channel = UnderlayChannel
 # long. RabbitMQ advises against less than 5.
 HEARTBEAT_SECONDS = 7
 
+# What a role says while a broker in an alarm reads nothing from a connection that publishes; the reason follows.
+BLOCKED = "connection blocked by the broker"
+
 _closings: set[asyncio.Task[None]] = set()
 
 

@@ -15,15 +15,17 @@ from aiormq.exceptions import DeliveryError
 from pamqp import encode
 
 from services.broker import topology
-from services.broker.connection import close_channel, connected, temporary_channel
-from services.broker.frames.reader import Message
-from services.broker.names import DEAD_EXCHANGE
+from services.broker.confirms import Returned, Writes
+from services.broker.connection import BLOCKED, close_channel, connected, temporary_channel
+from services.broker.frames import writer
+from services.broker.frames.reader import Frames, Message
+from services.broker.names import DEAD_EXCHANGE, SHORT, short
 from services.commands.wire import InvalidMessage
 
 # Headers are sent in one frame, 128 KiB by default; half of it is left for the headers that are added.
 KEPT_HEADERS = 64 * 1024
-# The bytes of an AMQP short string, and of each text that is added.
-_SHORT, _LONG = 255, 1000
+# The bytes of each text that is added.
+_LONG = 1000
 _CONFIRM_SECONDS, _RECONNECT_SECONDS = 10.0, 5.0
 # A letter during whose publishing the connection was lost is published alone from then on, and after so many
 # losses in its reduced form.
@@ -35,7 +37,7 @@ Dead = tuple[Message, InvalidMessage]
 
 def _cut(text: Any, size: int) -> str:
     """Truncate a text to a number of bytes."""
-    return str(text).encode("utf-8", "backslashreplace")[:size].decode("utf-8", "ignore")
+    return short(str(text), size) or ""
 
 
 def kept_headers(headers: Mapping[str, Any], room: int = KEPT_HEADERS) -> dict[str, Any]:
@@ -65,13 +67,18 @@ def _texts(value: Any) -> Any:
 
 def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
     properties = message.properties
-    headers = kept_headers(properties.headers or {}, room)
+    given_headers = properties.headers or {}
+    # What these say is Foldwork's own alone.
+    given_headers = {name: value for name, value in given_headers.items() if not name.startswith("x-foldwork-")}
+    headers = kept_headers(given_headers, room)
     headers |= {
         "x-foldwork-code": reason.code,
         "x-foldwork-detail": _cut(reason.detail, _LONG),
         "x-foldwork-pointer": _cut(reason.pointer, _LONG),
-        "x-foldwork-routing-key": _cut(message.routing_key, _SHORT),
+        "x-foldwork-routing-key": _cut(message.routing_key, SHORT),
     }
+    if properties.user_id is not None:
+        headers["x-foldwork-user"] = _cut(properties.user_id, SHORT)
     if message.sha256 is not None:
         headers |= {"x-foldwork-sha256": message.sha256, "x-foldwork-bytes": message.size}
     given = {
@@ -81,7 +88,7 @@ def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pik
         "content_type": properties.content_type,
     }
     # Bytes that are not UTF-8 became longer when they were decoded with backslashes.
-    short: Any = {name: _cut(value, _SHORT) for name, value in given.items() if value is not None}
+    short: Any = {name: _cut(value, SHORT) for name, value in given.items() if value is not None}
     return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, **short)
 
 
@@ -93,14 +100,18 @@ def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
         "x-foldwork-sha256": message.sha256 or hashlib.sha256(message.body).hexdigest(),
         "x-foldwork-bytes": message.size,
     }
+    if message.properties.user_id is not None:
+        headers["x-foldwork-user"] = _cut(message.properties.user_id, SHORT)
     return aio_pika.Message(b"", headers=headers, delivery_mode=DeliveryMode.PERSISTENT)
 
 
 class DeadLetters:
-    """Publishes dead letters on a channel with confirms."""
+    """Publishes dead letters on a channel with confirms; `frames` are those of the connection."""
 
-    def __init__(self, connection: AbstractRobustConnection) -> None:
+    def __init__(self, connection: AbstractRobustConnection, frames: Frames) -> None:
         self._connection = connection
+        self._frames = frames
+        self._writes = Writes(frames)
         self._channel: aio_pika.abc.AbstractRobustChannel | None = None
         self._suspects: Counter[bytes] = Counter()
         self._log = structlog.get_logger("commands")
@@ -112,43 +123,72 @@ class DeadLetters:
         self._channel = channel
 
     async def bury(self, dead: Sequence[Dead]) -> list[bool]:
-        """Publish messages with their reasons, and return which of them the broker has confirmed; never raises."""
+        """Publish messages with their reasons, and return which of them the broker has confirmed; never raises.
+
+        All go out by one write. A letter that the broker refuses closes the channel for all, and which one it is shows
+        only when each is sent alone.
+        """
         buried = [False] * len(dead)
         try:
-            for wave in _waves(dead):
-                done = await asyncio.gather(*(self._together(*dead[index]) for index in wave))
-                for index, fine in zip(wave, done, strict=True):
-                    buried[index] = fine
-            if not all(buried):
-                # A refused letter closes the channel for all; which one it is shows only when each is sent alone.
-                await self._one_by_one(dead, buried)
+            if self._frames.blocked is not None:
+                raise ConnectionError(f"{BLOCKED}: {self._frames.blocked}")
+            if await self._together(dead, buried):
+                await self._declare_again()
+                for index, (message, reason) in enumerate(dead):
+                    if not connected(self._connection) or self._frames.blocked is not None:
+                        break
+                    if not buried[index]:
+                        buried[index] = await self._alone(message, reason)
         except Exception as error:
-            self._log.warning("dead letters not confirmed, the messages will be redelivered", error=repr(error))
+            self._log.warning("dead letters not confirmed, and published again later", error=repr(error)[:500])
         return buried
 
-    async def _together(self, message: Message, reason: InvalidMessage) -> bool:
-        if self._suspects and _key(message) in self._suspects:
-            return False
+    async def _together(self, dead: Sequence[Dead], buried: list[bool]) -> bool:
+        """Publish those that are not suspicious, and tell whether others are to be sent one by one."""
+        channel = self._channel
+        if channel is None:
+            raise ConnectionError("the channel is not open")
+        letters: dict[int, writer.Publication] = {}
+        for index, (message, reason) in enumerate(dead):
+            if self._suspects and _key(message) in self._suspects:
+                continue
+            try:
+                letter = whole_letter(message, reason, self._room)
+                header = writer.content_header(letter.properties, len(letter.body))
+                letters[index] = (DEAD_EXCHANGE, "", letter.body, header)
+            except Exception as error:
+                self._log.warning("dead letter cannot be written", error=repr(error)[:500])
+        if not letters:
+            return True
         under = self._under
+        confirms = None
         try:
-            await self._publish(whole_letter(message, reason, self._room))
-        except Exception as error:  # a confirm that is lost with its channel ends in a bare Exception
-            self._log.debug("dead letter not confirmed", error=repr(error))
-            if under is not None and not under.is_opened:
-                self._suspect(message, 1)
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await channel.ready()
+                confirms = await self._writes.write(await channel.get_underlay_channel(), list(letters.values()))
+                await confirms.settled()
+        except TimeoutError:
+            self._log.warning("dead letters not confirmed in time, and published again later", letters=len(letters))
             return False
-        return True
+        except Exception as error:  # a confirm that is lost with its channel ends in a bare Exception
+            self._log.debug("dead letters not confirmed", error=repr(error))
+            if not isinstance(error, Returned) and under is not None and not under.is_opened:
+                for index in letters:
+                    self._suspect(dead[index][0], 1)
+            return True
+        finally:
+            for index, accepted in zip(letters, confirms.accepted if confirms is not None else (), strict=False):
+                buried[index] = accepted
+        # Those that were refused alone find no room in the queue.
+        return len(letters) < len(dead)
 
-    async def _one_by_one(self, dead: Sequence[Dead], buried: list[bool]) -> None:
+    async def _declare_again(self) -> None:
+        """Declare the topology: with it in place, a broker that closes a channel does so because of a letter."""
         async with asyncio.timeout(_RECONNECT_SECONDS):
             while not connected(self._connection):
                 await asyncio.sleep(0.05)
-            # Once exchange and queue exist, a channel that the broker closes was closed because of the letter.
             async with temporary_channel(self._connection) as channel:
                 await topology.declare(channel)
-        for index, (message, reason) in enumerate(dead):
-            if not buried[index]:
-                buried[index] = await self._alone(message, reason)
 
     async def _alone(self, message: Message, reason: InvalidMessage) -> bool:
         """Publish one letter; if the broker refuses it, publish the reduced form."""
@@ -182,15 +222,6 @@ class DeadLetters:
         transport: Any = self._connection.transport
         return transport.connection if transport is not None else None
 
-    async def _publish(self, letter: aio_pika.Message) -> None:
-        channel = self._channel
-        if channel is None:
-            raise ConnectionError("the channel is not open")
-        async with asyncio.timeout(_CONFIRM_SECONDS):
-            await channel.ready()
-            exchange = await channel.get_exchange(DEAD_EXCHANGE, ensure=False)
-            await exchange.publish(letter, "", mandatory=True)
-
     @property
     def _room(self) -> int:
         """Return the maximum bytes of a message's own headers."""
@@ -213,17 +244,3 @@ async def _publish_alone(under: Any, letter: aio_pika.Message) -> None:
 
 def _key(message: Message) -> bytes:
     return hashlib.sha256(f"{message.properties.message_id}\0{message.size}\0".encode() + message.body).digest()
-
-
-def _waves(dead: Sequence[Dead]) -> list[list[int]]:
-    """Group the indexes so that no group repeats a message id, by which aiormq matches returned messages."""
-    waves: list[list[int]] = []
-    seen: Counter[str | None] = Counter()
-    for index, (message, _) in enumerate(dead):
-        own = message.properties.message_id
-        turn = seen[own] if own is not None else 0
-        seen[own] += 1
-        if turn == len(waves):
-            waves.append([])
-        waves[turn].append(index)
-    return waves

@@ -18,12 +18,18 @@ _SECRET_NAMES = (DIRECT_REPLIES, "amq.gen-", "amq_")
 _NAMED = "reply."
 # A direct-reply name ends in a token of the broker, whose parts are base64.
 _DIRECT_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]+(\.[A-Za-z0-9+/=_-]+)*\Z")
-_MAX_QUEUE = 255
+# The bytes of an AMQP short string: names, routing keys, and the texts among the properties of a message.
+SHORT = 255
+
+
+def short(text: str | None, size: int = SHORT) -> str | None:
+    """Cut a text to a number of bytes; what is no Unicode in it is replaced."""
+    return None if text is None else text.encode("utf-8", "backslashreplace")[:size].decode("utf-8", "ignore")
 
 
 def may_reply_to(queue: str | None, user: str | None) -> bool:
     """Tell whether answers to a broker user may go to a queue: only to its reply queues, never to Foldwork's own."""
-    if queue is None or len(queue.encode("utf-8", "replace")) > _MAX_QUEUE:
+    if queue is None or len(queue.encode("utf-8", "replace")) > SHORT:
         return False
     if queue.startswith(_NAMED):
         owner, _, own = queue.removeprefix(_NAMED).rpartition(".")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
-from aiormq.abc import ChannelFrame
 from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp.commands import Basic
 
-from services.broker.connection import close_channel, connect_robust
+from services.broker.confirms import Returned, Writes
+from services.broker.connection import BLOCKED, close_channel, connect_robust
 from services.broker.frames import writer
 from services.broker.frames.reader import Frames
 from services.broker.frames.writer import Publication
@@ -26,64 +27,10 @@ from services.store.failures import OutsideUnavailable
 
 CONFIRM_SECONDS = 30.0
 _REOPEN_SECONDS, _REOPEN_PAUSE = 10.0, 0.01
-# Codes by which a broker closes a channel, or a connection, over a message: content too large, no consumers,
-# precondition failed; frame error and syntax error. Others mean that the broker, or an exchange, is not available.
-_REFUSING_CODES = frozenset({311, 313, 406, 501, 502})
-_ACCESS_REFUSED = 403
 
 
 class MessageRefused(Exception):
     """The broker is available and refuses a message of this write, because of its content or its routing."""
-
-
-def _refuses(code: int, text: str) -> bool:
-    """Tell whether the broker closed a channel because of a message that was published."""
-    # Topic permissions may allow a user some routing keys only.
-    return code in _REFUSING_CODES or (code == _ACCESS_REFUSED and "to topic" in text)
-
-
-class _Confirms:
-    """Counts the confirms of one channel, a whole write at a time; aiormq's own way is a future for each message."""
-
-    def __init__(self, channel: Any) -> None:
-        self.channel = channel
-        self._last = 0
-        self._open: set[int] = set()
-        self._refused = 0
-        self._all: asyncio.Future[None] | None = None
-        self.refusal: str | None = None
-
-    def expect(self, count: int) -> asyncio.Future[None]:
-        """Return what ends with the confirms of the next `count` messages, or with the channel."""
-        first, self._last = self._last + 1, self._last + count
-        self._open = set(range(first, first + count))
-        self._refused = 0
-        self._all = self.channel.create_future()
-        return self._all
-
-    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
-        """Note an ack or nack."""
-        settled = {each for each in self._open if each <= tag} if multiple else self._open & {tag}
-        self._open -= settled
-        if not accepted:
-            self._refused += len(settled)
-        if self._all is None or self._all.done() or self._open:
-            return
-        if self._refused:
-            # For example by a full queue that rejects publishes. The other messages were accepted.
-            self._all.set_exception(MessageRefused(f"the broker refused {self._refused} messages of a write"))
-        else:
-            self._all.set_result(None)
-
-    def returned(self, exchange: str) -> None:
-        """Note a message that reached no queue."""
-        if self._all is not None and not self._all.done():
-            self._all.set_exception(OutsideUnavailable(f"no queue is bound for messages to {exchange}"))
-
-    def closed(self, code: int, text: str) -> None:
-        """Note why the broker closes the channel; aiormq ends the future, in what may be a bare `Exception`."""
-        if _refuses(code, text):
-            self.refusal = text
 
 
 class Publisher:
@@ -100,7 +47,7 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
         self._frames = Frames()
-        self._confirms: _Confirms | None = None
+        self._writes = Writes(self._frames)
 
     async def start(self) -> None:
         """Keep the running loop for the threads' calls, and start to connect and declare in the background."""
@@ -124,46 +71,49 @@ class Publisher:
         if self._connection is not None:
             await self._connection.close()
 
-    def publish(self, publications: Sequence[Publication]) -> None:
+    def publish(self, publications: Sequence[Publication], meanwhile: Callable[[], object] = lambda: None) -> None:
         """Publish in order and wait for every confirm; to be called from threads, never from the loop.
 
-        Raises `OutsideUnavailable`, or `MessageRefused` when the broker refuses one of the messages.
+        `meanwhile` is called every second until then. Raises `OutsideUnavailable`, or `MessageRefused` when the broker
+        refuses one of the messages.
         """
         if self._loop is None:
             raise OutsideUnavailable("the publisher has not started")
         future = asyncio.run_coroutine_threadsafe(self._publish(publications), self._loop)
         try:
-            future.result(CONFIRM_SECONDS + 15)
+            for _ in range(int(CONFIRM_SECONDS) + 15):
+                if wait([future], 1.0).done:
+                    break
+                meanwhile()
+            future.result(0)
         except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
             future.cancel()
             raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         async with asyncio.timeout(CONFIRM_SECONDS), self._turn:
+            if self.blocked is not None:
+                raise OutsideUnavailable(f"{BLOCKED}: {self.blocked}")
             channel = await self._open_channel()
-            # One write for all: aiormq's own publish costs a lock, a future and a drain for each message.
-            number, size = channel.number, channel.max_content_size
-            payload = b"".join([writer.frames(number, size, each) for each in publications])
-            async with channel.lock:
-                confirms = self._confirms_of(channel)
-                # Under the lock: a caller that gives up while waiting must not leave the count ahead of the broker's.
-                confirmed = confirms.expect(len(publications))
-                await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+            confirms = await self._writes.write(channel, publications)
             try:
-                await confirmed
-            except MessageRefused:
-                raise
+                refused = await confirms.settled()
+            except Returned as error:
+                raise OutsideUnavailable(str(error)) from error
             except Exception as error:
                 if confirms.refusal is not None:
                     raise MessageRefused(confirms.refusal) from error
                 raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+            if refused and publications[0][0] == COMMAND_EXCHANGE:
+                raise OutsideUnavailable("the broker has no room for more commands")
+            if refused:
+                # The other messages were accepted.
+                raise MessageRefused(f"the broker refused {refused} messages of a write")
 
-    def _confirms_of(self, channel: Any) -> _Confirms:
-        """Return the confirms of a channel; every new channel counts from 1."""
-        if self._confirms is None or self._confirms.channel is not channel:
-            self._confirms = _Confirms(channel)
-            self._frames.confirms = {channel.number: self._confirms}
-        return self._confirms
+    @property
+    def blocked(self) -> str | None:
+        """Return why the broker reads nothing from this connection, as it does during an alarm."""
+        return self._frames.blocked
 
     async def _open_channel(self) -> Any:
         """Return the channel to publish on; a closed one reopens after the topology was declared again."""

@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from aio_pika.exceptions import AMQPError, DeliveryError
 
 from services.broker import names, topology
-from services.broker.connection import connect_robust, connected
+from services.broker.connection import BLOCKED, connect_robust, connected
 from services.broker.frames.reader import Frames, Message, Taker
 from services.commands import wire
 from services.commands.wire import Reply
@@ -23,6 +23,8 @@ from services.errors import OperatorError
 from services.settings import broker_user
 
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
+# How long a command that is under way when the broker blocks the connection may still be confirmed.
+_BLOCKED_SECONDS, _CLOSE_SECONDS = 0.5, 2.0
 
 
 class NotSent(OperatorError):
@@ -85,17 +87,19 @@ class CommandSender:
         self._channel: AbstractRobustChannel | None = None
         self._exchange: aio_pika.abc.AbstractExchange | None = None
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._frames = Frames(on_blocked=self._hasten)
+        # The time-outs of the commands that are not confirmed yet.
+        self._unconfirmed: set[asyncio.Timeout] = set()
         self._log = structlog.get_logger("sender")
 
     async def start(self) -> None:
         """Connect and consume answers; raises if the broker cannot be reached."""
-        frames = Frames()
-        self._connection = await connect_robust(self._url, self._name, frames)
+        self._connection = await connect_robust(self._url, self._name, self._frames)
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         queue = await self._channel.declare_queue(_DIRECT_REPLY, passive=True)
         # Answers are taken from the frames; aio-pika consumes again under the same tag on every new channel.
         tag = f"answers-{uuid.uuid4().hex}"
-        frames.takers[tag.encode()] = Taker(self._answered)
+        self._frames.takers[tag.encode()] = Taker(self._answered)
         await queue.consume(_not_taken, no_ack=True, consumer_tag=tag)
         # On this channel: if the broker closes it because an exchange was deleted, aio-pika declares it again.
         await topology.declare(self._channel)
@@ -106,7 +110,22 @@ class CommandSender:
         for future in self._waiting.values():
             future.cancel()
         if self._connection is not None:
-            await self._connection.close()
+            # A broker in an alarm does not answer.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._connection.close()
+
+    @property
+    def blocked(self) -> str | None:
+        """Return why the broker reads nothing from this connection, as it does during an alarm."""
+        return self._frames.blocked
+
+    def _hasten(self) -> None:
+        """Let the commands under way end soon: the broker reads no more, and may have taken any of them."""
+        soon = asyncio.get_running_loop().time() + _BLOCKED_SECONDS
+        for timeout in self._unconfirmed:
+            with suppress(RuntimeError):  # it ends already
+                timeout.reschedule(min(soon, timeout.when() or soon))
 
     @property
     def ready(self) -> bool:
@@ -138,6 +157,8 @@ class CommandSender:
     async def _publish(self, outgoing: Outgoing, correlation: str, deadline: float) -> None:
         if self._channel is None or self._exchange is None or not self.ready:
             raise NotSent("the broker cannot be reached")
+        if self.blocked is not None:
+            raise NotSent(f"{BLOCKED}: {self.blocked}")
         try:
             # A channel that is open again has no consumer of answers at first. A broker closes it for a command that is
             # sent then, and aio-pika does not restore a channel that is closed while it is being restored.
@@ -156,14 +177,19 @@ class CommandSender:
             headers=outgoing.headers(),
             user_id=self._user,
         )
+        # aio-pika's own timeout does not apply while it reconnects.
+        within = asyncio.timeout_at(deadline)
         try:
-            # aio-pika's own timeout does not apply while it reconnects.
-            async with asyncio.timeout_at(deadline):
+            async with within:
+                self._unconfirmed.add(within)
                 await self._exchange.publish(message, outgoing.routing_key, mandatory=True)
         except DeliveryError as error:
             raise NotSent("the broker has no queue for commands, or refuses more of them") from error
         except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
-            raise Unconfirmed(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
+            why = f"{BLOCKED}: {self.blocked}" if self.blocked is not None else str(error) or type(error).__name__
+            raise Unconfirmed(f"the broker did not confirm: {why}") from error
+        finally:
+            self._unconfirmed.discard(within)
 
     def _answered(self, message: Message) -> None:
         future = self._waiting.get(message.properties.correlation_id or "")

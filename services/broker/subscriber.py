@@ -16,6 +16,7 @@ import structlog
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 
 from services.broker import topology
+from services.broker.acknowledging import Acknowledgements
 from services.broker.connection import Channel, connect_robust, connected
 from services.broker.frames.reader import Frames, Message, Taker
 from services.broker.names import COMMAND_QUEUE
@@ -54,6 +55,7 @@ class CommandSubscriber:
         self._connection: AbstractRobustConnection | None = None
         self._robust: AbstractRobustChannel | None = None
         self._consuming: Channel | None = None
+        self._acknowledgements: Acknowledgements | None = None
         self._tag: str | None = None
         self._stopping = False
         self._again: asyncio.Task[None] | None = None
@@ -86,6 +88,17 @@ class CommandSubscriber:
         if channel is not None and not channel.is_closed and self._tag is not None:
             await channel.basic_cancel(self._tag, timeout=5)
         self._tag = None
+
+    def vanished(self) -> None:
+        """Consume again: the broker says that nobody consumes, although it has not cancelled this consumer."""
+        if self._tag is not None and not self._stopping:
+            self._cancelled(None)
+
+    async def settle(self, channel: Channel, done: Collection[int], again: Collection[int] = ()) -> None:
+        """Acknowledge the tags that are done, and requeue the others; on a lost channel the broker requeues all."""
+        own = self._acknowledgements
+        if own is not None and own.channel is channel:
+            await own.settle(done, again)
 
     async def close(self) -> None:
         """Stop, and close the connection."""
@@ -128,6 +141,7 @@ class CommandSubscriber:
         if channel is not self._consuming:
             # On the same channel deliveries keep their tags, and the next acknowledgement covers them.
             self._channel_opened()
+            self._acknowledgements = Acknowledgements(channel)
         received = self._received
 
         def take(message: Message) -> None:
@@ -167,13 +181,3 @@ class CommandSubscriber:
             except Exception as error:
                 self._log.debug("cannot consume yet", error=str(error))
                 await asyncio.sleep(0.5)
-
-
-async def settle(channel: Channel, done: Collection[int], again: Collection[int]) -> None:
-    """Acknowledge the tags that are done, and requeue the others; on a lost channel the broker requeues all."""
-    with suppress(Exception):
-        for tag in again:
-            # reject, not nack: RabbitMQ 4.3 does not count a nack towards the delivery limit.
-            await channel.basic_reject(tag, requeue=True, wait=False)
-        if done:
-            await channel.basic_ack(max(done), multiple=True, wait=False)

@@ -21,8 +21,11 @@ QUEUE_ARGUMENTS: Any = {
 }
 
 
-async def declare(channel: AbstractChannel) -> None:
-    """Declare everything; every role does, so that none depends on another having started."""
+async def declare(channel: AbstractChannel) -> int:
+    """Declare everything, and return how many consume commands.
+
+    Every role does, so that none depends on another having started.
+    """
     # Before the commands' queue, so that no dead-lettered command is lost.
     await _declare_dead_letters(channel)
     await channel.declare_exchange(EVENT_EXCHANGE, ExchangeType.TOPIC, durable=True)
@@ -31,6 +34,7 @@ async def declare(channel: AbstractChannel) -> None:
         COMMAND_QUEUE, durable=True, arguments={**QUEUE_ARGUMENTS, "x-queue-type": "quorum"}
     )
     await queue.bind(commands, "#")
+    return queue.declaration_result.consumer_count or 0
 
 
 async def _declare_dead_letters(channel: AbstractChannel) -> None:

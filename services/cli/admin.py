@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import typer
 
 from services.cli import FAILED
-from services.cli.common import JSON, say, show, table
+from services.cli.common import JSON, plain, say, show, table
 from services.cli.where import database_url
 from services.errors import OperatorError
+
+if TYPE_CHECKING:
+    from services.store.adopt import Adoption
 
 # The longest life of a key in days; a date further ahead could overflow.
 MAX_DAYS = 36_500
@@ -45,6 +50,21 @@ def register(app: typer.Typer) -> None:
             say("The database is up to date.")
         raise typer.Exit(FAILED if lines else 0)
 
+    @database.command()
+    def adopt(
+        force: bool = typer.Option(False, "--force", help="Do it; without it, only say what would be done."),
+        as_json: bool = JSON,
+    ) -> None:
+        """Let the roles work on a store that was restored from a backup; exits 1 if that is needed and not done."""
+        from services.store import adopt as adopting
+
+        found = adopting.adopt(database_url(), force=force)
+        if as_json:
+            show({**plain(found), "needed": found.needed, "done": force})
+        else:
+            say("\n".join(_adoption(found, force)))
+        raise typer.Exit(FAILED if found.needed and not force else 0)
+
     keys = typer.Typer(help="API keys of the HTTP API.", no_args_is_help=True)
     app.add_typer(keys, name="keys")
 
@@ -53,7 +73,9 @@ def register(app: typer.Typer) -> None:
         tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
         actor: str = typer.Option("system", help="A member's id, or `system`."),
         permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
-        role: list[str] = typer.Option([], help="viewer, agent, dispatcher or manager of the dispatch API."),
+        role: list[str] = typer.Option(
+            [], help="viewer, integration, agent, dispatcher or manager, of the dispatch API."
+        ),
         name: str | None = typer.Option(None, help="What the key is for."),
         days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,
@@ -112,3 +134,28 @@ def register(app: typer.Typer) -> None:
             show({"id": key_id, "revoked": True})
         else:
             say(f"key {key_id} is revoked")
+
+
+def _adoption(found: Adoption, done: bool) -> Iterator[str]:
+    """Say what an adoption does."""
+    yield f"Log {found.id}, epoch {found.epoch}, {found.head} events."
+    if found.copied:
+        yield "The database is a copy, or was restored from a backup."
+    for move in found.moves:
+        if not move.strays:
+            yield f"  {move.follower} continues after position {move.position}"
+            continue
+        yield f"  {move.follower} is at position {move.position}, whose event the log does not have"
+        yield f"    it continues after position {move.to}, and handles later events again"
+        if move.rebuilds is not None:
+            yield f"    the read model {move.rebuilds} is rebuilt"
+    if not found.needed:
+        yield "The log and the positions fit together."
+    elif not done:
+        yield from (
+            f"Positions after {found.common} may have been read or published with other events before. Events that",
+            "were published before may be published again, under the same ids. The log gets another epoch.",
+            "Stop the roles, run `foldwork db adopt --force`, and start them again.",
+        )
+    if done:
+        yield f"Adopted: epoch {found.epoch + 1}. Start the roles, or restart them."

@@ -23,12 +23,12 @@ def dev_file() -> Path:
 
 
 def development(path: Path | None = None) -> dict[str, Any]:
-    """Return the description of a running `foldwork dev`, empty if none is running."""
+    """Return the description of our running `foldwork dev`, empty if none is running."""
+    from services import private_files
+
     try:
-        found: dict[str, Any] = json.loads((path or dev_file()).read_text("utf-8"))
+        found: dict[str, Any] = json.loads(private_files.read(path or dev_file()))
         os.kill(int(found["pid"]), 0)
-    except PermissionError:
-        return found
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found

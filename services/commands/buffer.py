@@ -1,9 +1,9 @@
-"""Deliveries that were received and wait for the next batch, in a bounded amount of memory."""
+"""Deliveries that were received and wait for the next batch, in a bounded amount of memory, in turn between tenants."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -11,22 +11,36 @@ import structlog
 from services.broker.connection import Channel
 from services.broker.frames.reader import Message
 from services.commands import wire
+from services.commands.turns import Turns
 from services.commands.wire import Incoming, InvalidMessage, Reply
 from services.settings import Settings
+from services.store.append import CommandKey
+
+# What a delivery takes in memory beside its body and its properties, in bytes.
+OVERHEAD = 1024
+# The commands of a batch end with the one that fills this many bytes.
+MAX_BATCH_BYTES = 8 << 20
+# A batch that takes longer makes the next one smaller, down to the least: what arrives meanwhile waits for it.
+BATCH_SECONDS, LEAST_BATCH = 0.25, 25
+# So many commands are parsed ahead without a pause.
+_PARSED_AT_ONCE = 25
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Delivery:
-    """A parsed message; `command` is the command, or why the message is malformed.
+    """A message; `command` is the command, or why the message is malformed, once it was parsed.
 
-    `buried`, `attempts` and `reply` keep what was done already, for a batch that runs again after an outage.
+    `attempts`, `counted`, `failed` and `reply` keep what was done already, for a batch that runs again after an outage.
+    `attempts` are the earlier ones at a redelivered command, and `counted` says that this one is counted as well.
     """
 
     channel: Channel
     message: Message
-    command: Incoming | InvalidMessage
-    buried: bool = False
+    tenant: str = ""
+    command: Incoming | InvalidMessage | None = None
     attempts: int | None = None
+    counted: bool = False
+    failed: bool = False
     reply: Reply | None = None
 
     @property
@@ -35,22 +49,34 @@ class Delivery:
         return self.message.delivery_tag
 
     @property
-    def decidable(self) -> bool:
-        """Tell whether it is a command."""
-        return not isinstance(self.command, InvalidMessage)
+    def redelivered(self) -> bool:
+        """Tell whether it was delivered before, and not acknowledged."""
+        return self.message.redelivered
+
+    @property
+    def weight(self) -> int:
+        """Return the bytes that it takes in memory."""
+        return self.message.held + OVERHEAD
+
+    @property
+    def key(self) -> CommandKey:
+        """Return the tenant and the id of a command."""
+        return self.tenant, self.message.properties.message_id or ""
 
 
 class Buffer:
-    """Deliveries in order of arrival, taken a batch at a time.
+    """Deliveries in order of arrival for each tenant, taken a batch at a time; `bury` gets those that are malformed.
 
-    `held` is the size of all bodies and properties in memory, including the batch being processed. At
-    `prefetch_bytes` `room` is cleared, and nothing more is read from the broker.
+    `held` is the size of all deliveries in memory, including those that are being processed. At `prefetch_bytes` `room`
+    is cleared, and nothing more is read from the broker.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bury: Callable[[Delivery, InvalidMessage], None]) -> None:
         self._settings = settings
+        self._bury = bury
         self._log = structlog.get_logger("commands")
-        self._waiting: list[Delivery] = []
+        self._turns: Turns[Delivery] = Turns()
+        self._limit = settings.batch_size
         self.held = 0
         self.room = asyncio.Event()
         self.room.set()
@@ -58,11 +84,12 @@ class Buffer:
         self._closing = self._refusing = False
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._turns)
 
     def add(self, channel: Channel, message: Message) -> None:
         """Add a message; called while frames are read, so it must not raise."""
-        full = self.held + message.held > self._settings.prefetch_bytes
+        delivery = Delivery(channel, message)
+        full = self.held + delivery.weight > self._settings.prefetch_bytes
         if full and not self._closing:
             self.room.clear()
         # While closing everything is read, since the broker's answer follows what it has sent, but no more is kept.
@@ -70,61 +97,114 @@ class Buffer:
         if self._refusing:
             # Not acknowledged, so the broker requeues it.
             return
-        self.held += message.held
-        self._waiting.append(Delivery(channel, message, self._parse(message)))
-        if len(self._waiting) == 1:
-            self.arrived.set()
+        self.held += delivery.weight
+        malformed = self._look(delivery)
+        if malformed is not None:
+            self._bury(delivery, malformed)
+            return
+        self._turns.add(delivery)
+        self.arrived.set()
 
     async def take(self) -> list[Delivery]:
-        """Return the next batch; call `done` with it afterwards."""
-        limit, wait = self._settings.batch_size, self._settings.batch_wait_ms / 1000
-        if 1 < len(self._waiting) < limit and wait:
+        """Return the next batch; its deliveries are given to `done` or `put_back` afterwards, or to `bury`."""
+        wait = self._settings.batch_wait_ms / 1000
+        if 1 < len(self._turns) < self._limit and wait:
             # Several commands are waiting, so there is load: wait briefly for a fuller batch.
             await asyncio.sleep(wait)
-        if not self._waiting:
-            return []
-        # A redelivered command may have killed its worker, so it runs alone.
-        size = next(
-            (index for index, each in enumerate(self._waiting[:limit]) if each.message.redelivered and each.decidable),
-            limit,
-        )
-        batch = self._waiting[: max(size, 1)]
-        del self._waiting[: len(batch)]
+        batch = self._turns.take(self._limit, MAX_BATCH_BYTES)
+        # What was redelivered may have killed its worker when it was parsed, so its attempts are counted before.
+        if batch and not batch[0].redelivered:
+            batch = [delivery for delivery in batch if self._sound(delivery)]
         return batch
 
-    def done(self, batch: Sequence[Delivery]) -> None:
-        """Release a batch."""
-        self.held -= sum(delivery.message.held for delivery in batch)
+    def went(self, commands: int, seconds: float) -> None:
+        """Note how long a batch took."""
+        if seconds > BATCH_SECONDS:
+            self._limit = max(min(LEAST_BATCH, self._limit), int(commands * BATCH_SECONDS / seconds))
+        else:
+            self._limit = min(self._settings.batch_size, 2 * self._limit)
+
+    async def parse_ahead(self) -> None:
+        """Parse about the next batch, while the one before is recorded."""
+        for number, delivery in enumerate(list(self._turns.first(self._limit))):
+            if not delivery.redelivered:
+                self.parse(delivery)
+            if number % _PARSED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Let deliveries of a batch wait again, before the others of their tenants."""
+        self._turns.put_back(deliveries)
+
+    def charge(self, tenant: str, cost: int) -> None:
+        """Let a tenant pay for the bytes that its commands recorded."""
+        self._turns.charge(tenant, cost)
+
+    def done(self, deliveries: Sequence[Delivery]) -> None:
+        """Release deliveries."""
+        self.held -= sum(delivery.weight for delivery in deliveries)
         if self.held < self._settings.prefetch_bytes:
             self.room.set()
 
     def clear(self) -> None:
         """Drop all waiting deliveries."""
-        waiting, self._waiting = self._waiting, []
-        self.done(waiting)
+        self.done(self._turns.clear())
 
     def close(self) -> None:
         """Stop accepting deliveries beyond the limit; those are requeued by the broker."""
         self._closing = True
         self.room.set()
 
-    def _parse(self, message: Message) -> Incoming | InvalidMessage:
-        """Parse a message. Any error makes it a dead letter."""
+    def _look(self, delivery: Delivery) -> InvalidMessage | None:
+        """Set the tenant from the envelope, without which no other is to wait; return why the message is malformed."""
+        message, settings = delivery.message, self._settings
+        try:
+            properties, size, limit = message.properties, message.size, settings.command_limit
+            delivery.tenant = wire.parse_envelope(properties, size, limit, settings.may_send)["tenant"]
+        except InvalidMessage as malformed:
+            return _bare(malformed)
+        except Exception as error:
+            return self._unreadable(delivery, error)
+        return None
+
+    def _sound(self, delivery: Delivery) -> bool:
+        """Parse a delivery, and tell whether it is a command; a dead letter is made of it otherwise."""
+        command = self.parse(delivery)
+        if isinstance(command, InvalidMessage):
+            self._bury(delivery, command)
+            return False
+        return True
+
+    def parse(self, delivery: Delivery) -> Incoming | InvalidMessage:
+        """Parse a delivery, unless that was done. Any error makes it a dead letter."""
+        if delivery.command is None:
+            delivery.command = self._parsed(delivery)
+        return delivery.command
+
+    def _parsed(self, delivery: Delivery) -> Incoming | InvalidMessage:
+        message, settings = delivery.message, self._settings
         try:
             return wire.parse(
                 message.properties,
                 message.body,
-                self._settings.command_limit,
+                settings.command_limit,
                 bool(message.redelivered),
                 message.size,
-                self._settings.may_send,
+                settings.may_send,
             )
         except InvalidMessage as malformed:
-            # The frames and the cause hold all that was parsed.
-            malformed.__context__ = malformed.__cause__ = None
-            return malformed.with_traceback(None)
+            return _bare(malformed)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a Rust library is not an `Exception`
-            self._log.exception("cannot parse a message", command=str(message.properties.message_id)[:255])
-            return InvalidMessage("unreadable", f"reading it failed: {error!r}"[:500])
+            return self._unreadable(delivery, error)
+
+    def _unreadable(self, delivery: Delivery, error: BaseException) -> InvalidMessage:
+        self._log.exception("cannot parse a message", command=str(delivery.message.properties.message_id)[:255])
+        return InvalidMessage("unreadable", f"reading it failed: {error!r}"[:500])
+
+
+def _bare(malformed: InvalidMessage) -> InvalidMessage:
+    """Return it without the frames and the cause, which hold all that was parsed."""
+    malformed.__context__ = malformed.__cause__ = None
+    return malformed.with_traceback(None)

@@ -10,11 +10,12 @@ from contextlib import suppress
 import structlog
 
 from services import metrics
-from services.broker.connection import Channel
+from services.broker.connection import BLOCKED
 from services.broker.outbox import Outbox
-from services.broker.subscriber import CommandSubscriber, settle
+from services.broker.subscriber import CommandSubscriber
 from services.cancellation import cancel
 from services.commands.buffer import Buffer, Delivery
+from services.commands.burials import Burials
 from services.commands.settling import Settler
 from services.commands.store_thread import StoreThread
 from services.commands.watchdog import Watchdog
@@ -26,6 +27,8 @@ from services.store.unavailable import StoreUnavailable
 PRUNE_SECONDS = 600.0
 # Pause between two batches of receipts if there are more: under load too, the ledger must shrink as fast as it grows.
 PRUNE_PAUSE = 0.2
+# Of the grace period, for the commands that were received, and again for the dead letters.
+STOP_SHARE = 0.3
 # The topology is declared again so often, in case something was deleted.
 DECLARE_SECONDS = 30.0
 
@@ -41,8 +44,9 @@ class CommandConsumer:
         self._settings = settings
         self._log = structlog.get_logger("commands")
         self.crash = CrashPoints(settings)
-        self.buffer = Buffer(settings)
         self.outbox = Outbox(settings.amqp_url.get_secret_value())
+        self.burials = Burials(self.outbox, self._buried, lambda dropped: self.buffer.done(dropped))
+        self.buffer = Buffer(settings, self.burials.put)
         self.subscriber = CommandSubscriber(
             settings.amqp_url.get_secret_value(),
             prefetch=settings.prefetch,
@@ -55,13 +59,19 @@ class CommandConsumer:
         )
         # Until the subscriber has started: the broker cannot be reached.
         self._away, self._started = True, False
-        self.store = StoreThread(settings, on_decided=lambda: self.crash.reach(AFTER_DECIDE))
+        self.store = StoreThread(settings, lambda: self.crash.reach(AFTER_DECIDE), self.buffer.parse)
         self.backoff = Backoff("database", self._log)
         self._settler = Settler(
-            self.store, self.outbox, settings.poison_attempts, lambda point: self.crash.reach(point)
+            self.store,
+            self.outbox,
+            settings.poison_attempts,
+            lambda point: self.crash.reach(point),
+            self.buffer.charge,
+            self.burials.put,
         )
         self.watchdog = Watchdog(settings.consumer_timeout, self._lacking)
         self._stopping = self._leaving = False
+        self._stop_by = 0.0
         self._store_up = False
         # The database is unavailable, rather than a statement too large; and the turns that `_lacking` saw last.
         self._outage = False
@@ -71,15 +81,22 @@ class CommandConsumer:
 
     @property
     def unready(self) -> list[str]:
-        """Name what prevents commands from being consumed."""
+        """Name what prevents commands from being consumed, or their answers from being sent."""
         lacking = [] if self.subscriber.consuming else ["broker"]
-        return lacking if self._store_up else [*lacking, "database"]
+        lacking += [] if self._store_up else ["database"]
+        return lacking if self.blocked is None else [*lacking, f"{BLOCKED}: {self.blocked}"]
+
+    @property
+    def blocked(self) -> str | None:
+        """Return why the broker takes neither answers nor dead letters, as during an alarm."""
+        return self.outbox.blocked
 
     async def run(self) -> None:
         """Consume until `stop`, reconnecting as needed. Raises `NotConsuming` if that does not help."""
         await self._until_open()
         work = asyncio.create_task(self._consume(), name="commands")
         aside = [
+            asyncio.create_task(self.burials.run(), name="burials"),
             asyncio.create_task(self.watchdog.watch(), name="watchdog"),
             asyncio.create_task(self._keep_declared(), name="topology"),
         ]
@@ -96,7 +113,7 @@ class CommandConsumer:
         await self._connect_broker()
         loop = asyncio.get_running_loop()
         next_prune = loop.time()
-        while not self._stopping or len(self.buffer):
+        while not self._stopping or (len(self.buffer) and loop.time() < self._stop_by):
             if loop.time() >= next_prune and not self._stopping:
                 more = await self.store.prune()
                 next_prune = loop.time() + (PRUNE_PAUSE if more else PRUNE_SECONDS)
@@ -107,10 +124,12 @@ class CommandConsumer:
                 self.buffer.arrived.clear()
                 continue
             await self._work()
+        await self.burials.finish(self._settings.shutdown_grace * STOP_SHARE)
 
     async def stop(self) -> None:
-        """Stop consuming; `run` finishes what was received."""
+        """Stop consuming; `run` finishes what was received, or as much of it as it has time for."""
         self._leaving = True
+        self._stop_by = asyncio.get_running_loop().time() + self._settings.shutdown_grace * STOP_SHARE
         self.buffer.close()
         with suppress(Exception):
             await self.subscriber.stop()
@@ -156,11 +175,17 @@ class CommandConsumer:
         return "" if away else "the broker is available, but no commands were consumed"
 
     async def _keep_declared(self) -> None:
+        lacking = 0
         while True:
             await asyncio.sleep(DECLARE_SECONDS)
-            if self.subscriber.consuming:
+            # During an alarm the connection that declares is not read.
+            if self.subscriber.consuming and self.blocked is None:
                 try:
-                    await self.outbox.declare()
+                    # Twice: it may just have consumed again.
+                    lacking = 0 if await self.outbox.consumers() else lacking + 1
+                    if lacking > 1:
+                        lacking = 0
+                        self.subscriber.vanished()
                 except Exception as error:
                     self._log.warning("the topology cannot be declared", error=str(error))
 
@@ -181,11 +206,12 @@ class CommandConsumer:
         batch = await self.buffer.take()
         if not batch:
             return
+        ahead = asyncio.create_task(self.buffer.parse_ahead(), name="parse-ahead")
         try:
             await self._finish(batch)
         finally:
             self._settler.deciding = False
-            self.buffer.done(batch)
+            await cancel(ahead)
 
     async def _finish(self, batch: Sequence[Delivery]) -> None:
         started = time.perf_counter()
@@ -200,24 +226,34 @@ class CommandConsumer:
                 self._outage = error.outage or not await self.store.reached()
                 if not self._outage:
                     self.watchdog.last_error = str(error)
-                if channel.is_closed:
-                    return
-                if self._stopping:
-                    # Acknowledging a later batch with `multiple` would acknowledge this one too.
-                    self.buffer.clear()
+                if channel.is_closed or self._stopping:
+                    # The broker delivers them again.
+                    self.buffer.done(batch)
+                    self._stop_by = 0.0
                     return
                 await asyncio.sleep(self.backoff.next_wait())
         self.backoff.reached()
         self._store_up, self._outage = True, False
         self.crash.reach(BEFORE_ACK)
-        await self._acknowledge(channel, batch, settled)
-        metrics.BATCH_SIZE.observe(len(batch))
-        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
-
-    async def _acknowledge(self, channel: Channel, batch: Sequence[Delivery], settled: set[int]) -> None:
+        seconds = time.perf_counter() - started
+        self.buffer.went(len(settled.done), seconds)
         if channel.is_closed:
-            self._log.info(
-                "channel closed before the acknowledgement, the commands will be redelivered", commands=len(batch)
-            )
+            self._log.info("channel closed before the acknowledgement, the commands will be redelivered")
+            self.buffer.done([*settled.done, *settled.again, *settled.left])
             return
-        await settle(channel, settled, [delivery.tag for delivery in batch if delivery.tag not in settled])
+        await self.subscriber.settle(channel, [each.tag for each in settled.done], [each.tag for each in settled.again])
+        self.buffer.done([*settled.done, *settled.again])
+        self.buffer.put_back(settled.left)
+        metrics.BATCH_SIZE.observe(len(settled.done))
+        metrics.BATCH_SECONDS.observe(seconds)
+
+    async def _buried(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge messages whose dead letters the broker has."""
+        attempted = [each.key for each in deliveries if each.attempts]
+        if attempted:
+            with suppress(StoreUnavailable):
+                # Otherwise they go with the receipts.
+                await self.store.forget_attempts(attempted)
+        for channel in {each.channel for each in deliveries}:
+            await self.subscriber.settle(channel, [each.tag for each in deliveries if each.channel is channel])
+        self.buffer.done(deliveries)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from domain.decider import UniqueKey
 from domain.errors import Refusal
 from services.commands.wire import EventSummary, Incoming, Reply
+from services.store import codec
 from services.store.append import CommandKey, ConcurrencyConflict, LedgerRow, NewEvent, TenantUniqueKey
 from services.store.event_store import EventStore
 
@@ -25,6 +27,8 @@ class Outcome:
     incoming: Incoming
     events: list[NewEvent] = field(default_factory=list)
     unique_keys: Mapping[UniqueKey, str | None] = field(default_factory=dict)
+    # The states of streams that the events lead to, as far as deciding has found them.
+    states: Mapping[str, Any] = field(default_factory=dict)
     streams_read: Iterable[str] = ()
     unique_keys_read: Iterable[UniqueKey] = ()
     refusal: Refusal | None = None
@@ -67,6 +71,13 @@ class Touched:
         self._unique_keys.update((outcome.incoming.tenant, *unique) for unique in outcome.unique_keys)
         if outcome.incoming.idempotency_key:
             self._unique_keys.add((outcome.incoming.tenant, IDEMPOTENCY, outcome.incoming.idempotency_key))
+
+
+def newer_version(command: Incoming, stream: str, found: codec.NewerStream) -> Outcome:
+    """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
+    where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
+    refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
+    return Outcome(command, refusal=refusal, recorded=False)
 
 
 def ledger_row(outcome: Outcome) -> LedgerRow:

@@ -1,10 +1,12 @@
-"""Processes a batch: commands are decided and recorded, other messages become dead letters, and all are answered."""
+"""Decides, records and answers a batch; what one transaction does not take is left for a later batch."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import structlog
@@ -16,100 +18,156 @@ from services.broker.outbox import Outbox
 from services.commands.buffer import Delivery
 from services.commands.outcome import Outcome
 from services.commands.store_thread import StoreThread
-from services.commands.wire import Incoming, InvalidMessage, Reply
+from services.commands.wire import Incoming, InvalidMessage
 from services.crash import AFTER_COMMIT
 from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 
-# A message that could not be dead-lettered is requeued after a pause in which the broker may recover.
-BURY_PAUSE = 0.5
 # Before a batch whose connection was lost runs again on another one.
 LOST_PAUSE = 0.5
 
 
-class Settler:
-    """Processes batches with one store and one outbox; raises the store's errors only, whatever the messages are."""
+@dataclass(slots=True)
+class Settled:
+    """What became of a batch: what is to be acknowledged, what is to be requeued, and what is left for a later batch.
 
-    def __init__(self, store: StoreThread, outbox: Outbox, poison_attempts: int, reach: Callable[[str], None]) -> None:
+    What became a dead letter is in none of them.
+    """
+
+    done: list[Delivery] = field(default_factory=list)
+    again: list[Delivery] = field(default_factory=list)
+    left: list[Delivery] = field(default_factory=list)
+
+
+class Settler:
+    """Processes batches with one store and one outbox; raises the store's errors only, whatever the messages are.
+
+    `charge` gets the bytes that a tenant's commands recorded, and `bury` what turned out to be malformed, or poison.
+    """
+
+    def __init__(
+        self,
+        store: StoreThread,
+        outbox: Outbox,
+        poison_attempts: int,
+        reach: Callable[[str], None],
+        charge: Callable[[str, int], None],
+        bury: Callable[[Delivery, InvalidMessage], None],
+    ) -> None:
         self._store = store
         self._outbox = outbox
         self._poison_attempts = poison_attempts
         self._reach = reach
+        self._charge = charge
+        self._bury = bury
         self._log = structlog.get_logger("commands")
-        # True while commands wait for the database, not while dead letters wait for the broker.
+        # True while commands wait for the database.
         self.deciding = False
 
-    async def settle(self, batch: Sequence[Delivery]) -> set[int]:
-        """Decide, record and answer, and return the tags to acknowledge."""
-        bad = [each for each in batch if isinstance(each.command, InvalidMessage) and not each.buried]
-        # The rest is decided meanwhile, without waiting for the broker's confirms.
-        burying = asyncio.create_task(self._bury(bad)) if bad else None
-        try:
-            settled = await self._decide([each for each in batch if isinstance(each.command, Incoming)])
-        finally:
-            if burying is not None:
-                await burying
-        return settled | {each.tag for each in batch if each.buried}
-
-    async def _decide(self, good: Sequence[Delivery]) -> set[int]:
-        if not good:
-            return set()
+    async def settle(self, batch: Sequence[Delivery]) -> Settled:
+        """Decide, record and answer; after an error of the store the same batch is given again."""
         self.deciding = True
-        first: Any = good[0].command
-        if len(good) == 1 and first.redelivered:
-            await self._alone(good[0], first)
-        else:
-            await self._run([each for each in good if each.reply is None])
+        undecided = [each for each in batch if each.reply is None and not each.failed]
+        buried: set[Delivery] = set()
+        if batch[0].redelivered:
+            undecided = await self._attempted(undecided, buried)
+        await self._run(undecided)
         self.deciding = False
         self._reach(AFTER_COMMIT)
-        answered = [(each, each.reply) for each in good if each.reply]
-        await self._answer(answered)
+        settled = Settled()
+        for each in batch:
+            if isinstance(each.command, InvalidMessage):
+                self._bury(each, each.command)
+            elif each not in buried:
+                (settled.done if each.reply else settled.again if each.failed else settled.left).append(each)
+        await self._answer(settled.done)
+        return settled
+
+    async def _answer(self, done: Sequence[Delivery]) -> None:
+        answered = [(each, each.reply) for each in done if each.reply is not None]
+        replies = [(each.message.properties, reply) for each, reply in answered if each.message.properties.reply_to]
+        if replies:
+            channel = answered[0][0].channel
+            await self._outbox.answer(replies, lambda: not channel.is_closed)
         for outcome, count in Counter(reply.outcome for _, reply in answered).items():
             metrics.COMMANDS.labels(outcome).inc(count)
-        return {delivery.tag for delivery, _ in answered}
 
-    async def _run(self, deliveries: Sequence[Delivery], attempted: bool = False) -> None:
-        """Decide and record, and set each delivery's reply; a command that fails gets none."""
-        rest = deliveries
-        while rest:
-            outcomes = await self._together(rest, attempted)
-            if outcomes is None:
-                half = len(rest) // 2
-                await self._run(rest[:half], attempted)
-                rest = rest[half:]
-                continue
-            for delivery, outcome in zip(rest, outcomes, strict=False):
-                # The rest of the outcome, mainly its events, is released.
-                delivery.reply = outcome.reply
-                if outcome.failure is not None:
-                    self._log.error("command failed", exc_info=outcome.failure, **_context(outcome.incoming))
-            rest = rest[len(outcomes) :]
+    async def _attempted(self, redelivered: list[Delivery], buried: set[Delivery]) -> list[Delivery]:
+        """Return which of the redelivered commands to run now: one that was attempted before runs alone.
 
-    async def _together(self, deliveries: Sequence[Delivery], attempted: bool) -> list[Outcome] | None:
+        Those before it run together: most commands are redelivered because their worker or its connection ended.
+        """
+        unknown = [each for each in redelivered if each.attempts is None]
+        if unknown:
+            found = await self._store.attempts([each.key for each in unknown])
+            for each in unknown:
+                each.attempts = found.get(each.key, 0)
+        first = next(iter(redelivered), None)
+        if first is None or not first.attempts:
+            return list(takewhile(lambda each: not each.attempts, redelivered))
+        if first.attempts < self._poison_attempts:
+            return [first]
+        buried.add(first)
+        self._bury(
+            first, InvalidMessage("poison", f"its worker failed or died {first.attempts} times while deciding it")
+        )
+        return []
+
+    async def _run(self, deliveries: Sequence[Delivery]) -> bool:
+        """Decide and record, and set each delivery's reply, or that it failed; tell whether none is left.
+
+        A batch that fails is halved. One that fills a transaction ends with it, so that other tenants have their turn.
+        """
+        if not deliveries:
+            return True
+        outcomes = await self._together(deliveries)
+        if outcomes is None:
+            half = len(deliveries) // 2
+            return await self._run(deliveries[:half]) and await self._run(deliveries[half:])
+        commands = [each for each in deliveries if not isinstance(each.command, InvalidMessage)]
+        for delivery, outcome in zip(commands, outcomes, strict=False):
+            # The rest of the outcome, mainly its events, is released.
+            delivery.reply = outcome.reply
+            if outcome.events:
+                self._charge(delivery.tenant, sum(len(event.state) for event in outcome.events))
+            if outcome.failure is not None:
+                delivery.failed = True
+                self._log.error("command failed", exc_info=outcome.failure, **_context(outcome.incoming))
+        return len(outcomes) == len(commands)
+
+    async def _together(self, deliveries: Sequence[Delivery]) -> list[Outcome] | None:
         """Return outcomes of the first commands, at least one, or None when several cannot be recorded together."""
-        commands: list[Any] = [each.command for each in deliveries]
         try:
-            return await self._record(commands, attempted)
+            return await self._record(deliveries)
         except Exception as error:
             if isinstance(error, StoreUnavailable) and not isinstance(error, StatementFailed):
                 raise
-            if len(commands) > 1:
-                self._log.exception("batch failed, trying its halves", commands=len(commands))
+            if len(deliveries) > 1:
+                self._log.exception("batch failed, trying its halves", commands=len(deliveries))
                 return None
-            self._log.exception("command failed", **_context(commands[0]))
-            return [Outcome(commands[0], failure=RuntimeError("not recorded"), recorded=False)]
+            command: Any = deliveries[0].command
+            if not isinstance(command, Incoming):
+                raise
+            self._log.exception("command failed", **_context(command))
+            return [Outcome(command, failure=RuntimeError("not recorded"), recorded=False)]
 
-    async def _record(self, commands: list[Incoming], attempted: bool) -> list[Outcome]:
+    async def _record(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Run a batch; if it loses its connection twice while the database answers, it counts as too large."""
         try:
-            return await self._store.run(commands, attempted)
+            return await self._once(deliveries)
         except SessionLost as error:
             await self._demand_reached(error)
         await asyncio.sleep(LOST_PAUSE)
         try:
-            return await self._store.run(commands, attempted)
+            return await self._once(deliveries)
         except SessionLost as error:
             await self._demand_reached(error)
             raise StatementFailed(str(error)) from error
+
+    def _once(self, deliveries: Sequence[Delivery]) -> Awaitable[list[Outcome]]:
+        if deliveries[0].redelivered:
+            return self._store.run_counted(deliveries)
+        commands: list[Any] = [each.command for each in deliveries]
+        return self._store.run(commands)
 
     async def _demand_reached(self, error: SessionLost) -> None:
         self.deciding = False
@@ -117,52 +175,6 @@ class Settler:
             error.outage = True
             raise error
         self.deciding = True
-
-    async def _alone(self, delivery: Delivery, command: Incoming) -> None:
-        """Run a redelivered command alone and count the attempt; after too many, make it a dead letter."""
-        if delivery.attempts is None:
-            # Once per delivery: an outage of the database must not count against the command.
-            delivery.attempts = await self._store.count_attempt(command)
-        if delivery.attempts < self._poison_attempts:
-            await self._run([delivery], attempted=True)
-            return
-        self.deciding = False
-        if not delivery.buried:
-            poison = InvalidMessage("poison", f"its worker failed or died {delivery.attempts} times while deciding it")
-            await self._bury([delivery], poison)
-        if delivery.buried:
-            await self._store.forget_attempts(command)
-
-    async def _answer(self, answered: Sequence[tuple[Delivery, Reply]]) -> None:
-        replies = [(each.message.properties, reply) for each, reply in answered if each.message.properties.reply_to]
-        if replies:
-            channel = answered[0][0].channel
-            await self._outbox.answer(replies, lambda: not channel.is_closed)
-
-    async def _bury(self, deliveries: Sequence[Delivery], reason: InvalidMessage | None = None) -> None:
-        """Publish dead letters and mark those that the broker confirmed; only they are acknowledged."""
-        dead: list[Any] = [(delivery.message, reason or delivery.command) for delivery in deliveries]
-        answered = []
-        for delivery, (message, malformed), done in zip(deliveries, dead, await self._outbox.bury(dead), strict=True):
-            if not done:
-                continue
-            delivery.buried = True
-            metrics.DEAD_LETTERS.labels(malformed.code).inc()
-            properties = message.properties
-            self._log.warning(
-                "dead letter",
-                code=malformed.code,
-                detail=malformed.detail,
-                pointer=malformed.pointer,
-                command=properties.message_id,
-                type=properties.message_type,
-                tenant=str((properties.headers or {}).get("tenant"))[:63],
-            )
-            reply = Reply(str(properties.message_id or ""), "rejected", error=malformed.refusal)
-            answered.append((delivery, reply))
-        await self._answer(answered)
-        if len(answered) < len(deliveries):
-            await asyncio.sleep(BURY_PAUSE)
 
 
 def _context(command: Incoming) -> dict[str, Any]:

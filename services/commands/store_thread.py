@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 import structlog
 import uuid_utils
 
+from services.commands.buffer import Delivery
 from services.commands.outcome import Outcome
-from services.commands.wire import Incoming
+from services.commands.wire import Incoming, InvalidMessage
 from services.commands.worker import Worker
 from services.settings import Settings
+from services.store import attempts
+from services.store.append import CommandKey
 from services.store.event_store import EventStore
 from services.store.unavailable import StatementFailed, StoreUnavailable
 
@@ -26,8 +29,14 @@ T = TypeVar("T")
 class StoreThread:
     """The worker and its connection, called from the event loop; calls raise `StoreUnavailable` while it is down."""
 
-    def __init__(self, settings: Settings, on_decided: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_decided: Callable[[], None],
+        parse: Callable[[Delivery], Incoming | InvalidMessage],
+    ) -> None:
         self._settings = settings
+        self._parse = parse
         self._on_decided = on_decided
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._opened: tuple[EventStore, Worker] | None = None
@@ -47,8 +56,11 @@ class StoreThread:
 
     async def run(self, commands: list[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record a batch, or as many of its first commands as one transaction takes."""
+        return await self._turn(lambda: self._worker.run(commands, attempted))
+
+    async def _turn(self, run: Callable[[], list[Outcome]]) -> list[Outcome]:
         try:
-            outcomes = await self._call(self._worker.run, commands, attempted)
+            outcomes = await self._call(run)
         except StatementFailed:
             self.turns += 1
             raise
@@ -63,13 +75,41 @@ class StoreThread:
             return False
         return True
 
-    async def count_attempt(self, command: Incoming) -> int:
-        """Count one more attempt at a redelivered command and return how many there were."""
-        return await self._call(self._store.count_attempt, command.tenant, command.command_id)
+    async def attempts(self, commands: Sequence[CommandKey]) -> dict[CommandKey, int]:
+        """Return the attempts at those commands that were attempted without an end."""
+        return await self._call(lambda: attempts.counts(self._store, commands))
 
-    async def forget_attempts(self, command: Incoming) -> None:
-        """Drop the count of a command that is done with."""
-        await self._call(self._store.forget_attempts, command.tenant, command.command_id)
+    async def forget_attempts(self, commands: Sequence[CommandKey]) -> None:
+        """Drop the counts of commands that are done with."""
+        await self._call(lambda: attempts.forget(self._store, commands))
+
+    async def run_counted(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Decide and record redelivered commands, and count an attempt at each of them before it is parsed.
+
+        Nothing is counted while another writer, or whatever else, keeps this one from recording: a worker that ends
+        while it waits does not end because of its commands. The count goes when the command is recorded.
+        """
+        return await self._turn(lambda: self._run_counted(deliveries))
+
+    def _run_counted(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        store = self._store
+        with store.alone():
+            # After an outage they are counted already.
+            self._count(attempts.count, [each for each in deliveries if not each.counted], True)
+            commands = [command for each in deliveries if isinstance(command := self._parse(each), Incoming)]
+            self._count(attempts.forget, [each for each in deliveries if not isinstance(each.command, Incoming)], False)
+            outcomes = self._worker.run(commands, attempted=True) if commands else []
+            left = {id(command) for command in commands[len(outcomes) :]}
+            self._count(attempts.undo, [each for each in deliveries if id(each.command) in left], False)
+        return outcomes
+
+    def _count(
+        self, change: Callable[[EventStore, list[CommandKey]], None], deliveries: Sequence[Delivery], counted: bool
+    ) -> None:
+        if deliveries:
+            change(self._store, [each.key for each in deliveries])
+        for each in deliveries:
+            each.counted = counted
 
     async def prune(self) -> bool:
         """Delete a batch of expired receipts, and tell whether there may be more."""

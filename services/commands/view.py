@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from domain import DECIDER_OF_CATEGORY
@@ -17,6 +17,24 @@ from services.store.event_store import EventStore
 _NOTHING: tuple[int, Any] = (0, None)
 
 
+class _Known(dict[Any, Any]):
+    """What is known by now; what is only in the cache is found too, and is then known."""
+
+    __slots__ = ("_recall",)
+
+    def __init__(self, recall: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self._recall = recall
+
+    def __missing__(self, key: Any) -> Any:
+        if self._recall(key):
+            return dict.__getitem__(self, key)
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return dict.__contains__(self, key) or self._recall(key)
+
+
 class View:
     """Streams and unique keys of one batch; the memory that outlives it is changed only when the batch is recorded."""
 
@@ -29,44 +47,48 @@ class View:
         # Streams that this version cannot read: commands on them are refused without a record, and may be sent again.
         self.newer: dict[str, codec.NewerStream] = {}
         # The committed state, changed by the commands so far.
-        self.states: dict[str, Any] = {}
+        self.states: dict[str, Any] = _Known(self._recall_stream)
         self.versions: dict[str, int] = {}
-        self.unique_keys: dict[str, dict[UniqueKey, str | None]] = {}
+        self._unique_keys: dict[str, dict[UniqueKey, str | None]] = {}
 
     def load(self, streams: Iterable[str], unique_keys: Iterable[tuple[str, UniqueKey]]) -> None:
         """Read what is neither here nor cached, by one query for streams and one for unique keys."""
-        missing = []
-        for stream in streams:
-            if stream not in self._committed and stream not in self.newer:
-                found = self._streams.get(stream)
-                if found is None:
-                    missing.append(stream)
-                else:
-                    self._learn(stream, found)
+        missing = [each for each in streams if each not in self.newer and not self._recall_stream(each)]
         if missing:
             for stream, found in self._store.load(missing).items():
                 if isinstance(found[1], codec.NewerStream):
                     self.newer[stream] = found[1]
                 else:
                     self._learn(stream, found)
-        unknown = []
-        for tenant, unique in unique_keys:
-            key = (tenant, *unique)
-            if key not in self.held:
-                held = self._holders.get(key)
-                if held is None:
-                    unknown.append((tenant, unique))
-                else:
-                    self._hold(key, held[0])
+        unknown = [(tenant, unique) for tenant, unique in unique_keys if not self._recall_holder(tenant, unique)]
         if unknown:
             for key, holder in self._store.holders(unknown).items():
                 self._hold(key, holder)
 
-    def remembered(self, streams: Iterable[str], unique_keys: Iterable[tuple[str, UniqueKey]]) -> bool:
-        """Tell whether all of these are cached, so that no query is needed."""
-        return all(self._streams.get(stream) is not None for stream in streams) and all(
-            self._holders.get((tenant, *unique)) is not None for tenant, unique in unique_keys
-        )
+    def unique_keys_of(self, tenant: str) -> dict[UniqueKey, str | None]:
+        """Return the holders of a tenant's unique keys."""
+        known = self._unique_keys.get(tenant)
+        if known is None:
+            known = self._unique_keys[tenant] = _Known(lambda unique: self._recall_holder(tenant, unique))
+        return known
+
+    def _recall_stream(self, stream: str) -> bool:
+        """Tell whether a stream's committed state is here or cached."""
+        if stream in self._committed:
+            return True
+        found = self._streams.get(stream)
+        if found is not None:
+            self._learn(stream, found)
+        return found is not None
+
+    def _recall_holder(self, tenant: str, unique: UniqueKey) -> bool:
+        key = (tenant, *unique)
+        if key in self.held:
+            return True
+        found = self._holders.get(key)
+        if found is not None:
+            self._hold(key, found[0])
+        return found is not None
 
     def _learn(self, stream: str, found: tuple[int, Any]) -> None:
         self._committed[stream] = found
@@ -74,17 +96,19 @@ class View:
 
     def _hold(self, key: TenantUniqueKey, holder: str | None) -> None:
         self.held[key] = holder
-        self.unique_keys.setdefault(key[0], {})[UniqueKey(key[1], key[2])] = holder
+        self.unique_keys_of(key[0])[UniqueKey(key[1], key[2])] = holder
 
     def apply(self, outcome: Outcome) -> None:
         """Apply an outcome, so that the commands that follow see it."""
         for event in outcome.events:
             stream = event.stream
-            decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
-            self.states[stream] = decider.evolve(self.states.get(stream), event.event)
             self.versions[stream] = event.version
+            if stream not in outcome.states:
+                decider = DECIDER_OF_CATEGORY[split_stream(stream)[1]]
+                self.states[stream] = decider.evolve(self.states.get(stream), event.event)
+        self.states.update(outcome.states)
         if outcome.unique_keys:
-            self.unique_keys.setdefault(outcome.incoming.tenant, {}).update(outcome.unique_keys)
+            self.unique_keys_of(outcome.incoming.tenant).update(outcome.unique_keys)
 
     def compare(self, outcome: Outcome, append: Append) -> None:
         """Add the committed versions and holders that a decision is based on to the append."""
@@ -107,7 +131,7 @@ class View:
             self.held.pop(key, None)
         self.states.clear()
         self.versions.clear()
-        self.unique_keys.clear()
+        self._unique_keys.clear()
         for stream, found in self._committed.items():
             self._learn(stream, found)
         for key, holder in self.held.items():
@@ -123,7 +147,7 @@ class View:
             for event in outcome.events:
                 stream = event.stream
                 streams.put(stream, (self.versions[stream], self.states[stream]))
-        for tenant, unique_keys in self.unique_keys.items():
+        for tenant, unique_keys in self._unique_keys.items():
             for unique, holder in unique_keys.items():
                 # An idempotency key's holder contains positions that only the store knows; it is read on the next use.
                 if unique.kind != IDEMPOTENCY:

@@ -149,6 +149,29 @@ def _tenant(properties: Any) -> str:
     return tenant
 
 
+def parse_envelope(
+    properties: Any, size: int, limit: int, may_send: Callable[[str | None, str], bool] = lambda _user, _tenant: True
+) -> dict[str, Any]:
+    """Return the fields of `Incoming` that stand around a body of `size` bytes; raises `InvalidMessage`.
+
+    The sender is looked at first (`may_send(user, tenant)`), then the size; of what somebody may not send nothing is
+    parsed.
+    """
+    unreadable = getattr(properties, "unreadable", None)
+    if unreadable and properties.headers is None:
+        # Whose it is cannot be told.
+        raise InvalidMessage("unreadable", unreadable)
+    tenant, user = _tenant(properties), properties.user_id
+    if not may_send(user, tenant):
+        who = "a command without user_id" if user is None else f"the broker user {user[:100]!r}"
+        raise InvalidMessage("forbidden", f"{who} does not speak for tenant {tenant}")
+    if size > limit:
+        raise InvalidMessage("too-large", f"a command has at most {limit} bytes, this one {size}")
+    if unreadable:
+        raise InvalidMessage("unreadable", unreadable)
+    return parse_headers(properties)
+
+
 def parse(
     properties: Any,
     body: bytes,
@@ -159,23 +182,9 @@ def parse(
 ) -> Incoming:
     """Return the command that a delivery holds; raises `InvalidMessage` with a code and a JSON pointer.
 
-    The sender is looked at first (`may_send(user, tenant)`), then the size (`size` bytes, where `body` is only the
-    beginning), then the body; of what somebody may not send nothing is parsed.
+    `size` is given where `body` is only the beginning.
     """
-    unreadable = getattr(properties, "unreadable", None)
-    if unreadable and properties.headers is None:
-        # Whose it is cannot be told.
-        raise InvalidMessage("unreadable", unreadable)
-    tenant = _tenant(properties)
-    if not may_send(properties.user_id, tenant):
-        raise InvalidMessage("forbidden", f"this broker user does not speak for tenant {tenant}")
-    if size is None:
-        size = len(body)
-    if size > limit:
-        raise InvalidMessage("too-large", f"a command has at most {limit} bytes, this one {size}")
-    if unreadable:
-        raise InvalidMessage("unreadable", unreadable)
-    fields = parse_headers(properties)
+    fields = parse_envelope(properties, len(body) if size is None else size, limit, may_send)
     command, fingerprint = parse_data(fields["name"], body, fields["actor"])
     refusal = checks.refusal(command)
     if refusal is not None:

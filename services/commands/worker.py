@@ -12,10 +12,11 @@ from datetime import datetime
 
 from domain import DECIDER_OF_COMMAND
 from domain.decider import Context, Decision, NotLoaded, UniqueKey, actor_stream
-from domain.errors import Refusal, Rejected
+from domain.errors import Rejected
+from domain.limits import MAX_EVENTS
 from domain.streams import stream_of
 from services.commands.memory import Memory
-from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, newer_version
 from services.commands.repeats import Repeats
 from services.commands.view import View
 from services.commands.wire import Incoming
@@ -32,6 +33,10 @@ MAX_ROUNDS = 20
 # The decisions of a batch end with the one whose events fill this many bytes, each at most the event limit: it bounds
 # the memory and the statement. What remains is the next batch.
 MAX_BATCH_BYTES = 8 << 20
+# The same for their number: a command that records thousands ends the batch, and others have their turn.
+MAX_BATCH_EVENTS = 2000
+# Decisions that ask for more streams after so many times get them one by one.
+MAX_LOADS_AHEAD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class Worker:
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record one transaction, and return an outcome a command, in order.
 
-        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events.
+        It is all of the batch, or as many of its first commands, at least one, as fill `MAX_BATCH_BYTES` with events,
+        or record `MAX_BATCH_EVENTS`.
         `attempted` says that the commands' attempts are counted, and that the count goes when they are done with.
         Raises the store's errors, and then nothing was recorded.
         """
@@ -136,7 +142,7 @@ class _Batch:
         touched = Touched(moved)
         probed = False
         outcomes: list[Outcome] = []
-        size = 0
+        size = count = 0
         for index, command in enumerate(self._commands):
             outcome = before[index]
             if outcome is not None and touched.by(outcome):
@@ -147,43 +153,50 @@ class _Batch:
                 try:
                     outcome = self._outcome(command)
                 except NotLoaded as lack:
-                    streams = list(lack.streams)
-                    unique_keys = [(command.tenant, unique) for unique in lack.unique_keys]
-                    newer = [stream for stream in streams if stream in self._view.newer]
+                    newer = [stream for stream in lack.streams if stream in self._view.newer]
                     if newer:
-                        outcome = self._newer_version(command, newer[0])
-                        break
-                    if not probed and not self._view.remembered(streams, unique_keys):
+                        outcome = newer_version(command, newer[0], self._view.newer[newer[0]])
+                    elif probed:
+                        self._view.load(lack.streams, [(command.tenant, unique) for unique in lack.unique_keys])
+                    else:
                         probed = True
-                        more = self._probe(index + 1, before)
-                        streams, unique_keys = streams + more[0], unique_keys + more[1]
-                    self._view.load(streams, unique_keys)
+                        self._load_ahead(index, before)
             if anew and moved is not None:
                 touched.add(outcome)
             self._view.apply(outcome)
             self._repeats.add(outcome)
             outcomes.append(outcome)
             size += sum(len(event.state) for event in outcome.events)
-            if size >= MAX_BATCH_BYTES:
+            count += len(outcome.events)
+            if size >= MAX_BATCH_BYTES or count >= MAX_BATCH_EVENTS:
                 break
         self._commands = self._commands[: len(outcomes)]
         return outcomes
 
-    def _probe(self, start: int, before: Sequence[Outcome | None]) -> tuple[list[str], list[tuple[str, UniqueKey]]]:
-        """Find what the rest of the batch will read beyond its first reads, so that it is loaded by one query."""
-        streams: list[str] = []
-        unique_keys: list[tuple[str, UniqueKey]] = []
-        for index in range(start, len(self._commands)):
-            command = self._commands[index]
-            if before[index] is None and command.refusal is None:
+    def _load_ahead(self, start: int, before: Sequence[Outcome | None]) -> None:
+        """Load what the rest of the batch will read beyond its first reads, as far as it shows by now.
+
+        A decision may ask several times, each time for more; what all ask for at once is loaded together.
+        """
+        given = zip(self._commands[start + 1 :], before[start + 1 :], strict=True)
+        rest = [self._commands[start], *(each for each, was in given if was is None and each.refusal is None)]
+        for _ in range(MAX_LOADS_AHEAD):
+            lacking: list[Incoming] = []
+            streams: list[str] = []
+            unique_keys: list[tuple[str, UniqueKey]] = []
+            for command in rest:
                 try:
                     DECIDER_OF_COMMAND[command.name].decide(command.command, self._context(command))
                 except NotLoaded as lack:
+                    lacking.append(command)
                     streams += lack.streams
                     unique_keys += [(command.tenant, unique) for unique in lack.unique_keys]
                 except Exception:  # noqa: S112 - whatever is wrong with it shows when its turn comes
                     continue
-        return streams, unique_keys
+            if not lacking:
+                return
+            self._view.load(streams, unique_keys)
+            rest = lacking
 
     def _context(self, command: Incoming) -> Context:
         return Context(
@@ -193,7 +206,7 @@ class _Batch:
             self._means.new_id,
             self._means.new_number,
             self._view.states,
-            self._view.unique_keys.setdefault(command.tenant, {}),
+            self._view.unique_keys_of(command.tenant),
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
@@ -220,16 +233,10 @@ class _Batch:
             command,
             events=events,
             unique_keys=decision.unique_keys,
+            states=decision.states,
             streams_read=context.streams_read,
             unique_keys_read=context.unique_keys_read,
         )
-
-    def _newer_version(self, command: Incoming, stream: str) -> Outcome:
-        """Refuse a command without a record, so that it is decided when it is sent again after the upgrade."""
-        found = self._view.newer[stream]
-        where = f"{stream.partition('/')[2]} holds {found.event} as version {found.version}"
-        refusal = Refusal("newer-version", f"{where}, which this version of the service cannot read")
-        return Outcome(command, refusal=refusal, recorded=False)
 
     def _demand_version(self, command: Incoming, context: Context) -> None:
         if command.expected_version is None:
@@ -245,6 +252,9 @@ class _Batch:
             raise Rejected("version-conflict", f"the stream is at version {actual}, not {command.expected_version}")
 
     def _new_events(self, command: Incoming, decision: Decision) -> list[NewEvent]:
+        if len(decision.events) > MAX_EVENTS:
+            detail = f"it would record {len(decision.events)} events, and a command records at most {MAX_EVENTS}"
+            raise Rejected("too-large", detail)
         events = []
         versions: dict[str, int] = {}
         for stream, event in decision.events:

@@ -1,15 +1,14 @@
 """An embedded PostgreSQL: a child process on a Unix socket that changes nothing outside its folders.
 
-`data_dir` holds the lock, the log and the cluster. PostgreSQL refuses to run as root, so root runs it as `nobody`, from
-a copy of the binaries in `/var/tmp/foldwork-postgres-<version>`. If `nobody` cannot access `data_dir` (in the home of
-root, or in a private temporary folder), the cluster is in `/var/tmp/foldwork-<hash of data_dir>`, as the file
-`cluster-is-in` in `data_dir` records; without that file the cluster is deleted at the next start.
+`data_dir` holds the lock, the log and the cluster. PostgreSQL refuses to run as root, so root runs it under a user id
+of its own, from a copy of the binaries in `/var/tmp/foldwork-postgres-<version>`. If that user cannot access `data_dir`
+(in the home of root, or in a private temporary folder), the cluster is in `/var/tmp/foldwork-<hash of data_dir>`, as
+the file `cluster-is-in` in `data_dir` records; without that file the cluster is deleted at the next start.
 """
 
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -17,18 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 from urllib.parse import quote
 
 import psycopg
 
 from services.dev import postgres_binaries as binaries
+from services.dev.postgres_account import Account, hand_over, named_account, own_account
 from services.dev.postgres_binaries import SHARED_FOLDER, EmbeddedPostgresError
 
 __all__ = ["AlreadyOwned", "EmbeddedPostgres", "EmbeddedPostgresError"]
 
-_USER = "foldwork"
-_DATABASE = "foldwork"
+_USER = _DATABASE = "foldwork"
+_NULL = subprocess.DEVNULL
 _LONGEST_SOCKET_PATH = 100
 _START_TIMEOUT = 120.0
 _STOP_TIMEOUT = 60.0
@@ -68,7 +68,7 @@ class EmbeddedPostgres:
         self._pointer = self._data_dir / "cluster-is-in"
         self._cluster = self._data_dir / "cluster"
         self._bin = Path()
-        self._account: dict[str, Any] = {}
+        self._account, self._initdb_account = Account(), Account()
         self._lock: IO[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -139,7 +139,7 @@ class EmbeddedPostgres:
         _running.add(self)
         self._bin = binaries.installation() / "bin"
         if os.geteuid() == 0:
-            self._become_nobody()
+            self._leave_root()
         self._end_orphan()
 
     def _take_lock(self) -> None:
@@ -157,12 +157,8 @@ class EmbeddedPostgres:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
 
-    def _become_nobody(self) -> None:
-        try:
-            nobody = pwd.getpwnam("nobody")
-        except KeyError:
-            raise EmbeddedPostgresError("PostgreSQL does not run as root, and there is no user `nobody`") from None
-        self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    def _leave_root(self) -> None:
+        self._account, self._initdb_account = own_account(), named_account()
         self._bin = binaries.copy_for_everyone(self._bin.parent) / "bin"
         if not self._pointer.exists() and (self._cluster.exists() or self._reaches(self._data_dir)):
             return
@@ -199,7 +195,9 @@ class EmbeddedPostgres:
         self._log.write_bytes(b"")
         if self._cluster.exists():
             made_by, runs_as = self._cluster.stat().st_uid, self._account.get("user", os.geteuid())
-            if made_by != runs_as:
+            if self._account and made_by == self._initdb_account["user"]:
+                hand_over(self._cluster, self._account)
+            elif made_by != runs_as:
                 raise EmbeddedPostgresError(
                     f"{self._cluster} belongs to user id {made_by}, but the server would run as {runs_as}: "
                     "start it as the user who created it, or delete the folder"
@@ -208,12 +206,14 @@ class EmbeddedPostgres:
         # Renamed when complete, so that a killed initdb leaves no incomplete cluster under this name.
         for left_over in self._cluster.parent.glob("cluster-new-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        new = self._private_folder("cluster-new-", self._cluster.parent)
-        self._run("initdb", "-D", str(new), *_INITDB, *(["--no-sync"] if self._fast else []))
+        new = self._private_folder("cluster-new-", self._cluster.parent, self._initdb_account)
+        options = [*_INITDB, *(["--no-sync"] if self._fast else [])]
+        self._run("initdb", "-D", str(new), *options, account=self._initdb_account)
+        hand_over(new, self._account)
         new.rename(self._cluster)
 
     def _serve(self) -> str:
-        sockets = self._sockets = self._private_folder("foldwork-pg-", self._temporary_folder())
+        sockets = self._sockets = self._private_folder("foldwork-pg-", self._temporary_folder(), self._account)
         settings = _SETTINGS | {"unix_socket_directories": str(sockets)} | (_FAST if self._fast else {})
         command = [str(self._bin / "postgres"), "-D", str(self._cluster)]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -242,24 +242,24 @@ class EmbeddedPostgres:
                 return folder
         raise EmbeddedPostgresError("no temporary folder has a path short enough for a socket")
 
-    def _private_folder(self, prefix: str, parent: Path) -> Path:
+    def _private_folder(self, prefix: str, parent: Path, account: Account) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        if self._account:
-            os.chown(folder, self._account["user"], self._account["group"])
+        hand_over(folder, account)
         return folder
 
     def _reaches(self, folder: Path) -> bool:
         return self._spawn(["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]).wait() == 0
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, account: Account | None = None) -> None:
         with self._log.open("ab") as log:
-            status = self._spawn([str(self._bin / program), *arguments], output=log).wait()
+            status = self._spawn([str(self._bin / program), *arguments], output=log, account=account).wait()
         if status != 0:
             raise EmbeddedPostgresError(f"{program} failed with status {status}{self._log_tail()}")
 
     def _spawn(
-        self, command: list[str], *, stdin: int = subprocess.DEVNULL, output: IO[bytes] | int = subprocess.DEVNULL
+        self, command: list[str], *, stdin: int = _NULL, output: IO[bytes] | int = _NULL, account: Account | None = None
     ) -> subprocess.Popen[bytes]:
+        account = self._account if account is None else account
         redirecting = ("PG", "LC_", "LANG")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(redirecting)}
         return subprocess.Popen(  # noqa: S603 - fixed binaries and scripts
@@ -269,9 +269,11 @@ class EmbeddedPostgres:
             stderr=output,
             cwd="/",
             env=environment | {"LC_ALL": "C"},
-            # Ctrl-C must not reach the server, which is stopped after everything that uses it.
+            # Ctrl-C must not reach the server, which is stopped last.
             start_new_session=True,
-            **self._account,
+            user=account.get("user"),
+            group=account.get("group"),
+            extra_groups=account.get("extra_groups"),
         )
 
     def _log_tail(self) -> str:

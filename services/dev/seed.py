@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[str, Mapping[str, Any]], ...] = (
                 "email": "admin@example.com",
                 "account_id": 1,
                 "projects": {PROJECT: {"is_manager": True}},
+                "tenant_admin": True,
             },
         },
     ),

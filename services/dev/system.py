@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services import keys
+from services import keys, private_files
 from services.dev import seed
 from services.dev.broker import DevelopmentBroker
 from services.dev.postgres import EmbeddedPostgres
@@ -88,23 +88,25 @@ def _is_free(port: int) -> bool:
 async def running(
     data: Path, http_port: int, amqp_port: int, tell: Tell, token: str | None = None, keep: bool = True
 ) -> AsyncIterator[DevSystem]:
-    """Run the whole system on the folder `data`; with `keep` the database is kept, messages never are."""
+    """Run the whole system on the folder `data`; with `keep` the database and the messages are kept."""
     async with AsyncExitStack() as stack:
+        private_files.own_folder(data)
         tell("starting PostgreSQL (the first time, this takes a few seconds)")
         postgres = EmbeddedPostgres(data / "postgres")
         database_url = await asyncio.to_thread(postgres.start)
         stack.push_async_callback(asyncio.to_thread, postgres.stop if keep else postgres.remove)
         await asyncio.to_thread(upgrade, database_url)
 
-        broker = DevelopmentBroker("127.0.0.1", amqp_port)
+        broker = DevelopmentBroker("127.0.0.1", amqp_port, messages=data / "messages" if keep else None)
         await broker.start()
         stack.push_async_callback(broker.close)
 
         tell("starting Foldwork")
         given = {"database_url": database_url, "amqp_url": broker.url, "http_port": http_port, "http_host": "127.0.0.1"}
+        given |= {"dispatch_console": True}
         settings = load(**given)
-        if not settings.secret_key:
-            settings = load(**given, secret_key=_secret_key(data))
+        given |= {"http_hosts": settings.http_hosts or ("localhost",)}
+        settings = load(**given, secret_key=settings.secret_key or _secret_key(data))
         roles = Roles(settings, ROLES)
         work = asyncio.create_task(roles.run())
         stack.push_async_callback(_ended, roles, work)
@@ -137,34 +139,25 @@ def _token(database_url: str, data: Path, wanted: str | None) -> str:
     with connect(database_url, "dev") as conn:
         token = wanted
         if token is None:
-            with suppress(OSError):
-                token = kept.read_text("ascii").strip()
+            with suppress(FileNotFoundError):
+                token = private_files.read(kept).strip()
         if token is None:
             token = keys.new_token()
         keys.adopt(conn, token, seed.TENANT, seed.ADMIN, ("read", "write"), "foldwork dev")
-    write_private(kept, token)
+    private_files.write(kept, token)
     return token
 
 
 def _secret_key(data: Path) -> str:
     """Return the key that credentials are encrypted with, which stays the same across restarts."""
     kept = data / "secret-key"
-    with suppress(OSError):
-        return kept.read_text("ascii").strip()
+    with suppress(FileNotFoundError):
+        return private_files.read(kept).strip()
     key = base64.b64encode(secrets.token_bytes(32)).decode()
-    write_private(kept, key)
+    private_files.write(kept, key)
     return key
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file atomically, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f"{path.suffix}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def write_description(path: Path, system: DevSystem) -> None:
     """Write what other commands need to connect."""
-    write_private(path, json.dumps(system.described(), indent=2) + "\n")
+    private_files.write(path, json.dumps(system.described(), indent=2) + "\n")

@@ -29,8 +29,9 @@ from services.store.connect import Backoff, connect_async
 from services.store.unavailable import AWAY
 
 NAME = "dispatcher"
-# Calls at the same time, of this process and of one tenant.
-MAX_CALLS, MAX_CALLS_OF_TENANT = 16, 4
+# Calls at the same time, of this process and of one tenant. Beyond `SHARED_CALLS`, a tenant with a call under way gets
+# no other one, so that a few tenants with slow providers leave places to the rest.
+MAX_CALLS, SHARED_CALLS, MAX_CALLS_OF_TENANT = 64, 32, 4
 # Longer than the longest time-out of a provider, with time to store its outcome.
 LEASE = 60.0
 # How long calls in progress may take when the service stops.
@@ -89,6 +90,7 @@ class Dispatcher:
         self._log = structlog.get_logger("dispatcher")
         self.stopped = threading.Event()
         self.connected = False
+        self.beats = 0
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
         """Dispatch until `stop`, and reconnect when the connection is lost; one log line per change of state."""
@@ -120,10 +122,12 @@ class Dispatcher:
                     async with await connect_async(database_url, NAME, statement_timeout) as conn:
                         await self._work(conn, calls, backoff)
                 except AWAY as error:
+                    self.beats += 1
                     self.connected = False
                     backoff.lost(error)
                     await self._pause(backoff.next_wait())
                 except Exception:
+                    self.beats += 1
                     self._log.exception("dispatcher failed")
                     await self._pause(backoff.next_wait())
             left = [task for task in self._running.values() if not task.done()]
@@ -134,6 +138,7 @@ class Dispatcher:
     async def _work(self, conn: psycopg.AsyncConnection[Any], calls: Calls, backoff: Backoff) -> None:
         while not self.stopped.is_set():
             self._wanted.clear()
+            self.beats += 1
             await self._store_outcomes(conn)
             took = await self._take(conn, calls)
             backoff.reached()
@@ -157,11 +162,13 @@ class Dispatcher:
 
     async def _take(self, conn: psycopg.AsyncConnection[Any], calls: Calls) -> int:
         """Start as many calls as the limits allow, and return their number."""
-        free = MAX_CALLS - len(self._running)
+        shared = len(self._running) < SHARED_CALLS
+        free = (SHARED_CALLS if shared else MAX_CALLS) - len(self._running)
+        of_tenant = MAX_CALLS_OF_TENANT if shared else 1
         if free <= 0:
             return 0
         busy = Counter(attempt.tenant for attempt in self._running)
-        full = [tenant for tenant, count in busy.items() if count >= MAX_CALLS_OF_TENANT]
+        full = [tenant for tenant, count in busy.items() if count >= of_tenant]
         tenants: list[str] = []
         for after in dict.fromkeys((self._after, "")):
             given = (deadlines.CALL, after, deadlines.CALL, [*full, *tenants], free - len(tenants))
@@ -174,7 +181,7 @@ class Dispatcher:
             return 0
         self._after = tenants[-1]
         share = max(1, free // len(tenants))
-        most = [min(share, MAX_CALLS_OF_TENANT - busy[tenant]) for tenant in tenants]
+        most = [min(share, of_tenant - busy[tenant]) for tenant in tenants]
         leased = await conn.execute(due.LEASE, (tenants, most, deadlines.CALL, free, LEASE), prepare=False)
         # A lease that expired during an outage of the database must not start a second call.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]

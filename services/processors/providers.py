@@ -1,4 +1,4 @@
-"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or the log. A call returns an outcome.
+"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or, in development, the log.
 
 Tenants choose the URLs, so these must not reach internal addresses (SSRF): the addresses that a name resolves to are
 checked, and the connection is made to one of exactly these.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,13 +23,15 @@ import structlog
 from domain.plan import Provider
 from services.credentials import headers_of, place_of, without
 from services.encryption import Keyring, NoKey, NotGenuine
-from services.processors.addresses import is_public, resolved
+from services.processors.addresses import Resolver, is_loopback, is_public
 from services.settings import Settings
 
 MAX_ANSWER = 64 * 1024
 MAX_MESSAGE = 200
 # Addresses that are tried for one name within the time-out.
 _MAX_ADDRESSES = 4
+# Names that are looked up at the same time, and those of one tenant.
+MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT = 64, 4
 _Hide = Callable[[str], str]
 
 
@@ -86,9 +87,11 @@ class Providers:
         self._keys = Keyring(settings.secret_key)
         self._hosts = frozenset(host.lower() for host in settings.dispatch_hosts)
         self._allow_plaintext = "providers" in settings.allow_plaintext
+        self._allow_console = settings.dispatch_console
         self._log = structlog.get_logger("console")
 
     async def __aenter__(self) -> Self:
+        self._resolver = Resolver(MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT)
         # No proxy from the environment, which would be used instead of the checked address, and no keep-alive, because
         # one address may serve several names.
         self._client = httpx.AsyncClient(
@@ -106,6 +109,9 @@ class Providers:
     async def call(self, call: Call) -> Outcome:
         """Send a task to its provider."""
         if call.provider.kind == "console":
+            if not self._allow_console:
+                detail = "the provider console is for development: it writes the task to the log of the service"
+                return Outcome(False, None, "not-allowed", detail)
             self._log.info("dispatched", tenant=call.tenant, key=call.key, task=call.body.decode())
             return Outcome(True)
         deadline = asyncio.get_running_loop().time() + call.provider.timeout
@@ -146,7 +152,7 @@ class Providers:
         headers = {**self._headers(call), **headers_of(credentials)}
         url = _parsed(call.provider.url)
         host = url.raw_host.decode("ascii")
-        addresses = await self._addresses(url, host)
+        addresses = await self._addresses(call.tenant, url, host)
         headers["Host"] = url.netloc.decode("ascii")
         for last, address in enumerate(addresses, 1 - len(addresses)):
             request = self._client.build_request(
@@ -178,16 +184,16 @@ class Providers:
             headers["X-Foldwork-Signature"] = signature(secret.get_secret_value(), timestamp, call.body)
         return headers
 
-    async def _addresses(self, url: httpx.URL, host: str) -> list[str]:
+    async def _addresses(self, tenant: str, url: httpx.URL, host: str) -> list[str]:
         """Resolve and check the addresses; raises `_Refused`."""
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await resolved(host, port)
+            addresses = await self._resolver.resolve(tenant, host, port)
         except (OSError, UnicodeError):
             raise _Refused("unreachable", f"{printable(host)} cannot be resolved") from None
         if host.lower() not in self._hosts and not all(is_public(address) for address in addresses):
             raise _Refused("not-allowed", f"{printable(host)} is not a public address")
-        local = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+        local = all(is_loopback(address) for address in addresses)
         if url.scheme != "https" and not local and not self._allow_plaintext:
             raise _Refused("not-allowed", "a provider outside loopback must use https")
         return addresses[:_MAX_ADDRESSES]

@@ -15,7 +15,7 @@ from services.store.connect import connect
 from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.held import Held
-from services.store.log import LogRow
+from services.store.log import BATCH_BYTES, LogRow
 from services.store.reader import Reader, Step
 
 # Documents cached for each read model: an activity's document has about 4 kB, and every role stays below 150 MB.
@@ -30,8 +30,9 @@ class ServingFollower(Follower):
     Tables of another version than the code's are not touched, because their columns differ.
     """
 
-    def __init__(self, model: ReadModel, *, batch: int = 500) -> None:
-        super().__init__(follower_name(model, projections.suffix(model)), self._project, batch=batch)
+    def __init__(self, model: ReadModel, *, batch: int = 500, batch_bytes: int = BATCH_BYTES) -> None:
+        name = follower_name(model, projections.suffix(model))
+        super().__init__(name, self._project, batch=batch, batch_bytes=batch_bytes)
         self._model = model
         self._projector: Projector | None = None
 
@@ -69,22 +70,23 @@ class ServingFollower(Follower):
         return super().step(conn) if self._projector is not before and self._projector is not None else step
 
 
-def followers(database_url: str, *, batch: int = 500) -> list[Follower]:
+def followers(database_url: str, *, batch: int = 500, batch_bytes: int = BATCH_BYTES) -> list[Follower]:
     """Return a follower for each read model, and one for each that is being rebuilt."""
     found: list[Follower] = []
     with connect(database_url, "projections", autocommit=True) as conn:
         for model in projections.READ_MODELS:
-            found.append(ServingFollower(model, batch=batch))
+            found.append(ServingFollower(model, batch=batch, batch_bytes=batch_bytes))
             found[-1].enlist(conn)
             _, building = projections.tables(conn, model)
             if building is not None and projections.version_of(building) == model.VERSION:
-                found.append(BuildingFollower(model, building))
+                found.append(BuildingFollower(model, building, batch_bytes=batch_bytes))
             sweep(conn, model)
     return found
 
 
-def readers(database_url: str, *, batch: int = 500) -> list[Reader]:
+def readers(database_url: str, *, batch: int = 500, batch_bytes: int = BATCH_BYTES) -> list[Reader]:
     """Return what runs in a thread each: the group of the serving tables, and the followers of rebuilds."""
-    found = followers(database_url, batch=batch)
+    found = followers(database_url, batch=batch, batch_bytes=batch_bytes)
     serving = [each for each in found if isinstance(each, ServingFollower)]
-    return [FollowerGroup(_GROUP, serving, batch=batch), *(each for each in found if each not in serving)]
+    group = FollowerGroup(_GROUP, serving, batch=batch, batch_bytes=batch_bytes)
+    return [group, *(each for each in found if each not in serving)]

@@ -19,7 +19,7 @@ from projections import ReadModel, follower_name
 from services.errors import OperatorError
 from services.processors.projector import Projector
 from services.store import held, log, standing
-from services.store.connect import connect
+from services.store.connect import connect, without_time_limit
 from services.store.failures import passes, systemic, timed_out, told
 from services.store.follower import Follower
 from services.store.held import HeldEntity
@@ -56,10 +56,16 @@ class BuildingFollower(Follower):
     `refused` is an entity that the new tables hold back and the serving ones do not; it prevents the switch.
     """
 
-    def __init__(self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH) -> None:
+    def __init__(
+        self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH, batch_bytes: int = log.BATCH_BYTES
+    ) -> None:
         self._projector = Projector(model, suffix, _CACHED)
         super().__init__(
-            follower_name(model, suffix), self._projector, batch=batch, entity_of=self._projector.entity_of
+            follower_name(model, suffix),
+            self._projector,
+            batch=batch,
+            batch_bytes=batch_bytes,
+            entity_of=self._projector.entity_of,
         )
         self._model = model
         self._suffix = suffix
@@ -133,6 +139,9 @@ class BuildingFollower(Follower):
     def _follow_to(self, conn: psycopg.Connection[Any], position: int, last: int) -> None:
         while position < last:
             rows = log.read(conn, position, min(BUILD_BATCH, last - position))
+            if not rows:
+                # The log was restored from a backup, and the old tables have events that it lacks.
+                return
             try:
                 self.take(conn, rows)
             except Exception as error:
@@ -142,7 +151,7 @@ class BuildingFollower(Follower):
                 # The next step fails at the same event, and holds back its entity.
                 raise _NotTaken from error
             position = rows[-1].position
-            standing.move(conn, self.name, position)
+            self.save(conn, position)
 
     def _loses(self, conn: psycopg.Connection[Any], serving: str) -> bool:
         """Whether the new tables hold back an entity that the serving ones do not."""
@@ -238,8 +247,7 @@ def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
 
 
 def _index(conn: psycopg.Connection[Any], model: ReadModel, suffix: str) -> None:
-    with conn.transaction():
-        conn.execute("SET LOCAL statement_timeout = 0")
+    with conn.transaction(), without_time_limit(conn):
         conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
         projections.create_indexes(conn, model, suffix)
     # The planner has no statistics of tables that were just filled.

@@ -15,6 +15,7 @@ from services import cloud_events, metrics
 from services.broker.frames.writer import Publication, event_header
 from services.broker.names import EVENT_EXCHANGE
 from services.broker.publisher import Publisher
+from services.store.connect import stay
 from services.store.held import Handle
 from services.store.log import LogRow
 
@@ -22,8 +23,10 @@ from services.store.log import LogRow
 def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda: None) -> Handle:
     """Return the handler that publishes a batch of events; `on_published` runs before the position is saved."""
 
-    def handle(_: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        publisher.publish([publication(row) for row in rows])
+    def handle(conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
+        # The database ends a transaction in which nothing happens: that of a process that is frozen, not of one that
+        # waits for the broker.
+        publisher.publish([publication(row) for row in rows], meanwhile=lambda: stay(conn))
         metrics.PUBLISHED.inc(len(rows))
         on_published()
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, with time-outs that detect a half-open connection and with fixed session settings.
+"""Connections to PostgreSQL, with time-outs that detect a server that hangs, and with fixed session settings.
 
 The settings are made by a statement after connecting, not by startup parameters: the `options` of the URL are kept,
 and poolers such as PgBouncer refuse startup parameters that they do not know.
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.store.diagnosis import UnsuitableDatabase, explain
@@ -23,6 +27,14 @@ _DEFAULTS = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
+}
+# The same for the server's end of the connection, so that it ends the session of a host that is lost. A server ignores
+# them on a Unix-domain socket.
+_SERVER_DEFAULTS = {
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
 }
 # Settings that the statements depend on; they override those of the URL, the role and the database.
 SESSION = {
@@ -41,7 +53,75 @@ IDLE_SHARE = 0.6
 # Settings that the options of the URL override, as a share of the statement time-out. The lock time-out is shorter, so
 # that the error distinguishes a statement that waits for a lock from one that is slow.
 _TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9, "idle_in_transaction_session_timeout": IDLE_SHARE}
+# How long the client waits for an answer, as a share of the statement time-out. A server that is frozen, or lost behind
+# a proxy that still acknowledges, does not end its statements itself.
+ANSWER_SHARE = 1.25
+_SETTING_UP_SECONDS = 10.0
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server did not answer in time; the connection was closed."""
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which no answer is awaited longer than `answer_within`, in seconds."""
+
+    answer_within: float | None = _SETTING_UP_SECONDS
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        try:
+            return super().wait(_within(gen, self.answer_within), *args, **kwargs)
+        except NoAnswer:
+            self.pgconn.finish()
+            raise
+
+
+class AsyncSession(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """The same for asyncio."""
+
+    answer_within: float | None = _SETTING_UP_SECONDS
+
+    async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        try:
+            return await super().wait(_within(gen, self.answer_within), *args, **kwargs)
+        except NoAnswer:
+            self.pgconn.finish()
+            raise
+
+
+def _within(gen: PQGen[RV], seconds: float | None) -> PQGen[RV]:
+    """Raise `NoAnswer` when nothing has arrived and so many seconds are over."""
+    if seconds is None:
+        return (yield from gen)
+    deadline = time.monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            # psycopg resumes a generator several times a second, with nothing when nothing is ready.
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise NoAnswer(f"the database did not answer within {seconds:g} s, the connection was closed")
+            wanted = gen.send(ready)
+    except StopIteration as finished:
+        return cast("RV", finished.value)
+
+
+@contextmanager
+def without_time_limit(conn: psycopg.Connection[Any]) -> Iterator[None]:
+    """Let the statements of the block take as long as they need; the caller's transaction contains it."""
+    conn.execute("SET LOCAL statement_timeout = 0")
+    assert isinstance(conn, Session)  # noqa: S101
+    before, conn.answer_within = conn.answer_within, None
+    try:
+        yield
+    finally:
+        conn.answer_within = before
+
+
+def stay(conn: psycopg.Connection[Any]) -> None:
+    """Keep the server from ending the caller's transaction as idle, while it waits for something else."""
+    conn.execute("SELECT 1")
 
 
 def conninfo(database_url: str, role: str) -> str:
@@ -59,12 +139,12 @@ def connect(
     statement_timeout: float = 30.0,
     *,
     autocommit: bool = False,
-) -> psycopg.Connection[tuple[Any, ...]]:
+) -> Session:
     """Open a connection; a statement time-out of 0 means none.
 
     Raises `UnsuitableDatabase`, and whatever psycopg raises.
     """
-    conn = psycopg.connect(conninfo(database_url, role), autocommit=True)
+    conn = Session.connect(conninfo(database_url, role), autocommit=True)
     try:
         prepare(conn, statement_timeout)
         conn.autocommit = autocommit
@@ -74,36 +154,43 @@ def connect(
     return conn
 
 
-async def connect_async(
-    database_url: str, role: str, statement_timeout: float = 30.0
-) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+async def connect_async(database_url: str, role: str, statement_timeout: float = 30.0) -> AsyncSession:
     """Open a connection in autocommit, as `connect` does."""
-    conn = await psycopg.AsyncConnection.connect(conninfo(database_url, role), autocommit=True)
+    conn = await AsyncSession.connect(conninfo(database_url, role), autocommit=True)
     try:
         _demand_suitable(conn.info)
-        await conn.execute(*_settings(conn.info, statement_timeout))
+        cursor = await conn.execute(*_settings(conn.info, statement_timeout))
+        conn.answer_within = _answer_within(await cursor.fetchone())
     except BaseException:
         await conn.close()
         raise
     return conn
 
 
-def prepare(conn: psycopg.Connection[Any], statement_timeout: float) -> None:
+def prepare(conn: Session, statement_timeout: float) -> None:
     """Set up the session of an open connection in autocommit mode."""
     _demand_suitable(conn.info)
-    conn.execute(*_settings(conn.info, statement_timeout))
+    conn.answer_within = _answer_within(conn.execute(*_settings(conn.info, statement_timeout)).fetchone())
+
+
+def _answer_within(settings: tuple[Any, ...] | None) -> float | None:
+    """Return how long an answer is awaited; the URL may have set another statement time-out."""
+    statement_timeout = float(settings[0]) if settings is not None else 0.0
+    return ANSWER_SHARE * statement_timeout or None
 
 
 def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[str, list[str]]:
     """Return the statement that sets up a session, and its parameters."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
     milliseconds = statement_timeout * 1000
-    times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items() if name not in named}
-    wanted = {**SESSION, **times}
+    times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items()}
+    wanted = {**SESSION, **{name: each for name, each in {**times, **_SERVER_DEFAULTS}.items() if name not in named}}
     # A single schema, so that no table of another schema is found, or dropped, by mistake.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"
     rest = ", set_config(%s, %s, false)" * len(wanted)
-    return f"SELECT {first}{rest}", [text for pair in wanted.items() for text in pair]
+    effective = "SELECT extract(epoch FROM current_setting('statement_timeout')::interval)"
+    made = f"WITH made AS MATERIALIZED (SELECT {first}{rest}) {effective} FROM made"  # noqa: S608
+    return made, [text for pair in wanted.items() for text in pair]
 
 
 def _demand_suitable(info: psycopg.ConnectionInfo) -> None:

@@ -22,6 +22,7 @@ _REFUSED = "the database server refused the connection"
 _OPTIONS = "unsupported startup parameter"
 # Messages of libpq about an established connection.
 _LOST = ("closed the connection", "connection is lost", "consuming input failed", "could not send data to server")
+_SILENT = "the database did not answer"
 
 
 def explain(error: psycopg.Error) -> str:
@@ -37,7 +38,7 @@ def explain(error: psycopg.Error) -> str:
 
 
 def _without_state(error: psycopg.Error, message: str) -> str:
-    if isinstance(error, UnsuitableDatabase):
+    if isinstance(error, UnsuitableDatabase) or message.startswith(_SILENT):
         return message
     if "FATAL:" in message:
         # For a failed connection libpq reports no SQLSTATE, only the server's message.

@@ -32,7 +32,8 @@ from domain.streams import split_stream
 from services.store import append as appending
 from services.store import codec, log
 from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
-from services.store.connect import IDLE_SHARE, conninfo, prepare
+from services.store.connect import IDLE_SHARE, Session, conninfo, prepare
+from services.store.identity import Memory, mark_at
 from services.store.unavailable import AWAY, StoreUnavailable, unavailable
 
 # The pool doubles its own waits between attempts to connect for five minutes; a new request makes it try at once.
@@ -40,9 +41,14 @@ CONNECT_SECONDS = 3.0
 
 _log = structlog.get_logger("store")
 
-_SELECT_STREAMS = """
-SELECT originator_id, originator_version, topic, state FROM stored_events
-WHERE originator_id = ANY(%b::text[]) ORDER BY originator_id, originator_version"""
+# Of the states that one statement reads; those after the one that reaches it are NULL.
+LOAD_BYTES = 8 << 20
+_STREAMS = """
+SELECT originator_id, originator_version, topic, CASE WHEN sum(octet_length(state)) OVER (
+    ORDER BY originator_id, originator_version ROWS UNBOUNDED PRECEDING) - octet_length(state) < %b THEN state END
+FROM stored_events WHERE originator_id = ANY(%b::text[]){} ORDER BY originator_id, originator_version"""
+_SELECT_STREAMS = _STREAMS.format("")
+_SELECT_MORE = _STREAMS.format(" AND (originator_id, originator_version) >= (%b, %b)")
 
 
 class _Mapper(Mapper[str]):
@@ -67,13 +73,17 @@ class _Datastore(PostgresDatastore):
 
         def after_connect(conn: psycopg.Connection[Any]) -> None:
             conn.autocommit = True
-            prepare(conn, statement_timeout)
+            prepare(cast("Session", conn), statement_timeout)
 
         return after_connect
 
 
 class Recorder(PostgresApplicationRecorder):
     """The library's recorder with Foldwork's lock, its positions, and the check of everything that was read."""
+
+    def __init__(self, datastore: PostgresDatastore) -> None:
+        super().__init__(datastore)
+        self._memory = Memory()
 
     # Not retried: after a lost connection the worker tells by the ledger whether the transaction was committed.
     def insert_events(
@@ -85,6 +95,7 @@ class Recorder(PostgresApplicationRecorder):
             try:
                 with plain.transaction():
                     appending.lock(plain)
+                    self._memory.compare(plain)
                     head = appending.verify_reads(plain, append) if append is not None else log.head(plain)
                     rows = [
                         (each.originator_id, each.originator_version, each.topic, each.state) for each in stored_events
@@ -92,6 +103,10 @@ class Recorder(PostgresApplicationRecorder):
                     positions = appending.insert_events(plain, rows, head)
                     if append is not None:
                         appending.record_decisions(plain, append, head)
+                    mark = mark_at(plain, positions[-1]) if positions else None
+                # Only what was committed.
+                if positions:
+                    self._memory.position, self._memory.mark = positions[-1], mark
             except psycopg.errors.UniqueViolation as error:
                 raise IntegrityError(str(error)) from error
             finally:
@@ -133,6 +148,7 @@ class EventStore:
             originator_id_type="text",
             connect_timeout=CONNECT_SECONDS,
         )
+        self._datastore.pool.connection_class = cast("Any", Session)
         self._datastore.pool.reconnect_timeout = CONNECT_SECONDS
         pool_arguments = cast("dict[str, Any]", self._datastore.pool.kwargs)
         pool_arguments.update(given, row_factory=tuple_row)
@@ -156,7 +172,7 @@ class EventStore:
         The state of a stream with an unreadable event, of a newer version or damaged, is a `NewerStream`.
         """
         found: dict[str, tuple[int, Any]] = dict.fromkeys(streams, (0, None))
-        for stream, version, name, state in self.fetch(_SELECT_STREAMS, (list(found),)):
+        for stream, version, name, state in self._events_of(list(found)):
             before = found[stream][1]
             if isinstance(before, codec.NewerStream):
                 continue
@@ -168,6 +184,18 @@ class EventStore:
                 after = codec.NewerStream(name, version)
             found[stream] = (version, after)
         return found
+
+    def _events_of(self, streams: list[str]) -> Iterator[tuple[str, int, str, bytes]]:
+        """Read (stream, version, name, state) of all events of these streams in order, so many bytes at a time."""
+        rows = self.fetch(_SELECT_STREAMS, (LOAD_BYTES, streams))
+        while True:
+            left = next((number for number, row in enumerate(rows) if row[3] is None), len(rows))
+            following = rows[left] if left < len(rows) else None
+            del rows[left:]
+            yield from rows
+            if following is None:
+                return
+            rows = self.fetch(_SELECT_MORE, (LOAD_BYTES, streams, *following[:2]))
 
     def holders(self, unique_keys: Iterable[tuple[str, UniqueKey]]) -> dict[TenantUniqueKey, str | None]:
         """Return the holder of each unique key, None for a free one."""
@@ -214,21 +242,6 @@ class EventStore:
                     "SELECT pg_advisory_unlock(%s), set_config('idle_session_timeout', '0', false)", (APPEND_LOCK,)
                 )
 
-    def count_attempt(self, tenant: str, message_id: str) -> int:
-        """Count one more attempt at a redelivered command, durably, and return the number of attempts."""
-        rows = self.fetch(
-            "INSERT INTO attempts AS a (tenant, message_id, attempts) VALUES (%s, %s, 1)"
-            " ON CONFLICT (tenant, message_id) DO UPDATE SET attempts = a.attempts + 1, last_at = now()"
-            " RETURNING attempts",
-            (tenant, message_id),
-        )
-        return int(rows[0][0])
-
-    def forget_attempts(self, tenant: str, message_id: str) -> None:
-        self.fetch(
-            "DELETE FROM attempts WHERE tenant = %s AND message_id = %s RETURNING attempts", (tenant, message_id)
-        )
-
     def prune(self, older_than_days: int, most: int = 5000) -> int:
         """Delete a batch of old receipts, and old attempts and bulks; return the number of receipts deleted.
 
@@ -246,6 +259,14 @@ class EventStore:
 
     def head(self) -> int:
         return int(self.fetch(log.HEAD, ())[0][0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """Run the block's statements as one transaction."""
+        with _translated(), self._datastore.get_connection() as conn:
+            plain = cast("psycopg.Connection[Any]", conn)
+            with plain.transaction():
+                yield plain
 
     def fetch(self, query: str, params: Sequence[Any]) -> list[Any]:
         with _translated(), self._datastore.get_connection() as conn:

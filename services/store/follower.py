@@ -17,16 +17,12 @@ from services.store import log
 from services.store.entities import EntityOf, of_stream
 from services.store.failures import Fenced, lost, passes, timed_out, told, where
 from services.store.held import Handle, Held, take_or_hold
-from services.store.log import LogRow
+from services.store.log import LogReplaced, LogRow
 from services.store.pace import Pace
 from services.store.reader import Reader, Step
 
 # Seconds until held-back entities are tried again after a retry that found the database or the broker unavailable.
 _RETRY_LATER = 5.0
-
-
-# Longer than any effect outside the database is waited for.
-OUTSIDE_SECONDS = 60
 
 
 class Follower(Reader):
@@ -43,6 +39,7 @@ class Follower(Reader):
         handle: Handle,
         *,
         batch: int = 500,
+        batch_bytes: int = log.BATCH_BYTES,
         poll: float = 1.0,
         act_outside: bool = False,
         entity_of: EntityOf = of_stream,
@@ -51,6 +48,9 @@ class Follower(Reader):
         self.handle = handle
         self.held = Held(name, entity_of)
         self.pace = Pace(batch)
+        self._batch_bytes = batch_bytes
+        # Whether the last attempt's batch ended by its size.
+        self._heavy = False
         # The number of events of the last attempt, and the position before them; None until they are read.
         self._tried = batch
         self._tried_at: int | None = None
@@ -66,9 +66,6 @@ class Follower(Reader):
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Insert the follower's row if there is none."""
         self._epoch = None
-        if self._act_outside:
-            # Its transaction is idle while the outside effects are confirmed, which may take longer than other work.
-            conn.execute(f"SET idle_in_transaction_session_timeout = '{OUTSIDE_SECONDS}s'")
         conn.execute("INSERT INTO followers (name) VALUES (%s) ON CONFLICT DO NOTHING", (self.name,))
 
     def forget(self) -> None:
@@ -126,6 +123,9 @@ class Follower(Reader):
             if passes(error):
                 raise
             self.forget()
+            if isinstance(error, LogReplaced):
+                self._halt(conn, error)
+                return Step.HALTED
             if not timed_out(error):
                 self._log.warning("batch failed, looking for the event that causes it", error=told(error))
                 return self._narrow(conn)
@@ -140,7 +140,7 @@ class Follower(Reader):
     def _went(self, step: Step, began: float) -> None:
         # The duration of outside effects does not depend on the number of events.
         events = self._tried if step is Step.WORKED else 0
-        self.pace.went(events, time.monotonic() - began, own=not self._act_outside)
+        self.pace.went(events, time.monotonic() - began, own=not self._act_outside, heavy=self._heavy)
 
     def _narrow(self, conn: psycopg.Connection[Any]) -> Step:
         """Halve the failed batch until one event is left; hold back its entity, or halt if that does not help."""
@@ -171,13 +171,15 @@ class Follower(Reader):
             return Step.HALTED
 
     def _attempt(self, conn: psycopg.Connection[Any], limit: int, *, hold: bool = False) -> Step:
+        self.beats += 1
         with conn.transaction():
             row = self._lock(conn)
             if row is None:
                 return Step.ELSEWHERE
             position, _, halted_at, generation = row
             self.held.refresh(conn, generation)
-            rows = log.read(conn, position, limit)
+            rows = log.read(conn, position, limit, self._batch_bytes)
+            self._heavy = log.heavy(rows, limit, self._batch_bytes)
             if not rows:
                 log.demand_reaches(conn, position, self.name)
                 self._done_to = position
@@ -189,7 +191,7 @@ class Follower(Reader):
                 self.take(conn, rows)
             self.save(conn, rows[-1].position)
         self._done_to = rows[-1].position
-        self._more = log.full(rows, limit)
+        self._more = self._heavy or len(rows) == limit
         if halted_at is not None:
             self._halted_at = None
             self._log.info("follower resumed", position=rows[-1].position)
@@ -206,16 +208,19 @@ class Follower(Reader):
     def _lock(self, conn: psycopg.Connection[Any]) -> tuple[int, int, int | None, int] | None:
         """Lock the follower's row and return (position, epoch, halted at, generation of the held entities)."""
         found: Any = conn.execute(
-            "SELECT position, epoch, halted_at, held FROM followers WHERE name = %s FOR UPDATE SKIP LOCKED",
+            f"SELECT position, epoch, halted_at, held, {log.SAME} FROM followers WHERE name = %s"  # noqa: S608
+            " FOR UPDATE SKIP LOCKED",
             (self.name,),
             prepare=True,
         ).fetchone()
         if found is None:
             self._epoch = None
-        elif self._act_outside and self._epoch != found[1]:
+            return None
+        log.demand_same(found[4], found[0], self.name)
+        if self._act_outside and self._epoch != found[1]:
             # Under another epoch the position could not be saved, and an outside effect would be repeated.
             self._take_over(conn, found[1] + 1)
-        return found  # type: ignore[no-any-return]
+        return found[:4]  # type: ignore[no-any-return]
 
     def _take_over(self, conn: psycopg.Connection[Any], epoch: int) -> None:
         conn.execute("UPDATE followers SET epoch = %s WHERE name = %s", (epoch, self.name))

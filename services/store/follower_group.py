@@ -19,7 +19,10 @@ from services.store.follower import Follower
 from services.store.log import LogRow
 from services.store.reader import Reader, Step
 
-_LOCK = "SELECT name, position, halted_at, held FROM followers WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
+_LOCK = (
+    f"SELECT name, position, halted_at, held, {log.SAME} FROM followers"  # noqa: S608
+    " WHERE name = ANY(%s) FOR UPDATE SKIP LOCKED"
+)
 _SAVE = (
     "UPDATE followers SET position = %s, halted_at = NULL, error = NULL, updated_at = now()"
     " WHERE name = ANY(%s) AND position < %s"
@@ -36,10 +39,21 @@ class FollowerGroup(Reader):
     it by itself and holds back what it cannot handle.
     """
 
-    def __init__(self, name: str, members: Sequence[Follower], *, batch: int = 500, poll: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        members: Sequence[Follower],
+        *,
+        batch: int = 500,
+        batch_bytes: int = log.BATCH_BYTES,
+        poll: float = 1.0,
+    ) -> None:
         super().__init__(name, poll)
         self._members = members
         self._batch = batch
+        self._batch_bytes = batch_bytes
+        # Whether the last shared batch ended by its size.
+        self._heavy = False
         # Where the next batch begins unless another process has worked; it is requested together with the locks.
         self._expected = 0
         self._hindmost_next = False
@@ -78,7 +92,7 @@ class FollowerGroup(Reader):
             self._more = True
         else:
             for member in self._tried[0]:
-                member.pace.went(self._tried[2], time.monotonic() - began)
+                member.pace.went(self._tried[2], time.monotonic() - began, heavy=self._heavy)
         if step is None:
             step = self._apart(conn)
         return Step.WORKED if self._rejoined(conn) else step
@@ -95,12 +109,14 @@ class FollowerGroup(Reader):
         able = {member.name: member for member in self._present()}
         with _one_transaction(conn):
             locks = conn.execute(_LOCK, (list(able),), prepare=True)
-            asked = self._expected, log.ask(conn, self._expected, self._batch)
+            most = min(self._batch, *(member.pace.limit for member in able.values())) if able else self._batch
+            asked = self._expected, most, log.ask(conn, self._expected, most)
             positions: dict[Follower, int] = {}
             self._halted = []
-            for name, position, halted_at, generation in locks:
+            for name, position, halted_at, generation, same in locks:
                 able[name].held.refresh(conn, generation)
                 if halted_at is None:
+                    log.demand_same(same, position, name)
                     positions[able[name]] = position
                 else:
                     self._halted.append(able[name])
@@ -119,11 +135,14 @@ class FollowerGroup(Reader):
         positions |= dict.fromkeys(level, after)
         self._expected = max(positions.values())
         self._done_to = min(positions.values())
-        self._more = log.full(rows, limit) or self._done_to < self._expected
+        self._more = self._heavy or len(rows) == limit or self._done_to < self._expected
         return Step.WORKED if rows else Step.IDLE
 
     def _next_batch(
-        self, conn: psycopg.Connection[Any], positions: Mapping[Follower, int], asked: tuple[int, psycopg.Cursor[Any]]
+        self,
+        conn: psycopg.Connection[Any],
+        positions: Mapping[Follower, int],
+        asked: tuple[int, int, psycopg.Cursor[Any]],
     ) -> tuple[list[Follower], int, list[LogRow], int]:
         """Return the followers whose turn it is, their position, their next events, and the limit of the batch."""
         places = sorted(set(positions.values()))
@@ -132,15 +151,20 @@ class FollowerGroup(Reader):
         rows: list[LogRow] = []
         level, limit = self._level(positions, first)
         if not hindmost:
-            rows = log.taken(asked[1], first)[:limit] if asked[0] == first else log.read(conn, first, limit)
+            if asked[0] == first:
+                limit = min(limit, asked[1])
+                rows = log.taken(asked[2], first, self._batch_bytes)
+            else:
+                rows = log.read(conn, first, limit, self._batch_bytes)
         if len(places) > 1 and not rows:
             hindmost = True
             level, limit = self._level(positions, last)
             # Not beyond the position of the followers in front, or the two would never meet.
             limit = min(limit, places[1] - last)
-            rows = log.read(conn, last, limit)
+            rows = log.read(conn, last, limit, self._batch_bytes)
         if not rows:
             log.demand_reaches(conn, first, self.name)
+        self._heavy = log.heavy(rows, limit, self._batch_bytes)
         self._hindmost_next = len(places) > 1 and not hindmost
         return level, last if hindmost else first, rows, limit
 
@@ -169,6 +193,7 @@ class FollowerGroup(Reader):
         return retried is Step.WORKED
 
     def _unless_locked_out(self, member: Follower, work: Callable[[], Step]) -> Step:
+        self.beats += 1
         try:
             return work()
         except psycopg.errors.LockNotAvailable as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import msgspec
 
 from domain.recorded import Recorded
 from projections.statement import Query
+from projections.support.weight import weight
 from services.store import codec
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 CHANNEL = "foldwork_log"
 
 _COLUMNS = "notification_id, originator_id, originator_version, topic, state, recorded_at"
-# A batch ends with the event that reaches this size, so that a few large events do not exhaust memory.
-MAX_BATCH_BYTES = 8 * 1024 * 1024
+# A batch ends with the event that reaches this size in memory, unless the caller has another limit.
+BATCH_BYTES = 8 * 1024 * 1024
 # Larger events are read in a second query, as far as they fit; the first one returns only their size.
 _SMALL = 16 * 1024
 _SPARING = f"""
@@ -52,11 +53,20 @@ _LAST_OF_NAME = (
     " (SELECT max(originator_version) FROM stored_events WHERE originator_id = %s)"
     " FROM stored_events WHERE originator_id = %s AND topic = %s ORDER BY originator_version DESC LIMIT 1"
 )
+# Of a follower, whether the event at its position is the one that it handled there.
+SAME = "mark IS NOT DISTINCT FROM log_mark(position)"
+# What an operator does about a store that was restored from a backup.
+ADOPT = "`foldwork db adopt` tells what continues where, and does it with --force"
+_RESTORED = f"the log or the follower was restored from a backup; {ADOPT}"
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
 class LogGap(Exception):
     """A position is missing, so an event would be skipped."""
+
+
+class LogReplaced(LogGap):
+    """The log is not the one that was read before."""
 
 
 class LogRow(msgspec.Struct, gc=False):
@@ -68,6 +78,8 @@ class LogRow(msgspec.Struct, gc=False):
     name: str
     state: bytes
     recorded_at: datetime
+    # An estimate of its size in memory when it is decoded, in rows that were read for a batch.
+    weight: int = 0
     _stored: codec.StoredState | None = None
     _recorded: Recorded | None = None
 
@@ -83,6 +95,14 @@ class LogRow(msgspec.Struct, gc=False):
         """Return the event with its data as JSON; raises `UnknownEvent`."""
         return codec.passed_on(self.stream, self.version, self.name, self._split(), self.position, self.recorded_at)
 
+    @property
+    def command(self) -> str | None:
+        """The id of the command that recorded the event, None if it cannot be read."""
+        try:
+            return self._split().meta.command
+        except msgspec.MsgspecError:
+            return None
+
     def _split(self) -> codec.StoredState:
         if self._stored is None:
             self._stored = codec.split(self.state)
@@ -94,45 +114,53 @@ def ask(conn: psycopg.Connection[Any], after: int, limit: int) -> psycopg.Cursor
     return conn.execute(_READ, (after, limit), prepare=True, binary=True)
 
 
-def taken(asked: psycopg.Cursor[Any], after: int) -> list[LogRow]:
-    """Fetch the events of `ask`; raises `LogGap`."""
+def taken(asked: psycopg.Cursor[Any], after: int, size: int = BATCH_BYTES) -> list[LogRow]:
+    """Fetch the events of `ask`, up to the one that reaches a size; raises `LogGap`."""
     found = asked.fetchall()
     if found and found[-1][0] != after + len(found):
         raise LogGap(f"after position {after} the log holds {len(found)} events up to {found[-1][0]}")
-    return _rows(asked.connection, found)
+    return _rows(asked.connection, found, size)
 
 
-def _rows(conn: psycopg.Connection[Any], found: list[Any]) -> list[LogRow]:
-    if any(row[6] is not None for row in found):
-        found = _with_large(conn, found)
-    return [LogRow(*row[:6]) for row in found]
+def _rows(conn: psycopg.Connection[Any], found: list[Any], size: int) -> list[LogRow]:
+    # Of a large event only the length is known yet; in memory it is at least as large.
+    found = found[: _count((row[6] or weight(row[4]) for row in found), size)]
+    large = [row[0] for row in found if row[6] is not None]
+    states: dict[int, bytes] = {}
+    if large:
+        states = dict(conn.execute(_STATES, (large,), binary=True).fetchall())
+    rows = []
+    for row in found:
+        state = row[4] if row[6] is None else states[row[0]]
+        rows.append(LogRow(row[0], row[1], row[2], row[3], state, row[5], weight(state)))
+    return rows[: _count((row.weight for row in rows), size)] if large else rows
 
 
-def _with_large(conn: psycopg.Connection[Any], found: list[Any]) -> list[Any]:
-    """Read the large events, and cut off the batch where it is full."""
-    size, count = 0, 0
-    while count < len(found) and size < MAX_BATCH_BYTES:
-        size += found[count][6] or len(found[count][4])
+def _count(sizes: Iterable[int], most: int) -> int:
+    """Return how many of the sizes there are up to the one with which their sum reaches a limit."""
+    total = count = 0
+    for size in sizes:
         count += 1
-    large = [row[0] for row in found[:count] if row[6] is not None]
-    states: dict[int, bytes] = dict(conn.execute(_STATES, (large,), binary=True).fetchall())
-    return [(*row[:4], states.get(row[0], row[4]), row[5]) for row in found[:count]]
+        total += size
+        if total >= most:
+            break
+    return count
 
 
-def read(conn: psycopg.Connection[Any], after: int, limit: int) -> list[LogRow]:
+def read(conn: psycopg.Connection[Any], after: int, limit: int, size: int = BATCH_BYTES) -> list[LogRow]:
     """Return up to `limit` events after a position, fewer if they are large."""
-    return taken(ask(conn, after, limit), after)
+    return taken(ask(conn, after, limit), after, size)
 
 
-def full(rows: Sequence[LogRow], limit: int) -> bool:
-    """Whether a batch was full, so that more events may follow."""
-    return len(rows) == limit or sum(len(row.state) for row in rows) >= MAX_BATCH_BYTES
+def heavy(rows: Sequence[LogRow], limit: int, size: int = BATCH_BYTES) -> bool:
+    """Whether a batch ended by its size."""
+    return len(rows) < limit and sum(row.weight for row in rows) >= size
 
 
 def at(conn: psycopg.Connection[Any], positions: Sequence[int]) -> list[LogRow]:
     """Return the events at these positions in order, fewer if they are large."""
     asked = conn.execute(_AT, (list(positions),), prepare=True, binary=True)
-    return _rows(conn, asked.fetchall())
+    return _rows(conn, asked.fetchall(), BATCH_BYTES)
 
 
 def between(conn: psycopg.Connection[Any], first: int, last: int) -> list[LogRow]:
@@ -190,7 +218,13 @@ def head(conn: psycopg.Connection[Any]) -> int:
 
 
 def demand_reaches(conn: psycopg.Connection[Any], position: int, name: str) -> None:
-    """Raise `LogGap` when a follower's position is beyond the end of the log."""
+    """Raise `LogReplaced` when a follower's position is beyond the end of the log."""
     end = head(conn)
     if position > end:
-        raise LogGap(f"{name} is at position {position}, but the log ends at {end}: was an older backup restored?")
+        raise LogReplaced(f"{name} is at position {position}, but the log ends at {end}: {_RESTORED}")
+
+
+def demand_same(same: bool, position: int, name: str) -> None:
+    """Raise `LogReplaced` when the event at a follower's position is not the one that it handled."""
+    if not same:
+        raise LogReplaced(f"the event that {name} handled last, at position {position}, is not in the log: {_RESTORED}")

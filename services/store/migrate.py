@@ -1,7 +1,11 @@
-"""Migrations of the database schema: numbered SQL files, applied by `foldwork db upgrade` only."""
+"""Migrations of the database schema: numbered SQL files, applied by `foldwork db upgrade` only.
+
+What SQL cannot do is done by a function before the statements of the file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,9 +15,13 @@ from psycopg import sql
 
 import projections
 from services.errors import OperatorError
+from services.store import identity, retired_policy
 from services.store.connect import connect, demand_sessions
 
 _LOCK = 4_012_001
+_BEFORE: dict[str, Callable[[psycopg.Connection[Any]], None]] = {
+    "0005_rollup_with_the_command": retired_policy.catch_up,
+}
 
 
 class SchemaMismatch(OperatorError):
@@ -51,11 +59,14 @@ def upgrade(database_url: str) -> list[str]:
         done = []
         for migration in migrations():
             if migration.number not in applied:
+                if migration.name in _BEFORE:
+                    _BEFORE[migration.name](conn)
                 conn.execute(sql.SQL(migration.statements))
                 conn.execute(
                     "INSERT INTO migrations (number, name) VALUES (%s, %s)", (migration.number, migration.name)
                 )
                 done.append(migration.name)
+        identity.settle(conn)
         for model in projections.READ_MODELS:
             if conn.execute("SELECT 1 FROM read_models WHERE name = %s", (model.NAME,)).fetchone() is None:
                 projections.create(conn, model, projections.suffix(model))
@@ -83,6 +94,12 @@ def standing(database_url: str) -> Standing:
 
 
 def demand_current(conn: psycopg.Connection[Any]) -> None:
+    """Raise `SchemaMismatch` as `demand_migrated` does, and `LogRestored`."""
+    demand_migrated(conn)
+    identity.demand_own(conn)
+
+
+def demand_migrated(conn: psycopg.Connection[Any]) -> None:
     """Raise `SchemaMismatch` unless the database has exactly this version's migrations."""
     known = {migration.number for migration in migrations()}
     applied = _applied(conn) if _exists(conn) else set()

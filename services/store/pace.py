@@ -20,10 +20,15 @@ class Pace:
         self._grows_from = 0.0
         self._lost_at: int | None = None
 
-    def went(self, events: int, seconds: float, *, own: bool = True) -> None:
-        """Record a success; `own` says that the duration depends on the number of events."""
+    def went(self, events: int, seconds: float, *, own: bool = True, heavy: bool = False) -> None:
+        """Record a success; `own` says that the duration depends on the number of events.
+
+        `heavy` says that the batch ended by its size: what is read beyond it is read again for the next one.
+        """
         self._lost_at = None
-        if own and seconds > SLOW and events > 0:
+        if heavy:
+            self.limit = min(self.limit, max(_MIN_SLOWED, 2 * events))
+        elif own and seconds > SLOW and events > 0:
             self.limit = max(min(self.limit, _MIN_SLOWED), events // 2)
         elif self.limit < self._max and (self.limit == 1 or time.monotonic() >= self._grows_from):
             self.limit = min(self._max, 2 * self.limit)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from services.store import log
+from services.store import identity, log
 from services.store.listener import Listener
 
 
@@ -44,6 +44,7 @@ class Reader(Listener):
 
     def begin(self, conn: psycopg.Connection[Any]) -> None:
         self._done_to = None
+        identity.demand_own(conn)
         self.enlist(conn)
 
     def turn(self, conn: psycopg.Connection[Any]) -> float:

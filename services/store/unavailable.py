@@ -5,6 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from services.store.diagnosis import UnsuitableDatabase
+
 # What psycopg raises when the database cannot be used for now, or a connection was lost.
 AWAY = (
     psycopg.OperationalError,
@@ -40,6 +42,10 @@ class StatementFailed(StoreUnavailable):
 def unavailable(error: Exception) -> StoreUnavailable:
     """Translate an error whose cause is an error of psycopg or of its pool."""
     cause = error.__cause__
+    if isinstance(cause, UnsuitableDatabase):
+        found = StoreUnavailable(str(error))
+        found.outage = True
+        return found
     found = _kind(cause)(str(error))
     found.outage = isinstance(cause, PoolTimeout) or (getattr(cause, "sqlstate", None) or "").startswith(_OUTAGES)
     return found

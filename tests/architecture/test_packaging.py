@@ -191,6 +191,14 @@ def test_what_an_image_runs_does_without_what_it_leaves_out(image: Path) -> None
     assert not (image / "services" / "dev").exists()
 
 
+def test_compose_has_no_default_password() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    passwords = re.findall(r"\$\{(\w*PASSWORD\w*)(:[-?+])", text)
+    assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"}
+    assert {operator for _, operator in passwords} == {":?"}
+    assert not re.findall(r"(?:PASS|PASSWORD): (?!\$\{)", text)
+
+
 def test_compose_is_regular_yaml() -> None:
     for number, line in enumerate((ROOT / "compose.yaml").read_text().splitlines(), start=1):
         assert "\t" not in line, number

@@ -255,7 +255,7 @@ def test_a_day_of_a_client_for_node(tenant: Api) -> None:
     env = {
         "TOKEN": tenant.key(TENANT),
         "TENANT": TENANT,
-        "API_KEY": tenant.key(TENANT, "system", *ROLES["integration"]),
+        "API_KEY": tenant.key(TENANT, "system", *ROLES["integration"], "OVERRIDE_ACTIVITY_RESULT"),
         "COMMERCE": COMMERCE,
         "ROUTE": ROUTE,
         "OPERATOR": OPERATOR,

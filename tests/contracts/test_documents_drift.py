@@ -84,7 +84,7 @@ def test_every_event_is_in_a_table() -> None:
 
 def test_every_event_of_a_command_is_recorded_by_one() -> None:
     recorded = {event for _, events, _, _ in table().values() for event in events}
-    # This one is the roll-up policy's own word.
+    # This one follows from any command on a task.
     assert set(EVENTS) - recorded == {"activity.status-changed"}
 
 

@@ -81,7 +81,7 @@ CASES: list[Case] = [
             TaskCanceled("t3", "a", "activity-canceled", ("cid",)),
             TaskCanceled("t4", "a", "activity-canceled", ()),
         ],
-        {UniqueKey("running", "bob"): None},
+        {UniqueKey("running", "bob"): None, UniqueKey("workflow-use/w", "a"): None},
     ),
     done(
         "activity.cancel",

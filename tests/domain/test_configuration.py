@@ -228,6 +228,7 @@ CASES: list[Case] = [
     bad_provider("a secret that is no name", "secret", "s3cret value!"),
     bad_provider("a secret that is a list", "secret", ["signing"]),
     bad_provider("a time-out of nothing", "timeout_seconds", 0),
+    bad_provider("a time-out of half a second", "timeout_seconds", 0.5),
     bad_provider("a time-out below nothing", "timeout_seconds", -1),
     bad_provider("a time-out of a minute", "timeout_seconds", 60),
     bad_provider("a time-out that is true", "timeout_seconds", True),

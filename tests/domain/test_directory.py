@@ -13,7 +13,7 @@ from domain.directory.entries import Kind
 from domain.directory.lookup import Entry
 from domain.references import is_email
 from domain.streams import ENTRY_KINDS
-from tests.builders import entry, manager, member, task
+from tests.builders import admin, entry, member, task
 from tests.domain.cases import Case, done, each, ignored, refused
 from tests.given import Given, Outcome, given, given_commands
 
@@ -97,8 +97,8 @@ CASES: list[Case] = [
     ),
     done(
         "directory.register",
-        "by a manager",
-        lambda: given_commands([manager()]).when(entry("hub", "h"), "max"),
+        "by a tenant-admin",
+        lambda: given_commands([admin()]).when(entry("hub", "h"), "eve"),
         [EntryRegistered("hub", "h", {})],
     ),
     ignored("directory.register", "the same again", lambda: ann().when(member("ann", email="Ann@x.vn"))),
@@ -158,7 +158,7 @@ CASES: list[Case] = [
         "directory.register",
         "forbidden",
         "a manager who was retired",
-        lambda: given_commands([manager(), RetireEntry("member", "max")]).when(entry("hub", "h"), "max"),
+        lambda: given_commands([admin(), RetireEntry("member", "eve")]).when(entry("hub", "h"), "eve"),
     ),
     refused(
         "directory.register", "taken", "with other fields", lambda: ann().when(member("ann", email="b@x.vn")), "/id"

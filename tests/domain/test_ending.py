@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from domain.activity import ActivityCanceled, CancelActivity
+from domain.decider import UniqueKey
 from domain.directory import RetireEntry
 from domain.lifecycle import CANCELED, FAILED, OPEN
 from domain.task import (
@@ -130,7 +131,7 @@ REST = [
             .when(CancelTask("t1"))
         ),
         [TaskCanceled("t1", "a", None, ())],
-        {},
+        {UniqueKey("workflow-use/w", "a"): None},
     ),
     done(
         "task.cancel",

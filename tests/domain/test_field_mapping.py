@@ -247,7 +247,7 @@ def test_not_blank(value: Any) -> None:
     assert scene.state("task", "t2").fields["address"] is value
 
 
-def test_a_step_that_hands_nothing_on_looks_at_no_other() -> None:
+def test_a_step_that_hands_nothing_on_changes_no_other() -> None:
     got = run().when(CompleteTask("t3"))
-    assert got.context is not None
-    assert [stream for stream in got.context.streams_read if "/task-" in stream] == ["acme/task-t3"]
+    assert got.decision is not None
+    assert {stream for stream, _ in got.decision.events if "/task-" in stream} == {"acme/task-t3"}

@@ -12,6 +12,7 @@ from domain import lifecycle
 from domain.directory import ChangeEntry
 from domain.lifecycle import (
     ACTIVE,
+    ADMIN,
     ASSIGNEE,
     CANCELED,
     COMPLETED,
@@ -50,10 +51,10 @@ from domain.task import (
     SubmitResult,
     UnassignTask,
 )
-from tests.builders import EMAIL, entry, manager, member, plan, task
+from tests.builders import EMAIL, admin, entry, manager, member, plan, task
 from tests.given import Given, Outcome, given_commands
 
-ACTORS = {ASSIGNEE: "ann", MANAGER: "max", SYSTEM: "system", OTHER: "zed"}
+ACTORS = {ASSIGNEE: "ann", MANAGER: "max", ADMIN: "eve", SYSTEM: "system", OTHER: "zed"}
 COMMANDS: dict[str, Callable[[str], Any]] = {
     "task.assign": lambda actor: AssignTask("t", ("bob",)),
     "task.claim": lambda actor: ClaimTask("t", "bob" if actor == "system" else None),
@@ -102,7 +103,7 @@ SCENES = [
 
 
 def scene(current: Lifecycle, assigned: bool, way: str = PLAIN) -> Given:
-    people = (member("ann"), member("bob"), member("zed"), manager("max"), EMAIL, entry("commerce", "c"))
+    people = (member("ann"), member("bob"), member("zed"), manager("max"), admin("eve"), EMAIL, entry("commerce", "c"))
     start = task(assignees=("ann",) if assigned else (), **WAYS[way])
     sent = (DispatchTask("t"), ReportDispatch("t", 1, succeeded=True)) if way == SENT else ()
     road = (SubmitResult("t", "COMPLETED"),) if (current, way) == (COMPLETED, UNRESOLVED) else ROADS[current]

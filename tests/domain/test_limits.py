@@ -12,11 +12,12 @@ from domain.activity import ChangeActivity, NewTask
 from domain.decider import instant
 from domain.directory import ChangeEntry, RegisterEntry
 from domain.directory.fields import ENTRY_FIELDS
-from domain.errors import Rejected
-from domain.limits import MAX_FIELDS_BYTES, MAX_VALUES
+from domain.errors import MAX_DETAIL, MAX_POINTER, Refusal, Rejected
+from domain.limits import MAX_FIELDS_BYTES, MAX_PEOPLE, MAX_ROLES, MAX_VALUES
 from domain.plan import DispatchPlan
-from domain.steps import FieldMapping
+from domain.steps import FieldMapping, Step
 from domain.task import ChangeTask, CompleteTask, CreateTask, DispatchTask, SaveTask, SubmitResult
+from domain.workflow import ChangeWorkflow
 from tests import builders
 from tests.builders import member, task
 from tests.domain.cases import Case, each, refused
@@ -54,6 +55,22 @@ def mapped() -> Given:
     steps = (first, replace(second, field_mapping=(FieldMapping(0, "b", "c"),)))
     tasks = (NewTask("t1", fields=MORE, assignees=("ann",)), NewTask("t2", fields=HALF))
     return given_commands([member("ann"), builders.workflow(steps=steps), builders.activity(tasks=tasks)])
+
+
+def naming(people: int) -> tuple[Step, ...]:
+    """Ten steps that name so many different people, each no more than a step may."""
+    each = -(-people // 10)
+    named = [f"p{number}@example.com" for number in range(people)]
+    return tuple(
+        replace(step, blacklist=tuple(named[index * each : (index + 1) * each]))
+        for index, step in enumerate(builders.steps(10))
+    )
+
+
+def labelled() -> tuple[Step, ...]:
+    """Ten steps with all the roles and labels that a step may have, each short of its own limit."""
+    roles = tuple(f"{number:03}{'ä' * 90}" for number in range(MAX_ROLES))
+    return tuple(replace(step, roles=roles) for step in builders.steps(10))
 
 
 CASES: list[Case] = [
@@ -138,6 +155,32 @@ CASES: list[Case] = [
         "a project that is no id",
         lambda: given().when(RegisterEntry("member", "m", {"projects": {"x" * 65: {"is_manager": True}}})),
         "/fields/projects",
+    ),
+    refused(
+        "workflow.define",
+        "too-large",
+        "more people than one command names",
+        lambda: given().when(builders.workflow(steps=naming(MAX_PEOPLE + 1))),
+    ),
+    refused(
+        "workflow.change",
+        "too-large",
+        "more people than one command names",
+        lambda: given_commands([builders.workflow(10)]).when(ChangeWorkflow("w", steps=naming(MAX_PEOPLE + 1))),
+    ),
+    refused(
+        "workflow.define",
+        "too-large",
+        "all steps together",
+        lambda: given().when(builders.workflow(steps=labelled())),
+        "/steps",
+    ),
+    refused(
+        "workflow.change",
+        "too-large",
+        "all steps together",
+        lambda: given_commands([builders.workflow(10)]).when(ChangeWorkflow("w", steps=labelled())),
+        "/steps",
     ),
     refused(
         "task.create",
@@ -246,3 +289,17 @@ def test_a_draft_that_was_kept_can_always_be_completed() -> None:
     scene.when(CompleteTask("t"), "ann")
     assert scene.log[-1].output == scene.state("task", "t").data
     assert checks.json_size(scene.log[-1].output) <= MAX_FIELDS_BYTES
+
+
+def test_a_refusal_keeps_little_of_what_it_quotes() -> None:
+    refused = Rejected("not-found", "there is no " + "x" * 900_000, "/fields/" + "y/" * 450_000).refusal
+    assert refused.detail.startswith("there is no xxx")
+    assert refused.detail.endswith("x…")
+    assert len(refused.detail) == MAX_DETAIL
+    # It still names a place: what is around the one at fault.
+    assert refused.pointer.startswith("/fields/y/")
+    assert refused.pointer.endswith("/y")
+    assert len(refused.pointer) <= MAX_POINTER
+    assert Refusal("invalid", "short", "/a") == Refusal("invalid", "short", "/a")
+    assert Refusal("invalid", "d" * MAX_DETAIL, "/" + "p" * (MAX_POINTER - 1)).pointer == "/" + "p" * (MAX_POINTER - 1)
+    assert Refusal("invalid", "", "/" + "p" * MAX_POINTER).pointer == ""

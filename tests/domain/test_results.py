@@ -30,7 +30,7 @@ from domain.task import (
     TaskFailed,
     TaskReopened,
 )
-from tests.builders import EARLY, EMAIL, activity, entry, manager, member, plan, task, workflow
+from tests.builders import EARLY, EMAIL, activity, admin, entry, manager, member, plan, task, workflow
 from tests.domain.cases import Case, done, each, ids_and_strangers, ignored, refused
 from tests.given import NOW, Given, Outcome, given_commands
 
@@ -38,7 +38,7 @@ RUNNING = UniqueKey("running", "ann")
 
 
 def people(*more: Any) -> Given:
-    return given_commands([member("ann"), member("bob"), manager("max"), EMAIL, *more])
+    return given_commands([member("ann"), member("bob"), manager("max"), admin("eve"), EMAIL, *more])
 
 
 def anns(*more: Any, **rest: Any) -> Given:
@@ -91,8 +91,9 @@ CASES: list[Case] = [
             ("COMPLETED", "ann", False, TaskCompleted("t", None, {}, False)),
             ("NOT_EFFECTIVE", "ann", False, TaskCompleted("t", None, {}, False)),
             ("NOT_EXECUTED", "ann", False, TaskFailed("t", None, None)),
-            ("NOT_EXECUTED", "max", True, TaskFailed("t", None, None)),
-            ("CANCELED", "max", True, TaskCanceled("t", None, None, ("ann",))),
+            ("NOT_EXECUTED", "eve", True, TaskFailed("t", None, None)),
+            ("CANCELED", "max", False, TaskCanceled("t", None, None, ("ann",))),
+            ("CANCELED", "eve", True, TaskCanceled("t", None, None, ("ann",))),
         )
     ),
     *(
@@ -111,6 +112,12 @@ CASES: list[Case] = [
         "forbidden",
         "who had the task cannot override how it ended",
         lambda: submit(anns(CompleteTask("t")), "NOT_EXECUTED", "ann", hard_override=True),
+    ),
+    refused(
+        "task.submit-result",
+        "forbidden",
+        "nor can a manager",
+        lambda: submit(anns(CompleteTask("t")), "NOT_EXECUTED", "max", hard_override=True),
     ),
     done(
         "task.submit-result",

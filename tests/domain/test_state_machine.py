@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import domain
-from domain.activity import CancelActivity, ChangeActivity, NewTask
+from domain.activity import STATUS_CATEGORY, CancelActivity, ChangeActivity, NewTask
+from domain.decider import ANYBODY, UniqueKey
 from domain.directory import ChangeEntry, RetireEntry
 from domain.left_out import LEFT_OUT
 from domain.lifecycle import ACTIVE, CANCELED, COMPLETED, FAILED, OPEN, PAUSED, TERMINAL
@@ -229,12 +230,13 @@ class Team(RuleBasedStateMachine):
         self.overridden |= any(getattr(command, "hard_override", False) for command in (first, second))
         if winner.decision is None:
             return
+        self.check_that_what_is_in_use_stays(winner, self.scene.states)
         self.scene.record(winner.decision)
         written = {stream for stream, _ in winner.decision.events}
-        if written & set(other.context.streams_read) or set(winner.decision.unique_keys) & set(
-            other.context.unique_keys_read
-        ):
+        keys = {*winner.decision.unique_keys, *(UniqueKey(ANYBODY, each.kind) for each in winner.decision.unique_keys)}
+        if written & set(other.context.streams_read) or keys & set(other.context.unique_keys_read):
             other = self.scene.ask(second, actors[1])
+        self.check_that_what_is_in_use_stays(other, self.scene.states)
         if other.decision is not None:
             self.scene.record(other.decision)
 
@@ -252,7 +254,12 @@ class Team(RuleBasedStateMachine):
         if got.refusal is not None or not got.events:
             assert before == (self.scene.states, self.scene.holders, self.scene.log)
         self.check_that_what_ended_stays(before[0], command)
+        self.check_that_what_is_in_use_stays(got, before[0])
         return got
+
+    def check_that_what_is_in_use_stays(self, got: Outcome, before: dict[str, Any]) -> None:
+        if got.name == "workflow.retire" and got.decision is not None:
+            assert before["acme/activity_status-a"] in TERMINAL
 
     def check_that_what_ended_stays(self, before: dict[str, Any], command: Any) -> None:
         for name in TASKS:
@@ -300,8 +307,13 @@ class Team(RuleBasedStateMachine):
                 assert all(self.task(each).lifecycle in (COMPLETED, CANCELED) for each in state.created.after)
 
     @invariant()
-    def a_workflow_in_use_is_not_retired(self) -> None:
-        assert not self.scene.state("workflow", "w").retired
+    def the_status_is_that_of_the_tasks(self) -> None:
+        assert list(self.scene.stale()) == []
+
+    @invariant()
+    def the_workflow_is_in_use_until_the_activity_has_ended(self) -> None:
+        ended = self.scene.state(STATUS_CATEGORY, "a") in TERMINAL
+        assert (UniqueKey("workflow-use/w", "a") in self.scene.holders) is not ended
 
     @invariant()
     def nobody_works_on_what_is_not_resolved(self) -> None:

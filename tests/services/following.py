@@ -34,7 +34,7 @@ def add(url: str, count: int) -> None:
 def an_event() -> NewEvent:
     """Return the first event of a new task."""
     task_id = uuid.uuid4().hex
-    metadata = codec.Metadata(uuid.uuid4().hex, "c", "c", "c", "system", datetime.now(UTC))
+    metadata = codec.Metadata(uuid.uuid4().hex, uuid.uuid4().hex, "c", "c", "system", datetime.now(UTC))
     return NewEvent(stream_of(TENANT, "task", task_id), 1, "task.created", TaskCreated(task_id), metadata)
 
 
@@ -60,9 +60,9 @@ def state(url: str, name: str = NAME) -> tuple[Any, ...] | None:
 
 
 @contextmanager
-def following(url: str, *readers: Reader) -> Iterator[None]:
+def following(url: str, *readers: Reader, statement_timeout: float = 30.0) -> Iterator[None]:
     """Run readers in threads, which end with the block."""
-    threads = [threading.Thread(target=reader.run, args=(url,), daemon=True) for reader in readers]
+    threads = [threading.Thread(target=reader.run, args=(url, statement_timeout), daemon=True) for reader in readers]
     for thread in threads:
         thread.start()
     try:

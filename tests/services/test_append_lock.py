@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import psycopg
 import pytest
 
+from services.broker.publisher import Publisher
+from services.processors.relay import relay_handle
 from services.store.append import Append, append_in
-from services.store.connect import connect
+from services.store.connect import IDLE_SHARE, connect
 from services.store.diagnosis import explain
 from services.store.event_store import EventStore
+from services.store.follower import Follower
 from services.store.unavailable import StoreUnavailable
-from tests.eventually import eventually
-from tests.services.harness import rows
+from tests.eventually import PATIENCE, eventually
+from tests.services.following import NAME, add, following, noting, seen, state
+from tests.services.harness import rows, settings
 from tests.services.test_event_store import event
 
 
@@ -50,3 +59,60 @@ def appended(store: EventStore, name: str) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+def test_the_others_are_at_work_again_within_half_a_minute(migrated_url: str) -> None:
+    timeout = settings(migrated_url, "amqp://localhost").statement_timeout
+    with connect(migrated_url, "test", timeout) as conn:
+        shown = {
+            name: conn.execute("SELECT current_setting(%s)::interval <= interval '20 s'", (name,)).fetchone()
+            for name in ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+        }
+        assert shown == dict.fromkeys(shown, (True,))
+        assert conn.answer_within is not None
+        assert conn.answer_within <= 25
+    # They wait for a lock longer than its holder may be idle, and so get it at the first attempt.
+    assert IDLE_SHARE < 0.9
+
+
+@pytest.mark.usefixtures("seen_table")
+@pytest.mark.parametrize("act_outside", [False, True])
+def test_a_frozen_follower_is_replaced_and_writes_nothing_when_it_wakes(migrated_url: str, act_outside: bool) -> None:
+    frozen, woken = threading.Event(), threading.Event()
+    note = noting("late")
+
+    def freeze(conn: psycopg.Connection[Any], batch: Sequence[Any]) -> None:
+        note(conn, batch)
+        if not frozen.is_set():
+            frozen.set()
+            assert woken.wait(PATIENCE)
+
+    late = Follower(NAME, freeze, poll=0.05, act_outside=act_outside)
+    standby = Follower(NAME, noting("standby"), poll=0.05, act_outside=act_outside)
+    add(migrated_url, 3)
+    with following(migrated_url, late, statement_timeout=1.0):
+        assert frozen.wait(PATIENCE)
+        with following(migrated_url, standby, statement_timeout=1.0):
+            eventually(lambda: seen(migrated_url, "standby") == [1, 2, 3])
+            woken.set()
+            eventually(lambda: late.unready == [NAME])
+            assert seen(migrated_url, "late") == []
+    found = state(migrated_url)
+    assert found is not None
+    assert found[:2] == (3, None)
+
+
+class SlowBroker(Publisher):
+    """Confirms after longer than a session may be idle in a transaction."""
+
+    def publish(self, publications: Sequence[Any], meanwhile: Callable[[], object] = lambda: None) -> None:
+        for _ in range(5):
+            time.sleep(0.3)
+            meanwhile()
+
+
+def test_a_relay_that_waits_for_the_broker_is_not_replaced(migrated_url: str) -> None:
+    relay = Follower("relay", relay_handle(SlowBroker("amqp://localhost", "test")), poll=0.05, act_outside=True)
+    add(migrated_url, 3)
+    with following(migrated_url, relay, statement_timeout=1.0):
+        eventually(lambda: state(migrated_url, "relay") == (3, None, 1))

@@ -89,7 +89,7 @@ async def test_a_worker_stops_whose_cancelled_declaration_ends_as_an_error(
     monkeypatch.setattr(consumers, "DECLARE_SECONDS", 0.0)
     declaring = asyncio.Event()
 
-    async def declare(self: Outbox) -> None:
+    async def consuming(self: Outbox) -> int:
         declaring.set()
         try:
             await asyncio.sleep(LATE)
@@ -97,5 +97,5 @@ async def test_a_worker_stops_whose_cancelled_declaration_ends_as_an_error(
             raise ChannelClosed(None, None) from None
 
     async with working(migrated_url, amqp_url):
-        monkeypatch.setattr(Outbox, "declare", declare)
+        monkeypatch.setattr(Outbox, "consumers", consuming)
         await eventually_async(declaring.is_set)

@@ -211,6 +211,8 @@ def test_connections_are_made_in_one_place() -> None:
                 "psycopg.connect",
                 "psycopg.Connection.connect",
                 "psycopg.AsyncConnection.connect",
+                "Session.connect",
+                "AsyncSession.connect",
             ):
                 made.add(str(path.relative_to(ROOT)))
     # The embedded server makes its database before there is anything to be the same as.

@@ -48,7 +48,7 @@ class Answers:
         self.open[call.tenant] += 1
         self.most[call.tenant] = max(self.most[call.tenant], self.open[call.tenant])
         try:
-            if not self._at_once and call.tenant == "slow":
+            if not self._at_once and call.tenant.startswith("slow"):
                 await self.go.wait()
         finally:
             self.open[call.tenant] -= 1
@@ -151,6 +151,28 @@ def test_a_slow_provider_of_one_tenant_stops_no_other(migrated_url: str, conn: p
         eventually(lambda: len(reported(conn)) == 230)
     assert len(set(answers.keys)) == len(answers.keys) == 230
     assert answers.most["slow"] == dispatcher_module.MAX_CALLS_OF_TENANT
+
+
+def test_slow_providers_of_many_tenants_leave_places_to_the_next(
+    migrated_url: str, conn: psycopg.Connection[Any]
+) -> None:
+    many = dispatcher_module.SHARED_CALLS // dispatcher_module.MAX_CALLS_OF_TENANT
+    for number in range(many):
+        ask_for(conn, f"slow-{number}", 10)
+    answers = Answers(at_once=False)
+    with dispatching(migrated_url, answers) as dispatcher:
+        eventually(lambda: answers.open.total() == dispatcher_module.SHARED_CALLS)
+        ask_for(conn, "slow-late", 10)
+        ask_for(conn, "quick", 20)
+        dispatcher.look()
+        eventually(lambda: len([name for name in reported(conn) if name.startswith("quick")]) == 20)
+        eventually(lambda: answers.open["slow-late"] == 1)
+        assert answers.open.total() == dispatcher_module.SHARED_CALLS + 1
+        assert answers.loop is not None
+        answers.loop.call_soon_threadsafe(answers.go.set)
+        eventually(lambda: len(reported(conn)) == 10 * (many + 1) + 20)
+    assert len(set(answers.keys)) == len(answers.keys)
+    assert max(answers.most.values()) == dispatcher_module.MAX_CALLS_OF_TENANT
 
 
 def test_what_is_over_by_the_log_is_not_called(migrated_url: str, conn: psycopg.Connection[Any]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -101,6 +104,61 @@ def test_it_serves_a_durable_utf8_database_on_a_private_socket_only(data_dir: Pa
     server.stop()
     server.stop()
     assert not socket_folder(url).exists()
+
+
+def as_user(user: int, action: Callable[[], object]) -> str:
+    """Do something in a process of another user, and return the name of the error."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        try:
+            action()
+            os.write(writing, b"nothing failed")
+        except Exception as error:
+            os.write(writing, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        return said.read()
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+
+
+@as_root
+@wherever
+def test_as_root_no_other_user_reaches_the_server_or_its_files(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, fast=True)
+    url = server.start()
+    cluster, nobody = Path(str(value(url, "SHOW data_directory"))), pwd.getpwnam("nobody").pw_uid
+    for path in (cluster, cluster / "PG_VERSION", cluster / "base", socket_folder(url)):
+        with pytest.raises(KeyError):
+            pwd.getpwuid(path.stat().st_uid)
+    assert as_user(nobody, lambda: (cluster / "PG_VERSION").read_text()) == "PermissionError"
+    socket_path = str(socket_folder(url) / ".s.PGSQL.5432")
+    assert as_user(nobody, lambda: socket.socket(socket.AF_UNIX).connect(socket_path)) == "PermissionError"
+    server.stop()
+
+
+@as_root
+@wherever
+def test_a_cluster_that_nobody_owned_is_taken_over(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir)
+    url = server.start()
+    write(url)
+    cluster = Path(str(value(url, "SHOW data_directory")))
+    server.stop()
+    nobody = pwd.getpwnam("nobody")
+    for path in (cluster, *cluster.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    assert value(server.start(), "SELECT n FROM kept") == 42
+    assert not [path for path in cluster.rglob("*") if path.lstat().st_uid == nobody.pw_uid]
+    server.stop()
 
 
 @wherever

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -19,9 +19,9 @@ import projections
 from domain import EVENTS
 from domain.decider import UniqueKey
 from domain.streams import stream_of
-from domain.task import TaskCreated
+from domain.task import TaskCreated, TaskFieldsChanged
 from services import cloud_events
-from services.store import codec, event_store, log, migrate
+from services.store import attempts, codec, event_store, log, migrate
 from services.store.append import APPEND_LOCK, Append, ConcurrencyConflict, LedgerRow, NewEvent, append_in
 from services.store.event_store import EventStore
 from services.store.follower import Follower
@@ -252,9 +252,39 @@ def test_a_server_that_only_reads_is_one_that_cannot_be_reached(store: EventStor
         with pytest.raises(StoreUnavailable, match="read-only"):
             readonly.append(Append(events=[event("a")]))
         with pytest.raises(StoreUnavailable, match="read-only"):
-            readonly.count_attempt(TENANT, "c")
+            attempts.count(readonly, [(TENANT, "c")])
     finally:
         readonly.close()
+
+
+def test_long_streams_are_loaded_a_few_bytes_at_a_time(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [f"acme/task-{name}" for name in "abc"]
+    for name in "abc":
+        events = [event(name)]
+        for version in range(2, 12):
+            change: Any = TaskFieldsChanged(name, None, {}, {"title": f"{version}{'x' * 10_000}"})
+            events.append(NewEvent(f"acme/task-{name}", version, "task.fields-changed", change, events[0].metadata))
+        store.append(Append(events=events))
+    whole = store.load([*streams, "acme/task-none"])
+    assert [(version, getattr(state, "title", "")[:2]) for version, state in whole.values()] == [
+        *[(11, "11")] * 3,
+        (0, ""),
+    ]
+    fetch, read = store.fetch, list[int]()
+
+    def measured(query: str, parameters: Sequence[Any]) -> list[Any]:
+        found = fetch(query, parameters)
+        read.append(sum(len(row[3] or b"") for row in found))
+        return found
+
+    monkeypatch.setattr(store, "fetch", measured)
+    for most in (1, 25_000, 110_000):
+        monkeypatch.setattr(event_store, "LOAD_BYTES", most)
+        read.clear()
+        assert store.load([*streams, "acme/task-none"]) == whole
+        # The event that reaches the limit is the last.
+        assert max(read) < most + 11_000
+        assert len(read) > 1
 
 
 def test_whoever_is_alone_can_append_and_nobody_else(store: EventStore, migrated_url: str) -> None:
@@ -271,10 +301,14 @@ def test_whoever_is_alone_can_append_and_nobody_else(store: EventStore, migrated
 
 
 def test_attempts_are_counted_and_forgotten_and_old_receipts_go(store: EventStore, migrated_url: str) -> None:
-    assert [store.count_attempt(TENANT, "c") for _ in range(3)] == [1, 2, 3]
-    assert store.count_attempt("other", "c") == 1
-    store.append(Append(attempts_done=[("other", "c")]))
-    store.forget_attempts(TENANT, "c")
+    both = [(TENANT, "c"), ("other", "c")]
+    attempts.count(store, [*both, *both])
+    attempts.count(store, both[:1])
+    assert attempts.counts(store, [*both, (TENANT, "d")]) == {both[0]: 2, both[1]: 1}
+    attempts.undo(store, both[:1])
+    assert attempts.counts(store, both) == {both[0]: 1, both[1]: 1}
+    store.append(Append(attempts_done=both[1:]))
+    attempts.forget(store, both[:1])
     assert rows(migrated_url, "SELECT 1 FROM attempts") == []
     store.append(Append(ledger=[LedgerRow(TENANT, f"c{number}", b"f") for number in range(7)]))
     assert store.prune(1) == 0

@@ -1,8 +1,7 @@
-"""Each read model, and the roll-up, goes on past an event that it cannot take, and is whole once that is mended."""
+"""Each read model goes on past an event that it cannot take, and is whole once that is mended."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,6 @@ import projections
 from domain.activity import ActivityFieldsChanged
 from domain.directory import EntryChanged
 from domain.task import (
-    FailTask,
     TaskAssigned,
     TaskCanceled,
     TaskCompleted,
@@ -24,13 +22,10 @@ from domain.task import (
 )
 from projections import ReadModel, activities
 from projections.task import table as tasks
-from services.broker.publisher import MessageRefused
-from services.broker.sender import Outgoing
-from services.processors import read_models, rebuild, rollup
+from services.processors import read_models, rebuild
 from services.processors.read_models import ServingFollower
 from services.processors.rebuild import BuildingFollower, RebuildHalted
 from services.store import standing
-from services.store.append import append_in
 from services.store.follower import Follower
 from services.store.reader import Step
 from tests import builders
@@ -346,53 +341,3 @@ def test_an_event_that_fails_in_the_last_steps_before_a_switch_is_held_back_then
     assert conn.execute("SELECT serving FROM read_models WHERE name = 'tasks'").fetchall() == [
         (f"{projections.suffix(tasks)}r2",)
     ]
-
-
-# The roll-up.
-
-
-def statuses(conn: Connection, tenant: str, activity_id: str = "a") -> list[str]:
-    found = conn.execute(
-        "SELECT convert_from(state, 'UTF8')::json -> 'data' ->> 'new' FROM stored_events WHERE originator_id = %s"
-        " ORDER BY notification_id",
-        (f"{tenant}/activity_status-{activity_id}",),
-    )
-    return [new for (new,) in found]
-
-
-def quiet(commands: Sequence[Outgoing]) -> None:
-    assert not commands, "nothing is to be sent here"
-
-
-@pytest.mark.parametrize("batch", [500, 2])
-def test_the_policy_goes_on_without_an_activity_whose_event_it_cannot_take(
-    migrated_url: str, conn: Connection, batch: int
-) -> None:
-    orphan = recorded([TaskAssigned("t9", "lost", ("ann",))])
-    store(conn, [*recorded(SCENE), *orphan, *later("acme"), *recorded([*SCENE, *LATER], tenant="other")])
-    drain(conn, rollup.follower(append_in, quiet, batch=batch))
-    assert list(held(migrated_url, rollup.NAME)) == ["acme/activity-lost"]
-    assert statuses(conn, "acme") == statuses(conn, "other") != []
-
-
-def test_a_command_that_the_broker_refuses_holds_back_its_activity_alone(migrated_url: str, conn: Connection) -> None:
-    fast = [builders.workflow(3, failure="fail_fast"), builders.activity(3)]
-    for tenant in ("acme", "other"):
-        store(conn, recorded(after([*fast, FailTask("t2")]), tenant=tenant))
-    sent: list[Outgoing] = []
-    refused = {"acme"}
-
-    def send(commands: Sequence[Outgoing]) -> None:
-        if any(command.tenant in refused for command in commands):
-            raise MessageRefused("too large")
-        sent.extend(commands)
-
-    drain(conn, rollup.follower(append_in, send))
-    assert list(held(migrated_url, rollup.NAME)) == ["acme/activity-a"]
-    assert (statuses(conn, "acme"), statuses(conn, "other")) == ([], ["FAILED"])
-    assert {command.tenant for command in sent} == {"other"}
-    refused.clear()
-    drain(conn, rollup.follower(append_in, send))
-    assert held(migrated_url, rollup.NAME) == {}
-    assert statuses(conn, "acme") == ["FAILED"]
-    assert len({(command.tenant, command.command_id) for command in sent}) == 4

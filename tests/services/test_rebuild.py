@@ -93,7 +93,7 @@ def test_a_killed_rebuild_goes_on_where_it_was_while_the_old_tables_serve(
     serving = ServingFollower(tasks)
     drain(conn, serving)
     monkeypatch.setattr(rebuild, "BUILD_BATCH", 10)
-    monkeypatch.setattr(rebuild.BuildingFollower.__init__, "__kwdefaults__", {"batch": 10})
+    monkeypatch.setattr(rebuild.BuildingFollower.__init__, "__kwdefaults__", {"batch": 10, "batch_bytes": 1 << 20})
 
     def killed(position: int, head: int, rate: float, eta: float) -> None:
         if position == 20:

@@ -6,12 +6,15 @@ import itertools
 import json
 from datetime import UTC, datetime
 
+import pytest
+
 from domain.limits import MAX_FIELDS_BYTES
+from services.commands import worker as deciding_worker
 from services.commands.worker import Worker
 from services.store.append import NewEvent
 from services.store.event_store import EventStore
 from tests.builders import task
-from tests.services.commands.deciding import ACCEPTED, incoming, replies, told
+from tests.services.commands.deciding import ACCEPTED, a_worker, incoming, replies, told
 from tests.services.harness import Client, created, dead_letters, rows, stored, working
 
 
@@ -70,6 +73,18 @@ def test_an_event_beyond_the_limit_is_refused_when_it_is_decided_and_its_neighbo
     assert "task.created" in error.detail
     assert "2000" in error.detail
     assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-a", "acme/task-c"]
+
+
+def test_more_events_than_a_command_may_record_are_refused(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding_worker, "MAX_EVENTS", 3)
+    names = tuple(f"p{number}@example.com" for number in range(3))
+    with a_worker(migrated_url) as worker:
+        outcomes = replies(worker.run([incoming(task("a", assignees=names)), incoming(task("b"))]))
+    assert [told(reply) for reply in outcomes] == [("rejected", False, "too-large"), ACCEPTED]
+    error = outcomes[0].error
+    assert error is not None
+    assert "5 events" in error.detail
+    assert [stream for stream, _, _ in stored(migrated_url)] == ["acme/task-b"]
 
 
 def test_an_event_is_encoded_once_and_measured_as_it_is_stored(migrated_url: str) -> None:

@@ -194,6 +194,23 @@ async def test_a_publisher_tells_a_refusal_from_an_outage_and_goes_on_after_both
             await eventually_async(published)
 
 
+async def test_what_is_to_be_done_meanwhile_is_done_until_the_confirms_are_there(amqp_url: str) -> None:
+    with broker_proxy(amqp_url) as (proxy, through):
+        async with publishing(through) as publisher:
+            await asyncio.to_thread(publisher.publish, [event()])
+            proxy.silence()
+            called = []
+
+            def meanwhile() -> None:
+                called.append(None)
+                if len(called) == 2:
+                    raise LookupError
+
+            # What it raises ends the wait.
+            with pytest.raises(LookupError):
+                await asyncio.to_thread(publisher.publish, [event()], meanwhile)
+
+
 async def test_an_exchange_that_is_not_there_is_an_outage(amqp_url: str) -> None:
     async with publishing(amqp_url) as publisher:
         nowhere = ("foldwork.nowhere", *event()[1:])

@@ -30,6 +30,7 @@ _BASIC_DELIVER = commands.Basic.Deliver.index.to_bytes(4)
 _ACK, _NACK = commands.Basic.Ack.index.to_bytes(4), commands.Basic.Nack.index.to_bytes(4)
 _RETURN = commands.Basic.Return.index.to_bytes(4)
 _CLOSES = {commands.Channel.Close.index.to_bytes(4), commands.Connection.Close.index.to_bytes(4)}
+_BLOCKED, _UNBLOCKED = commands.Connection.Blocked.index.to_bytes(4), commands.Connection.Unblocked.index.to_bytes(4)
 _HEARTBEAT = bytes(frame.marshal(Heartbeat(), 0))
 _CHUNK = 1 << 18
 # Of a body over the consumer's limit this much is kept, in bytes.
@@ -88,10 +89,16 @@ class Confirms(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Frames:
-    """Which frames of a connection are taken: a consumer's by its tag, a publishing channel's by its number."""
+    """Which frames of a connection are taken: a consumer's by its tag, a publishing channel's by its number.
+
+    `blocked` is the broker's reason while it reads nothing from this connection, since it publishes during an alarm;
+    `on_blocked` is called when that begins.
+    """
 
     takers: dict[bytes, Taker] = field(default_factory=dict)
     confirms: dict[int, Confirms] = field(default_factory=dict)
+    blocked: str | None = None
+    on_blocked: Callable[[], None] = lambda: None
 
 
 class _Arriving:
@@ -202,6 +209,8 @@ class FrameReader:
             method = data[start : start + 4]
             if method == _BASIC_DELIVER:
                 return self._delivery(number, data, start, end)
+            if number == 0:
+                self._look_for_alarm(method, data, start)
             return bool(self._frames.confirms) and self._confirm(method, number, data, start)
         arriving = self._arriving.get(number)
         if arriving is None or kind not in (_HEADER, _BODY):
@@ -226,6 +235,13 @@ class FrameReader:
         message = Message(delivery_tag, bool(bits & 1), data[key + 1 : end].decode("utf-8", "backslashreplace"))
         self._arriving[number] = _Arriving(taker, message)
         return True
+
+    def _look_for_alarm(self, method: bytes, data: bytes, start: int) -> None:
+        if method == _BLOCKED:
+            self._frames.blocked = _short(data, start + 4) or "no reason given"
+            self._frames.on_blocked()
+        elif method == _UNBLOCKED:
+            self._frames.blocked = None
 
     def _confirm(self, method: bytes, number: int, data: bytes, start: int) -> bool:
         if method in _CLOSES:
@@ -274,4 +290,5 @@ class TakingTransport(TransportFactory):
         """Open a connection to the broker."""
         transport = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await transport.create(url, **kwargs)
+        self._frames.blocked = None
         return FrameReader(reader, self._frames), writer

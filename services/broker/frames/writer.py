@@ -8,7 +8,7 @@ from struct import Struct
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from services.broker.names import COMMAND_EXCHANGE
+from services.broker.names import COMMAND_EXCHANGE, DEAD_EXCHANGE
 from services.cloud_events import CLOUD_EVENT
 
 PERSISTENT = 2
@@ -31,8 +31,9 @@ def frames(number: int, max_size: int, publication: Publication) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _method(exchange: str, key: str) -> bytes:
-    # An event that nobody subscribed to is no loss; a command that reaches no queue is.
-    return bytes(Basic.Publish(exchange=exchange, routing_key=key, mandatory=exchange == COMMAND_EXCHANGE).marshal())
+    # An event that nobody subscribed to is no loss; a command or a dead letter that reaches no queue is.
+    mandatory = exchange in (COMMAND_EXCHANGE, DEAD_EXCHANGE)
+    return bytes(Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory).marshal())
 
 
 def content_header(properties: Basic.Properties, size: int) -> bytes:

@@ -1,49 +1,38 @@
-"""The development broker, AMQP 0-9-1 in memory on loopback, and its connections."""
+"""The development broker, AMQP 0-9-1 on loopback, and its connections."""
 
 import asyncio
 import ipaddress
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
 import structlog
 from pamqp import base, commands, header
-from pamqp import decode as codec
 
 from services.dev.broker.channel import Channel
-from services.dev.broker.frames import BODY, HEARTBEAT, MALFORMED, METHOD, Fault, decode, encode, method, split
-from services.dev.broker.vhost import VirtualHost, dispatch
+from services.dev.broker.frames import BODY, HEARTBEAT, METHOD, Fault, decode, encode, login, method, split
+from services.dev.broker.journal import Journal
+from services.dev.broker.vhost import Storage, VirtualHost, dispatch
 
 Methods = commands.Connection
 GREETING = header.ProtocolHeader().marshal()
 TUNE = Methods.Tune(channel_max=2047, frame_max=131072, heartbeat=60)
-CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
-                "authentication_failure_close", "per_consumer_qos", "direct_reply_to")  # fmt: skip
+CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "direct_reply_to", "consumer_cancel_notify",
+                "authentication_failure_close", "connection.blocked", "per_consumer_qos", "basic.nack")  # fmt: skip
 BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to connection.close, and when stopping
 log = structlog.get_logger(__name__)
 
 
-def login(frame: Methods.StartOk) -> list[Any]:
-    """The user and the password of a client."""
-    said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
-    if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
-        return [part.decode(errors="replace") for part in parts[1:]]
-    with suppress(*MALFORMED):
-        table = codec.field_table(len(said).to_bytes(4) + said)[1]
-        if frame.mechanism == "AMQPLAIN" and table.keys() >= {"LOGIN", "PASSWORD"}:
-            return [table["LOGIN"], table["PASSWORD"]]
-    raise Fault(503, f"this is no login by {frame.mechanism}")
-
-
 class Connection(asyncio.Protocol):
-    user, told_of_cancels, writable, _size = "", False, True, 0
+    user, told_of_cancels, told_of_blocks, blocked, writable, _size = "", False, False, False, True, 0
     frame_max, channel_max = TUNE.frame_max, TUNE.channel_max
     _open = _closing = _hung_up = False
     _expected: type[base.Frame] | None = None  # as long as the handshake waits for the protocol header
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, broker: "DevelopmentBroker") -> None:
-        self.broker, self.vhost, self.loop = broker, VirtualHost(""), asyncio.get_running_loop()
+        self.broker, self.vhost = broker, VirtualHost("", broker.storage)
+        self.loop = asyncio.get_running_loop()
         self.channels: dict[int, Channel] = {}
         self.confirming: set[Channel] = set()
         self.lost: asyncio.Future[None] = self.loop.create_future()
@@ -89,6 +78,9 @@ class Connection(asyncio.Protocol):
             return
         self._heard = self.loop.time()
         self._in += data
+        self._read()
+
+    def _read(self) -> None:
         if self._expected is None and len(self._in) >= len(GREETING):
             self._expected = Methods.StartOk
             if self._in.startswith(GREETING):
@@ -100,10 +92,25 @@ class Connection(asyncio.Protocol):
         try:
             for frame in split(self._in, self.frame_max) if self._expected else ():
                 self._receive(*frame)
+                if self.blocked:
+                    break
         except Fault as fault:
             self._in.clear()  # without its length, the next frame cannot be found any more
             self.fail(fault)
         self.flush()
+
+    def hold(self, reason: str | None) -> None:
+        """Reads no more, as RabbitMQ from a connection that publishes during an alarm; or reads again."""
+        if self.blocked == (reason is not None):
+            return
+        self.blocked, self._heard = reason is not None, self.loop.time()
+        if self.told_of_blocks:
+            self.send(Methods.Unblocked() if reason is None else Methods.Blocked(reason))
+        if reason is not None:
+            self.transport.pause_reading()
+            return
+        self.transport.resume_reading()
+        self._read()
 
     def _receive(self, kind: int, number: int, payload: bytes) -> None:
         channel, index = self.channels.get(number), int.from_bytes(payload[:4]) if kind == METHOD else 0
@@ -160,6 +167,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(frame, Methods.StartOk):
             able: Any = (frame.client_properties or {}).get("capabilities") or {}
             self.told_of_cancels = bool(able.get("consumer_cancel_notify"))
+            self.told_of_blocks = bool(able.get("connection.blocked"))
             user, password = login(frame)
             if self.broker.users.get(user) != password:
                 code = 403 if able.get("authentication_failure_close") else 503
@@ -174,7 +182,7 @@ class Connection(asyncio.Protocol):
                 self._timer = self.loop.call_later(frame.heartbeat / 2, self._beat, frame.heartbeat)
         elif isinstance(frame, Methods.Open):
             name, self._open = frame.virtual_host, True
-            self.vhost = self.broker.vhosts.setdefault(name, VirtualHost(name))
+            self.vhost = self.broker.vhosts.setdefault(name, VirtualHost(name, self.broker.storage))
             self.send(Methods.OpenOk())
 
     def _hang_up(self) -> None:
@@ -191,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._timer = self.loop.call_later(PATIENCE, self.transport.abort)
 
     def _beat(self, interval: int) -> None:
-        if self.loop.time() - self._heard > 2 * interval:
+        if self.loop.time() - self._heard > 2 * interval and not self.blocked:
             self.transport.abort()
         self.transport.write(encode(HEARTBEAT, 0, b""))
         self._timer = self.loop.call_later(interval / 2, self._beat, interval)
@@ -224,21 +232,27 @@ class Connection(asyncio.Protocol):
 
 
 class DevelopmentBroker:
-    """`max_message_size` is that of RabbitMQ 4: a larger body closes its channel."""
+    """With a file for `messages` it keeps durable queues and their persistent messages; without one, it keeps nothing.
+
+    `max_message_size` is that of RabbitMQ 4: a larger body closes its channel.
+    """
 
     def __init__(
         self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest",  # noqa: S107
-        max_message_size: int = 16 * 1024 * 1024,
+        max_message_size: int = 16 * 1024 * 1024, messages: Path | None = None,
     ) -> None:  # fmt: skip
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"the development broker listens on loopback addresses only, not on {host}")
         self.host, self.port, self.users, self.max_message_size = host, port, {user: password}, max_message_size
         able = dict.fromkeys(CAPABILITIES, True)
-        about = "For development and tests only: in memory, on loopback, and all is lost when it stops."
+        kept = "all is lost when it stops" if messages is None else "persistent messages of durable queues are kept"
+        about = f"For development and tests only: on loopback, without access control; {kept}."
         self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
                                            "information": about, "capabilities": able}  # fmt: skip
         self.vhosts: dict[str, VirtualHost] = {}
+        self.storage = Storage() if messages is None else Journal(messages, self.vhosts)
         self.connections: set[Connection] = set()
+        self.alarm: str | None = None  # why connections that publish are held, as in RabbitMQ's memory or disk alarm
         self._server: asyncio.Server | None = None
 
     @property
@@ -247,9 +261,10 @@ class DevelopmentBroker:
         return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self) -> None:
+        self.storage.restore()
         self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
-        log.info("development broker started; its messages are lost when it stops", port=self.port)
+        log.info("development broker started", port=self.port, about=self.properties["information"])
 
     async def close(self) -> None:
         if self._server is None:
@@ -262,6 +277,7 @@ class DevelopmentBroker:
         await self.drop_connections()
         await self._server.wait_closed()
         self._server = None
+        await self.storage.close()
         log.info("development broker stopped", port=self.port)
 
     async def drop_connections(self) -> int:

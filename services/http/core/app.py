@@ -21,7 +21,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from services import http
 from services.broker.command_queue import CommandQueue
-from services.health.readiness import Broker, Readiness, handlers
+from services.health.readiness import Broker, handlers, make_readiness
 from services.http.core import documentation, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
@@ -92,6 +92,13 @@ class Application(Starlette):
             await super().__call__(scope, receive, send)
 
 
+def _unready(sender: Sender) -> list[str]:
+    blocked = getattr(sender, "blocked", None)
+    if blocked is not None:
+        return [f"the broker blocks its connection: {blocked}"]
+    return [] if sender.ready else ["it has no connection to the broker"]
+
+
 def create_app(
     settings: Settings,
     sender: Sender | None = None,
@@ -104,16 +111,17 @@ def create_app(
     """
     service = make_service(settings, sender, clock)
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
-    readiness = Readiness(
-        service.checks, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
+    readiness = make_readiness(
+        settings, service.checks, queue, service.metrics, lambda: {"sender": _unready(service.sender)}
     )
     app = Application(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )
     app.router.redirect_slashes = False
-    app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ)
+    probes = handlers(readiness, service.metrics)
+    app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
-    for path, handler in handlers(readiness, service.metrics).items():
+    for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))
     documentation.install(app, document)
     return app

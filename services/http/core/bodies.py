@@ -9,8 +9,11 @@ from starlette.types import Receive
 
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
+from services.http.core.shares import Holding
 
 _GZIP = frozenset({"gzip", "x-gzip"})
+# What a body takes in memory, in bytes for each of its own: as it came, as text, and as values.
+_WEIGHT = 3
 _PLAIN = frozenset({"", "identity"})
 # Members of a body: what follows each of them is copied.
 _MAX_MEMBERS = 16
@@ -21,8 +24,9 @@ _WINDOW = 16 + zlib.MAX_WBITS
 class _Plain:
     """A body as it is sent."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, held: Holding) -> None:
         self._limit = limit
+        self._held = held
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -31,6 +35,7 @@ class _Plain:
         self._size += len(chunk)
         if self._size > self._limit:
             raise _too_large(self._limit)
+        self._held.take(_WEIGHT * len(chunk))
         self._chunks.append(chunk)
 
     def whole(self) -> bytes:
@@ -41,8 +46,8 @@ class _Plain:
 class _Inflated(_Plain):
     """A body that is sent as one or several members of gzip. No more is inflated than may be kept."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int, held: Holding) -> None:
+        super().__init__(limit, held)
         self._sent = 0
         self._member = zlib.decompressobj(_WINDOW)
         self._begun = False
@@ -73,10 +78,10 @@ class _Inflated(_Plain):
         return super().whole()
 
 
-async def received(receive: Receive, limit: int, seconds: float) -> bytes:
+async def received(receive: Receive, limit: int, seconds: float, held: Holding) -> bytes:
     """Return the body of the request that is being served, without its content coding.
 
-    Raises `ApiError`, also if the body takes longer than some seconds to arrive.
+    Raises `ApiError`, also if the body takes longer than some seconds to arrive, or memory that there is not.
     """
     coding = (header(b"content-encoding") or "").strip().lower()
     if coding not in _PLAIN and coding not in _GZIP:
@@ -85,9 +90,13 @@ async def received(receive: Receive, limit: int, seconds: float) -> bytes:
         accepted = {"Accept-Encoding": "gzip"}
         raise ApiError("unsupported-media-type", detail, parameter="Content-Encoding", headers=accepted)
     length = (header(b"content-length") or "").lstrip("0")
-    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
-        raise _too_large(limit)
-    body = _Inflated(limit) if coding in _GZIP else _Plain(limit)
+    if length.isascii() and length.isdigit():
+        # Of a longer number the first digits are enough.
+        size = int(length[:19])
+        if size > limit:
+            raise _too_large(limit)
+        held.demand(_WEIGHT * size)
+    body = _Inflated(limit, held) if coding in _GZIP else _Plain(limit, held)
     # Most bodies arrive together with their heads, and need no timer.
     if await _is_last(receive, body):
         return body.whole()

@@ -31,9 +31,9 @@ from services.store.unavailable import StoreUnavailable
 AT_ONCE, UNDER_WAY = 4, 100
 # Bulks that may wait for being sent: of one tenant, and of all.
 MAX_OF_TENANT, MAX_WAITING = 20, 200
-# In seconds: how long a lease lasts, how often a process looks for what nobody sends, what a broker has for a command,
-# the pause after it did not take one, and what a stop leaves for what is under way.
-LEASE, POLL, CONFIRM, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
+# In seconds: how long a lease lasts, how often a process looks for what nobody sends, what a command has until it is
+# decided, the pause after it did not take one, and what a stop leaves for what is under way.
+LEASE, POLL, DECIDED, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
 # In seconds: after how long what is undecided is sent again. It doubles up to `MAX_AGAIN`, and after a day it is a day,
 # since a command that kills its worker does so each time.
 AGAIN, MAX_AGAIN = 60.0, 3600.0
@@ -134,6 +134,8 @@ class BulkSender:
     pool: Pool
     sender: Sender
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    # Tenants that have had a turn, while others wait for theirs.
+    _served: set[str] = field(default_factory=set)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -185,15 +187,19 @@ class BulkSender:
             # Without a database nothing can be sent; it is looked for again as after any pause.
             with suppress(StoreUnavailable, psycopg.Error):
                 while len(self._running) < AT_ONCE and not self._stopping.is_set():
-                    rows = await self.pool.fetch(bulks.TAKE, (LEASE, list(self._running)))
-                    if not rows:
+                    rows = await self.pool.fetch(bulks.TAKE, (LEASE, list({*self._running, *self._served})))
+                    if rows:
+                        self._begin(_Taken(*rows[0]))
+                    elif self._served <= self._running.keys():
                         break
-                    self._begin(_Taken(*rows[0]))
+                    else:
+                        self._served.clear()
             await _until(self._wanted, POLL)
 
     def _begin(self, bulk: _Taken) -> None:
         task = asyncio.create_task(self._carry_out(bulk), name="bulk")
         self._running[bulk.tenant] = task
+        self._served.add(bulk.tenant)
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[bulk.tenant]
@@ -233,11 +239,14 @@ class BulkSender:
         return [command for command in commands if command.command_id not in decided]
 
     async def _send(self, commands: Sequence[Outgoing]) -> int:
-        """Send commands side by side, and return how many of them, from the first on, the broker has taken."""
+        """Send commands side by side, and return how many of them, from the first on, the broker has taken.
+
+        They are waited for until they are decided, so that no more than these wait before the commands of others.
+        """
 
         async def one(command: Outgoing) -> bool:
             try:
-                await self.sender.send(command, CONFIRM, wait=False)
+                await self.sender.send(command, DECIDED)
             except NotSent:
                 return False
             return True

@@ -22,6 +22,7 @@ from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT
 from services.http.core.models import Request
 from services.http.core.sending import outgoing, receipt_path
+from services.http.core.service import Service
 from services.http.core.submit import idempotency_key, new_id
 from services.store import bulks, ledger
 from services.store.pool import Pool
@@ -32,6 +33,7 @@ _STRETCH = 50
 OUTCOMES = ("accepted", "rejected", "undecided")
 # The reply to a command whose id another one has.
 _CONFLICT = Refusal("command-id-conflict", "another command came under this id", "")
+NOT_TAKEN = "the command was not taken; it may be sent again"
 _UNSURE = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key"
 
 
@@ -89,8 +91,8 @@ class Change:
 class Bulk:
     """A bulk request: one command for each part that can be one, in the order of the request.
 
-    `name` is the command of the parts that do not have another one. `position` is the highest one of what was accepted,
-    `receipt` where that of a bulk in the background lies.
+    `name` is the command of the parts that do not have another one, `began` the time when the request came. `position`
+    is the highest one of what was accepted, `receipt` where that of a bulk in the background lies.
     """
 
     call: Call
@@ -98,6 +100,7 @@ class Bulk:
     items: list[Item] = field(default_factory=list)
     position: int | None = None
     receipt: str | None = None
+    began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     async def carry_out(self, models: Iterable[str], background: bool) -> None:
         """Have the commands decided, and these read models show that; or store them, to be sent whatever happens.
@@ -114,16 +117,16 @@ class Bulk:
         service, loop = self.call.service, asyncio.get_running_loop()
         if not service.sender.ready:
             raise unavailable("no command was taken; the request may be sent again")
-        settings = service.settings
-        deadline = loop.time() + settings.reply_timeout + len(self.items) * settings.bulk_item_ms / 1000
+        deadline = self.began + seconds_for(service, len(self.items))
 
         async def one(item: Item, command: Outgoing) -> None:
             try:
-                item.reply = await service.sender.send(command, deadline - loop.time())
+                async with service.at_work.turn(self.call.caller.tenant, deadline - loop.time()):
+                    item.reply = await service.sender.send(command, deadline - loop.time())
             except Unconfirmed:
                 item.unsure, item.refused = True, unavailable(_UNSURE)
-            except NotSent:
-                item.refused = unavailable("the command was not taken; it may be sent again")
+            except (NotSent, TimeoutError):
+                item.refused = unavailable(NOT_TAKEN)
             else:
                 if item.reply is not None and item.reply.error is not None:
                     refused = ApiError.of(item.reply.error)
@@ -159,6 +162,11 @@ class Bulk:
         self.receipt = f"/v1/bulks/{bulk_id}"
 
 
+def seconds_for(service: Service, parts: int) -> float:
+    """Return the time that a bulk request of so many parts has."""
+    return service.settings.reply_timeout + parts * service.settings.bulk_item_ms / 1000
+
+
 async def prepared(
     call: Call,
     name: str,
@@ -166,15 +174,17 @@ async def prepared(
     read: Callable[[int, Any], Request | Change],
     ref: Callable[[Any], str | None] = lambda _: None,
     extra_data: Mapping[str, Any] | None = None,
+    began: float | None = None,
 ) -> Bulk:
     """Return a bulk of these parts, each with its command, or with why it is none.
 
     `read` returns a part's request, or raises why there is none; `extra_data` is data that is not in it. A request
     creates something, unless it is part of a `Change`. The id of what is created is generated here unless the data has
     one. With an `Idempotency-Key` it follows from that and the part's name or place, so that a repetition is the same
-    command, and its answer knows the id at once.
+    command, and its answer knows the id at once. `began` is when the request came, if that is not now.
     """
     bulk, key, caller = Bulk(call, name), idempotency_key(), call.caller
+    bulk.began = bulk.began if began is None else began
     for index, part in enumerate(parts):
         item, own_id, own_key = Item(ref(part)), new_id(), None
         if key is not None:
@@ -224,7 +234,8 @@ async def progress(pool: Pool, tenant: str, bulk_id: str) -> dict[str, Any] | No
         "state": "running" if counts["undecided"] else "done",
         "created_at": created_at,
         "total": len(items),
-        "sent": sent,
+        # What is decided was sent, if that is not noted yet.
+        "sent": max(sent, len(decided)),
         **counts,
         "position": max((part["position"] for part in parts if part["position"]), default=None),
         "items": parts,

@@ -4,41 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from projections.statement import Query
+from projections.support.query import within
 from services.commands import wire
 from services.http.core.authenticator import Caller
 from services.http.core.bodies import received
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
 from services.http.core.service import Service
-from services.http.core.shares import ANONYMOUS_BYTES, ANONYMOUS_SECONDS
-from services.store.pool import Params, Rows
+from services.http.core.shares import ANONYMOUS_BYTES, ANONYMOUS_SECONDS, Holding, Lists
+from services.store.pool import Rows
 
 JSON = "application/json"
 _MAX_PARAMETERS = 100
-# Bytes of a body that takes about 1 ms to parse.
-_LARGE = 64 << 10
+# Bytes of a body, or of documents, that take about 1 ms to read or to show.
+LARGE = 64 << 10
+# What a value takes in memory beside its bytes.
+_VALUE = 100
+# Bytes of the documents of one page. Until they are sent as an answer, they take so many times their bytes.
+PAGE_BYTES, _WEIGHT = 16 << 20, 4
+# What takes longer than the event loop may stand still; more at the same time would only take more memory.
+_WORKERS = ThreadPoolExecutor(2, "http-work")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([\w.:+-]+)', re.IGNORECASE | re.ASCII)
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+_Done = TypeVar("_Done")
 _encode = msgspec.json.Encoder().encode
+
+
+class Documents(NamedTuple):
+    """Rows with documents, and how many more rows the page would have without a limit of bytes."""
+
+    rows: Rows
+    left: int = 0
+
+
+def too_large(parameter: str = "") -> ApiError:
+    """Return the refusal of a page whose documents have too many bytes; the parameter says how much is asked for."""
+    detail = f"what is asked for has more than {PAGE_BYTES} bytes: ask for less at once"
+    return ApiError("bad-limit", detail, parameter=parameter)
+
+
+async def _worked(size: int, work: Callable[[], _Done]) -> _Done:
+    """Do work on so many bytes: beside the event loop, if they are many."""
+    if size <= LARGE:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_WORKERS, copy_context().run, work)
 
 
 @dataclass(slots=True)
 class Call:
-    """A request of a known caller."""
+    """A request of a known caller; what it holds in memory is counted: its body, and what it answers with."""
 
     scope: Scope
     receive: Receive
     caller: Caller
     service: Service
+    body_held: Holding
+    answer_held: Holding
 
     @property
     def id(self) -> str:
@@ -71,8 +104,10 @@ class Call:
     async def json(self) -> Any:
         """Return the body as JSON that is safe to store; refuses what is too large before it is decoded."""
         body = await self.body()
+        if len(body) > LARGE:
+            self.body_held.take(_VALUE * (body.count(b",") + body.count(b"[") + body.count(b"{")))
         # Parsing keeps the event loop from other requests for as long as it takes.
-        return await asyncio.to_thread(wire.load_json, body) if len(body) > _LARGE else wire.load_json(body)
+        return await _worked(len(body), lambda: wire.load_json(body))
 
     async def body(self) -> bytes:
         """Return the body of a JSON request."""
@@ -87,11 +122,45 @@ class Call:
         limit, seconds = settings.http_body_limit, settings.http_body_timeout
         if not self.caller.key_id:
             limit, seconds = min(limit, ANONYMOUS_BYTES), min(seconds, ANONYMOUS_SECONDS)
-        return await received(self.receive, limit, seconds)
+        body = await received(self.receive, limit, seconds, self.body_held)
+        self.service.rates.bytes.spend(self.caller.tenant, len(body))
+        return body
 
-    async def list_rows(self, sql: str, params: Params = ()) -> Rows:
-        """Return the rows of a list, read beside single resources and in turn between tenants."""
-        return await self.service.lists.fetch(self.caller.tenant, sql, params)
+    async def list_rows(self, asked: Query) -> Rows:
+        """Return rows without documents, read beside single resources and in turn between tenants."""
+        return await self.service.lists.fetch(self.caller.tenant, *asked)
+
+    async def documents(
+        self, asked: Query, most: int | None = None, lists: Lists | None = None, column: str = "doc"
+    ) -> Documents:
+        """Return the rows of a list with their documents, as far as these have `most` bytes, and hold them.
+
+        The row that fills them is the last one, so there is one where the list has any.
+        """
+        most = PAGE_BYTES if most is None else most
+        found = await (lists or self.service.lists).fetch(self.caller.tenant, *within(asked, most, column))
+        if not found:
+            return Documents([])
+        *_, size, every = found[-1]
+        self.answer_held.take(_WEIGHT * int(size))
+        return Documents([row[:-2] for row in found], every - len(found))
+
+    async def entries(self, asked: Query, ids: Collection[str]) -> Rows:
+        """Return the rows of these ids: a single one as any single resource is read, several as a list."""
+        if len(ids) < 2:
+            return await self.service.pool.fetch(*asked) if ids else []
+        return (await self.all_documents(asked)).rows
+
+    async def worked(self, work: Callable[[], _Done]) -> _Done:
+        """Do work on the documents that the call holds: beside the event loop, if they are large."""
+        return await _worked(self.answer_held.size // _WEIGHT, work)
+
+    async def all_documents(self, asked: Query, parameter: str = "") -> Documents:
+        """Return all rows of a list, or refuse it where it has too many bytes; raises `ApiError`."""
+        found = await self.documents(asked)
+        if found.left:
+            raise too_large(parameter)
+        return found
 
 
 class Ready(Response):
@@ -111,7 +180,10 @@ class Ready(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
+        # The server takes each part once most of those before it are sent.
+        for start in range(LARGE, len(self.body), LARGE):
+            await send({"type": "http.response.body", "body": self.body[start - LARGE : start], "more_body": True})
+        await send({"type": "http.response.body", "body": self.body[-(len(self.body) % LARGE or LARGE) :]})
 
 
 def as_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None, media: str = JSON) -> Response:

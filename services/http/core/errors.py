@@ -151,9 +151,9 @@ def unavailable(detail: str, code: str = "unavailable") -> ApiError:
     return ApiError(code, detail, headers=RETRY_SOON)
 
 
-def too_many(detail: str) -> ApiError:
-    """Return the refusal of one tenant's, or one key's, requests that are too many at the same time."""
-    return ApiError("too-many-requests", detail, headers=RETRY_SOON)
+def too_many(detail: str, seconds: int = 1) -> ApiError:
+    """Return the refusal of one tenant's, or one key's, requests that are too many; others may come after a while."""
+    return ApiError("too-many-requests", detail, headers={"Retry-After": str(seconds)})
 
 
 def phrase(status: int) -> str:

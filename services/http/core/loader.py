@@ -6,12 +6,16 @@ A row is read after it was asked for, never before, so waiting for a position fi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from projections.listing import Listing
+from projections.support.query import within
 from services.store.pool import Pool
 
+# Bytes of the rows that are read at once.
+BYTES = 4 << 20
 Row = tuple[Any, ...]
 _Waiting = dict[str, list[asyncio.Future[Row | None]]]
 
@@ -36,19 +40,29 @@ class Loader:
     async def _work(self, tenant: str) -> None:
         try:
             while wanted := self._waiting.pop(tenant, None):
-                try:
-                    rows = await self.pool.fetch(*self._question(tenant, wanted))
-                except Exception as error:
-                    _settle(wanted, None, error)
-                else:
-                    _settle(wanted, {row[1]: row for row in rows}, None)
+                while wanted:
+                    try:
+                        rows, whole = await self._rows(tenant, wanted)
+                    except Exception as error:
+                        _settle(wanted, None, error)
+                        break
+                    # Those that did not fit are asked for again, once these rows are on their way.
+                    settled = wanted if whole else {entity_id: wanted[entity_id] for entity_id in rows}
+                    _settle(settled, rows, None)
+                    wanted = {} if whole else {each: found for each, found in wanted.items() if each not in rows}
         finally:
             del self._busy[tenant]
 
-    def _question(self, tenant: str, wanted: _Waiting) -> tuple[str, tuple[Any, ...]]:
+    async def _rows(self, tenant: str, wanted: _Waiting) -> tuple[dict[str, Row], bool]:
+        """Return rows by their ids, and whether these are all that there are."""
         if len(wanted) == 1:
-            return self.listing.get(tenant, next(iter(wanted)))
-        return self.listing.get_many(tenant, wanted)
+            return _by_id(await self.pool.fetch(*self.listing.get(tenant, next(iter(wanted))))), True
+        rows = await self.pool.fetch(*within(self.listing.get_many(tenant, wanted), BYTES))
+        return _by_id(rows), not rows or rows[-1][-1] == len(rows)
+
+
+def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
+    return {row[1]: row for row in rows}
 
 
 def _settle(wanted: _Waiting, rows: dict[str, Row] | None, error: Exception | None) -> None:

@@ -11,19 +11,22 @@ import msgspec
 
 from domain.decider import SYSTEM
 from domain.directory import EntryRegistered
-from domain.directory.eligibility import is_manager
+from domain.directory.eligibility import TENANT_ADMIN, standing
 from domain.errors import Rejected
+from domain.lifecycle import OTHER
 from domain.recorded import Recorded
 from domain.references import Reference, reference
 from domain.streams import ID
 from projections import directory
-from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text
+from projections.support.query import MAX_FILTER_VALUES, BadQuery, demand_text, within
 from services.store.pool import Pool
 
 _CACHE_SECONDS = 5.0
-_MAX_CACHED = 20_000
-# Whose entry has more characters is asked for each time.
+# Members that are kept, and characters of their entries. Whose entry has more is asked for each time.
+_MAX_CACHED, MAX_CHARACTERS = 20_000, 8 << 20
 _MAX_DOCUMENT = 8192
+# Bytes of the entries that are read at once.
+BYTES = 4 << 20
 
 
 class _Fields(msgspec.Struct):
@@ -33,6 +36,7 @@ class _Fields(msgspec.Struct):
     account_id: Any = None
     operator_id: Any = None
     projects: Any = None
+    tenant_admin: Any = None
 
 
 class _Document(msgspec.Struct):
@@ -55,10 +59,13 @@ class Member:
     retired: bool
     name: str | None = None
     hubs: tuple[str, ...] = ()
+    tenant_admin: bool = False
 
-    def manages(self, project: str | None) -> bool:
-        """Tell whether the member manages the project, by the domain's own rule."""
-        return not self.retired and is_manager({"projects": self.projects}, project)
+    def standing(self, project: str | None) -> str:
+        """Return what the member is to a thing of this project that others have, by the domain's own rule."""
+        if self.retired:
+            return OTHER
+        return standing({"projects": self.projects, TENANT_ADMIN: self.tenant_admin}, project)
 
 
 @dataclass(slots=True)
@@ -67,6 +74,7 @@ class MemberCache:
 
     pool: Pool
     _known: dict[tuple[str, str], tuple[float, Member]] = field(default_factory=dict)
+    _characters: int = 0
 
     async def by_id(self, tenant: str, ids: Iterable[str], events: Iterable[Recorded] = ()) -> dict[str, Member]:
         """Return those of the members that the directory has; `events` are ones that it may not show yet."""
@@ -86,15 +94,24 @@ class MemberCache:
             elif member_id != SYSTEM and ID.match(member_id):
                 # What is no id is no member's, and a question that names it is refused.
                 missing.append(member_id)
-        if missing:
-            if len(self._known) > _MAX_CACHED:
-                self._known.clear()
-            for row in await self.pool.fetch(*directory.members(tenant, missing)):
-                document = _decode(row[0])
-                member = found[document.id] = _member(document.fields, document.retired)
-                if len(row[0]) <= _MAX_DOCUMENT:
-                    self._known[tenant, document.id] = (now + _CACHE_SECONDS, member)
+        while missing:
+            rows = await self.pool.fetch(*within(directory.members(tenant, missing), BYTES))
+            for row in rows:
+                found[row[1]] = self._taken(tenant, row[0], now)
+            # The last number of a row is how many members there are.
+            missing = [member for member in missing if member not in found] if rows and rows[-1][-1] > len(rows) else []
         return found
+
+    def _taken(self, tenant: str, text: str, now: float) -> Member:
+        document = _decode(text)
+        member = _member(document.fields, document.retired)
+        if len(text) <= _MAX_DOCUMENT:
+            if len(self._known) >= _MAX_CACHED or self._characters > MAX_CHARACTERS:
+                self._known.clear()
+                self._characters = 0
+            self._known[tenant, document.id] = (now + _CACHE_SECONDS, member)
+            self._characters += len(text)
+        return member
 
     async def named(self, tenant: str, texts: Iterable[Any], parameter: str) -> dict[str, tuple[str, ...]]:
         """Return for each reference the members that it names, or named before they were retired, which may be none.
@@ -139,4 +156,5 @@ def _member(fields: _Fields, retired: bool) -> Member:
         retired,
         fields.name if isinstance(fields.name, str) else None,
         tuple(hub for hub in fields.hubId if isinstance(hub, str)) if isinstance(fields.hubId, list) else (),
+        fields.tenant_admin is True,
     )

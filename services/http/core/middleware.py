@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.health.metrics import Metrics
 from services.http.core.errors import ApiError
+from services.urls import LOOPBACK, host_name
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -57,7 +58,9 @@ CURRENT: ContextVar[Exchange] = ContextVar("exchange")
 class Middleware:
     """Wraps the application. `envelope(path)` returns the error envelope of a path.
 
-    `read` are the headers that have one meaning, with the names to call them by.
+    `read` are the headers that have one meaning, with the names to call them by. `hosts` are the names that the service
+    is asked for, besides those of loopback; without any, every name is accepted. `anywhere` are the paths that are
+    served under every name, for probes, which ask for addresses.
     """
 
     def __init__(
@@ -66,11 +69,15 @@ class Middleware:
         metrics: Metrics,
         envelope: Callable[[str], Envelope],
         read: Mapping[bytes, str] = READ,
+        hosts: Iterable[str] = (),
+        anywhere: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._envelope = envelope
         self._read = read
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._anywhere = frozenset(anywhere)
         self._log = structlog.get_logger("http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +117,8 @@ class Middleware:
         refused = None
         if len(headers) != len(scope["headers"]):
             refused = self._ambiguous(scope["headers"], headers)
+        if self._hosts and refused is None:
+            refused = self._misdirected(path, headers.get(b"host", b"").decode("latin-1"))
         if refused is not None:
             await self._envelope(path)(refused)(scope, receive, answer)
             self._metrics.served(scope, status, time.perf_counter() - began)
@@ -139,6 +148,13 @@ class Middleware:
                 called = self._read[name]
                 return ApiError("bad-header", f"{called} is sent with two different values", parameter=called)
         return None
+
+    def _misdirected(self, path: str, host: str) -> ApiError | None:
+        """Refuse a name that is not ours: a page of another origin may have made it lead here (DNS rebinding)."""
+        name = host_name(host)
+        if name in self._hosts or (name and name in LOOPBACK) or path in self._anywhere:
+            return None
+        return ApiError("bad-header", "the service is not known by the name in Host", parameter="Host")
 
 
 def _without_body(send: Send) -> Send:

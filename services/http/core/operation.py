@@ -213,6 +213,7 @@ class Operation:
         if self.dialect.admit is not None:
             self.dialect.admit(call)
         if self.writes:
+            call.service.rates.demand(call.caller.tenant)
             tags.demand_none(call, self.conditional)
         return await (self.handler or (self._write if self.writes else self._read))(call)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
 from pydantic import Field
@@ -12,15 +12,19 @@ from pydantic import Field
 from domain.limits import Number
 from projections import directory
 from projections.statement import Query as Asked
-from services.http.core.call import Call
+from projections.support.query import MAX_ROWS
+from services.http.core import call as calls
+from services.http.core.call import Call, too_large
 from services.http.core.parameters import MinPosition, settled
+from services.store.pool import Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page of rows: its number from 1, the most rows that it has, how many rows there are at all, and its own.
 
-    `parameters` are those of the query, which the addresses of other pages repeat.
+    `left` is how many rows it lacks since their documents would be too large together. `parameters` are
+    those of the query, which the addresses of other pages repeat.
     """
 
     number: int
@@ -29,6 +33,7 @@ class Page:
     rows: list[Any]
     path: str = ""
     parameters: Mapping[str, list[str]] = field(default_factory=dict)
+    left: int = 0
 
     @property
     def offset(self) -> int:
@@ -54,6 +59,8 @@ class Page:
 class PageQuery(MinPosition):
     """A query whose answer comes in pages."""
 
+    # What says how many rows a page has.
+    size_parameter: ClassVar[str] = "limit"
     limit: Annotated[int, Number(1, 500)] = Field(15, description="Rows of a page")
     page: Annotated[int, Number(1, 1_000_000)] = Field(1, description="From 1")
 
@@ -64,14 +71,42 @@ class PageQuery(MinPosition):
 
 
 async def page_by(
-    call: Call, query: PageQuery, count: Asked, asked: Callable[[Page], Asked], resource: Callable[[Any], Any]
+    call: Call,
+    query: PageQuery,
+    count: Asked,
+    asked: Callable[[Page], Asked],
+    resource: Callable[[Any], Any],
+    *,
+    counted: bool = True,
 ) -> Page:
-    """Return the page of a query with its rows as resources; they are not asked for where there are none."""
-    fetch = call.list_rows
-    page = query.page_of(call, int((await fetch(*count))[0][0]))
+    """Return the page of a query with its rows as resources; they are not asked for where there are none.
+
+    One whose documents have too many bytes is refused where pages are counted, and otherwise has fewer rows.
+    """
+    page = query.page_of(call, int((await call.list_rows(count))[0][0]))
     if page.offset >= page.total:
         return page
-    return page.with_rows([resource(row) for row in await fetch(*asked(page))])
+    documents = asked(page)
+    found = await (call.all_documents(documents, query.size_parameter) if counted else call.documents(documents))
+    rows = await call.worked(lambda: [resource(row) for row in found.rows])
+    return replace(page, rows=rows, left=found.left)
+
+
+async def all_entries(call: Call, kind: str, retired: bool | None = False) -> Rows:
+    """Return the rows of all entries of a kind in order of id; refuses more bytes than one page may have.
+
+    `retired` None gives those that are retired as well.
+    """
+    rows: Rows = []
+    size = 0
+    while True:
+        asked = directory.page(call.caller.tenant, kind, rows[-1][1] if rows else None, MAX_ROWS, retired=retired)
+        rows += (found := await call.all_documents(asked)).rows
+        size += sum(len(row[0]) for row in found.rows)
+        if size > calls.PAGE_BYTES:
+            raise too_large()
+        if len(found.rows) < MAX_ROWS:
+            return rows
 
 
 async def page_of_entries(call: Call, query: PageQuery, kind: str) -> Page:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from projections.support.query import BadQuery
 from services.commands.wire import InvalidMessage
 from services.http.core.authenticator import NOBODY
-from services.http.core.call import Call
+from services.http.core.call import LARGE, Call
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.operation import Operation
@@ -41,9 +41,19 @@ class _Served:
                     headers.get(b"authorization"), headers.get(b"x-api-key")
                 )
                 caller.demand(self.operation.permission)
-            places = self.service.in_flight if caller.key_id else self.service.anonymous
-            with places.request(caller):
-                response = await self._response(Call(scope, receive, caller, self.service))
+            service = self.service
+            places = service.in_flight if caller.key_id else service.anonymous
+            with (
+                places.request(caller),
+                service.bodies.holding(caller.tenant) as body,
+                service.answers.holding(caller.tenant) as answer,
+            ):
+                response = await self._response(Call(scope, receive, caller, service, body, answer))
+                body.hold(0)
+                if not self.operation.writes:
+                    # What was read for it is gone. What a command did is answered whatever that takes.
+                    size = len(getattr(response, "body", b""))
+                    answer.hold(size if size > LARGE else 0)
                 # An answer that is not taken yet has its place still.
                 await response(scope, receive, send)
             return

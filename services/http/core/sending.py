@@ -85,6 +85,7 @@ def outgoing(
     traceparent = CURRENT.get().traceparent
     command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
     wire.parse_headers(command.properties())
+    service.rates.commands.spend(caller.tenant, 1)
     return command
 
 

@@ -21,7 +21,8 @@ from services.http.core.bulk_sender import BulkSender, Sender
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.positions import Positions
-from services.http.core.shares import MAX_ANONYMOUS, InFlight, Lists
+from services.http.core.rates import Rates
+from services.http.core.shares import AT_WORK, MAX_ANONYMOUS, Budget, InFlight, Lists, Turns
 from services.settings import Settings
 from services.store.connect import Backoff
 from services.store.pool import Pool
@@ -37,9 +38,16 @@ class Service:
     # Connections of their own for keys and probes, which no other question delays.
     checks: Pool
     lists: Lists
+    # Answers that are sent while they are read, for as long as it takes.
+    exports: Lists
     in_flight: InFlight
     # Of callers without a key, who only log in; they take no place of the others'.
     anonymous: InFlight
+    rates: Rates
+    # Commands of bulks that are at work for a tenant.
+    at_work: Turns
+    bodies: Budget
+    answers: Budget
     sender: Sender
     authenticator: Authenticator
     positions: Positions
@@ -70,7 +78,7 @@ class Service:
 
     @property
     def _pools(self) -> tuple[Pool, ...]:
-        return self.pool, self.checks, self.lists.pool
+        return self.pool, self.checks, self.lists.pool, self.exports.pool
 
     async def _connect(self) -> None:
         """Try until the first connection stands; from there on the sender reconnects by itself."""
@@ -94,7 +102,7 @@ def make_service(
 ) -> Service:
     """Put the parts together; nothing is opened yet."""
     url = settings.database_url.get_secret_value()
-    pool = Pool(url, settings.statement_timeout, size)
+    pool = Pool(url, min(settings.statement_timeout, settings.read_timeout), size)
     checks = Pool(url, settings.check_timeout, size=2)
     in_flight = InFlight(settings.http_in_flight, settings.http_in_flight_per_tenant, settings.http_in_flight_per_key)
     metrics = Metrics()
@@ -107,8 +115,13 @@ def make_service(
         pool=pool,
         checks=checks,
         lists=Lists(Pool(url, settings.list_timeout, size=3)),
+        exports=Lists(Pool(url, settings.list_timeout, size=2), of_tenant=1),
         in_flight=in_flight,
         anonymous=InFlight(MAX_ANONYMOUS, MAX_ANONYMOUS, MAX_ANONYMOUS),
+        rates=Rates.of(settings.http_commands_per_second, settings.http_bytes_per_second),
+        at_work=Turns(AT_WORK),
+        bodies=Budget(settings.http_memory),
+        answers=Budget(settings.http_memory),
         sender=sender,
         authenticator=Authenticator(checks),
         positions=Positions(pool),

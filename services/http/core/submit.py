@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 import uuid_utils
 
+from domain.activity import STATUS_CATEGORY
 from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from services.commands import wire
@@ -202,7 +203,9 @@ async def _with_resource(
 
 def _last_position(reply: Reply, entity_id: str) -> int:
     """Return the position of the last event that the command recorded of an entity, or 0."""
-    own = (event.position for event in reply.events if event.stream.partition("-")[2] == entity_id)
+    found = ((event.position, *event.stream.partition("-")) for event in reply.events)
+    # Read models compute the status from the tasks.
+    own = (position for position, category, _, name in found if name == entity_id and category != STATUS_CATEGORY)
     return max(own, default=0)
 
 

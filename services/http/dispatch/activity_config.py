@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import CALLER_PROVIDED, MAX_SECONDS, MAX_TIMEOUT, SOURCES
+from domain.directory.settings import CALLER_PROVIDED, MAX_SECONDS, MAX_TIMEOUT, MIN_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text, Whole
 from domain.plan import ON_CREATION, CriterionType, TargetStrategy
 from services.http.core.list_view import ListView
@@ -199,7 +199,9 @@ class ProviderSettings(DispatchRequest):
     """How a provider is called."""
 
     secret: Id | None = Field(None, description="The name of a secret of the service, which signs what is sent")
-    timeout_seconds: Annotated[float | None, Field(gt=0, le=MAX_TIMEOUT)] = Field(None, description="5 by default")
+    timeout_seconds: Annotated[float | None, Field(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] = Field(
+        None, description="5 by default"
+    )
     backoff_seconds: Annotated[float | None, Field(gt=0, le=MAX_SECONDS)] = Field(None, description="30 by default")
 
 

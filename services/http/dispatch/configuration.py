@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 from starlette.responses import Response
 
 from domain.directory.fields import MAX_CRITERIA, MAX_URL, ProviderKind, Strategy
-from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, SOURCES
+from domain.directory.settings import MAX_SECONDS, MAX_TIMEOUT, MIN_TIMEOUT, SOURCES
 from domain.limits import Flow, Id, Items, Text
 from domain.plan import ON_CREATION, TargetStrategy
 from services.http.core.call import Call, as_json
@@ -97,7 +97,7 @@ class NewDispatchConfiguration(_Entry):
         None, description="Encrypted at rest; an answer shows only whether there are any"
     )
     timeout_seconds: Annotated[
-        SkipValidation[Annotated[float, Field(gt=0, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
+        SkipValidation[Annotated[float, Field(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None], To("fields/timeout_seconds")
     ] = Field(None, description="5 by default")
     backoff_seconds: Annotated[
         SkipValidation[Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None], To("fields/backoff_seconds")
@@ -138,7 +138,8 @@ def _configured(kind: str, path: str, name: str, new: type[Request]) -> tuple[Op
     one, every = f"{path}/{{id}}", path.rpartition("/")[2].replace("-", "_")
 
     async def page(call: Call) -> Response:
-        return as_json(pages.show(await page_of_entries(call, lists.ListEntries.read(call), kind)))
+        found = await page_of_entries(call, lists.ListEntries.read(call), kind)
+        return await call.worked(lambda: as_json(pages.show(found)))
 
     def write(method: str, path: str, verb: str, command: str, **rest: Any) -> Operation:
         return Operation(

@@ -48,7 +48,7 @@ async def shown_with(
         ids = {resource[kind] for resource in resources if resource.get(kind) is not None}
         if f"{kind}s" not in needed or not ids:
             return {}
-        rows = await call.service.pool.fetch(*directory.get_many(tenant, kind, sorted(ids)))
+        rows = await call.entries(directory.get_many(tenant, kind, sorted(ids)), ids)
         return {found["id"]: found["fields"] for found in map(directory.resource, rows)}
 
     people = [member for resource in resources for member in resource.get("assignees", ())[:1]]

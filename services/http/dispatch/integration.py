@@ -219,7 +219,8 @@ _PAGE = lists.page_of(IntegrationTask)
 async def _page(call: Call) -> Response:
     query = ListTasks.read(call)
     page = await lists.page_of_tasks(call, query, query.filters(), query.where, "-created_at")
-    return as_json(_PAGE.show(page, await shown_with(call, page.rows, (), _PAGE)))
+    context = await shown_with(call, page.rows, (), _PAGE)
+    return await call.worked(lambda: as_json(_PAGE.show(page, context)))
 
 
 async def _outcomes(call: Call) -> Response:

@@ -34,6 +34,7 @@ class ListEntries(PageQuery):
 
     # Rows of a page, unless a request says how many.
     rows: ClassVar[int] = _DEFAULT
+    size_parameter: ClassVar[str] = "per_page"
     limit: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(0, description="Another name of per_page")
     page: Annotated[int, Number(1, 100_000)] = Field(1, description="From 1")
     per_page: Annotated[int, Number(1, _MAX_PER_PAGE)] = Field(_DEFAULT, description="Rows of a page")

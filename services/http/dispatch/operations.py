@@ -61,7 +61,8 @@ async def _create(call: Call, model: type[models.NewTask | models.NewOfType]) ->
 
 async def _page(call: Call) -> Response:
     page = await lists.page_of_activities(call, lists.ListActivities.read(call))
-    return as_json(_PAGE.show(page, await shown_with(call, page.rows, (), _PAGE)))
+    context = await shown_with(call, page.rows, (), _PAGE)
+    return await call.worked(lambda: as_json(_PAGE.show(page, context)))
 
 
 async def _task(call: Call) -> dict[str, Any]:

@@ -64,7 +64,7 @@ async def attributes_of(call: Call, task: Mapping[str, Any]) -> list[dict[str, A
     """Return a row for each attribute of a task, with a value or without; how one is resolved its policy says."""
     values, times = task["attributes"], task["valued_at"]
     keys: list[str] = list(dict.fromkeys((*((task["plan"] or {}).get("attribute_keys") or ()), *values)))
-    rows = await call.service.pool.fetch(*directory.get_many(call.caller.tenant, "attribute", keys)) if keys else ()
+    rows = await call.entries(directory.get_many(call.caller.tenant, "attribute", keys), keys)
     policies: dict[Any, Any] = {
         found["id"]: found["fields"] for found in map(directory.resource, rows) if not found["retired"]
     }

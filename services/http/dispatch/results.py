@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain.limits import Comment, Fields, Instant, Label
 from domain.plan import Contact
-from domain.task.results import Result
+from domain.task.results import Result, parts
 from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.entities import TASK
@@ -29,6 +29,7 @@ from services.http.dispatch.models import (
     TaskResult,
     status_of,
 )
+from services.keys import PART_PERMISSIONS
 
 
 class NewTaskResult(DispatchRequest):
@@ -150,6 +151,9 @@ async def submit_result(call: Call) -> Response:
 async def record_result(call: Call, request: NewResult | ShortResult) -> Response:
     """Record a result, of the activity that it names by either of its ids."""
     given = request.data()
+    for part in parts(given["result"], given.get("hard_override") is True):
+        if part in PART_PERMISSIONS:
+            call.caller.demand(PART_PERMISSIONS[part])
     result = await submit(call, "task.submit-result", request, TASK, entity_id=await _named(call, request))
     if result.resource is None:
         return await SPOKEN.answer(call, result, Activity, "activity")

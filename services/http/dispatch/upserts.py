@@ -8,11 +8,11 @@ from typing import Any
 from starlette.responses import Response
 
 from projections import directory
-from projections.support.query import MAX_ROWS
 from services.http.core.call import Call, as_json
 from services.http.core.entities import entry
 from services.http.core.list_view import ListView
 from services.http.core.operation import Operation
+from services.http.core.pages import all_entries
 from services.http.core.parameters import MinPosition, settled
 from services.http.dispatch import activity_config as models
 from services.http.dispatch.dialect import MANAGE, SPOKEN, VIEW
@@ -25,14 +25,7 @@ async def all_of(
 ) -> list[dict[str, Any]]:
     """Return every entry of a kind, in order of id, with the retired ones if asked."""
     await settled(call, query or MinPosition.read(call), directory.NAME)
-    found: list[dict[str, Any]] = []
-    wanted = None if retired else False
-    while True:
-        after = found[-1]["id"] if found else None
-        rows = await call.list_rows(*directory.page(call.caller.tenant, kind, after, MAX_ROWS, retired=wanted))
-        found += [directory.resource(row) for row in rows]
-        if len(rows) < MAX_ROWS:
-            return found
+    return [directory.resource(row) for row in await all_entries(call, kind, None if retired else False)]
 
 
 def _by_id(found: dict[str, Any]) -> Any:

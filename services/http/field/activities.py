@@ -96,8 +96,12 @@ async def _page(call: Call, query: ListOfWorkflow, workflow_id: str | None) -> R
         lambda row: activities.resource(row[1:], now),
     )
     shown_with, keys = await beside(call, page.rows), _keys(query.keys)
-    rows = [only(keys, Master.show(found, shown_with)) for found in page.rows]
-    return as_json(_ACTIVITIES_FOUND.show(page.with_rows(rows)))
+
+    def answered() -> Response:
+        rows = [only(keys, Master.show(found, shown_with)) for found in page.rows]
+        return as_json(_ACTIVITIES_FOUND.show(page.with_rows(rows)))
+
+    return await call.worked(answered)
 
 
 async def _list(call: Call) -> Response:

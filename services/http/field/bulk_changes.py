@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from domain.streams import ID
 from services.commands.wire import InvalidMessage
-from services.http.core.bulks import Change, prepared
+from services.http.core.bulks import NOT_TAKEN, Change, prepared, seconds_for
 from services.http.core.call import Call
 from services.http.core.entities import TASK
-from services.http.core.errors import ApiError
+from services.http.core.errors import ApiError, unavailable
 from services.http.core.models import Json
 from services.http.core.operation import Operation
 from services.http.core.parameters import nothing_else
@@ -25,7 +25,7 @@ from services.http.field.documents import Changes, Found, change_of, find_all
 from services.http.field.requests import Assignment, Move
 
 # Tasks that are looked up at once; each may be as large as a task can be.
-_STRETCH = 50
+_STRETCH = 20
 _IDS = ("019a3d5e-3c1f-7a64", "019a3d5e-3c1f-7a65")
 
 
@@ -91,6 +91,7 @@ async def _deleted(call: Call, one: Found, body: Json) -> Change:
 async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
     """Carry out what is asked of each task, in the caller's time or in the background."""
     nothing_else(call.parameters())
+    began = asyncio.get_running_loop().time()
     request = kind.read(await call.json())
     names, asked = counted(map(_id, request.tasks)), list[Change | ApiError]()
 
@@ -110,10 +111,15 @@ async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
         except (ApiError, InvalidMessage) as error:
             return ApiError.caused_by(error)
 
-    for start in range(0, len(request.tasks), _STRETCH):
-        tasks = request.tasks[start : start + _STRETCH]
-        there = await find_all(call, [own for own in map(_id, tasks) if own is not None])
-        asked += await asyncio.gather(*(one(task, there) for task in tasks))
+    try:
+        # The other half of the time is for the commands.
+        async with asyncio.timeout_at(began + seconds_for(call.service, len(request.tasks)) / 2):
+            for start in range(0, len(request.tasks), _STRETCH):
+                tasks = request.tasks[start : start + _STRETCH]
+                there = await find_all(call, [own for own in map(_id, tasks) if own is not None])
+                asked += await asyncio.gather(*(one(task, there) for task in tasks))
+    except TimeoutError:
+        asked += [unavailable(NOT_TAKEN)] * (len(request.tasks) - len(asked))
 
     def read(index: int, _: Any) -> Change:
         change = asked[index]
@@ -121,7 +127,7 @@ async def _each(kind: type[BulkRequest], make: _Maker, call: Call) -> Response:
             raise change
         return change
 
-    bulk = await prepared(call, "task.change", request.tasks, read, _id)
+    bulk = await prepared(call, "task.change", request.tasks, read, _id, began=began)
     await bulk.carry_out(TASK.models, request.background)
     return answered(bulk, lambda item: {"id": item.ref, "ref_id": None}, "Success", 200)
 

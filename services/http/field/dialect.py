@@ -49,7 +49,7 @@ async def _hubs(call: Call, resources: Sequence[Mapping[str, Any]]) -> dict[str,
     """Return the hubs of resources by their ids."""
     wanted = {resource["hub"] for resource in resources if resource.get("hub") is not None}
     asked = directory.get_many(call.caller.tenant, "hub", sorted(wanted))
-    found = map(directory.resource, await call.service.pool.fetch(*asked)) if wanted else ()
+    found = map(directory.resource, await call.entries(asked, wanted))
     return {hub["id"]: TaskHub.show(hub) for hub in found}
 
 

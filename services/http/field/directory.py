@@ -117,7 +117,7 @@ class ListEntries(ListPage):
     keys: str = Field("", alias="fields", description="Just these keys, with commas between")
 
 
-async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
+async def _page(call: Call, kind: str, view: type[View]) -> Response:
     query, tenant = ListEntries.read(call), call.caller.tenant
     await settled(call, query, directory.NAME)
     asked = entries.by_name(
@@ -129,16 +129,21 @@ async def _page(call: Call, kind: str, view: type[View]) -> list[Json]:
         descending=query.sort_order == "desc",
     )
     keys, shown_with = keys_of(query.keys), Beside(tenant)
-    rows = await call.service.pool.fetch(*asked)
-    return [only(keys, view.show(directory.resource(row), shown_with)) for row in rows]
+    found = await call.all_documents(asked, query.size_parameter)
+
+    def answered() -> Response:
+        rows = [only(keys, view.show(directory.resource(row), shown_with)) for row in found.rows]
+        return as_json({"data": rows, "status": True})
+
+    return await call.worked(answered)
 
 
 async def _hubs(call: Call) -> Response:
-    return as_json({"data": await _page(call, _HUB, Hub), "status": True})
+    return await _page(call, _HUB, Hub)
 
 
 async def _users(call: Call) -> Response:
-    return as_json({"data": await _page(call, _MEMBER, User), "status": True})
+    return await _page(call, _MEMBER, User)
 
 
 async def _one(call: Call, kind: str) -> Mapping[str, Any]:

@@ -13,18 +13,17 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from projections.sides import Side, merged
-from services.http.core.call import Call
+from services.http.core.call import Call, Documents
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
-from services.http.core.models import Json
 from services.http.core.parameters import settled
 from services.http.field.dialect import beside
 from services.http.field.lists import RESOURCES, ListTasks, keys_of, sides_of, sort_of
 from services.http.field.models import task_or_master
 
 CSV = "csv"
-# Rows that are in memory at once; each may be as large as a task can be.
-ROWS = 100
+# Rows that are in memory at once, and the bytes of their documents.
+ROWS, BYTES = 100, 4 << 20
 # The columns without `fields`.
 COLUMNS = (
     "_id", "taskType", "parentId", "workflowId", "title", "flow", "flowId", "hubId", "status", "subStatus", "assignee",
@@ -57,29 +56,37 @@ async def export(call: Call, query: AskTasks) -> Response:
 
     async def lines() -> AsyncIterator[bytes]:
         yield _lines([columns])
-        rows = first
-        while rows:
-            yield _lines([[_cell(shown.get(key)) for key in columns] for shown in await _shown(call, rows)])
-            if len(rows) < ROWS:
+        found = first
+        while rows := found.rows:
+            yield await _csv(call, columns, rows)
+            if not found.left and len(rows) < ROWS:
                 break
             # A cursor belongs to the sort alone, so any side gives it.
-            rows = await _rows(call, sides, sort, sides[0].listing.cursor(rows[-1][1:], sort))
+            found = await _rows(call, sides, sort, sides[0].listing.cursor(rows[-1][1:], sort))
 
     headers = {"Content-Disposition": 'attachment; filename="tasks.csv"'}
     return StreamingResponse(lines(), headers=headers, media_type="text/csv; charset=utf-8; header=present")
 
 
-async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None) -> list[tuple[Any, ...]]:
+async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None) -> Documents:
+    # Those before are sent.
+    call.answer_held.hold(0)
     if not sides:
-        return []
-    return await call.list_rows(*merged(call.caller.tenant, sides, sort, ROWS, after=after))
+        return Documents([])
+    asked = merged(call.caller.tenant, sides, sort, ROWS, after=after)
+    return await call.documents(asked, BYTES, call.service.exports)
 
 
-async def _shown(call: Call, rows: Sequence[Sequence[Any]]) -> list[Json]:
+async def _csv(call: Call, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     now = call.service.clock()
-    resources = [RESOURCES[row[0]](row[1:], now) for row in rows]
+    resources = await call.worked(lambda: [RESOURCES[row[0]](row[1:], now) for row in rows])
     shown_with = await beside(call, resources)
-    return [task_or_master(found, shown_with) for found in resources]
+
+    def made() -> bytes:
+        shown = (task_or_master(found, shown_with) for found in resources)
+        return _lines([[_cell(each.get(key)) for key in columns] for each in shown])
+
+    return await call.worked(made)
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> bytes:

@@ -14,12 +14,11 @@ from starlette.responses import Response
 
 from domain.compare import text_key
 from projections import directory
-from projections.support.query import MAX_ROWS
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.models import From
 from services.http.core.operation import Operation
-from services.http.core.pages import Page
+from services.http.core.pages import Page, all_entries
 from services.http.core.parameters import MinPosition, settled
 from services.http.core.shown import CAMEL, CamelView, Count
 from services.http.field.dialect import FIELD, answer, beside
@@ -136,14 +135,8 @@ def _order(at: str) -> int:
 
 async def _flows(call: Call) -> list[dict[str, Any]]:
     """Return the flows of the steps of all workflows, the oldest first."""
-    tenant, found = call.caller.tenant, dict[str, dict[str, Any]]()
-    rows, last = [], None
-    while True:
-        asked = directory.page(tenant, directory.WORKFLOW, last, MAX_ROWS)
-        rows += (part := await call.service.pool.fetch(*asked))
-        if len(part) < MAX_ROWS:
-            break
-        last = part[-1][1]
+    found = dict[str, dict[str, Any]]()
+    rows = await all_entries(call, directory.WORKFLOW)
     for workflow in sorted(map(directory.resource, rows), key=lambda entry: (entry["created_at"], entry["id"])):
         steps = workflow["fields"]["steps"]
         for index, step in enumerate(steps):

@@ -156,10 +156,10 @@ async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     def resource(row: Sequence[Any]) -> dict[str, Any]:
         return RESOURCES[row[0]](row[1:], now)
 
-    page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource))
-    shown_with = await beside(call, page.rows)
-    rows = [task_or_master(found, shown_with) for found in page.rows]
-    page = page.with_rows([only(keys, row) for row in rows])
+    counted = not query.is_lazy
+    page = at_address(call, await page_by(call, query, total(tenant, sides), asked, resource, counted=counted))
+    shown_with, found = await beside(call, page.rows), page.rows
+    page = page.with_rows(await call.worked(lambda: [only(keys, task_or_master(each, shown_with)) for each in found]))
     return continued(page) if query.is_lazy else page
 
 
@@ -185,7 +185,7 @@ async def _done_by(call: Call, query: ListTasks) -> dict[str, Any]:
     tenant, wanted = call.caller.tenant, _listed(query.done_by)
     references = [text for text in wanted if ID.match(text) or {*text} & {*"@:"}]
     named = await call.service.members.named(tenant, references, "doneBy")
-    called = await call.list_rows(*entries.called(tenant, "member", wanted, MAX_ROWS))
+    called = await call.list_rows(entries.called(tenant, "member", wanted, MAX_ROWS))
     return {"done_by": sorted({row[1] for row in called}.union(*named.values()))[:MAX_MEMBERS]}
 
 
@@ -265,8 +265,8 @@ def only(keys: set[str], shown: Json) -> Json:
 async def page_of_workflows(call: Call, query: ListPage) -> Page:
     """Return a page of workflows as they are shown, in the order of their ids."""
     page = at_address(call, await page_of_entries(call, query, directory.WORKFLOW))
-    shown_with = await beside(call, page.rows)
-    return page.with_rows([Workflow.show(entry, shown_with) for entry in page.rows])
+    shown_with, found = await beside(call, page.rows), page.rows
+    return page.with_rows(await call.worked(lambda: [Workflow.show(entry, shown_with) for entry in found]))
 
 
 # Pages as they are shown.

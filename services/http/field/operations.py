@@ -39,7 +39,8 @@ async def _list_tasks(call: Call) -> Response:
     query = AskTasks.read(call)
     if query.format == CSV:
         return await export(call, query)
-    return as_json(_TASKS_FOUND.show(await lists.page_of_tasks(call, query)))
+    page = await lists.page_of_tasks(call, query)
+    return await call.worked(lambda: as_json(_TASKS_FOUND.show(page)))
 
 
 async def _get_task(call: Call) -> Response:

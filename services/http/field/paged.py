@@ -36,7 +36,7 @@ class _Continued(Page):
         if number != self.number + 1:
             others = {name: values for name, values in self.parameters.items() if name not in _OF_CURSOR}
             return Page(number, self.limit, self.total, [], self.path, others).url(number)
-        if len(self.rows) < self.limit:
+        if len(self.rows) < self.limit and not self.left:
             return None
         return f"{self.path}?{urlencode({**self.parameters, 'cursor': [self.rows[-1]['_id']]}, doseq=True)}"
 

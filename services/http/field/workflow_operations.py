@@ -28,7 +28,8 @@ _WORKFLOWS_FOUND = answer("WorkflowsFound", "A page", "Workflows found", workflo
 
 
 async def _page_of_workflows(call: Call) -> Response:
-    return as_json(_WORKFLOWS_FOUND.show(await lists.page_of_workflows(call, lists.ListPage.read(call))))
+    page = await lists.page_of_workflows(call, lists.ListPage.read(call))
+    return await call.worked(lambda: as_json(_WORKFLOWS_FOUND.show(page)))
 
 
 def _workflow(word: str, what: str, status: int | None = None) -> type[View]:

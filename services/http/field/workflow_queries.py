@@ -90,9 +90,9 @@ async def _search(call: Call) -> Response:
         lambda page: entries.by_name(tenant, directory.WORKFLOW, where, limit=page.limit, offset=page.offset),
         directory.resource,
     )
-    searched = {"query": query.q, "filters": filters}
+    shown: dict[str, Any] = {"data": page.rows, "pagination": page, "search": {"query": query.q, "filters": filters}}
     shown_with = await beside(call, page.rows)
-    return as_json(WorkflowsSearched.show({"data": page.rows, "pagination": page, "search": searched}, shown_with))
+    return await call.worked(lambda: as_json(WorkflowsSearched.show(shown, shown_with)))
 
 
 class MappedStep(CamelView):

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from domain.decider import SYSTEM
-from domain.lifecycle import ASSIGNEE, MANAGER, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
+from domain.lifecycle import ASSIGNEE, OTHER, TABLE, Lifecycle, activity_actions, allowed_actions
 from domain.limits import Number
 from domain.streams import ENTRY_KINDS, ID
 from projections import activities, directory, history
@@ -23,7 +23,7 @@ from projections.statement import Query as Statement
 from projections.support.rendering import Kinds, Renderer
 from projections.task import table as tasks
 from services.http.core import tags
-from services.http.core.call import Call, Ready, as_json
+from services.http.core.call import Call, Documents, Ready, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
@@ -74,9 +74,8 @@ async def _kinds_for(call: Call) -> Kinds:
 
     def kinds(assignees: Sequence[str], project: str | None) -> tuple[str, ...]:
         own = (ASSIGNEE,) if caller.actor in assignees else ()
-        if member is not None and member.manages(project):
-            return (*own, MANAGER)
-        return own or (OTHER,)
+        other = OTHER if member is None else member.standing(project)
+        return own if own and other == OTHER else (*own, other)
 
     return kinds
 
@@ -137,11 +136,11 @@ class Model:
         if filters.get(PERSON) is not None:
             named = await service.members.named(tenant, parameters[PERSON], PERSON)
             filters[PERSON] = [member for members in named.values() for member in members]
-        rows = await call.list_rows(*self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
+        found = await call.documents(self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
         kinds, now = await _kinds_for(call), service.clock()
-        return _page(
+        return await _page(
             call,
-            rows,
+            found,
             query.limit,
             lambda row: self.listing.cursor(row, sort),
             lambda rows: self.render(rows, now, kinds),
@@ -151,13 +150,14 @@ class Model:
         """Answer with a page of the events of one resource."""
         query = ListHistory.read(call)
         await settled(call, query, history.NAME)
-        rows: list[Any] = []
+        found = Documents([])
         if ID.match(call.id):
-            statement = self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1)
-            rows = await call.list_rows(*statement)
-        if not rows and query.cursor == 0:
+            found = await call.documents(self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1))
+        if not found.rows and query.cursor == 0:
             await self.row(call)
-        return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(history.resource_bytes, rows))
+        return await _page(
+            call, found, query.limit, lambda row: str(row[1]), lambda rows: map(history.resource_bytes, rows)
+        )
 
 
 TASKS = Model(
@@ -186,22 +186,24 @@ def _one(shown: bytes, tag: str) -> Response:
     return tags.unchanged(tag) or Ready(shown, tags.raw_headers(tag))
 
 
-def _page(
+async def _page(
     call: Call,
-    rows: list[Any],
+    found: Documents,
     limit: int,
     cursor: Callable[[Any], str],
     render: Callable[[list[Any]], Iterable[bytes]],
 ) -> Response:
-    """Answer with a page; a row more than its limit tells that there is another page, which begins at a cursor."""
-    follow = None
-    if len(rows) > limit:
-        del rows[limit:]
+    """Answer with a page. There is another one, which begins at a cursor, if there is a row more than its limit.
+
+    Or if not all rows are there, since their documents are too large together.
+    """
+    rows, follow = found.rows[:limit], None
+    if found.left or len(found.rows) > limit:
         parts = call.scope["query_string"].decode("latin-1").split("&")
         kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
         # A cursor needs no escaping.
         follow = f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor(rows[-1])}'])}"
-    return Ready(b'{"data":[%b],"next":%b}' % (b",".join(render(rows)), _encode(follow)))
+    return await call.worked(lambda: Ready(b'{"data":[%b],"next":%b}' % (b",".join(render(rows)), _encode(follow))))
 
 
 async def explain(call: Call) -> Response:
@@ -229,8 +231,10 @@ async def list_entries(call: Call) -> Response:
         raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
     retired = None if query.retired else False
     statement = directory.page(call.caller.tenant, kind, query.cursor, query.limit + 1, retired=retired)
-    rows = await call.list_rows(*statement)
-    return _page(call, rows, query.limit, lambda row: str(row[1]), lambda rows: map(directory.resource_bytes, rows))
+    found = await call.documents(statement)
+    return await _page(
+        call, found, query.limit, lambda row: str(row[1]), lambda rows: map(directory.resource_bytes, rows)
+    )
 
 
 async def get_entry(call: Call) -> Response:

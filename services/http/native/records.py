@@ -13,7 +13,7 @@ from domain.limits import Number
 from domain.streams import ID, split_stream
 from services import cloud_events
 from services.http.core.bulks import progress
-from services.http.core.call import JSON, Call, as_json
+from services.http.core.call import Call, Documents, Ready, as_json
 from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT
 from services.http.core.parameters import Position, Query, nothing_else, settled
@@ -46,11 +46,18 @@ async def events(call: Call) -> Response:
     if query.after > head:
         raise ApiError("position-beyond-head", f"the log ends at position {head}", parameter="after")
     end = min(query.after + _WINDOW, head)
-    statement = log.events_of_tenant(call.caller.tenant, query.after, end, query.types, query.limit)
-    rows = await pool.fetch(*statement) if end > query.after else []
-    data = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
-    follow = rows[-1][0] if len(rows) == query.limit else end
-    return Response(b'{"events":[%b],"next":%d,"head":%d}' % (data, follow, head), media_type=JSON)
+    found = Documents([])
+    if end > query.after:
+        asked = log.events_of_tenant(call.caller.tenant, query.after, end, query.types, query.limit)
+        found = await call.documents(asked, column="state")
+    rows = found.rows
+    follow = rows[-1][0] if found.left or len(rows) == query.limit else end
+
+    def answered() -> Response:
+        data = b",".join([cloud_events.cloud_event(LogRow(*row)) for row in rows])
+        return Ready(b'{"events":[%b],"next":%d,"head":%d}' % (data, follow, head))
+
+    return await call.worked(answered)
 
 
 async def get_receipt(call: Call) -> Response:

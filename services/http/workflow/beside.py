@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from projections import activities as work_units
 from projections import directory, memberships
+from projections.statement import Query
 from projections.task import table as tasks
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.workflow.lists import Wanted
 from services.http.workflow.models import Activity, node_id, people_of
 from services.http.workflow.related import Member, Node, Project, WorkUnit
+from services.store.pool import Rows
 
 Json = dict[str, Any]
 Ids = Iterable[str | None]
@@ -49,10 +52,10 @@ async def projects(call: Call, ids: Ids) -> list[Json]:
 async def units(call: Call, ids: Ids) -> list[Json]:
     """Return activities as work units."""
     service, tenant, wanted = call.service, call.caller.tenant, _distinct(ids)
-    rows = await call.list_rows(*work_units.get_many(tenant, wanted)) if wanted else []
-    found = [work_units.resource(row, service.clock()) for row in rows]
+    rows, now = await _documents(call, work_units.get_many(tenant, wanted), wanted), service.clock()
+    found = await call.worked(lambda: [work_units.resource(row, now) for row in rows])
     people = await service.members.by_id(tenant, [unit["created_by"] for unit in found])
-    return [WorkUnit.show(unit, people) for unit in found]
+    return await call.worked(lambda: [WorkUnit.show(unit, people) for unit in found])
 
 
 async def nodes(call: Call, units: Sequence[Json]) -> list[Json]:
@@ -68,7 +71,7 @@ async def nodes(call: Call, units: Sequence[Json]) -> list[Json]:
 async def members(call: Call, projects: Sequence[str]) -> dict[str, list[Json]]:
     """Return the members of projects; refuses more than can be shown at once."""
     query = memberships.of_projects(call.caller.tenant, projects, MAX_MEMBERS + 1)
-    rows = await call.list_rows(*query) if projects else []
+    rows = await _documents(call, query, projects)
     if len(rows) > MAX_MEMBERS:
         detail = f"these projects have more than {MAX_MEMBERS} members: list them by themselves"
         raise ApiError("bad-filter", detail, parameter="included")
@@ -80,23 +83,29 @@ async def members(call: Call, projects: Sequence[str]) -> dict[str, list[Json]]:
 
 async def tasks_of(call: Call, ids: Ids) -> list[Json]:
     """Return tasks, which `shown` makes activities of."""
-    service, wanted = call.service, _distinct(ids)
-    rows = await call.list_rows(*tasks.LISTING.get_many(call.caller.tenant, wanted)) if wanted else []
-    return [tasks.resource(row, service.clock()) for row in rows]
+    wanted, now = _distinct(ids), call.service.clock()
+    rows = await _documents(call, tasks.LISTING.get_many(call.caller.tenant, wanted), wanted)
+    return await call.worked(lambda: [tasks.resource(row, now) for row in rows])
 
 
 async def entries(call: Call, kind: str, ids: Ids) -> dict[str, Json]:
     """Return entries of the directory by their ids."""
     wanted = _distinct(ids)
-    rows = await call.list_rows(*directory.get_many(call.caller.tenant, kind, wanted)) if wanted else []
-    return {row[1]: directory.resource(row) for row in rows}
+    rows = await _documents(call, directory.get_many(call.caller.tenant, kind, wanted), wanted)
+    return await call.worked(lambda: {row[1]: directory.resource(row) for row in rows})
 
 
 async def activities(call: Call, found: Sequence[Mapping[str, Any]]) -> list[Json]:
     """Return tasks as activities."""
     members = {member for task in found for member in people_of(task)}
     people = await call.service.members.by_id(call.caller.tenant, members)
-    return [Activity.show(task, people) for task in found]
+    return await call.worked(lambda: [Activity.show(task, people) for task in found])
+
+
+async def _documents(call: Call, asked: Query, wanted: Sequence[str]) -> Rows:
+    """Return the rows of what is wanted, in order of id; refuses more bytes than can be shown at once."""
+    rows = (await call.all_documents(asked, "included")).rows if wanted else []
+    return sorted(rows, key=itemgetter(1))
 
 
 def _distinct(ids: Ids) -> list[str]:

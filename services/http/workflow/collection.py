@@ -12,7 +12,7 @@ from projections.statement import Query
 from projections.support.conditions import Asked, Where
 from projections.support.query import MAX_ROWS
 from projections.task.pages import MAX_PAGES, Order
-from services.http.core.call import Call, as_json
+from services.http.core.call import Call, Documents, as_json
 from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
 from services.http.workflow import filters, lists
 from services.http.workflow.errors import JSON_API
@@ -34,6 +34,8 @@ class Collection:
     count: Callable[[str, Sequence[Where]], Query]
     shown: Callable[[Call, Rows, Wanted], Awaitable[tuple[list[Json], Json]]]
     related: tuple[str, ...] = ()
+    # Whether its rows have documents.
+    documents: bool = True
 
     async def answer(self, call: Call) -> Response:
         """Answer with a page."""
@@ -54,13 +56,16 @@ class Collection:
         conditions = filters.conditions_of(asked_for, members, now, self.where)
         # One row more than is shown tells whether another page follows.
         asked = self.page(tenant, conditions, Order(order, filters.STATUS_ORDER, now), size + 1, (page - 1) * size)
-        rows = await call.list_rows(*asked)
-        data, beside = await self.shown(call, rows[:size], wanted)
+        found = (
+            await call.all_documents(asked, "page[size]") if self.documents else Documents(await call.list_rows(asked))
+        )
+        data, beside = await self.shown(call, found.rows[:size], wanted)
         meta: Json = {"page": {"number": page, "size": size}}
         if counted:
-            ((meta["count"],),) = await call.list_rows(*self.count(tenant, conditions))
+            ((meta["count"],),) = await call.list_rows(self.count(tenant, conditions))
         links = {
             "prev": lists.address(call, page - 1) if page > 1 else None,
-            "next": lists.address(call, page + 1) if len(rows) > size else None,
+            "next": lists.address(call, page + 1) if len(found.rows) > size else None,
         }
-        return as_json({"data": data, **beside, "meta": meta, "links": links}, media=JSON_API)
+        shown = {"data": data, **beside, "meta": meta, "links": links}
+        return await call.worked(lambda: as_json(shown, media=JSON_API))

@@ -52,9 +52,9 @@ class MemberPage(View):
 
 
 async def _shown(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
-    found = [memberships.resource(row) for row in rows]
+    found = await call.worked(lambda: [memberships.resource(row) for row in rows])
     included = await beside.projects(call, (one["project"] for one in found)) if wanted.included else []
-    return beside.narrowed(wanted, [Member.show(one) for one in found], included)
+    return beside.narrowed(wanted, await call.worked(lambda: [Member.show(one) for one in found]), included)
 
 
 def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset: int) -> Query:

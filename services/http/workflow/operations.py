@@ -42,7 +42,7 @@ _ACTIVITY = replace(TASK, noun="activity")
 
 async def _shown(call: Call, rows: Rows, wanted: lists.Wanted) -> tuple[list[Json], Json]:
     now = call.service.clock()
-    return await beside.shown(call, [tasks.resource(row, now) for row in rows], wanted)
+    return await beside.shown(call, await call.worked(lambda: [tasks.resource(row, now) for row in rows]), wanted)
 
 
 _COLLECTION = Collection(

@@ -117,11 +117,12 @@ async def _shown(call: Call, found: Sequence[Json], wanted: Wanted) -> tuple[lis
         members = await beside.members(call, [entry["id"] for entry in found])
         found = [{**entry, "member_ids": [each["id"] for each in members[entry["id"]]]} for entry in found]
         included = [each for its in members.values() for each in its]
-    return beside.narrowed(wanted, [Project.show(entry) for entry in found], included)
+    shown = await call.worked(lambda: [Project.show(entry) for entry in found])
+    return beside.narrowed(wanted, shown, included)
 
 
 async def _listed(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
-    return await _shown(call, [directory.resource(row) for row in rows], wanted)
+    return await _shown(call, await call.worked(lambda: [directory.resource(row) for row in rows]), wanted)
 
 
 def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset: int) -> Query:

@@ -87,7 +87,7 @@ def _page(tenant: str, where: Sequence[Where], order: Order, limit: int, offset:
 
 _COLLECTION = Collection(
     models=_MODELS, filters=_FILTERS, sorts=_SORTS, where=periods.where, page=_page, count=periods.count, shown=_shown,
-    related=_RELATED,
+    related=_RELATED, documents=False,
 )  # fmt: skip
 
 

@@ -122,11 +122,13 @@ class UnitCreated(UnitChanged):
 async def _shown(call: Call, units: Sequence[Json], wanted: Wanted) -> tuple[list[Json], Json]:
     people = await call.service.members.by_id(call.caller.tenant, [unit["created_by"] for unit in units])
     included = await beside.nodes(call, units) if wanted.included else []
-    return beside.narrowed(wanted, [WorkUnit.show(unit, people) for unit in units], included)
+    shown = await call.worked(lambda: [WorkUnit.show(unit, people) for unit in units])
+    return beside.narrowed(wanted, shown, included)
 
 
 async def _listed(call: Call, rows: Rows, wanted: Wanted) -> tuple[list[Json], Json]:
-    return await _shown(call, [activities.resource(row, call.service.clock()) for row in rows], wanted)
+    now = call.service.clock()
+    return await _shown(call, await call.worked(lambda: [activities.resource(row, now) for row in rows]), wanted)
 
 
 def _where(asked: Asked) -> Where:

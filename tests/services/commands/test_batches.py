@@ -18,7 +18,16 @@ from typing import Any
 import pytest
 
 from domain import COMMANDS
-from domain.task import CompleteTask, ProcessTask
+from domain.task import (
+    CancelTask,
+    CompleteTask,
+    FailTask,
+    PauseTask,
+    ProcessTask,
+    ReassignTask,
+    SubmitResult,
+    UnassignTask,
+)
 from services.commands import wire
 from services.commands import worker as workers
 from services.commands.wire import Incoming, InvalidMessage, Reply
@@ -258,11 +267,24 @@ def test_full_batches_of_anything_do_what_the_commands_do_one_by_one(
     assert len(together[1]) > 60
 
 
-def test_to_complete_one_task_and_start_another_is_no_failure(migrated_url: str) -> None:
-    """The unique key that completing gives up unread is what starting reads."""
+@pytest.mark.parametrize(
+    ("leave", "actor"),
+    [
+        (CompleteTask("t1"), "ann"),
+        (FailTask("t1"), "ann"),
+        (PauseTask("t1"), "ann"),
+        (UnassignTask("t1"), "ann"),
+        (ReassignTask("t1", ("ben",)), "ann"),
+        (CancelTask("t1"), "system"),
+        (SubmitResult("t1", "COMPLETED"), "ann"),
+    ],
+    ids=lambda each: type(each).__name__ if not isinstance(each, str) else each,
+)
+def test_to_leave_one_task_and_start_another_is_no_failure(migrated_url: str, leave: Any, actor: str) -> None:
+    """The unique key that leaving gives up unread is what starting reads."""
     now = [START]
     work = [incoming(ProcessTask("t1"), "ann")]
-    batch = [incoming(CompleteTask("t1"), "ann"), incoming(ProcessTask("t2"), "ann")]
+    batch = [incoming(leave, actor), incoming(ProcessTask("t2"), "ann")]
     with a_worker(migrated_url, now, 1000) as first:
         first.run(scene())
         first.run(work)

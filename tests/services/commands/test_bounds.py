@@ -12,7 +12,7 @@ import pytest
 
 from services.broker import dead_letters as letters
 from services.commands import wire
-from services.commands.buffer import Buffer
+from services.commands.buffer import OVERHEAD, Buffer
 from services.commands.consumer import CommandConsumer
 from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE, eventually_async
@@ -42,19 +42,27 @@ async def test_the_bytes_at_hand_are_bounded(migrated_url: str, amqp_url: str) -
     assert created(migrated_url) == [f"t{number}" for number in range(60)]
 
 
-async def test_of_what_is_over_the_limit_little_is_held(migrated_url: str, amqp_url: str) -> None:
+async def test_of_what_is_over_the_limit_little_is_held(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waves: list[int] = []
+
+    async def unconfirmed(dead: Any) -> list[bool]:
+        waves.append(len(dead))
+        return [False] * len(dead)
+
     await declare(amqp_url)
     async with Client(amqp_url) as client:
         with psycopg.connect(migrated_url) as blocking:
             blocking.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
             async with working(migrated_url, amqp_url, batch_size=1) as consumer:
                 first = await client.send(TASK, {"id": "a"})
+                monkeypatch.setattr(consumer.outbox, "bury", unconfirmed)
                 for _ in range(10):
                     await client.send(TASK, b"x" * (8 << 20))
-                await eventually_async(lambda: len(consumer.buffer) == 10)
-                assert consumer.buffer.held < 10 * 5000
-                blocking.rollback()
-                assert (await client.answer(first)).accepted
+                await eventually_async(lambda: len(waves) > 1 and sum(waves[-2:]) >= 10)
+                assert consumer.buffer.held < 10 * (5000 + OVERHEAD)
+                monkeypatch.undo()
                 found: list[Any] = []
 
                 async def all_found() -> bool:
@@ -62,6 +70,10 @@ async def test_of_what_is_over_the_limit_little_is_held(migrated_url: str, amqp_
                     return len(found) == 10
 
                 await eventually_async(all_found)
+                # They did not wait for the command before them.
+                assert created(migrated_url) == []
+                blocking.rollback()
+                assert (await client.answer(first)).accepted
     assert {(code(letter), letter.body) for letter in found} == {("too-large", b"x" * 4096)}
     digest = hashlib.sha256(b"x" * (8 << 20)).hexdigest()
     assert {letter.header.properties.headers["x-foldwork-sha256"] for letter in found} == {digest}
@@ -101,10 +113,13 @@ async def test_of_what_is_refused_nothing_parsed_is_held(amqp_url: str, data: An
     properties.message_id, properties.message_type, properties.headers = "m", TASK, {"tenant": TENANT}
     message.body, message.header_size = json.dumps(data).encode(), 100
     message.size = len(message.body)
-    buffer = Buffer(settings("postgresql://", amqp_url))
+    buried: list[Any] = []
+    buffer = Buffer(settings("postgresql://", amqp_url), lambda *letter: buried.append(letter))
     buffer.add(cast("Any", None), message)
-    assert buffer.held == message.size + 100
-    (delivery,) = await buffer.take()
+    assert buffer.held == message.size + 100 + OVERHEAD
+    taken = await buffer.take()
+    assert [len(taken), len(buried)] == [refused, not refused]
+    delivery = taken[0] if refused else buried[0][0]
     command = delivery.command
     kept = command.refusal if isinstance(command, wire.Incoming) else command
     assert isinstance(command, wire.Incoming) == refused

@@ -8,14 +8,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import aio_pika
+import aiormq
 import pika
 import pytest
 from structlog.testing import capture_logs
 
 from services.broker import dead_letters as letters
 from services.broker import names
+from services.broker.connection import connect_robust
 from services.broker.dead_letters import kept_headers
+from services.broker.frames.reader import Frames
 from services.broker.names import COMMAND_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE
 from services.commands import wire
 from services.commands.consumer import CommandConsumer
@@ -254,9 +256,10 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
         setattr(message.properties, name, "\\xff" * 255 + "é")
     message.properties.headers = {"tenant": "é" * 100, "bad": object(), "long": "x" * 70_000, "few": [b"\xff"]}
     await declare(amqp_url)
-    connection = await aio_pika.connect_robust(amqp_url)
+    frames = Frames()
+    connection = await connect_robust(amqp_url, "test", frames)
     try:
-        dead = letters.DeadLetters(connection)
+        dead = letters.DeadLetters(connection, frames)
         await dead.open()
         assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:
@@ -309,6 +312,49 @@ async def test_many_bad_messages_are_put_aside_together(migrated_url: str, amqp_
     assert sum(waves) == 200
     assert len(waves) < 20
     assert len(await dead_letters(amqp_url)) == 200
+
+
+async def test_a_flood_of_bad_messages_delays_no_other_tenant(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All under one id, by which a library that matches returned messages could send them only one by one."""
+    await declare(amqp_url)
+    async with Client(amqp_url) as client:
+        bad = await asyncio.gather(*(client.send(TASK, b"{", "same") for _ in range(1000)))
+        good = await client.send(TASK, {"id": "good"}, tenant="other")
+        consumer = CommandConsumer(settings(migrated_url, amqp_url))
+        bury, waves, held = consumer.outbox.bury, list[int](), asyncio.Event()
+
+        async def watched(dead: Any) -> list[bool]:
+            waves.append(len(dead))
+            await held.wait()
+            return await bury(dead)
+
+        monkeypatch.setattr(consumer.outbox, "bury", watched)
+        task = asyncio.create_task(consumer.run())
+        # The good command is answered although no letter is confirmed.
+        assert (await client.answer(good)).accepted
+        held.set()
+        await eventually_async(lambda: len(client.replies.get("same", ())) == len(bad))
+        await eventually_async(lambda: consumer.buffer.held == 0)
+        await consumer.stop()
+        await task
+    assert sum(waves) == 1000
+    assert len(waves) < 20
+    assert len(await dead_letters(amqp_url)) == 1000
+
+
+async def test_a_dead_letter_names_the_broker_user_that_sent_it(migrated_url: str, amqp_url: str) -> None:
+    user = aiormq.abc.URL(amqp_url).user or "guest"
+    forged = {"tenant": TENANT, "x-foldwork-user": "forged"}
+    async with working(migrated_url, amqp_url), Client(amqp_url) as client:
+        for number, given in enumerate(({"user_id": user}, {})):
+            sent = {"message_type": TASK, "reply_to": client.reply_to, "correlation_id": f"c{number}"}
+            await client.publish(b"{", message_id="m", headers=forged, **sent, **given)
+        await client.answers(["c0", "c1"])
+    named, unnamed = (letter.header.properties.headers for letter in await dead_letters(amqp_url))
+    assert named["x-foldwork-user"] == user
+    assert "x-foldwork-user" not in unnamed
 
 
 async def test_large_headers_are_a_dead_letter_of_their_tenant(migrated_url: str, amqp_url: str) -> None:

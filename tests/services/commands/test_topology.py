@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import aiormq
 import psycopg
@@ -46,6 +47,42 @@ async def test_what_was_taken_before_the_queue_was_deleted_is_still_done(migrate
             blocking.rollback()
         assert all(reply.accepted for reply in await client.answers(sent))
         assert (await client.ask(TASK, {"id": "b"})).accepted
+
+
+async def test_a_consumer_that_the_broker_has_lost_consumes_again(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word from the broker: its cancellation did not arrive."""
+    monkeypatch.setattr(consumers, "DECLARE_SECONDS", 0.1)
+    watched: list[tuple[Any, str]] = []
+    consume = aiormq.Channel.basic_consume
+
+    async def watching(self: Any, queue: str, *rest: Any, **given: Any) -> Any:
+        if queue == COMMAND_QUEUE:
+            watched.append((self, given["consumer_tag"]))
+        return await consume(self, queue, *rest, **given)
+
+    monkeypatch.setattr(aiormq.Channel, "basic_consume", watching)
+    async with working(migrated_url, amqp_url) as consumer, Client(amqp_url) as client:
+        channel, tag = next(each for each in watched if each[1].startswith("foldwork-"))
+        await channel.basic_cancel(tag)
+        assert consumer.unready == []
+        assert (await client.ask(TASK, {"id": "a"})).accepted
+
+
+async def test_an_idle_consumer_and_one_that_stands_by_are_left_alone(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "DECLARE_SECONDS", 0.05)
+    lost: list[str] = []
+    given = {"consumer_timeout": 0.3}
+    async with working(migrated_url, amqp_url, **given) as first, working(migrated_url, amqp_url, **given) as second:
+        for name, consumer in (("first", first), ("second", second)):
+            monkeypatch.setattr(consumer.subscriber, "vanished", lambda name=name: lost.append(name))
+        # Longer than either watch waits.
+        until = asyncio.get_running_loop().time() + 1.0
+        await eventually_async(lambda: asyncio.get_running_loop().time() > until)
+        assert (first.unready, second.unready, lost) == ([], [], [])
 
 
 async def _missing(amqp_url: str) -> list[str]:

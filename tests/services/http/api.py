@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from pydantic import SecretStr
 
 import projections
 from services import keys
-from services.broker.command_queue import BrokerAway
+from services.broker.command_queue import BrokerAway, Counts
 from services.broker.sender import NotSent, Outgoing
 from services.commands import wire
 from services.commands.wire import Reply
@@ -37,6 +36,7 @@ from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
 from services.store.pool import Pool
+from tests.databases import Databases
 from tests.eventually import PATIENCE
 
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
@@ -57,7 +57,7 @@ class InProcess:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._store: EventStore | None = None
-        self._numbers = itertools.count(1)
+        self.numbered = 0
         self.sent: list[Outgoing] = []
         self.waiting: list[Outgoing] = []
         self.batches: list[int] = []
@@ -128,9 +128,7 @@ class InProcess:
     def _work(self, batch: list[Outgoing]) -> list[Reply]:
         if self._store is None:
             self._store = EventStore(self._url)
-        worker = Worker(
-            self._store, lambda: self.now, lambda: str(uuid_utils.uuid7()), lambda: 1000 + next(self._numbers)
-        )
+        worker = Worker(self._store, lambda: self.now, lambda: str(uuid_utils.uuid7()), self._number)
         outcomes = worker.run([incoming(outgoing) for outgoing in batch])
         for outcome in outcomes:
             if outcome.failure is not None:
@@ -139,6 +137,10 @@ class InProcess:
         if any(reply.events for reply in replies):
             self.follow()
         return replies
+
+    def _number(self) -> int:
+        self.numbered += 1
+        return 1000 + self.numbered
 
     def follow(self) -> None:
         """Bring every read model that is not late to the log's end."""
@@ -176,12 +178,14 @@ class Queue:
     """The commands' queue as readiness sees it."""
 
     count: int = 1
+    waiting: int = 0
+    dead: int = 0
     away: bool = False
 
-    async def consumers(self) -> int:
+    async def counts(self) -> Counts:
         if self.away:
             raise BrokerAway("ConnectionError")
-        return self.count
+        return Counts(self.count, self.waiting, self.dead)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -261,6 +265,20 @@ async def opened(database_url: str, **given: Any) -> AsyncIterator[Api]:
 
 
 # Scenes.
+
+Scene = Callable[[Api], None]
+# What a scene leaves in the process besides rows: the tokens, the clock, and how many numbers were drawn.
+_left: dict[Scene, tuple[dict[str, str], datetime, int]] = {}
+
+
+def play(scene: Scene, api: Api, databases: Databases) -> None:
+    """Set a scene; its commands run once in a test process, and its rows are copied for each further test."""
+    if databases.furnish(api.url, scene, lambda: scene(api)):
+        _left[scene] = dict(api.tokens), api.sender.now, api.sender.numbered
+    else:
+        tokens, api.sender.now, api.sender.numbered = _left[scene]
+        api.tokens.update(tokens)
+
 
 WORKFLOW = {"id": "w1", "name": "Pickup to Delivery", "steps": [{"name": "Pickup"}, {"name": "Delivery"}]}
 

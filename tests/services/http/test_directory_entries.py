@@ -209,10 +209,12 @@ async def test_a_list_under_one_key_takes_effect_once(api: Api) -> None:
     assert _events(api) == ["directory.entry-registered"] * 2
 
 
-async def test_only_managers_and_the_system_write(api: Api) -> None:
+async def test_only_tenant_admins_and_the_system_write_hubs(api: Api) -> None:
     await api.post("/v1/directory/member", {"id": "bob", "fields": {"projects": {"p1": {"is_manager": True}}}})
-    manager, somebody = api.key("acme", "bob"), api.key("acme", "ann")
-    assert (await api.post(HUBS, NORTH, manager)).status_code == 201
+    await api.post("/v1/directory/member", {"id": "eve", "fields": {"tenant_admin": True}})
+    somebody = api.key("acme", "ann")
+    problem(await api.post(HUBS, NORTH, api.key("acme", "bob")), 403, "forbidden")
+    assert (await api.post(HUBS, NORTH, api.key("acme", "eve"))).status_code == 201
     problem(await api.post(HUBS, {"id": "h2"}, somebody), 403, "forbidden")
     for method, rest in (("PATCH", {"json": {"fields": {"size": 1}}}), ("DELETE", {})):
         problem(await _send(api, method, f"{HUBS}/h1", somebody, **rest), 403, "forbidden")

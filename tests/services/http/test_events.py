@@ -22,7 +22,7 @@ async def test_events_are_the_bytes_that_are_published_and_the_tenants_alone(api
         head = log.head(conn)
     wanted = b",".join(cloud_event(row) for row in rows)
     assert response.content == b'{"events":[%b],"next":%d,"head":%d}' % (wanted, head, head)
-    assert len(rows) == 6
+    assert len(rows) == 7
 
 
 async def test_a_tail_goes_on_where_it_stopped(api: Api) -> None:
