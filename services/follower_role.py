@@ -7,11 +7,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import psycopg
 import structlog
 
+from services.cancellation import cancel
+from services.commands.watchdog import NotConsuming, Watchdog
 from services.settings import Settings
-from services.store.connect import Backoff
+from services.store.connect import Backoff, connect
 from services.store.unavailable import AWAY
+
+# Statements of one transaction that may each take as long as the time-out before a worker counts as hanging.
+STATEMENTS_OF_A_TRANSACTION = 4
 
 
 class RoleEnded(Exception):
@@ -22,6 +28,8 @@ class Threaded(Protocol):
     """A worker that runs in a thread with its own connection: a reader of the log, the scheduler or the dispatcher."""
 
     name: str
+    # Counts everything that it does.
+    beats: int
 
     @property
     def unready(self) -> list[str]:
@@ -65,15 +73,48 @@ class FollowerRole:
         ]
         for thread in threads:
             thread.start()
+        watching = [asyncio.create_task(self._watch(follower)) for follower in self.followers]
         try:
             while any(thread.is_alive() for thread in threads):
                 await asyncio.sleep(0.05)
                 ended = [thread.name for thread in threads if not thread.is_alive()]
                 if ended and not self._stopped.is_set():
                     raise RoleEnded(f"{', '.join(ended)} ended by itself")
+                for watch in watching:
+                    if watch.done():
+                        await watch
         finally:
+            await cancel(*watching)
             if self._publisher is not None:
                 await self._publisher.close()
+
+    async def _watch(self, worker: Threaded) -> None:
+        """Raise `RoleEnded` when a worker hangs although the database is available."""
+        last = -1
+
+        def lacking() -> str:
+            nonlocal last
+            before, last = last, worker.beats
+            return f"{worker.name} has done nothing" if before == last and not self._stopped.is_set() else ""
+
+        while True:
+            try:
+                # Longer than any transaction: its statements end by themselves, and so does the wait for confirms.
+                await Watchdog(max(self._settings.consumer_timeout, self._longest), lacking).watch()
+            except NotConsuming as error:
+                if await asyncio.to_thread(self._available):
+                    raise RoleEnded(f"{error}, although the database is available") from None
+
+    @property
+    def _longest(self) -> float:
+        return STATEMENTS_OF_A_TRANSACTION * self._settings.statement_timeout
+
+    def _available(self) -> bool:
+        try:
+            connect(self._settings.database_url.get_secret_value(), "watchdog").close()
+        except psycopg.Error:
+            return False
+        return True
 
     def _enlist(self) -> None:
         backoff = Backoff("database", structlog.get_logger("followers"))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from services.commands.watchdog import NotConsuming
 from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
+from services.health.watch import Watch
 from services.http.core.app import create_app
 from services.processors import read_models
 from services.processors.dispatcher import Dispatcher
@@ -35,6 +37,8 @@ from services.store.unavailable import AWAY
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 RELAY = "relay"
+# Seconds between two beats of a process.
+BEAT = 1.0
 
 
 class Role(Protocol):
@@ -115,10 +119,36 @@ class Roles:
         self.roles: Mapping[str, Role] = {name: make_role(name, settings) for name in names}
         self._log = structlog.get_logger("foldwork")
         self._stopping = asyncio.Event()
+        self._beaten = time.monotonic()
+        self._watch = Watch()
 
-    def own_state(self) -> dict[str, bool]:
-        """Whether each role is ready, for the probe."""
-        return {name: not role.unready for name, role in self.roles.items()}
+    def own_state(self) -> dict[str, list[str]]:
+        """The causes why each role is not ready, for the probe, whose thread goes on when this one does not."""
+        late = time.monotonic() - self._beaten
+        stuck = [f"its event loop has been stuck for {late:.0f} s"] if late > self.settings.unready_after else []
+        return {name: [*stuck, *self._idle(name, role), *role.unready] for name, role in self.roles.items()}
+
+    def _idle(self, name: str, role: Role) -> list[str]:
+        """Say that commands were received and are not recorded."""
+        if not isinstance(role, CommandConsumer):
+            return []
+        age = self._watch.age("recorded", name, (role.store.turns, role.buffer.held > 0))
+        idle = role.buffer.held > 0 and age >= self.settings.unready_after
+        return [f"received commands have not been recorded for {age:.0f} s"] if idle else []
+
+    async def _beat(self) -> None:
+        """Note that the loop runs, and show other processes that the session of commands does, as others' polls do."""
+        asked: set[asyncio.Task[bool]] = set()
+        while True:
+            self._beaten = time.monotonic()
+            if not asked:
+                asked = {
+                    asyncio.create_task(role.store.reached())
+                    for role in self.roles.values()
+                    if isinstance(role, CommandConsumer)
+                }
+            _, asked = await asyncio.wait(asked, timeout=BEAT) if asked else (None, asked)
+            await asyncio.sleep(BEAT)
 
     async def until_ready(self) -> None:
         while any(role.unready for role in self.roles.values()):
@@ -130,7 +160,7 @@ class Roles:
     async def run(self) -> None:
         """Run until `stop`; a role that ends unexpectedly ends the process, so that a supervisor restarts it."""
         tasks = {asyncio.create_task(role.run(), name=name): role for name, role in self.roles.items()}
-        stop = asyncio.create_task(self._stopping.wait())
+        stop, beat = asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._beat())
         self._log.info("started", roles=list(self.roles))
         await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         self._log.info("stopping")
@@ -138,6 +168,7 @@ class Roles:
         for task in ended:
             self._log.error("a role ended by itself", role=task.get_name(), error=repr(task.exception()))
         stop.cancel()
+        await cancel(beat)
         await asyncio.gather(*(role.stop() for role in tasks.values()), return_exceptions=True)
         done, late = await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
         for task in late:

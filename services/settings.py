@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     )
     follower_poll: float = Field(1.0, gt=0, le=60, description="seconds until a follower polls without a notification")
     ready_lag: int = Field(100_000, ge=1, description="events that a follower may be behind and still be ready")
+    degraded_after: float = Field(5.0, gt=0, description="seconds without progress before a part is degraded")
+    unready_after: float = Field(30.0, gt=0, description="the same before it is not ready")
 
     dispatch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=tuple,

@@ -96,7 +96,7 @@ class CommandSender:
         """Connect and consume answers; raises if the broker cannot be reached."""
         self._connection = await connect_robust(self._url, self._name, self._frames)
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        queue = await self._channel.get_queue(_DIRECT_REPLY, ensure=False)
+        queue = await self._channel.declare_queue(_DIRECT_REPLY, passive=True)
         # Answers are taken from the frames; aio-pika consumes again under the same tag on every new channel.
         tag = f"answers-{uuid.uuid4().hex}"
         self._frames.takers[tag.encode()] = Taker(self._answered)
@@ -155,10 +155,17 @@ class CommandSender:
             self._waiting.pop(correlation, None)
 
     async def _publish(self, outgoing: Outgoing, correlation: str, deadline: float) -> None:
-        if self._exchange is None or not self.ready:
+        if self._channel is None or self._exchange is None or not self.ready:
             raise NotSent("the broker cannot be reached")
         if self.blocked is not None:
             raise NotSent(f"{BLOCKED}: {self.blocked}")
+        try:
+            # A channel that is open again has no consumer of answers at first. A broker closes it for a command that is
+            # sent then, and aio-pika does not restore a channel that is closed while it is being restored.
+            async with asyncio.timeout_at(deadline):
+                await self._channel.ready()
+        except TimeoutError:
+            raise NotSent("the channel to the broker is not open again yet") from None
         message = aio_pika.Message(
             outgoing.body,
             message_id=outgoing.command_id,

@@ -114,7 +114,7 @@ def _welcome(started: Any) -> None:
     here = started.described()
     say(
         f"""
-Foldwork runs, as process {os.getpid()}. The broker is in memory and for development; events are kept.
+Foldwork runs, as process {os.getpid()}. The broker is for development; messages and events are kept.
 
   HTTP   {here["http_url"]}        documentation {here["http_url"]}/docs
   AMQP   {here["amqp_url"]}

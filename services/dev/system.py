@@ -88,7 +88,7 @@ def _is_free(port: int) -> bool:
 async def running(
     data: Path, http_port: int, amqp_port: int, tell: Tell, token: str | None = None, keep: bool = True
 ) -> AsyncIterator[DevSystem]:
-    """Run the whole system on the folder `data`; with `keep` the database is kept, messages never are."""
+    """Run the whole system on the folder `data`; with `keep` the database and the messages are kept."""
     async with AsyncExitStack() as stack:
         private_files.own_folder(data)
         tell("starting PostgreSQL (the first time, this takes a few seconds)")
@@ -97,7 +97,7 @@ async def running(
         stack.push_async_callback(asyncio.to_thread, postgres.stop if keep else postgres.remove)
         await asyncio.to_thread(upgrade, database_url)
 
-        broker = DevelopmentBroker("127.0.0.1", amqp_port)
+        broker = DevelopmentBroker("127.0.0.1", amqp_port, messages=data / "messages" if keep else None)
         await broker.start()
         stack.push_async_callback(broker.close)
 

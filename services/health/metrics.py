@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
+
+from services.broker.command_queue import Counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+class Following(NamedTuple):
+    """What is known of a follower."""
+
+    lag: int
+    lag_seconds: float
+    halted_at: int | None
+    held: int
+
+
 class Metrics:
-    """Requests by route and status, their durations, how many are under way, and how far followers lie behind."""
+    """Requests by route and status, their durations, how many are under way, and the facts of readiness."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.in_flight = Gauge("foldwork_http_in_flight", "Requests under way", registry=self.registry)
-        self.lag = Gauge(
-            "foldwork_follower_lag_events",
-            "Events between the head of the log and a follower",
-            ["follower"],
-            registry=self.registry,
+        self._lag = self._gauge(
+            "foldwork_follower_lag_events", "Events that a follower has still to handle", "follower"
         )
-        self.halted = Gauge(
-            "foldwork_follower_halted", "1 while a follower is halted by an event", ["follower"], registry=self.registry
-        )
-        self.held = Gauge(
+        self._behind = self._gauge("foldwork_follower_lag_seconds", "Age of a follower's next event", "follower")
+        self._halted = self._gauge("foldwork_follower_halted", "1 while a follower is halted", "follower")
+        self._held = self._gauge(
             "foldwork_follower_held_back",
             "Entities that a follower holds back, each by an event that it cannot take",
-            ["follower"],
-            registry=self.registry,
+            "follower",
         )
-        self.up = Gauge(
-            "foldwork_up", "1 while a part that this process needs is there", ["part"], registry=self.registry
-        )
+        self._up = self._gauge("foldwork_up", "0 while a part that this process needs is not ready", "part")
+        self._degraded = self._gauge("foldwork_degraded", "1 while a part is degraded", "part")
+        self._overdue = self._gauge("foldwork_overdue_seconds", "Time since the oldest of them was due", "what")
+        self._waiting = self._gauge("foldwork_commands_waiting", "Commands that wait in the broker for a consumer")
+        self._consumers = self._gauge("foldwork_command_consumers", "Consumers of commands")
+        self._dead = self._gauge("foldwork_dead_letters_waiting", "Dead letters in the broker")
         self._requests = Counter(
             "foldwork_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
         )
@@ -62,12 +72,35 @@ class Metrics:
         known[0].inc()
         known[1].observe(seconds)
 
-    def followers(self, head: int, followers: Mapping[str, tuple[int, int | None, int]]) -> None:
-        """Take over every follower's position, where it is halted, and how many entities it holds back."""
-        for name, (position, halted_at, held) in followers.items():
-            self.lag.labels(name).set(max(0, head - position))
-            self.halted.labels(name).set(halted_at is not None)
-            self.held.labels(name).set(held)
+    def parts(self, statuses: Mapping[str, str]) -> None:
+        """Take over the status of every part but the followers."""
+        for name, status in statuses.items():
+            self._up.labels(name).set(status != "not ready")
+            self._degraded.labels(name).set(status == "degraded")
+
+    def followers(self, followers: Mapping[str, Following]) -> None:
+        """Take over what is known of every follower; one that is gone is not shown any more."""
+        for gauge in (self._lag, self._behind, self._halted, self._held):
+            gauge.clear()
+        for name, each in followers.items():
+            self._lag.labels(name).set(each.lag)
+            self._behind.labels(name).set(each.lag_seconds)
+            self._halted.labels(name).set(each.halted_at is not None)
+            self._held.labels(name).set(each.held)
+
+    def deadlines(self, overdue: Mapping[str, float]) -> None:
+        """Take over for how long the oldest of each sort has been due."""
+        for what, seconds in overdue.items():
+            self._overdue.labels(what).set(seconds)
+
+    def queues(self, counts: Counts) -> None:
+        """Take over what the broker has counted."""
+        self._waiting.set(counts.waiting)
+        self._consumers.set(counts.consumers)
+        self._dead.set(counts.dead)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text form, those of the other roles of this process included."""

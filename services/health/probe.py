@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from starlette.applications import Starlette
@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from services.broker.command_queue import CommandQueue
 from services.health.metrics import Metrics
-from services.health.readiness import Broker, Readiness, handlers
+from services.health.readiness import Broker, Own, handlers, make_readiness
 from services.server import Config, Connections, Server, bind
 from services.settings import Settings
 from services.store.pool import Pool
@@ -23,15 +23,15 @@ _CONNECTIONS = 100
 
 def probe_app(
     settings: Settings,
-    own: Callable[[], Mapping[str, bool]] = dict,
+    own: Own = dict,
     metrics: Metrics | None = None,
     broker: Broker | None = None,
 ) -> Starlette:
-    """Return the application with /livez, /readyz and /metrics. `own` says what only the role knows of itself."""
+    """Return the application with /livez, /readyz and /metrics. `own` says what only the process knows of itself."""
     pool = Pool(settings.database_url.get_secret_value(), settings.statement_timeout, size=1)
     figures = metrics if metrics is not None else Metrics()
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
-    readiness = Readiness(pool, queue, settings.ready_lag, figures, own)
+    readiness = make_readiness(settings, pool, queue, figures, own)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ def probe_app(
 
 
 @contextmanager
-def probing(settings: Settings, own: Callable[[], Mapping[str, bool]] = dict) -> Iterator[int | None]:
+def probing(settings: Settings, own: Own = dict) -> Iterator[int | None]:
     """Serve on `FOLDWORK_PROBE_PORT`, in a thread, while the block runs; without a port do nothing.
 
     Gives the port, which matters when the one that was asked for is 0.

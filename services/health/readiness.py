@@ -7,41 +7,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.broker.command_queue import BrokerAway
-from services.health.metrics import CONTENT_TYPE, Metrics
+from projections import deadlines, due
+from services.broker.command_queue import BrokerAway, Counts
+from services.health.metrics import CONTENT_TYPE, Following, Metrics
+from services.health.parts import DEGRADED, NOT_READY, READY, Judge, Part, ready, wrong
+from services.settings import Settings
 from services.store import standing
 from services.store.diagnosis import explain
-from services.store.pool import Pool
+from services.store.pool import Pool, Rows
 from services.store.unavailable import StoreUnavailable
 
 _TIMEOUT = 2.0
 # A probe every few milliseconds must not become load.
 _FRESH = 0.5
-# A follower whose next event is older than this, and which has not moved for as long, is not ready.
-_STANDS_STILL = 30
+_DEADLINES = {"commands of deadlines": deadlines.SEND, "dispatch attempts": deadlines.CALL}
+_NOTHING: Part = {"entities": 0}
 
 
 class Broker(Protocol):
-    """Counts the consumers of the command queue."""
+    """Counts the consumers and the messages of the queues."""
 
-    async def consumers(self) -> int:
-        """Return how many consume; raises `BrokerAway`."""
+    async def counts(self) -> Counts:
+        """Return the counts; raises `BrokerAway`."""
 
     async def close(self) -> None:
         """Let go of the connection."""
 
 
-Part = dict[str, Any]
+# The causes why each part that only this process knows is not ready; none means that it is.
+Own = Callable[[], Mapping[str, Sequence[str]]]
 
 
 @dataclass(slots=True)
@@ -50,11 +54,12 @@ class Readiness:
 
     pool: Pool
     broker: Broker
-    ready_lag: int
+    judge: Judge
     metrics: Metrics
-    own: Callable[[], Mapping[str, bool]] = dict
+    own: Own = dict
     _last: tuple[float, bool, Part] | None = None
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _since: dict[str, datetime] = field(default_factory=dict)
 
     async def check(self) -> tuple[bool, Part]:
         """Return whether the process is ready, and every part's state by name."""
@@ -64,59 +69,101 @@ class Readiness:
             return self._last[1], self._last[2]
 
     async def _ask(self) -> tuple[bool, Part]:
-        stored, broker = await asyncio.gather(
-            _in_time("database", self._stored()), _in_time("broker", self._consumers())
+        stored, counted = await asyncio.gather(
+            _in_time("database", self._stored()), _in_time("broker", self._counted())
         )
-        parts: Part = {**stored, **broker}
-        parts |= {name: {"ready": fine} for name, fine in self.own().items()}
+        counts, head = counted.pop("counts", None), stored.pop("head", None)
+        parts: Part = {**stored, **counted}
+        if counts is not None and head is not None:
+            parts["commands"] = self.judge.commands(counts, head)
+        for name, causes in self.own().items():
+            parts[name] = wrong(NOT_READY, "; ".join(causes)) if causes else ready()
         followers: dict[str, Part] = parts.get("followers", {})
-        missing = [name for name, part in parts.items() if name != "followers" and not part["ready"]]
-        missing += [name for name, part in followers.items() if not part["ready"]]
-        degraded = [name for name, part in followers.items() if "held_back" in part]
-        for name, part in parts.items():
-            if name != "followers":
-                self.metrics.up.labels(name).set(part["ready"])
-        status = "not ready" if missing else "degraded" if degraded else "ready"
+        single = {name: part for name, part in parts.items() if name != "followers"}
+        self.metrics.parts({name: part["status"] for name, part in single.items()})
+        named = {**single, **followers}
+        for name, part in named.items():
+            if part["status"] == READY:
+                self._since.pop(name, None)
+            else:
+                part.setdefault("since", self._since.setdefault(name, _now()))
+        missing = [name for name, part in named.items() if part["status"] == NOT_READY]
+        degraded = [name for name, part in named.items() if part["status"] == DEGRADED]
+        status = NOT_READY if missing else DEGRADED if degraded else READY
         return not missing, {"status": status, "not_ready": missing, "degraded": degraded, **parts}
 
     async def _stored(self) -> Part:
         try:
-            rows = await self.pool.fetch(*standing.followers(_STANDS_STILL), _TIMEOUT)
+            read_only = (await self.pool.fetch(*standing.READ_ONLY, _TIMEOUT))[0][0]
+            rows = await self.pool.fetch(*standing.FOLLOWERS, _TIMEOUT)
             unfollowed = await self.pool.fetch(*standing.UNFOLLOWED, _TIMEOUT)
             held = await self.pool.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
+            sessions = await self.pool.fetch(*standing.SESSIONS, _TIMEOUT)
+            overdue = {}
+            for what, todo in _DEADLINES.items():
+                left = await self.pool.fetch(due.NEXT, (todo,), _TIMEOUT)
+                overdue[what] = max(0.0, -left[0][0]) if left else 0.0
         except StoreUnavailable as error:
-            return {"database": {"ready": False, "detail": str(error)}}
+            return {"database": wrong(NOT_READY, str(error))}
         except psycopg.Error as error:
-            return {"database": {"ready": False, "detail": explain(error)}}
-        followers: dict[str, Part] = {
-            name: {"ready": False, "detail": "nothing fills this read model"} for (name,) in unfollowed
+            return {"database": wrong(NOT_READY, explain(error))}
+        database = wrong(NOT_READY, "it is read-only: a standby, or set so") if read_only else ready()
+        head = rows[0][4] if rows else 0
+        self.metrics.deadlines(overdue)
+        return {
+            "database": database,
+            "followers": self._followers(rows, [name for (name,) in unfollowed], held),
+            "sessions": self.judge.sessions(sessions),
+            "deadlines": self.judge.deadlines(overdue),
+            "head": head,
         }
+
+    def _followers(self, rows: Rows, unfollowed: Sequence[str], held: Rows) -> dict[str, Part]:
+        parts: dict[str, Part] = {name: wrong(NOT_READY, "nothing fills this read model") for name in unfollowed}
         waiting = {name: _held_back(*rest) for name, *rest in held}
         figures = {}
-        for name, position, halted_at, counts, head, _, still in rows:
-            lag = max(0, head - position)
-            figures[name] = (position, halted_at, waiting[name]["entities"] if name in waiting else 0)
-            fine = not counts or (halted_at is None and lag <= self.ready_lag and still is None)
-            followers[name] = {"ready": fine, "position": position, "lag": lag, "halted_at": halted_at}
+        for name, position, halted_at, counts, head, _, behind, moved in rows:
+            if counts:
+                part = self.judge.follower(name, position, head, halted_at, behind, moved)
+            else:
+                part = ready(position=position, lag=max(0, head - position), serving=False)
             if name in waiting:
-                followers[name]["held_back"] = waiting[name]
-            if still is not None and halted_at is None:
-                followers[name]["stands_still_since"] = still
-            if not counts:
-                followers[name]["serving"] = False
-        self.metrics.followers(rows[0][4] if rows else 0, figures)
-        return {"database": {"ready": True}, "followers": followers}
+                part["held_back"] = waiting[name]
+                if part["status"] == READY and counts:
+                    part |= wrong(DEGRADED, "it holds entities back", since=waiting[name]["since"])
+            parts[name] = part
+            figures[name] = Following(
+                part["lag"], part.get("lag_seconds", 0.0), halted_at, waiting.get(name, _NOTHING)["entities"]
+            )
+        self.metrics.followers(figures)
+        return parts
 
-    async def _consumers(self) -> Part:
+    async def _counted(self) -> Part:
         try:
-            count = await self.broker.consumers()
+            counts = await self.broker.counts()
         except BrokerAway as error:
-            return {"broker": {"ready": False, "detail": str(error)}, "consumers": {"ready": False}}
-        return {"broker": {"ready": True}, "consumers": {"ready": count > 0, "count": count}}
+            cause = str(error)
+            return {"broker": wrong(NOT_READY, cause), "consumers": wrong(NOT_READY, "the broker cannot be asked")}
+        self.metrics.queues(counts)
+        found: Part = {"broker": ready(), "counts": counts}
+        found["consumers"] = (
+            ready(count=counts.consumers) if counts.consumers else wrong(NOT_READY, "nobody consumes commands", count=0)
+        )
+        return found
+
+
+def make_readiness(settings: Settings, pool: Pool, broker: Broker, metrics: Metrics, own: Own) -> Readiness:
+    silent = max(settings.degraded_after, 3 * settings.follower_poll)
+    judge = Judge(settings.degraded_after, settings.unready_after, silent, settings.ready_lag)
+    return Readiness(pool, broker, judge, metrics, own)
 
 
 def _held_back(entities: int, since: datetime, position: int, error: str) -> Part:
     return {"entities": entities, "since": since, "position": position, "error": error}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 async def _in_time(name: str, asked: Awaitable[Part]) -> Part:
@@ -124,7 +171,7 @@ async def _in_time(name: str, asked: Awaitable[Part]) -> Part:
         async with asyncio.timeout(_TIMEOUT):
             return await asked
     except TimeoutError:
-        return {name: {"ready": False, "detail": "no answer in time"}}
+        return {name: wrong(NOT_READY, "no answer in time")}
 
 
 Plain = Callable[[Request], Awaitable[Response]]
@@ -137,9 +184,9 @@ def handlers(readiness: Readiness, metrics: Metrics) -> dict[str, Plain]:
         return Response(b'{"status":"live"}', media_type="application/json")
 
     async def readyz(_: Request) -> Response:
-        ready, parts = await readiness.check()
+        fine, parts = await readiness.check()
         body = msgspec.json.encode(parts)
-        return Response(body, 200 if ready else 503, None if ready else {"Retry-After": "1"}, "application/json")
+        return Response(body, 200 if fine else 503, None if fine else {"Retry-After": "1"}, "application/json")
 
     async def figures(_: Request) -> Response:
         await readiness.check()

@@ -90,6 +90,7 @@ class Dispatcher:
         self._log = structlog.get_logger("dispatcher")
         self.stopped = threading.Event()
         self.connected = False
+        self.beats = 0
 
     def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
         """Dispatch until `stop`, and reconnect when the connection is lost; one log line per change of state."""
@@ -121,10 +122,12 @@ class Dispatcher:
                     async with await connect_async(database_url, NAME, statement_timeout) as conn:
                         await self._work(conn, calls, backoff)
                 except AWAY as error:
+                    self.beats += 1
                     self.connected = False
                     backoff.lost(error)
                     await self._pause(backoff.next_wait())
                 except Exception:
+                    self.beats += 1
                     self._log.exception("dispatcher failed")
                     await self._pause(backoff.next_wait())
             left = [task for task in self._running.values() if not task.done()]
@@ -135,6 +138,7 @@ class Dispatcher:
     async def _work(self, conn: psycopg.AsyncConnection[Any], calls: Calls, backoff: Backoff) -> None:
         while not self.stopped.is_set():
             self._wanted.clear()
+            self.beats += 1
             await self._store_outcomes(conn)
             took = await self._take(conn, calls)
             backoff.reached()

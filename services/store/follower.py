@@ -171,6 +171,7 @@ class Follower(Reader):
             return Step.HALTED
 
     def _attempt(self, conn: psycopg.Connection[Any], limit: int, *, hold: bool = False) -> Step:
+        self.beats += 1
         with conn.transaction():
             row = self._lock(conn)
             if row is None:

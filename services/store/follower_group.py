@@ -193,6 +193,7 @@ class FollowerGroup(Reader):
         return retried is Step.WORKED
 
     def _unless_locked_out(self, member: Follower, work: Callable[[], Step]) -> Step:
+        self.beats += 1
         try:
             return work()
         except psycopg.errors.LockNotAvailable as error:

@@ -28,6 +28,8 @@ class Listener(ABC):
         self._log = log
         self.stopped = threading.Event()
         self.connected = False
+        # Counts everything that it does; a number that stays the same means that it hangs.
+        self.beats = 0
         # While it runs: closed by `stop`, which ends a wait on the other end.
         self._waker: socket.socket | None = None
         self._woken: socket.socket | None = None
@@ -43,15 +45,18 @@ class Listener(ABC):
                         conn.execute(f"LISTEN {self._channel}")
                         self.begin(conn)
                         while not self.stopped.is_set():
+                            self.beats += 1
                             seconds = self.turn(conn)
                             backoff.reached()
                             self.connected = True
                             self.pause(conn, seconds)
                 except UNAVAILABLE as error:
+                    self.beats += 1
                     self.connected = False
                     backoff.lost(error)
                     self.stopped.wait(backoff.next_wait())
                 except Exception:
+                    self.beats += 1
                     self._log.exception(f"{self.name} failed")
                     self.stopped.wait(backoff.next_wait())
 

@@ -27,13 +27,27 @@ _ALL = (
     " ORDER BY t.name IS NULL, 1, 2"
 )
 # A follower of tables that do not serve (of a rebuild, or replaced ones) does not count for readiness.
-_FOLLOWERS = (
+# (name, position, halted at, whether it counts, head, held, age of the next event, seconds since it last moved)
+FOLLOWERS = Query(
     "SELECT f.name, f.position, f.halted_at,"  # noqa: S608
     f" NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%' AND f.name <> {_SERVING}),"
-    f" ({log.HEAD}), f.held,"
-    " CASE WHEN greatest(f.updated_at, e.recorded_at) < now() - %s * interval '1 second'"
-    " AND e.recorded_at IS NOT NULL THEN greatest(f.updated_at, e.recorded_at) END"
-    " FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1"
+    f" ({log.HEAD}), f.held, extract(epoch FROM now() - e.recorded_at)::float8,"
+    " extract(epoch FROM now() - f.updated_at)::float8"
+    " FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1",
+    (),
+)
+# Whether the server takes no writes: it is a standby, or was made read-only.
+READ_ONLY = Query("SELECT current_setting('transaction_read_only') = 'on'", ())
+# (role, process id of the server, state, since when, for how many seconds, whether it waits for a lock) of the sessions
+# of the roles that record, follow and schedule. Each of them does something every few seconds, also when there is
+# nothing to do. Those of rebuilds are left out; other users' are not shown by the server.
+SESSIONS = Query(
+    "SELECT substr(application_name, 10), pid, state, state_change,"
+    " extract(epoch FROM clock_timestamp() - state_change)::float8, wait_event_type IS NOT DISTINCT FROM 'Lock'"
+    " FROM pg_stat_activity WHERE datname = current_database() AND state_change IS NOT NULL"
+    " AND application_name ~ '^foldwork-(commands|scheduler|dispatcher|follower-.*)$'"
+    " AND application_name !~ '_v[0-9]+$' ORDER BY pid",
+    (),
 )
 # How much each follower holds back, since when, from which position on, and why. An error's text may hold a tenant's
 # data, so only its beginning is given.
@@ -75,15 +89,6 @@ class Status:
     @property
     def lag(self) -> int:
         return self.head - self.position
-
-
-def followers(stands_still: float) -> Query:
-    """(name, position, halted at, whether it counts, head, held, stands still since) of every follower.
-
-    A follower stands still when its next event is older than so many seconds and its position has not changed for as
-    long.
-    """
-    return Query(_FOLLOWERS, (stands_still,))
 
 
 def status(database_url: str) -> list[Status]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,12 +10,16 @@ import stat
 import subprocess
 from pathlib import Path
 
+import aiormq
 import httpx
 import psycopg
+from pamqp.commands import Basic
 
+from services.broker.names import COMMAND_EXCHANGE
 from services.dev import seed
 from tests.acceptance.running import FOLDWORK, Dev, dev, environment, foldwork
 from tests.eventually import PATIENCE, eventually
+from tests.services.harness import created
 
 
 def test_the_demonstration_ends_done(tmp_path: Path) -> None:
@@ -62,7 +67,7 @@ def test_a_system_for_development(tmp_path: Path) -> None:
         for name in ("dev.json", "token", "secret-key"):
             assert stat.S_IMODE((tmp_path / ".foldwork" / name).stat().st_mode) == 0o600
         assert where["token"] in system.said
-        assert "in memory and for development" in system.said
+        assert "The broker is for development" in system.said
         for host, status in (("127.0.0.1", 200), ("localhost", 200), ("rebound.example", 400)):
             assert httpx.get(f"{where['http_url']}/docs", headers={"Host": host}).status_code == status
 
@@ -127,6 +132,26 @@ def test_a_system_for_development(tmp_path: Path) -> None:
         assert not (tmp_path / ".foldwork" / "dev.json").exists()
 
 
+async def _confirmed_before_a_kill(system: Dev, tasks: list[str]) -> list[str]:
+    """Send a command for each task, kill the system meanwhile, and return what the broker had confirmed."""
+    connection = await aiormq.connect(system.where["amqp_url"])
+    channel = await connection.channel(publisher_confirms=True)
+    confirmed: list[str] = []
+
+    async def send(task: str) -> None:
+        properties = Basic.Properties(
+            message_id=task, message_type="task.create", delivery_mode=2, headers={"tenant": seed.TENANT}
+        )
+        body = json.dumps({"id": task}).encode()
+        await channel.basic_publish(body, exchange=COMMAND_EXCHANGE, routing_key=task, properties=properties)
+        confirmed.append(task)
+        if len(confirmed) == len(tasks) // 2:
+            system.process.kill()
+
+    await asyncio.gather(*map(send, tasks), return_exceptions=True)
+    return confirmed
+
+
 def test_state_survives_a_kill(tmp_path: Path) -> None:
     first = Dev(tmp_path).until_ready()
     try:
@@ -135,6 +160,8 @@ def test_state_survives_a_kill(tmp_path: Path) -> None:
         data = {"id": "kept", "workflow_id": seed.WORKFLOW, "tasks": [{}, {}]}
         sent = foldwork(tmp_path, "send", "activity.create", "--wait", "--data", json.dumps(data))
         assert sent.returncode == 0, sent.stdout + sent.stderr
+        confirmed = asyncio.run(_confirmed_before_a_kill(first, [f"task-{number}" for number in range(1000)]))
+        assert len(confirmed) >= 500
     finally:
         first.end(signal.SIGKILL)
     with dev(tmp_path) as again:
@@ -143,7 +170,16 @@ def test_state_survives_a_kill(tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=again.where["http_url"], headers=headers) as http:
             assert eventually(lambda: http.get("/v1/activities/kept").status_code == 200 or None)
+        made = eventually(lambda: _all_made(again.where["database_url"], confirmed))
+        assert len(set(made)) == len(made)
         assert again.end(signal.SIGINT) == 0, again.said
+
+
+def _all_made(database_url: str, tasks: list[str]) -> list[str]:
+    """Return every task that was created, in order, once all of these were."""
+    made = created(database_url)
+    assert set(tasks) <= set(made)
+    return made
 
 
 def test_taken_ports_are_said_aloud(tmp_path: Path) -> None:

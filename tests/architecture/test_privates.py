@@ -15,7 +15,6 @@ USED: dict[str, set[str]] = {
     "tests/services/http/test_bulks.py": {"_running", "_task"},
     "tests/services/http/test_core_models.py": {"_fields_to"},
     "tests/services/http/test_events.py": {"_WINDOW"},
-    "tests/services/http/test_operations.py": {"_FRESH"},
 }
 
 

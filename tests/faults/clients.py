@@ -96,9 +96,11 @@ class Amqp:
         try:
             async with asyncio.timeout(_CONFIRMING):
                 confirm = await channel.basic_publish(
-                    body, exchange=names.COMMAND_EXCHANGE, routing_key=key, properties=properties
+                    body, exchange=names.COMMAND_EXCHANGE, routing_key=key, properties=properties, mandatory=True
                 )
-            if isinstance(confirm, Basic.Ack) and not call.confirmed:
+            if not isinstance(confirm, Basic.Ack):
+                return self._history.answer(call, INFO, code="returned")
+            if not call.confirmed:
                 self._history.confirm(call)
             async with asyncio.timeout(timeout):
                 return await waiting

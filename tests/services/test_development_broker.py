@@ -15,7 +15,7 @@ from services.dev.broker import DevelopmentBroker
 from tests.contracts.amqp.wire import Wire, content
 from tests.eventually import PATIENCE
 
-LIMIT, LIMIT_OF_A_FILE = 1050, 300
+LIMIT, LIMIT_OF_A_FILE = 1600, 300
 QUORUM = {"x-queue-type": "quorum"}
 
 

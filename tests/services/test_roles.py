@@ -113,7 +113,7 @@ async def test_a_role_that_fails_ends_the_others_and_the_process(migrated_url: s
     both = Roles(settings(migrated_url, amqp_url), ["commands", "relay"])
     running = asyncio.create_task(both.run())
     await asyncio.wait_for(both.until_ready(), PATIENCE)
-    assert both.own_state() == {"commands": True, "relay": True}
+    assert both.own_state() == {"commands": [], "relay": []}
 
     async def fail() -> None:
         raise ZeroDivisionError

@@ -15,6 +15,7 @@ from services.dev.broker.topology import DIRECT_REPLIES, Topology
 from services.dev.broker.vhost import Consumer, Item, Queue, dispatch
 
 Basic = commands.Basic
+DEFINING = (commands.Exchange.frame_id, commands.Queue.frame_id)
 
 
 class Channel(Topology):
@@ -22,6 +23,7 @@ class Channel(Topology):
     reply_queue: Queue | None = None  # for direct replies: a queue like others, whose name goes out with requests
     closing = confirms = False
     prefetch = published = _confirmed = _tag = 0
+    unwritten = _written = 0  # the last publish that waits for the storage, and the last one that it has settled
 
     def __init__(self, connection: Any, number: int) -> None:
         self.connection, self.vhost, self.number = connection, connection.vhost, number
@@ -37,20 +39,35 @@ class Channel(Topology):
         """Delivers a message to a consumer, or as the answer to basic.get."""
         self._tag += 1
         if not no_ack:
-            self.unacked[self._tag], item.consumer = item, consumer
+            self.unacked[self._tag], item.consumer, item.delivered = item, consumer, True
+            self.vhost.storage.delivered(item)
             if consumer is not None:
                 consumer.unacked += 1
+        else:
+            self.vhost.storage.gone(item)
         message, left = item.message, len(item.queue.ready)
-        what = (self._tag, item.returns > 0, message.exchange, message.key)
+        what = (self._tag, item.returns > 0 or item.restored, message.exchange, message.key)
         if item.queue.quorum and item.returns:
             message = message.changed({"x-delivery-count": item.returns})
         self.send(made(Basic.Deliver, consumer.tag, *what) if consumer else made(Basic.GetOk, *what, left), message)
 
     def confirm(self) -> None:
-        """Sends one acknowledgement for everything published since the previous one."""
-        waiting, self._confirmed = self.published - self._confirmed, self.published
-        if self.confirms and waiting:
-            self.send(Basic.Ack(self.published, multiple=waiting > 1))
+        """Sends one acknowledgement for everything published since the previous one that need not wait."""
+        last = self.published if self._written >= self.unwritten else self._written
+        waiting, self._confirmed = last - self._confirmed, max(last, self._confirmed)
+        if self.confirms and waiting > 0:
+            self.send(Basic.Ack(last, multiple=waiting > 1))
+
+    def settle_publishes(self, last: int, *, accepted: bool) -> None:
+        """Confirms, or refuses, all publishes up to this one, once the storage has written them or failed."""
+        if self.closing:
+            return
+        self._written = last
+        if not accepted:
+            self.send(Basic.Nack(last, multiple=True, requeue=False))
+            self._confirmed = last
+        self.connection.confirming.add(self)
+        self.connection.flush()
 
     def settle(self, tag: int, *, multiple: bool) -> list[Item]:
         if tag not in self.unacked and not (multiple and tag == 0):
@@ -129,6 +146,8 @@ class Channel(Topology):
         reply = answer(frame)
         if frame.synchronous and not isinstance(frame, Basic.Get) and not getattr(frame, "nowait", False):
             self.send(reply or commands.INDEX_MAPPING[frame.index + (11 if frame.name == "Exchange.Unbind" else 1)]())
+        if frame.index >> 16 in DEFINING:
+            self.vhost.storage.changed()
         touched, self.touched = self.touched, []
         dispatch(touched)
 
@@ -139,7 +158,7 @@ class Channel(Topology):
 
     def confirm_select(self, _: commands.Confirm.Select) -> None:
         if not self.confirms:
-            self.confirms, self.published, self._confirmed = True, 0, 0
+            self.confirms, self.published, self._confirmed, self._written, self.unwritten = True, 0, 0, 0, 0
 
     def publish(self, frame: Basic.Publish, message: Message) -> None:
         exchange, key = message.exchange, message.key
@@ -155,7 +174,7 @@ class Channel(Topology):
         if frame.mandatory and (not queues or key.startswith(DIRECT_REPLIES)):
             self.send(made(Basic.Return, 312, "NO_ROUTE", exchange, key), message)
         for queue in queues:
-            queue.enqueue(message)
+            queue.enqueue(message, self)
         self.published += 1
         self.connection.confirming.add(self)
         if self.connection.broker.alarm is not None:
@@ -215,13 +234,17 @@ class Channel(Topology):
             self.send(Basic.GetEmpty())
 
     def basic_ack(self, frame: Basic.Ack) -> None:
-        self.touched = [item.queue for item in self.settle(frame.delivery_tag or 0, multiple=frame.multiple)]
+        settled = self.settle(frame.delivery_tag or 0, multiple=frame.multiple)
+        for item in settled:
+            self.vhost.storage.gone(item)
+        self.touched = [item.queue for item in settled]
 
     def basic_nack(self, frame: Basic.Nack | Basic.Reject) -> None:
         settled = self.settle(frame.delivery_tag or 0, multiple=getattr(frame, "multiple", False))
         self.touched = self.give_back(settled) if frame.requeue else [item.queue for item in settled]
         for item in () if frame.requeue else settled:
             self.vhost.dead_letter(item.queue, item.message, "rejected")
+            self.vhost.storage.gone(item)
 
     basic_reject = basic_nack
 

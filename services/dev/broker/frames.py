@@ -1,6 +1,7 @@
 """Frames, faults and messages; a message is forwarded byte for byte except for what the broker must change."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from struct import Struct
 from typing import Any
 
 from pamqp import base, commands, constants, header
+from pamqp import decode as codec
 from pamqp.exceptions import CLASS_MAPPING as REPLIES
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -29,6 +31,18 @@ class Fault(Exception):
         name = str(getattr(REPLIES[code], "name")).replace("-", "_")  # noqa: B009
         self.text = f"{name} - {text}".encode()[:255].decode(errors="ignore")  # it has to be a short string
         self.code, self.soft = code, 403 <= code <= 406
+
+
+def login(frame: commands.Connection.StartOk) -> list[Any]:
+    """The user and the password of a client."""
+    said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
+    if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
+        return [part.decode(errors="replace") for part in parts[1:]]
+    with suppress(*MALFORMED):
+        table = codec.field_table(len(said).to_bytes(4) + said)[1]
+        if frame.mechanism == "AMQPLAIN" and table.keys() >= {"LOGIN", "PASSWORD"}:
+            return [table["LOGIN"], table["PASSWORD"]]
+    raise Fault(503, f"this is no login by {frame.mechanism}")
 
 
 def split(buffer: bytearray, frame_max: int) -> Iterator[tuple[int, int, bytes]]:

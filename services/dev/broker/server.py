@@ -1,18 +1,18 @@
-"""The development broker, AMQP 0-9-1 in memory on loopback, and its connections."""
+"""The development broker, AMQP 0-9-1 on loopback, and its connections."""
 
 import asyncio
 import ipaddress
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
 import structlog
 from pamqp import base, commands, header
-from pamqp import decode as codec
 
 from services.dev.broker.channel import Channel
-from services.dev.broker.frames import BODY, HEARTBEAT, MALFORMED, METHOD, Fault, decode, encode, method, split
-from services.dev.broker.vhost import VirtualHost, dispatch
+from services.dev.broker.frames import BODY, HEARTBEAT, METHOD, Fault, decode, encode, login, method, split
+from services.dev.broker.journal import Journal
+from services.dev.broker.vhost import Storage, VirtualHost, dispatch
 
 Methods = commands.Connection
 GREETING = header.ProtocolHeader().marshal()
@@ -23,18 +23,6 @@ BATCH, PATIENCE, GRACE = 65536, 5.0, 1.0  # bytes; seconds for an answer to conn
 log = structlog.get_logger(__name__)
 
 
-def login(frame: Methods.StartOk) -> list[Any]:
-    """The user and the password of a client."""
-    said = frame.response if isinstance(frame.response, bytes) else str(frame.response).encode()
-    if frame.mechanism == "PLAIN" and len(parts := said.split(b"\0")) == 3:
-        return [part.decode(errors="replace") for part in parts[1:]]
-    with suppress(*MALFORMED):
-        table = codec.field_table(len(said).to_bytes(4) + said)[1]
-        if frame.mechanism == "AMQPLAIN" and table.keys() >= {"LOGIN", "PASSWORD"}:
-            return [table["LOGIN"], table["PASSWORD"]]
-    raise Fault(503, f"this is no login by {frame.mechanism}")
-
-
 class Connection(asyncio.Protocol):
     user, told_of_cancels, told_of_blocks, blocked, writable, _size = "", False, False, False, True, 0
     frame_max, channel_max = TUNE.frame_max, TUNE.channel_max
@@ -43,7 +31,8 @@ class Connection(asyncio.Protocol):
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, broker: "DevelopmentBroker") -> None:
-        self.broker, self.vhost, self.loop = broker, VirtualHost(""), asyncio.get_running_loop()
+        self.broker, self.vhost = broker, VirtualHost("", broker.storage)
+        self.loop = asyncio.get_running_loop()
         self.channels: dict[int, Channel] = {}
         self.confirming: set[Channel] = set()
         self.lost: asyncio.Future[None] = self.loop.create_future()
@@ -193,7 +182,7 @@ class Connection(asyncio.Protocol):
                 self._timer = self.loop.call_later(frame.heartbeat / 2, self._beat, frame.heartbeat)
         elif isinstance(frame, Methods.Open):
             name, self._open = frame.virtual_host, True
-            self.vhost = self.broker.vhosts.setdefault(name, VirtualHost(name))
+            self.vhost = self.broker.vhosts.setdefault(name, VirtualHost(name, self.broker.storage))
             self.send(Methods.OpenOk())
 
     def _hang_up(self) -> None:
@@ -243,20 +232,25 @@ class Connection(asyncio.Protocol):
 
 
 class DevelopmentBroker:
-    """`max_message_size` is that of RabbitMQ 4: a larger body closes its channel."""
+    """With a file for `messages` it keeps durable queues and their persistent messages; without one, it keeps nothing.
+
+    `max_message_size` is that of RabbitMQ 4: a larger body closes its channel.
+    """
 
     def __init__(
         self, host: str = "127.0.0.1", port: int = 0, *, user: str = "guest", password: str = "guest",  # noqa: S107
-        max_message_size: int = 16 * 1024 * 1024,
+        max_message_size: int = 16 * 1024 * 1024, messages: Path | None = None,
     ) -> None:  # fmt: skip
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"the development broker listens on loopback addresses only, not on {host}")
         self.host, self.port, self.users, self.max_message_size = host, port, {user: password}, max_message_size
         able = dict.fromkeys(CAPABILITIES, True)
-        about = "For development and tests only: in memory, on loopback, and all is lost when it stops."
+        kept = "all is lost when it stops" if messages is None else "persistent messages of durable queues are kept"
+        about = f"For development and tests only: on loopback, without access control; {kept}."
         self.properties: dict[str, Any] = {"product": "Foldwork development broker", "version": "1",
                                            "information": about, "capabilities": able}  # fmt: skip
         self.vhosts: dict[str, VirtualHost] = {}
+        self.storage = Storage() if messages is None else Journal(messages, self.vhosts)
         self.connections: set[Connection] = set()
         self.alarm: str | None = None  # why connections that publish are held, as in RabbitMQ's memory or disk alarm
         self._server: asyncio.Server | None = None
@@ -267,9 +261,10 @@ class DevelopmentBroker:
         return f"amqp://{user}:{password}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self) -> None:
+        self.storage.restore()
         self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
-        log.info("development broker started; its messages are lost when it stops", port=self.port)
+        log.info("development broker started", port=self.port, about=self.properties["information"])
 
     async def close(self) -> None:
         if self._server is None:
@@ -282,6 +277,7 @@ class DevelopmentBroker:
         await self.drop_connections()
         await self._server.wait_closed()
         self._server = None
+        await self.storage.close()
         log.info("development broker stopped", port=self.port)
 
     async def drop_connections(self) -> int:

@@ -90,6 +90,8 @@ class Topology:
     def queue_purge(self, frame: commands.Queue.Purge) -> base.Frame:
         queue = self.named(frame.queue)
         purged, queue.ready = queue.ready, deque()
+        for item in purged:
+            self.vhost.storage.gone(item)
         return commands.Queue.PurgeOk(len(purged))
 
     def queue_bind(self, frame: Any) -> None:

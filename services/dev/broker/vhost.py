@@ -14,7 +14,7 @@ from services.dev.broker.frames import Fault, Message
 if TYPE_CHECKING:
     from services.dev.broker.channel import Channel
 
-KINDS = ("direct", "topic", "fanout")
+KINDS, PERSISTENT = ("direct", "topic", "fanout"), 2
 POSITION = attrgetter("position")
 LEAST = {"x-expires": 1, "x-message-ttl": 0}
 QUORUM_ONLY = ("x-dead-letter-strategy", "x-delivery-limit")
@@ -52,6 +52,24 @@ def dispatch(queues: "Iterable[Queue]") -> None:
         queue.dispatch()
 
 
+class Storage:
+    """Is told of the messages of durable queues, and that definitions have changed; this one keeps nothing."""
+
+    def add(self, item: "Item", publisher: "Channel | None") -> None: ...
+
+    def delivered(self, item: "Item") -> None: ...
+
+    def gone(self, item: "Item") -> None: ...
+
+    def deleted(self, queue: "Queue") -> None: ...
+
+    def changed(self) -> None: ...
+
+    def restore(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     queue: "Queue"
@@ -60,6 +78,9 @@ class Item:
     returns: int = 0
     expires: float = inf
     consumer: "Consumer | None" = None
+    id: int = 0  # in the storage
+    delivered: bool = False
+    restored: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -95,10 +116,17 @@ class Queue:
         self._timer: asyncio.TimerHandle | None = None
         self._lease: asyncio.TimerHandle | None = None
 
-    def enqueue(self, message: Message) -> None:
+    def restore(self, message: Message, returns: int, expires: float, number: int) -> Item:
+        self._enqueued += 1
+        self.ready.append(Item(self, self._enqueued, message, returns, expires, id=number, restored=True))
+        return self.ready[-1]
+
+    def enqueue(self, message: Message, publisher: "Channel | None" = None) -> None:
         self._enqueued += 1
         item = Item(self, self._enqueued, message)
         self.ready.append(item)
+        if self.durable and self.owner is None and (self.quorum or message.properties.delivery_mode == PERSISTENT):
+            self.vhost.storage.add(item, publisher)
         self.dispatch()
         # Expire afterwards: even with a time to live of 0, a message reaches a consumer that is ready.
         if ttl := [ms for ms in (message.ttl, self.arguments.get("x-message-ttl")) if ms is not None]:
@@ -115,7 +143,8 @@ class Queue:
     def expire(self) -> None:
         """Drops expired messages, from the front only: as in RabbitMQ, a message waits for the one before it."""
         while self.ready and self.ready[0].expires <= monotonic():
-            self.vhost.dead_letter(self, self.ready.popleft().message, "expired")
+            self.vhost.dead_letter(self, (item := self.ready.popleft()).message, "expired")
+            self.vhost.storage.gone(item)
         if self._timer is None and self.ready and (until := self.ready[0].expires) < inf:
             self._timer = asyncio.get_running_loop().call_later(until - monotonic(), self._due)
 
@@ -146,7 +175,9 @@ class Queue:
         back, limit = sorted(items, key=POSITION), self.arguments.get("x-delivery-limit", -1)
         for item in back:
             item.returns += 1
-            item.consumer = None
+            item.consumer, item.delivered = None, False
+            if item.returns > limit >= 0:
+                self.vhost.storage.gone(item)
         kept = [item for item in back if not item.returns > limit >= 0]
         if self.ready and kept and kept[-1].position > self.ready[0].position:
             self.ready = deque(sorted([*kept, *self.ready], key=POSITION))
@@ -187,8 +218,8 @@ def matches(pattern: list[str], key: list[str]) -> bool:
 
 
 class VirtualHost:
-    def __init__(self, name: str) -> None:
-        self.name, self.queues = name, dict[str, Queue]()
+    def __init__(self, name: str, storage: Storage) -> None:
+        self.name, self.storage, self.queues = name, storage, dict[str, Queue]()
         self.exchanges = {f"amq.{kind}": Exchange(kind) for kind in KINDS}
 
     def place(self, kind: str, name: str) -> str:
@@ -211,6 +242,8 @@ class VirtualHost:
         del self.queues[queue.name]
         queue.deleted = True
         queue.ready.clear()
+        self.storage.deleted(queue)
+        self.storage.changed()
         self._forget(to_queue=True, target=queue.name)
         for consumer in queue.consumers:
             consumer.channel.lost(consumer)

@@ -21,7 +21,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from services import http
 from services.broker.command_queue import CommandQueue
-from services.health.readiness import Broker, Readiness, handlers
+from services.health.readiness import Broker, handlers, make_readiness
 from services.http.core import documentation, openapi
 from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
@@ -92,6 +92,12 @@ class Application(Starlette):
             await super().__call__(scope, receive, send)
 
 
+def _unready(sender: Sender) -> list[str]:
+    if sender.blocked is not None:
+        return [f"the broker blocks its connection: {sender.blocked}"]
+    return [] if sender.ready else ["it has no connection to the broker"]
+
+
 def create_app(
     settings: Settings,
     sender: Sender | None = None,
@@ -104,8 +110,8 @@ def create_app(
     """
     service = make_service(settings, sender, clock)
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
-    readiness = Readiness(
-        service.checks, queue, settings.ready_lag, service.metrics, lambda: {"sender": service.sender.ready}
+    readiness = make_readiness(
+        settings, service.checks, queue, service.metrics, lambda: {"sender": _unready(service.sender)}
     )
     app = Application(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}

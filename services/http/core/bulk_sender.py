@@ -85,6 +85,10 @@ class Sender(Protocol):
     def ready(self) -> bool:
         """Tell whether commands can be sent now."""
 
+    @property
+    def blocked(self) -> str | None:
+        """Return why the broker reads nothing from the connection now, if so."""
+
     async def start(self) -> None:
         """Connect; raises when there is nothing to connect to."""
 

@@ -277,8 +277,8 @@ class _Readiness(View):
 
     model_config = ConfigDict(extra="allow")
     status: Literal["ready", "degraded", "not ready"]
-    not_ready: list[str] = Field(description="the parts that are missing")
-    degraded: list[str] = Field(description="the followers that hold something back")
+    not_ready: list[str] = Field(description="the parts that are not ready")
+    degraded: list[str] = Field(description="the parts that are degraded")
 
 
 class _Figures(RootModel[str]):

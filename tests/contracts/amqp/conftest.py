@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import aiormq
 import pytest
@@ -15,19 +16,24 @@ from tests.eventually import PATIENCE
 
 RABBITMQ = os.environ.get("FOLDWORK_TEST_AMQP_URL")
 REQUIRED = os.environ.get("FOLDWORK_TEST_REQUIRE_BROKERS") == "1"
-BROKERS = ["development", "rabbitmq"] if RABBITMQ or REQUIRED else ["development"]
+BROKERS = ["development", "development with a file", *(["rabbitmq"] if RABBITMQ or REQUIRED else [])]
 DEVELOPMENT_BROKER_IS_LIKE = (4, 0)
 
 
 class Background:
     """The development broker in a thread of its own, so that clients that block can talk to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: Path | None) -> None:
+        self._messages = messages
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     async def _serve(self) -> None:
-        broker, self._stop, self._loop = DevelopmentBroker(), asyncio.Event(), asyncio.get_running_loop()
+        broker, self._stop, self._loop = (
+            DevelopmentBroker(messages=self._messages),
+            asyncio.Event(),
+            asyncio.get_running_loop(),
+        )
         await broker.start()
         self.url = broker.url
         self._up.set()
@@ -45,9 +51,10 @@ class Background:
 
 
 @pytest.fixture(scope="session", params=BROKERS)
-def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "development":
-        with Background() as url:
+def broker_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if request.param.startswith("development"):
+        messages = tmp_path_factory.mktemp("broker") / "messages" if "file" in request.param else None
+        with Background(messages) as url:
             yield url
     elif RABBITMQ:
         yield RABBITMQ

@@ -199,7 +199,7 @@ async def test_readiness_comes_back_after_a_lost_connection(migrated_url: str, a
     with broker_proxy(amqp_url) as (proxy, through):
         async with working(migrated_url, amqp_url):
             queue = CommandQueue(through)
-            assert await queue.consumers() == 1
+            assert (await queue.counts()).consumers == 1
             proxy.cut()
             await eventually_async(lambda: _counts(queue))
             proxy.down()
@@ -211,6 +211,6 @@ async def test_readiness_comes_back_after_a_lost_connection(migrated_url: str, a
 
 async def _counts(queue: CommandQueue) -> bool:
     try:
-        return await queue.consumers() == 1
+        return (await queue.counts()).consumers == 1
     except Exception:
         return False

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 import projections
 from services import keys
-from services.broker.command_queue import BrokerAway
+from services.broker.command_queue import BrokerAway, Counts
 from services.broker.sender import NotSent, Outgoing
 from services.commands import wire
 from services.commands.wire import Reply
@@ -69,6 +69,7 @@ class InProcess:
         self.now = NOW
         self.stopped = False
         self.unreachable = False
+        self.blocked: str | None = None
         self.late: set[str] = set()
         self.held: set[str] = set()
 
@@ -178,12 +179,14 @@ class Queue:
     """The commands' queue as readiness sees it."""
 
     count: int = 1
+    waiting: int = 0
+    dead: int = 0
     away: bool = False
 
-    async def consumers(self) -> int:
+    async def counts(self) -> Counts:
         if self.away:
             raise BrokerAway("ConnectionError")
-        return self.count
+        return Counts(self.count, self.waiting, self.dead)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -19,7 +19,6 @@ from projections.task import table as tasks
 from services.broker.command_queue import BrokerAway, CommandQueue
 from services.broker.names import COMMAND_QUEUE
 from services.broker.sender import CommandSender
-from services.health import readiness as module
 from services.health.probe import probe_app, probing
 from services.http.core.app import create_app
 from services.http.core.service import make_service
@@ -48,7 +47,7 @@ async def test_ready(api: Api) -> None:
     assert (body["status"], body["not_ready"]) == ("ready", [])
     models = projections.READ_MODELS
     assert set(body["followers"]) == {projections.follower_name(model, projections.suffix(model)) for model in models}
-    assert body["consumers"] == {"ready": True, "count": 1}
+    assert body["consumers"] == {"status": "ready", "count": 1}
 
 
 async def _not_ready(api: Api) -> list[str]:
@@ -69,6 +68,13 @@ async def test_a_broker_that_is_away(api: Api) -> None:
     assert await _not_ready(api) == ["broker", "consumers", "sender"]
 
 
+async def test_a_broker_that_blocks_publishers(api: Api) -> None:
+    api.sender.blocked = "low on memory"
+    assert await _not_ready(api) == ["sender"]
+    part = (await api.client.get("/readyz")).json()["sender"]
+    assert part["cause"] == "the broker blocks its connection: low on memory"
+
+
 async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> None:
     async with opened(migrated_url, ready_lag=1) as api:
         api.sender.late = {"tasks"}
@@ -82,37 +88,36 @@ async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> Non
         assert sorted(body["not_ready"]) == ["history_v1", TASKS]
         assert body["followers"]["history_v1"]["halted_at"] == 9
         assert body["followers"][TASKS]["lag"] == 7
-        assert body["followers"]["tasks_v0"]["ready"] is True
+        assert body["followers"]["tasks_v0"]["status"] == "ready"
         assert "the inside" not in response.text
 
 
-async def test_a_follower_that_stands_still_before_an_event_is_not_ready(
-    migrated_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_FRESH", -1.0)
-    async with opened(migrated_url) as api:
+async def test_a_follower_that_stands_still_before_an_event_is_not_ready(migrated_url: str) -> None:
+    async with opened(migrated_url, degraded_after=1.0, unready_after=2.0) as api:
         api.sender.late = {"tasks"}
-        with_workflow(api)
-        with_activity(api)
-
-        async def parts() -> tuple[list[str], dict[str, dict[str, object]]]:
-            body = (await api.client.get("/readyz")).json()
-            return body["not_ready"], body["followers"]
-
         with psycopg.connect(migrated_url, autocommit=True) as conn:
-            # It has just come to it, whenever it moved last, and those that have nothing to do need not move.
+            # Those that have nothing to do need not move, and tables that do not serve do not count.
             conn.execute("UPDATE followers SET updated_at = now() - interval '1 hour'")
             conn.execute("INSERT INTO followers (name, updated_at) VALUES ('tasks_v0', now() - interval '1 hour')")
-            assert (await parts())[0] == []
-            conn.execute("UPDATE stored_events SET recorded_at = now() - interval '40 seconds'")
-            missing, followers = await parts()
-            assert missing == [TASKS]
-            assert followers[TASKS]["stands_still_since"]
-            assert "stands_still_since" not in followers["history_v1"]
-            assert followers["tasks_v0"]["ready"] is True
+            assert (await api.client.get("/readyz")).json()["status"] == "ready"
+            with_workflow(api)
+            with_activity(api)
+
+            async def stands_still(status: str) -> dict[str, dict[str, object]]:
+                body = (await api.client.get("/readyz")).json()
+                assert body["not_ready" if status == "not ready" else "degraded"] == [TASKS]
+                found: dict[str, dict[str, object]] = body["followers"]
+                return found
+
+            await eventually_async(lambda: stands_still("degraded"))
+            followers = await eventually_async(lambda: stands_still("not ready"))
+            assert followers[TASKS]["cause"] == "it does not move, although there are events"
+            assert followers[TASKS]["since"]
+            assert followers["history_v1"]["status"] == "ready"
+            assert followers["tasks_v0"]["status"] == "ready"
             # It moves, however far it lies behind.
-            conn.execute("UPDATE followers SET updated_at = now() WHERE name = %s", (TASKS,))
-            assert (await parts())[0] == []
+            conn.execute("UPDATE followers SET updated_at = now(), position = position + 1 WHERE name = %s", (TASKS,))
+            await eventually_async(lambda: stands_still("degraded"))
 
 
 async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrated_url: str) -> None:
@@ -132,7 +137,7 @@ async def test_a_follower_that_holds_something_back_is_degraded_and_ready(migrat
         assert (body["status"], body["not_ready"], body["degraded"]) == ("degraded", [], [name])
         part = body["followers"][name]
         held_back = {"entities": 2, "since": "2025-10-31T08:00:00Z", "position": 7, "error": "Error0"}
-        assert (part["ready"], part["held_back"]) == (True, held_back)
+        assert (part["status"], part["cause"], part["held_back"]) == ("degraded", "it holds entities back", held_back)
         assert "held_back" not in body["followers"]["history_v1"]
         # Anyone may ask, so neither a tenant nor its data is named.
         assert "the inside" not in response.text
@@ -156,14 +161,14 @@ async def test_a_database_without_tables(database_url: str) -> None:
     async with opened(database_url) as api:
         response = await api.client.get("/readyz")
         assert response.json()["not_ready"] == ["database"]
-        assert "foldwork db upgrade" in response.json()["database"]["detail"]
+        assert "foldwork db upgrade" in response.json()["database"]["cause"]
 
 
 async def test_a_statement_that_the_database_refuses_is_told_as_that(migrated_url: str) -> None:
     async with opened(with_options(migrated_url, "-c role=pg_monitor")) as api:
         response = await api.client.get("/readyz")
         assert response.status_code == 503
-        assert "lacks a privilege" in response.json()["database"]["detail"]
+        assert "lacks a privilege" in response.json()["database"]["cause"]
 
 
 async def test_alive_and_unready_while_nothing_is_there_then_back(fresh_database: Callable[[], str]) -> None:
@@ -219,25 +224,25 @@ async def test_figures(api: Api) -> None:
 
 async def test_the_look_at_a_real_queue(amqp_url: str) -> None:
     queue = CommandQueue(amqp_url)
-    assert await queue.consumers() == 0
+    assert await queue.counts() == (0, 0, 0)
     connection = await aio_pika.connect(amqp_url)
     async with connection:
         channel = await connection.channel()
         declared = await channel.declare_queue(COMMAND_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
-        assert await queue.consumers() == 0
+        assert await queue.counts() == (0, 0, 0)
 
         async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             await message.ack()
 
         await declared.consume(take)
-        assert await queue.consumers() == 1
+        assert await queue.counts() == (1, 0, 0)
     await queue.close()
 
 
 async def test_a_real_queue_on_a_broker_that_is_away() -> None:
     queue = CommandQueue("amqp://guest:secret@127.0.0.1:1/")
     with pytest.raises(BrokerAway) as away:
-        await queue.consumers()
+        await queue.counts()
     assert "secret" not in str(away.value)
     await queue.close()
 
@@ -249,14 +254,13 @@ async def test_the_real_sender_connects_by_itself(migrated_url: str, amqp_url: s
         async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
 
             async def connected() -> None:
-                assert (await client.get("/readyz")).json()["sender"]["ready"]
+                assert (await client.get("/readyz")).json()["sender"]["status"] == "ready"
 
             await eventually_async(connected)
 
 
 async def test_the_probe_of_another_role(migrated_url: str) -> None:
-    own = {"worker": True}
-    app = probe_app(settings_for(migrated_url), lambda: own, broker=Queue())
+    app = probe_app(settings_for(migrated_url), lambda: {"worker": []}, broker=Queue())
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
@@ -266,7 +270,7 @@ async def test_the_probe_of_another_role(migrated_url: str) -> None:
 
 
 async def test_a_role_that_is_not_ready_itself(migrated_url: str) -> None:
-    app = probe_app(settings_for(migrated_url), lambda: {"worker": False}, broker=Queue())
+    app = probe_app(settings_for(migrated_url), lambda: {"worker": ["it is tired"]}, broker=Queue())
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -274,6 +278,7 @@ async def test_a_role_that_is_not_ready_itself(migrated_url: str) -> None:
     ):
         response = await client.get("/readyz")
         assert (response.status_code, response.json()["not_ready"]) == (503, ["worker"])
+        assert response.json()["worker"]["cause"] == "it is tired"
 
 
 def test_the_probe_serves_on_its_port(migrated_url: str) -> None:
