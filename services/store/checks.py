@@ -39,13 +39,14 @@ SELECT s, v, p, before_v, before_p, n = total, bad FROM (
 # For each event, its command and its transaction.
 _EFFECTS = """
 CREATE TEMPORARY TABLE verified_effects (
-    position bigint PRIMARY KEY, command bigint NOT NULL, recorded_at timestamptz NOT NULL
+    position bigint PRIMARY KEY, command bigint NOT NULL, recorded_at timestamptz NOT NULL, status boolean NOT NULL
 ) ON COMMIT DROP"""
 _NOTE = """
-INSERT INTO verified_effects SELECT e.position, hashtextextended(e.command, 0), e.recorded_at
-FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) AS e (position, command, recorded_at)"""
+INSERT INTO verified_effects SELECT e.position, hashtextextended(e.command, 0), e.recorded_at, e.status
+FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::boolean[]) AS e (position, command, recorded_at, status)"""
+# Until the roll-up was decided with the command, a change of status was recorded later, under the id of the command.
 _TWICE = """
-SELECT min(position), max(position) FROM verified_effects
+SELECT min(position), max(position) FROM verified_effects WHERE NOT status
 GROUP BY command HAVING min(recorded_at) <> max(recorded_at) ORDER BY 1 LIMIT %s"""
 # The receipts, and the idempotency keys, that lead to other events than those of one command of their tenant.
 _RECEIPTS = """
@@ -117,10 +118,14 @@ def versions(conn: psycopg.Connection[Any]) -> Iterator[Violation | int]:
 def note_effects(conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
     """Note by which command, and in which transaction, events were recorded."""
     found = [
-        (row.position, f"{row.stream.partition('/')[0]}/{row.command}", row.recorded_at)
+        (
+            row.position,
+            f"{row.stream.partition('/')[0]}/{row.command}",
+            row.recorded_at,
+            row.name == "activity.status-changed",
+        )
         for row in rows
-        # Until the roll-up was decided with the command, it was recorded later, under the id of the command.
-        if row.command is not None and row.name != "activity.status-changed"
+        if row.command is not None
     ]
     if found:
         conn.execute(_NOTE, tuple(list(column) for column in zip(*found, strict=True)))

@@ -19,7 +19,7 @@ from psycopg import sql
 from services import keys
 from services.broker.names import COMMAND_QUEUE, DEAD_QUEUE
 from services.settings import Settings
-from services.store.log import MAX_BATCH_BYTES
+from services.store.log import BATCH_BYTES
 from services.store.migrate import upgrade
 from tests.eventually import PATIENCE
 from tests.faults import checkers, verify
@@ -33,10 +33,9 @@ from tests.faults.servers import Servers, Unavailable
 from tests.faults.system import ROLES, STANDBY, System
 
 _CANARY_PERIOD = 0.1
-_TEMPLATE = "faults_template"
 # What every role has in memory by itself, and how much larger than its buffers what is decoded from them may be.
 _RESIDENT, _DECODED = 160 << 20, 8
-_BUFFERS = dict.fromkeys(ROLES, MAX_BATCH_BYTES) | {"commands": int(Settings.model_fields["prefetch_bytes"].default)}
+_BUFFERS = dict.fromkeys(ROLES, BATCH_BYTES) | {"commands": int(Settings.model_fields["prefetch_bytes"].default)}
 BOUNDS = {role: _RESIDENT + _DECODED * buffer for role, buffer in _BUFFERS.items()}
 
 
@@ -146,12 +145,9 @@ class _Episode:
 
     def _prepare(self) -> dict[str, str]:
         with self.servers.postgres.session() as conn:
-            found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone()
-            if found is None:
-                conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-                upgrade(self.servers.postgres.database(_TEMPLATE))
-            names = (sql.Identifier(self.database), sql.Identifier(_TEMPLATE))
-            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.database)))
+        # Not a copy of a template: the service takes a copy for a restored store.
+        upgrade(self.servers.postgres.database(self.database))
         with self.servers.postgres.session(self.database) as conn:
             return {tenant: keys.create(conn, tenant)[1] for tenant in TENANTS}
 

@@ -113,8 +113,8 @@ class Evidence:
     bounds: dict[str, int] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
     faults: list[Injected] = field(default_factory=list)
-    # The verdict of `foldwork verify`, if this version has it: what it found.
-    verified: list[str] | None = None
+    # What `foldwork verify` found.
+    verified: list[str] = field(default_factory=list)
 
 
 def take_store(evidence: Evidence, database_url: str) -> None:
