@@ -67,9 +67,10 @@ def with_status(decision: Decision, context: Context) -> Decision:
     for activity_id, each in touched.items():
         if each.matters:
             decision = _concluded(decision, activity_id, each, context)
-    written = {stream for stream, _ in decision.events}
-    states = {stream: task for each in touched.values() for stream, task in each.tasks.items() if stream in written}
-    return Decision(decision.events, decision.unique_keys, states) if states else decision
+    if not touched:
+        return decision
+    states = {stream: each.tasks[stream] for each in touched.values() for stream in each.before}
+    return Decision(decision.events, decision.unique_keys, states)
 
 
 @dataclass(slots=True)
@@ -86,7 +87,10 @@ class _Touched:
     @property
     def matters(self) -> bool:
         """Whether the status may be another one than before."""
-        return self.is_canceled or any(_part(before) != _part(self.tasks[name]) for name, before in self.before.items())
+        for name, before in self.before.items():
+            if _part(before) != _part(self.tasks[name]):
+                return True
+        return self.is_canceled
 
     @property
     def has_failure(self) -> bool:
@@ -123,14 +127,17 @@ def _concluded(decision: Decision, activity_id: str, touched: _Touched, context:
     if activity is None:
         return decision
     recorded, tasks = recorded or OPEN, touched.tasks
-    children = [context.stream("task", child) for child in activity.children]
+    named = context.stream("task", "")
+    children = [named + child for child in activity.children]
     others = [child for child in children if child not in tasks]
-    tasks |= zip(others, context.read(others), strict=True)
+    if others:
+        tasks |= zip(others, context.read(others), strict=True)
     status = status_from(activity, [tasks[child] for child in children])
     # Where the recorded status lacks the failure, so may the end of the siblings.
     if status.rule == "U4" and (touched.has_failure or status.lifecycle is not recorded):
         ended = canceled_siblings([tasks[child] for child in children], context)
         for child, event in ended.events:
+            touched.before.setdefault(child, tasks[child])
             tasks[child] = evolve_task(tasks[child], event)
         decision = joined(decision, ended)
         status = status_from(activity, [tasks[child] for child in children])
