@@ -168,6 +168,11 @@ def _rows(session: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
+def with_setting(url: str, name: str, value: str) -> str:
+    """Return the URL for sessions with another value of a setting."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}options=-c{name}%3D{value}"
+
+
 def _emptying(table: str) -> sql.Composed:
     return sql.SQL("DELETE FROM {}").format(sql.Identifier(table))
 

@@ -25,6 +25,7 @@ from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
 from services.store.pool import Pool
 from services.store.unavailable import SessionLost, StoreUnavailable
+from tests.databases import with_setting
 from tests.eventually import eventually, eventually_async
 from tests.services.following import NAME, SEEN, add, connections, following, noting, seen
 from tests.services.proxy import Proxy, database_proxy
@@ -49,7 +50,7 @@ def test_a_statement_is_not_waited_for_much_longer_than_the_server_may_take(migr
             conn.execute("SELECT pg_sleep(1)")
         assert conn.answer_within == pytest.approx(0.5)
         assert conn.execute("SHOW statement_timeout").fetchone() == ("400ms",)
-    with connect(f"{migrated_url}&options=-cstatement_timeout%3D2min", "test", TIMEOUT) as conn:
+    with connect(with_setting(migrated_url, "statement_timeout", "2min"), "test", TIMEOUT) as conn:
         assert conn.answer_within == pytest.approx(150)
     with connect(migrated_url, "test", 0) as conn:
         assert conn.answer_within is None

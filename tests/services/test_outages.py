@@ -17,6 +17,7 @@ import projections
 from services.processors import read_models
 from services.store.follower import Follower
 from services.store.reader import Reader
+from tests.databases import with_setting
 from tests.eventually import eventually
 from tests.services.following import NAME, add, following, noting, seen
 from tests.services.harness import rows
@@ -95,7 +96,7 @@ def test_followers_wait_say_so_once_and_go_on(migrated_url: str, how: str) -> No
 
 
 def add_regardless(url: str) -> None:
-    add(f"{url}&options=-cdefault_transaction_read_only%3Doff", 1)
+    add(with_setting(url, "default_transaction_read_only", "off"), 1)
 
 
 def positions(url: str) -> set[int]:

@@ -165,7 +165,7 @@ async def test_with_all_other_lanes_full_keys_and_probes_are_answered(module_url
                 await eventually_async(lambda: other.execute(WAITING).fetchone() == (9,))
             began = time.monotonic()
             assert (await api.client.get("/livez")).status_code == 200
-            assert (await api.client.get("/readyz")).json()["database"] == {"ready": True}
+            assert (await api.client.get("/readyz")).json()["database"] == {"status": "ready"}
             problem(await api.get("/v1/tasks", "fw_0_x"), 401, "unauthorized")
             response = await api.client.post("/v1/commands", headers=api.by(fresh), content=b"")
             problem(response, 415, "unsupported-media-type")
