@@ -77,4 +77,6 @@ def following(url: str, *readers: Reader, statement_timeout: float = 30.0) -> It
 
 def connections(url: str, reader: str = NAME) -> list[tuple[Any, ...]]:
     """Return the process ids behind a reader's connections."""
-    return rows(url, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", f"foldwork-follower-{reader}")
+    # Another test process has readers of the same names in other databases of the server.
+    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+    return rows(url, asked, f"foldwork-follower-{reader}")
