@@ -116,7 +116,8 @@ async def test_a_server_process_that_hangs_is_shown(migrated_url: str, amqp_url:
 
     work = asyncio.create_task(running.run())
     await asyncio.wait_for(running.until_ready(), PATIENCE)
-    (pid,) = rows(migrated_url, "SELECT pid FROM pg_stat_activity WHERE application_name = 'foldwork-commands'")[0]
+    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+    ((pid,),) = rows(migrated_url, asked, "foldwork-commands")
     async with probe(migrated_url, amqp_url, degraded_after=3.0, follower_poll=1.0) as client:
         os.kill(pid, signal.SIGSTOP)
         try:
