@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
 from typing import Any
 
 import structlog
@@ -86,7 +86,7 @@ class Publisher:
                     break
                 meanwhile()
             future.result(0)
-        except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, asyncio.CancelledError) as error:
+        except (AMQPError, DeliveryError, TimeoutError, ConnectionError, RuntimeError, CancelledError) as error:
             future.cancel()
             raise OutsideUnavailable(f"the broker did not confirm: {str(error) or type(error).__name__}") from error
 
