@@ -38,27 +38,38 @@ class _TransportConnection(aio_pika.RobustConnection):
 
 
 async def connect_robust(url: str, name: str, frames: Frames | None = None) -> AbstractRobustConnection:
-    """Open a connection that reconnects by itself; raises if the broker cannot be reached now.
+    """Open a connection that reconnects by itself; raises an `OSError` or `AMQPError` if it cannot be opened now.
 
     `frames` registers the frames that are taken before aiormq parses them.
     """
     factory: Any = aio_pika.RobustConnection
     if frames is not None:
         factory = partial(_TransportConnection, transport_factory=TakingTransport(frames))
-    connection: AbstractRobustConnection = await aio_pika.connect_robust(
+    opening = aio_pika.connect_robust(
         with_heartbeat(url),
         client_properties={"connection_name": f"foldwork-{name}"},
         timeout=10,
         reconnect_interval=1,
         connection_class=factory,
     )
+    connection: AbstractRobustConnection = await _opened(opening)
     return connection
 
 
 async def connect(url: str, name: str, timeout: float = 10) -> AbstractConnection:
-    """Open a connection that does not reconnect."""
+    """Open a connection that does not reconnect; raises an `OSError` or `AMQPError` if it cannot be opened."""
     properties: Any = {"connection_name": f"foldwork-{name}"}
-    return await aio_pika.connect(with_heartbeat(url), client_properties=properties, timeout=timeout)
+    opening = aio_pika.connect(with_heartbeat(url), client_properties=properties, timeout=timeout)
+    connection: AbstractConnection = await _opened(opening)
+    return connection
+
+
+async def _opened(opening: Awaitable[Any]) -> Any:
+    try:
+        return await opening
+    except (StopAsyncIteration, EOFError) as error:
+        # What aiormq raises when the stream ends while the connection is being opened.
+        raise ConnectionResetError("the broker ended the connection before it was open") from error
 
 
 def with_heartbeat(url: str) -> str:

@@ -305,6 +305,9 @@ def readiness_is_true(evidence: Evidence) -> Iterator[str]:
             said = [ready.status for ready in evidence.readiness if began + NOTICED / 2 <= ready.at <= ended]
             if len(said) >= 10 and set(said) == {"ready"}:
                 yield f"it said `ready` while {what} did not move for {ended - began:.0f} s of {fault.name}"
+    for ready in evidence.readiness:
+        if ready.status is not None and ready.status not in ("ready", "degraded", "not ready"):
+            yield f"the answer was no state: {', '.join(ready.causes)}"
     times = [(fault.began, fault.ended + _AFTERMATH) for fault in evidence.faults]
     for ready in evidence.readiness:
         if ready.status != "ready" and not any(began <= ready.at <= ended for began, ended in times):

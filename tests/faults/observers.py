@@ -102,8 +102,9 @@ class Probe:
             while True:
                 try:
                     answer = (await client.get(self._url)).json()
-                    causes = [*answer["not_ready"], *answer["degraded"]]
-                    self.found.append(Ready(time.time(), answer["status"], tuple(causes)))
+                    # What is no answer about readiness is a problem, with a status of its own.
+                    causes = [*answer.get("not_ready", [str(answer)]), *answer.get("degraded", ())]
+                    self.found.append(Ready(time.time(), str(answer["status"]), tuple(causes)))
                 except (httpx.HTTPError, ValueError):
                     self.found.append(Ready(time.time(), None))
                 await asyncio.sleep(_PROBING)
