@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from domain.activity import NewTask
 from domain.task import CreateTask, ProcessTask
 from services.commands.memory import Memory, measured
 from services.store.event_store import EventStore
-from tests.services.commands.deciding import a_worker, incoming
+from tests import builders
+from tests.services.commands.deciding import AGAIN, a_worker, incoming, replies, told
 
 SIZE = 1 << 20
 
@@ -88,3 +90,22 @@ def test_a_worker_keeps_small_states_and_reads_large_ones_again(
         loads.clear()
         worker.run([incoming(ProcessTask("small")), incoming(ProcessTask("large"))])
     assert loads == ["acme/task-large"]
+
+
+def test_the_answer_to_a_repetition_does_not_read_what_the_events_hold(migrated_url: str) -> None:
+    tasks = tuple(NewTask(f"t{number}", fields={"x": "x" * 200_000}) for number in range(30))
+    scene = [builders.workflow(30), builders.activity(30, tasks=tasks)]
+    with a_worker(migrated_url, cache=64 << 20) as worker:
+        commands = [incoming(command) for command in scene]
+        first = replies(worker.run(commands))
+        tracemalloc.start()
+        try:
+            again = replies(worker.run(commands[1:]))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert [told(reply) for reply in again] == [AGAIN]
+    assert again[0].events == first[1].events
+    assert len(again[0].events) == 31
+    # No more than the states of the tasks, once.
+    assert peak < 1.2 * 30 * 200_000
