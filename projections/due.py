@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from projections.statement import Query
 
@@ -19,12 +20,19 @@ WITH RECURSIVE tenants AS (
         ORDER BY d.todo, d.tenant, d.wake_at LIMIT 1) AS next
 )
 SELECT tenant FROM tenants WHERE wake_at <= now() AND tenant <> ALL(%s::text[]) LIMIT %s"""
-# The oldest rows of each tenant, locked; what another process has locked is passed over. Takes (tenants, most, todo).
+# Those of the tenants that no other session has taken. They stay taken until `RELEASE`, or until the session ends; as
+# long as that is, the server also ends it when it is idle outside of a transaction, as it does within one. Takes
+# (tenants, lock).
+TAKE = """
+WITH bounded AS MATERIALIZED (
+    SELECT set_config('idle_session_timeout', current_setting('idle_in_transaction_session_timeout'), false))
+SELECT t.tenant FROM bounded, unnest(%s::text[]) AS t (tenant) WHERE pg_try_advisory_lock(%s, hashtext(t.tenant))"""
+RELEASE = "SELECT pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false)"
+# The oldest rows of each tenant. Takes (tenants, todo, most).
 OLDEST = """
 SELECT d.* FROM unnest(%s::text[]) AS due (tenant) CROSS JOIN LATERAL (
     SELECT tenant, task_id, kind, due, activity_id, position, wake_at, outcome FROM deadlines
-    WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT %s
-    FOR UPDATE SKIP LOCKED) AS d"""
+    WHERE todo = %s AND tenant = due.tenant AND wake_at <= now() ORDER BY todo, tenant, wake_at LIMIT %s) AS d"""
 # Each tenant's oldest rows, leased in one statement; what another process takes is passed over. As a subquery of the
 # UPDATE a plan may run the choice again for each row of the table, each time with other rows: a common table expression
 # runs once. Takes (tenants, how many rows of each, todo, how many rows in all, seconds of the lease).
@@ -46,11 +54,16 @@ WHERE tenant = %s AND task_id = %s AND kind = %s AND position = %s"""
 _POSTPONE = """
 UPDATE deadlines AS d SET sends = d.sends + 1, wake_at = now() + interval '1 second' *
     least(CASE d.kind WHEN 'dispatch' THEN %s::float8 ELSE %s::float8 END, %s::float8 * 2.0 ^ least(d.sends, 20))
-FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, task_id, kind)
-WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind"""
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+    AS k (tenant, task_id, kind, position, wake_at)
+WHERE d.tenant = k.tenant AND d.task_id = k.task_id AND d.kind = k.kind AND d.position = k.position
+    AND d.wake_at = k.wake_at"""
+
+# (tenant, task id, kind, position, when it was due), by which a row is known that nobody has changed since.
+Seen = tuple[str, str, str, int, datetime]
 
 
-def postponed(keys: Sequence[tuple[str, str, str]], first: float, longest_of_dispatch: float, longest: float) -> Query:
-    """Let these rows, by (tenant, task id, kind), be due again after `first` seconds, each time after twice as long."""
-    columns = [list(column) for column in zip(*keys, strict=True)]
+def postponed(rows: Sequence[Seen], first: float, longest_of_dispatch: float, longest: float) -> Query:
+    """Let rows that are as they were seen be due again after `first` seconds, each time after twice as long."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
     return Query(_POSTPONE, (longest_of_dispatch, longest, first, *columns))

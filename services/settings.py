@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         le=15 << 20,
         description="largest event, in bytes; a command with a larger one is refused",
     )
-    state_cache: int = Field(50_000, ge=0, description="streams whose state a worker keeps in memory")
+    state_cache_bytes: int = Field(64 << 20, ge=0, description="bytes of streams that a worker keeps in memory")
     poison_attempts: int = Field(
         5, ge=1, description="attempts at a redelivered command before it becomes a dead letter"
     )

@@ -133,8 +133,13 @@ class Buffer:
                 await asyncio.sleep(0)
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Let deliveries of a batch wait again, before the others of their tenants."""
-        self._turns.put_back(deliveries)
+        """Let deliveries of a batch wait again, before the others of their tenants.
+
+        Those whose channel was closed meanwhile are released: the broker delivers them again, and a batch must not hold
+        tags of two channels.
+        """
+        self.done([each for each in deliveries if each.channel.is_closed])
+        self._turns.put_back([each for each in deliveries if not each.channel.is_closed])
 
     def charge(self, tenant: str, cost: int) -> None:
         """Let a tenant pay for the bytes that its commands recorded."""

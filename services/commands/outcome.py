@@ -144,7 +144,8 @@ def _reply(outcome: Outcome, start: int, head: int, store: EventStore) -> Reply:
 def _recorded(row: LedgerRow, store: EventStore) -> tuple[EventSummary, ...]:
     if row.first_position is None or row.last_position is None:
         return ()
+    # Without what the events hold: a command may have recorded hundreds of megabytes.
     return tuple(
-        EventSummary(event.position, event.name, event.stream.partition("/")[2], event.version)
-        for event in store.events(row.first_position, row.last_position)
+        EventSummary(position, name, stream.partition("/")[2], version)
+        for position, name, stream, version in store.summaries(row.first_position, row.last_position)
     )

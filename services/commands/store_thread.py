@@ -141,7 +141,7 @@ class StoreThread:
             clock=lambda: datetime.now(UTC),
             new_id=lambda: str(uuid_utils.uuid7()),
             new_number=lambda: next(self._numbers),
-            cache=settings.state_cache,
+            cache=settings.state_cache_bytes,
             on_decided=self._on_decided,
             event_limit=settings.event_limit,
         )

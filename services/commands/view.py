@@ -8,6 +8,7 @@ from typing import Any
 from domain import DECIDER_OF_CATEGORY
 from domain.decider import UniqueKey
 from domain.streams import split_stream
+from projections.support.weight import weight
 from services.commands.memory import Memory
 from services.commands.outcome import IDEMPOTENCY, Outcome
 from services.store import codec
@@ -43,6 +44,8 @@ class View:
         self._streams = streams
         self._holders = holders
         self._committed: dict[str, tuple[int, Any]] = {}
+        # Those that were not in the cache.
+        self._loaded: set[str] = set()
         self.held: dict[TenantUniqueKey, str | None] = {}
         # Streams that this version cannot read: commands on them are refused without a record, and may be sent again.
         self.newer: dict[str, codec.NewerStream] = {}
@@ -60,6 +63,7 @@ class View:
                     self.newer[stream] = found[1]
                 else:
                     self._learn(stream, found)
+                    self._loaded.add(stream)
         unknown = [(tenant, unique) for tenant, unique in unique_keys if not self._recall_holder(tenant, unique)]
         if unknown:
             for key, holder in self._store.holders(unknown).items():
@@ -125,6 +129,7 @@ class View:
         """Reset to the committed state, and read again what has changed."""
         self._streams.drop(moved.streams)
         self._holders.drop(moved.unique_keys)
+        self._loaded -= moved.streams
         for stream in moved.streams:
             self._committed.pop(stream, None)
         for key in moved.unique_keys:
@@ -141,12 +146,13 @@ class View:
     def remember(self, outcomes: Sequence[Outcome]) -> None:
         """Cache what is committed now."""
         streams, holders = self._streams, self._holders
-        for stream in self._committed:
-            streams.put(stream, (self.versions[stream], self.states[stream]))
+        grown: dict[str, int | None] = dict.fromkeys(self._loaded)
         for outcome in outcomes:
             for event in outcome.events:
-                stream = event.stream
-                streams.put(stream, (self.versions[stream], self.states[stream]))
+                more = grown.get(event.stream, 0)
+                grown[event.stream] = None if more is None else more + weight(event.state)
+        for stream, more in grown.items():
+            streams.put(stream, (self.versions[stream], self.states[stream]), more)
         for tenant, unique_keys in self._unique_keys.items():
             for unique, holder in unique_keys.items():
                 # An idempotency key's holder contains positions that only the store knows; it is read on the next use.

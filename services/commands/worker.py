@@ -59,14 +59,14 @@ class Worker:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         new_number: Callable[[], int],
-        cache: int = 50_000,
+        cache: int = 64 << 20,
         on_decided: Callable[[], None] = lambda: None,
         event_limit: int = EVENT_LIMIT,
     ) -> None:
         self._store = store
         self._means = _Means(clock, new_id, new_number, on_decided, event_limit)
         self._streams = Memory(cache)
-        self._holders = Memory(cache)
+        self._holders = Memory(cache // 4)
 
     def run(self, batch: Sequence[Incoming], attempted: bool = False) -> list[Outcome]:
         """Decide and record one transaction, and return an outcome a command, in order.

@@ -1,14 +1,15 @@
 """The scheduler: it sends a command for each deadline that is due, in turn between tenants, until the row is gone.
 
-A row is locked, its command is sent, and once the broker has confirmed it the row is marked in the same transaction.
-After a crash in between the same id is sent again, which the ledger recognises; a lost command is sent again later. A
-command that cannot be sent does not block the others.
+One process takes the tenants of a round and sends the commands of their rows; once the broker has confirmed them the
+rows are marked. No transaction is open meanwhile. After a crash in between the same id is sent again, which the ledger
+recognises; a lost command is sent again later. A command that cannot be sent does not block the others.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import psycopg
 import structlog
 
 from projections import deadlines, due
+from projections.due import Seen
 from services.broker.sender import Outgoing
 from services.store.failures import passes, told
 from services.store.listener import Listener
@@ -29,8 +31,10 @@ REST = 0.02
 RESEND, LONGEST_RESEND = 30.0, 3600.0
 # The longest wait for a dispatch, which may only be waiting for an earlier step.
 LONGEST_OF_DISPATCH = 60.0
-# Seconds to wait when the rows that are due are locked by another process.
+# Seconds to wait when the tenants that have something due are taken by another process.
 _ELSEWHERE = 0.2
+# The first half of the advisory lock of a tenant; the other half is a hash of its name.
+_LOCK = 4_012_003
 
 # Must never change: the ids of recorded commands are derived from it.
 _NAMESPACE = uuid.UUID("0b7e3c52-8a1f-5d0c-9a57-4f3f6f1f2c9e")
@@ -57,6 +61,10 @@ class DueRow(NamedTuple):
     @property
     def key(self) -> tuple[str, str, str]:
         return self.tenant, self.task_id, self.kind
+
+    @property
+    def seen(self) -> Seen:
+        return *self.key, self.position, self.wake_at
 
 
 def command_for(row: DueRow) -> Outgoing:
@@ -109,17 +117,16 @@ class Scheduler(Listener):
         row = conn.execute(due.NEXT, (deadlines.SEND,), prepare=False).fetchone()
         if row is None or row[0] > 0:
             return self._poll if row is None else min(self._poll, row[0])
-        sent = 0
-        with conn.transaction():
-            found = self._due(conn)
+        with self._taken(conn) as tenants:
+            given = (tenants, deadlines.SEND, MAX_ROWS_OF_TENANT)
+            found = [DueRow(*each) for each in conn.execute(due.OLDEST, given, prepare=False).fetchall()]
             if found:
                 refused = self._send_all(found)
                 self._on_sent()
-                for waits, rows in ((_SENT, [row for row in found if row not in refused]), (_PUT_OFF, refused)):
+                for waits, rows in ((_SENT, [each for each in found if each not in refused]), (_PUT_OFF, refused)):
                     if rows:
-                        conn.execute(*due.postponed([row.key for row in rows], *waits))
-                sent = len(found)
-        return REST if sent else min(self._poll, _ELSEWHERE)
+                        conn.execute(*due.postponed([each.seen for each in rows], *waits))
+        return REST if found else min(self._poll, _ELSEWHERE)
 
     def _send_all(self, rows: Sequence[DueRow]) -> list[DueRow]:
         """Send the commands of these rows, and return the rows whose command is refused."""
@@ -138,8 +145,9 @@ class Scheduler(Listener):
             return [row]
         return []
 
-    def _due(self, conn: psycopg.Connection[Any]) -> list[DueRow]:
-        """Lock some rows of the next tenants in turn; the next round continues after them."""
+    @contextmanager
+    def _taken(self, conn: psycopg.Connection[Any]) -> Iterator[list[str]]:
+        """Take some of the next tenants in turn while the block works; the next round continues after them."""
         tenants: list[str] = []
         for after in dict.fromkeys((self._after, "")):
             given = (deadlines.SEND, after, deadlines.SEND, tenants, MAX_TENANTS - len(tenants))
@@ -147,5 +155,9 @@ class Scheduler(Listener):
             if len(tenants) == MAX_TENANTS:
                 break
         self._after = tenants[-1] if len(tenants) == MAX_TENANTS else ""
-        found = conn.execute(due.OLDEST, (tenants, deadlines.SEND, MAX_ROWS_OF_TENANT), prepare=False)
-        return [DueRow(*row) for row in found.fetchall()]
+        try:
+            yield [name for (name,) in conn.execute(due.TAKE, (tenants, _LOCK), prepare=False)]
+        finally:
+            # A session that has ended holds nothing.
+            with suppress(psycopg.Error):
+                conn.execute(due.RELEASE, prepare=False)

@@ -214,10 +214,9 @@ class EventStore:
         rows = self.fetch(appending.LEDGER, appending.columns(commands, 2))
         return {(row[0], row[1]): LedgerRow(*row) for row in rows}
 
-    def events(self, first: int, last: int) -> list[log.LogRow]:
-        """Return the stored events from position `first` to `last`, both included."""
-        with _translated(), self._datastore.get_connection() as conn:
-            return log.between(cast("psycopg.Connection[Any]", conn), first, last)
+    def summaries(self, first: int, last: int) -> list[tuple[int, str, str, int]]:
+        """Return (position, name, stream, version) of the events from position `first` to `last`, both included."""
+        return self.fetch(*log.summaries_between(first, last))
 
     def append(self, append: Append) -> tuple[int, list[int]]:
         """Record one transaction; return (head, positions of its events). A `ConcurrencyConflict` records nothing."""

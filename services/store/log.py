@@ -163,12 +163,6 @@ def at(conn: psycopg.Connection[Any], positions: Sequence[int]) -> list[LogRow]:
     return _rows(conn, asked.fetchall(), BATCH_BYTES)
 
 
-def between(conn: psycopg.Connection[Any], first: int, last: int) -> list[LogRow]:
-    """Return the events from position `first` to `last`, both included."""
-    asked = conn.execute(*events_between(first, last), prepare=True, binary=True)
-    return [LogRow(*row) for row in asked.fetchall()]
-
-
 def events_between(first: int, last: int) -> Query:
     """The events from position `first` to `last`, both included; rows are arguments of `LogRow`."""
     return Query(_RANGE, (first, last))

@@ -36,7 +36,7 @@ from services.store import append, codec, log
 from services.store.append import NewEvent, TenantUniqueKey
 
 _NAME = "rollup-policy"
-# The ids of recorded status changes are derived from it.
+# The ids of the recorded events are derived from it.
 _NAMESPACE = uuid.UUID("5f2f7b1c-6a0e-5c58-9d1b-6d0f7a3f5e21")
 _LOCK = "SELECT position FROM followers WHERE name = %s FOR UPDATE"
 _HELD = "SELECT DISTINCT position FROM held_events WHERE follower = %s ORDER BY position"
@@ -179,7 +179,9 @@ def _cancel(tenant: str, fold: _Fold, activity: Activity, name: str, failed: Rec
     fold.unique_keys |= {(tenant, *unique): holder for unique, holder in ended.unique_keys.items()}
     for _, event in ended.events:
         fold.tasks[name] = evolve_task(fold.tasks[name], event)
-        cause = failed._replace(occurred_at=context.now)
+        # As the policy had a command of its own for it: that of the failure has no effect a second time.
+        command = str(uuid.uuid5(_NAMESPACE, f"{failed.event_id}/cancel/{name}"))
+        cause = failed._replace(occurred_at=context.now, command_id=command)
         _record(tenant, fold, "task", name, event, cause)
         _change(tenant, fold, activity, cause)
 
@@ -187,7 +189,7 @@ def _cancel(tenant: str, fold: _Fold, activity: Activity, name: str, failed: Rec
 def _record(tenant: str, fold: _Fold, category: str, name: str, event: Any, cause: Recorded) -> None:
     version = fold.versions[category, name] = fold.versions.get((category, name), 0) + 1
     metadata = codec.Metadata(
-        id=str(uuid.uuid5(_NAMESPACE, f"{cause.event_id}/{category}/{name}")),
+        id=str(uuid.uuid5(_NAMESPACE, f"{cause.event_id}/{category}/{name}/{version}")),
         command=cause.command_id,
         correlation=cause.correlation_id,
         causation=cause.event_id,

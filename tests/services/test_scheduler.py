@@ -17,6 +17,7 @@ import pytest
 from projections import due
 from services.broker.publisher import Publisher, command_sender
 from services.broker.sender import Outgoing
+from services.processors import scheduler as schedulers
 from services.processors.scheduler import MAX_ROWS_OF_TENANT, MAX_TENANTS, REST, Scheduler
 from services.roles import Roles
 from services.store.failures import OutsideUnavailable
@@ -137,7 +138,10 @@ def test_more_tenants_than_fit_into_a_round_take_turns(conn: psycopg.Connection[
     assert of(sent) == dict.fromkeys(tenants, 3 * MAX_ROWS_OF_TENANT)
 
 
-def test_two_schedulers_at_once_send_each_row_once(migrated_url: str, conn: psycopg.Connection[Any]) -> None:
+def test_two_schedulers_at_once_send_each_row_once(
+    migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedulers, "MAX_TENANTS", 1)
     for tenant in ("aaa", "bbb", "ccc"):
         add(conn, tenant, 400)
     together = threading.Barrier(2)
@@ -145,7 +149,7 @@ def test_two_schedulers_at_once_send_each_row_once(migrated_url: str, conn: psyc
     errors: list[BaseException] = []
 
     def send(commands: Sequence[Outgoing]) -> None:
-        # Both have locked their rows before either goes on, as long as both find some.
+        # Both have taken a tenant before either goes on, as long as both find some.
         if not together.broken:
             with suppress(threading.BrokenBarrierError):
                 together.wait(PATIENCE)

@@ -21,6 +21,7 @@ from domain.task import (
     TaskUnassigned,
 )
 from domain.workflow import RetireWorkflow
+from services.processors import verify
 from services.store import log, migrate
 from services.store.migrate import SchemaMismatch
 from tests import builders
@@ -158,6 +159,8 @@ def test_the_siblings_of_a_failed_task_are_cancelled_and_their_people_free(url: 
     before.work([TaskCanceled("t3", "a", None, ())])
     before.keys(("running", "bob", "t2"), ("workflow-use/w", "a", "a"))
     migrate.upgrade(url)
+    # The end of the siblings is no second effect of the command that failed the task.
+    assert [each.detail for each in verify.verify(url).violations] == []
     assert walk(url)[1:] == [("ACTIVE", "FAILED", "U4")]
     assert [name for stream, _, name in stored(url) if name == "task.canceled"] == ["task.canceled"] * 2
     assert rows(url, "SELECT kind FROM claims WHERE kind <> 'workflow-name'") == []
@@ -173,6 +176,10 @@ def test_a_failure_that_was_taken_back_keeps_the_failed_task(url: str, before: B
     assert walk(url)[1:] == [("ACTIVE", "FAILED", "U4"), ("FAILED", "ACTIVE", "U8"), ("ACTIVE", "OPEN", "U10")]
     canceled = [stream for stream, _, name in stored(url) if name == "task.canceled"]
     assert canceled == ["acme/task-t2", "acme/task-t3"]
+    with psycopg.connect(url) as conn:
+        ids = [row.recorded().event_id for row in log.read(conn, 0, 1000)]
+    # By which subscribers recognise an event that they have.
+    assert len(set(ids)) == len(ids)
 
 
 def test_what_the_policy_held_back_is_recorded_too(url: str, before: Before) -> None:

