@@ -81,7 +81,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(migrated_url: str, provider: Answering) -> Iterator[Scene]:
+def whole_system(migrated_url: str, provider: Answering) -> Iterator[Scene]:
     with ExitStack() as stack:
         broker = BrokerInThread()
         stack.callback(broker.close)
@@ -122,7 +122,8 @@ def scene(migrated_url: str, provider: Answering) -> Iterator[Scene]:
         yield made
 
 
-def test_no_output_shows_a_secret(scene: Scene, migrated_url: str, provider: Answering, tmp_path: Path) -> None:
+def test_no_output_shows_a_secret(whole_system: Scene, migrated_url: str, provider: Answering, tmp_path: Path) -> None:
+    scene = whole_system
     ready(scene)
     work(scene, provider)
     misuse(scene)

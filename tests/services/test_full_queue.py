@@ -25,7 +25,7 @@ from tests.services.processes import nursery
 
 
 @pytest.fixture
-def broker() -> Iterator[BrokerInThread]:
+def limited() -> Iterator[BrokerInThread]:
     """A development broker of the test's own."""
     broker = BrokerInThread()
     yield broker
@@ -33,11 +33,11 @@ def broker() -> Iterator[BrokerInThread]:
 
 
 @pytest.fixture
-async def full(broker: BrokerInThread) -> str:
+async def full(limited: BrokerInThread) -> str:
     """The URL of a virtual host whose queue of commands takes none."""
-    url = broker.virtual_host()
+    url = limited.virtual_host()
     await declare(url)
-    broker.limit(url, COMMAND_QUEUE, 0)
+    limited.limit(url, COMMAND_QUEUE, 0)
     return url
 
 
@@ -66,7 +66,7 @@ WRITES: dict[str, Any] = {
 
 
 async def test_http_writes_are_refused_and_may_be_sent_again(
-    migrated_url: str, broker: BrokerInThread, full: str
+    migrated_url: str, limited: BrokerInThread, full: str
 ) -> None:
     async with client(migrated_url, full) as asking:
         began = asyncio.get_running_loop().time()
@@ -77,7 +77,7 @@ async def test_http_writes_are_refused_and_may_be_sent_again(
         # Nobody waits for the time-out of an answer.
         assert asyncio.get_running_loop().time() - began < 5
         assert await waiting(full) == 0
-        broker.limit(full, COMMAND_QUEUE, float("inf"))
+        limited.limit(full, COMMAND_QUEUE, float("inf"))
         async with working(migrated_url, full):
             response = await asking.post("/v1/commands", json=WRITES["/v1/commands"])
             assert response.status_code == 200, response.text
