@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 _ENCODE = "characters such as @ / # ? % in a user or a password are percent-encoded (@ is %40)"
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -88,8 +88,13 @@ def host_name(text: str) -> str:
 
 def demand_encryption(database: str | None, broker: str | None, allowed: Collection[str]) -> None:
     """Refuse URLs of servers off loopback to which connections may be unencrypted; raises `ValueError`."""
-    if broker is not None and "broker" not in allowed and urlsplit(broker).scheme == "amqp" and not is_local(broker):
-        raise ValueError("amqp_url: off loopback use amqps://, or name `broker` in FOLDWORK_ALLOW_PLAINTEXT")
+    if broker is not None and "broker" not in allowed and not is_local(broker):
+        if urlsplit(broker).scheme == "amqp":
+            raise ValueError("amqp_url: off loopback use amqps://, or name `broker` in FOLDWORK_ALLOW_PLAINTEXT")
+        if any(value != "0" for value in parse_qs(urlsplit(broker).query, True).get("no_verify_ssl", ())):
+            # Whoever is on the way could answer with a certificate of its own, and read all.
+            detail = "name the authority by `cafile` instead, or `broker` in FOLDWORK_ALLOW_PLAINTEXT"
+            raise ValueError(f"amqp_url: off loopback no_verify_ssl is refused: {detail}")
     if database is not None and "database" not in allowed and not _is_safe(database):
         modes = ", ".join(_ENCRYPTED_MODES)
         raise ValueError(
@@ -100,8 +105,12 @@ def demand_encryption(database: str | None, broker: str | None, allowed: Collect
 def _is_safe(database: str) -> bool:
     """Tell whether all hosts of a libpq URL are local, or connections to them are encrypted."""
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import Conninfo
 
-    given = conninfo_to_dict(database)
-    hosts = f"{given.get('host') or ''},{given.get('hostaddr') or ''}".split(",")
-    local = all(host.startswith(("/", "@")) or host in LOOPBACK for host in hosts)
+    # What the URL leaves out libpq takes from variables such as PGHOST.
+    given = {each.keyword.decode(): each.val.decode() for each in Conninfo.get_defaults() if each.val is not None}
+    given |= {name: str(value) for name, value in conninfo_to_dict(database).items() if value is not None}
+    hosts = f"{given.get('host', '')},{given.get('hostaddr', '')}".split(",")
+    # A service is an entry of a file, with hosts of its own.
+    local = "service" not in given and all(host.startswith(("/", "@")) or host in LOOPBACK for host in hosts)
     return local or given.get("sslmode") in _ENCRYPTED_MODES

@@ -79,6 +79,15 @@ class BrokerInThread:
 
         self._loop.call_soon_threadsafe(play)
 
+    def limit(self, url: str, queue: str, messages: float) -> None:
+        """Limit the length of a queue, as a policy of RabbitMQ does."""
+        vhost = unquote(urlsplit(url).path[1:])
+
+        def play() -> None:
+            self._broker.vhosts[vhost].queues[queue].limit = messages
+
+        self._loop.call_soon_threadsafe(play)
+
     def unacknowledged(self, url: str) -> int:
         """Return how many messages of a virtual host were delivered and are not acknowledged."""
         name = unquote(urlsplit(url).path[1:])

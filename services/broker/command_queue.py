@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from services.broker.connection import connect, connected, temporary_channel
 from services.broker.names import COMMAND_QUEUE, DEAD_QUEUE
@@ -43,10 +43,10 @@ class CommandQueue:
                 waiting, consumers = await self._ask(COMMAND_QUEUE)
                 dead, _ = await self._ask(DEAD_QUEUE)
                 return Counts(consumers, waiting, dead)
-        except (AMQPError, OSError, RuntimeError) as error:
-            # The next call opens a new connection.
+        except Exception as error:
+            # What is lost with its connection may end in a bare Exception. The next call opens a new connection.
             await self.close()
-            raise BrokerAway(type(error).__name__) from None
+            raise BrokerAway("the connection was lost" if type(error) is Exception else type(error).__name__) from None
 
     async def _ask(self, name: str) -> tuple[int, int]:
         connection = self._connection

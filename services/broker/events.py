@@ -75,9 +75,11 @@ class EventSubscriber:
         *,
         attempts: int | None = ATTEMPTS,
         pause: float = PAUSE,
+        exchange: str = EVENT_EXCHANGE,
     ) -> None:
         """Bind the queue to the events whose key, `<tenant>.<type>`, fits the topic pattern.
 
+        `exchange` is another topic exchange for a consumer that may not read all events, such as one of a tenant.
         `pause` is the number of seconds before the second attempt; each pause is twice the one before, up to 30 s.
         """
         if (attempts is not None and attempts < 1) or pause <= 0:
@@ -90,8 +92,8 @@ class EventSubscriber:
         router = RabbitRouter(middlewares=[partial(_Repeating, run=self._run)])
         self._subscriber = router.subscriber(
             RabbitQueue(queue, queue_type=QueueType.QUORUM, durable=True, routing_key=pattern),
-            # Foldwork declares it; a consumer's user need not be allowed to.
-            RabbitExchange(EVENT_EXCHANGE, type=ExchangeType.TOPIC, durable=True, declare=False),
+            # Foldwork declares it, or an operator; a consumer's user need not be allowed to.
+            RabbitExchange(exchange, type=ExchangeType.TOPIC, durable=True, declare=False),
             decoder=_decode,
             # Of more than one, each would be a task of its own, and a later event could overtake an earlier one.
             channel=Channel(prefetch_count=1),

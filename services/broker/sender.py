@@ -12,7 +12,7 @@ from typing import Any
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection, DeliveryMode
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import DeliveryError
 
 from services.broker import names, topology
 from services.broker.connection import BLOCKED, connect_robust, connected
@@ -185,7 +185,8 @@ class CommandSender:
                 await self._exchange.publish(message, outgoing.routing_key, mandatory=True)
         except DeliveryError as error:
             raise NotSent("the broker has no queue for commands, or refuses more of them") from error
-        except (AMQPError, TimeoutError, ConnectionError, RuntimeError) as error:
+        except Exception as error:
+            # A confirm that is lost with its connection may end in a bare Exception.
             why = f"{BLOCKED}: {self.blocked}" if self.blocked is not None else str(error) or type(error).__name__
             raise Unconfirmed(f"the broker did not confirm: {why}") from error
         finally:

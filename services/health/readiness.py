@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 import psycopg
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +33,7 @@ _TIMEOUT = 2.0
 _FRESH = 0.5
 _DEADLINES = {"commands of deadlines": deadlines.SEND, "dispatch attempts": deadlines.CALL}
 _NOTHING: Part = {"entities": 0}
+_log = structlog.get_logger("readiness")
 
 
 class Broker(Protocol):
@@ -172,6 +174,10 @@ async def _in_time(name: str, asked: Awaitable[Part]) -> Part:
             return await asked
     except TimeoutError:
         return {name: wrong(NOT_READY, "no answer in time")}
+    except Exception as error:
+        # Whoever asks must get an answer, whatever a client library raises.
+        _log.exception("a part cannot be judged", part=name)
+        return {name: wrong(NOT_READY, f"it cannot be asked: {type(error).__name__}")}
 
 
 Plain = Callable[[Request], Awaitable[Response]]

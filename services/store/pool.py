@@ -131,6 +131,11 @@ class Pool:
             self._failure(connection, statement, error)
         except psycopg.Error as error:
             self._failure(connection, statement, error)
+        except Exception as error:
+            # Such as a text that is no Unicode. It is the asker's error; what the connection is in then is not known.
+            await connection.close()
+            if not statement.answer.done():
+                statement.answer.set_exception(error)
         else:
             if not statement.answer.done():
                 statement.answer.set_result(rows)

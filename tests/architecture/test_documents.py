@@ -67,3 +67,13 @@ def test_a_document_that_has_drifted_is_named(tmp_path: Path) -> None:
         "docs/schemas/commands/task.create.json",
         "docs/schemas/commands/task.gone.json",
     ]
+
+
+def test_each_threat_names_tests_that_there_are() -> None:
+    table = (ROOT / "docs/security.md").read_text("utf-8").partition("## Threats")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        tests = re.findall(r"`([\w/]+\.py)`", row[3])
+        assert tests, row[1]
+        assert [name for name in tests if not (ROOT / "tests" / name).is_file()] == [], row[1]

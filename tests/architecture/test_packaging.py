@@ -194,9 +194,19 @@ def test_what_an_image_runs_does_without_what_it_leaves_out(image: Path) -> None
 def test_compose_has_no_default_password() -> None:
     text = (ROOT / "compose.yaml").read_text()
     passwords = re.findall(r"\$\{(\w*PASSWORD\w*)(:[-?+])", text)
-    assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"}
+    assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "POSTGRES_ADMIN_PASSWORD", "RABBITMQ_PASSWORD"}
     assert {operator for _, operator in passwords} == {":?"}
     assert not re.findall(r"(?:PASS|PASSWORD): (?!\$\{)", text)
+
+
+def test_no_role_has_the_password_of_the_databases_superuser() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    services = blocks(blocks(text, 0)["services"], 2)
+    assert [name for name, service in services.items() if "ADMIN" in service] == ["postgres"]
+    (url,) = re.findall(r"FOLDWORK_DATABASE_URL: postgresql://(\w+):", text)
+    (superuser,) = re.findall(r"POSTGRES_USER: (\w+)", services["postgres"])
+    assert url != superuser
+    assert re.search(rf"CREATE ROLE {url} LOGIN NOSUPERUSER ", (ROOT / "compose/database.sh").read_text())
 
 
 def test_compose_is_regular_yaml() -> None:

@@ -60,7 +60,7 @@ REFUSED = {
     "headers exchange": lambda channel: channel.exchange_declare("x", exchange_type="headers"),
     "alternate exchange": lambda channel: channel.exchange_declare("x", arguments={"alternate-exchange": "y"}),
     "unknown queue argument": lambda channel: channel.queue_declare("q", arguments={"x-max-priority": 3}),
-    "length limit": lambda channel: channel.queue_declare("q", arguments={"x-max-length": 3}),
+    "length limit": lambda channel: channel.queue_declare("q", arguments={"x-max-length-bytes": 3}),
     "stream": lambda channel: channel.queue_declare("q", durable=True, arguments={"x-queue-type": "stream"}),
     "prefetch for the channel": lambda channel: channel.basic_qos(prefetch_count=1, global_=True),
     "consumer priority": lambda channel: channel.basic_consume("", print, arguments={"x-priority": 1}),

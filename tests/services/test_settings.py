@@ -75,6 +75,11 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         ("amqp://u:p@broker.example/", "database,providers", False),
         ("amqp://u:p@broker.example/", "broker", True),
         ("amqps://u:p@broker.example/", "", True),
+        ("amqps://u:p@broker.example/?cafile=/etc/ca.pem&no_verify_ssl=0", "", True),
+        ("amqps://u:p@broker.example/?no_verify_ssl=1", "", False),
+        ("amqps://u:p@broker.example/?no_verify_ssl=0&no_verify_ssl=", "", False),
+        ("amqps://u:p@broker.example/?no_verify_ssl=1", "broker", True),
+        ("amqps://u:p@localhost/?no_verify_ssl=1", "", True),
         ("postgresql://u:p@localhost/d", "", True),
         ("postgresql://u:p@[::1]/d", "", True),
         ("postgresql:///d?host=/run/postgresql", "", True),
@@ -83,6 +88,8 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://u:p@127.0.0.1,db.example/d", "", False),
         ("postgresql://u:p@localhost/d?hostaddr=192.0.2.1", "", False),
         ("postgresql://u:p@db.example/d?sslmode=prefer", "broker, providers", False),
+        ("postgresql:///d?service=production", "", False),
+        ("postgresql:///d?service=production&sslmode=require", "", True),
         ("postgresql://u:p@db.example/d?sslmode=require", "", True),
         ("postgresql://u:p@db.example/d?sslmode=verify-full", "", True),
         ("postgresql://u:p@db.example/d", " database , broker", True),
@@ -103,6 +110,30 @@ def test_plaintext_off_loopback_is_allowed_by_name(
     for call in (lambda: load(**given), of_cli):
         with pytest.raises(OperatorError, match=f"{name}.*FOLDWORK_ALLOW_PLAINTEXT"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "passes"),
+    [
+        ({"PGHOST": "db.example"}, "postgresql://u:p@/d", False),
+        ({"PGHOST": "db.example"}, "postgresql://u:p@localhost/d", True),
+        ({"PGHOST": "db.example"}, "postgresql://u:p@/d?sslmode=require", True),
+        ({"PGHOST": "db.example", "PGSSLMODE": "require"}, "postgresql://u:p@/d", True),
+        ({"PGHOSTADDR": "192.0.2.1"}, "postgresql://u:p@localhost/d", False),
+        ({"PGSSLMODE": "verify-full"}, "postgresql://u:p@db.example/d", True),
+        ({"PGSSLMODE": "require"}, "postgresql://u:p@db.example/d?sslmode=prefer", False),
+    ],
+)
+def test_what_a_url_leaves_out_comes_from_the_variables_of_libpq(
+    variables: dict[str, str], url: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if passes:
+        load(**{**URLS, "database_url": url})
+        return
+    with pytest.raises(ConfigurationError, match="database_url: off loopback"):
+        load(**{**URLS, "database_url": url})
 
 
 @pytest.mark.parametrize("text", ["1", "true", "broker,all", "Broker"])

@@ -29,6 +29,7 @@ class Channel(Topology):
         self.connection, self.vhost, self.number = connection, connection.vhost, number
         self.consumers: dict[str, Consumer] = {}
         self.touched: list[Queue] = []  # the queues to dispatch when the method at hand is answered
+        self.refused: set[int] = set()  # publishes that a full queue did not take
         self.unacked: dict[int, Item] = {}  # by delivery tag, in the order of the deliveries
 
     def send(self, frame: base.Frame, message: Message | None = None) -> None:
@@ -54,6 +55,10 @@ class Channel(Topology):
     def confirm(self) -> None:
         """Sends one acknowledgement for everything published since the previous one that need not wait."""
         last = self.published if self._written >= self.unwritten else self._written
+        while last in self.refused:
+            last -= 1
+        if self.refused:
+            self.refused = {tag for tag in self.refused if tag > last}
         waiting, self._confirmed = last - self._confirmed, max(last, self._confirmed)
         if self.confirms and waiting > 0:
             self.send(Basic.Ack(last, multiple=waiting > 1))
@@ -173,9 +178,14 @@ class Channel(Topology):
         # RabbitMQ returns a direct reply as unroutable even when it is delivered.
         if frame.mandatory and (not queues or key.startswith(DIRECT_REPLIES)):
             self.send(made(Basic.Return, 312, "NO_ROUTE", exchange, key), message)
+        full = [queue for queue in queues if queue.full]
         for queue in queues:
-            queue.enqueue(message, self)
+            if queue not in full:
+                queue.enqueue(message, self)
         self.published += 1
+        if full and self.confirms:
+            self.refused.add(self.published)
+            self.send(Basic.Nack(self.published, requeue=False))
         self.connection.confirming.add(self)
         if self.connection.broker.alarm is not None:
             self.connection.hold(self.connection.broker.alarm)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS, PERSISTENT = ("direct", "topic", "fanout"), 2
 POSITION = attrgetter("position")
-LEAST = {"x-expires": 1, "x-message-ttl": 0}
+LEAST = {"x-expires": 1, "x-max-length": 0, "x-message-ttl": 0}
 QUORUM_ONLY = ("x-dead-letter-strategy", "x-delivery-limit")
 ARGUMENTS: dict[str, type | tuple[str, ...]] = {
     "x-queue-type": ("classic", "quorum"),
@@ -24,11 +24,12 @@ ARGUMENTS: dict[str, type | tuple[str, ...]] = {
     "x-dead-letter-routing-key": str,
     "x-delivery-limit": int,
     "x-expires": int,
+    "x-max-length": int,
     "x-message-ttl": int,
-    "x-single-active-consumer": bool,
-    # These two have no effect in memory and without a limit on the length of a queue.
-    "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
     "x-overflow": ("drop-head", "reject-publish"),
+    "x-single-active-consumer": bool,
+    # It has no effect in memory.
+    "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
 }
 
 
@@ -113,8 +114,15 @@ class Queue:
         self.consumers, self.ready, self._enqueued = list[Consumer](), deque[Item](), 0
         self.quorum = self.arguments.get("x-queue-type") == "quorum"
         self.single_active = self.arguments.get("x-single-active-consumer", False)
+        # Of the ready messages; in RabbitMQ a policy may set it, too.
+        self.limit: float = self.arguments.get("x-max-length", inf)
         self._timer: asyncio.TimerHandle | None = None
         self._lease: asyncio.TimerHandle | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether it refuses what is published."""
+        return len(self.ready) >= self.limit and self.arguments.get("x-overflow") == "reject-publish"
 
     def restore(self, message: Message, returns: int, expires: float, number: int) -> Item:
         self._enqueued += 1
@@ -132,6 +140,9 @@ class Queue:
         if ttl := [ms for ms in (message.ttl, self.arguments.get("x-message-ttl")) if ms is not None]:
             item.expires = monotonic() + min(ttl) / 1000
             self.expire()
+        while len(self.ready) > self.limit and self.arguments.get("x-overflow") != "reject-publish":
+            self.vhost.dead_letter(self, (item := self.ready.popleft()).message, "maxlen")
+            self.vhost.storage.gone(item)
 
     def dispatch(self) -> None:
         """Delivers ready messages to the consumers in turn."""

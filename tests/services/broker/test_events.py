@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aio_pika
 import pytest
 from faststream.rabbit import RabbitBroker, RabbitMessage
 from faststream.specification import AsyncAPI
@@ -49,6 +50,30 @@ async def test_each_handler_gets_its_events_typed_and_in_order(migrated_url: str
     assert [position for position, _ in seen] == list(range(1, 7))
     assert [type(data) for _, data in seen] == [TaskCreated] * 3 + [TaskFieldsChanged] * 3
     assert seen[3][1].new == {"title": "x"}
+
+
+async def test_an_exchange_of_a_tenant_has_its_events_alone(migrated_url: str, amqp_url: str) -> None:
+    await declare(amqp_url)
+    connection = await aio_pika.connect(amqp_url)
+    channel = await connection.channel()
+    # As an operator does, for a user that may read from this exchange and from no other.
+    own = await channel.declare_exchange("events.acme", aio_pika.ExchangeType.TOPIC, durable=True)
+    await own.bind(EVENT_EXCHANGE, "acme.#")
+    broker = RabbitBroker(amqp_url)
+    # Whatever pattern the subscriber asks for.
+    events, seen = EventSubscriber(broker, "acme-billing", "#", exchange="events.acme"), list[str]()
+
+    @events.on(TaskCreated)
+    async def created(event: Event[TaskCreated]) -> None:
+        seen.append(event.tenant)
+
+    async with started(broker), relaying(migrated_url, amqp_url):
+        for tenant in ("other", "acme-2", "acme", "acme-2", "acme"):
+            add(migrated_url, 1, tenant=tenant)
+        await eventually_async(lambda: len(seen) >= 2)
+    assert seen == ["acme", "acme"]
+    await channel.exchange_delete("events.acme")
+    await connection.close()
 
 
 async def test_a_type_without_a_handler_is_acknowledged(migrated_url: str, amqp_url: str) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from services.broker.sender import CommandSender, NotSent, Outgoing
+from unittest.mock import AsyncMock
+
+import aio_pika
+import pytest
+
+from services.broker.sender import CommandSender, NotSent, Outgoing, Unconfirmed
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import TENANT, working
 from tests.services.proxy import broker_proxy
@@ -30,3 +35,17 @@ async def test_answers_come_again_on_a_new_connection(migrated_url: str, amqp_ur
                     assert await eventually_async(answered)
             finally:
                 await sender.close()
+
+
+async def test_whatever_a_confirm_ends_in_the_command_may_have_been_taken(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = CommandSender(amqp_url)
+    await sender.start()
+    try:
+        # aiormq ends some calls so when their connection is lost.
+        monkeypatch.setattr(aio_pika.RobustExchange, "publish", AsyncMock(side_effect=Exception()))
+        with pytest.raises(Unconfirmed, match="did not confirm"):
+            await sender.send(Outgoing("task.create", b'{"id":"t1"}', TENANT), PATIENCE)
+    finally:
+        await sender.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -128,6 +132,29 @@ async def test_no_token_reaches_a_log_or_an_error(migrated_url: str, capsys: pyt
         said = capsys.readouterr()
         assert response.headers["x-request-id"] in said.out + said.err
         assert canary not in said.out + said.err + response.text
+
+
+def _part(value: bytes | dict[str, str]) -> str:
+    text = json.dumps(value).encode() if isinstance(value, dict) else value
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "HS512", "RS256", "ES256", ""])
+@pytest.mark.parametrize("key_id", ["{id}", "../../dev/null"])
+async def test_a_json_web_token_is_no_key(api: Api, algorithm: str, key_id: str) -> None:
+    token = api.key()
+    own = keys.id_of(token)
+    head = _part({"alg": algorithm, "kid": key_id.format(id=own)})
+    claims = _part({"sub": own, "tenant": "acme"})
+    with psycopg.connect(api.url) as conn:
+        row = conn.execute("SELECT digest FROM api_keys WHERE id = %s", (own,)).fetchone()
+    assert row is not None
+    # Unsigned, signed with what is stored of the key, and with its id.
+    for secret in (None, bytes(row[0]), own.encode()):
+        mark = b"" if secret is None else hmac.new(secret, f"{head}.{claims}".encode(), hashlib.sha256).digest()
+        forged = f"{head}.{claims}.{_part(mark)}"
+        problem(await api.get("/v1/tasks", forged), 401, "unauthorized")
+        problem(await api.get("/v1/tasks", f"fw_{own}_{forged}"), 401, "unauthorized")
 
 
 async def test_a_key_in_a_header_of_its_own(api: Api) -> None:

@@ -6,6 +6,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
@@ -245,6 +246,29 @@ async def test_a_real_queue_on_a_broker_that_is_away() -> None:
         await queue.counts()
     assert "secret" not in str(away.value)
     await queue.close()
+
+
+async def test_what_a_lost_connection_raises_is_a_broker_that_is_away(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # aiormq ends some calls so when their connection is lost.
+    monkeypatch.setattr(aio_pika.Channel, "declare_queue", AsyncMock(side_effect=Exception()))
+    queue = CommandQueue(amqp_url)
+    with pytest.raises(BrokerAway, match="the connection was lost"):
+        await queue.counts()
+    await queue.close()
+
+
+async def test_a_part_that_fails_unexpectedly_is_not_ready_and_the_others_are_shown(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(api.queue), "counts", AsyncMock(side_effect=ValueError("canary")))
+    assert await _not_ready(api) == ["broker"]
+    answer = await api.client.get("/readyz")
+    assert answer.json()["broker"]["cause"] == "it cannot be asked: ValueError"
+    assert answer.json()["database"]["status"] == "ready"
+    assert "canary" not in answer.text
+    assert (await api.client.get("/metrics")).status_code == 200
 
 
 async def test_the_real_sender_connects_by_itself(migrated_url: str, amqp_url: str) -> None:
