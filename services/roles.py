@@ -21,10 +21,7 @@ from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.health.watch import Watch
-from services.http.core.app import create_app
 from services.processors import read_models
-from services.processors.dispatcher import Dispatcher
-from services.processors.providers import Providers
 from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
 from services.server import Config, Connections, Server, allow_files, bind
@@ -56,6 +53,9 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, settings: Settings) -> None:
+        # A third of all that there is to import, which the other roles start without.
+        from services.http.core.app import create_app
+
         most = allow_files(settings.http_connections)
         config = Config(
             create_app(settings),
@@ -105,6 +105,9 @@ def make_role(name: str, settings: Settings) -> Role:
 
 def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
     """Return the workers that act on deadlines."""
+    from services.processors.dispatcher import Dispatcher
+    from services.processors.providers import Providers
+
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
     scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
@@ -223,6 +226,7 @@ def serve(settings: Settings, names: Sequence[str]) -> None:
             # What was imported and made by now stays, and would be searched by every full collection.
             gc.collect()
             gc.freeze()
+            gc.enable()
             await roles.run()
 
     run(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import typer
 
 from services.cli import FAILED
@@ -10,6 +12,8 @@ from services.errors import OperatorError
 
 
 def run_roles(*names: str) -> None:
+    # Nothing that is imported is garbage; `serve` enables it again.
+    gc.disable()
     from services import logs, roles
     from services.follower_role import RoleEnded
 
@@ -49,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def policies() -> None:
-        """Record status changes, cancel siblings of failed tasks, and act on deadlines and dispatches."""
+        """Act on deadlines, and make dispatches."""
         run_roles("policies")
 
     projections = typer.Typer(help="Maintain the read models, or show, retry or rebuild them.")

@@ -233,6 +233,13 @@ def test_a_command_loads_what_it_needs(tmp_path: Path, migrated_url: str, line: 
     assert found & HEAVY <= needed
 
 
+def test_a_role_that_serves_no_http_starts_without_what_does(tmp_path: Path, database_url: str) -> None:
+    # It ends at once, since the database has no tables.
+    found = imported(tmp_path, "relay", FOLDWORK_DATABASE_URL=database_url, FOLDWORK_AMQP_URL="amqp://127.0.0.1:1/")
+    assert "aiormq" in found
+    assert not found & {"fastapi", "httpx"}
+
+
 def test_the_version_is_told(tmp_path: Path) -> None:
     for arguments in (["--version"], ["--version", "--help"]):
         with typed(*arguments, folder=tmp_path, on_terminal=False) as run:

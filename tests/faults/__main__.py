@@ -18,15 +18,17 @@ from pathlib import Path
 
 import structlog
 
-from tests.faults import report, sending_faults
+from tests.faults import report, sending_faults, server_faults, store_faults
 from tests.faults.episode import Outcome, Plan, run
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.servers import Servers, described, installed, servers
 
 # The longest that the end of an episode takes: settling, stopping and checking.
 _CLOSING = 60.0
-# Importing it adds its faults to the catalogue.
-__all__ = ["sending_faults"]
+# The most violations of an episode that are printed; the report has all.
+_SHOWN = 20
+# Importing them adds their faults to the catalogue.
+__all__ = ["sending_faults", "server_faults", "store_faults"]
 
 
 def main() -> int:
@@ -46,13 +48,8 @@ def main() -> int:
     markdown = report.as_markdown(outcomes, machine, seconds)
     (folder / "report.md").write_text(markdown, "utf-8")
     print(markdown)
-    broken = [outcome for outcome in outcomes if outcome.broken]
-    for outcome in broken:
-        print(f"VIOLATED in {outcome.name} (seed {outcome.seed}): history and logs are in {outcome.folder}")
-        for text in outcome.broken[:20]:
-            print(f"  {text}")
     print(f"The report is in {folder}/report.json and report.md.")
-    return 1 if broken else 0
+    return 1 if any(outcome.broken for outcome in outcomes) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -67,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="commands a second")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between the faults that are mixed")
     parser.add_argument("--scale", type=float, default=1.0, help="shortens what the faults themselves take")
+    parser.add_argument("--mixed", action="store_true", help="only mix the faults, without an episode for each before")
     parser.add_argument("--list", action="store_true", help="list the faults")
     options = parser.parse_args()
     if options.list:
@@ -90,8 +88,10 @@ async def _episodes(options: argparse.Namespace, made: Servers, folder: Path) ->
         times = [each.skipped or each.recovery for each in found.faults]
         verdict = f"{len(found.broken)} VIOLATIONS" if found.broken else "holds"
         print(f"{verdict}; {found.sent} calls in {found.seconds} s; back after {times}", flush=True, file=sys.stderr)
+        if found.broken:
+            print(f"history and logs: {found.folder}", *found.broken[:_SHOWN], sep="\n  ", flush=True, file=sys.stderr)
 
-    for fault in chosen:
+    for fault in () if options.mixed else chosen:
         if time.monotonic() + _CLOSING > until and outcomes:
             print(f"no time for {fault.name}", file=sys.stderr)
             continue

@@ -13,7 +13,7 @@ from domain import DECIDER_OF_CATEGORY
 from domain.rollup import Child, rollup
 from domain.streams import split_stream
 from tests.eventually import SLOWNESS
-from tests.faults.evidence import Event, Evidence, Received, commands_of
+from tests.faults.evidence import Event, Evidence, Injected, Received, commands_of
 from tests.faults.history import BAD, FAIL, FOREIGN, GOOD, OK, OTHER_DATA, OTHER_DATA_OF_KEY, READ, REPEAT
 
 Checker = Callable[[Evidence], list[str]]
@@ -22,6 +22,8 @@ CHECKERS: dict[str, Checker] = {}
 SOON = 5.0 * SLOWNESS
 # Who waited for the end of a fault is answered a little later.
 _AFTERMATH = 5.0
+# A standstill of so many seconds is one that readiness must tell of.
+NOTICED = 10.0 * SLOWNESS
 _STATUS_CHANGED = "activity.status-changed"
 _CONFLICTS = {OTHER_DATA: "command-id-conflict", OTHER_DATA_OF_KEY: "idempotency-conflict"}
 
@@ -293,6 +295,41 @@ def it_works_again(evidence: Evidence) -> Iterator[str]:
     for fault in evidence.faults:
         if fault.recovery is None and fault.skipped is None:
             yield f"nothing worked any more after {fault.name}"
+
+
+@checks("readiness")
+def readiness_is_true(evidence: Evidence) -> Iterator[str]:
+    """While something stands still, `/readyz` says so; while all is well, it says `ready`."""
+    for fault in evidence.faults:
+        for what, began, ended in _standstills(evidence, fault):
+            said = [ready.status for ready in evidence.readiness if began + NOTICED / 2 <= ready.at <= ended]
+            if len(said) >= 10 and set(said) == {"ready"}:
+                yield f"it said `ready` while {what} did not move for {ended - began:.0f} s of {fault.name}"
+    times = [(fault.began, fault.ended + _AFTERMATH) for fault in evidence.faults]
+    for ready in evidence.readiness:
+        if ready.status != "ready" and not any(began <= ready.at <= ended for began, ended in times):
+            yield f"it said {ready.status or 'nothing'}, for {', '.join(ready.causes)}, while nothing was wrong"
+
+
+def _standstills(evidence: Evidence, fault: Injected) -> Iterator[tuple[str, float, float]]:
+    """Give what did not move for `NOTICED` seconds before the recovery, although it had to, with begin and end."""
+    if fault.recovery is None:
+        return
+    recovered = fault.waited + fault.recovery
+    seen: dict[str, tuple[float, int]] = {"the log": (fault.waited, -1)}
+    for saved in evidence.saved:
+        if not fault.waited <= saved.at <= recovered:
+            continue
+        done = saved.position == saved.head
+        for what, value, idle in (("the log", saved.head, False), (saved.follower, saved.position, done)):
+            since, before = seen.setdefault(what, (fault.waited, value))
+            if idle or value != before:
+                if saved.at - since >= NOTICED:
+                    yield what, since, saved.at
+                seen[what] = saved.at, value
+    for what, (since, _) in seen.items():
+        if recovered - since >= NOTICED:
+            yield what, since, recovered
 
 
 @checks("verify")

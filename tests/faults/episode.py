@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +26,11 @@ from tests.faults import checkers, verify
 from tests.faults.clients import Amqp, Http
 from tests.faults.evidence import Evidence, Injected, Letter, take_store, take_views
 from tests.faults.faults import Fault, Stage
-from tests.faults.history import OK, History
+from tests.faults.history import BAD, OK, READ, Call, History
 from tests.faults.load import TENANTS, Load, unresolved
-from tests.faults.observers import Subscriber, Tailer, count, delete_queues
-from tests.faults.servers import Servers, Unavailable
+from tests.faults.observers import Probe, Subscriber, Tailer, count, delete_queues
+from tests.faults.processes import Unavailable
+from tests.faults.servers import Servers
 from tests.faults.system import ROLES, STANDBY, System
 
 _CANARY_PERIOD = 0.1
@@ -94,8 +95,7 @@ async def run(plan: Plan, servers: Servers, folder: Path) -> Outcome:
             if episode.lost:
                 break
         evidence = await episode.evidence()
-    violations = checkers.check(evidence)
-    violations["expectations"] = episode.broken
+    violations = {"expectations": episode.broken, **checkers.check(evidence)}
     unknown, resolved = unresolved(evidence.calls)
     return Outcome(
         plan.name, plan.seed, round(time.monotonic() - began, 1), str(folder), len(evidence.calls),
@@ -113,6 +113,8 @@ class _Episode:
         self.broken: list[str] = []
         self.lost = False
         self._faults: list[Injected] = []
+        # What a restored store does not have: commands, and idempotency keys.
+        self._taken_back: set[tuple[str, str]] = set()
         self._canaries = 0
         through = servers.database_through(self.database)
         self.system = System(folder, through, servers.amqp_through)
@@ -139,8 +141,10 @@ class _Episode:
         self._stack.push_async_callback(self._amqp.close)
         self._stack.push_async_callback(self._http.close)
         await self.load.set_up()
-        if await self._recovered(PATIENCE) is None:
+        if await self._recovered() is None:
             raise RuntimeError(f"the system never worked: see {self.folder}")
+        self._probe = Probe(self.system.http_port)
+        self._stack.push_async_callback(self._probe.close)
         self.load.start()
 
     def _prepare(self) -> dict[str, str]:
@@ -161,7 +165,10 @@ class _Episode:
         self.history.note("fault", name=fault.name)
         chance = random.Random(f"{self.plan.seed}/{fault.name}/{len(self._faults)}")
         loop = asyncio.get_running_loop()
-        stage = Stage(self.system, self.servers, self.load, self.database, chance, loop, self.plan.scale)
+        stage = Stage(
+            self.system, self.servers, self.load, self.database, chance, loop,
+            self._quiet, self._recovered, self._restored, self.plan.scale, figures=injected.figures,
+        )  # fmt: skip
         doing: Iterator[None] = fault.do(stage)
         try:
             await asyncio.to_thread(next, doing)
@@ -170,18 +177,40 @@ class _Episode:
             return
         except Exception as error:
             # What the fault itself cannot do says that something is wrong, too; the rest of the evidence is gathered.
-            self.broken.append(f"{fault.name} failed: {error!r}")
+            self.broken.insert(0, f"{fault.name} failed: {error!r}")
             self.lost = True
             return
-        injected.recovery = await self._recovered(PATIENCE)
+        injected.waited = time.time()
+        injected.recovery = await self._recovered(fault.patience)
         self.history.note("recovered", name=fault.name, seconds=injected.recovery)
         await asyncio.to_thread(next, doing, None)
         self.broken += [f"{fault.name}: {text}" for text in stage.broken]
-        if injected.recovery is None or await self._recovered(PATIENCE) is None:
+        if injected.recovery is None or await self._recovered() is None:
             injected.recovery, self.lost = None, True
         injected.ended = time.time()
 
-    async def _recovered(self, limit: float) -> float | None:
+    async def _quiet(self) -> None:
+        """Return when no subscriber has received anything for a second."""
+        before = -1
+        while (now := sum(len(each.received) for each in self._subscribers)) != before:
+            before = now
+            await asyncio.sleep(1)
+
+    async def _restored(self, head: int, kept: Collection[tuple[str, str]]) -> None:
+        """Take back what a restored store does not have: it ends at `head`, and has decided the commands `kept`."""
+        for call in self.history.calls:
+            if call.known is not None and call.kind != BAD and call.name != READ and call.command not in kept:
+                self._taken_back.add(call.command)
+                if call.key is not None:
+                    self._taken_back.add((call.tenant, call.key))
+        for each in self._subscribers:
+            each.received[:] = [message for message in each.received if message.position <= head]
+        await asyncio.to_thread(self._tailer.rewind, head)
+
+    def _stands(self, call: Call) -> bool:
+        return call.command not in self._taken_back and (call.tenant, call.key) not in self._taken_back
+
+    async def _recovered(self, limit: float = PATIENCE) -> float | None:
         """Return the seconds until a command that is sent from now on is answered, published and visible."""
         began, done = time.monotonic(), asyncio.Event()
         while time.monotonic() < began + limit:
@@ -212,7 +241,10 @@ class _Episode:
         deadline = time.monotonic() + PATIENCE / 2
         while not await self._settled() and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-        evidence = Evidence(calls=self.history.calls, faults=self._faults, bounds=BOUNDS)
+        calls = [call for call in self.history.calls if self._stands(call)]
+        evidence = Evidence(calls=calls, faults=self._faults, bounds=BOUNDS)
+        await self._probe.close()
+        evidence.readiness = self._probe.found
         evidence.queued = await count(self.servers.amqp_url, COMMAND_QUEUE)
         await asyncio.to_thread(self.system.stop)
         self._tailer.close()
@@ -234,7 +266,11 @@ class _Episode:
         head = self._tailer.last
         if any(saved.position < head or saved.head != head for saved in latest.values()):
             return False
-        return head in {message.position for each in self._subscribers for message in each.received[-500:]}
+        subscribed = tuple(f"{tenant}/" for tenant in TENANTS)
+        last = next(
+            (position for position, stream, _ in reversed(self._tailer.tail) if stream.startswith(subscribed)), 0
+        )
+        return last in {message.position for each in self._subscribers for message in each.received[-500:]}
 
     async def end(self) -> None:
         """End whatever still runs, and remove the database."""

@@ -70,6 +70,14 @@ class Saved(NamedTuple):
     head: int
 
 
+class Ready(NamedTuple):
+    """What `/readyz` said; a `status` of None stands for no answer."""
+
+    at: float
+    status: str | None
+    causes: tuple[str, ...] = ()
+
+
 class Ended(NamedTuple):
     """The end of a process that was sent SIGTERM."""
 
@@ -91,6 +99,10 @@ class Injected:
     ended: float = 0.0
     skipped: str | None = None
     outage: bool = True
+    # When the clock started.
+    waited: float = 0.0
+    # What the fault measured, by what it is.
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -112,6 +124,7 @@ class Evidence:
     memory: dict[str, int] = field(default_factory=dict)
     bounds: dict[str, int] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
+    readiness: list[Ready] = field(default_factory=list)
     faults: list[Injected] = field(default_factory=list)
     # What `foldwork verify` found.
     verified: list[str] = field(default_factory=list)
@@ -152,12 +165,21 @@ def take_views(evidence: Evidence, server_url: str, database_url: str) -> None:
         with psycopg.connect(database_url) as served, psycopg.connect(copy) as rebuilt:
             for model in projections.READ_MODELS:
                 for view in model.VIEWS:
+                    if _digest(served, view) == _digest(rebuilt, view):
+                        evidence.differences[view] = Counter()
+                        continue
                     difference = _rows(served, view)
                     difference.subtract(_rows(rebuilt, view))
                     evidence.differences[view] = Counter({row: n for row, n in difference.items() if n})
     finally:
         with psycopg.connect(server_url, autocommit=True) as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _digest(conn: psycopg.Connection[Any], view: str) -> tuple[Any, ...] | None:
+    """Return how many rows there are, and a sum over their contents that does not depend on their order."""
+    query = sql.SQL("SELECT count(*), sum(hashtextextended(v::text, 0)) FROM {} AS v").format(sql.Identifier(view))
+    return conn.execute(query).fetchone()
 
 
 def _rows(conn: psycopg.Connection[Any], view: str) -> Counter[str]:

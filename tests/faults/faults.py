@@ -8,12 +8,11 @@ fault that lasts longer than the recovery (somebody frozen) ends there.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +20,11 @@ import psycopg
 
 from services.broker.names import COMMAND_QUEUE
 from services.store.append import APPEND_LOCK
-from tests.eventually import PATIENCE, eventually
+from tests.eventually import PATIENCE
 from tests.faults.load import Load
-from tests.faults.observers import count, delete_queues
-from tests.faults.servers import Group, Servers, Unavailable
+from tests.faults.observers import count
+from tests.faults.processes import Group, Unavailable
+from tests.faults.servers import Servers
 from tests.faults.system import ROLES, STANDBY, System
 from tests.services.processes import environment
 
@@ -36,7 +36,12 @@ ROLE_BACK, SERVER_BACK, NOTICED = 3.0, 5.0, 30.0
 
 @dataclass(slots=True)
 class Stage:
-    """What a fault may lay its hands on. `broken` are expectations of the fault itself that did not come true."""
+    """What a fault may lay its hands on.
+
+    `broken` are expectations of the fault itself that did not come true, `figures` what it measured. `quiet` returns
+    when subscribers receive nothing more, `works` when the system works, and `restored` takes back what is not in a
+    store that was restored.
+    """
 
     system: System
     servers: Servers
@@ -44,8 +49,12 @@ class Stage:
     database: str
     chance: random.Random
     loop: asyncio.AbstractEventLoop
+    quiet: Callable[[], Coroutine[Any, Any, None]]
+    works: Callable[[], Coroutine[Any, Any, float | None]]
+    restored: Callable[[int, Collection[tuple[str, str]]], Coroutine[Any, Any, None]]
     scale: float = 1.0
     broken: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop of the load, and return its result."""
@@ -58,6 +67,12 @@ class Stage:
     def queued(self) -> int:
         """Return how many commands wait."""
         return int(self.run(count(self.servers.amqp_url, COMMAND_QUEUE)))
+
+    def decided(self) -> int:
+        """Return how many commands are decided."""
+        with self.session() as conn:
+            row = conn.execute("SELECT count(*) FROM ledger").fetchone()
+        return int(row[0]) if row is not None else 0
 
     def demand(self, condition: bool, text: str) -> None:
         """Note an expectation that did not come true."""
@@ -77,7 +92,7 @@ class Fault:
     """A fault by its name. `goal` is the longest time to recover on an idle machine, in seconds.
 
     `standby` are roles that need a second process. `mixed` ones follow one another on one system. `outage` is false for
-    what must not delay good commands at all.
+    what must not delay good commands at all. `patience` is how long is waited for the recovery.
     """
 
     name: str
@@ -88,6 +103,7 @@ class Fault:
     mixed: bool = True
     outage: bool = True
     times: int = 3
+    patience: float = PATIENCE
 
 
 FAULTS: dict[str, Fault] = {}
@@ -127,6 +143,18 @@ def _role(role: str) -> None:
 
 for _each in ROLES:
     _role(_each)
+
+
+@fault("kill-all", ROLE_BACK, times=5)
+def kill_all(stage: Stage) -> Iterator[None]:
+    """Kill every role within a second, each at a moment of its own."""
+    moments = sorted((stage.chance.random(), role) for role in ROLES)
+    before = 0.0
+    for moment, role in moments:
+        time.sleep(moment - before)
+        stage.system.signal(role, signal.SIGKILL)
+        before = moment
+    yield
 
 
 def _frozen(stage: Stage, name: str) -> Iterator[None]:
@@ -189,204 +217,30 @@ for _each, _point in (
     _crash_point(_each, _point)
 
 
+def _rebuild(stage: Stage, model: str, log: str = "rebuild.log") -> Group:
+    command = [sys.executable, "-m", "services.cli", "projections", "rebuild", model]
+    env = {**environment(), "FOLDWORK_DATABASE_URL": stage.servers.database_through(stage.database)}
+    return Group(command, stage.servers.folder / log, env)
+
+
+@fault("rebuild-twice", mixed=False)
+def rebuild_twice(stage: Stage) -> Iterator[None]:
+    both = [_rebuild(stage, "history", f"rebuild-{number}.log") for number in range(2)]
+    codes = [running.wait(PATIENCE) for running in both]
+    # One that begins after the other has ended does it once more.
+    stage.demand(0 in codes and None not in codes, f"two rebuilds at once ended with {codes}")
+    stage.demand(not any("Traceback" in running.said for running in both), "one of two rebuilds had a traceback")
+    yield
+
+
 @fault("rebuild-killed", mixed=False)
 def rebuild_killed(stage: Stage) -> Iterator[None]:
-    command = [
-        sys.executable,
-        "-m",
-        "services.cli",
-        "projections",
-        "rebuild",
-        stage.chance.choice(("tasks", "history")),
-    ]
-    env = {**environment(), "FOLDWORK_DATABASE_URL": stage.servers.database_through(stage.database)}
+    model = stage.chance.choice(("tasks", "history"))
     for end in (False, False, True):
-        running = Group(command, stage.servers.folder / "rebuild.log", env)
+        running = _rebuild(stage, model)
         if end:
             stage.demand(running.wait(PATIENCE) == 0, f"the rebuild failed: {running.log.read_text('utf-8')[-500:]}")
         else:
             time.sleep(1.5 + 2 * stage.chance.random())
         running.kill()
-    yield
-
-
-# The broker.
-
-
-@fault("broker-killed", SERVER_BACK, durable=True)
-def broker_killed(stage: Stage) -> Iterator[None]:
-    stage.servers.broker.process().kill()
-    time.sleep(_OUTAGE * stage.chance.random())
-    stage.servers.broker.start()
-    yield
-
-
-@fault("broker-restarted", SERVER_BACK, durable=True)
-def broker_restarted(stage: Stage) -> Iterator[None]:
-    stage.servers.broker.process().end()
-    stage.servers.broker.start()
-    yield
-
-
-@fault("broker-frozen", SERVER_BACK, times=1)
-def broker_frozen(stage: Stage) -> Iterator[None]:
-    stage.servers.broker.process().signal(signal.SIGSTOP)
-    try:
-        time.sleep(30 * stage.scale)
-    finally:
-        stage.servers.broker.process().signal(signal.SIGCONT)
-    yield
-
-
-@fault("broker-cut", SERVER_BACK)
-def broker_cut(stage: Stage) -> Iterator[None]:
-    stage.servers.broker_proxy.down()
-    time.sleep(_OUTAGE * stage.chance.random())
-    stage.servers.broker_proxy.up()
-    yield
-
-
-@fault("queue-deleted", SERVER_BACK)
-def queue_deleted(stage: Stage) -> Iterator[None]:
-    stage.run(delete_queues(stage.servers.amqp_url, COMMAND_QUEUE))
-    yield
-
-
-@fault("broker-alarm", SERVER_BACK)
-def broker_alarm(stage: Stage) -> Iterator[None]:
-    stage.begin(stage.load.burst(int(3000 * stage.scale)))
-    time.sleep(0.2)
-    try:
-        stage.servers.broker.alarm(True)
-        deadline = time.monotonic() + 20
-        while (left := stage.queued()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        stage.demand(not left, f"{left} commands still wait 20 s after the alarm")
-    finally:
-        stage.servers.broker.alarm(False)
-    yield
-
-
-def _half_open(where: str, to_server: bool, to_client: bool) -> None:
-    name = {(True, True): "", (True, False): "-to-server", (False, True): "-to-client"}[to_server, to_client]
-
-    @fault(f"{where}-half-open{name}", NOTICED, times=1)
-    def half_open(stage: Stage) -> Iterator[None]:
-        proxy = stage.servers.broker_proxy if where == "broker" else stage.servers.database_proxy
-        proxy.silence(to_server=to_server, to_client=to_client)
-        yield
-
-
-for _each in ("broker", "database"):
-    for _directions in ((True, True), (True, False), (False, True)):
-        _half_open(_each, *_directions)
-
-
-# The database.
-
-
-def _database_gone(name: str, number: int) -> None:
-    @fault(name, SERVER_BACK)
-    def gone(stage: Stage) -> Iterator[None]:
-        stage.servers.postgres.stop(number)
-        time.sleep(_OUTAGE * stage.chance.random())
-        stage.servers.start_postgres()
-        yield
-
-
-_database_gone("database-killed", signal.SIGKILL)
-_database_gone("database-stopped-at-once", signal.SIGQUIT)
-
-
-@fault("database-cut", SERVER_BACK)
-def database_cut(stage: Stage) -> Iterator[None]:
-    stage.servers.database_proxy.down()
-    time.sleep(_OUTAGE * stage.chance.random())
-    stage.servers.database_proxy.up()
-    yield
-
-
-@fault("commit-unanswered", ROLE_BACK, times=10)
-def commit_unanswered(stage: Stage) -> Iterator[None]:
-    proxy = stage.servers.database_proxy
-    proxy.forget_after = b"COMMIT"
-    eventually(lambda: proxy.forget_after is None)
-    yield
-
-
-@fault("listener-killed", ROLE_BACK)
-def listener_killed(stage: Stage) -> Iterator[None]:
-    with stage.session() as conn:
-        conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name IN ('foldwork-projections', 'foldwork-relay', 'foldwork-read-models')"
-        )
-    yield
-
-
-@fault("backend-frozen", NOTICED, times=1)
-def backend_frozen(stage: Stage) -> Iterator[None]:
-    with stage.session() as conn:
-        for _ in range(1000):
-            found = conn.execute(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name = 'foldwork-commands' ORDER BY query_start DESC NULLS LAST LIMIT 1"
-            ).fetchone()
-            if found is not None:
-                os.kill(found[0], signal.SIGSTOP)
-                holding = conn.execute("SELECT 1 FROM pg_locks WHERE pid = %s AND granted", found).fetchone()
-                if holding is None:
-                    break
-                # Whatever holds a lock of the log stops everybody until the server itself goes on.
-                os.kill(found[0], signal.SIGCONT)
-            time.sleep(0.02)
-        else:
-            raise Unavailable("the backend always held a lock")
-    began = time.monotonic()
-    try:
-        yield
-        time.sleep(max(0.0, FROZEN * stage.scale - (time.monotonic() - began)))
-    finally:
-        os.kill(found[0], signal.SIGCONT)
-
-
-@fault("vacuum-and-slow-transaction", ROLE_BACK, outage=False)
-def vacuum(stage: Stage) -> Iterator[None]:
-    with stage.session() as slow, stage.session() as conn, slow.transaction():
-        slow.execute("SELECT count(*) FROM stored_events")
-        conn.execute("VACUUM (FREEZE) stored_events")
-        conn.execute("VACUUM (FREEZE) ledger")
-        time.sleep(3)
-    yield
-
-
-@fault("connections-exhausted", SERVER_BACK)
-def connections_exhausted(stage: Stage) -> Iterator[None]:
-    taken: list[psycopg.Connection[Any]] = []
-    try:
-        stage.servers.database_proxy.cut()
-        while True:
-            try:
-                taken.append(stage.session())
-            except psycopg.OperationalError:
-                break
-        stage.servers.database_proxy.cut()
-        time.sleep(_OUTAGE)
-    finally:
-        for conn in taken:
-            conn.close()
-    yield
-
-
-@fault("database-read-only", SERVER_BACK)
-def read_only(stage: Stage) -> Iterator[None]:
-    with stage.session() as conn:
-        conn.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        conn.execute("SELECT pg_reload_conf()")
-        try:
-            time.sleep(2 * _OUTAGE)
-        finally:
-            conn.execute("SET default_transaction_read_only = off")
-            conn.execute("ALTER SYSTEM RESET default_transaction_read_only")
-            conn.execute("SELECT pg_reload_conf()")
     yield

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 GOOD, REPEAT, OTHER_DATA, OTHER_DATA_OF_KEY, FOREIGN, BAD = "good", "repeat", "data", "data-of-key", "foreign", "bad"
+# A command that asks for no answer.
+UNANSWERED = "unanswered"
 OK, FAIL, INFO = "ok", "fail", "info"
 # The name of a call that is no command.
 READ = "GET"

@@ -13,6 +13,10 @@ import random
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from pamqp.commands import Basic
+
+from bench.wire import encoded
+from services.broker.names import COMMAND_EXCHANGE
 from services.commands.wire import routing_key
 from tests.faults.clients import Amqp, Http
 from tests.faults.history import (
@@ -26,6 +30,7 @@ from tests.faults.history import (
     OTHER_DATA_OF_KEY,
     READ,
     REPEAT,
+    UNANSWERED,
     Answer,
     Call,
     History,
@@ -33,6 +38,8 @@ from tests.faults.history import (
 from tests.services.commands.test_dead_letters import BAD as BAD_BODIES
 
 TENANTS = ("acme", "beta")
+# One whose events nobody subscribes to.
+CROWD = "crowd"
 MEMBERS = 12
 WORKFLOWS = {"normal": "wait_all", "fast": "fail_fast"}
 _ANSWER = 10.0
@@ -139,6 +146,53 @@ class Load:
                 await self.give("burst", "amqp", TENANTS[number % 2], own, "task.create", {"id": own, **data})
 
         await asyncio.gather(*(one(number) for number in range(count)))
+
+    async def flood(self, count: int) -> list[bytes]:
+        """Note many creations of one more tenant, and return them encoded for publishing with confirms."""
+        self._numbers += 1
+        messages = []
+        for number in range(count):
+            own = f"flood{self._numbers}-{number}"
+            call = self._history.call("flood", "amqp", CROWD, own, "task.create", kind=UNANSWERED, payload="")
+            call.confirmed = True
+            properties = Basic.Properties(
+                delivery_mode=2, message_type=call.name, message_id=own, headers={"tenant": CROWD}
+            )
+            messages.append(encoded(COMMAND_EXCHANGE, own, properties, json.dumps({"id": own}).encode()))
+        return messages
+
+    async def occupy(self, own: str, members: int) -> None:
+        """Let new members each start the first of two tasks."""
+
+        async def one(number: int) -> None:
+            member, tenant = f"{own}-{number}", TENANTS[number % 2]
+            given: list[tuple[str, dict[str, Any]]] = [
+                ("directory.register", {"kind": "member", "id": member, "fields": {"name": "Member"}}),
+                *(("task.create", {"id": f"{member}-{task}", "assignees": [member]}) for task in (1, 2)),
+                ("task.process", {"id": f"{member}-1"}),
+            ]
+            for step, (name, data) in enumerate(given):
+                answer = await self.give(member, "amqp", tenant, f"{member}-occupy-{step}", name, data)
+                if answer.kind != OK:
+                    raise RuntimeError(f"{name} {data} was answered {answer}")
+
+        await asyncio.gather(*(one(number) for number in range(members)))
+
+    async def change_over(self, own: str, members: int) -> None:
+        """Let these members complete the first task and start the second, and demand that both is done."""
+
+        async def one(member: str, tenant: str, task: int, name: str) -> None:
+            answer = await self.give(member, "amqp", tenant, f"{member}-{name}", name, {"id": f"{member}-{task}"})
+            if answer.kind != OK:
+                raise RuntimeError(f"{name} of {member} was answered {answer}")
+
+        await asyncio.gather(
+            *(
+                one(f"{own}-{number}", TENANTS[number % 2], task, name)
+                for number in range(members)
+                for task, name in ((1, "task.complete"), (2, "task.process"))
+            )
+        )
 
     async def contend(self, writers: int) -> None:
         """Let so many writers change one task of a tenant at the same time."""

@@ -1,4 +1,4 @@
-"""Those who watch an episode from outside: subscribers, and a reader of the log that also sees the followers."""
+"""Those who watch an episode from outside: subscribers, a reader of the log and the followers, and a probe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import aiormq
+import httpx
 import psycopg
 from aiormq.abc import DeliveredMessage
 
 from services.broker import names
-from tests.faults.evidence import Received, Saved
+from tests.faults.evidence import Ready, Received, Saved
 
 _CONNECTING = 5.0
 _PERIOD = 0.02
+_PROBING = 0.25
 
 
 class Subscriber:
@@ -81,6 +83,32 @@ class Subscriber:
             await message.channel.basic_ack(message.delivery_tag or 0)
 
 
+class Probe:
+    """A task that asks for readiness all the time."""
+
+    def __init__(self, port: int) -> None:
+        self.found: list[Ready] = []
+        self._url = f"http://127.0.0.1:{port}/readyz"
+        self._task = asyncio.create_task(self._run(), name="probe")
+
+    async def close(self) -> None:
+        """End the task."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            while True:
+                try:
+                    answer = (await client.get(self._url)).json()
+                    causes = [*answer["not_ready"], *answer["degraded"]]
+                    self.found.append(Ready(time.time(), answer["status"], tuple(causes)))
+                except (httpx.HTTPError, ValueError):
+                    self.found.append(Ready(time.time(), None))
+                await asyncio.sleep(_PROBING)
+
+
 class Tailer:
     """A thread that reads the log by position while it grows, and the positions of the followers."""
 
@@ -89,6 +117,7 @@ class Tailer:
         self.saved: list[Saved] = []
         self._url = database_url
         self._stopped = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="tailer", daemon=True)
         self._thread.start()
 
@@ -96,6 +125,12 @@ class Tailer:
     def last(self) -> int:
         """Return the last position that was read."""
         return self.tail[-1][0] if self.tail else 0
+
+    def rewind(self, head: int) -> None:
+        """Forget what is beyond the end of a log that was restored, and where the followers were."""
+        with self._lock:
+            self.tail = [row for row in self.tail if row[0] <= head]
+            self.saved.clear()
 
     def close(self) -> None:
         """End the thread."""
@@ -113,17 +148,18 @@ class Tailer:
         turns = 0
         while not self._stopped.wait(_PERIOD):
             turns += 1
-            self.tail += conn.execute(
-                "SELECT notification_id, originator_id, originator_version FROM stored_events"
-                " WHERE notification_id > %s ORDER BY notification_id LIMIT 5000",
-                (self.last,),
-            ).fetchall()
-            if turns % 5 == 0:
-                found = conn.execute(
-                    "SELECT name, position, (SELECT coalesce(max(notification_id), 0) FROM stored_events)"
-                    " FROM followers"
+            with self._lock:
+                self.tail += conn.execute(
+                    "SELECT notification_id, originator_id, originator_version FROM stored_events"
+                    " WHERE notification_id > %s ORDER BY notification_id LIMIT 5000",
+                    (self.last,),
                 ).fetchall()
-                self.saved += [Saved(time.time(), *row) for row in found]
+                if turns % 5 == 0:
+                    found = conn.execute(
+                        "SELECT name, position, (SELECT coalesce(max(notification_id), 0) FROM stored_events)"
+                        " FROM followers"
+                    ).fetchall()
+                    self.saved += [Saved(time.time(), *row) for row in found]
 
 
 async def count(url: str, queue: str) -> int:

@@ -74,6 +74,11 @@ def as_markdown(outcomes: Sequence[Outcome], machine: dict[str, str], seconds: f
         "|---|---|---|---|---|",
     ]
     lines += [_row(name, found) for name, found in sorted(_by_name(outcomes).items())]
+    measured = [each for outcome in outcomes for each in outcome.faults if each.figures]
+    if measured:
+        lines += ["", "| Fault | What was measured |", "|---|---|"]
+    for each in measured:
+        lines.append(f"| {each.name} | {', '.join(f'{what}: {value:,.0f}' for what, value in each.figures.items())} |")
     lines += ["", "| Role | Peak memory | Bound |", "|---|---|---|"]
     lines += [
         f"| {role} | {peak >> 20} MiB | {BOUNDS[role] >> 20} MiB |" for role, peak in sorted(sums["memory"].items())

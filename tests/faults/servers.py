@@ -5,79 +5,23 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
-
-import psutil
-import psycopg
+from typing import Protocol
+from urllib.parse import urlsplit
 
 from services.dev import broker as development
-from services.dev.postgres import EmbeddedPostgres
 from tests.eventually import PATIENCE, eventually
-from tests.services.processes import ROOT, environment, free_port
+from tests.faults.postgres import Postgres
+from tests.faults.processes import Group, Unavailable
+from tests.services.processes import environment, free_port
 from tests.services.proxy import Proxy
 
 _RABBITMQ = Path("/usr/lib/rabbitmq/bin")
-
-
-class Unavailable(Exception):
-    """A server is not installed, or cannot do what a fault needs."""
-
-
-class Group:
-    """A process that leads a group of its own."""
-
-    def __init__(self, command: Sequence[str], log: Path, env: dict[str, str], folder: Path = ROOT) -> None:
-        self._begins = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=folder,
-                start_new_session=True,
-            )  # fmt: skip
-        self.pid = self._process.pid
-        self.log = log
-
-    @property
-    def said(self) -> str:
-        """Return what it has printed."""
-        return self.log.read_bytes()[self._begins :].decode("utf-8", "replace")
-
-    def poll(self) -> int | None:
-        """Return the exit code, negative for a signal, or None while it runs."""
-        return self._process.poll()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the group, unless its leader has ended."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
-
-    def wait(self, timeout: float) -> int | None:
-        """Return the exit code, or None when it has not ended in time."""
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout)
-        return None
-
-    def end(self, grace: float = 20.0) -> None:
-        """End it, by force if it does not end in time."""
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        if self.wait(grace) is None:
-            self.kill()
-
-    def kill(self) -> None:
-        """Kill the group."""
-        self.signal(signal.SIGKILL)
-        self._process.wait()
 
 
 class Broker(Protocol):
@@ -209,57 +153,6 @@ def _await_port(port: int, process: Group) -> None:
     eventually(listening)
 
 
-class Postgres:
-    """The PostgreSQL of the wheel, with durable settings, which may be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedPostgres(folder / "postgres")
-        self.url = ""
-
-    def start(self) -> None:
-        """Start it; after a kill the old server's children may still have to end."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.url = self._server.start()
-                return
-            except Exception:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-
-    def database(self, name: str) -> str:
-        """Return the URL of a database."""
-        return urlsplit(self.url)._replace(path=f"/{name}").geturl()
-
-    def session(self, name: str = "postgres") -> psycopg.Connection[Any]:
-        """Return a connection that commits each statement."""
-        return psycopg.connect(self.database(name), autocommit=True)
-
-    def socket(self) -> str:
-        """Return the path of the socket that it listens on."""
-        query = parse_qs(urlsplit(self.url).query)
-        return f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
-
-    def postmaster(self) -> int:
-        """Return the pid of the server."""
-        with self.session() as conn:
-            row = conn.execute("SELECT pg_backend_pid()").fetchone()
-            assert row is not None
-            return int(psutil.Process(row[0]).ppid())
-
-    def stop(self, number: int = signal.SIGINT) -> None:
-        """Stop it by a signal: SIGINT closes well, SIGQUIT leaves at once, SIGKILL kills it."""
-        server = psutil.Process(self.postmaster())
-        server.send_signal(number)
-        psutil.wait_procs([server], PATIENCE)
-        self._server.stop()
-
-    def close(self) -> None:
-        """Stop it, and remove its data."""
-        self._server.remove()
-
-
 class Servers:
     """The servers, and the proxies that the roles reach them through."""
 
@@ -279,6 +172,25 @@ class Servers:
     def start_postgres(self) -> None:
         """Start PostgreSQL again, behind the same proxy."""
         self.postgres.start()
+        self.lead_to_postgres()
+
+    def revive_postgres(self) -> None:
+        """Start PostgreSQL again if it has ended by itself."""
+        self.postgres.revive()
+        self.lead_to_postgres()
+
+    @contextmanager
+    def small_disk(self) -> Iterator[Path]:
+        """Have the database on a small disk of its own while the block runs, and give its folder."""
+        try:
+            with self.postgres.small_disk() as disk:
+                self.lead_to_postgres()
+                yield disk
+        finally:
+            self.lead_to_postgres()
+
+    def lead_to_postgres(self) -> None:
+        """Let the proxy lead to where PostgreSQL is now."""
         self.database_proxy.target = self.postgres.socket()
 
     def database_through(self, name: str) -> str:

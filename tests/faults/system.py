@@ -15,7 +15,7 @@ import psutil
 from services.settings import Settings
 from tests.eventually import eventually
 from tests.faults.evidence import Ended
-from tests.faults.servers import Group
+from tests.faults.processes import Group
 from tests.services.processes import environment, free_port
 
 ROLES = ("commands", "projections", "relay", "policies", "http")
@@ -36,6 +36,8 @@ class System:
         self._folder = folder
         self._env = {"DATABASE_URL": database_url, "AMQP_URL": amqp_url, "HTTP_PORT": str(self.http_port)}
         self._running: dict[str, Group] = {}
+        # What the last process of a name printed until it ended.
+        self._said: dict[str, str] = {}
         # What a process is given once, and after its end no more.
         self._once: dict[str, dict[str, str]] = {}
         self._lock = threading.RLock()
@@ -122,14 +124,20 @@ class System:
         return self.ended[-1]
 
     @contextmanager
-    def away(self, name: str) -> Iterator[None]:
-        """Kill a process, and start another one at the end."""
+    def away(self, *names: str) -> Iterator[None]:
+        """Kill processes, and start others at the end."""
         with self._lock:
-            self._running.pop(name).kill()
+            for name in names:
+                self._running.pop(name).kill()
         try:
             yield
         finally:
-            self.start(name)
+            self.start(*names)
+
+    def said(self, name: str) -> str:
+        """Return what a process has printed since it was started last, and the one before it, if it has just ended."""
+        with self._lock:
+            return self._said.get(name, "") + self._running[name].said
 
     def stop(self) -> None:
         """End everything by SIGTERM."""
@@ -159,6 +167,7 @@ class System:
                     code = process.poll()
                     if code is not None:
                         self.restarts.append((name, code))
+                        self._said[name] = process.said
                         self._running[name] = self._begin(name)
                     elif turns % 10 == 0:
                         self._measure(name, process.pid)

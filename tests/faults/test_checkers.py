@@ -12,7 +12,7 @@ import pytest
 from domain.activity import ActivityStatusChanged
 from services.store import codec
 from tests.faults import checkers, history
-from tests.faults.evidence import Decision, Ended, Event, Evidence, Injected, Letter, Received, Saved
+from tests.faults.evidence import Decision, Ended, Event, Evidence, Injected, Letter, Ready, Received, Saved
 from tests.faults.history import BAD, FAIL, FOREIGN, INFO, OK, OTHER_DATA, REPEAT, Answer, Call, History
 
 
@@ -65,7 +65,13 @@ def good() -> Evidence:
         memory={"commands": 100},
         bounds={"commands": 200},
         ended=[Ended("commands", 0, 1.0, 12.0)],
-        faults=[Injected("kill-commands", 90.0, 3.0, recovery=1.0, ended=91.0)],
+        faults=[Injected("kill-commands", 90.0, 3.0, recovery=1.0, ended=91.0, waited=90.0)],
+        readiness=[
+            Ready(89.0, "ready"),
+            Ready(90.5, "not ready", ("consumers",)),
+            Ready(90.6, None),
+            *(Ready(100.0 + number, "ready") for number in range(20)),
+        ],
         verified=[],
     )
 
@@ -226,6 +232,34 @@ def dead_for_ever(evidence: Evidence) -> None:
     evidence.faults[0].recovery = None
 
 
+def outage_without_a_word(evidence: Evidence) -> None:
+    evidence.faults.append(Injected("freeze-commands", 100.0, 30.0, recovery=19.0, ended=120.0, waited=100.0))
+
+
+def follower_stands_still_without_a_word(evidence: Evidence) -> None:
+    evidence.faults.append(Injected("freeze-relay", 100.0, 30.0, recovery=19.0, ended=120.0, waited=100.0))
+    evidence.saved = [Saved(100.0 + number, "relay", 1, number + 2) for number in range(19)]
+
+
+def no_fault_at_a_backlog_that_moves(evidence: Evidence) -> None:
+    evidence.faults.append(Injected("backlog", 100.0, None, recovery=19.0, ended=120.0, waited=100.0))
+    evidence.saved = [Saved(100.0 + number, "relay", number, number + 2) for number in range(19)]
+
+
+def test_readiness_may_be_ready_while_a_backlog_moves() -> None:
+    evidence = good()
+    no_fault_at_a_backlog_that_moves(evidence)
+    assert checkers.CHECKERS["readiness"](evidence) == []
+
+
+def false_alarm(evidence: Evidence) -> None:
+    evidence.readiness[-1] = Ready(119.0, "degraded", ("relay",))
+
+
+def silent_without_a_fault(evidence: Evidence) -> None:
+    evidence.readiness[-1] = Ready(119.0, None)
+
+
 def verify_found_something(evidence: Evidence) -> None:
     evidence.verified = ["a row differs"]
 
@@ -252,6 +286,9 @@ def repeated_as_new(evidence: Evidence) -> None:
         (trespass, "I14"), (foreign_event, "I14"), (foreign_change, "I14"),
         (too_much_memory, "I15"),
         (killed_at_the_end, "I16"), (gave_up_stopping, "I16"),
+        (outage_without_a_word, "readiness"),
+        (follower_stands_still_without_a_word, "readiness"),
+        (false_alarm, "readiness"), (silent_without_a_fault, "readiness"),
         (dead_for_ever, "recovery"), (verify_found_something, "verify"), (repeated_as_new, "repeats"),
     ],
 )  # fmt: skip

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import server_faults
 from tests.faults.episode import Plan, run
 from tests.faults.faults import FAULTS
 from tests.faults.servers import servers
 
+# Importing it adds its faults to the catalogue.
+__all__ = ["server_faults"]
 SHORT = ("kill-commands", "kill-relay", "kill-projections", "commit-unanswered")
 
 
