@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import psycopg
 
 from domain.decider import ANYBODY
 from services.store import codec, log
+from services.store.identity import Memory, ask_mark
 
 # An arbitrary constant; every appender to a database must use the same one.
 APPEND_LOCK = 4_012_000
@@ -56,8 +58,7 @@ DELETE FROM attempts USING unnest(%b::text[], %b::text[]) AS done(tenant, messag
 WHERE (attempts.tenant, attempts.message_id) = (done.tenant, done.message_id)"""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(msgspec.Struct, frozen=True):
     """An event to be recorded as `version` of its stream; `state` is its stored form, encoded once."""
 
     stream: str
@@ -65,14 +66,13 @@ class NewEvent:
     name: str
     event: Any
     metadata: codec.Metadata
-    state: bytes = field(init=False, repr=False, compare=False)
+    state: bytes = b""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "state", codec.encode(self.metadata, self.event))
+        msgspec.structs.force_setattr(self, "state", codec.encode(self.metadata, self.event))
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct, frozen=True):
     """The decision on a command: the code of a refusal, or the positions of its events (None if it recorded none)."""
 
     tenant: str
@@ -102,6 +102,8 @@ class Append:
     given_up: set[TenantUniqueKey] = field(default_factory=set)
     ledger: list[LedgerRow] = field(default_factory=list)
     attempts_done: list[CommandKey] = field(default_factory=list)
+    # Of the events, once they are recorded.
+    positions: list[int] = field(default_factory=list)
 
 
 class ConcurrencyConflict(Exception):
@@ -143,9 +145,14 @@ def insert_events(conn: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]
     return positions
 
 
-def verify_reads(conn: psycopg.Connection[Any], append: Append) -> int:
-    """Compare everything that was read, under the lock, and return the log's head; raises `ConcurrencyConflict`."""
+def verify_reads(conn: psycopg.Connection[Any], append: Append, memory: Memory) -> int:
+    """Compare everything that was read, under the lock, and return the log's head.
+
+    Raises `LogRestored`, and `ConcurrencyConflict`.
+    """
+    seen = memory.last
     with conn.pipeline():
+        mark = ask_mark(conn, seen[0])
         versions = conn.execute(_VERSIONS, (list(append.streams_read),), prepare=True, binary=True)
         wanted = {**append.unique_keys_read, **append.unique_keys}
         unique_keys = conn.execute(UNIQUE_KEYS, columns(wanted, 3), prepare=True)
@@ -154,12 +161,14 @@ def verify_reads(conn: psycopg.Connection[Any], append: Append) -> int:
         last = conn.execute(log.HEAD, prepare=True)
         kinds = kinds_asked(append.unique_keys_read)
         existing = conn.execute(ANY_UNIQUE_KEY, columns(kinds, 2)) if kinds else None
+        found = mark.fetchone()
         changed = {stream for stream, version in versions.fetchall() if version != append.streams_read[stream]}
         holders = {(t, k, key): holder for t, k, key, holder in unique_keys.fetchall()}
         if existing is not None:
             holders |= {(tenant, ANYBODY, kind): HELD for tenant, kind in existing.fetchall()}
         decided = {(row[0], row[1]) for row in ledger.fetchall()}
         head = int(cast("tuple[int]", last.fetchone())[0])
+    memory.compare(conn, seen, found)
     lost = {key for key, holder in append.unique_keys_read.items() if holders.get(key) != holder}
     # A unique key that is taken without being read (on a new id) must be free.
     lost |= {

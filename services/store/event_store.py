@@ -33,7 +33,7 @@ from services.store import append as appending
 from services.store import codec, log
 from services.store.append import APPEND_LOCK, HELD, Append, CommandKey, LedgerRow, TenantUniqueKey
 from services.store.connect import IDLE_SHARE, Session, conninfo, prepare
-from services.store.identity import Memory, mark_at
+from services.store.identity import Memory, ask_mark
 from services.store.unavailable import AWAY, StoreUnavailable, unavailable
 
 # The pool doubles its own waits between attempts to connect for five minutes; a new request makes it try at once.
@@ -89,29 +89,30 @@ class Recorder(PostgresApplicationRecorder):
     def insert_events(
         self, stored_events: Sequence[StoredEvent], append: Append | None = None, **_: Any
     ) -> Sequence[int] | None:
+        recorded = Append() if append is None else append
+        rows = [(each.originator_id, each.originator_version, each.topic, each.state) for each in stored_events]
         with self.datastore.get_connection() as conn:
             plain = cast("psycopg.Connection[Any]", conn)
             before, plain.row_factory = plain.row_factory, tuple_row
             try:
                 with plain.transaction():
                     appending.lock(plain)
-                    self._memory.compare(plain)
-                    head = appending.verify_reads(plain, append) if append is not None else log.head(plain)
-                    rows = [
-                        (each.originator_id, each.originator_version, each.topic, each.state) for each in stored_events
-                    ]
-                    positions = appending.insert_events(plain, rows, head)
-                    if append is not None:
-                        appending.record_decisions(plain, append, head)
-                    mark = mark_at(plain, positions[-1]) if positions else None
+                    self._memory.check(plain)
+                    head = appending.verify_reads(plain, recorded, self._memory)
+                    # One round trip. The answer is awaited for as long as that of one statement.
+                    with plain.pipeline():
+                        recorded.positions = positions = appending.insert_events(plain, rows, head)
+                        appending.record_decisions(plain, recorded, head)
+                        mark = ask_mark(plain, positions[-1]).fetchone() if positions else None
                 # Only what was committed.
                 if positions:
-                    self._memory.position, self._memory.mark = positions[-1], mark
+                    self._memory.last = (positions[-1], mark)
             except psycopg.errors.UniqueViolation as error:
                 raise IntegrityError(str(error)) from error
             finally:
                 plain.row_factory = before
-        return positions
+        # The library makes an object for each position that it is given, which `EventStore.append` does not need.
+        return positions if append is None else None
 
     def _lock_table(self, curs: Any) -> None:
         appending.lock(curs)
@@ -221,8 +222,8 @@ class EventStore:
     def append(self, append: Append) -> tuple[int, list[int]]:
         """Record one transaction; return (head, positions of its events). A `ConcurrencyConflict` records nothing."""
         with _translated():
-            recordings = self._events.put(cast("Any", append.events), append=append)
-        positions = [recording.notification.id for recording in recordings]
+            self._events.put(cast("Any", append.events), append=append)
+        positions = append.positions
         return (positions[-1] if positions else self.head()), positions
 
     @contextmanager

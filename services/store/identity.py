@@ -15,10 +15,17 @@ from services.store import log
 from services.store.diagnosis import UnsuitableDatabase
 
 _IDENTITY = "SELECT id::text, epoch, place FROM log_identity"
+# Of an event, what `log_mark` is made of. A statement, because it is prepared: a function is planned in each call.
+_MARK = """
+SELECT l.id::text, l.epoch, e.originator_id, e.originator_version, e.recorded_at
+FROM stored_events AS e, log_identity AS l WHERE e.notification_id = %s"""
 _PLACE = (
     "SELECT concat_ws('/', %s::bigint, (SELECT oid FROM pg_database WHERE datname = current_database()),"
     " 'stored_events'::regclass::oid)"
 )
+
+
+Mark = tuple[Any, ...]
 
 
 class LogRestored(UnsuitableDatabase):
@@ -65,32 +72,37 @@ def demand_own(conn: psycopg.Connection[Any]) -> None:
         raise LogRestored(f"the database is a copy, or was restored from a backup: {log.ADOPT}")
 
 
-def mark_at(conn: psycopg.Connection[Any], position: int) -> str | None:
-    """Return what distinguishes the event at a position from any other that was ever there."""
-    row: Any = conn.execute("SELECT log_mark(%s)", (position,), prepare=True).fetchone()
-    return row[0]  # type: ignore[no-any-return]
+def ask_mark(conn: psycopg.Connection[Any], position: int) -> psycopg.Cursor[Any]:
+    """Execute the query for what distinguishes the event at a position from any other that was ever there."""
+    return conn.execute(_MARK, (position,), prepare=True)
 
 
 @dataclass(slots=True)
 class Memory:
-    """What one process knows of the log: the mark of the last event that it saw, for which it asks at its next append.
+    """What one process knows of the log: the last event that it saw, for which it asks at its next append.
 
     A process keeps the state of streams in memory, which is of no use after the log was replaced under it.
     """
 
-    position: int = 0
-    mark: str | None = None
+    # The position of the event, and the row of `ask_mark`.
+    last: tuple[int, Mark | None] = (0, None)
     checked: psycopg.Connection[Any] | None = None
 
-    def compare(self, conn: psycopg.Connection[Any]) -> None:
-        """Raise `LogRestored` if the event is not there any more; once the log was adopted, only the first time."""
+    def check(self, conn: psycopg.Connection[Any]) -> None:
+        """Raise `LogRestored` if the log is at another place than before; asked once on each connection."""
         if self.checked is not conn:
             demand_own(conn)
             self.checked = conn
-        position, mark = self.position, self.mark
-        if mark is None or mark_at(conn, position) == mark:
+
+    def compare(self, conn: psycopg.Connection[Any], last: tuple[int, Mark | None], found: Mark | None) -> None:
+        """Raise `LogRestored` if the last event is not there any more; once the log was adopted, only the first time.
+
+        `found` is what distinguishes the event that is at its position now.
+        """
+        position, mark = last
+        if mark is None or found == mark:
             return
         known = identity(conn)
-        if mark.split(" ")[:2] != [known.id, str(known.epoch)]:
-            self.position, self.mark = 0, None
+        if mark[:2] != (known.id, known.epoch):
+            self.last = (0, None)
         raise LogRestored(f"the last event that was seen, at position {position}, is not in the log: {log.ADOPT}")

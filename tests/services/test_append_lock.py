@@ -5,22 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from domain.decider import UniqueKey
 from services.broker.publisher import Publisher
 from services.processors.relay import relay_handle
-from services.store.append import Append, append_in
-from services.store.connect import IDLE_SHARE, connect
+from services.store.append import Append, LedgerRow, append_in
+from services.store.connect import IDLE_SHARE, Session, connect
 from services.store.diagnosis import explain
 from services.store.event_store import EventStore
 from services.store.follower import Follower
 from services.store.unavailable import StoreUnavailable
 from tests.eventually import PATIENCE, eventually
 from tests.services.following import NAME, add, following, noting, seen, state
-from tests.services.harness import rows, settings
+from tests.services.harness import TENANT, rows, settings
 from tests.services.test_event_store import event
 
 
@@ -116,3 +118,33 @@ def test_a_relay_that_waits_for_the_broker_is_not_replaced(migrated_url: str) ->
     add(migrated_url, 3)
     with following(migrated_url, relay, statement_timeout=1.0):
         eventually(lambda: state(migrated_url, "relay") == (3, None, 1))
+
+
+def test_the_lock_is_held_for_few_round_trips(
+    migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody else who appends waits meanwhile."""
+    key = (TENANT, "name", "x")
+    first, second = [Append(events=[event(name)], ledger=[LedgerRow(TENANT, name, b"f")]) for name in "ab"]
+    second.unique_keys = {key: "b", (TENANT, "name", "y"): None}
+    second.attempts_done = [(TENANT, "b")]
+    wait = Session.wait
+    store = EventStore(migrated_url)
+    try:
+        store.append(first)
+        with (tmp_path / "trace").open("w+b") as trace, monkeypatch.context() as patch:
+
+            def traced(session: Session, *args: Any, **kwargs: Any) -> Any:
+                session.pgconn.trace(trace.fileno())
+                found = wait(session, *args, **kwargs)
+                session.pgconn.untrace()
+                return found
+
+            patch.setattr(Session, "wait", traced)
+            store.append(second)
+            trace.seek(0)
+            # The transaction begins, the lock, what is compared, what is written, and the transaction ends.
+            assert trace.read().count(b"ReadyForQuery") == 5
+        assert store.holders([(TENANT, UniqueKey("name", "x"))]) == {key: "b"}
+    finally:
+        store.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -283,7 +282,7 @@ async def test_events_are_never_late(api: Api) -> None:
 def _states() -> list[Task]:
     first = evolve(None, TaskCreated("t"))
     assert first is not None
-    return [replace(first, lifecycle=state, resolution=found, dispatch=sent) for state, found, sent in FACTS]
+    return [first._replace(lifecycle=state, resolution=found, dispatch=sent) for state, found, sent in FACTS]
 
 
 def test_no_event_that_is_left_unread_could_change_a_status() -> None:
