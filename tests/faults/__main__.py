@@ -62,6 +62,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--broker", choices=("rabbitmq", "development"), default=installed())
     parser.add_argument("--rate", type=float, default=100.0, help="commands a second")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds before each fault of a single episode")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between the faults that are mixed")
     parser.add_argument("--scale", type=float, default=1.0, help="shortens what the faults themselves take")
     parser.add_argument("--mixed", action="store_true", help="only mix the faults, without an episode for each before")
@@ -96,7 +97,7 @@ async def _episodes(options: argparse.Namespace, made: Servers, folder: Path) ->
             print(f"no time for {fault.name}", file=sys.stderr)
             continue
         turns = [fault] * (options.times or fault.times)
-        await episode(Plan(fault.name, turns, options.seed, standby=frozenset(fault.standby)))
+        await episode(Plan(fault.name, turns, options.seed, pause=options.pause, standby=frozenset(fault.standby)))
     mixed = [fault for fault in chosen if fault.mixed]
     if mixed and time.monotonic() + 2 * _CLOSING < until:
         seed = options.seed + 1
