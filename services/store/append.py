@@ -15,6 +15,7 @@ import psycopg
 
 from domain.decider import ANYBODY
 from services.store import codec, log
+from services.store.connect import end_in_time
 from services.store.identity import Memory, ask_mark
 
 # An arbitrary constant; every appender to a database must use the same one.
@@ -152,6 +153,7 @@ def verify_reads(conn: psycopg.Connection[Any], append: Append, memory: Memory) 
     """
     seen = memory.last
     with conn.pipeline():
+        end_in_time(conn)
         mark = ask_mark(conn, seen[0])
         versions = conn.execute(_VERSIONS, (list(append.streams_read),), prepare=True, binary=True)
         wanted = {**append.unique_keys_read, **append.unique_keys}
@@ -161,13 +163,14 @@ def verify_reads(conn: psycopg.Connection[Any], append: Append, memory: Memory) 
         last = conn.execute(log.HEAD, prepare=True)
         kinds = kinds_asked(append.unique_keys_read)
         existing = conn.execute(ANY_UNIQUE_KEY, columns(kinds, 2)) if kinds else None
-        found = mark.fetchone()
-        changed = {stream for stream, version in versions.fetchall() if version != append.streams_read[stream]}
-        holders = {(t, k, key): holder for t, k, key, holder in unique_keys.fetchall()}
-        if existing is not None:
-            holders |= {(tenant, ANYBODY, kind): HELD for tenant, kind in existing.fetchall()}
-        decided = {(row[0], row[1]) for row in ledger.fetchall()}
-        head = int(cast("tuple[int]", last.fetchone())[0])
+    # Read after the pipeline has ended, else the server would wait for its end, and not count as idle.
+    found = mark.fetchone()
+    changed = {stream for stream, version in versions.fetchall() if version != append.streams_read[stream]}
+    holders = {(t, k, key): holder for t, k, key, holder in unique_keys.fetchall()}
+    if existing is not None:
+        holders |= {(tenant, ANYBODY, kind): HELD for tenant, kind in existing.fetchall()}
+    decided = {(row[0], row[1]) for row in ledger.fetchall()}
+    head = int(cast("tuple[int]", last.fetchone())[0])
     memory.compare(conn, seen, found)
     lost = {key for key, holder in append.unique_keys_read.items() if holders.get(key) != holder}
     # A unique key that is taken without being read (on a new id) must be free.

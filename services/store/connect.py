@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import psycopg
@@ -56,6 +57,10 @@ _TIMEOUTS = {"statement_timeout": 1.0, "lock_timeout": 0.9, "idle_in_transaction
 # How long the client waits for an answer, as a share of the statement time-out. A server that is frozen, or lost behind
 # a proxy that still acknowledges, does not end its statements itself.
 ANSWER_SHARE = 1.25
+# The server ends a session that is longer in a transaction, whatever it waits for: also for the rest of a pipeline, in
+# which it does not count as idle. Several statements share it. Servers older than this have no such limit.
+_TRANSACTION_SHARE = 3.0
+_TRANSACTION_TIMEOUT_SINCE = 170_000
 _SETTING_UP_SECONDS = 10.0
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
@@ -75,6 +80,25 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         except NoAnswer:
             self.pgconn.finish()
             raise
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Do as psycopg's does, but send nothing after the end of the pipeline.
+
+        psycopg asks for a flush after it, and while a server has that to read last, it does not end the session for
+        being idle in a transaction.
+        """
+        with super().pipeline() as pipeline:
+            pipeline._exit_gen = partial(_ended, pipeline)  # type: ignore[method-assign]
+            yield pipeline
+
+
+def _ended(pipeline: psycopg.Pipeline) -> PQGen[None]:
+    try:
+        pipeline._enqueue_sync()
+        yield from pipeline._communicate_gen()
+    finally:
+        yield from pipeline._fetch_gen(flush=False)
 
 
 class AsyncSession(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -111,12 +135,21 @@ def _within(gen: PQGen[RV], seconds: float | None) -> PQGen[RV]:
 def without_time_limit(conn: psycopg.Connection[Any]) -> Iterator[None]:
     """Let the statements of the block take as long as they need; the caller's transaction contains it."""
     conn.execute("SET LOCAL statement_timeout = 0")
+    if conn.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        conn.execute("SET LOCAL transaction_timeout = 0")
     assert isinstance(conn, Session)  # noqa: S101
     before, conn.answer_within = conn.answer_within, None
     try:
         yield
     finally:
         conn.answer_within = before
+
+
+def end_in_time(conn: psycopg.Connection[Any]) -> None:
+    """Let the server end the caller's transaction, which stops everybody else, as late as an answer is awaited."""
+    within = getattr(conn, "answer_within", None)
+    if within is not None and conn.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        conn.execute("SELECT set_config('transaction_timeout', %s, true)", (str(int(within * 1000)),), prepare=True)
 
 
 def stay(conn: psycopg.Connection[Any]) -> None:
@@ -183,7 +216,10 @@ def _settings(info: psycopg.ConnectionInfo, statement_timeout: float) -> tuple[s
     """Return the statement that sets up a session, and its parameters."""
     named = {name.replace("-", "_").lower() for name in _OPTION.findall(info.options)}
     milliseconds = statement_timeout * 1000
-    times = {name: str(int(milliseconds * share)) for name, share in _TIMEOUTS.items()}
+    shares = dict(_TIMEOUTS)
+    if info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        shares["transaction_timeout"] = _TRANSACTION_SHARE
+    times = {name: str(int(milliseconds * share)) for name, share in shares.items()}
     wanted = {**SESSION, **{name: each for name, each in {**times, **_SERVER_DEFAULTS}.items() if name not in named}}
     # A single schema, so that no table of another schema is found, or dropped, by mistake.
     first = "set_config('search_path', coalesce(quote_ident(current_schema()), current_setting('search_path')), false)"

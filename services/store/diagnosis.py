@@ -11,6 +11,7 @@ _MEANINGS = (
     ("42501", "the database user lacks a privilege"),
     ("25006", "the database is read-only, it may be a standby"),
     ("25P03", "the database ended a session that was idle in a transaction"),
+    ("25P04", "the database ended a session that was too long in a transaction"),
     ("57P05", "the database ended a session that was idle"),
     ("57014", "the database cancelled a statement"),
     ("55P03", "a lock in the database was not acquired in time"),

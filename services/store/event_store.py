@@ -103,10 +103,10 @@ class Recorder(PostgresApplicationRecorder):
                     with plain.pipeline():
                         recorded.positions = positions = appending.insert_events(plain, rows, head)
                         appending.record_decisions(plain, recorded, head)
-                        mark = ask_mark(plain, positions[-1]).fetchone() if positions else None
+                        mark = ask_mark(plain, positions[-1]) if positions else None
                 # Only what was committed.
-                if positions:
-                    self._memory.last = (positions[-1], mark)
+                if mark is not None:
+                    self._memory.last = (positions[-1], mark.fetchone())
             except psycopg.errors.UniqueViolation as error:
                 raise IntegrityError(str(error)) from error
             finally:

@@ -37,7 +37,7 @@ def lost(error: Exception) -> bool:
     return (
         isinstance(error, AWAY)
         and not isinstance(error, psycopg.errors.PipelineAborted)
-        and (state is None or state.startswith(("08", "25P03", "57P")))
+        and (state is None or state.startswith(("08", "25P03", "25P04", "57P")))
     )
 
 

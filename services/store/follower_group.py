@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from services.store import log
+from services.store.connect import end_in_time
 from services.store.failures import lost, passes, timed_out, told
 from services.store.follower import Follower
 from services.store.log import LogRow
@@ -235,6 +236,7 @@ def _one_transaction(conn: psycopg.Connection[Any]) -> Iterator[None]:
     try:
         with conn.pipeline():
             conn.execute("BEGIN")
+            end_in_time(conn)
             yield
             conn.execute("COMMIT")
     except BaseException:

@@ -15,11 +15,12 @@ AWAY = (
     psycopg.errors.ReadOnlySqlTransaction,
     # This process was frozen, or too slow, and others have got its locks.
     psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
 )
 
-# SQLSTATEs of a server that is read-only, has ended a session that was idle in a transaction, lacks resources, has a
-# lock held by others, or is stopping or starting, or has ended an idle session.
-_OUTAGES = ("25006", "25P03", "53", "55P03", "57P")
+# SQLSTATEs of a server that is read-only, has ended a session that was idle or too long in a transaction, lacks
+# resources, has a lock held by others, or is stopping or starting, or has ended an idle session.
+_OUTAGES = ("25006", "25P03", "25P04", "53", "55P03", "57P")
 
 
 class StoreUnavailable(Exception):
