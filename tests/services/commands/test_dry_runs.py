@@ -185,6 +185,11 @@ def sent(command: Any, actor: str, around: dict[str, Any]) -> Incoming:
     return replace(incoming(command, around.get("command_id"), name=name, actor=actor), **around)
 
 
+def test_what_a_command_writes_would_be_noticed(migrated_url: str) -> None:
+    with a_bench(migrated_url) as bench, pytest.raises(Exception, match="a dry run writes to"):
+        bench.run([create("a")], dry=True)
+
+
 def test_a_dry_run_sees_what_came_before_it_and_is_seen_by_nothing(worker: Worker, migrated_url: str) -> None:
     batch = [
         dry(create("a", "c1")),
@@ -226,6 +231,22 @@ def test_a_dry_run_knows_what_another_worker_has_recorded(migrated_url: str) -> 
         assert told(again) == AGAIN
         (late,) = replies(one.run([change("a", "Newer", expected_version=2)]))
         assert told(late) == ACCEPTED
+
+
+def test_what_changes_while_a_dry_run_is_decided_is_seen(migrated_url: str) -> None:
+    with a_worker(migrated_url) as other:
+        left = [change("a", "New", command_id="c"), create("a")]
+
+        def meanwhile() -> None:
+            if left:
+                other.run([left.pop()])
+
+        with a_worker(migrated_url, on_decided=meanwhile) as one:
+            # Each of the first two decisions is overtaken: by the creation, and by the same command.
+            again, taken = replies(one.run([dry(change("a", "New", command_id="c")), dry(create("a"))]))
+        assert left == []
+    assert told(again) == AGAIN
+    assert told(taken) == ("rejected", False, "taken")
 
 
 def test_the_answer_has_the_data_of_as_many_events_as_fit(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

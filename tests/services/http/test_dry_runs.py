@@ -136,9 +136,8 @@ async def test_what_was_sent_before_is_answered_as_it_was(api: Api) -> None:
 
 async def test_a_tag_is_compared(api: Api) -> None:
     found = await api.get("/api/v3/task/t1")
-    tags = {"If-Match": found.headers["etag"]}
+    path, tags = "/api/v3/task/t1", {"If-Match": found.headers["etag"]}
     change = {"title": "Other"}
-    path = f"{'/api/v3/task/t1'}"
     tried(await api.client.patch(path, json=change, headers={**api.by(), **DRY, **tags}))
     assert (await api.client.patch(path, json=change, headers={**api.by(), **tags})).status_code == 200
     stale = await api.client.patch(path, json=change, headers={**api.by(), **DRY, **tags})
