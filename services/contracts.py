@@ -26,7 +26,10 @@ _ABOUT_BROKER = """Commands in, answers and events out, over AMQP 0-9-1.
 Publish commands persistently and with publisher confirms. The routing key of a command is the activity's id for an
 activity and all its tasks, a lone task's own id, otherwise the aggregate's id; it keeps them in order. The same
 `message_id` takes effect once per tenant, and so does the same `idempotency-key`. What is no command goes to the dead
-letters with its reason."""
+letters with its reason.
+
+A command with `dry-run.` before its type, such as `dry-run.task.complete`, is decided and answered, and nothing is
+recorded."""
 
 
 def openapi() -> Json:
@@ -160,8 +163,9 @@ def _routed(exchange: str, kind: str) -> Json:
 def _command_headers() -> Json:
     return {
         "type": "object",
-        "description": "AMQP headers. Beside them the properties: `type` is the command's name, `message_id` its id of "
-        "1 to 128 printable ASCII characters, `reply_to` and `correlation_id` are for the answer.",
+        "description": "AMQP headers. Beside them the properties: `type` is the command's name, after `dry-run.` for a "
+        "dry run, `message_id` its id of 1 to 128 printable ASCII characters, `reply_to` and `correlation_id` are for "
+        "the answer.",
         "required": ["tenant"],
         "properties": {
             "tenant": schemas.TENANT,

@@ -133,9 +133,12 @@ def shapes(prefix: str, *kinds: type[msgspec.Struct]) -> Json:
 def _complete(schema: Json) -> Json:
     if "properties" not in schema:
         return schema
-    for field in schema["properties"].values():
+    properties, required = schema["properties"], schema.get("required", ())
+    # What is omitted where it says nothing has no default.
+    required = [name for name, field in properties.items() if name in required or "default" in field]
+    for field in properties.values():
         field.pop("default", None)
-    return {**schema, "required": list(schema["properties"]), "additionalProperties": False}
+    return {**schema, "required": required, "additionalProperties": False}
 
 
 def reply() -> Json:

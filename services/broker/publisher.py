@@ -162,7 +162,7 @@ def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]
                             content_type="application/json",
                             delivery_mode=writer.PERSISTENT,
                             message_id=command.command_id,
-                            message_type=command.name,
+                            message_type=command.type,
                             headers=command.headers(),
                             user_id=publisher.user,
                         ),

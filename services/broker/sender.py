@@ -48,6 +48,12 @@ class Outgoing:
     idempotency_key: str | None = None
     expected_version: int | None = None
     traceparent: str | None = None
+    dry_run: bool = False
+
+    @property
+    def type(self) -> str:
+        """Return the type of its message."""
+        return f"{wire.DRY_RUN}{self.name}" if self.dry_run else self.name
 
     def headers(self) -> dict[str, Any]:
         """Return the AMQP headers that are set."""
@@ -67,7 +73,7 @@ class Outgoing:
         """Return the AMQP properties in the form that `wire.parse` reads."""
         return SimpleNamespace(
             message_id=self.command_id,
-            message_type=self.name,
+            message_type=self.type,
             headers=self.headers(),
             reply_to=None,
             user_id=None,
@@ -169,7 +175,7 @@ class CommandSender:
         message = aio_pika.Message(
             outgoing.body,
             message_id=outgoing.command_id,
-            type=outgoing.name,
+            type=outgoing.type,
             reply_to=_DIRECT_REPLY,
             correlation_id=correlation,
             content_type="application/json",

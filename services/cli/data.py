@@ -19,6 +19,7 @@ from services.errors import OperatorError
 if TYPE_CHECKING:
     from domain.errors import Refusal
     from services.broker.sender import Outgoing
+    from services.commands.wire import Reply
 
 
 def read_data(text: str) -> bytes:
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
         expected_version: int | None = typer.Option(None, help="Refuse unless the stream is at this version."),
         activity: str | None = typer.Option(None, help="The task's activity, which keeps its commands in order."),
         wait: bool = typer.Option(False, help="Wait for the answer; exit 1 when it refuses, 3 when there is none."),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Have it decided, and nothing recorded; implies --wait."),
         timeout: float = typer.Option(10.0, min=0, help="How long to wait, in seconds."),
         as_json: bool = JSON,
     ) -> None:
@@ -78,8 +80,9 @@ def register(app: typer.Typer) -> None:
         body = read_data(data)
         given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
         outgoing = Outgoing(
-            name, body, str(chosen), actor=actor, idempotency_key=key, expected_version=expected_version, **given
-        )
+            name, body, str(chosen), actor=actor, idempotency_key=key, expected_version=expected_version,
+            dry_run=dry_run, **given,
+        )  # fmt: skip
         if (found := malformed(outgoing)) is not None:
             _refuse(outgoing, found, as_json)
         routed = replace(outgoing, routing_key=wire.routing_key(name, json.loads(body), activity))
@@ -89,7 +92,7 @@ def register(app: typer.Typer) -> None:
             sender = CommandSender(url, "send")
             try:
                 await sender.start()
-                return await sender.send(routed, timeout, wait=wait)
+                return await sender.send(routed, timeout, wait=wait or dry_run)
             finally:
                 await sender.close()
 
@@ -98,16 +101,14 @@ def register(app: typer.Typer) -> None:
             if as_json:
                 show({"command_id": routed.command_id, "outcome": None})
             else:
-                say(f"sent {routed.command_id}" + (", no answer yet" if wait else ""))
-            raise typer.Exit(NO_ANSWER if wait else 0)
+                say(f"sent {routed.command_id}" + (", no answer yet" if wait or dry_run else ""))
+            raise typer.Exit(NO_ANSWER if wait or dry_run else 0)
+        if dry_run and not reply.tried:
+            raise OperatorError("the workers are of a version without dry runs; nothing was done")
         if as_json:
             say(wire.encode_reply(reply).decode())
         else:
-            say(f"{reply.outcome} {reply.command_id} at position {reply.position}")
-            for event in reply.events:
-                say(f"  {event.position} {event.type} {event.stream} version {event.version}")
-            if reply.error is not None:
-                say(f"  {reply.error.code}: {reply.error.detail} {reply.error.pointer}".rstrip())
+            _say(reply)
         raise typer.Exit(0 if reply.accepted else FAILED)
 
     @app.command()
@@ -138,19 +139,41 @@ def register(app: typer.Typer) -> None:
         asyncio.run(follow())
 
 
+def _say(reply: Reply) -> None:
+    """Print an answer as text."""
+    from msgspec import UNSET
+
+    where = "" if reply.position is None else f" at position {reply.position}"
+    say(f"{'dry run: ' if reply.tried else ''}{reply.outcome} {reply.command_id}{where}")
+    for event in reply.events:
+        say(f"  {event.position} {event.type} {event.stream} version {event.version}")
+    for would in reply.would_record or ():
+        shown = "" if would.data is UNSET else f" {_short(would.data)}"
+        say(f"  {would.type} {would.stream} version {would.version}{shown}")
+    if reply.error is not None:
+        say(f"  {reply.error.code}: {reply.error.detail} {reply.error.pointer}".rstrip())
+
+
 def _refuse(outgoing: Outgoing, refusal: Refusal, as_json: bool) -> None:
     """Report a refusal in the form of the service."""
+    from msgspec import UNSET
+
     from services.commands import wire
 
     if as_json:
-        say(wire.encode_reply(wire.Reply(outgoing.command_id, "rejected", error=refusal)).decode())
+        reply = wire.Reply(outgoing.command_id, "rejected", error=refusal, dry_run=outgoing.dry_run or UNSET)
+        say(wire.encode_reply(reply).decode())
         raise typer.Exit(FAILED)
     raise OperatorError(f"{refusal.code}: {refusal.detail} {refusal.pointer}".strip())
 
 
 def event_line(event: dict[str, Any]) -> str:
     """Format an event as one line of text."""
-    data = {key: value for key, value in event["data"].items() if value not in (None, [], {}) and key != "steps"}
-    text = json.dumps(data, ensure_ascii=False)
-    short = text if len(text) <= 100 else text[:99] + "…"
-    return f"{event['position']:>6}  {event['type']:<28} {event['subject']:<34} {short}"
+    return f"{event['position']:>6}  {event['type']:<28} {event['subject']:<34} {_short(event['data'])}"
+
+
+def _short(data: dict[str, Any]) -> str:
+    """Format what of an event's data fits on its line."""
+    said = {key: value for key, value in data.items() if value not in (None, [], {}) and key != "steps"}
+    text = json.dumps(said, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:99] + "…"

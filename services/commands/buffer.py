@@ -54,6 +54,11 @@ class Delivery:
         return self.message.redelivered
 
     @property
+    def dry_run(self) -> bool:
+        """Tell whether it is only to be tried."""
+        return wire.is_dry_run(self.message.properties.message_type)
+
+    @property
     def weight(self) -> int:
         """Return the bytes that it takes in memory."""
         return self.message.held + OVERHEAD

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import structlog
 
 from services import metrics
@@ -88,7 +89,10 @@ class Burials:
 
     async def _publish(self, wave: Sequence[tuple[Delivery, InvalidMessage]]) -> bool:
         """Publish letters, and tell whether the broker has taken any; the others wait again, behind those that came."""
-        done = await self._outbox.bury([(delivery.message, reason) for delivery, reason in wave])
+        # A dry run is answered, and leaves nothing else.
+        letters = [(delivery.message, reason) for delivery, reason in wave if not delivery.dry_run]
+        confirmed = iter(await self._outbox.bury(letters) if letters else ())
+        done = [delivery.dry_run or next(confirmed) for delivery, _ in wave]
         buried = [letter for letter, fine in zip(wave, done, strict=True) if fine]
         self._waiting.extend(letter for letter, fine in zip(wave, done, strict=True) if not fine)
         for delivery, reason in buried:
@@ -99,10 +103,11 @@ class Burials:
         return bool(buried)
 
     def _note(self, delivery: Delivery, reason: InvalidMessage) -> None:
-        metrics.DEAD_LETTERS.labels(reason.code).inc()
         properties = delivery.message.properties
+        if not delivery.dry_run:
+            metrics.DEAD_LETTERS.labels(reason.code).inc()
         self._log.warning(
-            "dead letter",
+            "dry run of no command" if delivery.dry_run else "dead letter",
             code=reason.code,
             detail=reason.detail,
             pointer=reason.pointer,
@@ -115,8 +120,10 @@ class Burials:
     async def _answer(self, buried: Sequence[tuple[Delivery, InvalidMessage]]) -> None:
         channel = buried[0][0].channel
         replies = [
-            (properties, Reply(str(properties.message_id or ""), "rejected", error=reason.refusal))
-            for properties, reason in ((delivery.message.properties, reason) for delivery, reason in buried)
+            (properties, Reply(str(properties.message_id or ""), "rejected", error=reason.refusal, dry_run=dry_run))
+            for properties, reason, dry_run in (
+                (delivery.message.properties, reason, delivery.dry_run or msgspec.UNSET) for delivery, reason in buried
+            )
             if properties.reply_to
         ]
         if replies:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from domain.decider import UniqueKey
 from domain.errors import Refusal
-from services.commands.wire import EventSummary, Incoming, Reply
+from services.commands.wire import EventSummary, Incoming, Reply, TriedEvent
 from services.store import codec
 from services.store.append import CommandKey, ConcurrencyConflict, LedgerRow, NewEvent, TenantUniqueKey
 from services.store.event_store import EventStore
 
 IDEMPOTENCY = "idempotency"
+# The answer to a dry run has the data of its events as far as it has so many bytes.
+MAX_SHOWN = 1 << 20
 
 
 @dataclass(slots=True)
@@ -38,6 +42,13 @@ class Outcome:
     recorded: bool = True
     offset: int = 0
     reply: Reply | None = None
+    # What a dry run would record; it has none of the events, unique keys and states above.
+    tried: Sequence[NewEvent] = ()
+
+    @property
+    def decided(self) -> Sequence[NewEvent]:
+        """Return the events that were decided, whether they are recorded or not."""
+        return self.tried or self.events
 
     @property
     def keys(self) -> set[TenantUniqueKey]:
@@ -61,7 +72,7 @@ class Touched:
             outcome.first is not None
             or (outcome.incoming.tenant, outcome.incoming.command_id) in self._commands
             or not self._streams.isdisjoint(outcome.streams_read)
-            or any(event.stream in self._streams for event in outcome.events)
+            or any(event.stream in self._streams for event in outcome.decided)
             or not self._unique_keys.isdisjoint(outcome.keys)
         )
 
@@ -71,6 +82,37 @@ class Touched:
         self._unique_keys.update((outcome.incoming.tenant, *unique) for unique in outcome.unique_keys)
         if outcome.incoming.idempotency_key:
             self._unique_keys.add((outcome.incoming.tenant, IDEMPOTENCY, outcome.incoming.idempotency_key))
+
+
+def lasting(outcome: Outcome) -> Outcome:
+    """Return an outcome with no more than may last: nothing of a dry run is recorded, or seen by other commands."""
+    command = outcome.incoming
+    if not command.dry_run:
+        return outcome
+    key = [UniqueKey(IDEMPOTENCY, command.idempotency_key)] if command.idempotency_key else []
+    return replace(
+        outcome,
+        events=[],
+        unique_keys={},
+        states={},
+        recorded=False,
+        tried=outcome.events,
+        unique_keys_read=[*outcome.unique_keys_read, *key],
+    )
+
+
+def interrupted(command_id: str) -> Reply:
+    """Refuse a dry run that was delivered before: deciding it may be what ended its worker."""
+    return _tried(command_id, "unavailable", "the connection or the worker ended before it was answered; ask again")
+
+
+def failed(command: Incoming) -> Reply:
+    """Refuse a dry run whose decision failed, by the code that the command itself would get after all its attempts."""
+    return _tried(command.command_id, "poison", "deciding it failed unexpectedly")
+
+
+def _tried(command_id: str, code: str, detail: str) -> Reply:
+    return Reply(command_id, "rejected", error=Refusal(code, detail), dry_run=True)
 
 
 def newer_version(command: Incoming, stream: str, found: codec.NewerStream) -> Outcome:
@@ -120,7 +162,8 @@ def answer(outcomes: Sequence[Outcome], head: int, store: EventStore) -> None:
     start = head - sum(len(outcome.events) for outcome in outcomes)
     for outcome in outcomes:
         if outcome.failure is None:
-            outcome.reply = _reply(outcome, start, head, store)
+            reply = _reply(outcome, start, head, store)
+            outcome.reply = _of_dry_run(outcome, reply) if outcome.incoming.dry_run else reply
 
 
 def _reply(outcome: Outcome, start: int, head: int, store: EventStore) -> Reply:
@@ -139,6 +182,22 @@ def _reply(outcome: Outcome, start: int, head: int, store: EventStore) -> Reply:
             for index, event in enumerate(source.events, 1)
         )
     return Reply(command_id, "accepted", duplicate, summaries[-1].position if summaries else head, summaries)
+
+
+def _of_dry_run(outcome: Outcome, reply: Reply) -> Reply:
+    """Return the answer to a dry run; one that repeats a command is that command's."""
+    would_record = _shown(outcome.tried) if reply.accepted else msgspec.UNSET
+    position = reply.position if reply.duplicate else None
+    return msgspec.structs.replace(reply, position=position, dry_run=True, would_record=would_record)
+
+
+def _shown(events: Sequence[NewEvent]) -> tuple[TriedEvent, ...]:
+    found, size = [], 0
+    for event in events:
+        data = codec.raw(event.state, event.name).data if size < MAX_SHOWN else msgspec.UNSET
+        found.append(TriedEvent(event.name, event.stream.partition("/")[2], event.version, data))
+        size += len(event.state)
+    return tuple(found)
 
 
 def _recorded(row: LedgerRow, store: EventStore) -> tuple[EventSummary, ...]:

@@ -16,7 +16,7 @@ from domain.streams import stream_of
 from services import metrics
 from services.broker.outbox import Outbox
 from services.commands.buffer import Delivery
-from services.commands.outcome import Outcome
+from services.commands.outcome import Outcome, failed, interrupted
 from services.commands.store_thread import StoreThread
 from services.commands.wire import Incoming, InvalidMessage
 from services.crash import AFTER_COMMIT
@@ -66,6 +66,9 @@ class Settler:
     async def settle(self, batch: Sequence[Delivery]) -> Settled:
         """Decide, record and answer; after an error of the store the same batch is given again."""
         self.deciding = True
+        for each in batch:
+            if each.redelivered and each.dry_run and each.reply is None:
+                each.reply = interrupted(each.key[1])
         undecided = [each for each in batch if each.reply is None and not each.failed]
         buried: set[Delivery] = set()
         if batch[0].redelivered:
@@ -88,7 +91,7 @@ class Settler:
         if replies:
             channel = answered[0][0].channel
             await self._outbox.answer(replies, lambda: not channel.is_closed)
-        for outcome, count in Counter(reply.outcome for _, reply in answered).items():
+        for outcome, count in Counter("dry-run" if reply.tried else reply.outcome for _, reply in answered).items():
             metrics.COMMANDS.labels(outcome).inc(count)
 
     async def _attempted(self, redelivered: list[Delivery], buried: set[Delivery]) -> list[Delivery]:
@@ -127,10 +130,12 @@ class Settler:
         for delivery, outcome in zip(commands, outcomes, strict=False):
             # The rest of the outcome, mainly its events, is released.
             delivery.reply = outcome.reply
-            if outcome.events:
-                self._charge(delivery.tenant, sum(len(event.state) for event in outcome.events))
+            if outcome.decided:
+                self._charge(delivery.tenant, sum(len(event.state) for event in outcome.decided))
             if outcome.failure is not None:
-                delivery.failed = True
+                # A dry run is not tried again.
+                delivery.failed = not outcome.incoming.dry_run
+                delivery.reply = None if delivery.failed else failed(outcome.incoming)
                 self._log.error("command failed", exc_info=outcome.failure, **_context(outcome.incoming))
         return len(outcomes) == len(commands)
 

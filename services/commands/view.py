@@ -10,7 +10,8 @@ from domain.decider import UniqueKey
 from domain.streams import split_stream
 from projections.support.weight import weight
 from services.commands.memory import Memory
-from services.commands.outcome import IDEMPOTENCY, Outcome
+from services.commands.outcome import IDEMPOTENCY, Outcome, newer_version
+from services.commands.wire import Incoming
 from services.store import codec
 from services.store.append import Append, ConcurrencyConflict, TenantUniqueKey
 from services.store.event_store import EventStore
@@ -68,6 +69,11 @@ class View:
         if unknown:
             for key, holder in self._store.holders(unknown).items():
                 self._hold(key, holder)
+
+    def unreadable(self, command: Incoming, streams: Iterable[str]) -> Outcome | None:
+        """Return the refusal of a command that needs one of these streams, if this version cannot read it."""
+        stream = next((each for each in streams if each in self.newer), None)
+        return None if stream is None else newer_version(command, stream, self.newer[stream])
 
     def unique_keys_of(self, tenant: str) -> dict[UniqueKey, str | None]:
         """Return the holders of a tenant's unique keys."""

@@ -27,6 +27,9 @@ from services.strict_json import pointer_of as pointer_of
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
+# Before the type of a command that is only to be tried. A worker of a version without dry runs does not know such a
+# type, so it cannot take one for the command.
+DRY_RUN = "dry-run."
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -56,6 +59,8 @@ class Incoming:
     traceparent: str | None = None
     redelivered: bool = False
     refusal: Refusal | None = None
+    # It is decided, and nothing of the decision is recorded.
+    dry_run: bool = False
 
 
 class EventSummary(msgspec.Struct, frozen=True):
@@ -67,8 +72,21 @@ class EventSummary(msgspec.Struct, frozen=True):
     version: int
 
 
+class TriedEvent(msgspec.Struct, frozen=True):
+    """An event that a dry run would have recorded. `data` is left out where all before it are large already."""
+
+    type: str
+    stream: str
+    version: int
+    data: Any | msgspec.UnsetType = msgspec.UNSET
+
+
 class Reply(msgspec.Struct, frozen=True):
-    """The answer to a command. `position` is that of its last event, or the log's head when it recorded none."""
+    """The answer to a command. `position` is that of its last event, or the log's head when it recorded none.
+
+    That of a dry run has `dry_run` and, if it would be accepted, `would_record`. Unless it repeats what was recorded
+    before, it has no position.
+    """
 
     command_id: str
     outcome: str
@@ -76,11 +94,18 @@ class Reply(msgspec.Struct, frozen=True):
     position: int | None = None
     events: tuple[EventSummary, ...] = ()
     error: Refusal | None = None
+    dry_run: bool | msgspec.UnsetType = msgspec.UNSET
+    would_record: tuple[TriedEvent, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def accepted(self) -> bool:
         """Tell whether the command took effect, now or the first time."""
         return self.outcome == "accepted"
+
+    @property
+    def tried(self) -> bool:
+        """Tell whether it is the answer to a dry run."""
+        return self.dry_run is True
 
 
 _encode = msgspec.json.Encoder().encode
@@ -106,6 +131,12 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     tenant = _tenant(properties)
     headers: Mapping[str, Any] = properties.headers
     message_id, name = properties.message_id, properties.message_type
+    dry_run = is_dry_run(name)
+    if dry_run:
+        name = name.removeprefix(DRY_RUN)
+    elif "dry-run" in headers:
+        # Whoever sends this wants nothing to be recorded.
+        raise InvalidMessage("bad-header", f"a dry run has the type `{DRY_RUN}` and the command, and no header")
     if message_id is None:
         raise InvalidMessage("missing-message-id", "a command carries its id as message_id")
     if not _MESSAGE_ID.match(message_id):
@@ -137,7 +168,13 @@ def parse_headers(properties: Any) -> dict[str, Any]:
         "correlation_id": correlation,
         "reply_to": properties.reply_to,
         "traceparent": traceparent,
+        "dry_run": dry_run,
     }
+
+
+def is_dry_run(message_type: Any) -> bool:
+    """Tell whether a message of this type is a command that is only to be tried."""
+    return isinstance(message_type, str) and message_type.startswith(DRY_RUN)
 
 
 def _tenant(properties: Any) -> str:

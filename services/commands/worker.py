@@ -16,7 +16,7 @@ from domain.errors import Rejected
 from domain.limits import MAX_EVENTS
 from domain.streams import stream_of
 from services.commands.memory import Memory
-from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, ledger_row, newer_version
+from services.commands.outcome import IDEMPOTENCY, Outcome, Touched, answer, key_holder, lasting, ledger_row
 from services.commands.repeats import Repeats
 from services.commands.view import View
 from services.commands.wire import Incoming
@@ -112,7 +112,8 @@ class _Batch:
             (stream_of(c.tenant, *read) for c in self._commands for read in _first_reads(c)),
             ((c.tenant, UniqueKey(IDEMPOTENCY, c.idempotency_key)) for c in self._commands if c.idempotency_key),
         )
-        self._repeats.ledger = self._store.ledger({(c.tenant, c.command_id) for c in self._commands})
+        keys = {(c.tenant, c.command_id) for c in self._commands}
+        self._repeats.ledger = self._store.ledger(keys)
         outcomes: Sequence[Outcome | None] = [None] * len(self._commands)
         moved: ConcurrencyConflict | None = None
         with ExitStack() as alone:
@@ -126,7 +127,7 @@ class _Batch:
                     if rounds == PATIENT_ROUNDS:
                         alone.enter_context(self._store.alone())
                     self._view.reload(lost)
-                    self._repeats.ledger |= self._store.ledger(lost.commands)
+                    self._repeats.ledger = self._store.ledger(keys)
                     continue
                 alone.close()
                 self._view.remember(decided)
@@ -151,14 +152,12 @@ class _Batch:
             anew = outcome is None
             while outcome is None:
                 try:
-                    outcome = self._outcome(command)
+                    outcome = lasting(self._outcome(command))
                 except NotLoaded as lack:
-                    newer = [stream for stream in lack.streams if stream in self._view.newer]
-                    if newer:
-                        outcome = newer_version(command, newer[0], self._view.newer[newer[0]])
-                    elif probed:
+                    outcome = self._view.unreadable(command, lack.streams)
+                    if outcome is None and probed:
                         self._view.load(lack.streams, [(command.tenant, unique) for unique in lack.unique_keys])
-                    else:
+                    elif outcome is None:
                         probed = True
                         self._load_ahead(index, before)
             if anew and moved is not None:
@@ -166,8 +165,8 @@ class _Batch:
             self._view.apply(outcome)
             self._repeats.add(outcome)
             outcomes.append(outcome)
-            size += sum(len(event.state) for event in outcome.events)
-            count += len(outcome.events)
+            size += sum(len(event.state) for event in outcome.decided)
+            count += len(outcome.decided)
             if size >= MAX_BATCH_BYTES or count >= MAX_BATCH_EVENTS:
                 break
         self._commands = self._commands[: len(outcomes)]

@@ -12,18 +12,24 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.acceptance.running import ROOT, dev, environment
 from tests.eventually import PATIENCE, eventually
 from tests.services.processes import free_port, nursery
 
-_CURL = """import sys
+_CURL = """import argparse
 import httpx
-flag, header, value, url = sys.argv[1:]
-assert (flag, header) == ("-sf", "-H"), sys.argv
-answer = httpx.get(url, headers=dict([value.split(": ", 1)])).raise_for_status()
-print(answer.text)
+given = argparse.ArgumentParser(allow_abbrev=False)
+given.add_argument("-sf", action="store_true", required=True)
+given.add_argument("-H", action="append")
+given.add_argument("-d")
+given.add_argument("url")
+said = given.parse_args()
+headers = dict(value.split(": ", 1) for value in said.H)
+method = "GET" if said.d is None else "POST"
+print(httpx.request(method, said.url, headers=headers, content=said.d).raise_for_status().text)
 """
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -99,6 +105,22 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     assert '"rule":"U8"' in done.stdout
     assert '"status":"ONGOING"' in done.stdout.replace(" ", "")
     assert [word in done.stdout for word in ('"UNASSIGNED"', '"READY"', '"pending"')] == [True] * 3
+
+
+def test_dry_runs_record_nothing(tmp_path: Path) -> None:
+    (block,) = blocks("docs/contracts.md", "sh")
+    (where,) = [text for text in blocks("README.md", "sh") if "URL=$(" in text]
+    variables = "".join(line for line in where.splitlines(keepends=True) if re.match("(URL|TOKEN)=", line))
+    with dev(tmp_path) as system:
+        headers = {"Authorization": f"Bearer {system.where['token']}"}
+        events = f"{system.where['http_url']}/v1/events"
+        before = httpx.get(events, headers=headers).json()["head"]
+        done = run(tmp_path, variables + block)
+        assert httpx.get(events, headers=headers).json()["head"] == before
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dry run: accepted" in done.stdout
+    assert done.stdout.count('"dry_run":true') == 2
+    assert done.stdout.count("Water the plants") == 2
 
 
 # What is in the containers runs here; what only moves containers does nothing.

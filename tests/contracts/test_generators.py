@@ -77,12 +77,12 @@ def bodies(document: Json, said: Json) -> Iterator[tuple[str, Json]]:
 
 
 def names(document: Json) -> dict[str, set[str]]:
-    """The names of the objects that are the bodies of each operation."""
+    """The names of the objects that are the bodies of each operation; of two content types generators take one."""
     schemas = document["components"]["schemas"]
     return {
         name: {
             component
-            for _, schema in bodies(document, said)
+            for schema in dict(reversed([*bodies(document, said)])).values()
             if schemas[component := schema["$ref"].removeprefix(_SCHEMAS)].get("type") == "object"
             # Generators make something else of these.
             and "anyOf" not in schemas[component]

@@ -16,6 +16,7 @@ from typing import Any
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing, Unconfirmed
 from services.commands.wire import InvalidMessage, Reply, fingerprint, load_json
+from services.http.core import dry_runs
 from services.http.core.bulk_sender import Command, StoredItem, decode_items
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
@@ -183,6 +184,7 @@ async def prepared(
     one. With an `Idempotency-Key` it follows from that and the part's name or place, so that a repetition is the same
     command, and its answer knows the id at once. `began` is when the request came, if that is not now.
     """
+    dry_runs.demand_none()
     bulk, key, caller = Bulk(call, name), idempotency_key(), call.caller
     bulk.began = bulk.began if began is None else began
     for index, part in enumerate(parts):

@@ -18,6 +18,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.commands.wire import Reply
 from services.health.metrics import Metrics
 from services.http.core.errors import ApiError
 from services.urls import LOOPBACK, host_name
@@ -29,27 +30,33 @@ READ: Mapping[bytes, str] = {
     name.lower().encode(): name
     for name in (
         *("Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Idempotency-Key"),
-        *("Foldwork-Position", "If-Match", "If-None-Match", "Traceparent", "X-Request-Id"),
+        *("Foldwork-Position", "If-Match", "If-None-Match", "Prefer", "Traceparent", "X-Request-Id"),
     )
 }
 # Headers that are lists: what stands in several is one list.
-LISTS = (b"content-encoding", b"if-match", b"if-none-match")
+LISTS = (b"content-encoding", b"if-match", b"if-none-match", b"prefer")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 # An answer belongs to a tenant, so no cache keeps it unless the answer itself says otherwise.
 _CACHE_CONTROL = b"cache-control"
 _NO_STORE = (_CACHE_CONTROL, b"no-store")
+_DRY_RUN = (b"preference-applied", b"dry-run")
 
 Envelope = Callable[[ApiError], Response]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """The headers of a request, and its ids; and the log position that its answer says, if it is known."""
+    """The headers of a request, and its ids; and the log position that its answer says, if it is known.
+
+    `dry_run`: the commands that it gives are only tried. `tried` is the answer to one.
+    """
 
     request_id: str
     traceparent: str | None
     headers: dict[bytes, bytes]
     position: int | None = None
+    dry_run: bool = False
+    tried: Reply | None = None
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("exchange")
@@ -106,6 +113,8 @@ class Middleware:
                     message["headers"].append(_NO_STORE)
                 if exchange.position is not None:
                     message["headers"].append((b"foldwork-position", b"%d" % exchange.position))
+                if exchange.dry_run:
+                    message["headers"].append(_DRY_RUN)
             else:
                 over = not message.get("more_body", False)
             await send(message)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from projections.listing import PERSON as PERSON_FILTER
 from projections.listing import Filter, Listing
+from services.http.core import dry_runs
 from services.http.core.call import JSON
 from services.http.core.components import Components, component_name, examples_of
 from services.http.core.operation import Operation
@@ -32,6 +33,8 @@ key, are believed for 5 seconds after they were read.
 
 Every write takes an `Idempotency-Key`: repeated under the same key, it takes effect once. A write whose outcome is not
 known in time answers 202 with the address of its receipt.
+
+A write with `Prefer: dry-run` is decided on the present state, and nothing is recorded.
 
 A single resource has an `ETag`, which `If-None-Match` of a query and `If-Match` of a write take.
 
@@ -71,6 +74,7 @@ _SECURITY: Json = {
 }
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
+    dry_runs.APPLIED: {"description": "`dry-run` where nothing was recorded for that reason", "schema": _TEXT},
     "X-Request-Id": {"description": "The request's id, as it stands in the log", "schema": _TEXT},
     "ETag": {"description": "What the state of the resource is called", "schema": _TEXT},
     POSITION: {
@@ -80,9 +84,9 @@ _HEADERS: Json = {
     "Retry-After": {"description": "Seconds to wait before the next try", "schema": _TEXT},
     "WWW-Authenticate": {"description": "How to authenticate", "schema": _TEXT},
 }
-# The statuses of the answers that have a header; None for all.
 # The commands that an operation may give, as an extension of the document.
 COMMANDS_OF = "x-commands"
+# The statuses of the answers that have a header; None for all.
 _HEADERS_OF: dict[str, tuple[str, ...] | None] = {
     "X-Request-Id": None,
     "Retry-After": ("429", "503"),
@@ -183,6 +187,8 @@ def about(operation: Operation, components: Components) -> Json:
     served = operation.dialect.tag != "operations"
     tagged = served and operation.conditional
     headed = [KEY if operation.writes else _POSITION] if served else []
+    if operation.tries:
+        headed.append(dry_runs.PARAMETER)
     if tagged:
         headed += [_IF_MATCH] if operation.writes else [_IF_MATCH, _IF_NONE_MATCH]
     parameters = [*placed, *operation.parameters, *queried, *headed, *operation.dialect.parameters]
@@ -196,6 +202,7 @@ def about(operation: Operation, components: Components) -> Json:
     for status, response in entry["responses"].items():
         names = [name for name, statuses in _HEADERS_OF.items() if statuses is None or status in statuses]
         names += [POSITION] if served and status[0] == "2" else []
+        names += [dry_runs.APPLIED] if operation.tries and status == "200" else []
         names += ["ETag"] if status in ("201", "304") or (tagged and status == "200") else []
         response["headers"] = {
             **response.get("headers", {}),
@@ -225,6 +232,9 @@ def _responses(operation: Operation, components: Components) -> Json:
         found[str(status)] = _success(operation, view, components)
     if operation.writes and "202" not in found:
         found["202"] = {**_success(operation, dialect.undecided, components), "headers": _LOCATION}
+    if operation.tries:
+        tried = found.setdefault("200", {"description": "What a dry run found"})
+        tried.setdefault("content", {})[dry_runs.MEDIA] = dry_runs.ANSWER
     if operation.conditional and not operation.writes and dialect.tag != "operations":
         found["304"] = dict(_UNCHANGED)
     for status in operation.statuses:

@@ -31,10 +31,10 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from domain.recorded import Recorded
-from services.http.core import tags
+from services.http.core import dry_runs, tags
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
-from services.http.core.middleware import Envelope
+from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.models import Request, View
 from services.http.core.parameters import MinPosition, Query, nothing_else, settled
 from services.http.core.sending import CommandResult
@@ -181,11 +181,18 @@ class Operation:
     tagged: bool = False
     # Parameters that no model describes, such as those of the path beside `id`.
     parameters: tuple[Json, ...] = ()
+    # Whether it gives many commands at once, which are not tried.
+    bulk: bool = False
 
     @property
     def writes(self) -> bool:
         """Tell whether it sends a command."""
         return self.method != "GET" and bool(self.permission)
+
+    @property
+    def tries(self) -> bool:
+        """Tell whether its command may be tried instead of done."""
+        return self.writes and not self.bulk
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -212,10 +219,12 @@ class Operation:
         """Answer a call of a caller who may make it."""
         if self.dialect.admit is not None:
             self.dialect.admit(call)
+        dry_runs.begin(call, self.tries)
         if self.writes:
             call.service.rates.demand(call.caller.tenant)
             tags.demand_none(call, self.conditional)
-        return await (self.handler or (self._write if self.writes else self._read))(call)
+        answer = await (self.handler or (self._write if self.writes else self._read))(call)
+        return dry_runs.answer() if CURRENT.get().dry_run else answer
 
     def _entity(self, call: Call) -> Entity:
         """Return what a declared operation reads or writes."""

@@ -27,6 +27,7 @@ from services.http.core.service import Service
 from services.store.unavailable import StoreUnavailable
 
 MAX_ROUTING_KEY = 255
+_NOT_TRIED = "the dry run was not answered in time; ask again"
 _RETIRED = EVENT_NAMES[EntryRetired]
 
 
@@ -67,10 +68,10 @@ def outgoing(
 ) -> Outgoing:
     """Return a command of this caller; whatever a worker would make a dead letter is refused here.
 
-    Credentials in the data are encrypted. Raises `ApiError` for these and for its size, and `InvalidMessage` as the
-    wire contract does. Data that is `typed` was validated as a request, whose types are the command's own. `data` comes
-    from JSON that was read by the wire contract's rules. An invalid routing key is replaced, since a wrong one only
-    makes a command slower.
+    Where the request prefers a dry run, it is one. Credentials in the data are encrypted. Raises `ApiError` for these
+    and for its size, and `InvalidMessage` as the wire contract does. Data that is `typed` was validated as a request,
+    whose types are the command's own. `data` comes from JSON that was read by the wire contract's rules. An invalid
+    routing key is replaced, since a wrong one only makes a command slower.
     """
     body = msgspec.json.encode(encrypted(service.keys, caller.tenant, name, data))
     limit = service.settings.command_limit
@@ -82,8 +83,10 @@ def outgoing(
     if not 1 <= len(routing_key.encode()) <= MAX_ROUTING_KEY:
         routing_key = "new"
     rest.setdefault("actor", caller.actor)
-    traceparent = CURRENT.get().traceparent
-    command = Outgoing(name, body, caller.tenant, routing_key, traceparent=traceparent, **rest)
+    current = CURRENT.get()
+    command = Outgoing(
+        name, body, caller.tenant, routing_key, traceparent=current.traceparent, dry_run=current.dry_run, **rest
+    )
     wire.parse_headers(command.properties())
     service.rates.commands.spend(caller.tenant, 1)
     return command
@@ -96,11 +99,15 @@ async def send(service: Service, command: Outgoing, models: Iterable[str] = ()) 
     try:
         reply = await service.sender.send(command, service.settings.reply_timeout)
     except Unconfirmed:
+        if command.dry_run:
+            raise unavailable(_NOT_TRIED) from None
         receipt = {"Location": receipt_path(command.command_id)}
         detail = "the command may have been taken: see its receipt, or repeat it under the same Idempotency-Key or id"
         raise ApiError("unavailable", detail, headers={**RETRY_SOON, **receipt}) from None
     except NotSent:
         raise unavailable("the command was not taken; it may be sent again") from None
+    if command.dry_run:
+        return CommandResult(command.command_id, _tried(reply))
     if reply is None:
         return CommandResult(command.command_id)
     CURRENT.get().position = reply.position
@@ -116,6 +123,16 @@ async def send(service: Service, command: Outgoing, models: Iterable[str] = ()) 
             # The command took effect, so a database that is gone since makes no failure of it.
             visible = False
     return CommandResult(command.command_id, reply, visible)
+
+
+def _tried(reply: Reply | None) -> Reply:
+    """Note the answer to a dry run, and return it."""
+    if reply is None:
+        raise unavailable(_NOT_TRIED)
+    if not reply.tried:
+        raise unavailable("the workers are of a version without dry runs; nothing was done")
+    CURRENT.get().tried = reply
+    return reply
 
 
 async def route_of(service: Service, tenant: str, name: str, data: Mapping[str, Any]) -> str:

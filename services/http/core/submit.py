@@ -168,6 +168,8 @@ async def submit(
         if isinstance(request, Request) and refused.pointer:
             refused = refused.at(request.pointer(refused.pointer))
         raise refused from None
+    if result.reply is not None and result.reply.tried:
+        return result
     if entity_id is None:
         types = id_from or (entity.created,)
         events = result.reply.events if result.reply is not None else ()

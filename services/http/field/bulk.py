@@ -161,6 +161,6 @@ OPERATIONS = (
         " if it has none.",
         request=NewTasks,
         gives=("task.create",), handler=_create_tasks, status=201, view=BulkDone, also={202: BulkAccepted},
-        refusals=(400, 408, 413, 415, 422), topic="bulk",
+        refusals=(400, 408, 413, 415, 422), topic="bulk", bulk=True,
     ),
 )  # fmt: skip

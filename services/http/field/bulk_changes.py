@@ -160,7 +160,7 @@ def _operation(
         description="The tasks of the answer stand in the request's order. One that fails does not stop the others."
         f" With an `Idempotency-Key` each takes effect once under its `_id`.{said}",
         request=request, gives=gives, handler=partial(_each, request, make), view=BulkDone, also={202: BulkAccepted},
-        refusals=(400, 408, 413, 415, 422), topic="bulk",
+        refusals=(400, 408, 413, 415, 422), topic="bulk", bulk=True,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from projections import directory
 from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import InvalidMessage
+from services.http.core import dry_runs
 from services.http.core.bulks import Item, prepared
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.components import PREFIX
@@ -35,12 +36,10 @@ _NATIVE = Dialect(
 )  # fmt: skip
 _DIRECTORY, _PROBES = replace(_NATIVE, tag="directory"), replace(_NATIVE, tag="operations", failure=lambda *_: None)
 
-# Commands.
-
 
 async def _post_command(call: Call) -> Response:
     """Send a command as it is."""
-    nothing_else(call.parameters())
+    dry_runs.asked(call)
     command = models.Command.read(await call.json())
     caller, actor = call.caller, command.actor or call.caller.actor
     if actor != caller.actor:
@@ -155,7 +154,7 @@ _COMMANDS = (
         _NATIVE, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
         description="The body is checked here as the workers check it. A key of `system` with the permission"
         " `impersonate` may name another `actor`. Without an answer in time the command is still on its way: 202.",
-        request=models.Command, handler=_post_command, view=models.Reply, located=True,
+        query=dry_runs.MayBeDry, request=models.Command, handler=_post_command, view=models.Reply, located=True,
         links={"receipt": Link("get_receipt", "/command_id")},
     ),
     Operation(

@@ -165,7 +165,7 @@ def incoming(outgoing: Outgoing) -> wire.Incoming:
     """Return a command as a worker reads it; raises `InvalidMessage` for what it would dead-letter."""
     properties = SimpleNamespace(
         message_id=outgoing.command_id,
-        message_type=outgoing.name,
+        message_type=outgoing.type,
         headers=outgoing.headers(),
         reply_to=None,
         correlation_id=None,
