@@ -19,11 +19,23 @@ from tests.eventually import PATIENCE, eventually
 from tests.services.processes import free_port, nursery
 
 _CURL = """import sys
+import time
 import httpx
-flag, header, value, url = sys.argv[1:]
-assert (flag, header) == ("-sf", "-H"), sys.argv
-answer = httpx.get(url, headers=dict([value.split(": ", 1)])).raise_for_status()
-print(answer.text)
+flag, *timed, header, value, url = sys.argv[1:]
+assert header == "-H" and (flag, timed) in (("-sf", []), ("-sN", ["--max-time", "3"])), sys.argv
+headers, until = dict([value.split(": ", 1)]), time.monotonic() + 3
+if not timed:
+    print(httpx.get(url, headers=headers).raise_for_status().text)
+    sys.exit(0)
+try:
+    with httpx.stream("GET", url, headers=headers, timeout=3) as answer:
+        for text in answer.iter_text():
+            print(text, end="", flush=True)
+            if time.monotonic() > until:
+                break
+except httpx.ReadTimeout:
+    pass
+sys.exit(28)
 """
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -132,6 +144,17 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
     assert "task.created" in done.stdout
     assert '"title":"Water the plants"' in done.stdout
     assert "directory" in done.stdout
+
+
+def test_live_events_are_read_as_the_page_says(tmp_path: Path) -> None:
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    shown = [text for text in blocks("docs/consumers.md", "sh") if "/v1/events/stream" in text]
+    assert len(shown) == 1
+    with dev(tmp_path):
+        done = run(tmp_path, "\n".join((*named.splitlines()[:2], *shown)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("retry: 1000\nid: 0\n\nid: ")
+    assert '"type":"workflow.defined"' in done.stdout
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
