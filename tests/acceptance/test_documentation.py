@@ -148,13 +148,17 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
 
 def test_live_events_are_read_as_the_page_says(tmp_path: Path) -> None:
     (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
-    shown = [text for text in blocks("docs/consumers.md", "sh") if "/v1/events/stream" in text]
-    assert len(shown) == 1
+    shown = [text for text in blocks("docs/consumers.md", "sh") if "/v1/events/stream" in text or "--since" in text]
+    assert len(shown) == 2
     with dev(tmp_path):
         done = run(tmp_path, "\n".join((*named.splitlines()[:2], *shown)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("retry: 1000\nid: 0\n\nid: ")
     assert '"type":"workflow.defined"' in done.stdout
+    *_, first, second, third, last = done.stdout.splitlines()
+    assert [line.split()[0] for line in (first, second, third)] == ["1", "2", "3"]
+    assert json.loads(last)["type"].startswith("workflow.")
+    assert "following the log after position 0" in done.stderr
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:
