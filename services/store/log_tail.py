@@ -33,6 +33,8 @@ class LogTail(Reader):
         after: int | None = None,
     ) -> None:
         super().__init__(name, poll)
+        # Readiness judges the sessions of followers; this one delays nobody, as when a terminal is paused.
+        self._role = name
         self._take = take
         self._begun = begun
         self._replaced = replaced

@@ -158,7 +158,6 @@ class Live:
         self._streams: set[Stream] = set()
         self._tenants: dict[str, _Tenant] = {}
         self._ending = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._tail: LogTail | None = None
         self._threads: set[threading.Thread] = set()
         self._log = structlog.get_logger("http.streams")
@@ -201,7 +200,7 @@ class Live:
             await asyncio.to_thread(thread.join, _END_SECONDS)
 
     def _start(self) -> None:
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._threads = {thread for thread in self._threads if thread.is_alive()}
 
         def on_loop(what: Callable[..., None], *args: Any) -> None:

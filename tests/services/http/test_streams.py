@@ -17,8 +17,7 @@ from tests.services.http.api import problem, with_activity, with_workflow
 from tests.services.http.streaming import PATH, Streaming
 
 READERS = (
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE application_name = 'foldwork-follower-streams' AND datname = current_database()"
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'foldwork-streams' AND datname = current_database()"
 )
 
 

@@ -22,7 +22,7 @@ from tests.services.http.streaming import PATH, Reader, Streaming, streaming
 from tests.services.processes import free_port, nursery
 from tests.services.proxy import database_proxy
 
-MINE = "application_name = 'foldwork-follower-streams' AND datname = current_database()"
+MINE = "application_name = 'foldwork-streams' AND datname = current_database()"
 
 
 async def count(live: Streaming, wanted: int) -> None:
