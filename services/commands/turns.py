@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-# Tenants that are remembered although nothing of theirs waits.
+# So many tenants are remembered although nothing of theirs waits, and about twice as many until they are sorted out.
 _MAX_IDLE = 1000
 
 
@@ -49,6 +49,12 @@ class Turns(Generic[T]):
         self._tickets = itertools.count(1)
         self._now = 0.0
         self._size = 0
+        self._most = 2 * _MAX_IDLE
+
+    @property
+    def tenants(self) -> int:
+        """How many tenants are remembered."""
+        return len(self._lines)
 
     def __len__(self) -> int:
         return self._size
@@ -113,13 +119,18 @@ class Turns(Generic[T]):
     def _line(self, tenant: str) -> _Line[T]:
         line = self._lines.get(tenant)
         if line is None:
-            if len(self._lines) > _MAX_IDLE:
+            if len(self._lines) >= self._most:
                 self._forget_idle()
+                self._most = 2 * max(_MAX_IDLE, len(self._lines))
             line = self._lines[tenant] = _Line()
         return line
 
     def _forget_idle(self) -> None:
-        for tenant in [name for name, line in self._lines.items() if not line.waiting and line.spent <= self._now]:
+        """Forget those who would begin anew anyway, and of the others those who have spent the least."""
+        idle = sorted((line.spent, tenant) for tenant, line in self._lines.items() if not line.waiting)
+        for number, (spent, tenant) in enumerate(idle):
+            if spent > self._now and number >= len(idle) - _MAX_IDLE:
+                break
             del self._lines[tenant]
 
     def _enter(self, line: _Line[T]) -> None:

@@ -45,8 +45,10 @@ _NOTE = """
 INSERT INTO verified_effects SELECT e.position, hashtextextended(e.command, 0), e.recorded_at, e.status
 FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::boolean[]) AS e (position, command, recorded_at, status)"""
 # Until the roll-up was decided with the command, a change of status was recorded later, under the id of the command.
+# An id may be used again once its receipt is pruned, so only as far back as there are receipts.
 _TWICE = """
-SELECT min(position), max(position) FROM verified_effects WHERE NOT status
+SELECT min(position), max(position) FROM verified_effects
+WHERE NOT status AND recorded_at >= (SELECT min(recorded_at) FROM ledger)
 GROUP BY command HAVING min(recorded_at) <> max(recorded_at) ORDER BY 1 LIMIT %s"""
 # The receipts, and the idempotency keys, that lead to other events than those of one command of their tenant.
 _RECEIPTS = """

@@ -62,8 +62,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--broker", choices=("rabbitmq", "development"), default=installed())
     parser.add_argument("--rate", type=float, default=100.0, help="commands a second")
-    parser.add_argument("--pause", type=float, default=2.0, help="seconds before each fault of a single episode")
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between the faults that are mixed")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds before each fault")
+    parser.add_argument(
+        "--every", type=float, default=20.0, help="seconds from the begin of one mixed fault to the next"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="shortens what the faults themselves take")
     parser.add_argument("--mixed", action="store_true", help="only mix the faults, without an episode for each before")
     parser.add_argument("--list", action="store_true", help="list the faults")
@@ -103,7 +105,7 @@ async def _episodes(options: argparse.Namespace, made: Servers, folder: Path) ->
         seed = options.seed + 1
         standby = frozenset(role for fault in mixed for role in fault.standby)
         endless = _mixed(mixed, seed, until - _CLOSING)
-        await episode(Plan("mixed", endless, seed, pause=options.every, standby=standby))
+        await episode(Plan("mixed", endless, seed, pause=options.pause, every=options.every, standby=standby))
     return outcomes
 
 

@@ -49,7 +49,9 @@ class Plan:
     seed: int
     rate: float = 100.0
     processes: int = 10
+    # The seconds between two faults, and those from the begin of one to that of the next at least.
     pause: float = 2.0
+    every: float = 0.0
     scale: float = 1.0
     # Roles with a second process.
     standby: frozenset[str] = frozenset()
@@ -89,8 +91,10 @@ async def run(plan: Plan, servers: Servers, folder: Path) -> Outcome:
         episode = _Episode(plan, servers, folder)
         stack.push_async_callback(episode.end)
         await episode.begin()
+        before = time.monotonic()
         for fault in plan.faults:
-            await asyncio.sleep(plan.pause)
+            await asyncio.sleep(max(plan.pause, before + plan.every - time.monotonic()))
+            before = time.monotonic()
             await episode.inject(fault)
             if episode.lost:
                 break

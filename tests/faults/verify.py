@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from tests.eventually import PATIENCE
+from tests.eventually import LATE
 from tests.services.processes import ROOT, environment
 
 
@@ -18,7 +18,7 @@ def verified(database_url: str) -> list[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=LATE,
     )
     if done.returncode == 0:
         return []

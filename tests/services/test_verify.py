@@ -141,6 +141,20 @@ def test_damage_is_found_and_named(sound: str, conn: Connection, statement: str)
     assert any(line.startswith(expected.format(head=head, next=head + 1)) for line in told), told
 
 
+def test_an_id_that_is_used_again_after_its_receipt_was_pruned_is_no_second_effect(
+    sound: str, conn: Connection
+) -> None:
+    with conn.transaction():
+        conn.execute(AGAIN.encode())
+        conn.execute(
+            "UPDATE stored_events SET recorded_at = recorded_at - interval '31 days' WHERE notification_id <= 3"
+        )
+        conn.execute(
+            "UPDATE stored_events SET recorded_at = now() - interval '31 days' WHERE originator_id LIKE '%paid'"
+        )
+    assert not any("recorded events twice" in line for line in found(sound))
+
+
 def run(url: str, *arguments: str) -> tuple[int, str, str]:
     environment = {**os.environ, "FOLDWORK_DATABASE_URL": url}
     command = [sys.executable, "-m", "services.cli", "verify", *arguments]

@@ -36,6 +36,19 @@ def taken(turns: Turns[Item], most: int = 10**6, size: int = 10**9) -> list[str]
     return [f"{item.tenant}{item.number}" for item in turns.take(most, size)]
 
 
+def test_tenants_that_each_send_once_are_not_remembered_for_ever() -> None:
+    turns = filled(busy=3, spender=1)
+    turns.charge("spender", 10**6)
+    for number in range(20_000):
+        turns.add(Item(f"t{number}", 0))
+        turns.take(1, 10**9)
+    assert turns.tenants <= 2_001
+    # Those who have spent the most are remembered first.
+    turns.add(Item("spender", 1))
+    turns.add(Item("new", 0))
+    assert taken(turns)[-1] == "spender1"
+
+
 def test_tenants_are_taken_in_turn_and_each_in_its_order() -> None:
     turns = filled(a=6, b=2, c=1)
     assert taken(turns, 4) == ["a0", "b0", "c0", "a1"]
