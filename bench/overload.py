@@ -39,7 +39,8 @@ _JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def _broker() -> Iterator[str]:
+def development_broker() -> Iterator[str]:
+    """Run a broker, without which no process is ready, and give its URL."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -194,7 +195,7 @@ def main() -> int:
             upgrade(database)
             with psycopg.connect(database) as conn:
                 _, token = keys.create(conn, "acme", "system", ("read", "write"))
-            with _broker() as broker, processes() as running:
+            with development_broker() as broker, processes() as running:
                 port = free_port()
                 environment = {
                     "FOLDWORK_DATABASE_URL": database,

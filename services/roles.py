@@ -57,8 +57,9 @@ class HttpRole:
         from services.http.core.app import create_app
 
         most = allow_files(settings.http_connections)
+        self._app = create_app(settings)
         config = Config(
-            create_app(settings),
+            self._app,
             Connections(most, min(most, settings.http_connections_per_address)),
             timeout_graceful_shutdown=max(1, int(settings.shutdown_grace) - 1),
         )
@@ -74,7 +75,8 @@ class HttpRole:
         await self._server.serve([self._socket])
 
     async def stop(self) -> None:
-        """Accept no more requests, and finish those in progress."""
+        """Accept no more requests, and finish those in progress; streams end, and their clients connect again."""
+        self._app.end_streams()
         self._server.should_exit = True
 
     @property

@@ -13,7 +13,7 @@ import typer
 
 from services.cli import FAILED, NO_ANSWER
 from services.cli.common import JSON, say, show
-from services.cli.where import amqp_url, development
+from services.cli.where import amqp_url, database_url, development
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -114,16 +114,32 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def tail(
         pattern: str = typer.Option("#", help="A topic pattern, such as acme.task.*"),
+        since: str | None = typer.Option(
+            None, metavar="POSITION|TIME", help="Read the log from there, and go on; it needs the database alone."
+        ),
         count: int | None = typer.Option(None, min=1, help="End after so many events."),
         as_json: bool = JSON,
     ) -> None:
-        """Print new events as they are published to the events exchange."""
+        """Print new events as they are published to the events exchange, or with --since those of the log.
+
+        POSITION is that of the last event that is not printed, 0 for all; TIME is that of the first one that is.
+        """
         from services import logs
         from services.broker.tail import MAX_PATTERN, subscription
 
         logs.configure("error", "console")
         if len(pattern.encode()) > MAX_PATTERN:
             raise OperatorError(f"a pattern has at most {MAX_PATTERN} bytes")
+        if since is not None:
+            from services.cli.following import follow as follow_log
+            from services.cli.following import start
+
+            logs.configure("warning", "console")
+            begin = start(since)
+            follow_log(
+                database_url(), begin, pattern, count, lambda text, event: say(text if as_json else event_line(event))
+            )
+            return
         url = amqp_url()
 
         async def follow() -> None:

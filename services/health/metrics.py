@@ -29,6 +29,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.in_flight = Gauge("foldwork_http_in_flight", "Requests under way", registry=self.registry)
+        self.streams = Gauge("foldwork_http_streams", "Streams of events under way", registry=self.registry)
         self._lag = self._gauge(
             "foldwork_follower_lag_events", "Events that a follower has still to handle", "follower"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,6 +58,14 @@ SAME = "mark IS NOT DISTINCT FROM log_mark(position)"
 # What an operator does about a store that was restored from a backup.
 ADOPT = "`foldwork db adopt` tells what continues where, and does it with --force"
 _RESTORED = f"the log or the follower was restored from a backup; {ADOPT}"
+# The first event recorded at a time or later, after a position.
+_RECORDED_AT = "SELECT recorded_at FROM stored_events WHERE notification_id = %s"
+_SINCE = (
+    "SELECT notification_id FROM stored_events WHERE notification_id > %s AND recorded_at >= %s"
+    " ORDER BY notification_id LIMIT 1"
+)
+# An event's time is that of the beginning of its transaction, which may have waited so long for the append lock.
+_LONGEST_WAIT = timedelta(seconds=60)
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 
 
@@ -209,6 +217,23 @@ def head(conn: psycopg.Connection[Any]) -> int:
     """Return the last position, 0 for an empty log."""
     row: Sequence[Any] | None = conn.execute(HEAD, prepare=True).fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def position_before(conn: psycopg.Connection[Any], instant: datetime) -> int:
+    """Return the position before the first event that was recorded at a time or later, the end if there is none."""
+    end = head(conn)
+    first, last = 0, end
+    while first < last:
+        middle = (first + last + 1) // 2
+        row = conn.execute(_RECORDED_AT, (middle,)).fetchone()
+        if row is None:
+            raise LogGap(f"the log has no position {middle}")
+        if row[0] < instant - _LONGEST_WAIT:
+            first = middle
+        else:
+            last = middle - 1
+    found = conn.execute(_SINCE, (first, instant)).fetchone()
+    return end if found is None else int(found[0]) - 1
 
 
 def demand_reaches(conn: psycopg.Connection[Any], position: int, name: str) -> None:

@@ -20,16 +20,33 @@ from tests.eventually import PATIENCE, eventually
 from tests.services.processes import free_port, nursery
 
 _CURL = """import argparse
+import sys
+import time
 import httpx
 given = argparse.ArgumentParser(allow_abbrev=False)
-given.add_argument("-sf", action="store_true", required=True)
+how = given.add_mutually_exclusive_group(required=True)
+how.add_argument("-sf", action="store_true")
+how.add_argument("-sN", action="store_true")
+given.add_argument("--max-time", type=float)
 given.add_argument("-H", action="append")
 given.add_argument("-d")
 given.add_argument("url")
 said = given.parse_args()
 headers = dict(value.split(": ", 1) for value in said.H)
-method = "GET" if said.d is None else "POST"
-print(httpx.request(method, said.url, headers=headers, content=said.d).raise_for_status().text)
+if said.sf:
+    method = "GET" if said.d is None else "POST"
+    print(httpx.request(method, said.url, headers=headers, content=said.d).raise_for_status().text)
+    sys.exit(0)
+until = time.monotonic() + said.max_time
+try:
+    with httpx.stream("GET", said.url, headers=headers, timeout=said.max_time) as answer:
+        for text in answer.iter_text():
+            print(text, end="", flush=True)
+            if time.monotonic() > until:
+                break
+except httpx.ReadTimeout:
+    pass
+sys.exit(28)
 """
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -154,6 +171,21 @@ async def test_the_containers_are_used_as_the_readme_says(migrated_url: str, amq
     assert "task.created" in done.stdout
     assert '"title":"Water the plants"' in done.stdout
     assert "directory" in done.stdout
+
+
+def test_live_events_are_read_as_the_page_says(tmp_path: Path) -> None:
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    shown = [text for text in blocks("docs/consumers.md", "sh") if "/v1/events/stream" in text or "--since" in text]
+    assert len(shown) == 2
+    with dev(tmp_path):
+        done = run(tmp_path, "\n".join((*named.splitlines()[:2], *shown)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("retry: 1000\nid: 0\n\nid: ")
+    assert '"type":"workflow.defined"' in done.stdout
+    *_, first, second, third, last = done.stdout.splitlines()
+    assert [line.split()[0] for line in (first, second, third)] == ["1", "2", "3"]
+    assert json.loads(last)["type"].startswith("workflow.")
+    assert "following the log after position 0" in done.stderr
 
 
 def test_a_dozen_lines_of_pika(tmp_path: Path) -> None:

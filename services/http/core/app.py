@@ -31,7 +31,7 @@ from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
 from services.http.core.service import Service, make_service
 from services.http.native.models import EXTERNAL
-from services.http.native.operations import PROBES
+from services.http.native.probes import PROBES
 from services.settings import Settings
 
 
@@ -79,6 +79,8 @@ class Application(Starlette):
 
     table: Table
     outermost: Middleware
+    # Called when the process begins to stop, before the server waits for the answers under way.
+    end_streams: Callable[[], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.outermost(scope, receive, send)
@@ -119,6 +121,7 @@ def create_app(
     app.router.redirect_slashes = False
     probes = handlers(readiness, service.metrics)
     app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
+    app.end_streams = service.live.end
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
     for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))

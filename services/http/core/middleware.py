@@ -49,6 +49,7 @@ class Exchange:
     """The headers of a request, and its ids; and the log position that its answer says, if it is known.
 
     `dry_run`: the commands that it gives are only tried. `tried` is the answer to one.
+    `answered_at` is when an answer that lasts began, by the clock of durations.
     """
 
     request_id: str
@@ -57,6 +58,7 @@ class Exchange:
     position: int | None = None
     dry_run: bool = False
     tried: Reply | None = None
+    answered_at: float | None = None
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("exchange")
@@ -121,8 +123,8 @@ class Middleware:
 
         path, method = scope["path"], scope["method"]
         if method == "HEAD":
-            # The server's own scope says what it was asked for.
-            scope, send = {**scope, "method": "GET"}, _without_body(send)
+            # The server's own scope says what it was asked for; an answer that lasts has to know.
+            scope, send = {**scope, "method": "GET", "bodiless": True}, _without_body(send)
         refused = None
         if len(headers) != len(scope["headers"]):
             refused = self._ambiguous(scope["headers"], headers)
@@ -145,7 +147,7 @@ class Middleware:
                 await self._envelope(path)(failure())(scope, receive, answer)
         finally:
             scope["method"] = method
-            self._metrics.served(scope, status, time.perf_counter() - began)
+            self._metrics.served(scope, status, (exchange.answered_at or time.perf_counter()) - began)
 
     def _ambiguous(self, sent: Iterable[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> ApiError | None:
         """Join the headers that are lists, and return the refusal of another one that is read and has two values."""

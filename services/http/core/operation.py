@@ -179,6 +179,8 @@ class Operation:
     example: Any = None
     # Whether the answer of a handler of a query has a tag.
     tagged: bool = False
+    # Whether the answer lasts: it then takes none of the places of requests.
+    lasts: bool = False
     # Parameters that no model describes, such as those of the path beside `id`.
     parameters: tuple[Json, ...] = ()
     # Whether it gives many commands at once, which are not tried.

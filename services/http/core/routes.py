@@ -43,6 +43,8 @@ class _Served:
                 caller.demand(self.operation.permission)
             service = self.service
             places = service.in_flight if caller.key_id else service.anonymous
+            if self.operation.lasts:
+                places = service.streams
             with (
                 places.request(caller),
                 service.bodies.holding(caller.tenant) as body,

@@ -18,6 +18,7 @@ from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_sender import BulkSender, Sender
+from services.http.core.live import Live
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.positions import Positions
@@ -43,6 +44,9 @@ class Service:
     in_flight: InFlight
     # Of callers without a key, who only log in; they take no place of the others'.
     anonymous: InFlight
+    # Of streams of events, which last; and what they are given.
+    streams: InFlight
+    live: Live
     rates: Rates
     # Commands of bulks that are at work for a tenant.
     at_work: Turns
@@ -70,6 +74,7 @@ class Service:
         finally:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
+            await self.live.close()
             await self.bulks.close()
             await self.positions.close()
             await self.sender.close()
@@ -107,6 +112,10 @@ def make_service(
     in_flight = InFlight(settings.http_in_flight, settings.http_in_flight_per_tenant, settings.http_in_flight_per_key)
     metrics = Metrics()
     metrics.in_flight.set_function(lambda: in_flight.count)
+    # Streams leave half of the connections to requests, and a tenant's, or a key's, leave half of that to others.
+    most = max(1, settings.http_connections // 2)
+    streams = InFlight(most, max(1, most // 2), max(1, most // 2), "streams")
+    metrics.streams.set_function(lambda: streams.count)
     if sender is None:
         sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
     return Service(
@@ -118,6 +127,8 @@ def make_service(
         exports=Lists(Pool(url, settings.list_timeout, size=2), of_tenant=1),
         in_flight=in_flight,
         anonymous=InFlight(MAX_ANONYMOUS, MAX_ANONYMOUS, MAX_ANONYMOUS),
+        streams=streams,
+        live=Live(url, settings.statement_timeout, settings.follower_poll),
         rates=Rates.of(settings.http_commands_per_second, settings.http_bytes_per_second),
         at_work=Turns(AT_WORK),
         bodies=Budget(settings.http_memory),

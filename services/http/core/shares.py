@@ -27,6 +27,7 @@ class InFlight:
     most: int
     of_tenant: int
     of_key: int
+    what: str = "requests"
     count: int = 0
     _tenants: Counter[str] = field(default_factory=Counter)
     _keys: Counter[str] = field(default_factory=Counter)
@@ -36,10 +37,10 @@ class InFlight:
         """Count a request while the block runs; raises `ApiError` if there are too many."""
         tenant, key = caller.tenant, caller.key_id
         if self.count >= self.most:
-            raise unavailable("too many requests are under way", "overloaded")
+            raise unavailable(f"too many {self.what} are under way", "overloaded")
         if self._tenants[tenant] >= self.of_tenant or self._keys[key] >= self.of_key:
             whose = "of this key" if self._tenants[tenant] < self.of_tenant else "of this tenant"
-            raise too_many(f"too many requests {whose} are under way")
+            raise too_many(f"too many {self.what} {whose} are under way")
         self.count += 1
         self._tenants[tenant] += 1
         self._keys[key] += 1

@@ -1,11 +1,11 @@
-"""The operations of the native API: commands, activities, tasks, events and the directory; and those of every role."""
+"""The operations of the native API: commands, activities, tasks, events and the directory."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field, RootModel, create_model
+from pydantic import create_model
 from starlette.responses import Response
 
 from domain.decider import SYSTEM
@@ -25,16 +25,17 @@ from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import lists, models, records
+from services.http.native import lists, models, records, streams
 from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
 
-_NATIVE = Dialect(
+NATIVE = Dialect(
     "commands", failed, failure, Problem, models.Undecided, failure_media=PROBLEM_JSON, paths=("/",),
     failures=(401, 403, 500, 503),
 )  # fmt: skip
-_DIRECTORY, _PROBES = replace(_NATIVE, tag="directory"), replace(_NATIVE, tag="operations", failure=lambda *_: None)
+_DIRECTORY = replace(NATIVE, tag="directory")
+_EVENTS = replace(NATIVE, tag="events")
 
 
 async def _post_command(call: Call) -> Response:
@@ -58,7 +59,7 @@ async def _post_command(call: Call) -> Response:
         raise (refused if refused.parameter else refused.at(f"/data{refused.pointer}")) from None
     result = await send(call.service, message)
     if (reply := result.reply) is None:
-        return _NATIVE.pending(result)
+        return NATIVE.pending(result)
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
         pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
@@ -78,7 +79,7 @@ async def _register(call: Call) -> Response:
     entry = models.NewEntry.read(body)
     result = await submit(call, entity.creates, entry, entity, extra_data={"kind": entity.noun})
     new = result.reply is not None and bool(result.reply.events)
-    answer = await _NATIVE.answer(call, result, models.Entry, entity.noun, 201 if new else 200)
+    answer = await NATIVE.answer(call, result, models.Entry, entity.noun, 201 if new else 200)
     if new and result.resource is not None:
         answer.headers["Location"] = f"/v1/directory/{entity.noun}/{result.resource['id']}"
     return answer
@@ -127,7 +128,7 @@ async def _retire(call: Call) -> Response:
     result = await submit(call, "directory.retire", {"kind": kind}, entity, entity_id=call.id)
     if kind == "member" and result.resource is not None:
         result = replace(result, resource={**result.resource, "open_tasks": await _open_tasks(call, result.visible)})
-    return await _NATIVE.answer(call, result, models.RetiredEntry, kind)
+    return await NATIVE.answer(call, result, models.RetiredEntry, kind)
 
 
 async def _open_tasks(call: Call, visible: bool) -> dict[str, Any] | None:
@@ -151,18 +152,18 @@ async def _open_tasks(call: Call, visible: bool) -> dict[str, Any] | None:
 
 _COMMANDS = (
     Operation(
-        _NATIVE, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
+        NATIVE, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
         description="The body is checked here as the workers check it. A key of `system` with the permission"
         " `impersonate` may name another `actor`. Without an answer in time the command is still on its way: 202.",
         query=dry_runs.MayBeDry, request=models.Command, handler=_post_command, view=models.Reply, located=True,
         links={"receipt": Link("get_receipt", "/command_id")},
     ),
     Operation(
-        _NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
+        NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
         handler=records.get_receipt, view=models.Receipt,
     ),
     Operation(
-        _NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",
+        NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",
         "Read the receipt of a bulk that is carried out in the background",
         description="A bulk is `running` until each of its parts is accepted or rejected. A part that is `undecided` is"
         " still to be sent or decided, and has its `receipt` afterwards. Kept as long as the receipts of commands are.",
@@ -180,7 +181,7 @@ _HISTORY = _page_of(models.HistoryEntry, "HistoryPage")
 
 def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operation, Operation, Operation]:
     noun, plural = model.noun, path.rpartition("/")[2]
-    dialect = replace(_NATIVE, tag=plural)
+    dialect = replace(NATIVE, tag=plural)
     return (
         Operation(
             dialect, "GET", path, "read", f"list_{plural}", f"List {plural}",
@@ -207,15 +208,24 @@ _QUERIES = (
     *_of_model(ACTIVITIES, "/v1/activities", models.Activity),
     *_of_model(TASKS, "/v1/tasks", models.Task),
     Operation(
-        replace(_NATIVE, tag="activities"), "GET", "/v1/activities/{id}/explain", "read", "explain_activity",
+        replace(NATIVE, tag="activities"), "GET", "/v1/activities/{id}/explain", "read", "explain_activity",
         "Say why an activity has its status",
         query=MinPosition, handler=lists.explain, view=models.Explanation,
     ),
     Operation(
-        replace(_NATIVE, tag="events"), "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",
+        _EVENTS, "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",
         description="Ask again with `after` = `next`. A stretch without events of this tenant moves `next` on as well;"
         " `next` = `head` means that there is nothing more for now.",
         query=records.ListEvents, handler=records.events, view=models.Events,
+    ),
+    Operation(
+        replace(_EVENTS, media=streams.EVENT_STREAM), "GET", "/v1/events/stream", "read", "stream_events",
+        "Follow the tenant's events as they are recorded",
+        description="Server-Sent Events that last until the client ends them. A client that connects again says the id"
+        " that it received last in `Last-Event-ID`, and misses nothing. A block without `data` is no event: its id says"
+        " how far the log was read. Of each filter an event has one of the values.",
+        parameters=(streams.RESUMED,), query=streams.StreamEvents, handler=streams.stream, view=streams.EventStream,
+        lasts=True, refusals=(400, 429),
     ),
 )  # fmt: skip
 
@@ -261,39 +271,3 @@ _ENTRY_OPERATIONS = (
 )  # fmt: skip
 
 OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS)
-
-# What every role serves beside its work (`services.health`), without a key.
-
-
-class _Live(View):
-    """It is"""
-
-    status: Literal["live"]
-
-
-class _Readiness(View):
-    """How ready it is, and what every part says of itself under its own name"""
-
-    model_config = ConfigDict(extra="allow")
-    status: Literal["ready", "degraded", "not ready"]
-    not_ready: list[str] = Field(description="the parts that are not ready")
-    degraded: list[str] = Field(description="the parts that are degraded")
-
-
-class _Figures(RootModel[str]):
-    """Figures"""
-
-    example: ClassVar[str] = "foldwork_up 1.0\n"
-
-
-PROBES = (
-    Operation(_PROBES, "GET", "/livez", "", "livez", "Is the process alive", view=_Live),
-    Operation(
-        _PROBES, "GET", "/readyz", "", "readyz", "Is the process ready, and if not, what is missing",
-        view=_Readiness, also={503: _Readiness},
-    ),
-    Operation(
-        replace(_PROBES, media="text/plain"), "GET", "/metrics", "", "metrics", "Figures for Prometheus",
-        view=_Figures,
-    ),
-)  # fmt: skip

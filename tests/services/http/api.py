@@ -254,12 +254,17 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def opened(database_url: str, **given: Any) -> AsyncIterator[Api]:
-    """Run the HTTP process on a database."""
+async def opened(database_url: str, *, streams: bool = False, **given: Any) -> AsyncIterator[Api]:
+    """Run the HTTP process on a database.
+
+    Its client gives no answer before that has ended, so streams end at once unless they are asked for.
+    """
     sender, queue = InProcess(database_url), Queue()
     with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
         app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
     async with app.router.lifespan_context(app):
+        if not streams:
+            app.end_streams()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
             yield Api(database_url, app, sender, queue, client)

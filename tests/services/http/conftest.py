@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from tests.services.http.api import Api, opened
 from tests.services.http.contract import recorded, set_the_scene
+from tests.services.http.streaming import Streaming, streaming
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -27,3 +28,10 @@ def scene_api(furnished_api: Api) -> Iterator[Api]:
     sender.sent.clear()
     sender.waiting.clear()
     assert recorded(api) == before
+
+
+@pytest.fixture
+async def live(migrated_url: str) -> AsyncIterator[Streaming]:
+    """The HTTP process, served over a real socket, whose streams last."""
+    async with streaming(migrated_url) as running:
+        yield running

@@ -8,7 +8,7 @@ import pytest
 from services.http.core import openapi
 from services.http.core.call import JSON
 from services.http.core.operation import Operation
-from services.http.native.operations import PROBES
+from services.http.native.probes import PROBES
 from tests.services.http.contract import CASES, COMPONENTS, OPERATIONS, Case, examples, name_of, validator
 
 

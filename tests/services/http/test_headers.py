@@ -63,7 +63,8 @@ async def test_head_is_answered_as_get_without_its_body(scene_api: Api, case: Ca
         got = await scene_api.get(path)
         head = await scene_api.client.head(path, headers=scene_api.by())
         assert (head.status_code, _bare(head), head.content) == (got.status_code, _bare(got), b"")
-        assert int(head.headers["content-length"]) == len(got.content) > 0
+        if not (case.operation.lasts and got.status_code == 200):
+            assert int(head.headers["content-length"]) == len(got.content) > 0
     unknown = await scene_api.client.head(case.at())
     assert (unknown.status_code, unknown.content) == (401, b"")
 
@@ -153,6 +154,8 @@ async def test_a_process_that_is_full_says_so_in_every_dialect(module_url: str) 
         held = asyncio.create_task(api.post("/v1/commands", {"type": "task.create", "data": {}}))
         await entered.wait()
         for case in CASES:
+            if case.operation.lasts:
+                continue
             response = await send(api, case)
             refused(response, case.operation.dialect.envelope, "overloaded")
             documented(case, response)

@@ -1,0 +1,262 @@
+"""Live events of the native API, as Server-Sent Events (`text/event-stream` of the HTML standard)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field, RootModel
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from domain import EVENTS
+from domain.limits import MAX_WHOLE
+from domain.streams import ID
+from projections.support.query import MAX_FILTER_VALUES
+from services.http.core.call import LARGE, Call
+from services.http.core.errors import ApiError
+from services.http.core.interests import Dimension, Interest, Subject
+from services.http.core.live import Block, Stream, block
+from services.http.core.middleware import CURRENT, header
+from services.http.core.openapi import PERSONS, parameter
+from services.http.core.parameters import Position, Query, settled
+from services.store import log
+from services.store.log import LogRow
+from services.store.unavailable import StoreUnavailable
+
+EVENT_STREAM = "text/event-stream"
+LAST_EVENT_ID = "Last-Event-ID"
+# Seconds without anything sent after which something is.
+HEARTBEAT = 15.0
+# Seconds after which the key of a stream is checked again, and the log asked again after a failure.
+CHECK, AGAIN = 5.0, 1.0
+# How far, and for how many events with how many bytes, a stream that is behind looks at once.
+_WINDOW, _ROWS, _BYTES = 20_000, 500, 256 << 10
+# Milliseconds that a client waits before it connects again.
+_RETRY = 1000
+
+
+class StreamEvents(Query):
+    """Where a stream begins, and which events it has."""
+
+    after: Position = Field(0, description="The position to read on from; without it, the end of the log")
+    types: list[Annotated[str, Field(json_schema_extra={"enum": list(EVENTS)})]] | None = Field(
+        None, alias="type", description="A type of event; may be repeated"
+    )
+    activities: list[Annotated[str, Field(pattern=f"^{ID.pattern[:-2]}$")]] | None = Field(
+        None, alias="activity", description="An activity: its events and those of its tasks; may be repeated"
+    )
+    tasks: list[Annotated[str, Field(pattern=f"^{ID.pattern[:-2]}$")]] | None = Field(
+        None, alias="task", description="A task; may be repeated"
+    )
+    members: list[Annotated[str, Field(min_length=1, max_length=1000)]] | None = Field(
+        None, alias="member", description=f"A member, whose events name it; may be repeated. It is {PERSONS}"
+    )
+
+
+class EventStream(RootModel[str]):
+    """Events, each as a block whose `id` is its position and whose `data` is the CloudEvent in one line"""
+
+    example: ClassVar[str] = 'id: 4711\ndata: {"specversion":"1.0","type":"task.started","position":4711}\n\n'
+
+
+RESUMED = parameter(
+    LAST_EVENT_ID,
+    "The id of the last event that was received; it goes before `after`, since clients send it when they connect again",
+    place="header",
+    pattern="^[0-9]{1,18}$",
+)
+
+
+async def stream(call: Call) -> Response:
+    """Answer with the tenant's events from a position on, and go on with those that are recorded."""
+    query = StreamEvents.read(call)
+    interest = await _interest(call, query)
+    await settled(call, None)
+    head = int((await call.service.pool.fetch(log.HEAD))[0][0])
+    asked, asked_by = _asked(query)
+    if asked is not None and asked > head:
+        raise ApiError("position-beyond-head", f"the log ends at position {head}", parameter=asked_by)
+    CURRENT.get().position = head
+    return _Streamed(call, interest, head if asked is None else asked)
+
+
+def _asked(query: StreamEvents) -> tuple[int | None, str]:
+    """Return the position that a stream begins after, if one is named, and where that is."""
+    last = header(LAST_EVENT_ID.lower().encode())
+    if last is None:
+        return (query.after if "after" in query.model_fields_set else None), "after"
+    if not (last.isascii() and last.isdigit() and len(last) <= 19 and int(last) <= MAX_WHOLE):
+        raise ApiError("bad-header", f"an id is a whole number from 0 to {MAX_WHOLE}", parameter=LAST_EVENT_ID)
+    return int(last), LAST_EVENT_ID
+
+
+async def _interest(call: Call, query: StreamEvents) -> Interest:
+    """Return what a stream is for; raises `ApiError` for what no event can be about."""
+    given: dict[Dimension, Sequence[str] | None] = {
+        "type": query.types, "activity": query.activities, "task": query.tasks, "member": query.members
+    }  # fmt: skip
+    wanted: list[tuple[Dimension, frozenset[str]]] = []
+    for name, values in given.items():
+        if values is None:
+            continue
+        if len(set(values)) > MAX_FILTER_VALUES:
+            raise ApiError("bad-filter", f"a filter has at most {MAX_FILTER_VALUES} values", parameter=name)
+        for value in values:
+            if not value:
+                raise ApiError("bad-filter", "this filter needs a value", parameter=name)
+            if name == "type" and value not in EVENTS:
+                raise ApiError("bad-filter", f"{value[:100]!r} is no type of event", parameter=name)
+            if name in ("activity", "task") and not ID.match(value):
+                raise ApiError("bad-filter", f"{value[:100]!r} is no id", parameter=name)
+        if name == "member":
+            named = await call.service.members.named(call.caller.tenant, values, name)
+            for value, members in named.items():
+                if not members:
+                    raise ApiError("bad-filter", f"there is no member {value[:100]!r}", parameter=name)
+            values = [member for members in named.values() for member in members]
+        wanted.append((name, frozenset(values)))
+    return Interest(tuple(wanted))
+
+
+@dataclass(slots=True)
+class _Client:
+    """What a stream has sent: `said` is the last id, and `beat` when anything was sent."""
+
+    send: Send
+    said: int
+    beat: float = 0.0
+
+    async def write(self, blocks: Sequence[Block], stream: Stream | None = None) -> None:
+        """Send blocks, in parts of which the server takes each once most of those before it are sent."""
+        if not blocks:
+            return
+        for part in _parts([shown for _, shown in blocks]):
+            if stream is not None and stream.over:
+                return
+            await self.send({"type": "http.response.body", "body": part, "more_body": True})
+        self.said = blocks[-1][0]
+        self.beat = time.monotonic()
+
+
+def _parts(blocks: Sequence[bytes]) -> Iterator[bytes]:
+    """Join small blocks, and cut large ones."""
+    held: list[bytes] = []
+    size = 0
+    for each in blocks:
+        if size + len(each) > LARGE and held:
+            yield b"".join(held)
+            held, size = [], 0
+        for start in range(0, max(len(each) - LARGE, 0), LARGE):
+            yield each[start : start + LARGE]
+        held.append(each[(len(each) - 1) // LARGE * LARGE :] if len(each) > LARGE else each)
+        size += len(held[-1])
+    if held:
+        yield b"".join(held)
+
+
+class _Streamed(Response):
+    """The answer: it lasts until the client goes, its key is no longer valid, or the process stops."""
+
+    def __init__(self, call: Call, interest: Interest, after: int) -> None:
+        self._call = call
+        self._interest = interest
+        self._after = after
+        self._key = header(b"authorization"), header(b"x-api-key")
+        self.raw_headers = [
+            (b"content-type", EVENT_STREAM.encode()),
+            (b"cache-control", b"no-store"),
+            # Proxies that collect what they pass on are told not to.
+            (b"x-accel-buffering", b"no"),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        CURRENT.get().answered_at = time.perf_counter()
+        if not scope.get("bodiless"):
+            with self._call.service.live.stream(self._call.caller.tenant, self._interest) as stream:
+                watching = asyncio.create_task(_watch(receive, stream))
+                try:
+                    await self._serve(stream, _Client(send, self._after))
+                finally:
+                    watching.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _serve(self, stream: Stream, client: _Client) -> None:
+        # A block without data is no event; its id is where a client goes on that loses its connection before one comes.
+        await client.write([(self._after, b"retry: %d\nid: %d\n\n" % (_RETRY, self._after))])
+        checked = time.monotonic()
+        live = self._call.service.live
+        while not stream.over:
+            now = time.monotonic()
+            if now >= checked + CHECK:
+                checked = now
+                if not await self._is_valid():
+                    return
+            if stream.joined is None:
+                live.join(stream)
+            if stream.joined is not None and self._after < stream.joined:
+                await self._catch_up(stream, client, stream.joined)
+            elif (batch := stream.take()) is not None:
+                # One that began at the end of the log may have joined a little before that.
+                blocks = [each for each in batch.blocks if each[0] > self._after]
+                self._after = max(self._after, batch.end)
+                await client.write(blocks, stream)
+            else:
+                if stream.joined is not None and live.position is not None:
+                    # All before it that is wanted was sent.
+                    self._after = max(self._after, live.position)
+                await stream.pause(max(0.0, min(checked + CHECK, client.beat + HEARTBEAT) - now))
+            await self._beat(client)
+
+    async def _beat(self, client: _Client) -> None:
+        """Show a client that sees nothing that the connection is there, and how far the log was read for it."""
+        if time.monotonic() >= client.beat + HEARTBEAT:
+            moved = self._after > client.said
+            await client.write([(self._after, b":\nid: %d\n\n" % self._after if moved else b":\n")])
+
+    async def _catch_up(self, stream: Stream, client: _Client, until: int) -> None:
+        """Send a page of the log."""
+        held = self._call.answer_held
+        try:
+            end, blocks = await self._page(until)
+            held.hold(sum(len(shown) for _, shown in blocks))
+            self._after = end
+            await client.write(blocks, stream)
+        except (StoreUnavailable, ApiError):
+            # The database is away, or others hold all the memory that there is for answers.
+            await stream.pause(AGAIN)
+        finally:
+            held.hold(0)
+
+    async def _page(self, until: int) -> tuple[int, list[Block]]:
+        """Return how far a page of the log goes, and the blocks of what is wanted."""
+        end, types = min(self._after + _WINDOW, until), self._interest.types
+        asked = log.events_of_tenant(self._call.caller.tenant, self._after, end, types, _ROWS)
+        found = await self._call.documents(asked, _BYTES, self._call.service.exports, "state")
+        rows = [LogRow(*row) for row in found.rows]
+        blocks = await self._call.worked(lambda: [block(row) for row in rows if self._interest.admits(Subject(row))])
+        return (rows[-1].position if found.left or len(rows) == _ROWS else end), blocks
+
+    async def _is_valid(self) -> bool:
+        """Tell whether the key still is, as far as is known."""
+        authorization, api_key = (text and text.encode("latin-1") for text in self._key)
+        try:
+            caller = await self._call.service.authenticator.caller(authorization or None, api_key or None)
+        except StoreUnavailable:
+            return True
+        except ApiError as error:
+            return error.status >= 500
+        return caller == self._call.caller
+
+
+async def _watch(receive: Receive, stream: Stream) -> None:
+    """End a stream whose client has gone."""
+    with suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stream.end()
