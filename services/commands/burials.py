@@ -89,6 +89,10 @@ class Burials:
 
     async def _publish(self, wave: Sequence[tuple[Delivery, InvalidMessage]]) -> bool:
         """Publish letters, and tell whether the broker has taken any; the others wait again, behind those that came."""
+        if self._outbox.blocked is not None:
+            # Each connection is blocked, and free again, at a moment of its own: the answers would not be sent.
+            self._waiting.extendleft(reversed(wave))
+            return False
         # A dry run is answered, and leaves nothing else.
         letters = [(delivery.message, reason) for delivery, reason in wave if not delivery.dry_run]
         confirmed = iter(await self._outbox.bury(letters) if letters else ())

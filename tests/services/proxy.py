@@ -26,6 +26,8 @@ class Proxy:
         # What ends a connection as soon as the server answers it: the client never learns what came of it.
         self.forget_after: bytes | None = None
         self.connections = 0
+        # What was passed on to the server last.
+        self.passed = b""
         self._thread = threading.Thread(target=self.loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
@@ -73,6 +75,8 @@ class Proxy:
                 elif not outward and forgetting[0]:
                     break
                 await self.forward(data, outward)
+                if outward:
+                    self.passed = data
                 if sink not in self._silent:
                     sink.write(data)
                     await sink.drain()

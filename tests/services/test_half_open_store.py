@@ -22,6 +22,8 @@ from tests.services.test_append_lock import appended
 from tests.services.test_event_store import event
 
 TIMEOUT = 2.0
+# The message that ends a pipeline.
+_SYNC = b"S\x00\x00\x00\x04"
 _WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
 
 
