@@ -196,8 +196,9 @@ class Dispatcher:
         streams = {stream_of(attempt.tenant, "task", attempt.task_id): attempt for attempt in attempts}
         tasks: dict[str, Task | None] = {}
         asked: dict[str, DispatchRequested] = {}
-        found = await conn.execute(*log.events_of_streams(list(streams)), prepare=False, binary=True)
-        for stream, name, state in await found.fetchall():
+        # Row by row: together the tasks of one round may have hundreds of megabytes of events.
+        rows = conn.cursor().stream(*log.events_of_streams(list(streams)), binary=True)
+        async for stream, name, state in rows:
             if stream not in streams:
                 continue
             try:
