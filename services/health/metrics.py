@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import nan
 from typing import NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -74,7 +75,9 @@ class Metrics:
         known[1].observe(seconds)
 
     def parts(self, statuses: Mapping[str, str]) -> None:
-        """Take over the status of every part but the followers."""
+        """Take over the status of every part but the followers; one that could not be asked is not shown."""
+        self._up.clear()
+        self._degraded.clear()
         for name, status in statuses.items():
             self._up.labels(name).set(status != "not ready")
             self._degraded.labels(name).set(status == "degraded")
@@ -90,15 +93,17 @@ class Metrics:
             self._held.labels(name).set(each.held)
 
     def deadlines(self, overdue: Mapping[str, float]) -> None:
-        """Take over for how long the oldest of each sort has been due."""
+        """Take over for how long the oldest of each sort has been due; what is not known is not shown."""
+        self._overdue.clear()
         for what, seconds in overdue.items():
             self._overdue.labels(what).set(seconds)
 
-    def queues(self, counts: Counts) -> None:
-        """Take over what the broker has counted."""
-        self._waiting.set(counts.waiting)
-        self._consumers.set(counts.consumers)
-        self._dead.set(counts.dead)
+    def queues(self, counts: Counts | None) -> None:
+        """Take over what the broker has counted; without an answer of it the figures are not numbers."""
+        waiting, consumers, dead = (nan,) * 3 if counts is None else (counts.waiting, counts.consumers, counts.dead)
+        self._waiting.set(waiting)
+        self._consumers.set(consumers)
+        self._dead.set(dead)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -75,6 +75,11 @@ class Readiness:
             _in_time("database", self._stored()), _in_time("broker", self._counted())
         )
         counts, head = counted.pop("counts", None), stored.pop("head", None)
+        # What was known before must not look like what is now.
+        self.metrics.queues(counts)
+        if head is None:
+            self.metrics.followers({})
+            self.metrics.deadlines({})
         parts: Part = {**stored, **counted}
         if counts is not None and head is not None:
             parts["commands"] = self.judge.commands(counts, head)
@@ -146,7 +151,6 @@ class Readiness:
         except BrokerAway as error:
             cause = str(error)
             return {"broker": wrong(NOT_READY, cause), "consumers": wrong(NOT_READY, "the broker cannot be asked")}
-        self.metrics.queues(counts)
         found: Part = {"broker": ready(), "counts": counts}
         found["consumers"] = (
             ready(count=counts.consumers) if counts.consumers else wrong(NOT_READY, "nobody consumes commands", count=0)

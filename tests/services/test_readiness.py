@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import isnan
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from services.broker.command_queue import Counts
+from services.broker.command_queue import BrokerAway, Counts
 from services.follower_role import FollowerRole, RoleEnded
 from services.health.probe import probe_app
 from services.roles import Roles
@@ -28,9 +30,13 @@ from tests.services.proxy import database_proxy
 
 
 class Consumed:
-    """A broker that has a consumer, and no messages."""
+    """A broker that has a consumer, and no messages, unless it is away."""
+
+    away = False
 
     async def counts(self) -> Counts:
+        if self.away:
+            raise BrokerAway("it is away")
         return Counts(1)
 
     async def close(self) -> None:
@@ -38,10 +44,14 @@ class Consumed:
 
 
 @asynccontextmanager
-async def probe(url: str, amqp_url: str | None = None, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def probe(
+    url: str, amqp_url: str | None = None, broker: Consumed | None = None, **given: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of another process's probes, which lose patience sooner than usual."""
     quick = {"degraded_after": 0.5, "unready_after": 1.5, "follower_poll": 0.1, **given}
-    app = probe_app(settings(url, amqp_url or "amqp://127.0.0.1:1/", **quick), broker=None if amqp_url else Consumed())
+    app = probe_app(
+        settings(url, amqp_url or "amqp://127.0.0.1:1/", **quick), broker=None if amqp_url else broker or Consumed()
+    )
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://foldwork.test") as client,
@@ -146,6 +156,45 @@ async def test_a_read_only_database_is_not_ready(migrated_url: str) -> None:
         finally:
             conn.execute("SET default_transaction_read_only = off")
             conn.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+
+
+async def numbers(client: httpx.AsyncClient) -> dict[str, float]:
+    """Return the figures that another process shows of the servers, by name and first label."""
+    shown = text_string_to_metric_families((await client.get("/metrics")).text)
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value for family in shown for sample in family.samples
+    }
+
+
+async def test_what_cannot_be_asked_has_no_figures_of_before(migrated_url: str) -> None:
+    broker = Consumed()
+    add(migrated_url, 1)
+    with psycopg.connect(migrated_url, autocommit=True) as conn:
+        conn.execute("INSERT INTO followers (name) VALUES ('relay')")
+    with database_proxy(migrated_url) as (proxy, through):
+        async with probe(through, broker=broker) as client:
+            before = await numbers(client)
+            assert before["foldwork_command_consumers"] == before["foldwork_follower_lag_events relay"] == 1
+            assert before["foldwork_up sessions"] == 1
+            assert before["foldwork_overdue_seconds dispatch attempts"] == 0
+            proxy.down()
+            broker.away = True
+            await found(client, "database", "not ready")
+            lost = await numbers(client)
+            assert lost["foldwork_up database"] == lost["foldwork_up broker"] == 0
+            for name in ("foldwork_commands_waiting", "foldwork_command_consumers", "foldwork_dead_letters_waiting"):
+                assert isnan(lost[name])
+            assert set(before) - set(lost) >= {
+                "foldwork_up sessions",
+                "foldwork_degraded sessions",
+                "foldwork_follower_lag_events relay",
+                "foldwork_follower_lag_seconds relay",
+                "foldwork_overdue_seconds dispatch attempts",
+            }
+            proxy.up()
+            broker.away = False
+            await found(client, "database", "ready")
+            assert set(await numbers(client)) >= set(before)
 
 
 async def test_commands_that_nobody_records(migrated_url: str, amqp_url: str) -> None:
