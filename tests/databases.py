@@ -22,6 +22,10 @@ class Databases:
         self._idle: list[str] = []
         self._fresh: dict[str, list[tuple[Any, ...]]] = {}
         self._shape: list[tuple[Any, ...]] = []
+        # By database: the session that empties it, which has its plans and catalogs in memory from the second time on,
+        # and the rows of the catalogs as they were when its shape was compared last.
+        self._sessions: dict[str, psycopg.Connection[Any]] = {}
+        self._catalogs: dict[str, tuple[Any, ...]] = {}
         self._scenes: dict[Hashable, dict[str, bytes]] = {}
 
     def create(self, template: str = "template0") -> str:
@@ -68,7 +72,8 @@ class Databases:
         first = scene not in self._scenes
         if first:
             play()
-        with psycopg.connect(url) as session, session.cursor() as cursor:
+        session = self._session(url)
+        with session.transaction(), session.cursor() as cursor:
             if first:
                 self._scenes[scene] = {table: rows for table in self._fresh if (rows := _copied(cursor, table))}
                 return True
@@ -82,7 +87,8 @@ class Databases:
     def take_back(self, url: str) -> None:
         """Empty a database that was lent; one whose schema or settings are not what they were is dropped."""
         try:
-            reusable = self._emptied(url)
+            # A test may have ended every session of its database.
+            reusable = self._emptied(url, self._session(url))
         except psycopg.Error:
             reusable = False
         if reusable:
@@ -90,37 +96,59 @@ class Databases:
         else:
             self.drop(url)
 
-    def _emptied(self, url: str) -> bool:
-        with psycopg.connect(url, options="-c lock_timeout=5s") as session:
+    def _session(self, url: str) -> psycopg.Connection[Any]:
+        session = self._sessions.get(url)
+        if session is not None:
+            try:
+                session.execute("SELECT")
+            except psycopg.Error:
+                session.close()
+                session = None
+        if session is None:
+            options = "-c lock_timeout=5s -c synchronous_commit=off -c default_transaction_read_only=off"
+            session = self._sessions[url] = psycopg.connect(url, options=options, autocommit=True)
+        return session
+
+    def _emptied(self, url: str, session: psycopg.Connection[Any]) -> bool:
+        with session.transaction():
             session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            for (added,) in session.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)",
-                (list(self._fresh),),
-            ).fetchall():
-                session.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(added)))
-            if _shape(session) != self._shape:
-                return False
-            session.execute("SET LOCAL synchronous_commit = off")
-            session.execute(sql.SQL("; ").join(map(_emptying, self._fresh)))
-            for table in self._fresh:
-                name = sql.Identifier(table)
-                for row in self._fresh[table]:
-                    values = sql.SQL(", ").join(map(sql.Literal, row))
-                    session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, values))
+            if session.execute(_CATALOGS).fetchone() != self._catalogs.get(url):
+                for (added,) in session.execute(
+                    "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)",
+                    (list(self._fresh),),
+                ).fetchall():
+                    session.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(added)))
+                if _shape(session) != self._shape:
+                    return False
+            session.execute(self._filling(), prepare=False)
+        self._catalogs[url] = session.execute(_CATALOGS).fetchone() or ()
         return True
+
+    def _filling(self) -> sql.Composed:
+        """Return the statements that leave a database the rows that it had when it was new."""
+        statements = list(map(_emptying, self._fresh))
+        for table, rows in self._fresh.items():
+            for row in rows:
+                values = sql.SQL(", ").join(map(sql.Literal, row))
+                statements.append(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(table), values))
+        return sql.SQL("; ").join(statements)
 
     def drop(self, url: str) -> None:
         """Drop a database that was made here, even if somebody is still connected to it."""
         name = _name(url)
         if not name.startswith(self._prefix):
             raise ValueError(f"{name} was not made by this run")
+        if (session := self._sessions.pop(url, None)) is not None:
+            session.close()
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), name)
 
     def close(self) -> None:
         """Drop whatever is left."""
+        for session in self._sessions.values():
+            session.close()
         for name in reversed(self._made):
             self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), name)
 
@@ -151,6 +179,26 @@ FROM pg_database WHERE datname = current_database()
 UNION ALL SELECT 'setting', setrole::text, setconfig::text FROM pg_db_role_setting
 WHERE setdatabase IN (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY 1, 2, 3
+"""
+
+
+# What changes with every change of a schema, or of a setting; the rows' versions, and no work for each object.
+_CATALOGS = r"""
+SELECT
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+    (SELECT sum(hashtext(a.xmin::text || attnum)) FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = attrelid
+     WHERE relnamespace = 'public'::regnamespace),
+    (SELECT sum(hashtext(i.xmin::text || indexrelid)) FROM pg_index AS i JOIN pg_class AS c ON c.oid = indexrelid
+     WHERE relnamespace = 'public'::regnamespace),
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_rewrite),
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_constraint),
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_trigger),
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+    (SELECT string_agg(sequencename || coalesce(last_value, -1), ' ') FROM pg_sequences),
+    (SELECT sum(hashtext(xmin::text || oid)) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'),
+    (SELECT xmin::text FROM pg_database WHERE datname = current_database()),
+    (SELECT sum(hashtext(xmin::text || setrole)) FROM pg_db_role_setting
+     WHERE setdatabase IN (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 
