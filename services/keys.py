@@ -17,12 +17,16 @@ from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
 from projections.statement import Query
 
-# `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command. The
-# others are permissions of the dispatch API.
+# `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command.
+# `operate` allows the acts of an operator (on dead letters, on many commands, on what is held back), `webhooks` those
+# on webhooks, `audit` reading what operators did; no other permission implies these. The rest is of the dispatch API.
 PERMISSIONS = (
     "read",
     "write",
     "impersonate",
+    "operate",
+    "webhooks",
+    "audit",
     "CREATE_ACTIVITY",
     "VIEW_ACTIVITIES",
     "CANCEL_ACTIVITY",
@@ -72,6 +76,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "OVERRIDE_ACTIVITY_RESULT",
         "MANAGE_ACTIVITY_CONFIG",
     ),
+    "operator": ("read", "operate", "audit"),
 }
 _COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
 TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")

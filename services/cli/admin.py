@@ -72,9 +72,13 @@ def register(app: typer.Typer) -> None:
     def create(
         tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
         actor: str = typer.Option("system", help="A member's id, or `system`."),
-        permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
+        permission: list[str] = typer.Option(
+            [],
+            help="read, write, impersonate, operate, webhooks, audit, or one of the dispatch API; may be repeated."
+            " Without any: read and write.",
+        ),
         role: list[str] = typer.Option(
-            [], help="viewer, integration, agent, dispatcher or manager, of the dispatch API."
+            [], help="operator, or viewer, integration, agent, dispatcher or manager of the dispatch API."
         ),
         name: str | None = typer.Option(None, help="What the key is for."),
         days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
