@@ -32,7 +32,7 @@ from services.http.core.middleware import Envelope
 from services.http.core.operation import Operation
 from services.http.native.models import BULK_ID, EXTERNAL
 from services.keys import PERMISSIONS, granted_by
-from services.store.operations import Operation, record
+from services.store import operations
 from tests.services.http.api import Api
 
 Json = dict[str, Any]
@@ -250,7 +250,7 @@ def set_the_scene(api: Api) -> None:
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
         )
-        record(conn, Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
+        operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 
 def recorded(api: Api) -> int:
