@@ -61,6 +61,8 @@ ANSWER_SHARE = 1.25
 # which it does not count as idle. Several statements share it. Servers older than this have no such limit.
 _TRANSACTION_SHARE = 3.0
 _TRANSACTION_TIMEOUT_SINCE = 170_000
+# Another time-out than 0 does not change one that is running, which therefore is ended first.
+_END_IN_TIME = "SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %s, true)"
 _SETTING_UP_SECONDS = 10.0
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
@@ -149,7 +151,7 @@ def end_in_time(conn: psycopg.Connection[Any]) -> None:
     """Let the server end the caller's transaction, which stops everybody else, as late as an answer is awaited."""
     within = getattr(conn, "answer_within", None)
     if within is not None and conn.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-        conn.execute("SELECT set_config('transaction_timeout', %s, true)", (str(int(within * 1000)),), prepare=True)
+        conn.execute(_END_IN_TIME, (str(int(within * 1000)),), prepare=True)
 
 
 def stay(conn: psycopg.Connection[Any]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import groupby
 
 from domain import DECIDER_OF_CATEGORY
 from domain.rollup import Child, rollup
@@ -309,9 +311,18 @@ def readiness_is_true(evidence: Evidence) -> Iterator[str]:
         if ready.status is not None and ready.status not in ("ready", "degraded", "not ready"):
             yield f"the answer was no state: {', '.join(ready.causes)}"
     times = [(fault.began, fault.ended + _AFTERMATH) for fault in evidence.faults]
-    for ready in evidence.readiness:
-        if ready.status != "ready" and not any(began <= ready.at <= ended for began, ended in times):
-            yield f"it said {ready.status or 'nothing'}, for {', '.join(ready.causes)}, while nothing was wrong"
+    wrong = [
+        ready
+        for ready in evidence.readiness
+        if ready.status != "ready" and not any(began <= ready.at <= ended for began, ended in times)
+    ]
+    for said, times_said in groupby(wrong, lambda ready: (ready.status, ready.causes)):
+        at = [ready.at for ready in times_said]
+        moment = datetime.fromtimestamp(at[0], UTC).strftime("%H:%M:%S")
+        yield (
+            f"it said {said[0] or 'nothing'}, for {', '.join(said[1])}, while nothing was wrong,"
+            f" {len(at)} times from {moment} on"
+        )
 
 
 def _standstills(evidence: Evidence, fault: Injected) -> Iterator[tuple[str, float, float]]:

@@ -103,9 +103,11 @@ class Probe:
                 try:
                     answer = (await client.get(self._url)).json()
                     # What is no answer about readiness is a problem, with a status of its own.
-                    causes = [*answer.get("not_ready", [str(answer)]), *answer.get("degraded", ())]
+                    named = [*answer.get("not_ready", [str(answer)]), *answer.get("degraded", ())]
+                    parts = {**answer, **answer.get("followers", {})}
+                    causes = [f"{name} ({parts[name]['cause']})" if name in parts else name for name in named]
                     self.found.append(Ready(time.time(), str(answer["status"]), tuple(causes)))
-                except (httpx.HTTPError, ValueError):
+                except (httpx.HTTPError, LookupError, ValueError):
                     self.found.append(Ready(time.time(), None))
                 await asyncio.sleep(_PROBING)
 

@@ -84,6 +84,8 @@ def _half_open(where: str, to_server: bool, to_client: bool) -> None:
         proxy = stage.servers.broker_proxy if where == "broker" else stage.servers.database_proxy
         proxy.silence(to_server=to_server, to_client=to_client)
         yield
+        # Else the server shows the sessions of the host that was lost, which are silent, until the next fault.
+        proxy.end_silence()
 
 
 for _each in ("broker", "database"):

@@ -19,6 +19,8 @@ class Proxy:
         self.target = target
         self.loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
+        # Each end of a connection, with both.
+        self._pairs: dict[asyncio.StreamWriter, tuple[asyncio.StreamWriter, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusing = False
         # Connections on which nothing gets through any more, in either direction, though none of their ends is closed.
@@ -54,6 +56,7 @@ class Proxy:
             self._abort(*pair)
             return
         self._open.update(pair)
+        self._pairs.update({writer: pair, far_writer: pair})
         forgetting = [False]
         for source, sink, outward in ((reader, far_writer, True), (far_reader, writer, False)):
             task = self.loop.create_task(self._pump(source, sink, pair, forgetting, outward))
@@ -95,6 +98,7 @@ class Proxy:
         for writer in writers:
             writer.transport.abort()
             self._open.discard(writer)
+            self._pairs.pop(writer, None)
 
     def cut(self) -> None:
         """End every connection at once, as a broken network does."""
@@ -114,6 +118,16 @@ class Proxy:
                     self._silent.add(writer)
 
         asyncio.run_coroutine_threadsafe(silence(), self.loop).result(PATIENCE)
+
+    def end_silence(self) -> None:
+        """End the connections on which nothing gets through, as if the host that was lost were found to be gone."""
+
+        async def end() -> None:
+            for writer in tuple(self._silent):
+                self._abort(*self._pairs.get(writer, (writer,)))
+            self._silent.clear()
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(PATIENCE)
 
     def down(self) -> None:
         """Cut all, and let nobody in."""

@@ -15,7 +15,8 @@ from services.store.append import Append, LedgerRow
 from services.store.connect import connect, end_in_time
 from services.store.event_store import EventStore
 from services.store.unavailable import StoreUnavailable
-from tests.eventually import eventually
+from tests.databases import with_setting
+from tests.eventually import PATIENCE, eventually
 from tests.services.harness import TENANT
 from tests.services.proxy import Proxy, database_proxy
 from tests.services.test_append_lock import appended
@@ -70,7 +71,7 @@ _ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s"
 
 def test_nor_does_one_that_is_lost_within_a_pipeline(migrated_url: str) -> None:
     with database_proxy(migrated_url) as (proxy, through):
-        with connect(through, "test", TIMEOUT, autocommit=True) as conn:
+        with closing(connect(through, "test", TIMEOUT, autocommit=True)) as conn:
             version, pid = conn.info.server_version, conn.info.backend_pid
             in_a_pipeline(proxy, conn)
         with closing(EventStore(migrated_url, statement_timeout=TIMEOUT)) as other:
@@ -97,3 +98,17 @@ def test_every_session_has_a_limit_for_a_transaction(migrated_url: str) -> None:
         known = conn.info.server_version >= 170_000
     assert limits(TIMEOUT) == (("6s", "2500ms") if known else (None, None))
     assert limits(0) == (("0", "0") if known else (None, None))
+
+
+def test_the_limit_of_one_transaction_replaces_the_one_that_is_running(migrated_url: str) -> None:
+    hours = with_setting(migrated_url, "transaction_timeout", "1h")
+    with connect(migrated_url, "test") as conn:
+        if conn.info.server_version < 170_000:
+            return
+    with connect(hours, "test", 0.2, autocommit=True) as conn, suppress(psycopg.OperationalError), conn.transaction():
+        end_in_time(conn)
+        # Neither of the other limits ends it.
+        conn.execute("SET LOCAL statement_timeout = 0")
+        conn.answer_within = None
+        with pytest.raises(psycopg.errors.TransactionTimeout):
+            conn.execute("SELECT pg_sleep(%s)", (PATIENCE,))
