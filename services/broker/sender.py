@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from services.settings import broker_user
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 # How long a command that is under way when the broker blocks the connection may still be confirmed.
 _BLOCKED_SECONDS, _CLOSE_SECONDS = 0.5, 2.0
+# After so long nothing more is concluded from a command without an answer, if no other was sent since.
+_TELLING_SECONDS = 60.0
 
 
 class NotSent(OperatorError):
@@ -96,6 +99,8 @@ class CommandSender:
         self._frames = Frames(on_blocked=self._hasten)
         # The time-outs of the commands that are not confirmed yet.
         self._unconfirmed: set[asyncio.Timeout] = set()
+        # Of the commands that had no answer in time since the last answer: when the first was sent, the last given up.
+        self._unanswered: tuple[float, float] | None = None
         self._log = structlog.get_logger("sender")
 
     async def start(self) -> None:
@@ -139,6 +144,17 @@ class CommandSender:
         # The connection is open for a moment before the exchange is declared.
         return self._exchange is not None and connected(self._connection)
 
+    @property
+    def unanswered(self) -> float | None:
+        """Return for how many seconds no command has been answered, although some were sent; None if that is not so."""
+        if self._unanswered is None:
+            return None
+        now, (since, last) = time.monotonic(), self._unanswered
+        return now - since if now - last < _TELLING_SECONDS else None
+
+    def _give_up(self, sent: float) -> None:
+        self._unanswered = (self._unanswered or (sent, 0.0))[0], time.monotonic()
+
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         """Publish, and wait for the answer; None when it did not come within `timeout` seconds, or without `wait`.
 
@@ -149,6 +165,7 @@ class CommandSender:
         future: asyncio.Future[Reply] = loop.create_future()
         self._waiting[correlation] = future
         deadline = loop.time() + timeout
+        sent = time.monotonic()
         try:
             await self._publish(outgoing, correlation, deadline)
             if not wait:
@@ -156,7 +173,11 @@ class CommandSender:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
                     return await future
+            self._give_up(sent)
             return None
+        except Unconfirmed:
+            self._give_up(sent)
+            raise
         finally:
             self._waiting.pop(correlation, None)
 
@@ -199,6 +220,7 @@ class CommandSender:
             self._unconfirmed.discard(within)
 
     def _answered(self, message: Message) -> None:
+        self._unanswered = None
         future = self._waiting.get(message.properties.correlation_id or "")
         if future is None or future.done():
             return

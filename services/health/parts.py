@@ -69,6 +69,15 @@ class Judge:
         status = NOT_READY if stalled >= self.unready_after else DEGRADED
         return wrong(status, "commands wait, and none is recorded", since=_ago(stalled), waiting=counts.waiting)
 
+    def answers(self, unanswered: float | None) -> Part:
+        """Judge whether commands that this process sends are answered; a broker does not count what it has delivered.
+
+        Only `degraded`: one command without an answer, if it is the only one, may be at fault itself.
+        """
+        if unanswered is None or unanswered < self.degraded_after:
+            return ready()
+        return wrong(DEGRADED, "commands that this process has sent are not answered", since=_ago(unanswered))
+
     def sessions(self, rows: Iterable[tuple[Any, ...]]) -> Part:
         """Judge the processes of the roles by their sessions in the database, which all do something all the time.
 

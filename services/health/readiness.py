@@ -48,6 +48,8 @@ class Broker(Protocol):
 
 # The causes why each part that only this process knows is not ready; none means that it is.
 Own = Callable[[], Mapping[str, Sequence[str]]]
+# For how many seconds nothing that the process sent has been answered, None if that is not so.
+Unanswered = Callable[[], float | None]
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Readiness:
     judge: Judge
     metrics: Metrics
     own: Own = dict
+    unanswered: Unanswered | None = None
     _last: tuple[float, bool, Part] | None = None
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _since: dict[str, datetime] = field(default_factory=dict)
@@ -85,6 +88,8 @@ class Readiness:
             parts["commands"] = self.judge.commands(counts, head)
         for name, causes in self.own().items():
             parts[name] = wrong(NOT_READY, "; ".join(causes)) if causes else ready()
+        if self.unanswered is not None:
+            parts["answers"] = self.judge.answers(self.unanswered())
         followers: dict[str, Part] = parts.get("followers", {})
         single = {name: part for name, part in parts.items() if name != "followers"}
         self.metrics.parts({name: part["status"] for name, part in single.items()})
@@ -158,10 +163,12 @@ class Readiness:
         return found
 
 
-def make_readiness(settings: Settings, pool: Pool, broker: Broker, metrics: Metrics, own: Own) -> Readiness:
+def make_readiness(
+    settings: Settings, pool: Pool, broker: Broker, metrics: Metrics, own: Own, unanswered: Unanswered | None = None
+) -> Readiness:
     silent = max(settings.degraded_after, 3 * settings.follower_poll)
     judge = Judge(settings.degraded_after, settings.unready_after, silent, settings.ready_lag)
-    return Readiness(pool, broker, judge, metrics, own)
+    return Readiness(pool, broker, judge, metrics, own, unanswered)
 
 
 def _held_back(entities: int, since: datetime, position: int, error: str) -> Part:

@@ -113,8 +113,9 @@ def create_app(
     service = make_service(settings, sender, clock)
     queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
     readiness = make_readiness(
-        settings, service.checks, queue, service.metrics, lambda: {"sender": _unready(service.sender)}
-    )
+        settings, service.checks, queue, service.metrics, lambda: {"sender": _unready(service.sender)},
+        lambda: service.sender.unanswered,
+    )  # fmt: skip
     app = Application(
         lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
     )

@@ -89,6 +89,10 @@ class Sender(Protocol):
     def blocked(self) -> str | None:
         """Return why the broker reads nothing from the connection now, if so."""
 
+    @property
+    def unanswered(self) -> float | None:
+        """Return for how many seconds no command has been answered, although some were sent."""
+
     async def start(self) -> None:
         """Connect; raises when there is nothing to connect to."""
 

@@ -8,6 +8,7 @@ import aio_pika
 import pytest
 
 from services.broker.sender import CommandSender, NotSent, Outgoing, Unconfirmed
+from services.commands.wire import Reply
 from tests.eventually import PATIENCE, eventually_async
 from tests.services.harness import TENANT, working
 from tests.services.proxy import broker_proxy
@@ -47,5 +48,30 @@ async def test_whatever_a_confirm_ends_in_the_command_may_have_been_taken(
         monkeypatch.setattr(aio_pika.RobustExchange, "publish", AsyncMock(side_effect=Exception()))
         with pytest.raises(Unconfirmed, match="did not confirm"):
             await sender.send(Outgoing("task.create", b'{"id":"t1"}', TENANT), PATIENCE)
+        assert sender.unanswered is not None
+    finally:
+        await sender.close()
+
+
+async def test_for_how_long_nothing_was_answered(migrated_url: str, amqp_url: str) -> None:
+    sender = CommandSender(amqp_url)
+    await sender.start()
+
+    async def send(own: str, timeout: float) -> Reply | None:
+        data = b'{"id": "%b"}' % own.encode()
+        return await sender.send(Outgoing("task.create", data, TENANT, command_id=own), timeout)
+
+    try:
+        assert sender.unanswered is None
+        assert await send("t1", 0.1) is None
+        first = sender.unanswered
+        assert first is not None
+        assert first >= 0.1
+        assert await send("t2", 0.1) is None
+        # Since the first of them, not the last.
+        assert (sender.unanswered or 0.0) >= first + 0.1
+        async with working(migrated_url, amqp_url):
+            assert await send("t3", PATIENCE) is not None
+            assert sender.unanswered is None
     finally:
         await sender.close()

@@ -70,6 +70,7 @@ class InProcess:
         self.stopped = False
         self.unreachable = False
         self.blocked: str | None = None
+        self.unanswered: float | None = None
         self.late: set[str] = set()
         self.held: set[str] = set()
 

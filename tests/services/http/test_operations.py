@@ -6,6 +6,8 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 from unittest.mock import AsyncMock
 from urllib.parse import urlsplit, urlunsplit
 
@@ -74,6 +76,22 @@ async def test_a_broker_that_blocks_publishers(api: Api) -> None:
     assert await _not_ready(api) == ["sender"]
     part = (await api.client.get("/readyz")).json()["sender"]
     assert part["cause"] == "the broker blocks its connection: low on memory"
+
+
+async def test_commands_without_an_answer(api: Api) -> None:
+    for seconds, status in ((None, "ready"), (4.0, "ready"), (6.0, "degraded"), (600.0, "degraded")):
+        api.sender.unanswered = seconds
+        answer = await eventually_async(partial(_said_of_answers, api, status))
+        assert (answer["status"], answer["answers"].get("since") is None) == (status, status == "ready")
+
+
+async def _said_of_answers(api: Api, status: str) -> dict[str, Any]:
+    """Return what readiness says; it asks anew after half a second."""
+    response = await api.client.get("/readyz")
+    found: dict[str, Any] = response.json()
+    assert response.status_code == 200
+    assert found["answers"]["status"] == status
+    return found
 
 
 async def test_a_follower_that_is_halted_or_far_behind(migrated_url: str) -> None:
