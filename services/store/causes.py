@@ -130,7 +130,9 @@ _DUE = (
     "t.status = 'open' AND t.channel IS NOT NULL AND t.dispatch IN ('NONE', 'REQUESTED') AND t.scheduled_at <= now()"
     " AND t.resolution NOT IN ('FAILED', 'PENDING')"
 )
-_PROVIDER = "(SELECT FROM entries AS e WHERE e.tenant = t.tenant AND e.kind = 'dispatch' AND e.id = t.channel AND NOT e.retired)"
+_PROVIDER = """
+(SELECT FROM entries AS e
+ WHERE e.tenant = t.tenant AND e.kind = 'dispatch' AND e.id = t.channel AND NOT e.retired)"""
 _UNPROVIDED = f"{_DUE} AND NOT EXISTS {_PROVIDER}"
 _UNPLANNED = (
     f"{_DUE} AND EXISTS {_PROVIDER} AND t.wake_at IS NULL AND (t.doc::jsonb ->> 'in_flight')::boolean IS NOT TRUE"
