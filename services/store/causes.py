@@ -137,9 +137,12 @@ _UNPROVIDED = f"{_DUE} AND NOT EXISTS {_PROVIDER}"
 _UNPLANNED = (
     f"{_DUE} AND EXISTS {_PROVIDER} AND t.wake_at IS NULL AND (t.doc::jsonb ->> 'in_flight')::boolean IS NOT TRUE"
 )
+# The followers of read models have the names of their tables.
+_NAME = "coalesce((SELECT r.name FROM read_models AS r WHERE {0} LIKE r.name || '\\_v%%' LIMIT 1), {0})"
 # An entity is named as its stream, `<tenant>/<category>-<id>`; `<tenant>/*` is all of a tenant.
 _HELD = f"""
-SELECT h.follower || ' ' || h.entity, h.since, split_part(h.entity, '/', 2), {_NOTHING}, e.events, h.follower
+SELECT h.follower || ' ' || h.entity, h.since, split_part(h.entity, '/', 2), {_NOTHING}, e.events,
+    {_NAME.format("h.follower")}
 FROM held_entities AS h CROSS JOIN LATERAL (
     SELECT count(*) AS events FROM (SELECT FROM held_events AS e WHERE e.follower = h.follower AND e.entity = h.entity
                                     LIMIT {_MOST_EVENTS}) AS bounded) AS e
@@ -149,11 +152,12 @@ _FOLLOWERS = """
 FROM followers AS f LEFT JOIN stored_events AS e ON e.notification_id = f.position + 1
 WHERE NOT EXISTS (SELECT FROM read_models AS r WHERE f.name LIKE r.name || '\\_v%%'
                   AND f.name <> r.name || '_' || r.serving)"""
-_HALTED = (
-    f"SELECT f.name, f.updated_at, f.name, {_NOTHING}, NULL::bigint, f.name{_FOLLOWERS} AND f.halted_at IS NOT NULL"
-)
+_HALTED = f"""
+SELECT f.name, f.updated_at, {_NAME.format("f.name")}, {_NOTHING}, NULL::bigint, NULL::text
+{_FOLLOWERS} AND f.halted_at IS NOT NULL"""
 _LAG = f"""
-SELECT f.name, e.recorded_at, f.name, {_NOTHING}, (SELECT max(notification_id) FROM stored_events) - f.position, f.name
+SELECT f.name, e.recorded_at, {_NAME.format("f.name")}, {_NOTHING},
+    (SELECT max(notification_id) FROM stored_events) - f.position, NULL::text
 {_FOLLOWERS} AND f.halted_at IS NULL AND e.recorded_at < now() - {LAGGING} * interval '1 second'"""  # noqa: S608
 # A role whose threads have a session while it runs.
 _ABSENT = f"""

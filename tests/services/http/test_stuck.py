@@ -160,6 +160,10 @@ def halted(api: Api) -> None:
     execute(api, "UPDATE followers SET halted_at = 1, error = 'secret: x' WHERE name = %s", TASKS)
 
 
+def go_on(api: Api) -> None:
+    execute(api, "UPDATE followers SET halted_at = NULL, error = NULL")
+
+
 def lagging(api: Api) -> None:
     api.command("task.create", {"id": "t1"})
     execute(api, "UPDATE stored_events SET recorded_at = now() - interval '6 seconds'")
@@ -168,9 +172,11 @@ def lagging(api: Api) -> None:
 
 SCENES = {
     "follower-halted": Scene(
-        halted, ("follower", TASKS), lambda api: execute(api, "UPDATE followers SET halted_at = NULL, error = NULL")
+        halted,
+        ("follower", tasks.NAME),
+        go_on,
     ),
-    "follower-lagging": Scene(lagging, ("follower", TASKS), lambda api: api.sender.follow()),
+    "follower-lagging": Scene(lagging, ("follower", tasks.NAME), lambda api: api.sender.follow()),
     "held-back": Scene(held, ("entity", "task-t1"), lambda api: execute(api, "DELETE FROM held_entities")),
     "deadline-missed": Scene(missed, ("task", "t1"), lambda api: overdue_now(api)),
     "dispatch-in-flight": Scene(in_flight, ("task", "t1"), lambda api: report(api, "t1", 1, succeeded=True)),
@@ -206,6 +212,9 @@ async def test_a_cause_is_named_and_gone_after_its_cure(api: Api, cause: str) ->
     assert (one["resource"]["kind"], one["resource"]["id"]) == scene.resource
     assert one["since"] is not None
     assert one["remedy"]["text"]
+    if cause == "held-back":
+        assert one["remedy"]["cli"] == "foldwork projections retry tasks"
+        assert one["waits"] == [{"kind": "events", "id": None, "count": 1}]
     if scene.resource[0] in ("task", "activity", "entity"):
         # Nobody else sees it.
         assert await listed(api, token=api.key("other")) == []
