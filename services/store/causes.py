@@ -13,15 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-# Seconds after which a deadline is missed, a follower lags, and a dispatch is in flight for too long.
-MISSED, LAGGING, IN_FLIGHT = 10, 5, 120
-# An activity makes no progress when nothing has happened on it for the median of how long the newest completed
-# activities of its workflow took, and for so many seconds at least; fewer activities than this have no median.
-IDLE, NEWEST, ENOUGH = 300, 200, 20
+from projections import stuck as found
+
+# Seconds after which a follower lags.
+LAGGING = 5
 # Events behind a held-back entity that are counted.
 _MOST_EVENTS = 1000
-
-_OPEN = "status IN ('open', 'active', 'paused')"
 
 
 class Row(NamedTuple):
@@ -80,63 +77,7 @@ def _say(text: str) -> Callable[[Row], Remedy]:
     return lambda row: Remedy(text)
 
 
-def _tasks(since: str, conditions: str, more: str = "", of: str = "NULL") -> str:
-    return (
-        f"SELECT t.id, {since}, t.id, t.activity_id, t.project, t.assignees, NULL::bigint, {of}::text"  # noqa: S608
-        f" FROM tasks AS t {more} WHERE t.tenant = %(tenant)s AND {conditions}"
-    )
-
-
-def _deadlines(conditions: str, since: str) -> str:
-    return (
-        f"SELECT d.task_id || ' ' || d.kind, {since}, d.task_id, d.activity_id, t.project, t.assignees,"  # noqa: S608
-        " NULL::bigint, NULL::text FROM deadlines AS d LEFT JOIN tasks AS t ON t.tenant = d.tenant AND t.id = d.task_id"
-        f" WHERE d.todo IN ('send', 'call') AND d.tenant = %(tenant)s AND {conditions}"
-    )
-
-
 _NOTHING = "NULL::text, NULL::text, NULL::text[]"
-_RETIRED = f"""
-SELECT t.id || ' ' || e.id, t.updated_at, t.id, t.activity_id, t.project, t.assignees, NULL::bigint, NULL::text
-FROM entries AS e CROSS JOIN LATERAL (
-    SELECT * FROM tasks WHERE tenant = e.tenant AND assignees @> ARRAY[e.id] AND assignees <> '{{}}' AND {_OPEN}) AS t
-WHERE e.tenant = %(tenant)s AND e.kind = 'member' AND e.retired"""  # noqa: S608
-# The earlier step that failed is among those that the step waits for.
-_GATED = """
-SELECT DISTINCT ON (t.id) t.id, f.ended_at, t.id, t.activity_id, t.project, t.assignees, NULL::bigint, f.id
-FROM activities AS a JOIN tasks AS f ON f.tenant = a.tenant AND f.activity_id = a.id AND f.status = 'failed'
-JOIN tasks AS t ON t.tenant = a.tenant AND t.activity_id = a.id AND t.status = 'open'
-WHERE a.tenant = %(tenant)s AND a.attention AND t.doc::jsonb -> 'after' ? f.id ORDER BY t.id, f.ended_at"""
-_ATTENTION = """
-SELECT a.id, f.ended_at, a.id, a.id, a.project, a.assignees, NULL::bigint, f.id
-FROM activities AS a CROSS JOIN LATERAL (
-    SELECT id, ended_at FROM tasks WHERE tenant = a.tenant AND activity_id = a.id AND status = 'failed'
-    ORDER BY ended_at, id LIMIT 1) AS f
-WHERE a.tenant = %(tenant)s AND a.attention"""
-_IDLE = f"""
-WITH usual AS (
-    SELECT w.id, percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM c.done_at - c.created_at)) AS seconds
-    FROM entries AS w CROSS JOIN LATERAL (
-        SELECT created_at, done_at FROM activities
-        WHERE tenant = w.tenant AND workflow_id = w.id AND status = 'completed'
-        ORDER BY created_at DESC LIMIT {NEWEST}) AS c
-    WHERE w.tenant = %(tenant)s AND w.kind = 'workflow' GROUP BY w.id HAVING count(*) >= {ENOUGH})
-SELECT a.id, a.updated_at, a.id, a.id, a.project, a.assignees, NULL::bigint, NULL::text
-FROM activities AS a JOIN usual AS u ON u.id = a.workflow_id
-WHERE a.tenant = %(tenant)s AND a.{_OPEN}
-    AND a.updated_at < now() - greatest({IDLE}, u.seconds) * interval '1 second'"""  # noqa: S608
-# A task that was made before its channel had a provider does not go out by itself when it has one.
-_DUE = (
-    "t.status = 'open' AND t.channel IS NOT NULL AND t.dispatch IN ('NONE', 'REQUESTED') AND t.scheduled_at <= now()"
-    " AND t.resolution NOT IN ('FAILED', 'PENDING')"
-)
-_PROVIDER = """
-(SELECT FROM entries AS e
- WHERE e.tenant = t.tenant AND e.kind = 'dispatch' AND e.id = t.channel AND NOT e.retired)"""
-_UNPROVIDED = f"{_DUE} AND NOT EXISTS {_PROVIDER}"
-_UNPLANNED = (
-    f"{_DUE} AND EXISTS {_PROVIDER} AND t.wake_at IS NULL AND (t.doc::jsonb ->> 'in_flight')::boolean IS NOT TRUE"
-)
 # The followers of read models have the names of their tables.
 _NAME = "coalesce((SELECT r.name FROM read_models AS r WHERE {0} LIKE r.name || '\\_v%%' LIMIT 1), {0})"
 # An entity is named as its stream, `<tenant>/<category>-<id>`; `<tenant>/*` is all of a tenant.
@@ -185,63 +126,60 @@ SOURCES: tuple[Source, ...] = (
         _HELD, _run("an operator removes the cause, and lets it be tried again", "foldwork projections retry {of}"),
     ),
     Source(
-        "deadline-missed", "task", f"a deadline was due {MISSED} s ago, and nobody has acted on it",
-        _deadlines(f"d.wake_at < now() - {MISSED} * interval '1 second'", "d.wake_at"),
+        "deadline-missed", "task", f"a deadline was due {found.MISSED_SECONDS} s ago, and nobody has acted on it",
+        found.MISSED,
         _run("an operator looks whether the role policies runs", "foldwork health"),
     ),
     Source(
-        "dispatch-in-flight", "task", f"the outcome of a dispatch has been missing for {IN_FLIGHT} s",
-        _deadlines(
-            "d.wake_at < now() + interval '1 hour' AND d.kind = 'attempt'"
-            f" AND d.due_at < now() - {IN_FLIGHT} * interval '1 second'", "d.due_at",
-        ),
+        "dispatch-in-flight", "task", f"the outcome of a dispatch has been missing for {found.IN_FLIGHT_SECONDS} s",
+        found.IN_FLIGHT,
         _run("an operator looks whether the role policies runs, and whether the provider answers", "foldwork health"),
     ),
     Source(
         "dispatch-without-provider", "task", "a dispatch is due, and its channel has no provider",
-        _tasks("t.scheduled_at", _UNPROVIDED),
+        found.WITHOUT_PROVIDER,
         _say("register an entry of the kind dispatch with the channel as its id, then dispatch the task"),
     ),
     Source(
         "dispatch-not-planned", "task", "a dispatch is due, and nothing makes it by itself",
-        _tasks("t.scheduled_at", _UNPLANNED), _give("task.dispatch", "dispatch it now"),
+        found.NOT_PLANNED, _give("task.dispatch", "dispatch it now"),
     ),
     Source(
         "dispatch-given-up", "task", "every attempt at a dispatch failed",
-        _tasks("t.ended_at", "t.status = 'failed' AND t.dispatch = 'GAVE_UP'"),
+        found.GIVEN_UP,
         _give("task.retry", "open the task again, so that it is dispatched anew"),
     ),
     Source(
         "task-unresolved", "task", "the targets of a task could not be found, or somebody must name one",
-        _tasks("t.updated_at", f"t.resolution IN ('FAILED', 'PENDING') AND t.{_OPEN}"),
+        found.UNRESOLVED,
         _give("task.retry-resolution", "look for its targets again, or name the user of each (task.resolve-target)"),
     ),
     Source(
         "step-blocked", "task", "a step waits for an earlier one that failed",
-        _GATED, _give("task.retry", "open the earlier step again, or cancel the activity"),
+        found.BLOCKED, _give("task.retry", "open the earlier step again, or cancel the activity"),
     ),
     Source(
         "activity-needs-attention", "activity", "a task failed while others go on (rule U7)",
-        _ATTENTION, _give("task.retry", "open the failed task again, or cancel the activity"),
+        found.ATTENTION, _give("task.retry", "open the failed task again, or cancel the activity"),
     ),
     Source(
         "activity-without-progress", "activity", "nothing happens for longer than its workflow usually takes",
-        _IDLE, lambda row: Remedy("see what its tasks wait for, or cancel it",
+        found.WITHOUT_PROGRESS, lambda row: Remedy("see what its tasks wait for, or cancel it",
                                   {"type": "activity.cancel", "data": {"id": row.id}}),
     ),
     Source(
         "assignee-retired", "task", "a member who has the task is retired and can do nothing",
-        _RETIRED, _give("task.unassign", "take it from its members, or give it to others (task.reassign)"),
+        found.ASSIGNEE_RETIRED,
+        _give("task.unassign", "take it from its members, or give it to others (task.reassign)"),
     ),
     Source(
         "task-unassigned", "task", "nobody has the task, although it was to start",
-        _tasks("t.start_at", "t.status = 'open' AND t.assignees[1] IS NULL AND t.start_at <= now()"
-               " AND t.type <> 'MESSAGE' AND t.channel IS NULL"),
+        found.UNASSIGNED,
         _give("task.claim", "take it, or give it to somebody (task.assign)"),
     ),
     Source(
         "task-overdue", "task", "the end of a task has passed",
-        _tasks("t.end_at", f"t.overdue AND t.{_OPEN}"),
+        found.OVERDUE,
         lambda row: Remedy("complete it, or take its end away or set another one",
                            {"type": "task.change", "data": {"id": row.id, "end": None}}),
     ),

@@ -13,8 +13,9 @@ import pytest
 
 import projections
 from projections import follower_name
+from projections.stuck import ENOUGH
 from projections.task import table as tasks
-from services.store import causes, stuck
+from services.store import stuck
 from services.store.connect import connect
 from tests.services.http.api import WORKFLOW, Api, problem, with_activity, with_workflow
 from tests.services.http.dispatch_scene import furnish, planned, report, unresolved
@@ -128,10 +129,10 @@ def blocked(api: Api) -> None:
 
 def idle(api: Api) -> None:
     with_workflow(api)
-    for number in range(causes.ENOUGH + 1):
+    for number in range(ENOUGH + 1):
         children = [{"id": f"t{number}"}, {"id": f"u{number}"}]
         api.command("activity.create", {"id": f"a{number}", "workflow_id": "w1", "tasks": children})
-        if number < causes.ENOUGH:
+        if number < ENOUGH:
             for child in children:
                 api.command("task.process", child)
                 api.command("task.complete", child)
@@ -139,7 +140,7 @@ def idle(api: Api) -> None:
 
 def progress(api: Api) -> None:
     api.sender.now = datetime.now(UTC)
-    api.command("task.process", {"id": f"t{causes.ENOUGH}"})
+    api.command("task.process", {"id": f"t{ENOUGH}"})
 
 
 def missed(api: Api) -> None:
@@ -186,7 +187,7 @@ SCENES = {
     "task-unresolved": Scene(without_targets, ("task", "t1"), found_again),
     "step-blocked": Scene(blocked, ("task", "g")),
     "activity-needs-attention": Scene(attention, ("activity", "a1")),
-    "activity-without-progress": Scene(idle, ("activity", f"a{causes.ENOUGH}"), progress),
+    "activity-without-progress": Scene(idle, ("activity", f"a{ENOUGH}"), progress),
     "assignee-retired": Scene(retired, ("task", "t1")),
     "task-unassigned": Scene(unassigned, ("task", "t1"), actor="ann"),
     "task-overdue": Scene(overdue, ("task", "t1")),
