@@ -22,6 +22,7 @@ from domain.lifecycle import ENTRY_RIGHTS, KINDS, OTHER, PARTS, RIGHTS, mermaid
 from domain.limits import MAX_KEY, Items, Json, Limit, Number, Text
 from services.keys import ROLES
 from services.settings import Settings
+from services.store.causes import SOURCES
 from tests.widest import places
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,15 @@ def key_roles() -> str:
     """Return the table of the roles of keys."""
     rows = (f"| `{name}` | {', '.join(f'`{each}`' for each in granted)} |" for name, granted in ROLES.items())
     return "\n".join(("| Role | Permissions |", "|---|---|", *rows, ""))
+
+
+def causes() -> str:
+    """Return the table of the causes for which something is stuck."""
+    rows = (
+        f"| `{each.cause}` | {each.kind} | {each.says} | {'the tenant' if each.of_tenant else 'the system'} |"
+        for each in SOURCES
+    )
+    return "\n".join(("| Cause | What | Meaning | Of |", "|---|---|---|---|", *rows, ""))
 
 
 def settings() -> str:
@@ -185,6 +195,7 @@ MADE = {
     "rights": rights,
     "entry-rights": entry_rights,
     "key-roles": key_roles,
+    "causes": causes,
     "settings": settings,
     "commands": commands,
     "shapes": shapes,

@@ -19,6 +19,7 @@ from tests.acceptance.running import dev
 from tests.acceptance.test_documentation import blocks
 from tests.acceptance.test_documentation import run as typed
 from tests.databases import Databases
+from tests.eventually import eventually
 from tests.services.harness import rows
 from tests.services.processes import nursery
 
@@ -179,3 +180,43 @@ def test_the_audit_is_read_as_its_page_says(tmp_path: Path) -> None:
     page = json.loads(done.stdout.splitlines()[-1])
     assert page["data"][0]["details"]["permissions"] == ["audit"]
     assert page["next"]
+
+
+def test_what_is_stuck_is_found_as_its_page_says(tmp_path: Path) -> None:
+    (where,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    late, find = blocks("docs/stuck.md", "sh")
+    variables = "\n".join(where.splitlines()[:2])
+    with dev(tmp_path):
+        made = typed(tmp_path, late)
+        assert made.returncode == 0, made.stdout + made.stderr
+
+        def found() -> str:
+            done = typed(tmp_path, f"{variables}\n{find}")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "task late" in done.stdout
+            return done.stdout
+
+        told = eventually(found)
+        page = json.loads(told.splitlines()[-1])
+        assert page["data"][0] == json.loads(blocks("docs/stuck.md", "json")[0])["data"][0]
+        command = page["data"][0]["remedy"]["command"]
+        line = f"foldwork send {command['type']} --wait --data '{json.dumps(command['data'])}'"
+        assert typed(tmp_path, line).returncode == 0
+
+        def gone() -> None:
+            assert "Nothing is stuck." in typed(tmp_path, "foldwork stuck --cause task-overdue").stdout
+
+        eventually(gone)
+
+
+def test_what_is_stuck_on_the_command_line(cli: Cli) -> None:
+    assert "Nothing is stuck." in cli.run("stuck", "--tenant", "acme", "--cause", "task-overdue")
+    listed = [json.loads(line) for line in cli.run("stuck", "--tenant", "acme", "--json").splitlines()]
+    assert [each["resource"]["id"] for each in listed] == ["commands", "policies", "projections", "relay"]
+    assert "role-absent: 4" in cli.run("stuck", "--tenant", "acme")
+    for wrong, said in (
+        ((), "Name the tenant with --tenant"),
+        (("--tenant", "_system"), "a tenant is"),
+        (("--tenant", "acme", "--cause", "bored"), "unknown cause bored"),
+    ):
+        assert said in cli.run("stuck", *wrong, code=1), wrong

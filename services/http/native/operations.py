@@ -25,7 +25,7 @@ from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import audit, lists, models, records, streams
+from services.http.native import audit, lists, models, records, streams, stuck
 from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -229,7 +229,13 @@ _QUERIES = (
     ),
 )  # fmt: skip
 
-_AUDIT = (
+_OPERATING = (
+    Operation(
+        replace(NATIVE, tag="stuck"), "GET", "/v1/stuck", "read", "list_stuck",
+        "List what does not move though it should, with its cause and what to do",
+        description="Asked live. Causes follow one another in the order of the enumeration.",
+        query=stuck.ListStuck, handler=stuck.list_stuck, view=stuck.StuckPage,
+    ),
     Operation(
         replace(NATIVE, tag="audit"), "GET", "/v1/audit", "audit", "list_acts",
         "List what operators did, the newest first",
@@ -280,4 +286,4 @@ _ENTRY_OPERATIONS = (
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS, *_AUDIT)
+OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS, *_OPERATING)
