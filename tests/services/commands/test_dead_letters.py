@@ -259,7 +259,7 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
     frames = Frames()
     connection = await connect_robust(amqp_url, "test", frames)
     try:
-        dead = letters.DeadLetters(connection, frames)
+        dead = letters.DeadLetters(connection, frames, "guest")
         await dead.open()
         assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:
