@@ -198,6 +198,10 @@ def renewed(row: Mapping[str, Any], edit: Edit, rules: Rules, *, dry_run: bool =
         **rest,
     )
     try:
+        wire.parse_headers(command.properties())
+    except wire.InvalidMessage as error:
+        raise NotDone("not-retryable", f"{error.code}: {error.refusal.detail}; send the command anew") from None
+    try:
         incoming = wire.parse(command.properties(), command.body, rules.limit)
     except wire.InvalidMessage as error:
         raise NotDone(error.code, error.refusal.detail, error.refusal.pointer) from None
@@ -291,9 +295,10 @@ def _parked(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str) -
     return row
 
 
-def data_of(body: bytes) -> Any:
-    """Return the JSON of a body, msgspec.UNSET where it is none that may be shown as such."""
+def data_of(body: bytes) -> Json | None:
+    """Return the data of a body, or None if it is no object of JSON that may be stored."""
     try:
-        return wire.load_json(body)
+        found = wire.load_json(body)
     except wire.InvalidMessage:
-        return msgspec.UNSET
+        return None
+    return found if isinstance(found, dict) else None

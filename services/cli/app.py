@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, data, roles, system, verify
+from services.cli import admin, data, letters, roles, system, verify
 
 app = typer.Typer(
     name="foldwork",
@@ -35,4 +35,5 @@ system.register(app)
 roles.register(app)
 admin.register(app)
 data.register(app)
+letters.register(app)
 verify.register(app)

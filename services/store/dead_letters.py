@@ -174,9 +174,9 @@ def one(tenant: str | None, letter_id: str, *, lock: bool = False) -> Query:
 
 
 def receipt(tenant: str, command_id: str) -> Query:
-    """(state, code, detail, pointer, last at, note) of the latest letter under the id of a command."""
+    """(state, code, detail, pointer, last at) of the latest letter under the id of a command."""
     return Query(
-        "SELECT state, code, detail, pointer, last_at, note FROM dead_letters"
+        "SELECT state, code, detail, pointer, last_at FROM dead_letters"
         " WHERE tenant = %s AND message_id = %s ORDER BY last_at DESC LIMIT 1",
         (tenant, command_id),
     )

@@ -42,6 +42,7 @@ ABOUT = {one.name: openapi.about(one, COMPONENTS) for one in OPERATIONS}
 # What stands in the text of every resource of the scene, and so may not be shown to another tenant.
 CANARY = "canary-4711"
 COMMAND_ID = "scene-1"
+LETTER = "letter-1"
 FIELD_PARTS = {"email": "driver@example.com", "order": "0"}
 # The parts of the path of an operation, by the beginning of its path, or by its name. The longest one is taken.
 PARTS: Mapping[str, Mapping[str, str]] = {
@@ -49,6 +50,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/activities/": {"id": "a1"},
     "/v1/commands/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
+    "/v1/dead-letters/": {"letter": LETTER},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
     "/api/v3/activity/": {"id": "a1"},
@@ -237,7 +239,7 @@ def scene() -> list[tuple[str, Json]]:
 
 
 def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, and store a bulk."""
+    """Run the scene's commands, and store a bulk and a dead letter."""
     sent = [
         Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
         for number, (name, data) in enumerate(scene())
@@ -248,6 +250,12 @@ def set_the_scene(api: Api) -> None:
         conn.execute(
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
+        )
+        conn.execute(
+            "INSERT INTO dead_letters (id, tenant, arrived, key, message_id, type, actor, broker_user, headers, body,"
+            " bytes, sha256, code, detail, pointer, fingerprint) VALUES (%s, 'acme', '1', 'k', 'd1', 'task.create',"
+            " 'system', 'guest', '{}', %s, 2, '', 'poison', %s, '', '')",
+            (LETTER, msgspec.json.encode({"title": CANARY}), CANARY),
         )
 
 
