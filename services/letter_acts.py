@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import psycopg
 from services import dead_letters
 from services.dead_letters import UNCHANGED, Edit, NotDone, Rules
 from services.store.dead_letters import Filter
+from services.store.operations import Operation, record
 
 # The most letters that are sent again at once.
 MOST = 10_000
@@ -36,15 +37,23 @@ def retry(
 ) -> dict[str, NotDone]:
     """Have letters sent again, given the oldest first, and return those that are refused with the reason.
 
-    Those of one key are sent one after the other, and no further once one fails. The connection is in no transaction.
+    Those of one key are sent one after the other, and no further once one fails. The connection is in autocommit mode,
+    and in no transaction. The act is recorded for each tenant.
     """
     refused: dict[str, NotDone] = {}
+    done: dict[str | None, list[str]] = {}
     with conn.transaction():
         for letter_id in letter_ids:
             try:
-                dead_letters.retry(conn, tenant, letter_id, by.actor, rules, edit=edit, out_of_order=out_of_order)
+                row = dead_letters.retry(conn, tenant, letter_id, by.actor, rules, edit=edit, out_of_order=out_of_order)
+                done.setdefault(row["tenant"], []).append(letter_id)
             except NotDone as error:
                 refused[letter_id] = error
+        details = {"edited": edit != UNCHANGED, "out_of_order": out_of_order}
+        for of_tenant, ids in done.items():
+            target = f"dead-letter/{ids[0]}" if len(ids) == 1 else "dead-letters"
+            more = {} if len(ids) == 1 else {"count": len(ids), "letters": ids}
+            record(conn, _operation(of_tenant, by, "retry", target, {**details, **more}))
     return refused
 
 
@@ -56,4 +65,10 @@ def group(conn: psycopg.Connection[Any], tenant: str | None, fingerprint: str) -
 def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, by: By, reason: str) -> None:
     """Discard a letter; raises `NotDone`. The connection is in no transaction."""
     with conn.transaction():
-        dead_letters.discard(conn, tenant, letter_id, by.actor, reason)
+        row = dead_letters.discard(conn, tenant, letter_id, by.actor, reason)
+        target, details = f"dead-letter/{letter_id}", {"reason": reason.strip(), "code": row["code"]}
+        record(conn, _operation(row["tenant"], by, "discard", target, details))
+
+
+def _operation(tenant: str | None, by: By, verb: str, target: str, details: Mapping[str, Any]) -> Operation:
+    return Operation(tenant, by.actor, f"dead-letter.{verb}", target, details=details, key_id=by.key_id)

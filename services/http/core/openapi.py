@@ -60,6 +60,7 @@ _TAGS: list[Json] = [
     {"name": "tasks", "description": "Tasks, those of activities and those that stand alone."},
     {"name": "events", "description": "The log as CloudEvents."},
     {"name": "dead-letters", "description": "Messages that were no commands, or could not be decided."},
+    {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]
 
