@@ -262,8 +262,9 @@ def _filter(
 
     if state not in (*STATES, "all"):
         raise OperatorError(f"a state is one of {', '.join(STATES)}, or all")
-    texts = [None if text is None else _checked(text) for text in (tenant, reason, fingerprint, kind, key)]
-    return Filter(*texts, since=_time(since), state=None if state == "all" else state)
+    for text in (tenant, reason, fingerprint, kind, key):
+        _checked(text or "")
+    return Filter(tenant, reason, fingerprint, kind, key, _time(since), None if state == "all" else state)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -17,6 +17,7 @@ from services import dead_letters
 from services.broker.dead_queue import DeadQueue, Taken
 from services.broker.sender import Outgoing
 from services.dead_letters import UNCHANGED, MaySend, NotDone, Rules
+from services.processors import arrivals
 from services.store import dead_letter_acts as acts
 from services.store import dead_letters as letters
 from services.store.dead_letters import Arrival
@@ -54,28 +55,28 @@ class Collector(Listener):
         """Store a batch, acknowledge it, and return no pause: taking the next one waits."""
         self._batch = self._batch or self._queue.take(_TAKE)
         if self._batch:
-            arrivals = [dead_letters.arrival(each.message, self._user, self._may_send) for each in self._batch]
-            new = self._store(conn, arrivals)
+            found = [arrivals.arrival(each.message, self._user, self._may_send) for each in self._batch]
+            new = self._store(conn, found)
             self._on_stored()
             self._queue.settle(self._batch)
             self._batch = []
-            self._log.info("dead letters stored", letters=len(arrivals), new=new)
+            self._log.info("dead letters stored", letters=len(found), new=new)
         return 0.0
 
-    def _store(self, conn: psycopg.Connection[Any], arrivals: Sequence[Arrival]) -> int:
+    def _store(self, conn: psycopg.Connection[Any], given: Sequence[Arrival]) -> int:
         """Store letters; of one that the database refuses only what it is about, so that it stops no other."""
         try:
             with conn.transaction():
-                return letters.store(conn, arrivals)
+                return letters.store(conn, given)
         except Exception as error:
             if passes(error):
                 raise
-            if len(arrivals) > 1:
-                half = len(arrivals) // 2
-                return self._store(conn, arrivals[:half]) + self._store(conn, arrivals[half:])
-            self._log.error("dead letter cannot be stored whole", letter=arrivals[0].id, error=told(error))
+            if len(given) > 1:
+                half = len(given) // 2
+                return self._store(conn, given[:half]) + self._store(conn, given[half:])
+            self._log.error("dead letter cannot be stored whole", letter=given[0].id, error=told(error))
             with conn.transaction():
-                return letters.store(conn, [dead_letters.bare(arrivals[0], type(error).__name__)])
+                return letters.store(conn, [arrivals.bare(given[0], type(error).__name__)])
 
     def pause(self, conn: psycopg.Connection[Any], seconds: float) -> None:
         # What is announced is for the resender, and would be kept.

@@ -13,6 +13,7 @@ import uuid_utils
 from services import dead_letters
 from services.broker.frames.reader import Message
 from services.dead_letters import NotDone, Rules
+from services.processors.arrivals import arrival
 from services.store import dead_letters as stored
 from tests.services.http.api import Api, problem
 from tests.services.parking import TASK, parked
@@ -42,7 +43,7 @@ def letter(
 
 def put(api: Api, *messages: Message) -> list[str]:
     """Store letters, and return their ids."""
-    arrivals = [dead_letters.arrival(each, "guest", lambda _user, _tenant: True) for each in messages]
+    arrivals = [arrival(each, "guest", lambda _user, _tenant: True) for each in messages]
     with psycopg.connect(api.url) as conn:
         stored.store(conn, arrivals)
     return [each.id for each in arrivals]
