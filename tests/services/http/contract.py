@@ -32,7 +32,7 @@ from services.http.core.middleware import Envelope
 from services.http.core.operation import Operation
 from services.http.native.models import BULK_ID, EXTERNAL
 from services.keys import PERMISSIONS, granted_by
-from services.store.operations import Operation, record
+from services.store import operations
 from tests.services.http.api import Api
 
 Json = dict[str, Any]
@@ -258,7 +258,7 @@ def set_the_scene(api: Api) -> None:
             " 'system', 'guest', '{}', %s, 2, '', 'poison', %s, '', '')",
             (LETTER, msgspec.json.encode({"title": CANARY}), CANARY),
         )
-        record(conn, Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
+        operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 
 def recorded(api: Api) -> int:
