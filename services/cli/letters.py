@@ -6,21 +6,20 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from services.cli import FAILED, NO_ANSWER
 from services.cli.common import JSON, operator, say, show, table
-from services.cli.where import database_url, settings
+from services.cli.letter_options import checked, connected, edited, filtered, refused_by
+from services.cli.where import settings
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
     import psycopg
 
     from services.dead_letters import Edit, NotDone, Rules
-    from services.store.dead_letters import Filter
 
 _TENANT = typer.Option(None, help="The tenant; all, and letters without one, if it is left out.")
 _REASON = typer.Option(None, help="The code of the reason, such as wrong-shape.")
@@ -59,9 +58,9 @@ def _list(
     """List dead letters, the oldest first, without what they hold."""
     from services.store import dead_letters as stored
 
-    wanted = _filter(tenant, reason, fingerprint, kind, key, since, state)
+    wanted = filtered(tenant, reason, fingerprint, kind, key, since, state)
     rows: list[dict[str, Any]] = []
-    with _connected() as conn:
+    with connected() as conn:
         while len(rows) < limit:
             asked = stored.page(wanted, rows[-1]["arrived"] if rows else "", min(_PAGE, limit - len(rows)))
             found = conn.execute(*asked).fetchall()
@@ -88,8 +87,8 @@ def _groups(
     """Group dead letters by their cause, the group with the latest letter first."""
     from services.store import dead_letters as stored
 
-    wanted = _filter(tenant, reason, None, kind, None, since, state)
-    with _connected() as conn:
+    wanted = filtered(tenant, reason, None, kind, None, since, state)
+    with connected() as conn:
         rows = conn.execute(*stored.groups(wanted, limit)).fetchall()
     columns = ("fingerprint", "code", "type", "pointer", "detail", "letters", "messages", "first_at", "last_at")
     if as_json:
@@ -104,11 +103,11 @@ def _show(letter: str = typer.Argument(..., help="The id of a letter."), as_json
     from services import dead_letters
     from services.dead_letters import NotDone
 
-    with _connected() as conn:
+    with connected() as conn:
         try:
-            row = dead_letters.read(conn, None, _checked(letter))
+            row = dead_letters.read(conn, None, checked(letter))
         except NotDone as error:
-            raise _told(error) from None
+            raise refused_by(error) from None
     hidden = ("headers", "body", "edited", "sha256", "sent_sha256", "sent_fingerprint", "arrived")
     found = {name: value for name, value in row.items() if name not in hidden}
     data = dead_letters.data_of(row["body"])
@@ -141,15 +140,15 @@ def _retry(
 
     if bool(letter) == bool(fingerprint):
         raise OperatorError("Name letters by their ids, or a group by --group.")
-    edit = _edit(data, merge)
+    edit = edited(data, merge)
     if dry_run and (fingerprint or len(letter) > 1):
         raise OperatorError("A dry run is of a single letter.")
     chosen = settings()
     rules = Rules(chosen.may_send, chosen.command_limit)
     if dry_run:
-        _try(_checked(letter[0]), edit, rules, chosen.amqp_url.get_secret_value(), timeout, as_json)
+        _try(checked(letter[0]), edit, rules, chosen.amqp_url.get_secret_value(), timeout, as_json)
         return
-    with _connected() as conn:
+    with connected() as conn:
         ids = _in_order(conn, letter, tenant, fingerprint)
         by = letter_acts.By(operator())
         refused = letter_acts.retry(conn, None, ids, by, rules, edit=edit, out_of_order=out_of_order)
@@ -168,11 +167,11 @@ def _in_order(
     from services.dead_letters import NotDone
 
     if fingerprint:
-        return letter_acts.group(conn, tenant, _checked(fingerprint))
+        return letter_acts.group(conn, tenant, checked(fingerprint))
     try:
-        rows = [dead_letters.read(conn, None, _checked(each)) for each in dict.fromkeys(given or ())]
+        rows = [dead_letters.read(conn, None, checked(each)) for each in dict.fromkeys(given or ())]
     except NotDone as error:
-        raise _told(error) from None
+        raise refused_by(error) from None
     return [row["id"] for row in sorted(rows, key=lambda row: row["arrived"])]
 
 
@@ -196,12 +195,12 @@ def _try(letter_id: str, edit: Edit, rules: Rules, amqp_url: str, timeout: float
     from services.commands import wire
     from services.dead_letters import NotDone
 
-    with _connected() as conn:
+    with connected() as conn:
         try:
             row = dead_letters.read(conn, None, letter_id)
             command, _ = dead_letters.renewed(row, edit, rules, dry_run=True)
         except NotDone as error:
-            raise _told(error) from None
+            raise refused_by(error) from None
 
     async def ask() -> wire.Reply | None:
         sender = CommandSender(amqp_url, "send")
@@ -231,78 +230,13 @@ def _discard(
     from services import letter_acts
     from services.dead_letters import NotDone
 
-    with _connected() as conn:
+    with connected() as conn:
         for letter_id in letter:
             try:
-                letter_acts.discard(conn, None, _checked(letter_id), letter_acts.By(operator()), reason)
+                letter_acts.discard(conn, None, checked(letter_id), letter_acts.By(operator()), reason)
             except NotDone as error:
-                raise _told(error) from None
+                raise refused_by(error) from None
             if as_json:
                 show({"id": letter_id, "state": "discarded"})
             else:
                 say(f"{letter_id} is discarded")
-
-
-def _connected() -> psycopg.Connection[Any]:
-    from services.store.connect import connect
-
-    return connect(database_url(), "dead-letters-cli", autocommit=True)
-
-
-def _filter(
-    tenant: str | None,
-    reason: str | None,
-    fingerprint: str | None,
-    kind: str | None,
-    key: str | None,
-    since: str | None,
-    state: str,
-) -> Filter:
-    from services.store.dead_letters import STATES, Filter
-
-    if state not in (*STATES, "all"):
-        raise OperatorError(f"a state is one of {', '.join(STATES)}, or all")
-    for text in (tenant, reason, fingerprint, kind, key):
-        _checked(text or "")
-    return Filter(tenant, reason, fingerprint, kind, key, _time(since), None if state == "all" else state)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise OperatorError(f"{text} is no time, such as 2026-01-31T08:55:00Z") from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def _edit(data: str | None, merge: str | None) -> Edit:
-    """Return what is to be edited; raises `OperatorError`."""
-    from services.cli.data import read_data
-    from services.commands import wire
-    from services.dead_letters import Edit
-
-    if data is not None and merge is not None:
-        raise OperatorError("A letter is given other data, or a change of it.")
-    found: list[dict[str, Any] | None] = []
-    for text in (data, merge):
-        try:
-            value = None if text is None else wire.load_json(read_data(text))
-        except wire.InvalidMessage as error:
-            raise _told(error) from None
-        if text is not None and not isinstance(value, dict):
-            raise OperatorError("The data of a command is an object of JSON.")
-        found.append(value)
-    return Edit(*found)
-
-
-def _checked(text: str) -> str:
-    if "\0" in text:
-        raise OperatorError("a value has no NUL")
-    return text
-
-
-def _told(error: Any) -> OperatorError:
-    refused = error.refusal
-    return OperatorError(f"{refused.code}: {refused.detail} {refused.pointer}".rstrip())

@@ -182,8 +182,8 @@ def receipt(tenant: str, command_id: str) -> Query:
     )
 
 
-# (code, letters) of all that are parked.
-PARKED = Query("SELECT code, count(*) FROM dead_letters WHERE state = 'parked' GROUP BY code", ())
+# (code, letters) of all that are parked, the most frequent first.
+PARKED = Query("SELECT code, count(*) FROM dead_letters WHERE state = 'parked' GROUP BY code ORDER BY 2 DESC, 1", ())
 
 
 def named(row: Mapping[str, Any]) -> str:
