@@ -25,6 +25,14 @@ class By:
     key_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The letters that were refused, with the reason, and the position of the act's record, if anything was done."""
+
+    refused: dict[str, NotDone]
+    position: int | None
+
+
 def retry(
     conn: psycopg.Connection[Any],
     tenant: str | None,
@@ -34,13 +42,14 @@ def retry(
     *,
     edit: Edit = UNCHANGED,
     out_of_order: bool = False,
-) -> dict[str, NotDone]:
-    """Have letters sent again, given the oldest first, and return those that are refused with the reason.
+) -> Done:
+    """Have letters sent again, given the oldest first; those that are refused stay as they are.
 
     Those of one key are sent one after the other, and no further once one fails. The connection is in autocommit mode,
     and in no transaction. The act is recorded for each tenant.
     """
     refused: dict[str, NotDone] = {}
+    position: int | None = None
     done: dict[str | None, list[str]] = {}
     with conn.transaction():
         for letter_id in letter_ids:
@@ -53,8 +62,8 @@ def retry(
         for of_tenant, ids in done.items():
             target = f"dead-letter/{ids[0]}" if len(ids) == 1 else "dead-letters"
             more = {} if len(ids) == 1 else {"count": len(ids), "letters": ids}
-            record(conn, _operation(of_tenant, by, "retry", target, {**details, **more}))
-    return refused
+            position = record(conn, _operation(of_tenant, by, "retry", target, {**details, **more}))
+    return Done(refused, position)
 
 
 def group(conn: psycopg.Connection[Any], tenant: str | None, fingerprint: str) -> list[str]:
@@ -62,12 +71,12 @@ def group(conn: psycopg.Connection[Any], tenant: str | None, fingerprint: str) -
     return dead_letters.select(conn, Filter(tenant, fingerprint=fingerprint, state="parked"), MOST)
 
 
-def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, by: By, reason: str) -> None:
-    """Discard a letter; raises `NotDone`. The connection is in no transaction."""
+def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, by: By, reason: str) -> int:
+    """Discard a letter, and return the position of the record; raises `NotDone`. The connection is as for `retry`."""
     with conn.transaction():
         row = dead_letters.discard(conn, tenant, letter_id, by.actor, reason)
         target, details = f"dead-letter/{letter_id}", {"reason": reason.strip(), "code": row["code"]}
-        record(conn, _operation(row["tenant"], by, "discard", target, details))
+        return record(conn, _operation(row["tenant"], by, "discard", target, details))
 
 
 def _operation(tenant: str | None, by: By, verb: str, target: str, details: Mapping[str, Any]) -> Operation:

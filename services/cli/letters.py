@@ -151,7 +151,7 @@ def _retry(
     with connected() as conn:
         ids = _in_order(conn, letter, tenant, fingerprint)
         by = letter_acts.By(operator())
-        refused = letter_acts.retry(conn, None, ids, by, rules, edit=edit, out_of_order=out_of_order)
+        refused = letter_acts.retry(conn, None, ids, by, rules, edit=edit, out_of_order=out_of_order).refused
     for letter_id in ids:
         _say_retry(letter_id, refused.get(letter_id), as_json)
     if fingerprint and len(ids) == letter_acts.MOST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,7 @@ from services.store.dead_letters import Filter
 _DIALECT = replace(NATIVE, tag="dead-letters")
 _ONE = "/v1/dead-letters/{letter}"
 _LETTER = (parameter("letter", "The id of a letter", place="path"),)
+_CURSOR = re.compile(r"[0-9a-f-]{1,36}\Z")
 _decode = msgspec.json.decode
 
 
@@ -52,8 +54,9 @@ async def _list(call: Call) -> Response:
     """Answer with a page of letters."""
     query = models.ListLetters.read(call)
     await settled(call, None)
-    after = "" if query.cursor is None else demand_text(query.cursor, "cursor")
-    rows = await call.list_rows(stored.page(_filter(call, query), after, query.limit + 1))
+    if query.cursor is not None and not _CURSOR.match(query.cursor):
+        raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
+    rows = await call.list_rows(stored.page(_filter(call, query), query.cursor or "", query.limit + 1))
     found = [stored.summary(row) for row in rows[: query.limit]]
     follow = next_page(call, found[-1]["arrived"]) if len(rows) > query.limit else None
     return as_json(models.DeadLetters.show({"data": [_shown(row) for row in found], "next": follow}))
@@ -104,17 +107,19 @@ async def _retry(call: Call) -> Response:
             await send(call.service, command)
             return Response()
 
-        def work(conn: psycopg.Connection[Any]) -> dict[str, NotDone]:
+        def work(conn: psycopg.Connection[Any]) -> letter_acts.Done:
             return letter_acts.retry(
                 conn, caller.tenant, [row["id"]], by, rules, edit=edit, out_of_order=request.out_of_order
             )
 
-        for refusal in (await act(call, work)).values():
+        done = await act(call, work)
+        for refusal in done.refused.values():
             raise refusal
+        CURRENT.get().position = done.position
     except NotDone as error:
         refused = ApiError.of(error.refusal)
         raise (refused.at(f"{place}{refused.pointer}") if refused.pointer else refused) from None
-    return as_json(models.DeadLetter.show(_shown(await _row(call))), 202)
+    return as_json(models.DeadLetter.show(_shown(await _row(call))))
 
 
 def _encrypted(call: Call, row: Mapping[str, Any], command: Outgoing) -> Outgoing:
@@ -132,12 +137,12 @@ async def _discard(call: Call) -> Response:
     nothing_else(call.parameters())
     request, caller = models.DiscardLetter.read(await call.json()), call.caller
 
-    def work(conn: psycopg.Connection[Any]) -> None:
+    def work(conn: psycopg.Connection[Any]) -> int:
         by = By(caller.actor, caller.key_id)
-        letter_acts.discard(conn, caller.tenant, call.parts["letter"], by, request.reason)
+        return letter_acts.discard(conn, caller.tenant, call.parts["letter"], by, request.reason)
 
     try:
-        await act(call, work)
+        CURRENT.get().position = await act(call, work)
     except NotDone as error:
         raise ApiError.of(error.refusal) from None
     return as_json(models.DeadLetter.show(_shown(await _row(call))))
@@ -186,10 +191,11 @@ OPERATIONS = (
         " is sent. The rights of its actor are checked when it is decided. What becomes of it is in the letter's"
         " `state` and `outcome`.",
         query=dry_runs.MayBeDry, request=models.RetryLetter, body_optional=True, handler=_retry, view=models.DeadLetter,
-        status=202, parameters=_LETTER,
+        parameters=_LETTER, acts=True,
     ),
     Operation(
         _DIALECT, "POST", f"{_ONE}/discard", "operate", "discard_dead_letter", "Discard a dead letter",
         request=models.DiscardLetter, handler=_discard, view=models.DeadLetter, parameters=_LETTER, bulk=True,
+        acts=True,
     ),
 )  # fmt: skip

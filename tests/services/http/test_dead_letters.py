@@ -122,7 +122,7 @@ async def test_a_letter_is_checked_before_it_is_sent_again(api: Api) -> None:
         problem(refused, 422, "unknown-field", pointer=f"/{field}")
     assert parked(api.url, "state, retries") == [("parked", 0)]
     done = await api.post(path, {"merge": {"title": "Water the plants"}}, token)
-    assert (done.status_code, done.json()["state"], done.json()["acted_by"]) == (202, "retrying", "system")
+    assert (done.status_code, done.json()["state"], done.json()["acted_by"]) == (200, "retrying", "system")
     whole = (await api.get(f"{LETTERS}/{found}", token)).json()
     assert whole["edited"] == {"id": "t1", "title": "Water the plants"}
     assert whole["data"]["title"] == 7
@@ -154,8 +154,8 @@ async def test_an_older_letter_of_the_same_key_comes_first(api: Api) -> None:
     refused = await api.post(f"{LETTERS}/{newer}/retry", {}, token)
     problem(refused, 409, "older-letter")
     assert older in refused.json()["detail"]
-    assert (await api.post(f"{LETTERS}/{other}/retry", {}, token)).status_code == 202
-    assert (await api.post(f"{LETTERS}/{newer}/retry", {"out_of_order": True}, token)).status_code == 202
+    assert (await api.post(f"{LETTERS}/{other}/retry", {}, token)).status_code == 200
+    assert (await api.post(f"{LETTERS}/{newer}/retry", {"out_of_order": True}, token)).status_code == 200
     assert (await api.post(f"{LETTERS}/{older}/discard", {"reason": "x"}, token)).status_code == 200
 
 
@@ -199,7 +199,7 @@ async def test_what_cannot_be_a_command_again_is_not_sent(api: Api) -> None:
     token = operator(api)
     for each in found:
         problem(await api.post(f"{LETTERS}/{each}/retry", {"merge": {}}, token), 409, "not-retryable")
-    assert (await api.post(f"{LETTERS}/{found[1]}/retry", {"data": {"id": "t2"}}, token)).status_code == 202
+    assert (await api.post(f"{LETTERS}/{found[1]}/retry", {"data": {"id": "t2"}}, token)).status_code == 200
 
 
 async def test_whoever_sent_it_must_still_be_allowed_to(api: Api) -> None:
@@ -209,4 +209,34 @@ async def test_whoever_sent_it_must_still_be_allowed_to(api: Api) -> None:
         (found,) = dead_letters.select(conn, stored.Filter("acme"))
         with pytest.raises(NotDone, match="forbidden"):
             dead_letters.retry(conn, "acme", found, "system", rules)
+    assert parked(api.url, "state") == [("parked",)]
+
+
+async def test_each_act_is_recorded_with_who_did_it(api: Api) -> None:
+    first, second = put(api, letter(), letter(b"{}", "c2", "t2"))
+    token = operator(api)
+    for path, body in ((f"{first}/discard", {"reason": "a test"}), (f"{second}/retry", {"merge": {"title": "x"}})):
+        done = await api.post(f"{LETTERS}/{path}", body, token)
+        assert done.headers["foldwork-position"].isdigit()
+    await api.post(f"{LETTERS}/{first}/retry", {}, token)
+    acts = (await api.get("/v1/audit", api.key("acme", "system", "audit"))).json()["data"]
+    found = [(each["act"], each["target"], each["actor"], each["outcome"], each["details"]) for each in acts]
+    edited, why = {"edited": True, "out_of_order": False}, {"reason": "a test", "code": "wrong-shape"}
+    assert found == [
+        ("dead-letter.retry", f"dead-letter/{second}", "system", "succeeded", edited),
+        ("dead-letter.discard", f"dead-letter/{first}", "system", "succeeded", why),
+    ]
+
+
+async def test_bodies_that_are_no_request_change_nothing(api: Api) -> None:
+    (found,) = put(api, letter())
+    token = operator(api)
+    for act in ("retry", "discard"):
+        path = f"{LETTERS}/{found}/{act}"
+        problem(await api.post(path, [], token), 422, "wrong-shape")
+        problem(await api.post(path, {"colour": 1, "reason": "x"}, token), 422, "unknown-field")
+        sent = await api.client.post(path, content=b"{", headers={**api.by(token), "Content-Type": "application/json"})
+        problem(sent, 400, "not-json")
+        problem(await api.post(f"{path}?nonsense=1", {"reason": "x"}, token), 400, "unknown-parameter")
+        problem(await api.post(path, {}, token, headers={"If-Match": '"1.1.00000000"'}), 400, "bad-header")
     assert parked(api.url, "state") == [("parked",)]
