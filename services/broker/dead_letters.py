@@ -66,7 +66,8 @@ def _texts(value: Any) -> Any:
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
-def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
+def whole_letter(message: Message, reason: InvalidMessage, room: int, user: str) -> aio_pika.Message:
+    """Return a letter of this broker user, with at most `room` bytes of the message's own headers."""
     properties = message.properties
     given_headers = properties.headers or {}
     # What these say is Foldwork's own alone.
@@ -91,10 +92,10 @@ def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pik
     }
     # Bytes that are not UTF-8 became longer when they were decoded with backslashes.
     short: Any = {name: _cut(value, SHORT) for name, value in given.items() if value is not None}
-    return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, **short)
+    return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, user_id=user, **short)
 
 
-def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
+def _bare_letter(message: Message, reason: InvalidMessage, user: str) -> aio_pika.Message:
     """Return a letter that any broker accepts: the reason, the tenant, and the hash and size of the message."""
     headers: dict[str, Any] = {
         LETTER: str(uuid_utils.uuid7()),
@@ -105,7 +106,7 @@ def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
     }
     if message.properties.user_id is not None:
         headers["x-foldwork-user"] = _cut(message.properties.user_id, SHORT)
-    return aio_pika.Message(b"", headers=headers, delivery_mode=DeliveryMode.PERSISTENT)
+    return aio_pika.Message(b"", headers=headers, delivery_mode=DeliveryMode.PERSISTENT, user_id=user)
 
 
 class DeadLetters:
@@ -160,7 +161,7 @@ class DeadLetters:
             if self._suspects and _key(message) in self._suspects:
                 continue
             try:
-                letter = self._signed(whole_letter(message, reason, self._room))
+                letter = whole_letter(message, reason, self._room, self._user)
                 header = writer.content_header(letter.properties, len(letter.body))
                 letters[index] = (DEAD_EXCHANGE, "", letter.body, header)
             except Exception as error:
@@ -203,8 +204,12 @@ class DeadLetters:
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):
             under = self._under
             try:
-                letter = whole_letter(message, reason, self._room) if whole else _bare_letter(message, reason)
-                await _publish_alone(under, self._signed(letter))
+                letter = (
+                    whole_letter(message, reason, self._room, self._user)
+                    if whole
+                    else _bare_letter(message, reason, self._user)
+                )
+                await _publish_alone(under, letter)
             except (DeliveryError, TimeoutError) as error:
                 self._log.warning("dead letter not confirmed, the message will be redelivered", error=repr(error))
                 return False
@@ -218,10 +223,6 @@ class DeadLetters:
                 del self._suspects[key]
                 return True
         return False
-
-    def _signed(self, letter: aio_pika.Message) -> aio_pika.Message:
-        letter.user_id = self._user
-        return letter
 
     def _suspect(self, message: Message, times: int) -> None:
         if len(self._suspects) >= _MAX_SUSPECTS:

@@ -51,9 +51,8 @@ def states(url: str) -> list[Sequence[Any]]:
 
 def test_letters_of_all_tenants_are_listed_grouped_and_shown(line: Line, migrated_url: str) -> None:
     mine, other = letter(), letter(message_id="c2", tenant="other")
-    first, _, third = put(
-        migrated_url, mine, other, letter(message_id="c3", tenant="ACME", code="bad-tenant", pointer="")
-    )
+    nobody = letter(message_id="c3", tenant="ACME", code="bad-tenant", pointer="")
+    first, _, third = put(migrated_url, mine, other, nobody)
     assert [(each["message_id"], each["tenant"]) for each in line.json("list")] == [
         ("c1", "acme"), ("c2", "other"), ("c3", None),
     ]  # fmt: skip
