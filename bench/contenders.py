@@ -157,7 +157,8 @@ class Ours(Contender):
         _demand_gapless(conn, "stored_events")
         answered = _number(conn, "SELECT count(*) FROM ledger WHERE code IS NULL")
         _demand(answered == load.COMMANDS * activities + 1, f"the ledger has {answered} accepted commands")
-        _demand((wire.count(DEAD_QUEUE) or 0) == 0, "there are dead letters")
+        letters = (wire.count(DEAD_QUEUE) or 0) + _number(conn, "SELECT count(*) FROM dead_letters")
+        _demand(letters == 0, f"there are {letters} dead letters")
         if whole:
             done = _number(conn, "SELECT count(*) FROM activities WHERE status = 'completed'")
             _demand(done == activities, f"{done} of {activities} activities are completed")

@@ -42,8 +42,8 @@ class Threaded(Protocol):
         """Ask the worker to end after its current transaction."""
 
 
-class Publishing(Protocol):
-    """The connection to the broker that the workers of a role share."""
+class OnBroker(Protocol):
+    """A connection to the broker that the workers of a role use."""
 
     async def start(self) -> None: ...
 
@@ -53,18 +53,16 @@ class Publishing(Protocol):
 class FollowerRole:
     """Runs workers, each in a thread with its own connection."""
 
-    def __init__(
-        self, settings: Settings, make: Callable[[], Sequence[Threaded]], publisher: Publishing | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, make: Callable[[], Sequence[Threaded]], *outside: OnBroker) -> None:
         self._settings = settings
         self.make = make
-        self._publisher = publisher
+        self._outside = outside
         self.followers: Sequence[Threaded] = ()
         self._stopped = threading.Event()
 
     async def run(self) -> None:
-        if self._publisher is not None:
-            await self._publisher.start()
+        for each in self._outside:
+            await each.start()
         await asyncio.to_thread(self._enlist)
         url, timeout = self._settings.database_url.get_secret_value(), self._settings.statement_timeout
         threads = [
@@ -85,8 +83,8 @@ class FollowerRole:
                         await watch
         finally:
             await cancel(*watching)
-            if self._publisher is not None:
-                await self._publisher.close()
+            for each in self._outside:
+                await each.close()
 
     async def _watch(self, worker: Threaded) -> None:
         """Raise `RoleEnded` when a worker hangs although the database is available."""

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import structlog
 
+from services.broker.dead_queue import DeadQueue
 from services.broker.publisher import Publisher, command_sender
 from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
-from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_WAKE, CrashPoints
+from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_STORED_LETTERS, AFTER_WAKE, CrashPoints
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.health.watch import Watch
@@ -101,19 +102,27 @@ def make_role(name: str, settings: Settings) -> Role:
         relay = Follower(RELAY, handle, batch=batch, batch_bytes=size, poll=poll, act_outside=True)
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
-        return FollowerRole(settings, lambda: _policies(settings, publisher), publisher)
+        queue = DeadQueue(amqp, settings.command_limit)
+        return FollowerRole(settings, lambda: _policies(settings, publisher, queue), publisher, queue)
     raise ValueError(f"unknown role {name}; the roles are {', '.join(ROLES)}")
 
 
-def _policies(settings: Settings, publisher: Publisher) -> Sequence[Threaded]:
-    """Return the workers that act on deadlines."""
+def _policies(settings: Settings, publisher: Publisher, queue: DeadQueue) -> Sequence[Threaded]:
+    """Return the workers that act on deadlines, and those of dead letters."""
+    from services.dead_letters import Rules
+    from services.processors.dead_letters import Collector, Resender
     from services.processors.dispatcher import Dispatcher
     from services.processors.providers import Providers
 
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
     scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    return [scheduler, dispatcher]
+    collector = Collector(
+        queue, settings.broker_user, settings.may_send, on_stored=lambda: crash.reach(AFTER_STORED_LETTERS)
+    )
+    rules = Rules(settings.may_send, settings.command_limit)
+    resender = Resender(send, rules, days=settings.receipts_days, poll=poll)
+    return [scheduler, dispatcher, collector, resender]
 
 
 class Roles:

@@ -10,6 +10,7 @@ from typing import Any
 
 import aio_pika
 import structlog
+import uuid_utils
 from aio_pika.abc import AbstractRobustConnection, DeliveryMode
 from aiormq.exceptions import DeliveryError
 from pamqp import encode
@@ -19,7 +20,7 @@ from services.broker.confirms import Returned, Writes
 from services.broker.connection import BLOCKED, close_channel, connected, temporary_channel
 from services.broker.frames import writer
 from services.broker.frames.reader import Frames, Message
-from services.broker.names import DEAD_EXCHANGE, SHORT, short
+from services.broker.names import DEAD_EXCHANGE, LETTER, OWN_HEADERS, SHORT, short
 from services.commands.wire import InvalidMessage
 
 # Headers are sent in one frame, 128 KiB by default; half of it is left for the headers that are added.
@@ -65,13 +66,15 @@ def _texts(value: Any) -> Any:
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
-def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pika.Message:
+def whole_letter(message: Message, reason: InvalidMessage, room: int, user: str) -> aio_pika.Message:
+    """Return a letter of this broker user, with at most `room` bytes of the message's own headers."""
     properties = message.properties
     given_headers = properties.headers or {}
     # What these say is Foldwork's own alone.
-    given_headers = {name: value for name, value in given_headers.items() if not name.startswith("x-foldwork-")}
+    given_headers = {name: value for name, value in given_headers.items() if not name.startswith(OWN_HEADERS)}
     headers = kept_headers(given_headers, room)
     headers |= {
+        LETTER: str(uuid_utils.uuid7()),
         "x-foldwork-code": reason.code,
         "x-foldwork-detail": _cut(reason.detail, _LONG),
         "x-foldwork-pointer": _cut(reason.pointer, _LONG),
@@ -89,12 +92,13 @@ def whole_letter(message: Message, reason: InvalidMessage, room: int) -> aio_pik
     }
     # Bytes that are not UTF-8 became longer when they were decoded with backslashes.
     short: Any = {name: _cut(value, SHORT) for name, value in given.items() if value is not None}
-    return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, **short)
+    return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, user_id=user, **short)
 
 
-def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
+def _bare_letter(message: Message, reason: InvalidMessage, user: str) -> aio_pika.Message:
     """Return a letter that any broker accepts: the reason, the tenant, and the hash and size of the message."""
     headers: dict[str, Any] = {
+        LETTER: str(uuid_utils.uuid7()),
         "tenant": _cut((message.properties.headers or {}).get("tenant"), 63),
         "x-foldwork-code": reason.code,
         "x-foldwork-sha256": message.sha256 or hashlib.sha256(message.body).hexdigest(),
@@ -102,13 +106,17 @@ def _bare_letter(message: Message, reason: InvalidMessage) -> aio_pika.Message:
     }
     if message.properties.user_id is not None:
         headers["x-foldwork-user"] = _cut(message.properties.user_id, SHORT)
-    return aio_pika.Message(b"", headers=headers, delivery_mode=DeliveryMode.PERSISTENT)
+    return aio_pika.Message(b"", headers=headers, delivery_mode=DeliveryMode.PERSISTENT, user_id=user)
 
 
 class DeadLetters:
-    """Publishes dead letters on a channel with confirms; `frames` are those of the connection."""
+    """Publishes dead letters on a channel with confirms; `frames` are those of the connection.
 
-    def __init__(self, connection: AbstractRobustConnection, frames: Frames) -> None:
+    They name Foldwork's own broker `user`, which the broker verifies, so that nobody else's message passes for one.
+    """
+
+    def __init__(self, connection: AbstractRobustConnection, frames: Frames, user: str) -> None:
+        self._user = user
         self._connection = connection
         self._frames = frames
         self._writes = Writes(frames)
@@ -153,7 +161,7 @@ class DeadLetters:
             if self._suspects and _key(message) in self._suspects:
                 continue
             try:
-                letter = whole_letter(message, reason, self._room)
+                letter = whole_letter(message, reason, self._room, self._user)
                 header = writer.content_header(letter.properties, len(letter.body))
                 letters[index] = (DEAD_EXCHANGE, "", letter.body, header)
             except Exception as error:
@@ -196,7 +204,11 @@ class DeadLetters:
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):
             under = self._under
             try:
-                letter = whole_letter(message, reason, self._room) if whole else _bare_letter(message, reason)
+                letter = (
+                    whole_letter(message, reason, self._room, self._user)
+                    if whole
+                    else _bare_letter(message, reason, self._user)
+                )
                 await _publish_alone(under, letter)
             except (DeliveryError, TimeoutError) as error:
                 self._log.warning("dead letter not confirmed, the message will be redelivered", error=repr(error))

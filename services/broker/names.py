@@ -10,6 +10,10 @@ DEAD_EXCHANGE = "foldwork.dead"
 DEAD_QUEUE = "foldwork.dead"
 EVENT_EXCHANGE = "foldwork.events"
 
+# How the headers of dead letters begin that Foldwork adds, and the one with the letter's own id.
+OWN_HEADERS = "x-foldwork-"
+LETTER = "x-foldwork-letter"
+
 # Names of queues that a client gets from the broker, or from aio-pika (`amq_`): only who made a queue knows its name.
 DIRECT_REPLIES = "amq.rabbitmq.reply-to."
 _SECRET_NAMES = (DIRECT_REPLIES, "amq.gen-", "amq_")

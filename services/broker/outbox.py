@@ -25,6 +25,7 @@ from services.broker.frames.properties import Properties
 from services.broker.frames.reader import Frames
 from services.commands import wire
 from services.commands.wire import Reply
+from services.settings import broker_user
 
 # How long a batch waits for the answers' channel, and how long sending its answers may take.
 _CHANNEL_SECONDS, _ANSWER_SECONDS = 1.0, 1.0
@@ -51,7 +52,7 @@ class Outbox:
     async def open(self) -> None:
         """Connect; from then on the connections reconnect by themselves."""
         letters, answers = await self._connect("dead-letters"), await self._connect("answers")
-        self._letters = DeadLetters(letters, self._frames["dead-letters"])
+        self._letters = DeadLetters(letters, self._frames["dead-letters"], broker_user(self._url))
         await self._letters.open()
         answers.close_callbacks.add(lambda *_: self.direct.forget())
         channel: Any = await answers.channel(publisher_confirms=False)

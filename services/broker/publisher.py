@@ -163,6 +163,7 @@ def command_sender(publisher: Publisher) -> Callable[[Sequence[Outgoing]], None]
                             delivery_mode=writer.PERSISTENT,
                             message_id=command.command_id,
                             message_type=command.type,
+                            correlation_id=command.correlation_id,
                             headers=command.headers(),
                             user_id=publisher.user,
                         ),

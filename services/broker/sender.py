@@ -52,6 +52,9 @@ class Outgoing:
     expected_version: int | None = None
     traceparent: str | None = None
     dry_run: bool = False
+    correlation_id: str | None = None
+    # Of a command that is sent again: the broker user that sent it first, empty if that is not known.
+    sent_by: str | None = None
 
     @property
     def type(self) -> str:
@@ -68,6 +71,7 @@ class Outgoing:
                 ("idempotency-key", self.idempotency_key),
                 ("expected-version", self.expected_version),
                 ("traceparent", self.traceparent),
+                (wire.SENT_BY, self.sent_by),
             )
             if value is not None
         }
@@ -80,7 +84,7 @@ class Outgoing:
             headers=self.headers(),
             reply_to=None,
             user_id=None,
-            correlation_id=None,
+            correlation_id=self.correlation_id,
         )
 
 

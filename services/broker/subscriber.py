@@ -1,4 +1,4 @@
-"""Consumes the commands' queue on a plain channel, without a task for each message.
+"""Consumes a queue, that of commands or of dead letters, on a plain channel, without a task for each message.
 
 A delivery keeps the channel object that it came on, since its tag is not valid on any other.
 """
@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from services.broker import topology
 from services.broker.acknowledging import Acknowledgements
 from services.broker.connection import Channel, connect_robust, connected
+from services.broker.frames.properties import MAX_HEADERS
 from services.broker.frames.reader import Frames, Message, Taker
 from services.broker.names import COMMAND_QUEUE
 from services.cancellation import cancel
@@ -25,7 +26,7 @@ from services.cancellation import cancel
 SETTLE_SECONDS = 0.3
 
 
-class CommandSubscriber:
+class Subscriber:
     """Consumes on the channel below aio-pika's robust one, and again on every new one, which aio-pika does not do.
 
     `received` is called with each message and its channel, and `channel_opened` before the first of a new channel.
@@ -42,10 +43,16 @@ class CommandSubscriber:
         received: Callable[[Channel, Message], None],
         channel_opened: Callable[[], None],
         declare: Callable[[], Awaitable[None]],
+        queue: str = COMMAND_QUEUE,
+        name: str = "commands",
+        max_headers: int = MAX_HEADERS,
     ) -> None:
         self._url = url
+        self._queue = queue
+        self._name = name
         self._prefetch = prefetch
         self._limit = limit
+        self._max_headers = max_headers
         self._room = room
         self._received = received
         self._channel_opened = channel_opened
@@ -61,11 +68,11 @@ class CommandSubscriber:
         self._again: asyncio.Task[None] | None = None
         # One at a time: a second consumer on the same channel would go on after `stop` has cancelled the first.
         self._consume_lock = asyncio.Lock()
-        self._log = structlog.get_logger("commands")
+        self._log = structlog.get_logger(name)
 
     async def connect(self) -> None:
         """Open the connection; raises when the broker cannot be reached."""
-        self._connection = await connect_robust(self._url, "commands", self._frames)
+        self._connection = await connect_robust(self._url, self._name, self._frames)
 
     async def start(self) -> None:
         """Declare everything and consume, on the connection that `connect` has opened."""
@@ -153,8 +160,8 @@ class CommandSubscriber:
         if isinstance(channel, aiormq.Channel):
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
         tag = f"foldwork-{uuid.uuid4().hex}"
-        self._frames.takers = {tag.encode(): Taker(take, self._limit, self._room)}
-        await channel.basic_consume(COMMAND_QUEUE, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
+        self._frames.takers = {tag.encode(): Taker(take, self._limit, self._room, self._max_headers)}
+        await channel.basic_consume(self._queue, undelivered, consumer_tag=tag, timeout=10)  # type: ignore[arg-type]
         self._consuming, self._tag = channel, tag
 
     def _cancelled(self, _: Any) -> None:

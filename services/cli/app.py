@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, data, roles, stuck, system, verify
+from services.cli import admin, audit, data, letters, roles, stuck, system, verify
 
 app = typer.Typer(
     name="foldwork",
@@ -35,6 +35,7 @@ system.register(app)
 roles.register(app)
 admin.register(app)
 data.register(app)
+letters.register(app)
 verify.register(app)
 audit.register(app)
 stuck.register(app)

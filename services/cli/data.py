@@ -108,7 +108,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say(wire.encode_reply(reply).decode())
         else:
-            _say(reply)
+            say_reply(reply)
         raise typer.Exit(0 if reply.accepted else FAILED)
 
     @app.command()
@@ -155,7 +155,7 @@ def register(app: typer.Typer) -> None:
         asyncio.run(follow())
 
 
-def _say(reply: Reply) -> None:
+def say_reply(reply: Reply) -> None:
     """Print an answer as text."""
     from msgspec import UNSET
 

@@ -12,7 +12,7 @@ import structlog
 from services import metrics
 from services.broker.connection import BLOCKED
 from services.broker.outbox import Outbox
-from services.broker.subscriber import CommandSubscriber
+from services.broker.subscriber import Subscriber
 from services.cancellation import cancel
 from services.commands.buffer import Buffer, Delivery
 from services.commands.burials import Burials
@@ -47,7 +47,7 @@ class CommandConsumer:
         self.outbox = Outbox(settings.amqp_url.get_secret_value())
         self.burials = Burials(self.outbox, self._buried, lambda dropped: self.buffer.done(dropped))
         self.buffer = Buffer(settings, self.burials.put)
-        self.subscriber = CommandSubscriber(
+        self.subscriber = Subscriber(
             settings.amqp_url.get_secret_value(),
             prefetch=settings.prefetch,
             limit=settings.command_limit,

@@ -30,6 +30,8 @@ _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
 # Before the type of a command that is only to be tried. A worker of a version without dry runs does not know such a
 # type, so it cannot take one for the command.
 DRY_RUN = "dry-run."
+# The header by which a command that is sent again names the broker user that sent it first.
+SENT_BY = "sent-by"
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -200,13 +202,23 @@ def parse_envelope(
         raise InvalidMessage("unreadable", unreadable)
     tenant, user = _tenant(properties), properties.user_id
     if not may_send(user, tenant):
-        who = "a command without user_id" if user is None else f"the broker user {user[:100]!r}"
-        raise InvalidMessage("forbidden", f"{who} does not speak for tenant {tenant}")
+        raise _forbidden(user, tenant)
+    first = properties.headers.get(SENT_BY)
+    if first is not None:
+        # Whoever sends it again gives it no rights that it did not have; nobody gains any by naming another user.
+        first = first if isinstance(first, str) and first else None
+        if not may_send(first, tenant):
+            raise _forbidden(first, tenant)
     if size > limit:
         raise InvalidMessage("too-large", f"a command has at most {limit} bytes, this one {size}")
     if unreadable:
         raise InvalidMessage("unreadable", unreadable)
     return parse_headers(properties)
+
+
+def _forbidden(user: str | None, tenant: str) -> InvalidMessage:
+    who = "a command without user_id" if user is None else f"the broker user {user[:100]!r}"
+    return InvalidMessage("forbidden", f"{who} does not speak for tenant {tenant}")
 
 
 def parse(

@@ -47,6 +47,7 @@ class Metrics:
         self._waiting = self._gauge("foldwork_commands_waiting", "Commands that wait in the broker for a consumer")
         self._consumers = self._gauge("foldwork_command_consumers", "Consumers of commands")
         self._dead = self._gauge("foldwork_dead_letters_waiting", "Dead letters in the broker")
+        self._parked = self._gauge("foldwork_dead_letters_parked", "Dead letters that nobody has decided on", "code")
         self._requests = Counter(
             "foldwork_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
         )
@@ -104,6 +105,12 @@ class Metrics:
         self._waiting.set(waiting)
         self._consumers.set(consumers)
         self._dead.set(dead)
+
+    def parked(self, letters: Mapping[str, int]) -> None:
+        """Take over how many dead letters are parked for each reason."""
+        self._parked.clear()
+        for code, count in letters.items():
+            self._parked.labels(code).set(count)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -23,7 +23,7 @@ from services.broker.command_queue import BrokerAway, Counts
 from services.health.metrics import CONTENT_TYPE, Following, Metrics
 from services.health.parts import DEGRADED, NOT_READY, READY, Judge, Part, ready, wrong
 from services.settings import Settings
-from services.store import standing
+from services.store import dead_letters, standing
 from services.store.diagnosis import explain
 from services.store.pool import Pool, Rows
 from services.store.unavailable import StoreUnavailable
@@ -33,6 +33,8 @@ _TIMEOUT = 2.0
 _FRESH = 0.5
 _DEADLINES = {"commands of deadlines": deadlines.SEND, "dispatch attempts": deadlines.CALL}
 _NOTHING: Part = {"entities": 0}
+# Seconds between two counts of parked letters, of which there may be many, and the most reasons that are shown.
+_COUNT_SECONDS, _REASONS = 10.0, 50
 _log = structlog.get_logger("readiness")
 
 
@@ -63,6 +65,7 @@ class Readiness:
     own: Own = dict
     unanswered: Unanswered | None = None
     _last: tuple[float, bool, Part] | None = None
+    _counted_at: float = float("-inf")
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _since: dict[str, datetime] = field(default_factory=dict)
 
@@ -115,6 +118,9 @@ class Readiness:
             for what, todo in _DEADLINES.items():
                 left = await self.pool.fetch(due.NEXT, (todo,), _TIMEOUT)
                 overdue[what] = max(0.0, -left[0][0]) if left else 0.0
+            if time.monotonic() > self._counted_at + _COUNT_SECONDS:
+                self.metrics.parked(dict((await self.pool.fetch(*dead_letters.PARKED, _TIMEOUT))[:_REASONS]))
+                self._counted_at = time.monotonic()
         except StoreUnavailable as error:
             return {"database": wrong(NOT_READY, str(error))}
         except psycopg.Error as error:

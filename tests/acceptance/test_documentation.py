@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import pika
 import pytest
 
 from tests.acceptance.running import ROOT, dev, environment
 from tests.eventually import PATIENCE, eventually
+from tests.services.harness import rows
 from tests.services.processes import free_port, nursery
 
 _CURL = """import argparse
@@ -138,6 +140,26 @@ def test_dry_runs_record_nothing(tmp_path: Path) -> None:
     assert "dry run: accepted" in done.stdout
     assert done.stdout.count('"dry_run":true') == 2
     assert done.stdout.count("Water the plants") == 2
+
+
+def test_dead_letters_are_worked_off_as_the_page_says(tmp_path: Path) -> None:
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    shown = blocks("docs/dead-letters.md", "sh")
+    assert len(shown) == 2
+    with dev(tmp_path) as system:
+        with pika.BlockingConnection(pika.URLParameters(system.where["amqp_url"])) as connection:
+            channel = connection.channel()
+            for number, body in enumerate((b'{"id": "plants", "title": 7}', b"{")):
+                sent = pika.BasicProperties(type="task.create", message_id=f"bad-{number}", headers={"tenant": "demo"})
+                channel.basic_publish("foldwork.commands", f"key-{number}", body, sent)
+        stored = "SELECT count(*) FROM dead_letters"
+        eventually(lambda: rows(system.where["database_url"], stored) == [(2,)])
+        done = run(tmp_path, "\n".join((*named.splitlines()[:2], *shown)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dry run: accepted bad-0" in done.stdout
+    assert "is sent again" in done.stdout
+    assert '"letters":1' in done.stdout
+    assert '"state":"discarded"' in done.stdout
 
 
 # What is in the containers runs here; what only moves containers does nothing.

@@ -15,6 +15,7 @@ ROWS = {
     to: [re.findall("`([^`]*)`", cell) for cell in cells]
     for to, *cells in re.findall(r"^\| ([^|]*) \|([^|]*)\|([^|]*)\|([^|]*)\|$", PAGE, re.MULTILINE)
 }
+ROLES = "run Foldwork's roles, as its own user"
 SEND = "send commands, with direct replies"
 ANSWERS = "take answers from a queue of its own"
 ALL = "subscribe to all events with a queue `billing`"
@@ -31,6 +32,11 @@ def permits(to: str, column: int, name: str) -> bool:
 @pytest.mark.parametrize(
     ("to", "column", "name", "permitted"),
     [
+        (ROLES, READ, names.DEAD_QUEUE, True),
+        (ROLES, WRITE, names.DEAD_EXCHANGE, True),
+        (ROLES, CONFIGURE, names.COMMAND_QUEUE, True),
+        (ROLES, READ, "other.foldwork.dead", False),
+        (ROLES, READ, "foldwork-dead", False),
         (SEND, WRITE, names.COMMAND_EXCHANGE, True),
         (SEND, WRITE, names.EVENT_EXCHANGE, False),
         (SEND, WRITE, f"{names.COMMAND_EXCHANGE}.other", False),

@@ -6,14 +6,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import aiormq
-from pamqp.commands import Basic
 from psycopg import sql
 
 from services import keys
@@ -24,11 +21,11 @@ from services.store.migrate import upgrade
 from tests.eventually import PATIENCE
 from tests.faults import checkers, verify
 from tests.faults.clients import Amqp, Http
-from tests.faults.evidence import Evidence, Injected, Letter, take_store, take_views
+from tests.faults.evidence import Evidence, Injected, Letter, stored_letters, take_store, take_views
 from tests.faults.faults import Fault, Stage
 from tests.faults.history import BAD, OK, READ, Call, History
 from tests.faults.load import TENANTS, Load, unresolved
-from tests.faults.observers import Probe, Subscriber, Tailer, count, delete_queues
+from tests.faults.observers import Probe, Subscriber, Tailer, count, delete_queues, letters_of
 from tests.faults.processes import Unavailable
 from tests.faults.servers import Servers
 from tests.faults.system import ROLES, STANDBY, System
@@ -119,6 +116,7 @@ class _Episode:
         self._faults: list[Injected] = []
         # What a restored store does not have: commands, and idempotency keys.
         self._taken_back: set[tuple[str, str]] = set()
+        self._letters: list[Letter] = []
         self._canaries = 0
         through = servers.database_through(self.database)
         self.system = System(folder, through, servers.amqp_through)
@@ -200,8 +198,12 @@ class _Episode:
             before = now
             await asyncio.sleep(1)
 
-    async def _restored(self, head: int, kept: Collection[tuple[str, str]]) -> None:
-        """Take back what a restored store does not have: it ends at `head`, and has decided the commands `kept`."""
+    async def _restored(self, head: int, kept: Collection[tuple[str, str]], letters: Sequence[Letter]) -> None:
+        """Take back what a restored store does not have: it ends at `head`, and has decided the commands `kept`.
+
+        `letters` are the dead letters that the store had before.
+        """
+        self._letters += letters
         for call in self.history.calls:
             if call.known is not None and call.kind != BAD and call.name != READ and call.command not in kept:
                 self._taken_back.add(call.command)
@@ -252,7 +254,9 @@ class _Episode:
         evidence.queued = await count(self.servers.amqp_url, COMMAND_QUEUE)
         await asyncio.to_thread(self.system.stop)
         self._tailer.close()
-        evidence.letters = await _letters(self.servers.amqp_url)
+        database = self.servers.postgres.database(self.database)
+        in_store = await asyncio.to_thread(stored_letters, database)
+        evidence.letters = [*self._letters, *in_store, *await letters_of(self.servers.amqp_url)]
         evidence.received = {each.queue.partition(".")[2]: each.received for each in self._subscribers}
         evidence.tail, evidence.saved = self._tailer.tail, self._tailer.saved
         evidence.memory, evidence.ended = self.system.memory, self.system.ended
@@ -288,19 +292,3 @@ class _Episode:
     def _drop(self) -> None:
         with self.servers.postgres.session() as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.database)))
-
-
-async def _letters(url: str) -> list[Letter]:
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
-        found: list[Letter] = []
-        while True:
-            message = await channel.basic_get(DEAD_QUEUE, no_ack=True)
-            if isinstance(message.delivery, Basic.GetEmpty):
-                return found
-            properties = message.header.properties
-            headers: dict[str, Any] = dict(properties.headers or {})
-            found.append(Letter(headers.get("tenant"), properties.message_id, headers.get("x-foldwork-code")))
-    finally:
-        await connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,6 +146,13 @@ def take_store(evidence: Evidence, database_url: str) -> None:
         ):
             evidence.ledger[tenant, command] = Decision(*rest)
         evidence.final = dict(conn.execute("SELECT name, position FROM followers").fetchall())
+
+
+def stored_letters(database_url: str) -> list[Letter]:
+    """Return the dead letters that were taken out of the broker; what names a foreign tenant belongs to none there."""
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT headers, message_id, code FROM dead_letters").fetchall()
+    return [Letter(json.loads(headers).get("tenant"), message_id, code) for headers, message_id, code in rows]
 
 
 def take_views(evidence: Evidence, server_url: str, database_url: str) -> None:

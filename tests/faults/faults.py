@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import psycopg
 from services.broker.names import COMMAND_QUEUE
 from services.store.append import APPEND_LOCK
 from tests.eventually import PATIENCE
+from tests.faults.evidence import Letter
 from tests.faults.load import Load
 from tests.faults.observers import count
 from tests.faults.processes import Group, Unavailable
@@ -51,7 +52,7 @@ class Stage:
     loop: asyncio.AbstractEventLoop
     quiet: Callable[[], Coroutine[Any, Any, None]]
     works: Callable[[], Coroutine[Any, Any, float | None]]
-    restored: Callable[[int, Collection[tuple[str, str]]], Coroutine[Any, Any, None]]
+    restored: Callable[[int, Collection[tuple[str, str]], Sequence[Letter]], Coroutine[Any, Any, None]]
     scale: float = 1.0
     broken: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)

@@ -15,9 +15,10 @@ import aiormq
 import httpx
 import psycopg
 from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
 
 from services.broker import names
-from tests.faults.evidence import Ready, Received, Saved
+from tests.faults.evidence import Letter, Ready, Received, Saved
 
 _CONNECTING = 5.0
 _PERIOD = 0.02
@@ -182,5 +183,22 @@ async def delete_queues(url: str, *queues: str) -> None:
         channel = await connection.channel()
         for queue in queues:
             await channel.queue_delete(queue)
+    finally:
+        await connection.close()
+
+
+async def letters_of(url: str) -> list[Letter]:
+    """Take the dead letters that are still in the broker's queue."""
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel()
+        found: list[Letter] = []
+        while True:
+            message = await channel.basic_get(names.DEAD_QUEUE, no_ack=True)
+            if isinstance(message.delivery, Basic.GetEmpty):
+                return found
+            properties = message.header.properties
+            headers: dict[str, Any] = dict(properties.headers or {})
+            found.append(Letter(headers.get("tenant"), properties.message_id, headers.get("x-foldwork-code")))
     finally:
         await connection.close()

@@ -13,6 +13,7 @@ from contextlib import suppress
 import psycopg
 
 from tests.eventually import PATIENCE, eventually
+from tests.faults.evidence import stored_letters
 from tests.faults.faults import ROLE_BACK, SERVER_BACK, Stage, fault
 from tests.faults.system import ROLES
 from tests.services.processes import ROOT, environment
@@ -28,11 +29,13 @@ def store_restored(stage: Stage) -> Iterator[None]:
     time.sleep(3)
     with stage.system.away(*ROLES):
         stage.run(stage.quiet())
+        # What was taken out of the broker since is lost with the store.
+        letters = stored_letters(postgres.database(stage.database))
         postgres.restore(stage.database, file)
     with stage.session() as conn:
         kept = {(tenant, command) for tenant, command in conn.execute("SELECT tenant, command_id FROM ledger")}
         head = _head(conn)
-    stage.run(stage.restored(head, kept))
+    stage.run(stage.restored(head, kept, letters))
     eventually(lambda: all("foldwork db adopt" in stage.system.said(role) for role in ROLES))
     with stage.session() as conn:
         stage.demand(_head(conn) == head, "something was recorded in a store that nobody had adopted")

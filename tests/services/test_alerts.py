@@ -41,6 +41,10 @@ async def test_every_metric_and_label_of_an_alert_exists(migrated_url: str) -> N
     async with opened(migrated_url) as api:
         with psycopg.connect(migrated_url, autocommit=True) as conn:
             conn.execute("INSERT INTO followers (name) VALUES ('relay')")
+            conn.execute(
+                "INSERT INTO dead_letters (id, arrived, key, headers, body, bytes, sha256, code, detail, pointer,"
+                " fingerprint) VALUES ('l', '1', '', '', '', 0, '', 'poison', '', '', '')"
+            )
         await api.get("/v1/tasks/none")
         text = (await api.client.get("/metrics")).text
     labels: dict[str, set[str]] = {}

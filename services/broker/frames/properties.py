@@ -59,8 +59,8 @@ class Properties:
             setattr(self, name, None)
 
 
-def read_content(payload: bytes, properties: Properties) -> int:
-    """Read a content header into properties and return the body's size.
+def read_content(payload: bytes, properties: Properties, max_headers: int = MAX_HEADERS) -> int:
+    """Read a content header into properties and return the body's size; headers have at most so many bytes.
 
     Malformed properties are noted in `unreadable`: an error here would close the connection, and the message would be
     redelivered.
@@ -68,13 +68,13 @@ def read_content(payload: bytes, properties: Properties) -> int:
     size: int
     _, _, size, flags = _CONTENT.unpack_from(payload)
     try:
-        _properties(payload, flags, properties)
+        _properties(payload, flags, properties, max_headers)
     except Exception as error:
         properties.unreadable = f"the properties cannot be read: {error!r}"[:200]
     return size
 
 
-def _properties(payload: bytes, flags: int, properties: Properties) -> None:
+def _properties(payload: bytes, flags: int, properties: Properties, max_headers: int) -> None:
     at, bit = _CONTENT.size, 0x8000
     if flags & 1:
         raise ValueError("more property flags than AMQP 0-9-1 has")
@@ -90,9 +90,9 @@ def _properties(payload: bytes, flags: int, properties: Properties) -> None:
                 setattr(properties, name, text)
             elif kind == _TABLE:
                 start, at = at, at + 4 + int.from_bytes(payload[at : at + 4])
-                if at - start > MAX_HEADERS:
+                if at - start > max_headers:
                     properties.headers = _tenant_alone(payload[start + 4 : at])
-                    properties.unreadable = f"the headers have {at - start} bytes, and at most {MAX_HEADERS} are read"
+                    properties.unreadable = f"the headers have {at - start} bytes, and at most {max_headers} are read"
                     bit >>= 1
                     continue
                 properties.headers = _table(payload[start:at])

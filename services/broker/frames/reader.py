@@ -22,7 +22,7 @@ from pamqp import commands, constants, frame
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
-from services.broker.frames.properties import Properties, read_content
+from services.broker.frames.properties import MAX_HEADERS, Properties, read_content
 
 _HEAD, _DELIVER, _CONFIRM = Struct(">BHI"), Struct(">QB"), Struct(">QB")
 _METHOD, _HEADER, _BODY = 1, 2, 3
@@ -72,6 +72,7 @@ class Taker:
     take: Callable[[Message], None]
     limit: int = 1 << 40
     room: asyncio.Event | None = None
+    max_headers: int = MAX_HEADERS
 
 
 class Confirms(Protocol):
@@ -115,7 +116,7 @@ class _Arriving:
 
     def header(self, payload: bytes) -> None:
         self.message.header_size = len(payload)
-        self.message.size = self.left = read_content(payload, self.message.properties)
+        self.message.size = self.left = read_content(payload, self.message.properties, self.taker.max_headers)
         if self.left > self.taker.limit:
             self.digest = hashlib.sha256()
 

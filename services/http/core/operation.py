@@ -185,6 +185,9 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     # Whether it gives many commands at once, which are not tried.
     bulk: bool = False
+    # Whether it is an act of an operator, which changes rows itself and gives no command; of one that is tried, the
+    # handler gives the command.
+    acts: bool = False
 
     @property
     def writes(self) -> bool:

@@ -228,14 +228,14 @@ class Undecided(View):
 
 
 class Receipt(View):
-    """Decided"""
+    """Decided, or a dead letter that waits for an operator or was discarded"""
 
     command_id: str
-    outcome: Literal["accepted", "rejected"]
+    outcome: Literal["accepted", "rejected", "parked", "discarded"]
     recorded_at: datetime
     position: int | None = Field(examples=[42])
     events: list[EventSummary]
-    error: Refusal | None = Field(None, description="there when it was rejected")
+    error: Refusal | None = Field(None, description="there unless it was accepted")
 
 
 # The outcomes of an entry of a list.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT
 from services.http.core.parameters import Position, Query, nothing_else, settled
 from services.http.native.models import Bulk, Receipt
-from services.store import ledger, log
+from services.store import dead_letters, ledger, log
 from services.store.log import LogRow
 
 # How far one request looks for a tenant's events, so that a long stretch without any costs little and `next` moves on.
@@ -67,7 +67,7 @@ async def get_receipt(call: Call) -> Response:
     command_id, pool = call.id, call.service.pool
     rows = await pool.fetch(*ledger.receipt(call.caller.tenant, command_id)) if "\0" not in command_id else []
     if not rows:
-        raise ApiError("unknown-or-undecided", "no command of this id was decided here, or not yet")
+        return as_json(Receipt.show(await _parked(call, command_id)))
     code, detail, pointer, first, last, recorded_at = rows[0]
     outcome, events, error = "accepted", [], None
     if code is not None:
@@ -79,6 +79,18 @@ async def get_receipt(call: Call) -> Response:
         ]
     receipt = {"command_id": command_id, "outcome": outcome, "recorded_at": recorded_at, "position": last}
     return as_json(Receipt.show({**receipt, "events": events, "error": error}))
+
+
+async def _parked(call: Call, command_id: str) -> dict[str, Any]:
+    """Return the receipt of a command that is a dead letter."""
+    asked = dead_letters.receipt(call.caller.tenant, command_id)
+    rows = await call.service.pool.fetch(*asked) if "\0" not in command_id else []
+    if not rows:
+        raise ApiError("unknown-or-undecided", "no command of this id was decided here, or not yet")
+    state, code, detail, pointer, last_at = rows[0]
+    outcome = "discarded" if state == "discarded" else "parked"
+    receipt = {"command_id": command_id, "outcome": outcome, "recorded_at": last_at, "position": None}
+    return {**receipt, "events": [], "error": Refusal(code, detail, pointer)}
 
 
 async def get_bulk(call: Call) -> Response:

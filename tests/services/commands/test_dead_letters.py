@@ -228,6 +228,7 @@ async def test_a_letter_that_the_broker_refuses_is_cut_and_its_neighbours_are_wh
         assert sorted({letter.body for letter in found}) == [b"", b"{a", b"{b", b"{c"]
         bare = next(letter for letter in found if not letter.body).header.properties.headers
         bare.pop("x-delivery-count", None)  # RabbitMQ's own
+        assert bare.pop("x-foldwork-letter")
         assert bare == {
             "tenant": TENANT,
             "x-foldwork-code": "not-json",
@@ -259,7 +260,7 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
     frames = Frames()
     connection = await connect_robust(amqp_url, "test", frames)
     try:
-        dead = letters.DeadLetters(connection, frames)
+        dead = letters.DeadLetters(connection, frames, "guest")
         await dead.open()
         assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
     finally:

@@ -43,6 +43,7 @@ ABOUT = {one.name: openapi.about(one, COMPONENTS) for one in OPERATIONS}
 # What stands in the text of every resource of the scene, and so may not be shown to another tenant.
 CANARY = "canary-4711"
 COMMAND_ID = "scene-1"
+LETTER = "letter-1"
 FIELD_PARTS = {"email": "driver@example.com", "order": "0"}
 # The parts of the path of an operation, by the beginning of its path, or by its name. The longest one is taken.
 PARTS: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +51,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/activities/": {"id": "a1"},
     "/v1/commands/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
+    "/v1/dead-letters/": {"letter": LETTER},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
     "/api/v3/activity/": {"id": "a1"},
@@ -160,8 +162,8 @@ def examples(media: Json) -> list[Any]:
 
 
 def _cases() -> Iterator[Case]:
-    # What needs no key has tests of its own.
-    for operation in (each for each in OPERATIONS if each.permission):
+    # What needs no key, and what gives no command, have tests of their own.
+    for operation in (each for each in OPERATIONS if each.permission and not each.acts):
         content = ABOUT[operation.name].get("requestBody", {}).get("content", {})
         bodies = [BODIES[operation.name]] if operation.name in BODIES else []
         for media in list(content.values())[:1]:
@@ -238,7 +240,7 @@ def scene() -> list[tuple[str, Json]]:
 
 
 def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, store a bulk, and record an act of an operator."""
+    """Run the scene's commands, store a bulk and a dead letter, and record an act of an operator."""
     sent = [
         Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
         for number, (name, data) in enumerate(scene())
@@ -249,6 +251,12 @@ def set_the_scene(api: Api) -> None:
         conn.execute(
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
+        )
+        conn.execute(
+            "INSERT INTO dead_letters (id, tenant, arrived, key, message_id, type, actor, broker_user, headers, body,"
+            " bytes, sha256, code, detail, pointer, fingerprint) VALUES (%s, 'acme', '1', 'k', 'd1', 'task.create',"
+            " 'system', 'guest', '{}', %s, 2, '', 'poison', %s, '', '')",
+            (LETTER, msgspec.json.encode({"title": CANARY}), CANARY),
         )
         operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 

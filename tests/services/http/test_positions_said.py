@@ -28,7 +28,7 @@ EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 # What no read model has a part in is read from the log and the ledger, which are never late.
 FROM_THE_LOG = {
     *("dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk"),
-    *("list_acts", "list_stuck"),
+    *("list_acts", "list_stuck", "list_dead_letters", "group_dead_letters", "get_dead_letter"),
 }
 
 
