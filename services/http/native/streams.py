@@ -19,11 +19,11 @@ from domain.streams import ID
 from projections.support.query import MAX_FILTER_VALUES
 from services.http.core.call import LARGE, Call
 from services.http.core.errors import ApiError
-from services.http.core.interests import Dimension, Interest, Subject
 from services.http.core.live import Block, Stream, block
 from services.http.core.middleware import CURRENT, header
 from services.http.core.openapi import PERSONS, parameter
 from services.http.core.parameters import Position, Query, settled
+from services.interests import Dimension, Interest, Subject
 from services.store import log
 from services.store.log import LogRow
 from services.store.unavailable import StoreUnavailable
