@@ -13,6 +13,7 @@ BEFORE_ACK = "before-ack"
 AFTER_PUBLISH = "after-publish"
 AFTER_WAKE = "after-wake"
 AFTER_CALL = "after-call"
+AFTER_DELIVERY = "after-delivery"
 
 
 class CrashPoints:

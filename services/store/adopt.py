@@ -10,7 +10,7 @@ import psycopg
 
 import projections
 from projections import ReadModel, follower_name
-from services.store import append, identity, log
+from services.store import append, identity, log, webhooks
 from services.store.connect import connect
 
 _FOLLOWERS = """
@@ -78,6 +78,8 @@ def adopt(database_url: str, *, force: bool) -> Adoption:
                 conn.execute(_NOT_HELD, (move.follower,))
             if move.rebuilds is not None:
                 _rebuild(conn, projections.BY_NAME[move.rebuilds], move.follower)
+        if any(move.strays for move in plan.moves):
+            webhooks.forget_after(conn, plan.common)
         conn.execute(_MARK)
     return plan
 

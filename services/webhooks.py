@@ -1,0 +1,53 @@
+"""Webhooks as the Standard Webhooks specification has them: secrets, and the headers that a delivery is signed with."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+from services.encryption import Place
+
+_PREFIX = "whsec_"
+# The bytes of a secret, by the specification, and of one that is made here.
+_LEAST, _MOST, _MADE = 24, 64, 32
+# Webhooks of a tenant, and characters of a URL.
+MAX_WEBHOOKS, MAX_URL = 100, 2000
+ACTIVE, PAUSED, DISABLED = STATES = ("active", "paused", "disabled")
+PENDING, DELIVERED, PARKED = DELIVERY_STATES = ("pending", "delivered", "parked")
+
+
+class BadSecret(ValueError):
+    """A text that is no secret; the message does not quote it."""
+
+
+def new_secret() -> str:
+    """Return a new secret of 32 random bytes."""
+    return _PREFIX + base64.b64encode(secrets.token_bytes(_MADE)).decode()
+
+
+def key_of(secret: str) -> bytes:
+    """Return the bytes of a secret; raises `BadSecret`."""
+    try:
+        key = base64.b64decode(secret.removeprefix(_PREFIX).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        key = b""
+    if not secret.startswith(_PREFIX) or not _LEAST <= len(key) <= _MOST:
+        raise BadSecret(f"a secret is {_PREFIX} and {_LEAST} to {_MOST} bytes in base64")
+    return key
+
+
+def place_of(tenant: str, webhook: str) -> Place:
+    """Return where the secret of a webhook belongs, which decrypts nowhere else."""
+    return Place(tenant, "webhook", webhook, "secret", "")
+
+
+def signed(event_id: str, timestamp: int, body: bytes, secrets: Iterable[str]) -> dict[str, str]:
+    """Return the headers of a delivery, signed with each of the secrets; `timestamp` is in seconds."""
+    text = f"{event_id}.{timestamp}.".encode() + body
+    found = (base64.b64encode(hmac.new(key_of(secret), text, hashlib.sha256).digest()) for secret in secrets)
+    signature = " ".join(f"v1,{each.decode()}" for each in found)
+    return {"webhook-id": event_id, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
