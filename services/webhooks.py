@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from services.encryption import Place
 
@@ -16,12 +17,18 @@ _PREFIX = "whsec_"
 _LEAST, _MOST, _MADE = 24, 64, 32
 # Webhooks of a tenant, and characters of a URL.
 MAX_WEBHOOKS, MAX_URL = 100, 2000
+# Seconds for which the secret before signs too, unless others are given, and the most.
+OVERLAP, MAX_OVERLAP = 86_400, 604_800
 ACTIVE, PAUSED, DISABLED = STATES = ("active", "paused", "disabled")
 PENDING, DELIVERED, PARKED = DELIVERY_STATES = ("pending", "delivered", "parked")
 
 
 class BadSecret(ValueError):
     """A text that is no secret; the message does not quote it."""
+
+
+class BadUrl(ValueError):
+    """A text that is no URL of a receiver."""
 
 
 def new_secret() -> str:
@@ -38,6 +45,21 @@ def key_of(secret: str) -> bytes:
     if not secret.startswith(_PREFIX) or not _LEAST <= len(key) <= _MOST:
         raise BadSecret(f"a secret is {_PREFIX} and {_LEAST} to {_MOST} bytes in base64")
     return key
+
+
+def demand_url(url: str) -> None:
+    """Raise `BadUrl` for what is no address that a webhook may have."""
+    if len(url) > MAX_URL:
+        raise BadUrl(f"a url has at most {MAX_URL} characters")
+    try:
+        parts = urlsplit(url)
+        found = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        found = False
+    if not found or not url.isascii() or not url.isprintable() or " " in url:
+        raise BadUrl("a url is an https:// URL in ASCII, or http:// for a receiver on loopback")
+    if "@" in parts.netloc or parts.fragment:
+        raise BadUrl("a url has no user, no password and no fragment")
 
 
 def place_of(tenant: str, webhook: str) -> Place:

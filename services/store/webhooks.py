@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -39,8 +40,10 @@ INSERT INTO webhooks (tenant, id, url, types, activities, tasks, members, secret
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 _LOCK = "SELECT state FROM webhooks WHERE tenant = %s AND id = %s FOR UPDATE"
 _URL = "UPDATE webhooks SET url = %s WHERE tenant = %s AND id = %s"
-_FILTER = """
-UPDATE webhooks SET types = %s, activities = %s, tasks = %s, members = %s WHERE tenant = %s AND id = %s"""
+_WANTED = {
+    name: f"UPDATE webhooks SET {column} = %s WHERE tenant = %s AND id = %s"  # noqa: S608
+    for name, column in FILTERS.items()
+}
 _STATE = "UPDATE webhooks SET state = %s, cause = NULL WHERE tenant = %s AND id = %s"
 # As if nothing had failed yet, since the receiver, or who asks, is another than before.
 _AFRESH = """
@@ -62,7 +65,6 @@ _ENQUEUE = """
 UPDATE webhook_deliveries SET state = 'pending', attempts = 0, failing_since = NULL, next_at = now()
 WHERE tenant = %s AND webhook = %s AND position = %s AND state <> 'pending'"""
 _ONE_MORE = "UPDATE webhooks SET pending = pending + 1, due_at = now() WHERE tenant = %s AND id = %s"
-_IS_QUEUED = "SELECT FROM webhook_deliveries WHERE tenant = %s AND webhook = %s AND position = %s"
 # When the log was replaced by another one from a position on.
 _NO_DELIVERIES = "DELETE FROM webhook_deliveries WHERE position > %s"
 _NO_POSITIONS = """
@@ -131,6 +133,22 @@ def deliveries(tenant: str, webhook: str, before: int, state: str | None, limit:
     return Query(_DELIVERIES, (tenant, webhook, before, state, state, limit))
 
 
+def get(conn: psycopg.Connection[Any], tenant: str, webhook: str) -> Webhook:
+    """Return a webhook; raises `RefusalError`."""
+    row = conn.execute(*by_id(tenant, webhook)).fetchone()
+    if row is None:
+        raise _unknown()
+    return Webhook(*row)
+
+
+def get_delivery(conn: psycopg.Connection[Any], tenant: str, webhook: str, position: int) -> Delivery:
+    """Return a delivery; raises `RefusalError`."""
+    row = conn.execute(*deliveries(tenant, webhook, position + 1, None, 1)).fetchone()
+    if row is None or row[0] != position:
+        raise RefusalError("not-found", "the webhook has no delivery of this position")
+    return Delivery(*row)
+
+
 def create(
     conn: psycopg.Connection[Any],
     tenant: str,
@@ -160,16 +178,19 @@ def change(
     tenant: str,
     webhook: str,
     *,
+    wanted: Mapping[Dimension, Sequence[str] | None] = MappingProxyType({}),
     url: str | None = None,
-    wanted: Mapping[Dimension, Sequence[str]] | None = None,
     state: str | None = None,
 ) -> None:
-    """Change what is given; `state` is `active` or `paused`. Raises `RefusalError`."""
+    """Change what is given; `wanted` has what changes, None for any; `state` is `active` or `paused`.
+
+    Raises `RefusalError`.
+    """
     before = _lock(conn, tenant, webhook)
     if url is not None:
         conn.execute(_URL, (url, tenant, webhook))
-    if wanted is not None:
-        conn.execute(_FILTER, (*_columns(wanted), tenant, webhook))
+    for name, values in wanted.items():
+        conn.execute(_WANTED[name], (None if values is None else list(values), tenant, webhook))
     if state is not None and state != before:
         conn.execute(_STATE, (state, tenant, webhook))
     if url is not None or (state == ACTIVE and before in (PAUSED, DISABLED)):
@@ -204,11 +225,9 @@ def replay_from(conn: psycopg.Connection[Any], tenant: str, webhook: str, positi
 def replay(conn: psycopg.Connection[Any], tenant: str, webhook: str, position: int) -> None:
     """Deliver one event again, or for the first time if it was parked; raises `RefusalError`."""
     _lock(conn, tenant, webhook)
-    if not conn.execute(_ENQUEUE, (tenant, webhook, position)).rowcount:
-        if conn.execute(_IS_QUEUED, (tenant, webhook, position)).fetchone() is None:
-            raise RefusalError("not-found", "the webhook has no delivery of this position")
-        return
-    conn.execute(_ONE_MORE, (tenant, webhook))
+    get_delivery(conn, tenant, webhook, position)
+    if conn.execute(_ENQUEUE, (tenant, webhook, position)).rowcount:
+        conn.execute(_ONE_MORE, (tenant, webhook))
 
 
 def forget_after(conn: psycopg.Connection[Any], position: int) -> None:
@@ -221,8 +240,12 @@ def _lock(conn: psycopg.Connection[Any], tenant: str, webhook: str) -> str:
     """Lock a webhook, and return its state."""
     row = conn.execute(_LOCK, (tenant, webhook)).fetchone()
     if row is None:
-        raise RefusalError("not-found", "there is no webhook of this id")
+        raise _unknown()
     return str(row[0])
+
+
+def _unknown() -> RefusalError:
+    return RefusalError("not-found", "there is no webhook of this id")
 
 
 def _in_log(conn: psycopg.Connection[Any], position: int, pointer: str) -> int:

@@ -21,19 +21,15 @@ from services.http.core.components import PREFIX
 from services.http.core.errors import ApiError
 from services.http.core.models import View
 from services.http.core.openapi import listing_parameters, parameter
-from services.http.core.operation import Dialect, Link, Operation
+from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import lists, models, records, streams
-from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
+from services.http.native import lists, models, records, streams, webhooks
+from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
 
-NATIVE = Dialect(
-    "commands", failed, failure, Problem, models.Undecided, failure_media=PROBLEM_JSON, paths=("/",),
-    failures=(401, 403, 500, 503),
-)  # fmt: skip
 _DIRECTORY = replace(NATIVE, tag="directory")
 _EVENTS = replace(NATIVE, tag="events")
 
@@ -270,4 +266,4 @@ _ENTRY_OPERATIONS = (
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS)
+OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS, *webhooks.OPERATIONS)
