@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from services.cli.common import JSON, say, show, table
+from services.cli.common import JSON, operator, say, show, table
 from services.cli.where import database_url
 
 
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         """Retry held-back entities now."""
         from services.store import standing
 
-        count = standing.retry(database_url(), name)
+        count = standing.retry(database_url(), name, operator())
         if as_json:
             show({"name": name, "entities": count})
         else:
@@ -63,6 +63,7 @@ def register(app: typer.Typer) -> None:
         from services import logs
         from services.processors.rebuild import rebuild as run_rebuild
         from services.store import standing
+        from services.store.operations import Operation, acting_for_long
 
         logs.configure("error", "console")
         columns = (
@@ -81,12 +82,16 @@ def register(app: typer.Typer) -> None:
             reached = f"position {position:,} of {head:,}, {rate:,.0f} events/s"
             bar.update(tasks[0], completed=position, total=head, reached=reached)
 
-        try:
-            switched = run_rebuild(database_url(), name, progress)
-        finally:
-            if tasks:
-                bar.stop()
-        held = sum(len(row.held) for row in standing.status(database_url()) if row.name == name and row.serving)
+        url = database_url()
+        operation = Operation(None, operator(), "read-model.rebuild", f"read-model/{name}")
+        with acting_for_long(url, operation) as act:
+            try:
+                switched = run_rebuild(url, name, progress)
+            finally:
+                if tasks:
+                    bar.stop()
+            held = sum(len(row.held) for row in standing.status(url) if row.name == name and row.serving)
+            act.details |= {"switched": switched, "held_back": held}
         if as_json:
             show({"name": name, "switched": switched, "held_back": held})
         else:

@@ -60,6 +60,7 @@ _TAGS: list[Json] = [
     {"name": "tasks", "description": "Tasks, those of activities and those that stand alone."},
     {"name": "events", "description": "The log as CloudEvents."},
     {"name": "webhooks", "description": "Events sent to a URL, signed by the Standard Webhooks specification."},
+    {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]
 
