@@ -62,6 +62,11 @@ def demand_url(url: str) -> None:
         raise BadUrl("a url has no user, no password and no fragment")
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL, whose other parts may be confidential."""
+    return urlsplit(url).hostname or ""
+
+
 def place_of(tenant: str, webhook: str) -> Place:
     """Return where the secret of a webhook belongs, which decrypts nowhere else."""
     return Place(tenant, "webhook", webhook, "secret", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, data, roles, system, verify
+from services.cli import admin, audit, data, roles, system, verify, webhooks
 
 app = typer.Typer(
     name="foldwork",
@@ -37,3 +37,4 @@ admin.register(app)
 data.register(app)
 verify.register(app)
 audit.register(app)
+webhooks.register(app)

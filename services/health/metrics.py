@@ -46,6 +46,12 @@ class Metrics:
         self._waiting = self._gauge("foldwork_commands_waiting", "Commands that wait in the broker for a consumer")
         self._consumers = self._gauge("foldwork_command_consumers", "Consumers of commands")
         self._dead = self._gauge("foldwork_dead_letters_waiting", "Dead letters in the broker")
+        self._webhooks_pending = self._gauge("foldwork_webhooks_pending", "Events that wait for active webhooks")
+        self._webhooks_oldest = self._gauge(
+            "foldwork_webhooks_oldest_pending_seconds", "Age of the oldest of these events"
+        )
+        self._webhooks_parked = self._gauge("foldwork_webhooks_parked", "Deliveries that were given up")
+        self._webhooks_disabled = self._gauge("foldwork_webhooks_disabled", "Webhooks that the service has disabled")
         self._requests = Counter(
             "foldwork_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
         )
@@ -93,6 +99,13 @@ class Metrics:
         """Take over for how long the oldest of each sort has been due."""
         for what, seconds in overdue.items():
             self._overdue.labels(what).set(seconds)
+
+    def webhooks(self, pending: int, oldest: float, parked: int, disabled: int) -> None:
+        """Take over what webhooks have still to deliver."""
+        self._webhooks_pending.set(pending)
+        self._webhooks_oldest.set(max(0.0, oldest))
+        self._webhooks_parked.set(parked)
+        self._webhooks_disabled.set(disabled)
 
     def queues(self, counts: Counts) -> None:
         """Take over what the broker has counted."""

@@ -26,8 +26,6 @@ from services.store.reader import Step
 from services.store.webhook_queue import Entry, Wanting
 
 NAME = "webhooks"
-# Events of operators are for the audit alone.
-NOT_PUSHED = "operations"
 # How far, and for how many events with how many bytes, a webhook that is behind reads at once.
 _WINDOW, _ROWS, _BYTES = 20_000, 500, 4 << 20
 
@@ -66,7 +64,7 @@ class WebhookFollower(Follower):
         return step
 
     def _queue(self, conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
-        pushed = [row for row in rows if is_pushed(row)]
+        pushed = [row for row in rows if row.is_published]
         if not pushed:
             return
         known = webhook_queue.of_tenants(conn, sorted({tenant_of(row) for row in pushed}))
@@ -128,7 +126,7 @@ class WebhookFollower(Follower):
         # What waits behind an event that could not be taken is queued with it.
         for row in self.held.set_aside(conn, rows):
             try:
-                entries += self._entries(conn, row, [webhook]) if is_pushed(row) else []
+                entries += self._entries(conn, row, [webhook]) if row.is_published else []
             except Exception as error:
                 if passes(error):
                     raise
@@ -149,7 +147,3 @@ def entity_of(conn: psycopg.Connection[Any], row: LogRow) -> str:
 
 def tenant_of(row: LogRow) -> str:
     return row.stream.partition("/")[0]
-
-
-def is_pushed(row: LogRow) -> bool:
-    return split_stream(row.stream)[1] != NOT_PUSHED

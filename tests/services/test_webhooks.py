@@ -71,7 +71,7 @@ def test_a_receiver_that_was_down_for_two_days_gets_everything_in_order(scene: S
         for hours in range(0, 49, 3):
             sent += [event for activity in ("a", "b", "c") for event in scene.happen(activity, 2)]
             # Who is fine has it at once, at any time.
-            eventually(lambda: sorted(got(working)) == sorted(sent))
+            eventually(lambda: sorted(got(working)) == sorted(sent))  # noqa: B023
             assert scene.webhook("down")["state"] == "active"
             scene.clock.go(hours=3 if hours < 48 else 0)
         tries = len(provider.received)

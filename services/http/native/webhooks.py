@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Annotated, Any, Literal, TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 import psycopg
-from pydantic import Field, create_model
 from starlette.responses import Response
 
 from domain.errors import RefusalError
-from domain.limits import MAX_WHOLE, Number
 from domain.streams import ID
 from services.encryption import NoKey
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError, unavailable
 from services.http.core.openapi import parameter
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import Position, Query, nothing_else, settled
+from services.http.core.parameters import nothing_else
 from services.http.core.submit import new_id
 from services.http.core.wanted import interest_of
-from services.http.native import models
+from services.http.native import webhook_lists
 from services.http.native.dialect import NATIVE
+from services.http.native.webhook_lists import demand_id, page_of
 from services.http.native.webhook_models import (
     PLACES,
     CreatedWebhook,
@@ -39,36 +39,27 @@ from services.http.native.webhook_models import (
 from services.interests import Dimension
 from services.store import webhooks
 from services.store.connect import connect
+from services.store.operations import Operation as Acted
+from services.store.operations import record
 from services.store.unavailable import AWAY
-from services.webhooks import BadSecret, BadUrl, demand_url, key_of, new_secret, place_of
+from services.webhooks import BadSecret, BadUrl, demand_url, host_of, key_of, new_secret, place_of
 
 _WEBHOOKS = replace(NATIVE, tag="webhooks")
 _Done = TypeVar("_Done")
 _Act = Callable[[psycopg.Connection[Any]], _Done]
 
 
-class ListWebhooks(Query):
-    """The page of webhooks."""
-
-    limit: Annotated[int, Number(1, 500)] = Field(50, description="Webhooks of a page")
-    cursor: str | None = Field(None, description="What `next` of the page before says")
-
-
-class ListDeliveries(Query):
-    """The page of deliveries."""
-
-    state: Literal["pending", "delivered", "parked"] | None = Field(None, description="Those in this state")
-    limit: Annotated[int, Number(1, 500)] = Field(50, description="Deliveries of a page")
-    cursor: Position = Field(0, description="The last position seen")
-
-
-async def _acted(call: Call, work: _Act[_Done]) -> _Done:
-    """Do something in a transaction; raises `ApiError`."""
-    settings = call.service.settings
+async def _acted(call: Call, verb: str, webhook: str, work: _Act[_Done], **details: Any) -> _Done:
+    """Do something to a webhook, and record that in the same transaction; raises `ApiError`."""
+    settings, caller = call.service.settings, call.caller
+    act = Acted(caller.tenant, caller.actor, f"webhook.{verb}", f"webhook/{webhook}", details=details)
 
     def run() -> _Done:
-        with connect(settings.database_url.get_secret_value(), "webhooks", settings.read_timeout) as conn:
-            return work(conn)
+        url = settings.database_url.get_secret_value()
+        with connect(url, "webhooks", settings.read_timeout, autocommit=True) as conn, conn.transaction():
+            done = work(conn)
+            record(conn, replace(act, key_id=caller.key_id))
+            return done
 
     try:
         return await asyncio.to_thread(run)
@@ -76,20 +67,6 @@ async def _acted(call: Call, work: _Act[_Done]) -> _Done:
         raise ApiError.caused_by(error) from None
     except AWAY:
         raise unavailable("the database cannot be reached, or did not answer in time") from None
-
-
-async def _shown(call: Call) -> dict[str, Any]:
-    """Return the webhook of a call as a resource; raises `ApiError`."""
-    _demand_id(call)
-    rows = await call.service.pool.fetch(*webhooks.by_id(call.caller.tenant, call.id))
-    if not rows:
-        raise ApiError("not-found", "there is no webhook of this id")
-    return asdict(webhooks.Webhook(*rows[0]))
-
-
-def _demand_id(call: Call) -> None:
-    if not ID.match(call.id):
-        raise ApiError("not-found", "there is no webhook of this id")
 
 
 async def _wanted(
@@ -136,38 +113,25 @@ async def _create(call: Call) -> Response:
         webhooks.create(conn, caller.tenant, webhook, url, wanted, stored, caller.actor, request.from_position)
         return webhooks.get(conn, caller.tenant, webhook)
 
-    body = CreatedWebhook.show({**asdict(await _acted(call, create)), "secret": secret})
+    details = {"host": host_of(url), **{webhooks.FILTERS[name]: values for name, values in wanted.items()}}
+    made = await _acted(call, "create", webhook, create, **details)
+    body = CreatedWebhook.show({**asdict(made), "secret": secret})
     return as_json(body, 201, {"Location": f"/v1/webhooks/{webhook}"})
 
 
-async def _left(call: Call, work: _Act[None]) -> Response:
+async def _left(call: Call, verb: str, work: _Act[None], **details: Any) -> Response:
     """Do something to a webhook in a transaction, and answer with the webhook as it leaves it."""
 
     def run(conn: psycopg.Connection[Any]) -> webhooks.Webhook:
         work(conn)
         return webhooks.get(conn, call.caller.tenant, call.id)
 
-    return as_json(Webhook.show(asdict(await _acted(call, run))))
-
-
-async def _list(call: Call) -> Response:
-    query = ListWebhooks.read(call)
-    await settled(call, None)
-    if query.cursor is not None and not ID.match(query.cursor):
-        raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
-    asked = webhooks.page(call.caller.tenant, query.cursor or "", query.limit + 1)
-    found = [asdict(webhooks.Webhook(*row)) for row in await call.service.pool.fetch(*asked)]
-    return _page(call, [Webhook.show(each) for each in found], query.limit, "id")
-
-
-async def _get(call: Call) -> Response:
-    nothing_else(call.parameters())
-    return as_json(Webhook.show(await _shown(call)))
+    return as_json(Webhook.show(asdict(await _acted(call, verb, call.id, run, **details))))
 
 
 async def _change(call: Call) -> Response:
     nothing_else(call.parameters())
-    _demand_id(call)
+    demand_id(call)
     request, tenant = WebhookChange.read(await call.json()), call.caller.tenant
     given: dict[str, Any] = {}
     for name in ("url", "state"):
@@ -180,46 +144,48 @@ async def _change(call: Call) -> Response:
     wanted = await _wanted(call, request.types, request.filter)
     changed = [name for name in PLACES if PLACES[name].split("/")[1] in request.model_fields_set]
     given["wanted"] = {name: wanted.get(name) for name in changed}
-    return await _left(call, lambda conn: webhooks.change(conn, tenant, call.id, **given))
+    details: dict[str, Any] = {webhooks.FILTERS[name]: values for name, values in given["wanted"].items()}
+    details |= {"host": host_of(given["url"])} if "url" in given else {}
+    details |= {"state": given["state"]} if "state" in given else {}
+    return await _left(call, "change", lambda conn: webhooks.change(conn, tenant, call.id, **given), **details)
 
 
 async def _delete(call: Call) -> Response:
     nothing_else(call.parameters())
-    _demand_id(call)
-    await _acted(call, lambda conn: webhooks.delete(conn, call.caller.tenant, call.id))
+    demand_id(call)
+    await _acted(call, "delete", call.id, lambda conn: webhooks.delete(conn, call.caller.tenant, call.id))
     return Response(status_code=204)
 
 
 async def _rotate(call: Call) -> Response:
     nothing_else(call.parameters())
-    _demand_id(call)
+    demand_id(call)
     request = SecretRotation.read(await call.json() if call.has_body else {})
     secret, stored = _secret(call, call.id, request.secret)
     tenant, overlap = call.caller.tenant, request.overlap_seconds
-    until = await _acted(call, lambda conn: webhooks.rotate(conn, tenant, call.id, stored, overlap))
+
+    def rotate(conn: psycopg.Connection[Any]) -> datetime | None:
+        return webhooks.rotate(conn, tenant, call.id, stored, overlap)
+
+    until = await _acted(call, "rotate-secret", call.id, rotate, overlap_seconds=overlap)
     return as_json(RotatedSecret.show({"secret": secret, "old_secret_until": until}))
 
 
 async def _replay(call: Call) -> Response:
     nothing_else(call.parameters())
-    _demand_id(call)
+    demand_id(call)
     request, tenant = Replay.read(await call.json()), call.caller.tenant
-    return await _left(call, lambda conn: webhooks.replay_from(conn, tenant, call.id, request.from_position))
+    position = request.from_position
 
+    def replay(conn: psycopg.Connection[Any]) -> None:
+        webhooks.replay_from(conn, tenant, call.id, position)
 
-async def _list_deliveries(call: Call) -> Response:
-    query = ListDeliveries.read(call)
-    await settled(call, None)
-    await _shown(call)
-    before = query.cursor if "cursor" in query.model_fields_set else MAX_WHOLE
-    asked = webhooks.deliveries(call.caller.tenant, call.id, before, query.state, query.limit + 1)
-    found = [asdict(webhooks.Delivery(*row)) for row in await call.service.pool.fetch(*asked)]
-    return _page(call, [WebhookDelivery.show(each) for each in found], query.limit, "position")
+    return await _left(call, "replay", replay, from_position=position)
 
 
 async def _replay_one(call: Call) -> Response:
     nothing_else(call.parameters())
-    _demand_id(call)
+    demand_id(call)
     text, tenant = call.parts["position"], call.caller.tenant
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise ApiError("not-found", "the webhook has no delivery of this position")
@@ -229,21 +195,9 @@ async def _replay_one(call: Call) -> Response:
         webhooks.replay(conn, tenant, call.id, position)
         return webhooks.get_delivery(conn, tenant, call.id, position)
 
-    return as_json(WebhookDelivery.show(asdict(await _acted(call, replay))))
-
-
-def _page(call: Call, shown: list[dict[str, Any]], limit: int, key: str) -> Response:
-    """Answer with a page; there is another one if there is a row more than its limit."""
-    follow = None
-    if len(shown) > limit:
-        parts = call.scope["query_string"].decode("latin-1").split("&")
-        kept = [part for part in parts if part and not part.startswith("cursor=")]
-        follow = f"{call.scope['path']}?{'&'.join([*kept, f'cursor={shown[limit - 1][key]}'])}"
-    return as_json({"data": shown[:limit], "next": follow})
-
-
-def _page_of(view: Any, name: str) -> Any:
-    return create_model(name, __base__=models.Page, __doc__="A page", __module__=__name__, data=(list[view], ...))
+    return as_json(
+        WebhookDelivery.show(asdict(await _acted(call, "replay-delivery", call.id, replay, position=position)))
+    )
 
 
 _ALL, _ONE = "/v1/webhooks", "/v1/webhooks/{id}"
@@ -258,9 +212,12 @@ OPERATIONS = (
     ),
     Operation(
         _WEBHOOKS, "GET", _ALL, "webhooks", "list_webhooks", "List webhooks by id",
-        query=ListWebhooks, handler=_list, view=_page_of(Webhook, "WebhookPage"),
+        query=webhook_lists.ListWebhooks, handler=webhook_lists.list_webhooks, view=page_of(Webhook, "WebhookPage"),
     ),
-    Operation(_WEBHOOKS, "GET", _ONE, "webhooks", "get_webhook", "Read one webhook", handler=_get, view=Webhook),
+    Operation(
+        _WEBHOOKS, "GET", _ONE, "webhooks", "get_webhook", "Read one webhook",
+        handler=webhook_lists.get_webhook, view=Webhook,
+    ),
     Operation(
         _WEBHOOKS, "PATCH", _ONE, "webhooks", "change_webhook", "Change, pause or resume a webhook",
         description="What is left out stays as it is. What is queued already is sent all the same.",
@@ -285,7 +242,8 @@ OPERATIONS = (
         "List deliveries, the newest event first",
         description="What was delivered is kept for a week, at most the last 1000 of a webhook; what is parked for 30"
         " days.",
-        query=ListDeliveries, handler=_list_deliveries, view=_page_of(WebhookDelivery, "WebhookDeliveryPage"),
+        query=webhook_lists.ListDeliveries, handler=webhook_lists.list_deliveries,
+        view=page_of(WebhookDelivery, "WebhookDeliveryPage"),
     ),
     Operation(
         _WEBHOOKS, "POST", f"{_ONE}/deliveries/{{position}}/replay", "webhooks", "replay_webhook_delivery",
