@@ -14,10 +14,11 @@ from typing import Any
 import psycopg
 
 from domain.activity import STATUS_CATEGORY
+from domain.limits import MAX_WHOLE
 from domain.streams import split_stream, stream_of
 from projections.support.query import within
 from services.interests import Subject
-from services.store import codec, log, webhook_queue
+from services.store import codec, log, standing, webhook_queue
 from services.store.entities import of_activity
 from services.store.failures import passes
 from services.store.follower import Follower
@@ -74,12 +75,12 @@ class WebhookFollower(Follower):
             if each.active or each.position is not None:
                 by_tenant.setdefault(each.tenant, []).append(each)
         entries = []
+        followed = standing.position(conn, NAME)
         for row in pushed:
-            # A later event than those that are queued for a webhook that is behind is read from the log in its turn.
+            # An event that was held back also goes to those that are behind, if they have passed it.
+            passed = row.position if row.position <= followed else MAX_WHOLE
             wanting = [
-                each
-                for each in by_tenant.get(tenant_of(row), ())
-                if each.position is None or each.position >= row.position
+                each for each in by_tenant.get(tenant_of(row), ()) if each.position is None or each.position >= passed
             ]
             entries += self._entries(conn, row, wanting)
         if entries:
@@ -105,7 +106,7 @@ class WebhookFollower(Follower):
                 return False
             end, _, _, generation = row
             self.held.refresh(conn, generation)
-            webhook = webhook_queue.behind(conn, *self._after)
+            webhook = webhook_queue.behind(conn, end, *self._after)
             if webhook is None:
                 begun = self._after == ("", "")
                 self._after = "", ""

@@ -47,7 +47,7 @@ UPDATE webhooks AS w SET pending = w.pending + c.more,
 FROM counted AS c WHERE w.tenant = c.tenant AND w.id = c.webhook"""  # noqa: S608
 _BEHIND = f"""
 SELECT tenant, id, state, position, {_FILTERS} FROM webhooks
-WHERE position IS NOT NULL AND state = 'active' AND pending < %s AND (tenant, id) > (%s, %s)
+WHERE position <= %s AND state = 'active' AND pending < %s AND (tenant, id) > (%s, %s)
 ORDER BY tenant, id LIMIT 1 FOR UPDATE"""  # noqa: S608
 _MOVE = "UPDATE webhooks SET position = %s WHERE tenant = %s AND id = %s"
 
@@ -193,9 +193,9 @@ def insert(conn: psycopg.Connection[Any], entries: Sequence[Entry], end: int, no
         conn.execute(_QUEUE, (now, *columns, now, now, MAX_PENDING, end))
 
 
-def behind(conn: psycopg.Connection[Any], tenant: str, webhook: str) -> Wanting | None:
-    """Lock and return the next webhook after one that is behind and has room."""
-    row = conn.execute(_BEHIND, (MAX_PENDING // 2, tenant, webhook)).fetchone()
+def behind(conn: psycopg.Connection[Any], end: int, tenant: str, webhook: str) -> Wanting | None:
+    """Lock and return the next webhook after one that is behind the follower, at a position, and has room."""
+    row = conn.execute(_BEHIND, (end, MAX_PENDING // 2, tenant, webhook)).fetchone()
     return None if row is None else _wanting(row)
 
 
