@@ -32,7 +32,7 @@ def test_an_event_that_cannot_be_taken_is_queued_in_order_later(
         eventually(lambda: [row[0] for row in scene.deliveries("h")] == fine)
         assert rows(scene.url, "SELECT entity FROM held_entities WHERE follower = 'webhooks'") == [("acme/activity-a",)]
         # One that reads the same from the log passes it as well.
-        scene.hook("late", "https://example.com/", after=0)
+        scene.hook("late", "https://example.com/", after=0, activity=["a", "b"])
         scene.queued("late")
         assert [row[0] for row in scene.deliveries("late")] == fine
         monkeypatch.setattr(webhook_follower, "Subject", subject)
