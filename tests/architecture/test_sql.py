@@ -16,7 +16,20 @@ PRODUCT = [path for top in ("domain", "projections", "services") for path in sor
 STORE = "services/store/"
 # Of each table, the modules that may have statements on it.
 OWNERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("stored_events", "ledger", "claims", "attempts", "held_events", "bulks", "migrations"), (STORE,)),
+    **dict.fromkeys(
+        (
+            "stored_events",
+            "ledger",
+            "claims",
+            "attempts",
+            "held_events",
+            "bulks",
+            "migrations",
+            "webhooks",
+            "webhook_deliveries",
+        ),
+        (STORE,),
+    ),
     "log_identity": (STORE,),
     # What a follower of a read model's tables stands at is changed together with the tables.
     **dict.fromkeys(("followers", "read_models", "held_entities"), (STORE, "projections/__init__.py")),
