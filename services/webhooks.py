@@ -19,7 +19,7 @@ _LEAST, _MOST, _MADE = 24, 64, 32
 MAX_WEBHOOKS, MAX_URL = 100, 2000
 # Seconds for which the secret before signs too, unless others are given, and the most.
 OVERLAP, MAX_OVERLAP = 86_400, 604_800
-ACTIVE, PAUSED, DISABLED = STATES = ("active", "paused", "disabled")
+ACTIVE, PAUSED, DISABLED = "active", "paused", "disabled"
 PENDING, DELIVERED, PARKED = DELIVERY_STATES = ("pending", "delivered", "parked")
 
 

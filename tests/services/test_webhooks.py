@@ -17,11 +17,6 @@ from tests.services.harness import TENANT
 from tests.services.webhook_scene import Scene, got, positions
 
 
-@pytest.fixture
-def scene(migrated_url: str) -> Scene:
-    return Scene(migrated_url)
-
-
 def test_an_event_arrives_as_it_is_published_and_signed(scene: Scene, provider: Answering) -> None:
     secret = scene.hook("h", provider.url)
     with scene.working():

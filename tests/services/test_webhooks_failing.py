@@ -18,11 +18,6 @@ from tests.services.harness import TENANT, rows, settings
 from tests.services.webhook_scene import KEY, Scene, got
 
 
-@pytest.fixture
-def scene(migrated_url: str) -> Scene:
-    return Scene(migrated_url)
-
-
 class Fake:
     """Takes the receivers' place: `answer` says what comes of a delivery."""
 

@@ -15,16 +15,11 @@ from services.processors.webhook_follower import entity_of
 from services.store import webhook_queue, webhooks
 from services.store.log import LogRow
 from services.store.operations import Operation, record
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.services.answering import Answering
 from tests.services.harness import TENANT, rows
 from tests.services.processes import nursery
 from tests.services.webhook_scene import KEY, Scene, got
-
-
-@pytest.fixture
-def scene(migrated_url: str) -> Scene:
-    return Scene(migrated_url)
 
 
 def ids(scene: Scene, name: str) -> list[str]:
@@ -190,7 +185,7 @@ def test_a_process_killed_between_the_answer_and_the_record_sends_again_under_th
         "test_build": "1",
     }
     with nursery().start("policies", env={**env, "crash_at": "after-delivery"}) as process:
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     assert got(provider) == [event]
     assert scene.deliveries("h") == [(event, "pending", 0, None, None)]
     # As if the lease were over.
