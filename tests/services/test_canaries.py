@@ -153,7 +153,8 @@ def operate(scene: Scene, folder: Path) -> None:
     scene.run(folder, "keys", "revoke", made["token"])
     scene.run(folder, "audit", "--tenant", TENANT)
     listed = scene.ask("GET", "/v1/audit", made["token"])
-    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}"]
+    # The webhook was created and changed before.
+    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}", "webhook/hook", "webhook/hook"]
 
 
 def ready(scene: Scene) -> None:

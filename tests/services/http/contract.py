@@ -32,9 +32,7 @@ from services.http.core.middleware import Envelope
 from services.http.core.operation import Operation
 from services.http.native.models import BULK_ID, EXTERNAL
 from services.keys import PERMISSIONS, granted_by
-from services.store import webhooks
-from services.store.operations import Operation as Act
-from services.store.operations import record
+from services.store import operations, webhooks
 from tests.services.http.api import Api
 
 Json = dict[str, Any]
@@ -262,7 +260,7 @@ def set_the_scene(api: Api) -> None:
             " VALUES ('acme', 'h1', 1, 'acme/activity-a1', 'e1', 'delivered', now(), %s)",
             (CANARY,),
         )
-        record(conn, Act("acme", "cli:root", "key.create", f"key/{CANARY}"))
+        operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 
 def recorded(api: Api) -> int:
