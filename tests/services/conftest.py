@@ -32,6 +32,6 @@ def provider() -> Iterator[Answering]:
 
 
 @pytest.fixture
-def scene(migrated_url: str) -> Scene:
+def hooks(migrated_url: str) -> Scene:
     """A database for webhooks, with what queues and delivers."""
     return Scene(migrated_url)

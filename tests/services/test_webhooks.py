@@ -17,13 +17,13 @@ from tests.services.harness import TENANT
 from tests.services.webhook_scene import Scene, got, positions
 
 
-def test_an_event_arrives_as_it_is_published_and_signed(scene: Scene, provider: Answering) -> None:
-    secret = scene.hook("h", provider.url)
-    with scene.working():
-        (event_id,) = scene.happen("a")
+def test_an_event_arrives_as_it_is_published_and_signed(hooks: Scene, provider: Answering) -> None:
+    secret = hooks.hook("h", provider.url)
+    with hooks.working():
+        (event_id,) = hooks.happen("a")
         eventually(lambda: provider.received)
     (received,) = provider.received
-    with psycopg.connect(scene.url) as conn:
+    with psycopg.connect(hooks.url) as conn:
         (row,) = log.read(conn, 0, 10)
     assert received.body == cloud_event(row)
     assert received.headers["content-type"] == "application/cloudevents+json"
@@ -33,19 +33,19 @@ def test_an_event_arrives_as_it_is_published_and_signed(scene: Scene, provider: 
         Webhook(secret).verify(received.body + b" ", received.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(new_secret()).verify(received.body, received.headers)
-    assert scene.deliveries("h") == [(event_id, "delivered", 1, 200, "{}")]
-    assert scene.webhook("h")["pending"] == 0
+    assert hooks.deliveries("h") == [(event_id, "delivered", 1, 200, "{}")]
+    assert hooks.webhook("h")["pending"] == 0
 
 
-def test_during_a_rotation_both_secrets_verify(scene: Scene, provider: Answering) -> None:
-    first, second = scene.hook("h", provider.url), new_secret()
-    with psycopg.connect(scene.url) as conn:
-        webhooks.rotate(conn, TENANT, "h", scene.encrypted("h", second), 3600)
-    with scene.working():
-        scene.happen("a")
+def test_during_a_rotation_both_secrets_verify(hooks: Scene, provider: Answering) -> None:
+    first, second = hooks.hook("h", provider.url), new_secret()
+    with psycopg.connect(hooks.url) as conn:
+        webhooks.rotate(conn, TENANT, "h", hooks.encrypted("h", second), 3600)
+    with hooks.working():
+        hooks.happen("a")
         eventually(lambda: len(provider.received) == 1)
-        scene.clock.go(hours=2)
-        scene.happen("a")
+        hooks.clock.go(hours=2)
+        hooks.happen("a")
         eventually(lambda: len(provider.received) == 2)
     during, afterwards = provider.received
     assert Webhook(first).verify(during.body, during.headers) == Webhook(second).verify(during.body, during.headers)
@@ -56,28 +56,28 @@ def test_during_a_rotation_both_secrets_verify(scene: Scene, provider: Answering
         Webhook(second).verify(afterwards.body, afterwards.headers)
 
 
-def test_a_receiver_that_was_down_for_two_days_gets_everything_in_order(scene: Scene, provider: Answering) -> None:
+def test_a_receiver_that_was_down_for_two_days_gets_everything_in_order(hooks: Scene, provider: Answering) -> None:
     working = Answering()
-    scene.hook("down", provider.url)
-    scene.hook("fine", working.url)
+    hooks.hook("down", provider.url)
+    hooks.hook("fine", working.url)
     provider.answer = lambda _: (503, {}, b"later")
     sent: list[str] = []
-    with scene.working():
+    with hooks.working():
         for hours in range(0, 49, 3):
-            sent += [event for activity in ("a", "b", "c") for event in scene.happen(activity, 2)]
+            sent += [event for activity in ("a", "b", "c") for event in hooks.happen(activity, 2)]
             # Who is fine has it at once, at any time.
             eventually(lambda: sorted(got(working)) == sorted(sent))  # noqa: B023
-            assert scene.webhook("down")["state"] == "active"
-            scene.clock.go(hours=3 if hours < 48 else 0)
+            assert hooks.webhook("down")["state"] == "active"
+            hooks.clock.go(hours=3 if hours < 48 else 0)
         tries = len(provider.received)
         assert 10 < tries < 120
         provider.received.clear()
         provider.answer = lambda _: (200, {}, b"")
-        scene.clock.go(minutes=30)
-        eventually(lambda: len(scene.deliveries("down", "delivered")) == len(sent))
+        hooks.clock.go(minutes=30)
+        eventually(lambda: len(hooks.deliveries("down", "delivered")) == len(sent))
     working.close()
     assert sorted(got(provider)) == sorted(sent)
-    assert [event for event, *_ in scene.deliveries("down")] == sent
+    assert [event for event, *_ in hooks.deliveries("down")] == sent
     assert all(found == sorted(found) for found in positions(provider).values())
     assert positions(provider).keys() == {"a", "b", "c"}
-    assert scene.webhook("down")["failing_since"] is None
+    assert hooks.webhook("down")["failing_since"] is None

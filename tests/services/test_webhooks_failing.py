@@ -38,87 +38,87 @@ class Fake:
         return found if isinstance(found, Delivered) else await found
 
 
-def test_an_event_that_is_refused_holds_up_its_activity_alone_and_is_parked(scene: Scene) -> None:
-    scene.hook("h", "https://example.com/")
-    (bad,) = scene.happen("a")
+def test_an_event_that_is_refused_holds_up_its_activity_alone_and_is_parked(hooks: Scene) -> None:
+    hooks.hook("h", "https://example.com/")
+    (bad,) = hooks.happen("a")
     refused = {bad}
     client = Fake(lambda each: Delivered(400 if each.event_id in refused else 200, "no" * 500))
-    with psycopg.connect(scene.url) as conn:
+    with psycopg.connect(hooks.url) as conn:
         webhooks.replay_from(conn, TENANT, "h", 0)
-    with scene.working(client=client):
-        behind = scene.happen("a", 2)
-        others = scene.happen("b", 3)
-        eventually(lambda: [row[0] for row in scene.deliveries("h", "delivered")] == others)
-        eventually(lambda: scene.deliveries("h", "pending")[0][2] == 1)
-        assert [row[0] for row in scene.deliveries("h", "pending")] == [bad, *behind]
+    with hooks.working(client=client):
+        behind = hooks.happen("a", 2)
+        others = hooks.happen("b", 3)
+        eventually(lambda: [row[0] for row in hooks.deliveries("h", "delivered")] == others)
+        eventually(lambda: hooks.deliveries("h", "pending")[0][2] == 1)
+        assert [row[0] for row in hooks.deliveries("h", "pending")] == [bad, *behind]
         for _ in range(3):
             tries = len([each for each in client.sent if each.event_id == bad])
-            scene.clock.go(days=1)
+            hooks.clock.go(days=1)
             eventually(lambda: len([each for each in client.sent if each.event_id == bad]) > tries)  # noqa: B023
         # What is given up is waited for no longer, and the webhook goes on.
-        eventually(lambda: [row[0] for row in scene.deliveries("h", "delivered")] == [*behind, *others])
-        ((event, state, attempts, status, _),) = scene.deliveries("h", "parked")
+        eventually(lambda: [row[0] for row in hooks.deliveries("h", "delivered")] == [*behind, *others])
+        ((event, state, attempts, status, _),) = hooks.deliveries("h", "parked")
         assert (event, state, attempts, status) == (bad, "parked", 4, 400)
-        assert scene.webhook("h")["state"] == "active"
-        assert scene.webhook("h")["failing_since"] is None
+        assert hooks.webhook("h")["state"] == "active"
+        assert hooks.webhook("h")["failing_since"] is None
         refused.clear()
-        with psycopg.connect(scene.url) as conn:
+        with psycopg.connect(hooks.url) as conn:
             webhooks.replay(conn, TENANT, "h", 1)
-        eventually(lambda: not scene.deliveries("h", "parked"))
-        eventually(lambda: len(scene.deliveries("h", "delivered")) == 6)
-    assert scene.webhook("h")["pending"] == 0
+        eventually(lambda: not hooks.deliveries("h", "parked"))
+        eventually(lambda: len(hooks.deliveries("h", "delivered")) == 6)
+    assert hooks.webhook("h")["pending"] == 0
 
 
 def test_a_receiver_that_is_away_is_tried_by_one_delivery_at_a_time_and_disabled_after_three_days(
-    scene: Scene,
+    hooks: Scene,
 ) -> None:
-    scene.hook("h", "https://example.com/")
+    hooks.hook("h", "https://example.com/")
     client = Fake(lambda _: Delivered(None, "no answer"))
-    with scene.working(client=client):
+    with hooks.working(client=client):
         for activity in "abcdefghij":
-            scene.happen(activity)
-        scene.queued("h")
-        eventually(lambda: scene.webhook("h")["probes"] == 1)
+            hooks.happen(activity)
+        hooks.queued("h")
+        eventually(lambda: hooks.webhook("h")["probes"] == 1)
         # Those that were under way when the first one failed say nothing new.
         first = len(client.sent)
         assert first <= 10
         for step in range(1, 5):
-            scene.clock.go(hours=1)
-            eventually(lambda: scene.webhook("h")["probes"] == 1 + step)  # noqa: B023
+            hooks.clock.go(hours=1)
+            eventually(lambda: hooks.webhook("h")["probes"] == 1 + step)  # noqa: B023
             assert len(client.sent) == first + step
-        scene.clock.go(days=3)
-        eventually(lambda: scene.webhook("h")["state"] == "disabled")
-        assert "3 days: no answer" in scene.webhook("h")["cause"]
-        assert len(scene.deliveries("h", "pending")) == 10
+        hooks.clock.go(days=3)
+        eventually(lambda: hooks.webhook("h")["state"] == "disabled")
+        assert "3 days: no answer" in hooks.webhook("h")["cause"]
+        assert len(hooks.deliveries("h", "pending")) == 10
         count = len(client.sent)
-        scene.happen("z")
-        eventually(lambda: scene.webhook("h")["position"] is not None)
+        hooks.happen("z")
+        eventually(lambda: hooks.webhook("h")["position"] is not None)
         client.answer = lambda _: Delivered(204, "")
-        scene.clock.go(days=1)
+        hooks.clock.go(days=1)
         assert len(client.sent) == count
-        with psycopg.connect(scene.url) as conn:
+        with psycopg.connect(hooks.url) as conn:
             webhooks.change(conn, TENANT, "h", state="active")
-        eventually(lambda: len(scene.deliveries("h", "delivered")) == 11)
+        eventually(lambda: len(hooks.deliveries("h", "delivered")) == 11)
     assert [each.event_id for each in client.sent[count:]] == sorted(
         [each.event_id for each in client.sent[count:]],
-        key=[row[0] for row in scene.deliveries("h")].index,
+        key=[row[0] for row in hooks.deliveries("h")].index,
     )
 
 
-def test_a_receiver_that_is_gone_is_sent_nothing_more(scene: Scene, provider: Answering) -> None:
-    scene.hook("h", provider.url)
+def test_a_receiver_that_is_gone_is_sent_nothing_more(hooks: Scene, provider: Answering) -> None:
+    hooks.hook("h", provider.url)
     provider.answer = lambda _: (410, {}, b"gone")
-    with scene.working():
-        scene.happen("a", 3)
-        eventually(lambda: scene.webhook("h")["state"] == "disabled")
-        scene.clock.go(days=1)
-        scene.happen("b")
-        scene.hook("other", provider.url)
-        eventually(lambda: rows(scene.url, "SELECT position FROM followers WHERE name = 'webhooks'")[0][0] == 4)
+    with hooks.working():
+        hooks.happen("a", 3)
+        eventually(lambda: hooks.webhook("h")["state"] == "disabled")
+        hooks.clock.go(days=1)
+        hooks.happen("b")
+        hooks.hook("other", provider.url)
+        eventually(lambda: rows(hooks.url, "SELECT position FROM followers WHERE name = 'webhooks'")[0][0] == 4)
     assert len(provider.received) == 1
 
 
-def test_a_receiver_that_hangs_holds_up_nobody_else(scene: Scene) -> None:
+def test_a_receiver_that_hangs_holds_up_nobody_else(hooks: Scene) -> None:
     hanging: list[Delivery] = []
     release = asyncio.Event()
 
@@ -133,33 +133,33 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(scene: Scene) -> None:
         return Delivered(200, "")
 
     for number in range(5):
-        scene.hook(f"slow{number}", "https://example.com/")
-    scene.hook("fine", "https://example.com/")
-    scene.hook("theirs", "https://example.com/", "other")
-    with scene.working(client=Fake(answer)):
+        hooks.hook(f"slow{number}", "https://example.com/")
+    hooks.hook("fine", "https://example.com/")
+    hooks.hook("theirs", "https://example.com/", "other")
+    with hooks.working(client=Fake(answer)):
         for activity in "abcdefghijklmnop":
-            scene.happen(activity)
-        scene.happen("a", 5, "other")
-        eventually(lambda: len(scene.deliveries("theirs", "delivered")) == 5)
+            hooks.happen(activity)
+        hooks.happen("a", 5, "other")
+        eventually(lambda: len(hooks.deliveries("theirs", "delivered")) == 5)
         # The tenant's calls are taken by those that hang, until these are known not to work.
         eventually(lambda: hanging)
         release.set()
-        eventually(lambda: len(scene.deliveries("fine", "delivered")) == 16)
-        assert scene.webhook("slow0")["failures"] >= 0
+        eventually(lambda: len(hooks.deliveries("fine", "delivered")) == 16)
+        assert hooks.webhook("slow0")["failures"] >= 0
 
 
-def test_what_a_receiver_answers_is_cut_and_no_redirect_is_followed(scene: Scene, provider: Answering) -> None:
+def test_what_a_receiver_answers_is_cut_and_no_redirect_is_followed(hooks: Scene, provider: Answering) -> None:
     other = Answering()
-    scene.hook("flood", provider.url)
+    hooks.hook("flood", provider.url)
     provider.answer = lambda _: (200, {}, b"x" * (64 << 20))
-    with scene.working():
-        scene.happen("a")
-        eventually(lambda: scene.deliveries("flood", "delivered"))
-        assert scene.deliveries("flood")[0][4] == "x" * 200
+    with hooks.working():
+        hooks.happen("a")
+        eventually(lambda: hooks.deliveries("flood", "delivered"))
+        assert hooks.deliveries("flood")[0][4] == "x" * 200
         provider.answer = lambda _: (302, {"Location": other.url}, b"\x00there\xff")
-        (event,) = scene.happen("a")
-        eventually(lambda: scene.deliveries("flood", "pending")[0][2] == 1)
-        assert scene.deliveries("flood", "pending") == [(event, "pending", 1, 302, "there\ufffd")]
+        (event,) = hooks.happen("a")
+        eventually(lambda: hooks.deliveries("flood", "pending")[0][2] == 1)
+        assert hooks.deliveries("flood", "pending") == [(event, "pending", 1, 302, "there\ufffd")]
     assert other.received == []
     other.close()
 
