@@ -14,6 +14,7 @@ AFTER_PUBLISH = "after-publish"
 AFTER_WAKE = "after-wake"
 AFTER_CALL = "after-call"
 AFTER_STORED_LETTERS = "after-stored-letters"
+AFTER_DELIVERY = "after-delivery"
 
 
 class CrashPoints:

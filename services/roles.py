@@ -18,7 +18,14 @@ from services.broker.publisher import Publisher, command_sender
 from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
-from services.crash import AFTER_CALL, AFTER_PUBLISH, AFTER_STORED_LETTERS, AFTER_WAKE, CrashPoints
+from services.crash import (
+    AFTER_CALL,
+    AFTER_DELIVERY,
+    AFTER_PUBLISH,
+    AFTER_STORED_LETTERS,
+    AFTER_WAKE,
+    CrashPoints,
+)
 from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.health.watch import Watch
@@ -108,11 +115,14 @@ def make_role(name: str, settings: Settings) -> Role:
 
 
 def _policies(settings: Settings, publisher: Publisher, queue: DeadQueue) -> Sequence[Threaded]:
-    """Return the workers that act on deadlines, and those of dead letters."""
+    """Return the workers that act on deadlines, those of dead letters, and those that deliver to webhooks."""
     from services.dead_letters import Rules
     from services.processors.dead_letters import Collector, Resender
     from services.processors.dispatcher import Dispatcher
     from services.processors.providers import Providers
+    from services.processors.receivers import Receivers
+    from services.processors.webhook_follower import WebhookFollower
+    from services.processors.webhook_sender import WebhookSender
 
     send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
     dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
@@ -122,7 +132,10 @@ def _policies(settings: Settings, publisher: Publisher, queue: DeadQueue) -> Seq
     )
     rules = Rules(settings.may_send, settings.command_limit)
     resender = Resender(send, rules, days=settings.receipts_days, poll=poll)
-    return [scheduler, dispatcher, collector, resender]
+    batch, size = settings.follower_batch, settings.follower_batch_bytes
+    sender = WebhookSender(lambda: Receivers(settings), poll=poll, on_sent=lambda: crash.reach(AFTER_DELIVERY))
+    webhooks = WebhookFollower(batch=batch, batch_bytes=size, poll=poll, on_queued=sender.look)
+    return [scheduler, dispatcher, collector, resender, webhooks, sender]
 
 
 class Roles:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
+from graphlib import TopologicalSorter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -78,10 +79,10 @@ class Databases:
                 self._scenes[scene] = {table: rows for table in self._fresh if (rows := _copied(cursor, table))}
                 return True
             cursor.execute(sql.SQL("; ").join(map(_emptying, self._fresh)))
-            # By name a table comes after those that its foreign keys refer to.
-            for table, rows in sorted(self._scenes[scene].items()):
+            found = self._scenes[scene]
+            for table in _referred_first(cursor, found):
                 with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))) as copy:
-                    copy.write(rows)
+                    copy.write(found[table])
         return False
 
     def take_back(self, url: str) -> None:
@@ -234,3 +235,15 @@ def _copied(cursor: psycopg.Cursor[Any], table: str) -> bytes:
 
 def _name(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
+
+
+def _referred_first(cursor: psycopg.Cursor[Any], tables: Collection[str]) -> list[str]:
+    """Return tables in an order in which each comes after those that its foreign keys refer to."""
+    order: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(sorted(tables), ()))
+    found = cursor.execute(
+        "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'"
+    )
+    for table, referred in found.fetchall():
+        if table in tables:
+            order.add(table, referred)
+    return [table for table in order.static_order() if table in tables]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, data, letters, roles, stuck, system, verify
+from services.cli import admin, audit, data, letters, roles, stuck, system, verify, webhooks
 
 app = typer.Typer(
     name="foldwork",
@@ -39,3 +39,4 @@ letters.register(app)
 verify.register(app)
 audit.register(app)
 stuck.register(app)
+webhooks.register(app)

@@ -48,6 +48,12 @@ class Metrics:
         self._consumers = self._gauge("foldwork_command_consumers", "Consumers of commands")
         self._dead = self._gauge("foldwork_dead_letters_waiting", "Dead letters in the broker")
         self._parked = self._gauge("foldwork_dead_letters_parked", "Dead letters that nobody has decided on", "code")
+        self._webhooks_pending = self._gauge("foldwork_webhooks_pending", "Events that wait for active webhooks")
+        self._webhooks_oldest = self._gauge(
+            "foldwork_webhooks_oldest_pending_seconds", "Age of the oldest of these events"
+        )
+        self._webhooks_parked = self._gauge("foldwork_webhooks_parked", "Deliveries that were given up")
+        self._webhooks_disabled = self._gauge("foldwork_webhooks_disabled", "Webhooks that the service has disabled")
         self._requests = Counter(
             "foldwork_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
         )
@@ -111,6 +117,13 @@ class Metrics:
         self._parked.clear()
         for code, count in letters.items():
             self._parked.labels(code).set(count)
+
+    def webhooks(self, pending: float, oldest: float, parked: float, disabled: float) -> None:
+        """Take over what webhooks have still to deliver."""
+        self._webhooks_pending.set(pending)
+        self._webhooks_oldest.set(max(oldest, 0.0))
+        self._webhooks_parked.set(parked)
+        self._webhooks_disabled.set(disabled)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

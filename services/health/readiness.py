@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import nan
 from typing import Protocol
 
 import msgspec
@@ -23,7 +24,7 @@ from services.broker.command_queue import BrokerAway, Counts
 from services.health.metrics import CONTENT_TYPE, Following, Metrics
 from services.health.parts import DEGRADED, NOT_READY, READY, Judge, Part, ready, wrong
 from services.settings import Settings
-from services.store import dead_letters, standing
+from services.store import dead_letters, standing, webhook_queue
 from services.store.diagnosis import explain
 from services.store.pool import Pool, Rows
 from services.store.unavailable import StoreUnavailable
@@ -86,6 +87,8 @@ class Readiness:
         if head is None:
             self.metrics.followers({})
             self.metrics.deadlines({})
+            self.metrics.parked({})
+            self.metrics.webhooks(nan, nan, nan, nan)
         parts: Part = {**stored, **counted}
         if counts is not None and head is not None:
             parts["commands"] = self.judge.commands(counts, head)
@@ -114,6 +117,7 @@ class Readiness:
             unfollowed = await self.pool.fetch(*standing.UNFOLLOWED, _TIMEOUT)
             held = await self.pool.fetch(*standing.HELD, _TIMEOUT) if any(row[5] for row in rows) else []
             sessions = await self.pool.fetch(*standing.SESSIONS, _TIMEOUT)
+            webhooks = await self.pool.fetch(*webhook_queue.FIGURES, _TIMEOUT)
             overdue = {}
             for what, todo in _DEADLINES.items():
                 left = await self.pool.fetch(due.NEXT, (todo,), _TIMEOUT)
@@ -128,6 +132,7 @@ class Readiness:
         database = wrong(NOT_READY, "it is read-only: a standby, or set so") if read_only else ready()
         head = rows[0][4] if rows else 0
         self.metrics.deadlines(overdue)
+        self.metrics.webhooks(*webhooks[0])
         return {
             "database": database,
             "followers": self._followers(rows, [name for (name,) in unfollowed], held),

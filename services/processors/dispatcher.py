@@ -8,25 +8,22 @@ recorded once.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-import structlog
 
 from domain.lifecycle import TERMINAL
 from domain.plan import reason_of
 from domain.streams import stream_of
 from domain.task import DispatchRequested, ReportDispatch, Task, evolve
 from projections import deadlines, due
+from services.processors.calling import Caller
 from services.processors.providers import Call, Calls, Outcome
 from services.store import codec, log
-from services.store.connect import Backoff, connect_async
-from services.store.unavailable import AWAY
 
 NAME = "dispatcher"
 # Calls at the same time, of this process and of one tenant. Beyond `SHARED_CALLS`, a tenant with a call under way gets
@@ -34,8 +31,6 @@ NAME = "dispatcher"
 MAX_CALLS, SHARED_CALLS, MAX_CALLS_OF_TENANT = 64, 32, 4
 # Longer than the longest time-out of a provider, with time to store its outcome.
 LEASE = 60.0
-# How long calls in progress may take when the service stops.
-STOP_TIMEOUT = 2.0
 
 Open = Callable[[], AbstractAsyncContextManager[Calls]]
 _encode = msgspec.json.Encoder().encode
@@ -75,93 +70,20 @@ def payload(tenant: str, task: Task) -> bytes:
     )
 
 
-class Dispatcher:
+class Dispatcher(Caller[Calls]):
     """Runs an event loop in a thread; several processes may run one. `on_called` runs before an outcome is stored."""
 
     def __init__(self, providers: Open, *, poll: float = 1.0, on_called: Callable[[], None] = lambda: None) -> None:
-        self.name = NAME
-        self._open = providers
-        self._poll = poll
+        super().__init__(NAME, providers(), poll)
         self._on_called = on_called
         self._after = ""
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._outcomes: dict[Attempt, Outcome] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._log = structlog.get_logger("dispatcher")
-        self.stopped = threading.Event()
-        self.connected = False
-        self.beats = 0
 
-    def run(self, database_url: str, statement_timeout: float = 30.0) -> None:
-        """Dispatch until `stop`, and reconnect when the connection is lost; one log line per change of state."""
-        asyncio.run(self._run(database_url, statement_timeout))
+    def running(self) -> Iterable[asyncio.Task[None]]:
+        return self._running.values()
 
-    def stop(self) -> None:
-        """Ask the dispatcher to end after the calls in progress, or after `STOP_TIMEOUT`."""
-        self.stopped.set()
-        self.look()
-
-    def look(self) -> None:
-        """Look for attempts now; may be called from any thread."""
-        if self._loop is not None:
-            with suppress(RuntimeError):  # The loop has ended.
-                self._loop.call_soon_threadsafe(self._wanted.set)
-
-    @property
-    def unready(self) -> list[str]:
-        """The name of the dispatcher if it should be running and has no connection."""
-        return [self.name] if not self.connected and not self.stopped.is_set() else []
-
-    async def _run(self, database_url: str, statement_timeout: float) -> None:
-        self._wanted = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        backoff = Backoff("connection", self._log)
-        async with self._open() as calls:
-            while not self.stopped.is_set():
-                try:
-                    async with await connect_async(database_url, NAME, statement_timeout) as conn:
-                        await self._work(conn, calls, backoff)
-                except AWAY as error:
-                    self.beats += 1
-                    self.connected = False
-                    backoff.lost(error)
-                    await self._pause(backoff.next_wait())
-                except Exception:
-                    self.beats += 1
-                    self._log.exception("dispatcher failed")
-                    await self._pause(backoff.next_wait())
-            left = [task for task in self._running.values() if not task.done()]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-
-    async def _work(self, conn: psycopg.AsyncConnection[Any], calls: Calls, backoff: Backoff) -> None:
-        while not self.stopped.is_set():
-            self._wanted.clear()
-            self.beats += 1
-            await self._store_outcomes(conn)
-            took = await self._take(conn, calls)
-            backoff.reached()
-            self.connected = True
-            if not took:
-                await self._wait(self._poll)
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=STOP_TIMEOUT)
-        await self._store_outcomes(conn)
-
-    async def _pause(self, seconds: float) -> None:
-        # A request from before cannot be served now, and must not turn this into a busy loop.
-        self._wanted.clear()
-        if not self.stopped.is_set():
-            await self._wait(seconds)
-
-    async def _wait(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wanted.wait()
-
-    async def _take(self, conn: psycopg.AsyncConnection[Any], calls: Calls) -> int:
-        """Start as many calls as the limits allow, and return their number."""
+    async def take(self, conn: psycopg.AsyncConnection[Any], client: Calls) -> int:
         shared = len(self._running) < SHARED_CALLS
         free = (SHARED_CALLS if shared else MAX_CALLS) - len(self._running)
         of_tenant = MAX_CALLS_OF_TENANT if shared else 1
@@ -186,7 +108,7 @@ class Dispatcher:
         # A lease that expired during an outage of the database must not start a second call.
         attempts = [each for row in await leased.fetchall() if (each := Attempt(*row)) not in self._running]
         for attempt, asked, task in await self._current(conn, attempts):
-            self._running[attempt] = asyncio.create_task(self._call(attempt, asked, task, calls))
+            self._running[attempt] = asyncio.create_task(self._call(attempt, asked, task, client))
         return len(attempts)
 
     async def _current(
@@ -229,9 +151,9 @@ class Dispatcher:
             outcome = Outcome(False, None, "error", "the provider could not be called")
         self._on_called()
         self._outcomes[attempt] = outcome
-        self._wanted.set()
+        self.ended()
 
-    async def _store_outcomes(self, conn: psycopg.AsyncConnection[Any]) -> None:
+    async def store(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Hand the outcomes over to the scheduler; if a row is gone, its task has ended."""
         for attempt, outcome in list(self._outcomes.items()):
             place = (attempt.tenant, attempt.task_id, deadlines.ATTEMPT, attempt.position)

@@ -1,8 +1,4 @@
-"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or, in development, the log.
-
-Tenants choose the URLs, so these must not reach internal addresses (SSRF): the addresses that a name resolves to are
-checked, and the connection is made to one of exactly these.
-"""
+"""Providers, which dispatched tasks are sent to: an HTTP URL of the tenant, or, in development, the log."""
 
 from __future__ import annotations
 
@@ -23,15 +19,9 @@ import structlog
 from domain.plan import Provider
 from services.credentials import headers_of, place_of, without
 from services.encryption import Keyring, NoKey, NotGenuine
-from services.processors.addresses import Resolver, is_loopback, is_public
+from services.processors.outward import Outward, Refused, body_of, printable
 from services.settings import Settings
 
-MAX_ANSWER = 64 * 1024
-MAX_MESSAGE = 200
-# Addresses that are tried for one name within the time-out.
-_MAX_ADDRESSES = 4
-# Names that are looked up at the same time, and those of one tenant.
-MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT = 64, 4
 _Hide = Callable[[str], str]
 
 
@@ -66,14 +56,6 @@ class Calls(Protocol):
         """Send a task to its provider."""
 
 
-class _Refused(Exception):
-    """The call must not be made."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def signature(secret: str, timestamp: str, body: bytes) -> str:
     """Return the signature of a body: `v1=` and the HMAC-SHA256 of the timestamp, a dot and the body."""
     return "v1=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -85,26 +67,16 @@ class Providers:
     def __init__(self, settings: Settings) -> None:
         self._secrets = settings.dispatch_secrets
         self._keys = Keyring(settings.secret_key)
-        self._hosts = frozenset(host.lower() for host in settings.dispatch_hosts)
-        self._allow_plaintext = "providers" in settings.allow_plaintext
+        self._outward = Outward(settings, "a provider")
         self._allow_console = settings.dispatch_console
         self._log = structlog.get_logger("console")
 
     async def __aenter__(self) -> Self:
-        self._resolver = Resolver(MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT)
-        # No proxy from the environment, which would be used instead of the checked address, and no keep-alive, because
-        # one address may serve several names.
-        self._client = httpx.AsyncClient(
-            verify=httpx.create_ssl_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - there is one around the whole call
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        await self._outward.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        await self._outward.__aexit__()
 
     async def call(self, call: Call) -> Outcome:
         """Send a task to its provider."""
@@ -126,7 +98,7 @@ class Providers:
             finally:
                 with suppress(httpx.HTTPError, OSError):
                     await response.aclose()
-        except _Refused as refused:
+        except Refused as refused:
             return Outcome(False, None, refused.code, str(refused))
         except (TimeoutError, httpx.TimeoutException):
             return Outcome(False, None, "timeout", f"no answer within {call.provider.timeout:g} s")
@@ -135,78 +107,37 @@ class Providers:
             return Outcome(False, None, code, printable(hide(f"{type(error).__name__}: {error}")))
 
     def _credentials(self, call: Call) -> Mapping[str, str]:
-        """Decrypt the credentials for a call; raises `_Refused`."""
+        """Decrypt the credentials for a call; raises `Refused`."""
         if call.provider.credentials is None:
             return {}
         try:
             text = self._keys.decrypt(place_of(call.tenant, call.channel, call.provider.url), call.provider.credentials)
             found: Mapping[str, str] = msgspec.json.decode(text, type=dict[str, str])
         except NoKey as error:
-            raise _Refused("no-key", str(error)) from None
+            raise Refused("no-key", str(error)) from None
         except (NotGenuine, msgspec.MsgspecError):
-            raise _Refused("bad-credentials", "the credentials cannot be decrypted for this channel") from None
+            raise Refused("bad-credentials", "the credentials cannot be decrypted for this channel") from None
         return found
 
     async def _respond(self, call: Call, credentials: Mapping[str, str]) -> httpx.Response:
         """Send the request and return the response, unread and open."""
         headers = {**self._headers(call), **headers_of(credentials)}
-        url = _parsed(call.provider.url)
-        host = url.raw_host.decode("ascii")
-        addresses = await self._addresses(call.tenant, url, host)
-        headers["Host"] = url.netloc.decode("ascii")
-        for last, address in enumerate(addresses, 1 - len(addresses)):
-            request = self._client.build_request(
-                "POST", url.copy_with(host=address), content=call.body, headers=headers
-            )
-            # The certificate is checked for the name, although the connection is made to an address.
-            request.extensions["sni_hostname"] = host
-            try:
-                return await self._client.send(request, stream=True)
-            except httpx.ConnectError:
-                if last == 0:
-                    raise
-        raise AssertionError("there is at least one address")
+        return await self._outward.post(call.tenant, call.provider.url, call.body, headers)
 
     def _headers(self, call: Call) -> dict[str, str]:
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": "foldwork",
             "Idempotency-Key": call.key,
             "X-Foldwork-Timestamp": timestamp,
         }
         if call.provider.secret is not None:
             secret = self._secrets.get(f"{call.tenant}/{call.provider.secret}")
             if secret is None:
-                raise _Refused("no-secret", f"the service has no secret named {call.provider.secret}")
+                raise Refused("no-secret", f"the service has no secret named {call.provider.secret}")
             headers["X-Foldwork-Signature"] = signature(secret.get_secret_value(), timestamp, call.body)
         return headers
-
-    async def _addresses(self, tenant: str, url: httpx.URL, host: str) -> list[str]:
-        """Resolve and check the addresses; raises `_Refused`."""
-        port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            addresses = await self._resolver.resolve(tenant, host, port)
-        except (OSError, UnicodeError):
-            raise _Refused("unreachable", f"{printable(host)} cannot be resolved") from None
-        if host.lower() not in self._hosts and not all(is_public(address) for address in addresses):
-            raise _Refused("not-allowed", f"{printable(host)} is not a public address")
-        local = all(is_loopback(address) for address in addresses)
-        if url.scheme != "https" and not local and not self._allow_plaintext:
-            raise _Refused("not-allowed", "a provider outside loopback must use https")
-        return addresses[:_MAX_ADDRESSES]
-
-
-def _parsed(text: str | None) -> httpx.URL:
-    try:
-        url = httpx.URL(text or "")
-    except httpx.InvalidURL:
-        raise _Refused("not-allowed", "the provider's url is not a valid URL") from None
-    if url.scheme not in ("http", "https") or not url.raw_host or url.userinfo:
-        raise _Refused("not-allowed", "the provider's url must be an http:// or https:// URL")
-    return url
 
 
 def _outcome(status: int, answer: Mapping[str, Any], hide: _Hide) -> Outcome:
@@ -230,19 +161,6 @@ async def _json_object(response: httpx.Response, deadline: float) -> Mapping[str
     return value if isinstance(value, dict) else {}
 
 
-async def body_of(response: httpx.Response) -> bytes:
-    """Return the body without decoding it, or nothing if it is too long.
-
-    It is not decompressed: no encoding was requested, and a few bytes could expand to gigabytes.
-    """
-    body = bytearray()
-    async for part in response.aiter_raw(MAX_ANSWER):
-        body += part
-        if len(body) > MAX_ANSWER:
-            return b""
-    return bytes(body)
-
-
 def _text(value: Any, hide: _Hide) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
@@ -253,8 +171,3 @@ def _reference(value: Any, hide: _Hide) -> str | None:
     """Return the provider's reference for the task, or None: one that had to be changed would be useless."""
     text = _text(value, hide)
     return text if text is not None and text == str(value).strip() else None
-
-
-def printable(text: str) -> str:
-    """Return a text of a provider in a form that can be recorded: printable and of limited length."""
-    return "".join(mark if mark.isprintable() else " " for mark in text[:MAX_MESSAGE]).strip()

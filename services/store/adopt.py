@@ -10,7 +10,7 @@ import psycopg
 
 import projections
 from projections import ReadModel, follower_name
-from services.store import append, identity, log
+from services.store import append, identity, log, webhooks
 from services.store.connect import connect
 from services.store.operations import Operation, acting
 
@@ -28,6 +28,8 @@ _NOT_HELD = """
 DELETE FROM held_entities AS e WHERE follower = %s
 AND NOT EXISTS (SELECT FROM held_events AS h WHERE h.follower = e.follower AND h.entity = e.entity)"""
 _NEW_EPOCH = "UPDATE log_identity SET epoch = epoch + 1, place = %s, adopted_at = now()"
+# The follower that queues events for webhooks.
+_WEBHOOKS = "webhooks"
 # The trigger makes the marks anew.
 _MARK = "UPDATE followers SET position = position"
 
@@ -93,6 +95,8 @@ def _adopted(conn: psycopg.Connection[Any]) -> Adoption:
             conn.execute(_MOVE, (move.to, move.follower))
             conn.execute(_NOT_WAITING, (move.follower, move.to))
             conn.execute(_NOT_HELD, (move.follower,))
+            if move.follower == _WEBHOOKS:
+                webhooks.forget_after(conn, move.to)
         if move.rebuilds is not None:
             _rebuild(conn, projections.BY_NAME[move.rebuilds], move.follower)
     conn.execute(_MARK)

@@ -46,7 +46,7 @@ SESSIONS = Query(
     "SELECT substr(application_name, 10), pid, state, state_change,"
     " extract(epoch FROM clock_timestamp() - state_change)::float8, wait_event_type IS NOT DISTINCT FROM 'Lock'"
     " FROM pg_stat_activity WHERE datname = current_database() AND state_change IS NOT NULL"
-    " AND application_name ~ '^foldwork-(commands|scheduler|dispatcher|follower-.*)$'"
+    " AND application_name ~ '^foldwork-(commands|scheduler|dispatcher|webhook-sender|follower-.*)$'"
     " AND application_name !~ '_v[0-9]+$' ORDER BY pid",
     (),
 )

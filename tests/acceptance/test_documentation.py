@@ -234,3 +234,17 @@ def test_every_command_that_is_named_exists(document: str) -> None:
         [sys.executable, "-m", "services.cli", "--help"], env=environment(), cwd=ROOT, capture_output=True, text=True
     )
     assert [name for name in sorted(named) if not re.search(rf"^\W*{name}\b", told.stdout, re.MULTILINE)] == []
+
+
+def test_webhooks_are_created_and_managed_as_their_page_says(tmp_path: Path) -> None:
+    (block,) = blocks("docs/webhooks.md", "sh")
+    (where,) = [text for text in blocks("README.md", "sh") if "URL=$(" in text]
+    variables = "".join(line for line in where.splitlines(keepends=True) if re.match("(URL|TOKEN)=", line))
+    with dev(tmp_path):
+        done = run(tmp_path, variables + block)
+        acts = run(tmp_path, "foldwork audit --tenant demo --json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"secret":"whsec_' in done.stdout
+    assert "webhook crm is deleted" in done.stdout
+    found = [json.loads(line)["act"] for line in acts.stdout.splitlines()]
+    assert found[:5] == [f"webhook.{verb}" for verb in ("delete", "replay", "change", "change", "create")]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.services.answering import Answering
 from tests.services.following import SEEN
+from tests.services.webhook_scene import Scene
 
 
 @pytest.fixture
@@ -28,3 +29,9 @@ def provider() -> Iterator[Answering]:
     answering = Answering()
     yield answering
     answering.close()
+
+
+@pytest.fixture
+def hooks(migrated_url: str) -> Scene:
+    """A database for webhooks, with what queues and delivers."""
+    return Scene(migrated_url)

@@ -26,8 +26,9 @@ from tests.services.proxy import Proxy, broker_proxy, database_proxy
 
 ROLES = ("http", "commands", "projections", "relay", "policies")
 # They print a token by design, or start servers of their own.
-APART = {"keys create", "dev", "demo", "tail", "all", *ROLES}
+APART = {"keys create", "webhooks create", "dev", "demo", "tail", "all", *ROLES}
 DATABASE, SIGNING, CREDENTIAL = "c4n4ry-database", "c4n4ry-signing", "c4n4ry-credential"
+WEBHOOK = "whsec_" + base64.b64encode(b"c4n4ry-of-a-webhook-of-a-tenant").decode()
 SECRET_KEY = base64.b64encode(b"c4n4ry-of-the-services-own-key-0").decode()
 PAST = "2025-10-31T08:55:00+07:00"
 ARGUMENTS = {
@@ -92,7 +93,7 @@ def whole_system(migrated_url: str, provider: Answering) -> Iterator[Scene]:
         between, amqp_url = stack.enter_context(broker_proxy(amqp_url))
         with psycopg.connect(migrated_url) as conn:
             _, token = keys.create(conn, TENANT, permissions=keys.PERMISSIONS)
-        provider.answer = lambda got: (401, {}, json.dumps({"message": f"no {got.headers['x-api-key']}"}).encode())
+        provider.answer = lambda got: (401, {}, json.dumps({"message": f"no {got.headers.get('x-api-key')}"}).encode())
         settings = {
             "database_url": f"{database_url}&password={DATABASE}",
             "amqp_url": amqp_url,
@@ -110,6 +111,7 @@ def whole_system(migrated_url: str, provider: Answering) -> Iterator[Scene]:
             "the password of the database": DATABASE,
             "the secret of signatures": SIGNING,
             "the credentials of a provider": CREDENTIAL,
+            "the secret of a webhook": WEBHOOK.removeprefix("whsec_"),
             "the key of the service": SECRET_KEY,
             "the bytes of that key": base64.b64decode(SECRET_KEY).decode(),
         }
@@ -151,7 +153,8 @@ def operate(scene: Scene, folder: Path) -> None:
     scene.run(folder, "keys", "revoke", made["token"])
     scene.run(folder, "audit", "--tenant", TENANT)
     listed = scene.ask("GET", "/v1/audit", made["token"])
-    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}"]
+    # The webhook was created and changed before.
+    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}", "webhook/hook", "webhook/hook"]
 
 
 def ready(scene: Scene) -> None:
@@ -182,23 +185,41 @@ def work(scene: Scene, provider: Answering) -> None:
             "credentials": {"apiKey": CREDENTIAL},
         },
     }
+    # The answer to its creation is the only place that shows it.
+    hook = {"id": "hook", "url": provider.url, "secret": WEBHOOK, "types": ["task.failed"]}
+    created = httpx.post(
+        f"{scene.http}/v1/webhooks", json=hook, headers={"Authorization": f"Bearer {scene.token}"}, timeout=PATIENCE
+    )
+    assert created.json()["secret"] == WEBHOOK
+    assert scene.ask("PATCH", "/v1/webhooks/hook", json={"types": None}).status_code == 200
     assert scene.ask("POST", "/v1/commands", json={"type": "directory.register", "data": config}).status_code == 200
     task = {"id": "t1", "plan": {"channel": "SMS", "reason": "call", "scheduled_at": PAST}}
     assert scene.ask("POST", "/v1/commands", json={"type": "task.create", "data": task}).status_code == 200
-    eventually(lambda: provider.received)
-    assert provider.received[0].headers["x-api-key"] == CREDENTIAL
+    eventually(lambda: any(each.headers.get("x-api-key") == CREDENTIAL for each in provider.received))
 
     def failed() -> None:
         assert "task.failed" in scene.ask("GET", "/v1/events?after=0").text
 
     eventually(failed)
-    for path in ("/v1/tasks", "/v1/directory/dispatch/SMS", "/api/dispatch-configurations", "/openapi.json", "/docs"):
+    eventually(lambda: any("webhook-id" in each.headers for each in provider.received))
+    for path in (
+        "/v1/tasks",
+        "/v1/directory/dispatch/SMS",
+        "/v1/webhooks",
+        "/v1/webhooks/hook/deliveries",
+        "/api/dispatch-configurations",
+        "/openapi.json",
+        "/docs",
+    ):
         assert scene.ask("GET", path).status_code == 200, path
 
 
 def misuse(scene: Scene) -> None:
     """Send what is refused, with secrets in the wrong places."""
     token = scene.token
+    for secret in (f"{WEBHOOK}x", WEBHOOK.removeprefix("whsec_")):
+        hook = {"url": "https://example.com", "secret": secret}
+        assert scene.ask("POST", "/v1/webhooks", json=hook).status_code == 422
     # Whoever sends a credential where it does not belong is not shown it again in an error.
     wrong = {"kind": "dispatch", "id": "EMAIL", "fields": {"provider": "http", "credentials": CREDENTIAL}}
     assert scene.ask("POST", "/v1/commands", json={"type": "directory.register", "data": wrong}).status_code == 422

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from domain.plan import Provider
 from services.credentials import MAX_LENGTH, BadCredentials, demand_usable, place_of
 from services.encryption import Keyring
-from services.processors.providers import MAX_MESSAGE, Call, Outcome, Providers
+from services.processors.outward import MAX_MESSAGE
+from services.processors.providers import Call, Outcome, Providers
 from tests.services.answering import Answering
 from tests.services.harness import settings
 

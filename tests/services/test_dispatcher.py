@@ -13,6 +13,7 @@ import pytest
 from domain.plan import DispatchPlan, Provider
 from domain.task import ChangeTask, DispatchRequested, TaskCreated
 from projections import deadlines
+from services.processors import calling
 from services.processors import dispatcher as dispatcher_module
 from services.processors.providers import Call, Outcome
 from tests import builders
@@ -256,7 +257,7 @@ def test_a_lease_that_ran_out_makes_no_second_call_while_the_first_is_under_way_
 def test_stop_is_quick_and_leaves_the_attempt_to_its_lease(
     migrated_url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher_module, "STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr(calling, "STOP_TIMEOUT", 0.2)
     ask_for(conn, "slow")
     answers = Answers(at_once=False)
     with dispatching(migrated_url, answers) as dispatcher:

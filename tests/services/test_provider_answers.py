@@ -15,7 +15,8 @@ import pytest
 from domain.plan import Provider
 from services.commands import wire
 from services.processors import providers
-from services.processors.providers import MAX_ANSWER, MAX_MESSAGE, Call, Outcome, Providers
+from services.processors.outward import MAX_ANSWER, MAX_MESSAGE
+from services.processors.providers import Call, Outcome, Providers
 from tests.eventually import PATIENCE
 from tests.services.harness import settings
 

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from domain.plan import Provider
 from services.processors import addresses
-from services.processors.providers import MAX_LOOKUPS_OF_TENANT, Call, Outcome, Providers, printable, signature
+from services.processors.outward import MAX_LOOKUPS_OF_TENANT, printable
+from services.processors.providers import Call, Outcome, Providers, signature
 from services.settings import ConfigurationError, Settings, load
 from tests.eventually import PATIENCE
 from tests.services.answering import Answering

@@ -51,6 +51,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "idempotency-conflict": 409,
     "in-use": 409,
     "late": 409,
+    "limit-reached": 409,
     "name-taken": 409,
     "no-provider": 409,
     "older-letter": 409,

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from services import cloud_events
-from services.http.core.interests import Interest, Key, Subject
+from services.interests import Interest, Key, Subject
 from services.store.log import LogReplaced, LogRow
 from services.store.log_tail import LogTail
 

@@ -61,6 +61,7 @@ _TAGS: list[Json] = [
     {"name": "events", "description": "The log as CloudEvents."},
     {"name": "stuck", "description": "What does not move though it should."},
     {"name": "dead-letters", "description": "Messages that were no commands, or could not be decided."},
+    {"name": "webhooks", "description": "Events sent to a URL, signed by the Standard Webhooks specification."},
     {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]
@@ -189,7 +190,7 @@ def about(operation: Operation, components: Components) -> Json:
     queried = documented(operation.query) if operation.query is not None else []
     served = operation.dialect.tag != "operations"
     tagged = served and operation.conditional
-    headed = [KEY if operation.writes else _POSITION] if served and not operation.acts else []
+    headed = [KEY if operation.writes else _POSITION] if served and not operation.act else []
     if operation.tries:
         headed.append(dry_runs.PARAMETER)
     if tagged:
@@ -233,7 +234,7 @@ def _responses(operation: Operation, components: Components) -> Json:
             found[str(operation.status)]["headers"] = _LOCATION
     for status, view in operation.also.items():
         found[str(status)] = _success(operation, view, components)
-    if operation.writes and not operation.acts and "202" not in found:
+    if operation.writes and not operation.act and "202" not in found:
         found["202"] = {**_success(operation, dialect.undecided, components), "headers": _LOCATION}
     if operation.tries:
         tried = found.setdefault("200", {"description": "What a dry run found"})

@@ -191,11 +191,11 @@ OPERATIONS = (
         " is sent. The rights of its actor are checked when it is decided. What becomes of it is in the letter's"
         " `state` and `outcome`.",
         query=dry_runs.MayBeDry, request=models.RetryLetter, body_optional=True, handler=_retry, view=models.DeadLetter,
-        parameters=_LETTER, acts=True,
+        parameters=_LETTER, act=True,
     ),
     Operation(
         _DIALECT, "POST", f"{_ONE}/discard", "operate", "discard_dead_letter", "Discard a dead letter",
         request=models.DiscardLetter, handler=_discard, view=models.DeadLetter, parameters=_LETTER, bulk=True,
-        acts=True,
+        act=True,
     ),
 )  # fmt: skip

@@ -25,7 +25,7 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import audit, letters, lists, models, records, streams, stuck
+from services.http.native import audit, letters, lists, models, records, streams, stuck, webhooks
 from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -282,4 +282,6 @@ _ENTRY_OPERATIONS = (
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *letters.OPERATIONS, *_ENTRY_OPERATIONS, *_OPERATING)
+OPERATIONS = (
+    *_COMMANDS, *_QUERIES, *letters.OPERATIONS, *_ENTRY_OPERATIONS, *_OPERATING, *webhooks.OPERATIONS,
+)  # fmt: skip

@@ -16,14 +16,14 @@ from starlette.types import Receive, Scope, Send
 from domain import EVENTS
 from domain.limits import MAX_WHOLE
 from domain.streams import ID
-from projections.support.query import MAX_FILTER_VALUES
 from services.http.core.call import LARGE, Call
 from services.http.core.errors import ApiError
-from services.http.core.interests import Dimension, Interest, Subject
 from services.http.core.live import Block, Stream, block
 from services.http.core.middleware import CURRENT, header
 from services.http.core.openapi import PERSONS, parameter
 from services.http.core.parameters import Position, Query, settled
+from services.http.core.wanted import interest_of
+from services.interests import Interest, Subject
 from services.store import log
 from services.store.log import LogRow
 from services.store.unavailable import StoreUnavailable
@@ -75,7 +75,9 @@ RESUMED = parameter(
 async def stream(call: Call) -> Response:
     """Answer with the tenant's events from a position on, and go on with those that are recorded."""
     query = StreamEvents.read(call)
-    interest = await _interest(call, query)
+    interest = await interest_of(
+        call, {"type": query.types, "activity": query.activities, "task": query.tasks, "member": query.members}
+    )
     await settled(call, None)
     head = int((await call.service.pool.fetch(log.HEAD))[0][0])
     asked, asked_by = _asked(query)
@@ -93,34 +95,6 @@ def _asked(query: StreamEvents) -> tuple[int | None, str]:
     if not (last.isascii() and last.isdigit() and len(last) <= 19 and int(last) <= MAX_WHOLE):
         raise ApiError("bad-header", f"an id is a whole number from 0 to {MAX_WHOLE}", parameter=LAST_EVENT_ID)
     return int(last), LAST_EVENT_ID
-
-
-async def _interest(call: Call, query: StreamEvents) -> Interest:
-    """Return what a stream is for; raises `ApiError` for what no event can be about."""
-    given: dict[Dimension, Sequence[str] | None] = {
-        "type": query.types, "activity": query.activities, "task": query.tasks, "member": query.members
-    }  # fmt: skip
-    wanted: list[tuple[Dimension, frozenset[str]]] = []
-    for name, values in given.items():
-        if values is None:
-            continue
-        if len(set(values)) > MAX_FILTER_VALUES:
-            raise ApiError("bad-filter", f"a filter has at most {MAX_FILTER_VALUES} values", parameter=name)
-        for value in values:
-            if not value:
-                raise ApiError("bad-filter", "this filter needs a value", parameter=name)
-            if name == "type" and value not in EVENTS:
-                raise ApiError("bad-filter", f"{value[:100]!r} is no type of event", parameter=name)
-            if name in ("activity", "task") and not ID.match(value):
-                raise ApiError("bad-filter", f"{value[:100]!r} is no id", parameter=name)
-        if name == "member":
-            named = await call.service.members.named(call.caller.tenant, values, name)
-            for value, members in named.items():
-                if not members:
-                    raise ApiError("bad-filter", f"there is no member {value[:100]!r}", parameter=name)
-            values = [member for members in named.values() for member in members]
-        wanted.append((name, frozenset(values)))
-    return Interest(tuple(wanted))
 
 
 @dataclass(slots=True)
