@@ -23,9 +23,9 @@ from services import http
 from services.broker.command_queue import CommandQueue
 from services.health.readiness import Broker, handlers, make_readiness
 from services.http.core import documentation, openapi
-from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError
+from services.http.core.jobs import Sender
 from services.http.core.middleware import READ, Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route

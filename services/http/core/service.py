@@ -17,7 +17,8 @@ from services.broker.sender import CommandSender
 from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
-from services.http.core.bulk_sender import BulkSender, Sender
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.jobs import Sender
 from services.http.core.live import Live
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache

@@ -19,21 +19,18 @@ from services.http.core.bulks import Item, prepared
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.components import PREFIX
 from services.http.core.errors import ApiError
+from services.http.core.lasting import EVENT_STREAM
 from services.http.core.models import View
 from services.http.core.openapi import listing_parameters, parameter
-from services.http.core.operation import Dialect, Link, Operation
+from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
 from services.http.native import audit, lists, models, records, streams
-from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
+from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
 
-NATIVE = Dialect(
-    "commands", failed, failure, Problem, models.Undecided, failure_media=PROBLEM_JSON, paths=("/",),
-    failures=(401, 403, 500, 503),
-)  # fmt: skip
 _DIRECTORY = replace(NATIVE, tag="directory")
 _EVENTS = replace(NATIVE, tag="events")
 
@@ -219,7 +216,7 @@ _QUERIES = (
         query=records.ListEvents, handler=records.events, view=models.Events,
     ),
     Operation(
-        replace(_EVENTS, media=streams.EVENT_STREAM), "GET", "/v1/events/stream", "read", "stream_events",
+        replace(_EVENTS, media=EVENT_STREAM), "GET", "/v1/events/stream", "read", "stream_events",
         "Follow the tenant's events as they are recorded",
         description="Server-Sent Events that last until the client ends them. A client that connects again says the id"
         " that it received last in `Last-Event-ID`, and misses nothing. A block without `data` is no event: its id says"

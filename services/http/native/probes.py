@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, RootModel
 
 from services.http.core.models import View
 from services.http.core.operation import Operation
-from services.http.native.operations import NATIVE
+from services.http.native.dialect import NATIVE
 
 _PROBES = replace(NATIVE, tag="operations", failure=lambda *_: None)
 
