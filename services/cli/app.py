@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, data, roles, system, verify
+from services.cli import admin, audit, bulk, data, roles, system, verify
 
 app = typer.Typer(
     name="foldwork",
@@ -35,5 +35,6 @@ system.register(app)
 roles.register(app)
 admin.register(app)
 data.register(app)
+bulk.register(app)
 verify.register(app)
 audit.register(app)

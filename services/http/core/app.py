@@ -121,7 +121,7 @@ def create_app(
     app.router.redirect_slashes = False
     probes = handlers(readiness, service.metrics)
     app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
-    app.end_streams = service.live.end
+    app.end_streams = service.end_streams
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
     for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))

@@ -59,6 +59,7 @@ _TAGS: list[Json] = [
     {"name": "activities", "description": "Activities with their rolled-up status."},
     {"name": "tasks", "description": "Tasks, those of activities and those that stand alone."},
     {"name": "events", "description": "The log as CloudEvents."},
+    {"name": "bulk", "description": "A command for many, previewed first and then run as it was shown."},
     {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]
@@ -187,7 +188,7 @@ def about(operation: Operation, components: Components) -> Json:
     queried = documented(operation.query) if operation.query is not None else []
     served = operation.dialect.tag != "operations"
     tagged = served and operation.conditional
-    headed = [KEY if operation.writes else _POSITION] if served else []
+    headed = [KEY if operation.writes else _POSITION] if served and not operation.act else []
     if operation.tries:
         headed.append(dry_runs.PARAMETER)
     if tagged:

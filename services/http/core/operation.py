@@ -185,11 +185,15 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     # Whether it gives many commands at once, which are not tried.
     bulk: bool = False
+    # Whether it changes something without a command.
+    act: bool = False
+    # The permissions that it needs beside its own, since it does what others need them for.
+    further: tuple[str, ...] = ()
 
     @property
     def writes(self) -> bool:
         """Tell whether it sends a command."""
-        return self.method != "GET" and bool(self.permission)
+        return self.method != "GET" and bool(self.permission) and not self.act
 
     @property
     def tries(self) -> bool:
@@ -213,7 +217,8 @@ class Operation:
         """Return the statuses of its refusals."""
         own = self.refusals
         if not own:
-            own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if self.writes else ()))
+            changes = self.writes or self.act
+            own = (400, *((404,) if self.writes or "{" in self.path else ()), *((409,) if changes else ()))
             own = (*own, *((408, 413, 415, 422) if self.request is not None else ()))
         return sorted({*own, *self.dialect.failures, *((412,) if self.conditional else ())})
 
@@ -225,6 +230,9 @@ class Operation:
         if self.writes:
             call.service.rates.demand(call.caller.tenant)
             tags.demand_none(call, self.conditional)
+        elif self.act:
+            call.service.rates.demand(call.caller.tenant)
+            tags.demand_none(call, False)
         answer = await (self.handler or (self._write if self.writes else self._read))(call)
         return dry_runs.answer() if CURRENT.get().dry_run else answer
 

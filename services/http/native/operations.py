@@ -26,7 +26,7 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import audit, lists, models, records, streams
+from services.http.native import audit, bulk, lists, models, records, streams
 from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -93,12 +93,12 @@ async def _register_many(call: Call, kind: str, request: models.NewEntries) -> R
             raise ApiError("invalid", f"entry {first} has this id, too", "/id")
         return new
 
-    bulk = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
-    await bulk.carry_out((directory.NAME,), request.background)
-    entries = [_registered(item, index) for index, item in enumerate(bulk.items)]
+    sent = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
+    await sent.carry_out((directory.NAME,), request.background)
+    entries = [_registered(item, index) for index, item in enumerate(sent.items)]
     counts = {name: sum(entry["status"] == name for entry in entries) for name in models.REGISTERED}
-    answer = {**counts, "position": bulk.position, "receipt": bulk.receipt, "entries": entries}
-    headers = {"Location": bulk.receipt} if bulk.receipt else None
+    answer = {**counts, "position": sent.position, "receipt": sent.receipt, "entries": entries}
+    headers = {"Location": sent.receipt} if sent.receipt else None
     return as_json(models.Registrations.show(answer), 202 if counts["undecided"] else 200, headers)
 
 
@@ -277,4 +277,4 @@ _ENTRY_OPERATIONS = (
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS, *_AUDIT)
+OPERATIONS = (*_COMMANDS, *bulk.OPERATIONS, *_QUERIES, *_ENTRY_OPERATIONS, *_AUDIT)

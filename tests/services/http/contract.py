@@ -50,6 +50,10 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/activities/": {"id": "a1"},
     "/v1/commands/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
+    "/v1/bulk/": {"id": BULK_ID},
+    "pause_bulk": {"id": "bulk-paused"},
+    "resume_bulk": {"id": "bulk-resumed"},
+    "abort_bulk": {"id": "bulk-aborted"},
     "/v1/directory/": {"id": seed.HUB},
     "/api/v3/workflow/": {"id": seed.WORKFLOW},
     "/api/v3/activity/": {"id": "a1"},
@@ -74,6 +78,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    "preview_bulk": {"command": "task.cancel", "ids": ["nobody"]},
     **{
         f"field_bulk_{verb}_tasks": {"tasks": [{"_id": "t1", **what}, {"_id": "free", **what}]}
         for verb, what in (
@@ -174,7 +179,7 @@ _ALL = tuple(_cases())
 CASES = tuple({case.name: case for case in reversed(_ALL)}.values())[::-1]
 _NAMED = {case.name: case for case in CASES}
 EXAMPLES = (*_ALL, *(Case(_NAMED[name].operation, body, tuple(parts.items())) for name, parts, body in OTHERS))
-READS = [case for case in CASES if not case.operation.writes]
+READS = [case for case in CASES if case.operation.method == "GET"]
 WRITES = [case for case in CASES if case.operation.writes]
 WITH_BODY = [case for case in CASES if case.operation.request is not None]
 # What waits for a position.
@@ -188,6 +193,11 @@ def name_of(case: Case) -> str:
 
 
 # The scene.
+
+# Previewed bulks by their states, in which what is done with each changes nothing.
+BULKS: Mapping[str, str] = {
+    BULK_ID: "finished", "bulk-paused": "paused", "bulk-resumed": "finished", "bulk-aborted": "aborted"
+}  # fmt: skip
 
 
 def scene() -> list[tuple[str, Json]]:
@@ -238,7 +248,7 @@ def scene() -> list[tuple[str, Json]]:
 
 
 def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, store a bulk, and record an act of an operator."""
+    """Run the scene's commands, store a bulk, bulks that are previewed, and an act of an operator."""
     sent = [
         Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
         for number, (name, data) in enumerate(scene())
@@ -250,6 +260,17 @@ def set_the_scene(api: Api) -> None:
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
         )
+        for name, state in BULKS.items():
+            conn.execute(
+                "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, rate, total)"
+                " VALUES ('acme', %s, 'task.cancel', %s, '{}', 'skip', 'system', %s, 'all', 1)",
+                (name, msgspec.json.encode({"reason": CANARY}), state),
+            )
+            conn.execute(
+                "INSERT INTO bulk_items (tenant, bulk_id, number, entity_id, routing_key, version, state, code, detail)"
+                " VALUES ('acme', %s, 1, 't1', 't1', 1, 'refused', 'terminal', %s)",
+                (name, CANARY),
+            )
         operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 
@@ -264,7 +285,9 @@ def recorded(api: Api) -> int:
 async def send(api: Api, case: Case, path: str | None = None, **rest: Any) -> httpx.Response:
     """Send a case's request, or one that differs from it in what is given; a header that is None is left out."""
     headers = {"Content-Type": "application/json"} if case.operation.request is not None else {}
-    headers = {**api.by(able(api, case)), **headers, **rest.pop("headers", {})}
+    headers |= rest.pop("headers", {})
+    if "Authorization" not in headers:
+        headers |= api.by(able(api, case))
     given = {name: value for name, value in headers.items() if value is not None}
     content = rest.pop("content", case.content)
     return await api.client.request(case.operation.method, path or case.at(), content=content, headers=given, **rest)

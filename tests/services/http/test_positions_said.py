@@ -27,6 +27,7 @@ WRITES = [case for case in EXAMPLES if case.operation.writes]
 EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 # What no read model has a part in is read from the log and the ledger, which are never late.
 FROM_THE_LOG = {"dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk", "list_acts"}
+FROM_THE_LOG |= {"get_bulk_action", "list_bulk_items", "watch_bulk"}
 
 
 def head(api: Api) -> int:
