@@ -212,6 +212,13 @@ class Listing:
         # Under its own name the text would take the column's place in the order, and no index would serve it.
         return select(self.view, f"doc, id, {column}::text AS key", tenant, conditions, values, tail)
 
+    def chosen(self, tenant: str, filters: Mapping[str, Any], limit: int, ids: Sequence[str] | None = None) -> Query:
+        """Ask for (id, version, the activity's id or NULL) of the rows that filters find, or of these ids, by id."""
+        where = [] if ids is None else [Where("id = ANY(%s::text[])", (list(ids),))]
+        columns = "id, (doc::json->>'version')::bigint, doc::json->>'activity_id'"
+        tail = f" ORDER BY id LIMIT {limit:d}"
+        return select(self.view, columns, tenant, *self._conditions(tenant, filters, where), tail)
+
     def count(self, tenant: str, filters: Mapping[str, Any], where: Sequence[Where] = ()) -> Query:
         """Ask how many rows a page would run through; gives one row with one number."""
         return select(self.view, "count(*)", tenant, *self._conditions(tenant, filters, where))

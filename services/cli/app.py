@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, data, letters, roles, stuck, system, verify, webhooks
+from services.cli import admin, audit, bulk, data, letters, roles, stuck, system, verify, webhooks
 
 app = typer.Typer(
     name="foldwork",
@@ -36,6 +36,7 @@ roles.register(app)
 admin.register(app)
 data.register(app)
 letters.register(app)
+bulk.register(app)
 verify.register(app)
 audit.register(app)
 stuck.register(app)

@@ -245,15 +245,18 @@ class EventStore:
     def prune(self, older_than_days: int, most: int = 5000) -> int:
         """Delete a batch of old receipts, and old attempts and bulks; return the number of receipts deleted.
 
-        A bulk is deleted before the receipts of its parts; otherwise a part without a receipt would be sent again.
+        A bulk is deleted before the receipts of its parts; otherwise a part without a receipt would be sent again. One
+        that was previewed may have very many, so there is one at a time.
         """
         rows = self.fetch(
             "WITH gone AS (DELETE FROM ledger WHERE ctid = ANY(ARRAY(SELECT ctid FROM ledger"
             " WHERE recorded_at < now() - make_interval(days => %s) LIMIT %s)) RETURNING 1),"
             " old AS (DELETE FROM attempts WHERE last_at < now() - make_interval(days => %s)),"
-            " bulk AS (DELETE FROM bulks WHERE sent_at IS NOT NULL AND created_at < now() - make_interval(days => %s))"
+            " bulk AS (DELETE FROM bulks WHERE sent_at IS NOT NULL AND created_at < now() - make_interval(days => %s)),"
+            " action AS (DELETE FROM bulk_actions WHERE ctid = ANY(ARRAY(SELECT ctid FROM bulk_actions"
+            " WHERE state <> 'running' AND created_at < now() - make_interval(days => %s) LIMIT 1)))"
             " SELECT count(*) FROM gone",
-            (older_than_days, most, older_than_days, older_than_days),
+            (older_than_days, most, older_than_days, older_than_days, older_than_days),
         )
         return int(rows[0][0])
 

@@ -11,7 +11,7 @@ _RECEIPT = (
     " WHERE tenant = %s AND command_id = %s"
 )
 _OUTCOMES = (
-    "SELECT command_id, fingerprint, code, detail, pointer, last_position FROM ledger"
+    "SELECT command_id, fingerprint, code, detail, pointer, first_position, last_position FROM ledger"
     " WHERE tenant = %s AND command_id = ANY(%s::text[])"
 )
 _HOLDER = "SELECT holder FROM claims WHERE tenant = %s AND kind = %s AND key = %s"
@@ -23,7 +23,7 @@ def receipt(tenant: str, command_id: str) -> Query:
 
 
 def outcomes(tenant: str, command_ids: Sequence[str]) -> Query:
-    """(id, fingerprint, code, detail, pointer, last position) of each command that was decided."""
+    """(id, fingerprint, code, detail, pointer, first and last position) of each command that was decided."""
     return Query(_OUTCOMES, (tenant, list(command_ids)))
 
 

@@ -162,6 +162,18 @@ def test_dead_letters_are_worked_off_as_the_page_says(tmp_path: Path) -> None:
     assert '"state":"discarded"' in done.stdout
 
 
+def test_a_bulk_is_previewed_and_run_as_the_page_says(tmp_path: Path) -> None:
+    shown = blocks("docs/bulk.md", "sh")
+    assert len(shown) == 2
+    with dev(tmp_path):
+        done = run(tmp_path, "".join(shown))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("task.canceled") == 6
+    assert "] 3/3 finished accepted 3" in done.stdout
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["state"], last["id"]) == ("accepted", "water")
+
+
 # What is in the containers runs here; what only moves containers does nothing.
 _DOCKER = """#!/bin/bash
 [ "$1 $2 $3 $4" = "compose exec -T http" ] && { shift 4; exec "$@"; }

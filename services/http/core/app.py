@@ -23,9 +23,9 @@ from services import http
 from services.broker.command_queue import CommandQueue
 from services.health.readiness import Broker, handlers, make_readiness
 from services.http.core import documentation, openapi
-from services.http.core.bulk_sender import Sender
 from services.http.core.components import Components
 from services.http.core.errors import ApiError
+from services.http.core.jobs import Sender
 from services.http.core.middleware import READ, Envelope, Middleware, failure
 from services.http.core.operation import Operation
 from services.http.core.routes import Table, install, route
@@ -122,7 +122,7 @@ def create_app(
     app.router.redirect_slashes = False
     probes = handlers(readiness, service.metrics)
     app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
-    app.end_streams = service.live.end
+    app.end_streams = service.end_streams
     app.table = install(app.routes, OPERATIONS, service, _ENVELOPES)
     for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))

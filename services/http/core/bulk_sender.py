@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from dataclasses import dataclass
+from typing import Self
 
 import msgspec
-import psycopg
-import structlog
 
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing
-from services.commands.wire import Reply
 from services.http.core.errors import too_many
+from services.http.core.jobs import Jobs, until
 from services.http.core.middleware import CURRENT
 from services.store import bulks, ledger
-from services.store.pool import Pool
-from services.store.unavailable import StoreUnavailable
 
 # Bulks that are sent at once, each of another tenant, and the commands of one that are under way.
 AT_ONCE, UNDER_WAY = 4, 100
 # Bulks that may wait for being sent: of one tenant, and of all.
 MAX_OF_TENANT, MAX_WAITING = 20, 200
-# In seconds: how long a lease lasts, how often a process looks for what nobody sends, what a command has until it is
-# decided, the pause after it did not take one, and what a stop leaves for what is under way.
-LEASE, POLL, DECIDED, PAUSE, LAST = 30.0, 5.0, 10.0, 1.0, 5.0
+# In seconds: how long a lease lasts, what a command has until it is decided, and the pause after none was taken.
+LEASE, DECIDED, PAUSE = 30.0, 10.0, 1.0
 # In seconds: after how long what is undecided is sent again. It doubles up to `MAX_AGAIN`, and after a day it is a day,
 # since a command that kills its worker does so each time.
 AGAIN, MAX_AGAIN = 60.0, 3600.0
@@ -78,31 +72,6 @@ decode_items = msgspec.json.Decoder(list[StoredItem]).decode
 _decode_commands = msgspec.json.Decoder(list[Command]).decode
 
 
-class Sender(Protocol):
-    """Sends commands to the workers and receives their replies."""
-
-    @property
-    def ready(self) -> bool:
-        """Tell whether commands can be sent now."""
-
-    @property
-    def blocked(self) -> str | None:
-        """Return why the broker reads nothing from the connection now, if so."""
-
-    @property
-    def unanswered(self) -> float | None:
-        """Return for how many seconds no command has been answered, although some were sent."""
-
-    async def start(self) -> None:
-        """Connect; raises when there is nothing to connect to."""
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-
-    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
-        """Send, and wait for the answer, or without `wait` just until the command is taken; raises `NotSent`."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Taken:
     """A bulk that this process sends; `sent` of its commands were taken before."""
@@ -115,6 +84,11 @@ class _Taken:
     items: bytes
     commands: bytes
     sent: int
+
+    @property
+    def turn(self) -> str:
+        """Return the tenant: its bulks are sent one after the other."""
+        return self.tenant
 
     def outgoing(self) -> list[Outgoing]:
         """Return its commands."""
@@ -135,34 +109,13 @@ class _Taken:
         ]
 
 
-@dataclass(slots=True)
-class BulkSender:
+class BulkSender(Jobs[_Taken]):
     """Stores bulks, and sends those that are stored until `close`."""
 
-    pool: Pool
-    sender: Sender
-    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    # Tenants that have had a turn, while others wait for theirs.
-    _served: set[str] = field(default_factory=set)
-    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    _task: asyncio.Task[None] | None = None
-    _log: Any = field(default_factory=lambda: structlog.get_logger("bulks"))
-
-    def start(self) -> None:
-        """Begin to send what is stored."""
-        self._task = asyncio.create_task(self._run(), name="bulks")
-
-    async def close(self) -> None:
-        """End after the commands under way; what is not sent yet is left to another process, or to the next start."""
-        self._stopping.set()
-        self._wanted.set()
-        tasks = [task for task in (self._task, *self._running.values()) if task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=LAST)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    @property
+    def at_once(self) -> int:
+        """Return how many bulks are sent at once, each of another tenant."""
+        return AT_ONCE
 
     async def store(
         self,
@@ -187,59 +140,33 @@ class BulkSender:
         }
         if not await self.pool.fetch(bulks.STORE, values):
             raise too_many("too many bulk requests wait to be sent")
-        self._wanted.set()
+        self.wake()
 
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wanted.clear()
-            # Without a database nothing can be sent; it is looked for again as after any pause.
-            with suppress(StoreUnavailable, psycopg.Error):
-                while len(self._running) < AT_ONCE and not self._stopping.is_set():
-                    rows = await self.pool.fetch(bulks.TAKE, (LEASE, list({*self._running, *self._served})))
-                    if rows:
-                        self._begin(_Taken(*rows[0]))
-                    elif self._served <= self._running.keys():
-                        break
-                    else:
-                        self._served.clear()
-            await _until(self._wanted, POLL)
+    async def _take(self, skip: Sequence[str]) -> _Taken | None:
+        rows = await self.pool.fetch(bulks.TAKE, (LEASE, skip))
+        return _Taken(*rows[0]) if rows else None
 
-    def _begin(self, bulk: _Taken) -> None:
-        task = asyncio.create_task(self._carry_out(bulk), name="bulk")
-        self._running[bulk.tenant] = task
-        self._served.add(bulk.tenant)
-
-        def ended(task: asyncio.Task[None]) -> None:
-            del self._running[bulk.tenant]
-            self._wanted.set()
-            if not task.cancelled() and (error := task.exception()) is not None:
-                self._log.error("a bulk could not be sent", tenant=bulk.tenant, bulk=bulk.id, error=repr(error))
-
-        task.add_done_callback(ended)
-
-    async def _carry_out(self, bulk: _Taken) -> None:
-        commands = bulk.outgoing()
-        total, rest = len(commands), commands[bulk.sent :]
+    async def _carry_out(self, job: _Taken) -> None:
+        commands = job.outgoing()
+        total, rest = len(commands), commands[job.sent :]
         if not rest:
             # The ledger tells what is left of a bulk that the broker has taken.
-            rest = await self._undecided(bulk.tenant, commands)
+            rest = await self._undecided(job.tenant, commands)
             if not rest:
-                await self._note(bulks.DONE, bulk.tenant, bulk.id)
+                await self._note(bulks.DONE, (job.tenant, job.id))
                 return
         while rest and not self._stopping.is_set():
             taken = await self._send(rest[:UNDER_WAY])
             rest = rest[taken:]
-            await self._note(bulks.PROGRESS, total - len(rest), LEASE, bulk.tenant, bulk.id)
+            await self._note(bulks.PROGRESS, (total - len(rest), LEASE, job.tenant, job.id))
             if taken == 0:
-                await _until(self._stopping, PAUSE)
+                await until(self._stopping, PAUSE)
         if rest:
-            await self._note(bulks.PROGRESS, total - len(rest), 0.0, bulk.tenant, bulk.id)
+            await self._note(bulks.PROGRESS, (total - len(rest), 0.0, job.tenant, job.id))
             return
-        while (
-            not await self._note(bulks.SENT, total, AGAIN, MAX_AGAIN, bulk.tenant, bulk.id)
-            and not self._stopping.is_set()
-        ):
-            await _until(self._stopping, PAUSE)
+        noted = (total, AGAIN, MAX_AGAIN, job.tenant, job.id)
+        while await self._note(bulks.SENT, noted) is None and not self._stopping.is_set():
+            await until(self._stopping, PAUSE)
 
     async def _undecided(self, tenant: str, commands: Sequence[Outgoing]) -> list[Outgoing]:
         rows = await self.pool.fetch(*ledger.outcomes(tenant, [command.command_id for command in commands]))
@@ -261,18 +188,3 @@ class BulkSender:
 
         taken = await asyncio.gather(*map(one, commands))
         return taken.index(False) if False in taken else len(taken)
-
-    async def _note(self, statement: str, *values: Any) -> bool:
-        """Write progress down; tell whether that was possible. What was not is sent twice at worst."""
-        try:
-            await self.pool.fetch(statement, values)
-        except (StoreUnavailable, psycopg.Error) as error:
-            self._log.warning("the progress of a bulk could not be stored", error=str(error))
-            return False
-        return True
-
-
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -251,7 +251,7 @@ def _outcome(item: StoredItem, decided: Mapping[str, tuple[Any, ...]]) -> dict[s
     if item.command_id not in decided:
         # Without its command's id, which whoever reads this could take before it is used.
         return {**part, "outcome": "undecided"}
-    mark, code, detail, pointer, position = decided[item.command_id]
+    mark, code, detail, pointer, _, position = decided[item.command_id]
     part["receipt"] = receipt_path(item.command_id)
     if mark != item.fingerprint:
         return {**part, "outcome": "rejected", "error": _CONFLICT}

@@ -62,6 +62,7 @@ _TAGS: list[Json] = [
     {"name": "stuck", "description": "What does not move though it should."},
     {"name": "dead-letters", "description": "Messages that were no commands, or could not be decided."},
     {"name": "webhooks", "description": "Events sent to a URL, signed by the Standard Webhooks specification."},
+    {"name": "bulk", "description": "A command for many, previewed first and then run as it was shown."},
     {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]

@@ -187,6 +187,8 @@ class Operation:
     bulk: bool = False
     # Whether it changes something without giving a command; of one that is tried, the handler gives the command.
     act: bool = False
+    # The permissions that it needs beside its own, since it does what others need them for.
+    further: tuple[str, ...] = ()
 
     @property
     def writes(self) -> bool:

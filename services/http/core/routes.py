@@ -40,7 +40,8 @@ class _Served:
                 caller = await self.service.authenticator.caller(
                     headers.get(b"authorization"), headers.get(b"x-api-key")
                 )
-                caller.demand(self.operation.permission)
+                for permission in (self.operation.permission, *self.operation.further):
+                    caller.demand(permission)
             service = self.service
             places = service.in_flight if caller.key_id else service.anonymous
             if self.operation.lasts:

@@ -17,7 +17,10 @@ from services.broker.sender import CommandSender
 from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
-from services.http.core.bulk_sender import BulkSender, Sender
+from services.http.core.bulk_runner import BulkRunner
+from services.http.core.bulk_sender import BulkSender
+from services.http.core.bulk_watch import BulkWatch
+from services.http.core.jobs import Sender
 from services.http.core.live import Live
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
@@ -58,6 +61,9 @@ class Service:
     members: MemberCache
     loaders: Mapping[str, Loader]
     bulks: BulkSender
+    # Those that are previewed first, and who looks at them.
+    bulk_runner: BulkRunner
+    bulk_watch: BulkWatch
     metrics: Metrics
     clock: Callable[[], datetime]
     _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
@@ -68,6 +74,7 @@ class Service:
         for pool in self._pools:
             pool.start()
         self.bulks.start()
+        self.bulk_runner.start()
         connecting = asyncio.create_task(self._connect(), name="connect-sender")
         try:
             yield
@@ -75,11 +82,17 @@ class Service:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             await self.live.close()
-            await self.bulks.close()
+            await self.bulk_watch.close()
+            await asyncio.gather(self.bulks.close(), self.bulk_runner.close())
             await self.positions.close()
             await self.sender.close()
             for pool in self._pools:
                 await pool.close()
+
+    def end_streams(self) -> None:
+        """End the answers that last, since the process stops."""
+        self.live.end()
+        self.bulk_watch.end()
 
     @property
     def _pools(self) -> tuple[Pool, ...]:
@@ -118,6 +131,7 @@ def make_service(
     metrics.streams.set_function(lambda: streams.count)
     if sender is None:
         sender = CommandSender(settings.amqp_url.get_secret_value(), "http")
+    at_work = Turns(AT_WORK)
     return Service(
         settings=settings,
         keys=Keyring(settings.secret_key),
@@ -130,7 +144,7 @@ def make_service(
         streams=streams,
         live=Live(url, settings.statement_timeout, settings.follower_poll),
         rates=Rates.of(settings.http_commands_per_second, settings.http_bytes_per_second),
-        at_work=Turns(AT_WORK),
+        at_work=at_work,
         bodies=Budget(settings.http_memory),
         answers=Budget(settings.http_memory),
         sender=sender,
@@ -139,6 +153,8 @@ def make_service(
         members=MemberCache(pool),
         loaders={model.NAME: Loader(pool, model.LISTING) for model in (activities, tasks)},
         bulks=BulkSender(pool, sender),
+        bulk_runner=BulkRunner(pool, sender, at_work=at_work),
+        bulk_watch=BulkWatch(pool),
         metrics=metrics,
         clock=clock if clock is not None else _now,
     )

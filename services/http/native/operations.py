@@ -19,13 +19,14 @@ from services.http.core.bulks import Item, prepared
 from services.http.core.call import JSON, Call, as_json
 from services.http.core.components import PREFIX
 from services.http.core.errors import ApiError
+from services.http.core.lasting import EVENT_STREAM
 from services.http.core.models import View
 from services.http.core.openapi import listing_parameters, parameter
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import MinPosition, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import audit, letters, lists, models, records, streams, stuck, webhooks
+from services.http.native import audit, bulk, letters, lists, models, records, streams, stuck, webhooks
 from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -92,12 +93,12 @@ async def _register_many(call: Call, kind: str, request: models.NewEntries) -> R
             raise ApiError("invalid", f"entry {first} has this id, too", "/id")
         return new
 
-    bulk = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
-    await bulk.carry_out((directory.NAME,), request.background)
-    entries = [_registered(item, index) for index, item in enumerate(bulk.items)]
+    sent = await prepared(call, "directory.register", request.entries, read, extra_data={"kind": kind})
+    await sent.carry_out((directory.NAME,), request.background)
+    entries = [_registered(item, index) for index, item in enumerate(sent.items)]
     counts = {name: sum(entry["status"] == name for entry in entries) for name in models.REGISTERED}
-    answer = {**counts, "position": bulk.position, "receipt": bulk.receipt, "entries": entries}
-    headers = {"Location": bulk.receipt} if bulk.receipt else None
+    answer = {**counts, "position": sent.position, "receipt": sent.receipt, "entries": entries}
+    headers = {"Location": sent.receipt} if sent.receipt else None
     return as_json(models.Registrations.show(answer), 202 if counts["undecided"] else 200, headers)
 
 
@@ -215,7 +216,7 @@ _QUERIES = (
         query=records.ListEvents, handler=records.events, view=models.Events,
     ),
     Operation(
-        replace(_EVENTS, media=streams.EVENT_STREAM), "GET", "/v1/events/stream", "read", "stream_events",
+        replace(_EVENTS, media=EVENT_STREAM), "GET", "/v1/events/stream", "read", "stream_events",
         "Follow the tenant's events as they are recorded",
         description="Server-Sent Events that last until the client ends them. A client that connects again says the id"
         " that it received last in `Last-Event-ID`, and misses nothing. A block without `data` is no event: its id says"
@@ -283,5 +284,6 @@ _ENTRY_OPERATIONS = (
 )  # fmt: skip
 
 OPERATIONS = (
-    *_COMMANDS, *_QUERIES, *letters.OPERATIONS, *_ENTRY_OPERATIONS, *_OPERATING, *webhooks.OPERATIONS,
+    *_COMMANDS, *bulk.OPERATIONS, *letters.OPERATIONS, *_QUERIES, *_ENTRY_OPERATIONS, *_OPERATING,
+    *webhooks.OPERATIONS,
 )  # fmt: skip

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field, RootModel
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from domain import EVENTS
 from domain.limits import MAX_WHOLE
 from domain.streams import ID
 from services.http.core.call import LARGE, Call
 from services.http.core.errors import ApiError
+from services.http.core.lasting import CHECK as CHECK
+from services.http.core.lasting import HEARTBEAT, Lasting, when_gone
 from services.http.core.live import Block, Stream, block
 from services.http.core.middleware import CURRENT, header
 from services.http.core.openapi import PERSONS, parameter
@@ -28,12 +29,9 @@ from services.store import log
 from services.store.log import LogRow
 from services.store.unavailable import StoreUnavailable
 
-EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
-# Seconds without anything sent after which something is.
-HEARTBEAT = 15.0
-# Seconds after which the key of a stream is checked again, and the log asked again after a failure.
-CHECK, AGAIN = 5.0, 1.0
+# Seconds after which the log is asked again after a failure.
+AGAIN = 1.0
 # How far, and for how many events with how many bytes, a stream that is behind looks at once.
 _WINDOW, _ROWS, _BYTES = 20_000, 500, 256 << 10
 # Milliseconds that a client waits before it connects again.
@@ -133,43 +131,32 @@ def _parts(blocks: Sequence[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-class _Streamed(Response):
-    """The answer: it lasts until the client goes, its key is no longer valid, or the process stops."""
+class _Streamed(Lasting):
+    """The events, from a position on."""
 
     def __init__(self, call: Call, interest: Interest, after: int) -> None:
-        self._call = call
+        super().__init__(call)
         self._interest = interest
         self._after = after
-        self._key = header(b"authorization"), header(b"x-api-key")
-        self.raw_headers = [
-            (b"content-type", EVENT_STREAM.encode()),
-            (b"cache-control", b"no-store"),
-            # Proxies that collect what they pass on are told not to.
-            (b"x-accel-buffering", b"no"),
-        ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        CURRENT.get().answered_at = time.perf_counter()
-        if not scope.get("bodiless"):
-            with self._call.service.live.stream(self._call.caller.tenant, self._interest) as stream:
-                watching = asyncio.create_task(_watch(receive, stream))
-                try:
-                    await self._serve(stream, _Client(send, self._after))
-                finally:
-                    watching.cancel()
-        await send({"type": "http.response.body", "body": b""})
+    async def serve(self, receive: Receive, send: Send) -> None:
+        with self.call.service.live.stream(self.call.caller.tenant, self._interest) as stream:
+            watching = asyncio.create_task(when_gone(receive, stream.end))
+            try:
+                await self._serve(stream, _Client(send, self._after))
+            finally:
+                watching.cancel()
 
     async def _serve(self, stream: Stream, client: _Client) -> None:
         # A block without data is no event; its id is where a client goes on that loses its connection before one comes.
         await client.write([(self._after, b"retry: %d\nid: %d\n\n" % (_RETRY, self._after))])
         checked = time.monotonic()
-        live = self._call.service.live
+        live = self.call.service.live
         while not stream.over:
             now = time.monotonic()
             if now >= checked + CHECK:
                 checked = now
-                if not await self._is_valid():
+                if not await self.is_valid():
                     return
             if stream.joined is None:
                 live.join(stream)
@@ -195,7 +182,7 @@ class _Streamed(Response):
 
     async def _catch_up(self, stream: Stream, client: _Client, until: int) -> None:
         """Send a page of the log."""
-        held = self._call.answer_held
+        held = self.call.answer_held
         try:
             end, blocks = await self._page(until)
             held.hold(sum(len(shown) for _, shown in blocks))
@@ -210,27 +197,8 @@ class _Streamed(Response):
     async def _page(self, until: int) -> tuple[int, list[Block]]:
         """Return how far a page of the log goes, and the blocks of what is wanted."""
         end, types = min(self._after + _WINDOW, until), self._interest.types
-        asked = log.events_of_tenant(self._call.caller.tenant, self._after, end, types, _ROWS)
-        found = await self._call.documents(asked, _BYTES, self._call.service.exports, "state")
+        asked = log.events_of_tenant(self.call.caller.tenant, self._after, end, types, _ROWS)
+        found = await self.call.documents(asked, _BYTES, self.call.service.exports, "state")
         rows = [LogRow(*row) for row in found.rows]
-        blocks = await self._call.worked(lambda: [block(row) for row in rows if self._interest.admits(Subject(row))])
+        blocks = await self.call.worked(lambda: [block(row) for row in rows if self._interest.admits(Subject(row))])
         return (rows[-1].position if found.left or len(rows) == _ROWS else end), blocks
-
-    async def _is_valid(self) -> bool:
-        """Tell whether the key still is, as far as is known."""
-        authorization, api_key = (text and text.encode("latin-1") for text in self._key)
-        try:
-            caller = await self._call.service.authenticator.caller(authorization or None, api_key or None)
-        except StoreUnavailable:
-            return True
-        except ApiError as error:
-            return error.status >= 500
-        return caller == self._call.caller
-
-
-async def _watch(receive: Receive, stream: Stream) -> None:
-    """End a stream whose client has gone."""
-    with suppress(asyncio.CancelledError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        stream.end()

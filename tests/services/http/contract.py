@@ -52,6 +52,10 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "/v1/commands/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
     "/v1/dead-letters/": {"letter": LETTER},
+    "/v1/bulk/": {"id": BULK_ID},
+    "pause_bulk": {"id": "bulk-paused"},
+    "resume_bulk": {"id": "bulk-resumed"},
+    "abort_bulk": {"id": "bulk-aborted"},
     "/v1/directory/": {"id": seed.HUB},
     "/v1/webhooks/": {"id": "h1", "position": "1"},
     "replay_webhook": {"id": "h2"},
@@ -79,6 +83,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    "preview_bulk": {"command": "task.cancel", "ids": ["nobody"]},
     **{
         f"field_bulk_{verb}_tasks": {"tasks": [{"_id": "t1", **what}, {"_id": "free", **what}]}
         for verb, what in (
@@ -194,6 +199,11 @@ def name_of(case: Case) -> str:
 
 # The scene.
 
+# Previewed bulks by their states, in which what is done with each changes nothing.
+BULKS: Mapping[str, str] = {
+    BULK_ID: "finished", "bulk-paused": "paused", "bulk-resumed": "finished", "bulk-aborted": "aborted"
+}  # fmt: skip
+
 
 def scene() -> list[tuple[str, Json]]:
     """Return the commands that set the scene."""
@@ -243,7 +253,7 @@ def scene() -> list[tuple[str, Json]]:
 
 
 def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, store a bulk, a dead letter and webhooks, and record an act of an operator."""
+    """Run the scene's commands, store bulks, a dead letter and webhooks, and record an act of an operator."""
     sent = [
         Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
         for number, (name, data) in enumerate(scene())
@@ -268,6 +278,17 @@ def set_the_scene(api: Api) -> None:
             " VALUES ('acme', 'h1', 1, 'acme/activity-a1', 'e1', 'delivered', now(), %s)",
             (CANARY,),
         )
+        for name, state in BULKS.items():
+            conn.execute(
+                "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, rate, total)"
+                " VALUES ('acme', %s, 'task.cancel', %s, '{}', 'skip', 'system', %s, 'all', 1)",
+                (name, msgspec.json.encode({"reason": CANARY}), state),
+            )
+            conn.execute(
+                "INSERT INTO bulk_items (tenant, bulk_id, number, entity_id, routing_key, version, state, code, detail)"
+                " VALUES ('acme', %s, 1, 't1', 't1', 1, 'refused', 'terminal', %s)",
+                (name, CANARY),
+            )
         operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 

@@ -101,3 +101,15 @@ class Holding:
             return await self._send(outgoing, timeout, wait=wait)
         finally:
             self.under_way -= 1
+
+
+class Hanging:
+    """Takes what is sent, and never says so."""
+
+    def __init__(self) -> None:
+        self.taken: list[Outgoing] = []
+
+    async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        self.taken.append(outgoing)
+        await asyncio.Event().wait()
+        return None

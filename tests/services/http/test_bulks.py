@@ -16,7 +16,7 @@ from services.http.core.errors import unavailable
 from services.store.pool import Pool
 from tests.eventually import eventually_async
 from tests.services.http.api import NOW, Api, field_failure, opened, problem
-from tests.services.http.many import KINDS, TASKS, Holding, Kind, done_of, made, of_each
+from tests.services.http.many import KINDS, TASKS, Hanging, Holding, Kind, done_of, made, of_each
 
 # The time that a bulk has.
 
@@ -147,18 +147,6 @@ async def test_a_process_that_stops_leaves_the_rest_to_another(
 @of_each
 async def test_a_process_that_is_killed_loses_nothing(migrated_url: str, kind: Kind) -> None:
     """Its lease runs out, and another process goes on; what was sent before takes effect once."""
-
-    class Hanging:
-        """Takes what is sent, and never says so."""
-
-        def __init__(self) -> None:
-            self.taken: list[Outgoing] = []
-
-        async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
-            self.taken.append(outgoing)
-            await asyncio.Event().wait()
-            return None
-
     database, hanging = Pool(migrated_url, 30.0, 1), Hanging()
     killed = BulkSender(database, hanging)
     async with opened(migrated_url) as api:

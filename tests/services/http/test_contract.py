@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from services import keys
+from services.http.core import openapi
 from services.http.core.middleware import Envelope
 from services.keys import PERMISSIONS
 from services.store.pool import Pool, Rows
@@ -93,7 +94,12 @@ async def test_a_permission_that_is_missing_is_named(scene_api: Api, case: Case)
     assert permission in response.text
     assert scene_api.sender.sent == []
     scene_api.sender.stopped = True
-    allowed = await send(scene_api, case, headers=scene_api.by(key(scene_api, permission)))
+    further = case.operation.further
+    for other in further:
+        response = await send(scene_api, case, headers=scene_api.by(key(scene_api, *without(other))))
+        refused(response, case.operation.dialect.envelope, "forbidden")
+        assert other in response.text
+    allowed = await send(scene_api, case, headers=scene_api.by(key(scene_api, permission, *further)))
     assert allowed.status_code < 300, allowed.text
 
 
@@ -146,7 +152,7 @@ async def test_a_header_that_is_wrong_is_refused_where_it_is_read(scene_api: Api
     scene_api.sender.stopped = True
     for given in ("", "x" * 256, "a\tb", "\u00e9".encode("latin-1"), b"\xff"):
         response = await send(scene_api, case, headers={"Idempotency-Key": given})
-        if case.operation.writes:
+        if case.operation.writes or openapi.KEY in case.operation.parameters:
             refused(response, case.operation.dialect.envelope, "bad-header", parameter="Idempotency-Key")
             documented(case, response)
         elif not case.operation.act:
