@@ -140,6 +140,24 @@ def test_dry_runs_record_nothing(tmp_path: Path) -> None:
     assert done.stdout.count("Water the plants") == 2
 
 
+def test_what_was_is_shown(tmp_path: Path) -> None:
+    (block,) = blocks("docs/http.md", "sh")
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    with dev(tmp_path):
+        done = run(tmp_path, "\n".join((*named.splitlines()[:2], block)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    # curl ends no line.
+    text, shown = done.stdout[done.stdout.index('{"id":"order-4712"') :], []
+    while text.strip():
+        document, end = json.JSONDecoder().raw_decode(text.lstrip())
+        text = text.lstrip()[end:]
+        shown.append(document)
+    activity, explained, tasks, master = shown
+    assert (activity["status"], explained["status"]) == ("open", "open")
+    assert {task["id"]: task["status"] for task in tasks["data"]} == {"pickup-4712": "open", "delivery-4712": "open"}
+    assert master["status"] is True
+
+
 # What is in the containers runs here; what only moves containers does nothing.
 _DOCKER = """#!/bin/bash
 [ "$1 $2 $3 $4" = "compose exec -T http" ] && { shift 4; exec "$@"; }
