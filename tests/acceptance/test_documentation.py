@@ -158,6 +158,15 @@ def test_what_was_is_shown(tmp_path: Path) -> None:
     assert master["status"] is True
 
 
+def test_a_rebuild_is_compared_as_the_page_says(tmp_path: Path) -> None:
+    (block,) = [text for text in blocks("docs/operations.md", "sh") if "--diff" in text]
+    with dev(tmp_path):
+        done = run(tmp_path, block)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rows are the same, 0 missing, 0 extra, 0 different" in done.stdout
+    assert (tmp_path / "differences.jsonl").read_bytes() == b""
+
+
 # What is in the containers runs here; what only moves containers does nothing.
 _DOCKER = """#!/bin/bash
 [ "$1 $2 $3 $4" = "compose exec -T http" ] && { shift 4; exec "$@"; }
