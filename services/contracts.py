@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from domain import COMMANDS, EVENTS
+from domain import COMMANDS, EVENTS, STORED_EVENTS
 from domain.lifecycle import ROWS
 from services import cloud_events, schemas
 from services.broker import names
@@ -243,7 +243,7 @@ def documents() -> dict[str, str]:
     """Return every document by its path below `docs`."""
     made = {"openapi.json": openapi(), "asyncapi.json": asyncapi(), "schemas/reply.json": schemas.reply()}
     made |= {f"schemas/commands/{name}.json": schemas.command(name) for name in COMMANDS}
-    made |= {f"schemas/events/{name}.json": schemas.event(name) for name in EVENTS}
+    made |= {f"schemas/events/{name}.json": schemas.event(name) for name in STORED_EVENTS}
     return {path: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for path, document in made.items()}
 
 

@@ -17,12 +17,16 @@ from domain.decider import SYSTEM
 from domain.streams import ID, TENANT
 from projections.statement import Query
 
-# `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command. The
-# others are permissions of the dispatch API.
+# `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command.
+# `operate` allows the acts of an operator (on dead letters, on many commands, on what is held back), `webhooks` those
+# on webhooks, `audit` reading what operators did; no other permission implies these. The rest is of the dispatch API.
 PERMISSIONS = (
     "read",
     "write",
     "impersonate",
+    "operate",
+    "webhooks",
+    "audit",
     "CREATE_ACTIVITY",
     "VIEW_ACTIVITIES",
     "CANCEL_ACTIVITY",
@@ -72,7 +76,9 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "OVERRIDE_ACTIVITY_RESULT",
         "MANAGE_ACTIVITY_CONFIG",
     ),
+    "operator": ("read", "operate", "audit"),
 }
+KEY_ID = re.compile(r"[0-9a-f]{16}\Z")
 _COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
 TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
 
@@ -105,16 +111,7 @@ def create(
 ) -> tuple[KeyInfo, str]:
     """Create a key and return it with its token, which cannot be retrieved later; raises `ValueError`."""
     wanted = set(permissions)
-    if not TENANT.match(tenant):
-        raise ValueError("a tenant is 1 to 63 characters of a-z 0-9 -")
-    if not ID.match(actor):
-        raise ValueError("an actor is a member's id or `system`")
-    if not wanted or not wanted <= set(PERMISSIONS):
-        raise ValueError(f"permissions are {', '.join(PERMISSIONS)}")
-    if "impersonate" in wanted and actor != SYSTEM:
-        raise ValueError("only a key of `system` may name other actors")
-    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
-        raise ValueError("the expiry of a key must be in the future and have a UTC offset")
+    demand_valid(tenant, actor, wanted, expires_at)
     token = new_token()
     granted = [permission for permission in PERMISSIONS if permission in wanted]
     with conn.transaction():
@@ -125,6 +122,21 @@ def create(
         ).fetchone()
     assert row is not None  # noqa: S101
     return key_info(row), token
+
+
+def demand_valid(tenant: str, actor: str, permissions: Iterable[str], expires_at: datetime | None = None) -> None:
+    """Raise `ValueError` for what no key can have."""
+    wanted = set(permissions)
+    if not TENANT.match(tenant):
+        raise ValueError("a tenant is 1 to 63 characters of a-z 0-9 -")
+    if not ID.match(actor):
+        raise ValueError("an actor is a member's id or `system`")
+    if not wanted or not wanted <= set(PERMISSIONS):
+        raise ValueError(f"permissions are {', '.join(PERMISSIONS)}")
+    if "impersonate" in wanted and actor != SYSTEM:
+        raise ValueError("only a key of `system` may name other actors")
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
+        raise ValueError("the expiry of a key must be in the future and have a UTC offset")
 
 
 def granted_by(permissions: Iterable[str]) -> frozenset[str]:
@@ -150,6 +162,12 @@ def list_keys(conn: psycopg.Connection[Any], tenant: str | None = None) -> list[
 def by_id(key_id: str) -> Query:
     """The digest of a key, followed by the columns for `key_info`."""
     return Query(f"SELECT digest, {_COLUMNS} FROM api_keys WHERE id = %s", (key_id,))  # noqa: S608
+
+
+def tenant_of(conn: psycopg.Connection[Any], key_id: str) -> str | None:
+    """Return the tenant of a key, None if there is no such key."""
+    row = conn.execute("SELECT tenant FROM api_keys WHERE id = %s", (key_id,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def revoke(conn: psycopg.Connection[Any], key_id: str) -> bool:

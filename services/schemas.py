@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from pydantic import TypeAdapter
 
-from domain import COMMANDS, EVENTS
+from domain import COMMANDS, EVENTS, STORED_EVENTS
 from domain.directory.fields import ENTRY_FIELDS, NAME
 from domain.lifecycle import ROWS, TABLE, Lifecycle
 from domain.rollup import RULES
@@ -92,7 +92,7 @@ def command(name: str) -> Json:
 
 @cache
 def _event(name: str) -> Json:
-    made: Json = tidy(TypeAdapter(EVENTS[name]).json_schema(mode="serialization"))
+    made: Json = tidy(TypeAdapter(STORED_EVENTS[name]).json_schema(mode="serialization"))
     # Later versions may add fields, so readers must accept unknown ones.
     for part in (made, *made.get("$defs", {}).values()):
         part.pop("additionalProperties", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.cli import FAILED
-from services.cli.common import JSON, plain, say, show, table
+from services.cli.common import JSON, operator, plain, say, show, table
 from services.cli.where import database_url
 from services.errors import OperatorError
 
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         """Apply the pending migrations; the only command that creates tables."""
         from services.store import migrate
 
-        done = migrate.upgrade(database_url())
+        done = migrate.upgrade(database_url(), operator())
         if as_json:
             show({"applied": done})
         else:
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         """Let the roles work on a store that was restored from a backup; exits 1 if that is needed and not done."""
         from services.store import adopt as adopting
 
-        found = adopting.adopt(database_url(), force=force)
+        found = adopting.adopt(database_url(), force=force, actor=operator())
         if as_json:
             show({**plain(found), "needed": found.needed, "done": force})
         else:
@@ -72,9 +72,13 @@ def register(app: typer.Typer) -> None:
     def create(
         tenant: str = typer.Option(..., help="The tenant that the key is bound to."),
         actor: str = typer.Option("system", help="A member's id, or `system`."),
-        permission: list[str] = typer.Option([], help="A permission; may be repeated. Without any: read and write."),
+        permission: list[str] = typer.Option(
+            [],
+            help="read, write, impersonate, operate, webhooks, audit, or one of the dispatch API; may be repeated."
+            " Without any: read and write.",
+        ),
         role: list[str] = typer.Option(
-            [], help="viewer, integration, agent, dispatcher or manager, of the dispatch API."
+            [], help="operator, or viewer, integration, agent, dispatcher or manager of the dispatch API."
         ),
         name: str | None = typer.Option(None, help="What the key is for."),
         days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
@@ -83,6 +87,7 @@ def register(app: typer.Typer) -> None:
         """Create a key; its token is shown once."""
         from services import keys as api_keys
         from services.store.connect import connect
+        from services.store.operations import Operation, acting
 
         expires = datetime.now(UTC) + timedelta(days=days) if days else None
         unknown = [name for name in role if name not in api_keys.ROLES]
@@ -90,10 +95,15 @@ def register(app: typer.Typer) -> None:
             raise OperatorError(f"unknown role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
         wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
-            with connect(database_url(), "keys") as conn:
-                info, token = api_keys.create(conn, tenant, actor, wanted, name, expires)
+            api_keys.demand_valid(tenant, actor, wanted, expires)
         except ValueError as error:
             raise OperatorError(str(error)) from None
+        said = {"actor": actor, "permissions": wanted, "name": name, "expires_at": expires}
+        operation = Operation(tenant, operator(), "key.create", "key/", details=plain(said))
+        with connect(database_url(), "keys") as conn, acting(conn, operation) as act:
+            info, token = api_keys.create(conn, tenant, actor, wanted, name, expires)
+            act.target = f"key/{info.id}"
+            act.details["permissions"] = list(info.permissions)
         if as_json:
             show({"id": info.id, "token": token, "tenant": tenant, "actor": actor, "permissions": info.permissions})
         else:
@@ -125,11 +135,17 @@ def register(app: typer.Typer) -> None:
         """Revoke a key; running servers refuse it within seconds."""
         from services import keys as api_keys
         from services.store.connect import connect
+        from services.store.operations import Operation, acting
 
+        if not api_keys.KEY_ID.match(key_id):
+            # Perhaps the token, which is repeated nowhere.
+            raise OperatorError("the id of a key is 16 digits of 0-9 a-f, as `foldwork keys list` shows it")
         with connect(database_url(), "keys") as conn:
-            revoked = api_keys.revoke(conn, key_id)
-        if not revoked:
-            raise OperatorError(f"there is no usable key {key_id}")
+            tenant = api_keys.tenant_of(conn, key_id)
+            conn.rollback()
+            with acting(conn, Operation(tenant, operator(), "key.revoke", f"key/{key_id}")):
+                if not api_keys.revoke(conn, key_id):
+                    raise OperatorError(f"there is no usable key {key_id}")
         if as_json:
             show({"id": key_id, "revoked": True})
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, data, roles, system, verify
+from services.cli import admin, audit, data, roles, system, verify
 
 app = typer.Typer(
     name="foldwork",
@@ -36,3 +36,4 @@ roles.register(app)
 admin.register(app)
 data.register(app)
 verify.register(app)
+audit.register(app)

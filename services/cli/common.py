@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -18,6 +19,16 @@ from services.cli import BROKEN_PIPE
 JSON = typer.Option(False, "--json", help="Print JSON, one document per line.")
 # Rows are not wrapped when the output is not a terminal.
 _PIPE_WIDTH = 10_000
+
+
+def operator() -> str:
+    """Return the actor of what is done by this command, `cli:<user>`: the user of the operating system."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # As in a container that runs under a user id without an account.
+        name = str(os.getuid())
+    return f"cli:{name}"
 
 
 def say(text: str) -> None:

@@ -65,7 +65,7 @@ def follow(
         nonlocal left
         try:
             for row in rows:
-                if left != 0 and fits(event_key(row)):
+                if left != 0 and row.is_published and fits(event_key(row)):
                     text = cloud_event(row).decode()
                     show(text, json.loads(text))
                     left = None if left is None else left - 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 from services.cli import FAILED
-from services.cli.common import JSON, say, show, table
+from services.cli.common import JSON, operator, say, show, table
 from services.cli.where import database_url
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         """Retry held-back entities now."""
         from services.store import standing
 
-        count = standing.retry(database_url(), name)
+        count = standing.retry(database_url(), name, operator())
         if as_json:
             show({"name": name, "entities": count})
         else:
@@ -78,20 +78,25 @@ def register(app: typer.Typer) -> None:
         from services import logs
         from services.processors.rebuild import rebuild as run_rebuild
         from services.store import standing
+        from services.store.operations import Operation, acting_for_long
 
         logs.configure("error", "console")
         diff = diff or diff_file is not None
         if switch and not diff:
             raise typer.BadParameter("--switch goes with --diff.")
-        with Bar(name, as_json) as bar:
-            if diff:
-                from services.cli.comparing import compare
+        url = database_url()
+        operation = Operation(None, operator(), "read-model.rebuild", f"read-model/{name}")
+        with acting_for_long(url, operation) as act:
+            with Bar(name, as_json) as bar:
+                if diff:
+                    from services.cli.comparing import compare
 
-                found = compare(database_url(), name, bar, diff_file, examples, switch)
-                switched = found.comparison.switched
-            else:
-                switched = run_rebuild(database_url(), name, bar.filled)
-        held = sum(len(row.held) for row in standing.status(database_url()) if row.name == name and row.serving)
+                    found = compare(url, name, bar, diff_file, examples, switch)
+                    switched = found.comparison.switched
+                else:
+                    switched = run_rebuild(url, name, bar.filled)
+            held = sum(len(row.held) for row in standing.status(url) if row.name == name and row.serving)
+            act.details |= {"switched": switched, "held_back": held}
         if as_json:
             show({"name": name, "switched": switched, "held_back": held, **(found.as_json() if diff else {})})
         else:

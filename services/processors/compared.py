@@ -22,9 +22,11 @@ from projections import ReadModel, comparison, follower_name
 from projections.comparison import Difference
 from services.errors import OperatorError
 from services.processors import rebuild
+from services.processors.read_models import ServingFollower
 from services.processors.rebuild import SWITCH_TIMEOUT_MS, BuildingFollower, Progress
 from services.store import standing
 from services.store.connect import Session, connect
+from services.store.reader import Step
 
 # How long serving tables that are behind the new ones may make no progress, in seconds.
 PATIENCE = 30.0
@@ -135,7 +137,7 @@ def _compare(
     comparing: Comparing,
 ) -> Comparison:
     serving, new = projections.tables(conn, model)[0], follower.name.removeprefix(f"{model.NAME}_")
-    with _snapshot(database_url, conn, follower, follower_name(model, serving)) as (reader, position):
+    with _snapshot(database_url, conn, model, follower, follower_name(model, serving)) as (reader, position):
         found = Comparison(position)
         for stem in model.VIEWS:
             rows = comparison.count(reader, stem, serving)
@@ -157,19 +159,24 @@ def _tell(comparing: Comparing, stem: str, rows: int, done: int) -> None:
 
 @contextmanager
 def _snapshot(
-    database_url: str, conn: Session, follower: BuildingFollower, serving: str
+    database_url: str, conn: Session, model: ReadModel, follower: BuildingFollower, serving: str
 ) -> Iterator[tuple[Session, int]]:
     """Give a session in whose snapshot both tables are at the same position, and the position."""
     with connect(database_url, "compare", 0.0) as reader:
         with connect(database_url, "compare", autocommit=True) as guard:
-            position = _meet(conn, guard, reader, follower, serving)
+            position = _meet(conn, guard, reader, model, follower, serving)
         yield reader, position
         reader.rollback()
 
 
-def _meet(conn: Session, guard: Session, reader: Session, follower: BuildingFollower, serving: str) -> int:
-    last, reached, since = -1, 0, time.monotonic()
-    while True:
+def _meet(
+    conn: Session, guard: Session, reader: Session, model: ReadModel, follower: BuildingFollower, serving: str
+) -> int:
+    # Where no role runs, what was recorded last would stay for ever between them. One process works at a time.
+    helper = ServingFollower(model)
+    helper.enlist(guard)
+    last, reached, since = -1, standing.position(conn, follower.name), time.monotonic()
+    while time.monotonic() < since + PATIENCE:
         try:
             with guard.transaction():
                 guard.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
@@ -182,11 +189,10 @@ def _meet(conn: Session, guard: Session, reader: Session, follower: BuildingFoll
                         return position
                     reader.rollback()
         except psycopg.errors.LockNotAvailable:
-            pass
-        else:
-            if position != last:
-                last, since = position, time.monotonic()
-        if time.monotonic() > since + PATIENCE:
-            detail = f"the serving tables stay at position {last}, and the new ones are at {reached}"
-            raise NotComparable(f"{detail}: let the role `projections` take them there")
-        rebuild.pause(conn)
+            continue
+        if position != last:
+            last, since = position, time.monotonic()
+        if helper.step(guard) is not Step.WORKED:
+            rebuild.pause(conn)
+    detail = f"the serving tables did not get to position {reached} within {PATIENCE:g} s, where the new ones are"
+    raise NotComparable(f"{detail}: see `foldwork projections status`")

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from domain import EVENTS as ALL_EVENTS
+from domain import STORED_EVENTS
 from domain.recorded import Recorded
 from projections import ReadModel
 from services.store.entities import of_activity, of_stream
@@ -46,4 +46,4 @@ class Projector:
 
     def _reads(self, row: LogRow) -> bool:
         # An event of an unknown type is read too: decoding it fails, while skipping it would lose it.
-        return row.name in self._events or row.name not in ALL_EVENTS
+        return row.name in self._events or row.name not in STORED_EVENTS

@@ -1,4 +1,4 @@
-"""The relay: it publishes every event in order, and saves its position only after the broker has confirmed them.
+"""The relay: it publishes the events in order, and saves its position only after the broker has confirmed them.
 
 The event table is the outbox. A crash between publishing and saving publishes again, under the same event id. An event
 that the broker refuses for itself is no outage: it is held back with those behind it in its stream.
@@ -26,8 +26,10 @@ def relay_handle(publisher: Publisher, on_published: Callable[[], None] = lambda
     def handle(conn: psycopg.Connection[Any], rows: Sequence[LogRow]) -> None:
         # The database ends a transaction in which nothing happens: that of a process that is frozen, not of one that
         # waits for the broker.
-        publisher.publish([publication(row) for row in rows], meanwhile=lambda: stay(conn))
-        metrics.PUBLISHED.inc(len(rows))
+        publications = [publication(row) for row in rows if row.is_published]
+        if publications:
+            publisher.publish(publications, meanwhile=lambda: stay(conn))
+        metrics.PUBLISHED.inc(len(publications))
         on_published()
 
     return handle

@@ -12,6 +12,7 @@ import projections
 from projections import ReadModel, follower_name
 from services.store import append, identity, log
 from services.store.connect import connect
+from services.store.operations import Operation, acting
 
 _FOLLOWERS = """
 SELECT name, position, mark, log_mark(position), split_part(mark, ' ', 5) FROM followers ORDER BY name FOR UPDATE"""
@@ -62,23 +63,39 @@ class Adoption:
         return self.copied or any(move.strays for move in self.moves)
 
 
-def adopt(database_url: str, *, force: bool) -> Adoption:
-    """Return what an adoption does, and with `force` do it; one transaction, in which nobody appends or follows."""
+def adopt(database_url: str, *, force: bool, actor: str | None = None) -> Adoption:
+    """Return what an adoption does, and with `force` do it; one transaction, in which nobody appends or follows.
+
+    It is recorded as an act of the actor, if one is given.
+    """
     with connect(database_url, "adopt") as conn:
-        append.lock(conn)
-        plan = _plan(conn)
         if not force:
+            append.lock(conn)
+            plan = _plan(conn)
             conn.rollback()
             return plan
-        conn.execute(_NEW_EPOCH, (identity.here(conn),))
-        for move in plan.moves:
-            if move.strays:
-                conn.execute(_MOVE, (move.to, move.follower))
-                conn.execute(_NOT_WAITING, (move.follower, move.to))
-                conn.execute(_NOT_HELD, (move.follower,))
-            if move.rebuilds is not None:
-                _rebuild(conn, projections.BY_NAME[move.rebuilds], move.follower)
-        conn.execute(_MARK)
+        if actor is None:
+            return _adopted(conn)
+        with acting(conn, Operation(None, actor, "database.adopt", "database/log")) as act:
+            plan = _adopted(conn)
+            moved = [f"{move.follower} from {move.position} to {move.to}" for move in plan.moves if move.strays]
+            act.target = f"database/{plan.id}"
+            act.details |= {"epoch": plan.epoch + 1, "copied": plan.copied, "common": plan.common, "moved": moved}
+        return plan
+
+
+def _adopted(conn: psycopg.Connection[Any]) -> Adoption:
+    append.lock(conn)
+    plan = _plan(conn)
+    conn.execute(_NEW_EPOCH, (identity.here(conn),))
+    for move in plan.moves:
+        if move.strays:
+            conn.execute(_MOVE, (move.to, move.follower))
+            conn.execute(_NOT_WAITING, (move.follower, move.to))
+            conn.execute(_NOT_HELD, (move.follower,))
+        if move.rebuilds is not None:
+            _rebuild(conn, projections.BY_NAME[move.rebuilds], move.follower)
+    conn.execute(_MARK)
     return plan
 
 

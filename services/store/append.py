@@ -133,6 +133,12 @@ def lock(conn: psycopg.Connection[Any]) -> None:
     conn.execute(_LOCK, (APPEND_LOCK,), prepare=True)
 
 
+def version_of(conn: psycopg.Connection[Any], stream: str) -> int:
+    """Return the version of a stream, 0 for an empty one."""
+    row = conn.execute(_VERSIONS, ([stream],), prepare=True, binary=True).fetchone()
+    return int(cast("tuple[str, int]", row)[1])
+
+
 def insert_events(conn: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]], head: int) -> list[int]:
     """Insert (stream, version, name, state) behind the head of the log, notify its readers, and return the positions.
 

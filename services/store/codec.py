@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from domain import EVENT_NAMES, EVENTS
+from domain import EVENT_NAMES, STORED_EVENTS
 from domain.recorded import Recorded
 from domain.streams import split_stream
 
@@ -53,7 +53,9 @@ UPCASTERS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _encode = msgspec.json.Encoder().encode
 _split = msgspec.json.Decoder(StoredState).decode
-DECODERS: dict[str, Callable[[bytes], Any]] = {name: msgspec.json.Decoder(kind).decode for name, kind in EVENTS.items()}
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    name: msgspec.json.Decoder(kind).decode for name, kind in STORED_EVENTS.items()
+}
 
 
 def encode(metadata: Metadata, event: Any) -> bytes:
@@ -98,7 +100,7 @@ def passed_on(
     stream: str, version: int, name: str, stored: StoredState, position: int, recorded_at: datetime
 ) -> Recorded:
     """Return a stored row with its data as JSON in the current schema; raises `UnknownEvent`."""
-    if name not in EVENTS:
+    if name not in STORED_EVENTS:
         raise _unknown(name)
     return _row(stream, version, name, stored.meta, _upcast(stored, name).data, position, recorded_at)
 
@@ -132,7 +134,7 @@ def _event(name: str, data: msgspec.Raw) -> Any:
         raise _unknown(name)
     upcast = UPCASTERS.get(name)
     if upcast is not None:
-        return msgspec.convert(upcast(msgspec.json.decode(data)), EVENTS[name])
+        return msgspec.convert(upcast(msgspec.json.decode(data)), STORED_EVENTS[name])
     return decoder(data)
 
 

@@ -59,7 +59,7 @@ def systemic(error: Exception) -> bool:
     return isinstance(error, (LogGap, MemoryError)) or (state is not None and state[:2] not in _OF_THE_VALUES)
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return an error as text that can be stored in the database."""
     text = f"{type(error).__name__}: {error}"[:_MAX_TOLD]
     return text.replace("\0", "\\0").encode("utf-8", "replace").decode("utf-8")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from domain import operations
 from domain.limits import MAX_WHOLE
 from domain.recorded import Recorded
+from domain.streams import stream_of
 from projections.statement import Query
 from projections.support.weight import weight
 from services.store import codec
@@ -17,6 +19,7 @@ from services.store import codec
 if TYPE_CHECKING:
     import psycopg
 
+_OF_OPERATORS = f"{operations.CATEGORY}-"
 # Notified with every append; only a hint, since readers also poll.
 CHANNEL = "foldwork_log"
 
@@ -42,6 +45,7 @@ _ALL_OF = (
 )
 _OF_TENANT = (
     f"{_EVENTS} WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
+    " AND NOT starts_with(originator_id, %s)"
     " AND (%s::text[] IS NULL OR topic = ANY(%s::text[])) ORDER BY notification_id LIMIT %s"
 )
 _SUMMARIES = (
@@ -115,6 +119,11 @@ class LogRow(msgspec.Struct, gc=False):
     def passed_on(self) -> Recorded:
         """Return the event with its data as JSON; raises `UnknownEvent`."""
         return codec.passed_on(self.stream, self.version, self.name, self._split(), self.position, self.recorded_at)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the event is for consumers; those of operators are for the audit alone."""
+        return not self.stream.partition("/")[2].startswith(_OF_OPERATORS)
 
     @property
     def command(self) -> str | None:
@@ -205,10 +214,11 @@ def events_of_stream(stream: str, names: Sequence[str]) -> Query:
 
 
 def events_of_tenant(tenant: str, after: int, last: int, names: Sequence[str] | None, limit: int) -> Query:
-    """A tenant's events after one position and up to another; rows are arguments of `LogRow`."""
+    """A tenant's published events after one position and up to another; rows are arguments of `LogRow`."""
     # A tenant's streams begin with its name and a slash; `0` is the character that follows the slash.
     wanted = None if names is None else list(names)
-    return Query(_OF_TENANT, (after, last, f"{tenant}/", f"{tenant}0", wanted, wanted, limit))
+    acts = stream_of(tenant, operations.CATEGORY, "")
+    return Query(_OF_TENANT, (after, last, f"{tenant}/", f"{tenant}0", acts, wanted, wanted, limit))
 
 
 def summaries_between(first: int, last: int) -> Query:

@@ -15,8 +15,9 @@ from psycopg import sql
 
 import projections
 from services.errors import OperatorError
-from services.store import identity, retired_policy
+from services.store import identity, operations, retired_policy
 from services.store.connect import connect, demand_sessions
+from services.store.operations import Operation
 
 _LOCK = 4_012_001
 _BEFORE: dict[str, Callable[[psycopg.Connection[Any]], None]] = {
@@ -45,8 +46,11 @@ def migrations() -> list[Migration]:
     ]
 
 
-def upgrade(database_url: str) -> list[str]:
-    """Apply the missing migrations in one transaction and return their names; safe to run concurrently."""
+def upgrade(database_url: str, actor: str | None = None) -> list[str]:
+    """Apply the missing migrations in one transaction and return their names; safe to run concurrently.
+
+    What was applied is recorded as an act of the actor, if one is given.
+    """
     demand_sessions(database_url)
     # Without a statement time-out.
     with connect(database_url, "upgrade", 0.0) as conn:
@@ -75,6 +79,9 @@ def upgrade(database_url: str) -> list[str]:
             elif projections.needs_build(conn, model):
                 building = projections.begin_build(conn, model)
                 done.append(f"read model {model.NAME}, to be built as {building}")
+        if done and actor is not None and not identity.copied(conn):
+            details = {"applied": done}
+            operations.record(conn, Operation(None, actor, "database.upgrade", "database/schema", details=details))
         return done
 
 

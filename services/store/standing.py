@@ -10,9 +10,10 @@ import psycopg
 
 from projections.statement import Query
 from services.errors import OperatorError
-from services.store import held, log
+from services.store import held, log, operations
 from services.store.connect import connect
 from services.store.held import HeldEntity
+from services.store.operations import Operation
 
 # The first half of the advisory lock of a rebuild; the other half is the read model's.
 _REBUILD_LOCK = 4_012_002
@@ -104,10 +105,11 @@ def status(database_url: str) -> list[Status]:
     ]
 
 
-def retry(database_url: str, name: str | None = None) -> int:
+def retry(database_url: str, name: str | None = None, actor: str | None = None) -> int:
     """Make the held-back entities of one follower, or of all, due now; return their number.
 
-    A read model is given by its own name, without the suffix of its tables.
+    A read model is given by its own name, without the suffix of its tables. For each follower that holds something back
+    it is recorded as an act of the actor, if one is given.
     """
     wanted = [line for line in status(database_url) if name in (None, line.name)]
     if name is not None and not wanted:
@@ -118,7 +120,11 @@ def retry(database_url: str, name: str | None = None) -> int:
         count = 0
         for follower in followers:
             with conn.transaction():
-                count += held.retry_now(conn, follower)
+                due = held.retry_now(conn, follower)
+                if due and actor is not None:
+                    act = Operation(None, actor, "held-back.retry", f"follower/{follower}", details={"entities": due})
+                    operations.record(conn, act)
+                count += due
     return count
 
 

@@ -54,6 +54,7 @@ TYPED = {
     "db upgrade": Typed("db upgrade", "The database is up to date."),
     "db status": Typed("db status", "The database is up to date."),
     "db adopt": Typed("db adopt", "The log and the positions fit together."),
+    "audit": Typed("audit --tenant acme", "There are no such acts."),
     "verify": Typed("verify", "Consistent."),
     "keys create": Typed("keys create --tenant acme --name 'a [b] c' --days 3", "The token is not shown again."),
     "keys list": Typed("keys list", "[/b] of acme"),

@@ -42,12 +42,12 @@ def keeps(stored: Any, written: Any) -> bool:
 
 
 def test_every_event_has_a_sample() -> None:
-    assert {name_of(path) for path in FILES} == set(domain.EVENTS)
+    assert {name_of(path) for path in FILES} == set(domain.STORED_EVENTS)
 
 
 def again(path: Path) -> Any:
     """Return a sample as the event that it holds is written today."""
-    event = msgspec.json.decode(path.read_bytes(), type=domain.EVENTS[name_of(path)])
+    event = msgspec.json.decode(path.read_bytes(), type=domain.STORED_EVENTS[name_of(path)])
     return msgspec.json.decode(msgspec.json.encode(event))
 
 
@@ -76,7 +76,10 @@ def test_what_is_lost_is_seen(stored: Any, written: Any) -> None:
     assert not keeps(stored, written)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+OF_AGGREGATES = [path for path in FILES if name_of(path) in domain.EVENTS]
+
+
+@pytest.mark.parametrize("path", OF_AGGREGATES, ids=lambda path: path.stem)
 def test_a_sample_is_understood_by_its_aggregate(path: Path) -> None:
     event = msgspec.json.decode(path.read_bytes(), type=domain.EVENTS[name_of(path)])
     assert domain.EVENT_NAMES[type(event)] == name_of(path)
@@ -89,6 +92,6 @@ def test_a_sample_is_understood_by_its_aggregate(path: Path) -> None:
 @pytest.mark.parametrize("path", NEWEST, ids=lambda path: path.stem)
 def test_the_newest_sample_says_something_in_every_field(path: Path) -> None:
     values = msgspec.json.decode(path.read_bytes())
-    kind = domain.EVENTS[name_of(path)]
+    kind = domain.STORED_EVENTS[name_of(path)]
     assert list(values) == [field.name for field in dataclasses.fields(kind)]
     assert all(value not in (None, "", [], {}) for value in values.values())

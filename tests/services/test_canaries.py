@@ -34,6 +34,7 @@ ARGUMENTS = {
     "send": ["task.create", "--tenant", TENANT, "--data", '{"id": "from-the-command-line"}', "--wait"],
     "projections rebuild": ["tasks"],
     "keys revoke": ["0123456789abcdef"],
+    "audit": ["--system", "--json"],
 }
 
 
@@ -130,6 +131,7 @@ def test_no_output_shows_a_secret(whole_system: Scene, migrated_url: str, provid
     for name in sorted(set(commands()) - APART):
         scene.run(tmp_path, *name.split(), *ARGUMENTS.get(name, []))
         scene.run(tmp_path, *name.split(), "--help")
+    operate(scene, tmp_path)
     scene.probe()
     outages(scene, tmp_path)
     ready(scene)
@@ -139,6 +141,17 @@ def test_no_output_shows_a_secret(whole_system: Scene, migrated_url: str, provid
     scene.probe()
     stored(scene, migrated_url)
     scene.nothing_shows()
+
+
+def operate(scene: Scene, folder: Path) -> None:
+    """Create a key, give its token where an id belongs, and read what was recorded of it."""
+    arguments = ("keys", "create", "--tenant", TENANT, "--permission", "audit", "--json")
+    made = json.loads(nursery().run(folder, *arguments, env=scene.settings).stdout)
+    scene.secrets["the API key of an auditor"] = made["token"].split("_", 2)[2]
+    scene.run(folder, "keys", "revoke", made["token"])
+    scene.run(folder, "audit", "--tenant", TENANT)
+    listed = scene.ask("GET", "/v1/audit", made["token"])
+    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}"]
 
 
 def ready(scene: Scene) -> None:

@@ -16,7 +16,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 import projections
-from domain import EVENTS
+from domain import STORED_EVENTS
 from domain.decider import UniqueKey
 from domain.streams import stream_of
 from domain.task import TaskCreated, TaskFieldsChanged
@@ -357,7 +357,7 @@ def test_migrations_run_once_however_often_and_at_once(fresh_database: Callable[
 
 
 def test_every_registered_name_can_be_read_and_written() -> None:
-    assert set(codec.DECODERS) == set(EVENTS)
+    assert set(codec.DECODERS) == set(STORED_EVENTS)
 
 
 def test_library_rows_and_our_readers_agree(store: EventStore, conn: psycopg.Connection[Any]) -> None:

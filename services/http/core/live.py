@@ -252,7 +252,7 @@ class Live:
         for row in rows:
             tenant = row.stream.partition("/")[0]
             theirs = self._tenants.get(tenant)
-            if theirs is None:
+            if theirs is None or not row.is_published:
                 continue
             try:
                 groups = list(theirs.wanting(row))

@@ -59,6 +59,7 @@ _TAGS: list[Json] = [
     {"name": "activities", "description": "Activities with their rolled-up status."},
     {"name": "tasks", "description": "Tasks, those of activities and those that stand alone."},
     {"name": "events", "description": "The log as CloudEvents."},
+    {"name": "audit", "description": "What operators did."},
     {"name": "operations", "description": "Liveness, readiness and figures; no API key."},
 ]
 

@@ -205,11 +205,15 @@ async def _page(
     """
     rows, follow = found.rows[:limit], None
     if found.left or len(found.rows) > limit:
-        parts = call.scope["query_string"].decode("latin-1").split("&")
-        kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
-        # A cursor needs no escaping.
-        follow = f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor(rows[-1])}'])}"
+        follow = next_page(call, cursor(rows[-1]))
     return await call.worked(lambda: Ready(b'{"data":[%b],"next":%b}' % (b",".join(render(rows)), _encode(follow))))
+
+
+def next_page(call: Call, cursor: str) -> str:
+    """Return the address of the same list from a cursor on, which needs no escaping."""
+    parts = call.scope["query_string"].decode("latin-1").split("&")
+    kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
+    return f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
 async def explain(call: Call) -> Response:

@@ -25,7 +25,7 @@ from services.http.core.operation import Dialect, Link, Operation
 from services.http.core.parameters import AsOf, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import lists, models, records, streams
+from services.http.native import audit, lists, models, records, streams
 from services.http.native.errors import PROBLEM_JSON, Problem, failed, failure
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -229,6 +229,16 @@ _QUERIES = (
     ),
 )  # fmt: skip
 
+_AUDIT = (
+    Operation(
+        replace(NATIVE, tag="audit"), "GET", "/v1/audit", "audit", "list_acts",
+        "List what operators did, the newest first",
+        description="A page may have fewer acts than its limit, or none, and still a `next`: with filters it looks at"
+        f" {audit.WINDOW} acts.",
+        query=audit.ListActs, handler=audit.list_acts, view=_page_of(audit.Act, "ActPage"),
+    ),
+)  # fmt: skip
+
 _KIND = {**parameter("kind", "What kind of entry", place="path"), "schema": {"$ref": f"{PREFIX}Kind"}}
 _ENTRIES, _ENTRY = "/v1/directory/{kind}", "/v1/directory/{kind}/{id}"
 _ENTRY_OPERATIONS = (
@@ -270,4 +280,4 @@ _ENTRY_OPERATIONS = (
     ),
 )  # fmt: skip
 
-OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS)
+OPERATIONS = (*_COMMANDS, *_QUERIES, *_ENTRY_OPERATIONS, *_AUDIT)

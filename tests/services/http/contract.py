@@ -32,6 +32,7 @@ from services.http.core.middleware import Envelope
 from services.http.core.operation import Operation
 from services.http.native.models import BULK_ID, EXTERNAL
 from services.keys import PERMISSIONS, granted_by
+from services.store import operations
 from tests.services.http.api import Api
 
 Json = dict[str, Any]
@@ -237,7 +238,7 @@ def scene() -> list[tuple[str, Json]]:
 
 
 def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, and store a bulk."""
+    """Run the scene's commands, store a bulk, and record an act of an operator."""
     sent = [
         Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
         for number, (name, data) in enumerate(scene())
@@ -249,6 +250,7 @@ def set_the_scene(api: Api) -> None:
             "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
             (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
         )
+        operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
 
 
 def recorded(api: Api) -> int:
@@ -262,10 +264,20 @@ def recorded(api: Api) -> int:
 async def send(api: Api, case: Case, path: str | None = None, **rest: Any) -> httpx.Response:
     """Send a case's request, or one that differs from it in what is given; a header that is None is left out."""
     headers = {"Content-Type": "application/json"} if case.operation.request is not None else {}
-    headers = {**api.by(), **headers, **rest.pop("headers", {})}
+    headers = {**api.by(able(api, case)), **headers, **rest.pop("headers", {})}
     given = {name: value for name, value in headers.items() if value is not None}
     content = rest.pop("content", case.content)
     return await api.client.request(case.operation.method, path or case.at(), content=content, headers=given, **rest)
+
+
+def able(api: Api, case: Case) -> str | None:
+    """Return a token for an operation whose permission `read` and `write` do not include, the same one each time."""
+    permission = case.operation.permission
+    if not permission or permission in granted_by(("read", "write")):
+        return None
+    if permission not in api.tokens:
+        api.tokens[permission] = api.key("acme", "system", "read", "write", permission)
+    return api.tokens[permission]
 
 
 def without(permission: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ KEY = {"Idempotency-Key": "key-1"}
 # The body has the key, and a repetition is told what it made instead of being given it again.
 KEYED = {"dispatch_create_task": "idempotency_key", "dispatch_create_activity": "idempotency_key"}
 # Read from the log itself, which is never late.
-NEVER_LATE = {"dispatch_get_status_events", "get_events"}
+NEVER_LATE = {"dispatch_get_status_events", "get_events", "list_acts"}
 WRITES = [case for case in EXAMPLES if case.operation.writes]
 # Others send several commands, each under a key of its own.
 ONE_COMMAND = [

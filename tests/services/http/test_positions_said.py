@@ -26,7 +26,7 @@ POSITION = "Foldwork-Position"
 WRITES = [case for case in EXAMPLES if case.operation.writes]
 EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 # What no read model has a part in is read from the log and the ledger, which are never late.
-FROM_THE_LOG = {"dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk"}
+FROM_THE_LOG = {"dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk", "list_acts"}
 
 
 def head(api: Api) -> int:

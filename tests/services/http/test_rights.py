@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from domain import lifecycle
 from services import keys
 from services.broker.sender import Outgoing
+from services.cli.app import app
 from tests.services.http.api import Api
 
 RESULTS = "/api/activity-results/tasks"
@@ -57,7 +60,15 @@ async def test_an_agents_key_neither_cancels_nor_overrides_by_a_result(api: Api)
 def test_the_parts_of_commands_that_need_a_permission_are_the_domains() -> None:
     assert set(keys.PART_PERMISSIONS) | {"task.submit-result NOT_EXECUTED"} == set(lifecycle.PARTS)
     assert set(keys.PART_PERMISSIONS.values()) <= set(keys.PERMISSIONS)
-    assert set(keys.PERMISSIONS) - {"impersonate"} == keys.granted_by(["read", "write"])
+    apart = {"impersonate", "operate", "webhooks", "audit"}
+    assert set(keys.PERMISSIONS) - apart == keys.granted_by(["read", "write"])
+
+
+def test_the_command_line_names_every_permission_and_role() -> None:
+    # Terminals wrap the help, so words are compared.
+    told = CliRunner().invoke(app, ["keys", "create", "--help"], env={"COLUMNS": "200"})
+    words = set(re.findall(r"[A-Za-z_]+", told.output))
+    assert {name for name in keys.PERMISSIONS if name.islower()} | set(keys.ROLES) <= words
 
 
 PROVIDER = {"provider": "http", "url": "https://evil.example/"}
