@@ -65,6 +65,12 @@ def follower_name(model: ReadModel, of: str) -> str:
     return f"{model.NAME}_{of}"
 
 
+def marks_of(model: ReadModel) -> tuple[str, ...]:
+    """Return the columns that hold marks, which do not follow from the log."""
+    marks: tuple[str, ...] = getattr(model, "MARKS", ())
+    return marks
+
+
 def create(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     """Make the tables of a suffix, with their indexes."""
     _run(conn, model.TABLES, of)

@@ -13,7 +13,7 @@ from services.cli.common import plain, say
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
-    from projections.comparison import Difference
+    from projections.support.comparison import Difference
     from services.cli.read_models import Bar
     from services.processors.compared import Comparison
 

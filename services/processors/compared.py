@@ -18,8 +18,9 @@ from typing import Any
 import psycopg
 
 import projections
-from projections import ReadModel, comparison, follower_name
-from projections.comparison import Difference
+from projections import ReadModel, follower_name, marks_of
+from projections.support import comparison
+from projections.support.comparison import Difference
 from services.errors import OperatorError
 from services.processors import rebuild
 from services.processors.read_models import ServingFollower
@@ -143,9 +144,8 @@ def _compare(
             rows = comparison.count(reader, stem, serving)
             table = found.tables[stem] = Compared(rows)
             comparing(stem, 0, rows)
-            for each in comparison.differences(
-                reader, model, stem, serving, new, partial(_tell, comparing, stem, rows)
-            ):
+            told = partial(_tell, comparing, stem, rows)
+            for each in comparison.differences(reader, stem, serving, new, marks_of(model), told):
                 table.kinds[each.kind] += 1
                 table.columns.update(list(each.columns))
                 take(each)

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 import projections
-from projections import ReadModel, follower_name
-from projections.comparison import differences
+from projections import ReadModel, follower_name, marks_of
+from projections.support.comparison import differences
 from services.processors.projector import Projector
 from services.store import checks, identity, log, standing
 from services.store.checks import EXAMPLES, Violation
@@ -76,7 +76,7 @@ class _Fold:
 
     def compare(self, conn: psycopg.Connection[Any]) -> Iterator[Violation]:
         for stem in self.model.VIEWS:
-            for each in islice(differences(conn, self.model, stem, self.serving, _SUFFIX), EXAMPLES):
+            for each in islice(differences(conn, stem, self.serving, _SUFFIX, marks_of(self.model)), EXAMPLES):
                 key = "/".join(str(value) for value in each.key.values())
                 yield Violation("read-models", f"{stem}: the row {key} {_STATES[each.kind]}{_named(each.columns)}")
 

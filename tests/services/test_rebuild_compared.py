@@ -12,8 +12,9 @@ import pytest
 
 import projections
 from domain.task import TaskCreated
-from projections import comparison, follower_name
-from projections.comparison import Difference
+from projections import follower_name
+from projections.support import comparison
+from projections.support.comparison import Difference
 from projections.task import table as tasks
 from services.processors import compared, read_models, rebuild
 from services.processors.compared import NotComparable, rebuild_compared
@@ -113,7 +114,7 @@ def test_one_wrong_row_among_many_is_found(migrated_url: str, conn: psycopg.Conn
     conn.execute(f"UPDATE tasks_{FIRST} SET doc = replace(doc, 'Visit', 'Visjt') WHERE id = '{place}'")
     reached: list[int] = []
     with conn.transaction():
-        (found,) = comparison.differences(conn, tasks, "tasks", FIRST, other, reached.append)
+        (found,) = comparison.differences(conn, "tasks", FIRST, other, progress=reached.append)
     assert (found.key["id"], found.columns) == (place, {"doc.title": ("Visjt", "Visit")})
     assert reached == [comparison.RANGE * number for number in range(1, MANY // comparison.RANGE + 1)]
 
@@ -126,9 +127,9 @@ def test_all_rows_of_one_side_are_missing(conn: psycopg.Connection[Any], monkeyp
     monkeypatch.setattr(comparison, "READ", 3)
     ids = sorted(f"x{number}" for number in range(30))
     for first, second, kind in ((FIRST, other, "missing"), (other, FIRST, "extra")):
-        found = list(comparison.differences(conn, tasks, "tasks", first, second))
+        found = list(comparison.differences(conn, "tasks", first, second))
         assert [(each.key["id"], each.kind) for each in found] == [(each, kind) for each in ids]
-    assert list(comparison.differences(conn, tasks, "tasks", other, other)) == []
+    assert list(comparison.differences(conn, "tasks", other, other)) == []
 
 
 def test_where_no_role_runs_the_serving_tables_are_taken_along(

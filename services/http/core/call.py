@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from projections import activities
 from projections.statement import Query
 from projections.support.documents import Documents as Folds
-from projections.support.query import within
+from projections.support.query import over, within
 from projections.task import table as tasks
 from services.commands import wire
 from services.http.core.authenticator import Caller
@@ -61,9 +61,7 @@ class Past:
 
     def over(self, asked: Query) -> Query:
         """Return what asks the same of the rows that were folded."""
-        shadows = [folds.shadow(self.rows.get(name, ())) for name, folds in FOLDS.items()]
-        values = tuple(value for each in shadows for value in each.params)
-        return Query(f"WITH {', '.join(each.sql for each in shadows)} {asked.sql}", (*values, *asked.params))
+        return over([folds.shadow(self.rows.get(name, ())) for name, folds in FOLDS.items()], asked)
 
 
 class Documents(NamedTuple):

@@ -1,13 +1,13 @@
 """Comparing the rows of two tables of a read model, in bounded memory and by ranges of the primary key.
 
 The server compares a digest of each row. Rows with another digest are read, and their values are compared as JSON, so
-that a document that is only written in another way is the same. What others mark is left out.
+that a document that is only written in another way is the same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,6 @@ import psycopg
 from psycopg import sql
 
 from domain.compare import same_json
-from projections import ReadModel
 from projections.support.table import DOCUMENT
 
 # Rows of a table that are compared by one statement, and rows that are read at once.
@@ -52,14 +51,17 @@ def count(conn: psycopg.Connection[Any], stem: str, of: str) -> int:
 
 def differences(
     conn: psycopg.Connection[Any],
-    model: ReadModel,
     stem: str,
     first: str,
     second: str,
+    marks: Collection[str] = (),
     progress: Progress = lambda _: None,
 ) -> Iterator[Difference]:
-    """Compare the tables of a stem with two suffixes, in the order of the key; the caller has a snapshot of both."""
-    pair = _Pair(conn, model, stem, first, second)
+    """Compare the tables of a stem with two suffixes, in the order of the key; the caller has a snapshot of both.
+
+    Columns that are `marks` are left out.
+    """
+    pair = _Pair(conn, stem, first, second, marks)
     after: Key | None = None
     compared = 0
     while True:
@@ -75,13 +77,14 @@ def differences(
 class _Pair:
     """Two tables with the same columns."""
 
-    def __init__(self, conn: psycopg.Connection[Any], model: ReadModel, stem: str, first: str, second: str) -> None:
+    def __init__(
+        self, conn: psycopg.Connection[Any], stem: str, first: str, second: str, marks: Collection[str]
+    ) -> None:
         self._conn = conn
         self._stem = stem
         self._tables = [sql.Identifier(f"{stem}_{suffix}") for suffix in (first, second)]
         other = f"{stem}_{second}"
         self._key = [name for (name,) in conn.execute(_KEY, (other,))]
-        marks = getattr(model, "MARKS", ())
         self._columns = [name for (name,) in conn.execute(_COLUMNS, (other,)) if name not in marks]
         self._names = _names(self._key)
 
