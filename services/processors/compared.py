@@ -88,7 +88,8 @@ def rebuild_compared(
     with rebuild.session(database_url, name) as conn:
         suffix = _begin(conn, model)
         try:
-            follower = BuildingFollower(model, suffix, announced=False)
+            follower = BuildingFollower(model, suffix)
+            follower.announced = False
             for _ in rebuild.steps(conn, follower, progress, stopped):
                 if follower.indexed:
                     break

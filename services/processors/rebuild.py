@@ -58,13 +58,7 @@ class BuildingFollower(Follower):
     """
 
     def __init__(
-        self,
-        model: ReadModel,
-        suffix: str,
-        *,
-        batch: int = BUILD_BATCH,
-        batch_bytes: int = log.BATCH_BYTES,
-        announced: bool = True,
+        self, model: ReadModel, suffix: str, *, batch: int = BUILD_BATCH, batch_bytes: int = log.BATCH_BYTES
     ) -> None:
         self._projector = Projector(model, suffix, _CACHED)
         super().__init__(
@@ -77,7 +71,7 @@ class BuildingFollower(Follower):
         self._model = model
         self._suffix = suffix
         self.indexed = False
-        self.announced = announced
+        self.announced = True
         self.refused: HeldEntity | None = None
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:

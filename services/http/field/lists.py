@@ -60,8 +60,6 @@ SORTS = {
 _TIMES = {"createdTime": "created_at", "startTime": "start", "doneTime": "completed_at"}
 _ORDERS = ("asc", "desc")
 _SCALAR = re.compile(r"(true|false|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?)\Z")
-
-
 Limit = Annotated[int, Number(1, MAX_ROWS)]
 LIMIT: Any = Field(20, description="Rows of a page")
 WAITED_FOR: Any = Field(0, alias="min_position", description="Wait until the read model has handled this position")
@@ -210,7 +208,10 @@ async def sides_of(call: Call, query: ListTasks) -> list[Side]:
     await past.take_tasks(call, query.parent_id, "parentId")
     shared = await _shared(call, query)
     # What masters do not have.
-    own = await _done_by(call, query) | ({} if query.parent_id is None else {"activity_id": query.parent_id})
+    own: dict[str, Any] = {
+        **await _done_by(call, query),
+        **({} if query.parent_id is None else {"activity_id": query.parent_id}),
+    }
     own |= {} if query.flow is None else {"flow": _listed(query.flow)}
     own |= {} if query.flow_id is None else {"flow_id": _listed(query.flow_id)}
     fields = [_of_field(call.caller.tenant, name, values) for name, values in query.of_fields.items()]
