@@ -63,7 +63,8 @@ class AsOf(MinPosition):
     as_of: str | None = Field(
         None,
         alias="as_of",
-        description="Show what was at this position of the log, or at this time, RFC 3339 with an offset",
+        description="Show what was at this position of the log, or at this time, RFC 3339 with an offset; of lists,"
+        " those of the tasks of one activity",
         json_schema_extra={"pattern": _MOMENT},
     )
 
