@@ -91,7 +91,7 @@ async def take_tasks(call: Call, activity_id: Any, parameter: str) -> None:
         return
     if not isinstance(activity_id, str):
         detail = f"the tasks of one activity alone can be listed as of then: name it with {parameter}"
-        raise ApiError("bad-filter", detail, parameter=AS_OF)
+        raise ApiError("bad-position", detail, parameter=AS_OF)
     await take(call, tasks.NAME, await _children(call, call.past, activity_id))
 
 

@@ -203,7 +203,7 @@ async def test_only_single_ones_and_the_tasks_of_one_activity_have_a_past(told: 
         "/v1/tasks?activity_id=",
         "/v1/tasks?activity_id=a&activity_id=b",
     ):
-        problem(await told.get(as_of(path, 1)), 400, "bad-filter", parameter="as_of")
+        problem(await told.get(as_of(path, 1)), 400, "bad-position", parameter="as_of")
     for path in ("/api/v3/activities", "/api/v3/tasks", "/api/v3/tasks?format=csv", "/api/v3/hubs", "/api/v3/hub/h"):
         refused = await told.get(as_of(path, 5))
         assert refused.status_code == 400, refused.text
