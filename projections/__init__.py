@@ -7,7 +7,7 @@ its own, and the row of its follower (`<model>_<suffix>`) says how far it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import psycopg
@@ -53,11 +53,6 @@ READ_MODELS: tuple[ReadModel, ...] = (activities, tasks, history, directory, dea
 BY_NAME: dict[str, ReadModel] = {model.NAME: model for model in READ_MODELS}
 
 _SUFFIX = re.compile(r"v[0-9]+(r[0-9]+)?\Z")
-_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-_KEY = (
-    "SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)"
-    " WHERE i.indrelid = %s::regclass AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)"
-)
 
 
 def suffix(model: ReadModel) -> str:
@@ -68,6 +63,12 @@ def suffix(model: ReadModel) -> str:
 def follower_name(model: ReadModel, of: str) -> str:
     """Return the name of the follower that fills the tables of a suffix."""
     return f"{model.NAME}_{of}"
+
+
+def marks_of(model: ReadModel) -> tuple[str, ...]:
+    """Return the columns that hold marks, which do not follow from the log."""
+    marks: tuple[str, ...] = getattr(model, "MARKS", ())
+    return marks
 
 
 def create(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
@@ -86,36 +87,6 @@ def create_temporary(conn: psycopg.Connection[Any], model: ReadModel, of: str) -
     conn.execute("SELECT set_config('search_path', 'pg_temp, ' || quote_ident(current_schema()), true)")
     _run(conn, model.TABLES, of)
     conn.execute("SELECT set_config('search_path', quote_ident((current_schemas(false))[2]), true)")
-
-
-def differences(
-    conn: psycopg.Connection[Any], model: ReadModel, first: str, second: str, most: int
-) -> Iterator[tuple[str, str, str]]:
-    """Compare the tables of two suffixes, except for marks: (table, key, what is wrong with `first`), some of each."""
-    for stem in model.VIEWS:
-        one, other = f"{stem}_{first}", f"{stem}_{second}"
-        key = [name for (name,) in conn.execute(_KEY, (other,))]
-        marks = getattr(model, "MARKS", ())
-        columns = [name for (name,) in conn.execute(_COLUMNS, (other,)) if name not in marks]
-        statement = sql.SQL(
-            "SELECT concat_ws('/', {key}), a.{first} IS NULL, b.{first} IS NULL FROM {one} AS a FULL JOIN {other} AS b"
-            " USING ({key}) WHERE ({left}) IS DISTINCT FROM ({right}) LIMIT {most}"
-        ).format(
-            key=_names(key),
-            first=sql.Identifier(key[0]),
-            one=sql.Identifier(one),
-            other=sql.Identifier(other),
-            left=_names(columns, "a"),
-            right=_names(columns, "b"),
-            most=sql.Literal(most),
-        )
-        for row_key, missing, extra in conn.execute(statement).fetchall():
-            yield stem, row_key, "is missing" if missing else "does not belong there" if extra else "has other values"
-
-
-def _names(columns: Sequence[str], table: str | None = None) -> sql.Composed:
-    named = [sql.Identifier(name) if table is None else sql.Identifier(table, name) for name in columns]
-    return sql.SQL(", ").join(named)
 
 
 def analyze(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
@@ -158,11 +129,14 @@ def serve(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     _enlist(conn, model, of)
 
 
-def begin_build(conn: psycopg.Connection[Any], model: ReadModel, of: str | None = None) -> str:
+def begin_build(
+    conn: psycopg.Connection[Any], model: ReadModel, of: str | None = None, *, announced: bool = True
+) -> str:
     """Begin to build new tables beside the serving ones and return their suffix; a build that runs already goes on.
 
     The tables have no indexes but their key yet, since they fill faster without. `of` None means the code's version,
-    made anew. A build of another version than the code's is given up.
+    made anew. A build of another version than the code's is given up. One that is not `announced` is the caller's own:
+    nobody else fills the tables, or switches to them.
     """
     serving, building = tables(conn, model, lock=True)
     if building is not None:
@@ -175,10 +149,16 @@ def begin_build(conn: psycopg.Connection[Any], model: ReadModel, of: str | None 
         new = f"{suffix(model)}r{_turn(serving) + 1}"
     drop(conn, model, new)
     _run(conn, model.TABLES, new)
-    conn.execute("UPDATE read_models SET building = %s WHERE name = %s", (new, model.NAME))
+    if announced:
+        announce(conn, model, new)
     conn.execute("DELETE FROM followers WHERE name = %s", (follower_name(model, new),))
     _enlist(conn, model, new)
     return new
+
+
+def announce(conn: psycopg.Connection[Any], model: ReadModel, of: str | None) -> None:
+    """Let whoever fills and switches tables know of a build, or that there is none."""
+    conn.execute("UPDATE read_models SET building = %s WHERE name = %s", (of, model.NAME))
 
 
 def begin_again(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
@@ -204,6 +184,12 @@ def drop(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
     """Drop the tables of a suffix, if they are there; fails when a view still reads them."""
     for stem in model.VIEWS:
         conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(f"{stem}_{of}")))
+
+
+def forsake(conn: psycopg.Connection[Any], model: ReadModel, of: str) -> None:
+    """Drop the tables of a suffix with their follower."""
+    conn.execute("DELETE FROM followers WHERE name = %s", (follower_name(model, of),))
+    drop(conn, model, of)
 
 
 def suffixes(conn: psycopg.Connection[Any], model: ReadModel) -> set[str]:

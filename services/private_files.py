@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from services.errors import OperatorError
 
@@ -48,6 +50,24 @@ def write(path: Path, text: str) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
     fresh.replace(path)
+
+
+@contextmanager
+def new(path: Path) -> Iterator[TextIO]:
+    """Create a file in any folder, which only we can read, for the block to write; it is gone if the block fails.
+
+    Raises `OperatorError`, also if there is such a file.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"cannot create {path}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _demand_ours(folder: Path, *, writable: bool = True) -> None:

@@ -6,12 +6,13 @@ projection calls `forget` when they do not, since another process may have worke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import psycopg
 
 from domain.recorded import Recorded
+from projections.statement import Query
 from projections.support.rows import Rows
 from projections.support.table import DOCUMENT, Key, Table, array
 from projections.support.weight import weight
@@ -77,6 +78,31 @@ class Documents(Generic[D]):
                 waiting.setdefault(key, []).append(event)
         while waiting:
             waiting = self._part(conn, waiting)
+
+    def folded(self, events: Iterable[Recorded], before: Mapping[Key, str] | None = None) -> dict[Key, Sequence[Any]]:
+        """Return the rows that events leave, by key; `before` are the documents that there were before them.
+
+        Nothing is read or written.
+        """
+        documents: dict[Key, D | None] = {}
+        for event in events:
+            key = self._key_of(event)
+            if key is None:
+                continue
+            if key not in documents:
+                doc = (before or {}).get(key)
+                documents[key] = None if doc is None else self._decode(doc)
+            documents[key] = self._fold(documents[key], event)
+        return {key: self._row(key, document) for key, document in documents.items() if document is not None}
+
+    def document_of(self, row: Sequence[Any]) -> str:
+        """Return the document in a row."""
+        text: str = row[self._document]
+        return text
+
+    def shadow(self, rows: Sequence[Sequence[Any]]) -> Query:
+        """Return the part of a WITH clause that puts rows of `folded` in the place of the read model's."""
+        return self._table.shadow(rows)
 
     def _part(self, conn: psycopg.Connection[Any], waiting: dict[Key, list[Recorded]]) -> dict[Key, list[Recorded]]:
         """Fold as many documents as one statement may read; return the events of the others."""

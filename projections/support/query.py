@@ -50,6 +50,12 @@ def within(page: Query, most: int, column: str = "doc") -> Query:
     return Query(sql, (*page.params, most))
 
 
+def over(shadows: Sequence[Query], asked: Query) -> Query:
+    """Ask the same of other rows than those of the views; `shadows` are parts of a WITH clause that stand for them."""
+    values = tuple(value for each in shadows for value in each.params)
+    return Query(f"WITH {', '.join(each.sql for each in shadows)} {asked.sql}", (*values, *asked.params))
+
+
 def demand_text(value: Any, name: str) -> str:
     """Return a text that PostgreSQL can take as a value; raises `BadQuery`."""
     if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value or not _is_unicode(value):

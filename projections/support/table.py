@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from domain.compare import name_key, text_key
+from projections.statement import Query
 from projections.support.time import stamp
 
 # Of a text in an index. No text that a command may hold has more in the form that it is compared by.
@@ -42,20 +43,35 @@ class Table:
 
     def upsert(self, suffix: str) -> str:
         """Return the statement that writes rows given as one array a column; a text[] travels as its literal."""
-        # An array of arrays must be rectangular, so lists travel as text.
-        carried = {name: "text" if kind.endswith("[]") else kind for name, kind in self.columns.items()}
         taken = ", ".join(f"{name}::{kind}" if kind.endswith("[]") else name for name, kind in self.columns.items())
-        arrays = ", ".join(
-            f"string_to_array(%s, chr({ord(_BETWEEN)}))" if name == DOCUMENT else f"%s::{kind}[]"
-            for name, kind in carried.items()
-        )
         changed = ", ".join(f"{name} = EXCLUDED.{name}" for name in self.columns if name not in self.key)
         names = ", ".join(self.columns)
         only = " WHERE t.position < EXCLUDED.position" if self.ordered else ""
         return (
-            f"INSERT INTO {self.stem}_{suffix} AS t ({names}) SELECT {taken} FROM unnest({arrays}) AS n ({names})"  # noqa: S608
+            f"INSERT INTO {self.stem}_{suffix} AS t ({names}) SELECT {taken} FROM {self._unnested()}"  # noqa: S608
             f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changed}{only}"
         )
+
+    def shadow(self, rows: Sequence[Sequence[Any]]) -> Query:
+        """Return the part of a WITH clause that puts these rows in the place of those of the table's view."""
+        # As in the tables, whose texts are compared byte by byte.
+        taken = ", ".join(
+            f'{name}::{kind} COLLATE "C" AS {name}' if kind.startswith("text") and name != DOCUMENT else name
+            for name, kind in self.columns.items()
+        )
+        # Without any row there is nothing to make arrays of.
+        source = f"SELECT {taken} FROM {self._unnested()}" if rows else f"SELECT * FROM {self.stem} WHERE FALSE"  # noqa: S608
+        values = self.arrays(rows) if rows else ()
+        return Query(f"{self.stem} AS ({source})", tuple(values))
+
+    def _unnested(self) -> str:
+        # An array of arrays must be rectangular, so lists travel as text.
+        carried = {name: "text" if kind.endswith("[]") else kind for name, kind in self.columns.items()}
+        arrays = ", ".join(
+            f"string_to_array(%s, chr({ord(_BETWEEN)}))" if name == DOCUMENT else f"%s::{kind}[]"
+            for name, kind in carried.items()
+        )
+        return f"unnest({arrays}) AS n ({', '.join(self.columns)})"
 
     def delete(self, suffix: str) -> str:
         """Return the statement that deletes rows by key, one array a column of the key."""

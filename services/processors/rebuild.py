@@ -19,7 +19,7 @@ from projections import ReadModel, follower_name
 from services.errors import OperatorError
 from services.processors.projector import Projector
 from services.store import held, log, standing
-from services.store.connect import connect, without_time_limit
+from services.store.connect import Session, connect, without_time_limit
 from services.store.failures import passes, systemic, timed_out, told
 from services.store.follower import Follower
 from services.store.held import HeldEntity
@@ -53,7 +53,8 @@ class UnknownReadModel(OperatorError):
 class BuildingFollower(Follower):
     """Fills new tables, switches to them when they have caught up, and ends.
 
-    `refused` is an entity that the new tables hold back and the serving ones do not; it prevents the switch.
+    `refused` is an entity that the new tables hold back and the serving ones do not; it prevents the switch. Tables
+    whose build is not `announced` are filled, and not switched to. Once they have caught up, they are `indexed`.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class BuildingFollower(Follower):
         )
         self._model = model
         self._suffix = suffix
-        self._indexed = False
+        self.indexed = False
+        self.announced = True
         self.refused: HeldEntity | None = None
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """End if the tables are no longer being built."""
-        if projections.tables(conn, self._model)[1] != self._suffix:
+        if self.announced and projections.tables(conn, self._model)[1] != self._suffix:
             self.stop()
 
     def forget(self) -> None:
@@ -89,9 +91,11 @@ class BuildingFollower(Follower):
             self.enlist(conn)
         if step is not Step.IDLE:
             return step
-        if not self._indexed:
+        if not self.indexed:
             self._index(conn)
             return Step.WORKED
+        if not self.announced:
+            return step
         if self.refused is not None and self._loses(conn, projections.tables(conn, self._model)[0]):
             return step
         if self.switch(conn):
@@ -110,7 +114,7 @@ class BuildingFollower(Follower):
             with conn.transaction():
                 projections.begin_again(conn, self._model, self._suffix)
             self.forget()
-        self._indexed = True
+        self.indexed = True
 
     def switch(self, conn: psycopg.Connection[Any]) -> bool:
         """Switch to the new tables once they are at the position of the old ones; False if it must be retried."""
@@ -135,6 +139,17 @@ class BuildingFollower(Follower):
         except (psycopg.errors.LockNotAvailable, _NotTaken):
             return False
         return True
+
+    def follow_to(self, conn: psycopg.Connection[Any], last: int) -> int:
+        """Handle the events up to a position in one transaction, if it is not there yet; return the position."""
+        try:
+            with conn.transaction():
+                position, generation = standing.locked(conn, [self.name])[self.name]
+                self.held.refresh(conn, generation)
+                self._follow_to(conn, position, last)
+        except _NotTaken:
+            pass
+        return standing.position(conn, self.name)
 
     def _follow_to(self, conn: psycopg.Connection[Any], position: int, last: int) -> None:
         while position < last:
@@ -183,50 +198,72 @@ def rebuild(
     `progress(position, head, events per second, seconds left)` is called after each batch. Returns False when `stopped`
     ended it before the switch; raises `RebuildHalted` when an event cannot be applied, and `RebuildRunning`.
     """
-    model = projections.BY_NAME.get(name)
-    if model is None:
-        raise UnknownReadModel(f"unknown read model {name}; the read models are {', '.join(projections.BY_NAME)}")
-    with (
-        connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn,
-        _without_garbage_collection(),
-    ):
-        if not standing.begin_rebuild(conn, name):
-            raise RebuildRunning(f"another process rebuilds {name}; this one changes nothing")
+    model = model_of(name)
+    with session(database_url, name) as conn:
         with conn.transaction():
             suffix = projections.begin_build(conn, model)
-        conn.execute("SET synchronous_commit = off")  # a batch lost in a crash is applied again
-        conn.execute(f"LISTEN {log.CHANNEL}")
         follower = BuildingFollower(model, suffix)
-        first, began = standing.position(conn, follower.name), time.monotonic()
-        while not follower.stopped.is_set() and not stopped():
-            step = follower.step(conn)
-            if step is Step.HALTED:
-                raise RebuildHalted(follower.name, *standing.halted(conn, follower.name))
-            if follower.refused is not None:
-                refused = follower.refused
-                error = f"{refused.entity} would be held back: {refused.error}"
-                raise RebuildHalted(follower.name, refused.position, error)
-            if follower.stopped.is_set():
-                break
-            if progress is not None:
-                _report(conn, follower.name, first, began, progress)
-            if step is not Step.WORKED:
-                # Another process fills the same tables, or readers of the old ones delay the switch.
-                for _ in conn.notifies(timeout=0.2, stop_after=1):
-                    pass
+        for _ in steps(conn, follower, progress, stopped):
+            pause(conn)
+        sweep(conn, model)
         return projections.tables(conn, model)[0] == suffix
 
 
+def model_of(name: str) -> ReadModel:
+    """Return the read model of a name; raises `UnknownReadModel`."""
+    model = projections.BY_NAME.get(name)
+    if model is None:
+        raise UnknownReadModel(f"unknown read model {name}; the read models are {', '.join(projections.BY_NAME)}")
+    return model
+
+
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    # Documents and events contain no reference cycles; searching for some takes a third of the time of a rebuild.
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+def session(database_url: str, name: str) -> Iterator[Session]:
+    """Open the connection of a rebuild, which others of the read model exclude; raises `RebuildRunning`."""
+    with connect(database_url, f"rebuild-{name}", 300.0, autocommit=True) as conn:
+        if not standing.begin_rebuild(conn, name):
+            raise RebuildRunning(f"another process rebuilds {name}; this one changes nothing")
+        conn.execute("SET synchronous_commit = off")  # a batch lost in a crash is applied again
+        conn.execute(f"LISTEN {log.CHANNEL}")
+        # Documents and events contain no reference cycles; searching for some takes a third of the time of a rebuild.
+        was = gc.isenabled()
+        gc.disable()
+        try:
+            yield conn
+        finally:
+            if was:
+                gc.enable()
+
+
+def steps(
+    conn: psycopg.Connection[Any], follower: BuildingFollower, progress: Progress | None, stopped: Callable[[], bool]
+) -> Iterator[None]:
+    """Let the follower fill its tables until it, or the caller, is stopped; gives whenever it has nothing to do.
+
+    Raises `RebuildHalted`.
+    """
+    first, began = standing.position(conn, follower.name), time.monotonic()
+    while not follower.stopped.is_set() and not stopped():
+        step = follower.step(conn)
+        if step is Step.HALTED:
+            raise RebuildHalted(follower.name, *standing.halted(conn, follower.name))
+        if follower.refused is not None:
+            refused = follower.refused
+            error = f"{refused.entity} would be held back: {refused.error}"
+            raise RebuildHalted(follower.name, refused.position, error)
+        if follower.stopped.is_set():
+            return
+        if progress is not None:
+            _report(conn, follower.name, first, began, progress)
+        if step is not Step.WORKED:
+            # It is done, or another process fills the same tables, or readers of the old ones delay the switch.
+            yield
+
+
+def pause(conn: psycopg.Connection[Any]) -> None:
+    """Wait for the next event, for a moment at most."""
+    for _ in conn.notifies(timeout=0.2, stop_after=1):
+        pass
 
 
 def _report(conn: psycopg.Connection[Any], name: str, first: int, began: float, progress: Progress) -> None:
@@ -240,8 +277,10 @@ def sweep(conn: psycopg.Connection[Any], model: ReadModel) -> None:
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = {SWITCH_TIMEOUT_MS}")
-            for suffix in projections.suffixes(conn, model) - set(projections.tables(conn, model, lock=True)):
-                projections.drop(conn, model, suffix)
+            # One that is not announced belongs to the rebuild that is under way.
+            if standing.nobody_rebuilds(conn, model.NAME):
+                for suffix in projections.suffixes(conn, model) - set(projections.tables(conn, model, lock=True)):
+                    projections.forsake(conn, model, suffix)
     except psycopg.errors.LockNotAvailable:
         return
 

@@ -6,14 +6,16 @@ position of its serving tables, and compared with them row by row. Memory is bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import psycopg
 
 import projections
-from projections import ReadModel, follower_name
+from projections import ReadModel, follower_name, marks_of
+from projections.support.comparison import differences
 from services.processors.projector import Projector
 from services.store import checks, identity, log, standing
 from services.store.checks import EXAMPLES, Violation
@@ -25,6 +27,9 @@ from services.store.migrate import demand_migrated
 BATCH = 1000
 _CACHED = 2048
 _SUFFIX = "verified"
+
+# What is wrong with a serving row, by what the row that is folded again is beside it.
+_STATES = {"missing": "does not belong there", "extra": "is missing", "different": "has other values"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -70,8 +75,15 @@ class _Fold:
             self.problem = f"events {wanted[0].position} to {wanted[-1].position} cannot be folded: {told(error)}"
 
     def compare(self, conn: psycopg.Connection[Any]) -> Iterator[Violation]:
-        for table, key, state in projections.differences(conn, self.model, self.serving, _SUFFIX, EXAMPLES):
-            yield Violation("read-models", f"{table}: the row {key} {state}")
+        for stem in self.model.VIEWS:
+            for each in islice(differences(conn, stem, self.serving, _SUFFIX, marks_of(self.model)), EXAMPLES):
+                key = "/".join(str(value) for value in each.key.values())
+                yield Violation("read-models", f"{stem}: the row {key} {_STATES[each.kind]}{_named(each.columns)}")
+
+
+def _named(columns: Iterable[str]) -> str:
+    names = ", ".join(columns)
+    return f": {names}" if names else ""
 
 
 def verify(database_url: str, progress: Progress = lambda *_: None) -> Verdict:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from domain import operations
+from domain.limits import MAX_WHOLE
 from domain.recorded import Recorded
 from domain.streams import stream_of
 from projections.statement import Query
@@ -38,7 +39,10 @@ _EVENTS = f"SELECT {_COLUMNS} FROM stored_events"  # noqa: S608
 _RANGE = f"{_EVENTS} WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
 _FIRST = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
 _OF_STREAM = f"{_EVENTS} WHERE originator_id = %s AND topic = ANY(%s::text[]) ORDER BY originator_version"
-_ALL_OF = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND notification_id > %s ORDER BY notification_id"
+_ALL_OF = (
+    f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND notification_id > %s AND notification_id <= %s"
+    " ORDER BY notification_id LIMIT %s"
+)
 _OF_TENANT = (
     f"{_EVENTS} WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
     " AND NOT starts_with(originator_id, %s)"
@@ -62,15 +66,24 @@ SAME = "mark IS NOT DISTINCT FROM log_mark(position)"
 # What an operator does about a store that was restored from a backup.
 ADOPT = "`foldwork db adopt` tells what continues where, and does it with --force"
 _RESTORED = f"the log or the follower was restored from a backup; {ADOPT}"
-# The first event recorded at a time or later, after a position.
-_RECORDED_AT = "SELECT recorded_at FROM stored_events WHERE notification_id = %s"
-_SINCE = (
-    "SELECT notification_id FROM stored_events WHERE notification_id > %s AND recorded_at >= %s"
-    " ORDER BY notification_id LIMIT 1"
-)
+HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 # An event's time is that of the beginning of its transaction, which may have waited so long for the append lock.
 _LONGEST_WAIT = timedelta(seconds=60)
-HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
+# The position before the first event whose time is at least, or beyond, a given one. The position is halved as long as
+# no event before it can be that one; what is left is read.
+_BEFORE = f"""
+WITH RECURSIVE halved (low, high) AS (
+    SELECT 0::bigint, ({HEAD})
+    UNION ALL
+    SELECT CASE WHEN e.recorded_at < %s::timestamptz - %s::interval THEN e.notification_id ELSE h.low END,
+        CASE WHEN e.recorded_at < %s::timestamptz - %s::interval THEN h.high ELSE e.notification_id - 1 END
+    FROM halved AS h JOIN stored_events AS e ON e.notification_id = (h.low + h.high + 1) / 2 WHERE h.low < h.high)
+SELECT coalesce((
+    SELECT notification_id - 1 FROM stored_events
+    WHERE notification_id > (SELECT max(low) FROM halved) AND recorded_at {{}} %s::timestamptz
+    ORDER BY notification_id LIMIT 1), ({HEAD})), %s::timestamptz > clock_timestamp()"""  # noqa: S608
+_BEFORE_TIME, _UP_TO_TIME = _BEFORE.format(">="), _BEFORE.format(">")
+_TIME_OF = f"SELECT ({HEAD}), (SELECT recorded_at FROM stored_events WHERE notification_id = %s)"  # noqa: S608
 
 
 class LogGap(Exception):
@@ -190,9 +203,9 @@ def first_events(streams: Sequence[str]) -> Query:
     return Query(_FIRST, (list(streams),))
 
 
-def all_events(streams: Sequence[str], after: int = 0) -> Query:
-    """All events of these streams after a position, in its order; rows are arguments of `LogRow`."""
-    return Query(_ALL_OF, (list(streams), after))
+def all_events(streams: Sequence[str], after: int = 0, last: int = MAX_WHOLE, limit: int | None = None) -> Query:
+    """The events of these streams after one position and up to another, in order; rows are arguments of `LogRow`."""
+    return Query(_ALL_OF, (list(streams), after, last, limit))
 
 
 def events_of_stream(stream: str, names: Sequence[str]) -> Query:
@@ -231,19 +244,23 @@ def head(conn: psycopg.Connection[Any]) -> int:
 
 def position_before(conn: psycopg.Connection[Any], instant: datetime) -> int:
     """Return the position before the first event that was recorded at a time or later, the end if there is none."""
-    end = head(conn)
-    first, last = 0, end
-    while first < last:
-        middle = (first + last + 1) // 2
-        row = conn.execute(_RECORDED_AT, (middle,)).fetchone()
-        if row is None:
-            raise LogGap(f"the log has no position {middle}")
-        if row[0] < instant - _LONGEST_WAIT:
-            first = middle
-        else:
-            last = middle - 1
-    found = conn.execute(_SINCE, (first, instant)).fetchone()
-    return end if found is None else int(found[0]) - 1
+    row: Sequence[Any] | None = conn.execute(_BEFORE_TIME, _timed(instant)).fetchone()
+    assert row is not None  # noqa: S101
+    return int(row[0])
+
+
+def position_at(instant: datetime) -> Query:
+    """The position before the first event that was recorded after a time, and whether the time is still to come."""
+    return Query(_UP_TO_TIME, _timed(instant))
+
+
+def time_of(position: int) -> Query:
+    """The end of the log, and when the event at a position was recorded, NULL without one."""
+    return Query(_TIME_OF, (position,))
+
+
+def _timed(instant: datetime) -> tuple[Any, ...]:
+    return (instant, _LONGEST_WAIT, instant, _LONGEST_WAIT, instant, instant)
 
 
 def demand_reaches(conn: psycopg.Connection[Any], position: int, name: str) -> None:

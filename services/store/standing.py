@@ -21,7 +21,9 @@ _SERVING = "r.name || '_' || r.serving"
 _ALL = (
     "WITH tables AS (SELECT r.name, s.suffix, s.suffix = r.serving AS serving,"
     " r.name || '_' || s.suffix AS follower FROM read_models AS r"
-    " CROSS JOIN LATERAL (VALUES (r.serving), (r.building)) AS s (suffix) WHERE s.suffix IS NOT NULL)"
+    " CROSS JOIN LATERAL (SELECT r.serving UNION SELECT r.building"
+    " UNION SELECT substr(f.name, length(r.name) + 2) FROM followers AS f"
+    " WHERE f.name ~ ('^' || r.name || '_v[0-9]+(r[0-9]+)?$')) AS s (suffix) WHERE s.suffix IS NOT NULL)"
     " SELECT coalesce(t.name, f.name), coalesce(t.suffix, ''), coalesce(t.serving, true),"
     " coalesce(f.position, 0), f.halted_at, f.error, coalesce(t.follower, f.name)"
     " FROM tables AS t FULL JOIN followers AS f ON f.name = t.follower"
@@ -146,6 +148,12 @@ def locked(conn: psycopg.Connection[Any], names: Sequence[str]) -> dict[str, tup
 
 def remove(conn: psycopg.Connection[Any], name: str) -> None:
     conn.execute("DELETE FROM followers WHERE name = %s", (name,))
+
+
+def nobody_rebuilds(conn: psycopg.Connection[Any], read_model: str) -> bool:
+    """Take the lock of a read model's rebuild for the rest of the transaction; false if another session has it."""
+    row = conn.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", (_REBUILD_LOCK, read_model)).fetchone()
+    return row == (True,)
 
 
 def begin_rebuild(conn: psycopg.Connection[Any], read_model: str) -> bool:

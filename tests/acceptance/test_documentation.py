@@ -174,6 +174,33 @@ def test_a_bulk_is_previewed_and_run_as_the_page_says(tmp_path: Path) -> None:
     assert (last["state"], last["id"]) == ("accepted", "water")
 
 
+def test_what_was_is_shown(tmp_path: Path) -> None:
+    (block,) = blocks("docs/http.md", "sh")
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    with dev(tmp_path):
+        done = run(tmp_path, "\n".join((*named.splitlines()[:2], block)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    # curl ends no line.
+    text, shown = done.stdout[done.stdout.index('{"id":"order-4712"') :], []
+    while text.strip():
+        document, end = json.JSONDecoder().raw_decode(text.lstrip())
+        text = text.lstrip()[end:]
+        shown.append(document)
+    activity, explained, tasks, master = shown
+    assert (activity["status"], explained["status"]) == ("open", "open")
+    assert {task["id"]: task["status"] for task in tasks["data"]} == {"pickup-4712": "open", "delivery-4712": "open"}
+    assert master["status"] is True
+
+
+def test_a_rebuild_is_compared_as_the_page_says(tmp_path: Path) -> None:
+    (block,) = [text for text in blocks("docs/operations.md", "sh") if "--diff" in text]
+    with dev(tmp_path):
+        done = run(tmp_path, block)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rows are the same, 0 missing, 0 extra, 0 different" in done.stdout
+    assert (tmp_path / "differences.jsonl").read_bytes() == b""
+
+
 # What is in the containers runs here; what only moves containers does nothing.
 _DOCKER = """#!/bin/bash
 [ "$1 $2 $3 $4" = "compose exec -T http" ] && { shift 4; exec "$@"; }

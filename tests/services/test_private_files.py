@@ -11,6 +11,7 @@ import pytest
 
 from services import private_files
 from services.cli.where import development
+from services.errors import OperatorError
 from services.private_files import NotOurs
 from tests.acceptance.running import foldwork
 
@@ -33,6 +34,26 @@ def test_a_file_and_its_folder_are_private(tmp_path: Path) -> None:
     # As root the server, which runs as another user, passes through.
     assert mode(path.parent) == (0o711 if os.geteuid() == 0 else 0o700)
     assert [each.name for each in path.parent.iterdir()] == ["token"]
+
+
+def test_a_new_file_is_private_and_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "found.jsonl"
+    tmp_path.chmod(0o755)
+    with private_files.new(path) as file:
+        file.write("one\n")
+    assert (path.read_text("utf-8"), mode(path), mode(tmp_path)) == ("one\n", 0o600, 0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for place in (path, tmp_path / "link", tmp_path, tmp_path / "no" / "file", Path("a\0b")):
+        with pytest.raises(OperatorError, match="cannot create"), private_files.new(place):
+            pass
+    assert path.read_text("utf-8") == "one\n"
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_new_file_is_gone_when_its_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError), private_files.new(tmp_path / "found") as file:
+        file.write("\ud800")
+    assert not (tmp_path / "found").exists()
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

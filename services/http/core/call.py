@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,8 +16,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from projections import activities
 from projections.statement import Query
-from projections.support.query import within
+from projections.support.documents import Documents as Folds
+from projections.support.query import over, within
+from projections.task import table as tasks
 from services.commands import wire
 from services.http.core.authenticator import Caller
 from services.http.core.bodies import received
@@ -33,13 +37,31 @@ LARGE = 64 << 10
 # What a value takes in memory beside its bytes.
 _VALUE = 100
 # Bytes of the documents of one page. Until they are sent as an answer, they take so many times their bytes.
-PAGE_BYTES, _WEIGHT = 16 << 20, 4
+PAGE_BYTES, WEIGHT = 16 << 20, 4
 # What takes longer than the event loop may stand still; more at the same time would only take more memory.
 _WORKERS = ThreadPoolExecutor(2, "http-work")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([\w.:+-]+)', re.IGNORECASE | re.ASCII)
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 _Done = TypeVar("_Done")
 _encode = msgspec.json.Encoder().encode
+# The read models whose rows can be folded from the log as they were, by the name, with their own folds.
+FOLDS: Mapping[str, Folds[Any]] = {model.NAME: model.projection("past") for model in (activities, tasks)}
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Where a call looks back to: a position of the log, and the time that it stands for.
+
+    `rows` are those that were folded up to there, by read model. Lists are asked of them alone.
+    """
+
+    position: int
+    at: datetime
+    rows: MutableMapping[str, list[Sequence[Any]]] = field(default_factory=dict)
+
+    def over(self, asked: Query) -> Query:
+        """Return what asks the same of the rows that were folded."""
+        return over([folds.shadow(self.rows.get(name, ())) for name, folds in FOLDS.items()], asked)
 
 
 class Documents(NamedTuple):
@@ -72,6 +94,12 @@ class Call:
     service: Service
     body_held: Holding
     answer_held: Holding
+    past: Past | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Return the time that resources are shown for: the present, unless the call looks back."""
+        return self.service.clock() if self.past is None else self.past.at
 
     @property
     def id(self) -> str:
@@ -128,6 +156,7 @@ class Call:
 
     async def list_rows(self, asked: Query) -> Rows:
         """Return rows without documents, read beside single resources and in turn between tenants."""
+        asked = asked if self.past is None else self.past.over(asked)
         return await self.service.lists.fetch(self.caller.tenant, *asked)
 
     async def documents(
@@ -138,11 +167,12 @@ class Call:
         The row that fills them is the last one, so there is one where the list has any.
         """
         most = PAGE_BYTES if most is None else most
+        asked = asked if self.past is None else self.past.over(asked)
         found = await (lists or self.service.lists).fetch(self.caller.tenant, *within(asked, most, column))
         if not found:
             return Documents([])
         *_, size, every = found[-1]
-        self.answer_held.take(_WEIGHT * int(size))
+        self.answer_held.take(WEIGHT * int(size))
         return Documents([row[:-2] for row in found], every - len(found))
 
     async def entries(self, asked: Query, ids: Collection[str]) -> Rows:
@@ -153,7 +183,7 @@ class Call:
 
     async def worked(self, work: Callable[[], _Done]) -> _Done:
         """Do work on the documents that the call holds: beside the event loop, if they are large."""
-        return await _worked(self.answer_held.size // _WEIGHT, work)
+        return await _worked(self.answer_held.size // WEIGHT, work)
 
     async def all_documents(self, asked: Query, parameter: str = "") -> Documents:
         """Return all rows of a list, or refuse it where it has too many bytes; raises `ApiError`."""

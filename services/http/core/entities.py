@@ -31,11 +31,11 @@ def _streams_of_activity(activity_id: str, activity: Mapping[str, Any] | None) -
 
 TASK = Entity(
     "task", "task.create", "task.created", _MODELS, _task_row, tasks.resource, tasks.render_from_events,
-    lambda task_id, _: [("task", task_id)],
+    lambda task_id, _: [("task", task_id)], folds=tasks.NAME,
 )  # fmt: skip
 ACTIVITY = Entity(
     "activity", "activity.create", "activity.created", _MODELS, _activity_row, activities.resource,
-    activities.render_from_events, _streams_of_activity,
+    activities.render_from_events, _streams_of_activity, folds=activities.NAME,
 )  # fmt: skip
 
 

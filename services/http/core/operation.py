@@ -36,12 +36,15 @@ from services.http.core.call import JSON, Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT, Envelope
 from services.http.core.models import Request, View
-from services.http.core.parameters import MinPosition, Query, nothing_else, settled
+from services.http.core.parameters import AsOf, MinPosition, Query, nothing_else, settled
+from services.http.core.past import demand_present
 from services.http.core.sending import CommandResult
 from services.http.core.submit import Entity, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]
+# Of any query.
+_MAX_PARAMETERS = 2000
 
 
 Context = Callable[[Call, Sequence[Mapping[str, Any]], Sequence[Recorded], type[View]], Awaitable[Any]]
@@ -201,6 +204,11 @@ class Operation:
         return self.writes and not self.bulk
 
     @property
+    def looks_back(self) -> bool:
+        """Tell whether it can show what was, by `as_of`."""
+        return self.query is not None and issubclass(self.query, AsOf)
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """Return the commands that it may give; none says that it takes any, or sends none."""
         return (self.command,) if self.command else self.gives
@@ -226,6 +234,8 @@ class Operation:
         """Answer a call of a caller who may make it."""
         if self.dialect.admit is not None:
             self.dialect.admit(call)
+        if not self.looks_back:
+            demand_present(call, _MAX_PARAMETERS)
         dry_runs.begin(call, self.tries)
         if self.writes:
             call.service.rates.demand(call.caller.tenant)
@@ -245,7 +255,7 @@ class Operation:
         entity, view = self._entity(call), self.view
         assert view is not None  # noqa: S101
         assert issubclass(view, View)  # noqa: S101
-        await settled(call, MinPosition.read(call), *entity.models)
+        await settled(call, (AsOf if self.looks_back else MinPosition).read(call), *entity.models)
         try:
             found = await entity.read(call)
         except ApiError as error:

@@ -14,6 +14,7 @@ from services import schemas
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.middleware import CURRENT, header
+from services.http.core.past import look_back
 
 Json = dict[str, Any]
 
@@ -52,14 +53,39 @@ class MinPosition(Query):
     min_position: Position = Field(0, description="Wait until the read model has handled this position")
 
 
+# A position, or a time as `domain.decider.instant` reads it.
+_MOMENT = r"^([0-9]{1,18}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d))$"
+
+
+class AsOf(MinPosition):
+    """The position that a read waits for, or the one, or the time, that it looks back to."""
+
+    as_of: str | None = Field(
+        None,
+        alias="as_of",
+        description="Show what was at this position of the log, or at this time, RFC 3339 with an offset; of lists,"
+        " those of the tasks of one activity",
+        json_schema_extra={"pattern": _MOMENT},
+    )
+
+
 POSITION = "Foldwork-Position"
 
 
 async def settled(call: Call, query: MinPosition | None, *models: str) -> None:
     """Wait until these read models have handled the position that a query, or its header, asks for.
 
-    Without a read model it is the log itself that is read. The answer then says how far they are.
+    Without a read model it is the log itself that is read. The answer then says how far they are. A call that looks
+    back reads the log: it waits for nothing, and its answer says the position that it looks back to.
     """
+    if isinstance(query, AsOf) and query.as_of is not None:
+        await _waited(call, query)
+        CURRENT.get().position = await look_back(call, query.as_of)
+    else:
+        await _waited(call, query, *models)
+
+
+async def _waited(call: Call, query: MinPosition | None, *models: str) -> None:
     asked = query.min_position if query is not None and "min_position" in query.model_fields_set else None
     said = header(b"foldwork-position")
     if asked is None and said is None:

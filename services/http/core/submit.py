@@ -21,7 +21,7 @@ from domain.recorded import Recorded
 from domain.streams import ID, stream_of
 from services.commands import wire
 from services.commands.wire import Reply
-from services.http.core import tags
+from services.http.core import past, tags
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
@@ -54,12 +54,17 @@ class Entity:
     from_events: Callable[[Iterable[Recorded], str, datetime, Any], dict[str, Any] | None]
     streams: Callable[[str, Mapping[str, Any] | None], list[tuple[str, str]]]
     from_command: bool = False
+    # The read model whose rows can be folded as they were; without one the present is shown.
+    folds: str = ""
 
     async def find(self, call: Call, entity_id: str) -> dict[str, Any] | None:
         """Return the resource of an id, or None; ids of other tenants do not exist."""
-        # An invalid id need not be queried.
-        row = await self.row(call.service, call.caller.tenant, entity_id) if self.may_be(entity_id) else None
-        return None if row is None else self.resource(row, call.service.clock())
+        if self.folds:
+            row = await past.row(call, self.folds, entity_id)
+        else:
+            # An invalid id need not be queried.
+            row = await self.row(call.service, call.caller.tenant, entity_id) if self.may_be(entity_id) else None
+        return None if row is None else self.resource(row, call.now)
 
     async def read(self, call: Call) -> dict[str, Any]:
         """Return the resource of the id in the path; refuse an id that nobody has, or whose entry is retired."""

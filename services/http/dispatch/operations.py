@@ -15,7 +15,7 @@ from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
 from services.http.core.openapi import parameter
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else, settled
+from services.http.core.parameters import AsOf, MinPosition, nothing_else, settled
 from services.http.core.submit import idempotency_key, submit
 from services.http.dispatch import catalogues, configuration, integration, lists, models, parts, results, upserts
 from services.http.dispatch.dialect import CANCEL, CREATE, DISPATCH, SPOKEN, VIEW, shown_with
@@ -66,7 +66,7 @@ async def _page(call: Call) -> Response:
 
 
 async def _task(call: Call) -> dict[str, Any]:
-    await settled(call, MinPosition.read(call), tasks.NAME)
+    await settled(call, AsOf.read(call), tasks.NAME)
     return await _ACTIVITY.read(call)
 
 
@@ -119,20 +119,20 @@ OPERATIONS = (
     ),
     Operation(
         SPOKEN, "GET", _ONE, VIEW, "dispatch_get_activity", "Read one activity",
-        query=MinPosition, entity=_ACTIVITY, view=models.Activity,
+        query=AsOf, entity=_ACTIVITY, view=models.Activity,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/attributes", VIEW, "dispatch_get_attributes",
         "Read the attributes that an activity carries",
         description="Every key that it was asked to carry, with its value or without one.",
-        query=MinPosition, handler=_attributes, view=parts.Attributes,
+        query=AsOf, handler=_attributes, view=parts.Attributes,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/target-users", VIEW, "dispatch_get_target_users",
         "Read the users that an activity is meant for",
         description="A target that was not found, or must not be contacted, is `FAILED`; `reason` says why. One"
         " that was dispatched to is `LOCKED`.",
-        query=MinPosition, handler=_targets, view=parts.TargetUsers,
+        query=AsOf, handler=_targets, view=parts.TargetUsers,
     ),
     Operation(
         SPOKEN, "GET", f"{_ONE}/status-events", VIEW, "dispatch_get_status_events",

@@ -15,7 +15,7 @@ from services.http.core.errors import ApiError
 from services.http.core.models import From
 from services.http.core.operation import Operation
 from services.http.core.pages import PageQuery, page_by
-from services.http.core.parameters import MinPosition, Position, settled
+from services.http.core.parameters import AsOf, Position, settled
 from services.http.core.shown import CAMEL, CamelView, Count
 from services.http.field.dialect import FIELD, answer, beside
 from services.http.field.lists import LIMIT, OF_MASTERS, SORTS, WAITED_FOR, Limit, keys_of, listed, only
@@ -45,7 +45,7 @@ class ListActivities(ListOfWorkflow):
     workflow_id: str | None = Field(None, description="Of this workflow")
 
 
-class GetActivity(MinPosition):
+class GetActivity(AsOf):
     """What is asked of an activity."""
 
     model_config = CAMEL

@@ -78,7 +78,7 @@ async def _rows(call: Call, sides: Sequence[Side], sort: str, after: str | None)
 
 
 async def _csv(call: Call, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    now = call.service.clock()
+    now = call.now
     resources = await call.worked(lambda: [RESOURCES[row[0]](row[1:], now) for row in rows])
     shown_with = await beside(call, resources)
 

@@ -23,13 +23,14 @@ from projections.support.conditions import Asked as Filtered
 from projections.support.query import MAX_MEMBERS, MAX_ROWS, demand_text, time_of
 from projections.task import table as tasks
 from projections.task.filters import presence, where
+from services.http.core import past
 from services.http.core.call import Call
 from services.http.core.components import example_of
 from services.http.core.entities import TASK
 from services.http.core.errors import ApiError
 from services.http.core.models import Json, View
 from services.http.core.pages import Page, PageQuery, page_by, page_of_entries
-from services.http.core.parameters import Position, settled
+from services.http.core.parameters import AsOf, Position, settled
 from services.http.core.shown import CAMEL, CamelView
 from services.http.field.dialect import beside
 from services.http.field.models import (
@@ -59,8 +60,6 @@ SORTS = {
 _TIMES = {"createdTime": "created_at", "startTime": "start", "doneTime": "completed_at"}
 _ORDERS = ("asc", "desc")
 _SCALAR = re.compile(r"(true|false|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?)\Z")
-
-
 Limit = Annotated[int, Number(1, MAX_ROWS)]
 LIMIT: Any = Field(20, description="Rows of a page")
 WAITED_FOR: Any = Field(0, alias="min_position", description="Wait until the read model has handled this position")
@@ -75,7 +74,7 @@ class ListPage(PageQuery):
     min_position: Position = WAITED_FOR
 
 
-class ListTasks(ListPage):
+class ListTasks(ListPage, AsOf):
     """Which masters and tasks are asked for."""
 
     model_config = CAMEL
@@ -143,7 +142,7 @@ OF_MASTERS = by_word(activities.FACTS, activity_status, STATUSES)
 async def page_of_tasks(call: Call, query: ListTasks) -> Page:
     """Return a page of masters and tasks as they are shown."""
     await settled(call, query, *TASK.models)
-    tenant, now = call.caller.tenant, call.service.clock()
+    tenant, now = call.caller.tenant, call.now
     sort, keys, sides = sort_of(query), keys_of(query.keys), await sides_of(call, query)
     after = await _after(call, query, sort) if query.is_lazy else None
 
@@ -172,7 +171,7 @@ async def _after(call: Call, query: ListTasks, sort: str) -> str | None:
     if not query.cursor:
         return None
     for listing in (tasks.LISTING, activities.LISTING):
-        rows = await call.service.pool.fetch(*listing.cursor_at(call.caller.tenant, query.cursor, sort))
+        rows = await call.list_rows(listing.cursor_at(call.caller.tenant, query.cursor, sort))
         if rows:
             return listing.cursor(rows[0], sort)
     raise ApiError("bad-cursor", "the cursor is the id of the last task seen", parameter="cursor")
@@ -206,6 +205,7 @@ async def _shared(call: Call, query: ListTasks) -> dict[str, Any]:
 
 async def sides_of(call: Call, query: ListTasks) -> list[Side]:
     """Return the sides that may hold something that fits."""
+    await past.take_tasks(call, query.parent_id, "parentId")
     shared = await _shared(call, query)
     # What masters do not have.
     own: dict[str, Any] = {
@@ -215,7 +215,7 @@ async def sides_of(call: Call, query: ListTasks) -> list[Side]:
     own |= {} if query.flow is None else {"flow": _listed(query.flow)}
     own |= {} if query.flow_id is None else {"flow_id": _listed(query.flow_id)}
     fields = [_of_field(call.caller.tenant, name, values) for name, values in query.of_fields.items()]
-    running = [current(call.service.clock(), query.active)] if query.active or query.is_visit else []
+    running = [current(call.now, query.active)] if query.active or query.is_visit else []
     sides = []
     if query.task_type != MASTER:
         more = [*running, *fields, *([] if query.status is None else [_OF_TASKS[query.status]])]

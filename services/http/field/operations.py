@@ -13,7 +13,7 @@ from services.http.core.errors import ApiError
 from services.http.core.models import From, Request
 from services.http.core.openapi import deep_object
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else, settled
+from services.http.core.parameters import AsOf, nothing_else, settled
 from services.http.core.submit import Entity, submit
 from services.http.field import lists, models, requests
 from services.http.field.activities import OPERATIONS as ACTIVITIES
@@ -44,7 +44,7 @@ async def _list_tasks(call: Call) -> Response:
 
 
 async def _get_task(call: Call) -> Response:
-    await settled(call, MinPosition.read(call), *TASK.models)
+    await settled(call, AsOf.read(call), *TASK.models)
     resource = await TASK.find(call, call.id) or await ACTIVITY.find(call, call.id)
     if resource is None:
         raise TASK.unknown()
@@ -124,7 +124,7 @@ OPERATIONS = (
     ),
     Operation(
         FIELD, "GET", _ONE, "read", "field_get_task", "Read one task, a master or a child",
-        query=MinPosition, handler=_get_task, view=_TASK_FOUND, topic="task", tagged=True,
+        query=AsOf, handler=_get_task, view=_TASK_FOUND, topic="task", tagged=True,
     ),
     Operation(
         FIELD, "PUT", _ONE, "write", "field_update_task", "Change a task or an activity, or complete a task",

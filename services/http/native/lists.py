@@ -22,12 +22,12 @@ from projections.listing import PERSON, Listing
 from projections.statement import Query as Statement
 from projections.support.rendering import Kinds, Renderer
 from projections.task import table as tasks
-from services.http.core import tags
+from services.http.core import past, tags
 from services.http.core.call import Call, Documents, Ready, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
-from services.http.core.parameters import MinPosition, Position, one, settled
+from services.http.core.parameters import AsOf, MinPosition, Position, one, settled
 from services.http.core.submit import Entity
 from services.http.native.models import Explanation
 
@@ -44,6 +44,10 @@ class ListResources(_Page):
     """The page of a list, beside filters and an order."""
 
     cursor: str | None = Field(None, description="What `next` of the page before says")
+
+
+class ListTasks(ListResources, AsOf):
+    """The page of a list of tasks; of an activity's as they were, too."""
 
 
 class ListHistory(_Page):
@@ -107,28 +111,28 @@ class Model:
     listing: Listing
     render: Renderer
     events: Callable[..., Statement]
+    query: type[ListResources] = ListResources
 
-    async def row(self, call: Call) -> tuple[Any, ...]:
+    async def row(self, call: Call) -> Sequence[Any]:
         """Return a row by id; raises `ApiError`. Ids of other tenants do not exist."""
-        # An invalid id need not be queried.
-        row = await call.service.loaders[self.name].row(call.caller.tenant, call.id) if ID.match(call.id) else None
-        if row is None:
+        found = await past.row(call, self.name, call.id)
+        if found is None:
             raise ApiError("not-found", f"there is no {self.noun} of this id")
-        return row
+        return found
 
     async def get(self, call: Call) -> Response:
         """Answer with one resource."""
         if call.scope["query_string"] or header(b"foldwork-position") is not None:
-            await settled(call, MinPosition.read(call), self.name)
+            await settled(call, AsOf.read(call), self.name)
         row = await self.row(call)
-        (shown,) = self.render((row,), call.service.clock(), await _kinds_for(call))
+        (shown,) = self.render((row,), call.now, await _kinds_for(call))
         # What the caller may do comes last, and is the caller's own.
         return _one(shown, tags.tag(self.render.mark(row), shown[shown.rindex(_ACTIONS) :]))
 
     async def page(self, call: Call) -> Response:
         """Answer with a page of resources."""
         service, tenant, parameters = call.service, call.caller.tenant, call.parameters()
-        query = ListResources.take(parameters)
+        query = self.query.take(parameters)
         await settled(call, query, self.name)
         sort = one(parameters, "sort")
         # Several values if it is repeated, none if it is empty.
@@ -136,8 +140,9 @@ class Model:
         if filters.get(PERSON) is not None:
             named = await service.members.named(tenant, parameters[PERSON], PERSON)
             filters[PERSON] = [member for members in named.values() for member in members]
+        await past.take_tasks(call, filters.get("activity_id"), "activity_id")
         found = await call.documents(self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
-        kinds, now = await _kinds_for(call), service.clock()
+        kinds, now = await _kinds_for(call), call.now
         return await _page(
             call,
             found,
@@ -171,6 +176,7 @@ TASKS = Model(
         _task_actions,
     ),
     history.of_task,
+    ListTasks,
 )
 ACTIVITIES = Model(
     "activity",
@@ -212,7 +218,7 @@ def next_page(call: Call, cursor: str) -> str:
 
 async def explain(call: Call) -> Response:
     """Answer with the rule that gave an activity its status."""
-    await settled(call, MinPosition.read(call), activities.NAME)
+    await settled(call, AsOf.read(call), activities.NAME)
     return as_json(Explanation.show(activities.explain(await ACTIVITIES.row(call))))
 
 

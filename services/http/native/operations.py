@@ -23,12 +23,12 @@ from services.http.core.lasting import EVENT_STREAM
 from services.http.core.models import View
 from services.http.core.openapi import listing_parameters, parameter
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else
+from services.http.core.parameters import AsOf, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
 from services.http.native import audit, bulk, letters, lists, models, records, streams, stuck, webhooks
 from services.http.native.dialect import NATIVE
-from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, ListResources, entity_of
+from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
 from services.store.unavailable import StoreUnavailable
 
 _DIRECTORY = replace(NATIVE, tag="directory")
@@ -182,7 +182,7 @@ def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operatio
     return (
         Operation(
             dialect, "GET", path, "read", f"list_{plural}", f"List {plural}",
-            query=ListResources, parameters=listing_parameters(model.listing), handler=model.page,
+            query=model.query, parameters=listing_parameters(model.listing), handler=model.page,
             view=_page_of(view, f"{noun.capitalize()}Page"),
             links={
                 "first": Link(f"get_{noun}", "/data/0/id"),
@@ -191,7 +191,7 @@ def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operatio
         ),
         Operation(
             dialect, "GET", f"{path}/{{id}}", "read", f"get_{noun}", f"Read one {noun}",
-            query=MinPosition, handler=model.get, view=view, tagged=True,
+            query=AsOf, handler=model.get, view=view, tagged=True,
         ),
         Operation(
             dialect, "GET", f"{path}/{{id}}/history", "read", f"get_{noun}_history",
@@ -207,7 +207,7 @@ _QUERIES = (
     Operation(
         replace(NATIVE, tag="activities"), "GET", "/v1/activities/{id}/explain", "read", "explain_activity",
         "Say why an activity has its status",
-        query=MinPosition, handler=lists.explain, view=models.Explanation,
+        query=AsOf, handler=lists.explain, view=models.Explanation,
     ),
     Operation(
         _EVENTS, "GET", "/v1/events", "read", "get_events", "Read the tenant's events in order",

@@ -10,6 +10,7 @@ from projections import activities as work_units
 from projections import directory, memberships
 from projections.statement import Query
 from projections.task import table as tasks
+from services.http.core import past
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
 from services.http.workflow.lists import Wanted
@@ -52,7 +53,8 @@ async def projects(call: Call, ids: Ids) -> list[Json]:
 async def units(call: Call, ids: Ids) -> list[Json]:
     """Return activities as work units."""
     service, tenant, wanted = call.service, call.caller.tenant, _distinct(ids)
-    rows, now = await _documents(call, work_units.get_many(tenant, wanted), wanted), service.clock()
+    await past.take(call, work_units.NAME, wanted)
+    rows, now = await _documents(call, work_units.get_many(tenant, wanted), wanted), call.now
     found = await call.worked(lambda: [work_units.resource(row, now) for row in rows])
     people = await service.members.by_id(tenant, [unit["created_by"] for unit in found])
     return await call.worked(lambda: [WorkUnit.show(unit, people) for unit in found])

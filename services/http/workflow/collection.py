@@ -12,8 +12,9 @@ from projections.statement import Query
 from projections.support.conditions import Asked, Where
 from projections.support.query import MAX_ROWS
 from projections.task.pages import MAX_PAGES, Order
+from services.http.core import past
 from services.http.core.call import Call, Documents, as_json
-from services.http.core.parameters import MinPosition, flag, nothing_else, number, settled
+from services.http.core.parameters import AsOf, MinPosition, flag, nothing_else, number, settled
 from services.http.workflow import filters, lists
 from services.http.workflow.errors import JSON_API
 from services.http.workflow.lists import Wanted
@@ -36,12 +37,15 @@ class Collection:
     related: tuple[str, ...] = ()
     # Whether its rows have documents.
     documents: bool = True
+    # The read model's filter that names an activity whose rows can be listed as they were, too.
+    of_activity: str = ""
 
     async def answer(self, call: Call) -> Response:
         """Answer with a page."""
         parameters = call.parameters(lists.MAX_PARAMETERS)
         service, tenant = call.service, call.caller.tenant
-        query, asked_for = MinPosition.take(parameters), filters.taken_filters(parameters, tenant, self.filters)
+        query = (AsOf if self.of_activity else MinPosition).take(parameters)
+        asked_for = filters.taken_filters(parameters, tenant, self.filters)
         size = number(parameters, "page[size]", MAX_ROWS, 1, MAX_ROWS)
         page = number(parameters, "page[number]", 1, 1, MAX_PAGES)
         counted = "count" in parameters and flag(parameters, "count")
@@ -49,10 +53,12 @@ class Collection:
         wanted = Wanted.take(parameters, self.related)
         nothing_else(parameters, lists.OF_LIST)
         await settled(call, query, *self.models)
+        units = [each.value for each in asked_for if each.name == self.of_activity and not each.operator]
+        await past.take_tasks(call, units[0] if units else None, "filter[work_unit_id]")
         members: dict[str, tuple[str, ...]] = {}
         for place, texts in filters.references_of(asked_for).items():
             members |= await service.members.named(tenant, texts, place)
-        now = service.clock()
+        now = call.now
         conditions = filters.conditions_of(asked_for, members, now, self.where)
         # One row more than is shown tells whether another page follows.
         asked = self.page(tenant, conditions, Order(order, filters.STATUS_ORDER, now), size + 1, (page - 1) * size)

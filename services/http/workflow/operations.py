@@ -13,7 +13,8 @@ from services.http.core import tags
 from services.http.core.call import Call, as_json
 from services.http.core.entities import TASK
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else, settled
+from services.http.core.parameters import AsOf, nothing_else, settled
+from services.http.core.past import AS_OF
 from services.http.core.submit import submit
 from services.http.workflow import (
     beside,
@@ -41,21 +42,21 @@ _ACTIVITY = replace(TASK, noun="activity")
 
 
 async def _shown(call: Call, rows: Rows, wanted: lists.Wanted) -> tuple[list[Json], Json]:
-    now = call.service.clock()
+    now = call.now
     return await beside.shown(call, await call.worked(lambda: [tasks.resource(row, now) for row in rows]), wanted)
 
 
 _COLLECTION = Collection(
     models=_ACTIVITY.models, filters=FILTERS, sorts=SORTS, where=filters.where_of, page=task_pages.page,
-    count=task_pages.count, shown=_shown, related=RELATED,
+    count=task_pages.count, shown=_shown, related=RELATED, of_activity=FILTERS["work_unit_id"],
 )  # fmt: skip
 
 
 async def _get(call: Call) -> Response:
     """Answer with one activity."""
     parameters = call.parameters()
-    query, wanted = MinPosition.take(parameters), lists.Wanted.take(parameters)
-    nothing_else(parameters, lists.OF_ONE)
+    query, wanted = AsOf.take(parameters), lists.Wanted.take(parameters)
+    nothing_else(parameters, (*lists.OF_ONE, AS_OF))
     await settled(call, query, *_ACTIVITY.models)
     task = await _ACTIVITY.read(call)
     (shown,), included = await beside.shown(call, [task], wanted)
@@ -76,12 +77,12 @@ _ONE = f"{ACTIVITIES}/{{id}}"
 OPERATIONS = (
     Operation(
         WORKFLOW, "GET", ACTIVITIES, "read", "workflow_list_activities", "List activities",
-        parameters=OF_ACTIVITIES, query=MinPosition, handler=_COLLECTION.answer, view=lists.Page, refusals=(400, 422),
+        parameters=OF_ACTIVITIES, query=AsOf, handler=_COLLECTION.answer, view=lists.Page, refusals=(400, 422),
         links={"first": Link("workflow_get_activity", "/data/0/id")},
     ),
     Operation(
         WORKFLOW, "GET", _ONE, "read", "workflow_get_activity", "Read one activity",
-        parameters=SHOWN, query=MinPosition, handler=_get, view=lists.Found, refusals=(400, 404, 422), tagged=True,
+        parameters=SHOWN, query=AsOf, handler=_get, view=lists.Found, refusals=(400, 404, 422), tagged=True,
         links={
             name: Link(f"workflow_{name}_activity", "/data/id")
             for name in ("save", "assign", "reassign", "unassign", "process", "complete", "error", "cancel")

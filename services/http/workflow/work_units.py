@@ -20,7 +20,8 @@ from services.http.core.entities import ACTIVITY
 from services.http.core.errors import ApiError
 from services.http.core.models import LEFT_OUT, Json, Request, To, View
 from services.http.core.operation import Link, Operation
-from services.http.core.parameters import MinPosition, nothing_else, settled
+from services.http.core.parameters import AsOf, MinPosition, nothing_else, settled
+from services.http.core.past import AS_OF
 from services.http.core.submit import submit
 from services.http.workflow import beside, lists
 from services.http.workflow.collection import Collection, Rows
@@ -148,8 +149,8 @@ _COLLECTION = Collection(
 
 async def _get(call: Call) -> Response:
     parameters = call.parameters()
-    query, wanted = MinPosition.take(parameters), Wanted.take(parameters, _RELATED)
-    nothing_else(parameters, lists.OF_ONE)
+    query, wanted = AsOf.take(parameters), Wanted.take(parameters, _RELATED)
+    nothing_else(parameters, (*lists.OF_ONE, AS_OF))
     await settled(call, query, *ACTIVITY.models)
     (found,), included = await _shown(call, [await ACTIVITY.read(call)], wanted)
     return as_json({"data": found, **included}, media=JSON_API)
@@ -189,7 +190,7 @@ OPERATIONS = (
     ),
     _operation(
         "GET", f"{UNITS}/{{id}}", "read", "workflow_get_work_unit", "Read a work unit",
-        parameters=of_one(_UNIT, _RELATED), query=MinPosition, handler=_get, view=UnitFound, refusals=(400, 404, 422),
+        parameters=of_one(_UNIT, _RELATED), query=AsOf, handler=_get, view=UnitFound, refusals=(400, 404, 422),
         links={"cancel": Link("workflow_cancel_work_unit", "/data/id")},
     ),
     _operation(

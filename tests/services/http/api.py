@@ -255,14 +255,16 @@ def settings_for(database_url: str, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def opened(database_url: str, *, streams: bool = False, **given: Any) -> AsyncIterator[Api]:
+async def opened(
+    database_url: str, *, streams: bool = False, clock: Callable[[], datetime] = lambda: NOW, **given: Any
+) -> AsyncIterator[Api]:
     """Run the HTTP process on a database.
 
     Its client gives no answer before that has ended, so streams end at once unless they are asked for.
     """
     sender, queue = InProcess(database_url), Queue()
     with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
-        app = create_app(settings_for(database_url, **given), sender, queue, clock=lambda: NOW)
+        app = create_app(settings_for(database_url, **given), sender, queue, clock=clock)
     async with app.router.lifespan_context(app):
         if not streams:
             app.end_streams()
