@@ -80,7 +80,7 @@ class Databases:
                 return True
             cursor.execute(sql.SQL("; ").join(map(_emptying, self._fresh)))
             found = self._scenes[scene]
-            for table in _referred_first(cursor, found):
+            for table in referred_first(cursor, found):
                 with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))) as copy:
                     copy.write(found[table])
         return False
@@ -237,7 +237,7 @@ def _name(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
 
 
-def _referred_first(cursor: psycopg.Cursor[Any], tables: Collection[str]) -> list[str]:
+def referred_first(cursor: psycopg.Cursor[Any], tables: Collection[str]) -> list[str]:
     """Return tables in an order in which each comes after those that its foreign keys refer to."""
     order: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(sorted(tables), ()))
     found = cursor.execute(

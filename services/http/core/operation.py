@@ -201,6 +201,8 @@ class Operation:
     @property
     def tries(self) -> bool:
         """Tell whether its command may be tried instead of done."""
+        if self.act:
+            return self.query is not None and issubclass(self.query, dry_runs.MayBeDry)
         return self.writes and not self.bulk
 
     @property

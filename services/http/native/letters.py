@@ -195,7 +195,6 @@ OPERATIONS = (
     ),
     Operation(
         _DIALECT, "POST", f"{_ONE}/discard", "operate", "discard_dead_letter", "Discard a dead letter",
-        request=models.DiscardLetter, handler=_discard, view=models.DeadLetter, parameters=_LETTER, bulk=True,
-        act=True,
+        request=models.DiscardLetter, handler=_discard, view=models.DeadLetter, parameters=_LETTER, act=True,
     ),
 )  # fmt: skip

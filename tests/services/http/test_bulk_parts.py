@@ -56,7 +56,7 @@ class Losing:
 async def test_what_was_lost_on_the_way_is_sent_again_under_the_same_id(
     api: Api, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_sender, "POLL", 0.05)
+    monkeypatch.setattr(bulk_sender.BulkSender, "poll", 0.05)
     broker = Losing(api, monkeypatch, 1, 3, 5, 6)
     receipt = (await kind.post(api, 5)).json()["receipt"]
 
@@ -90,7 +90,7 @@ async def test_what_was_lost_on_the_way_is_sent_again_under_the_same_id(
 
 
 async def test_what_a_newer_stream_refuses_is_done_after_the_upgrade(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_sender, "POLL", 0.05)
+    monkeypatch.setattr(bulk_sender.BulkSender, "poll", 0.05)
     api.command("directory.register", {"kind": "hub", "id": "h1", "fields": {}})
     with psycopg.connect(api.url) as conn:
         (stream,) = (
@@ -123,7 +123,7 @@ async def test_what_a_newer_stream_refuses_is_done_after_the_upgrade(api: Api, m
 async def test_a_sender_that_ended_before_it_could_say_so_leaves_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_sender, "POLL", 0.05)
+    monkeypatch.setattr(bulk_sender.BulkSender, "poll", 0.05)
     tasks, _ = KINDS
     await done_of(api, (await tasks.post(api, 2)).json()["receipt"])
     await eventually_async(lambda: _kept(api) == [(True, 1)])
