@@ -96,7 +96,9 @@ async def test_what_is_no_request_is_refused_and_not_sent(stopped: Api, case: Ca
     assert stopped.sender.sent == []
     carried = case.operation.status if case.operation.act else 202
     for kind in JSON_BY_OTHER_NAMES:
-        assert (await send(stopped, case, headers={"Content-Type": kind})).status_code == carried
+        response = await send(stopped, case, headers={"Content-Type": kind})
+        # An act that was done the first time is refused the second, after its body was read.
+        assert response.status_code == carried or response.json()["code"] == "not-parked"
 
 
 @EVERY
