@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from domain.limits import MAX_WHOLE, Number, limits_of
+from domain.limits import INSTANT, MAX_WHOLE, Number, limits_of
 from services import schemas
 from services.http.core.call import Call
 from services.http.core.errors import ApiError
@@ -53,8 +53,10 @@ class MinPosition(Query):
     min_position: Position = Field(0, description="Wait until the read model has handled this position")
 
 
-# A position, or a time as `domain.decider.instant` reads it.
-_MOMENT = r"^([0-9]{1,18}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d))$"
+# A time in a query, as `domain.decider.instant` reads it: there is no year 0.
+MOMENT: Json = {"format": "date-time", "pattern": f"^(?!0000){INSTANT}$"}
+# A position, or such a time.
+_MOMENT = r"^([0-9]{1,18}|(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d))$"
 
 
 class AsOf(MinPosition):

@@ -9,16 +9,15 @@ import msgspec
 from pydantic import Field
 from starlette.responses import Response
 
-from domain.limits import INSTANT, Number
+from domain.limits import Number
 from projections.support.query import BadQuery, demand_text, time_of
 from services.http.core.call import Call, Ready
 from services.http.core.models import View
-from services.http.core.parameters import Position, Query, settled
+from services.http.core.parameters import MOMENT, Position, Query, settled
 from services.http.native.lists import next_page
 from services.store import audit
 from services.store.audit import WINDOW as WINDOW
 
-_MOMENT: dict[str, Any] = {"format": "date-time", "pattern": f"^{INSTANT}$"}
 _ID = "019a2d3c-7b1e-7c40-9d2a-0b8f6e1c2d3a"
 _encode = msgspec.json.Encoder().encode
 
@@ -26,12 +25,12 @@ _encode = msgspec.json.Encoder().encode
 class ListActs(Query):
     """Which acts are listed."""
 
-    act: str | None = Field(None, description="An act, such as `key.create`")
-    actor: str | None = Field(None, description="Who did it: the actor of an API key, or `cli:<user>`")
-    target: str | None = Field(None, description="How the target begins, such as `key/`")
+    act: str | None = Field(None, min_length=1, description="An act, such as `key.create`")
+    actor: str | None = Field(None, min_length=1, description="Who did it: the actor of an API key, or `cli:<user>`")
+    target: str | None = Field(None, min_length=1, description="How the target begins, such as `key/`")
     outcome: Literal["started", "succeeded", "failed"] | None = Field(None, description="How it ended")
-    since: str | None = Field(None, description="Recorded at this time or later", json_schema_extra=_MOMENT)
-    until: str | None = Field(None, description="Recorded before this time", json_schema_extra=_MOMENT)
+    since: str | None = Field(None, description="Recorded at this time or later", json_schema_extra=MOMENT)
+    until: str | None = Field(None, description="Recorded before this time", json_schema_extra=MOMENT)
     limit: Annotated[int, Number(1, audit.MAX_PAGE)] = Field(50, description="Most acts of a page")
     cursor: Position = Field(0, description="What `next` of the page before says")
 

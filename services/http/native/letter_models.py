@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from domain.limits import INSTANT, Number
+from domain.limits import Number
 from services.dead_letters import MAX_REASON
 from services.http.core.models import Json, Request, View
-from services.http.core.parameters import Query
+from services.http.core.parameters import MOMENT, Query
 from services.http.native.models import Count, Refusal
 
 State = Literal["parked", "retrying", "retried", "discarded"]
@@ -29,7 +29,7 @@ class Which(Query):
     since: str | None = Field(
         None,
         description="It came, or came again, at this time or later",
-        json_schema_extra={"format": "date-time", "pattern": f"^{INSTANT}$"},
+        json_schema_extra=MOMENT,
     )
 
 

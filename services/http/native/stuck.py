@@ -20,6 +20,7 @@ from services.http.native.lists import next_page
 from services.store import stuck
 
 _encode = msgspec.json.Encoder().encode
+_ID: dict[str, Any] = {"pattern": f"^{ID.pattern[:-2]}$"}
 _CAUSES = list(stuck.BY_CAUSE)
 
 
@@ -29,13 +30,13 @@ class ListStuck(Query):
     causes: list[Annotated[str, Field(json_schema_extra={"enum": [*_CAUSES]})]] | None = Field(
         None, alias="cause", description="A cause; may be repeated"
     )
-    project: str | None = Field(None, description="A project")
+    project: str | None = Field(None, description="A project", json_schema_extra=_ID)
     members: list[Annotated[str, Field(min_length=1, max_length=1000)]] | None = Field(
         None, alias="member", description=f"A member who has it; may be repeated. It is {PERSONS}"
     )
-    activity: str | None = Field(None, description="An activity", json_schema_extra={"pattern": f"^{ID.pattern[:-2]}$"})
+    activity: str | None = Field(None, description="An activity", json_schema_extra=_ID)
     limit: Annotated[int, Number(1, 500)] = Field(50, description="Rows of a page")
-    cursor: str | None = Field(None, description="What `next` of the page before says")
+    cursor: str | None = Field(None, min_length=1, description="What `next` of the page before says")
 
 
 class Reference(View):
