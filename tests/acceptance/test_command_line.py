@@ -58,7 +58,7 @@ TYPED = {
     "db status": Typed("db status", "The database is up to date."),
     "db adopt": Typed("db adopt", "The log and the positions fit together."),
     "audit": Typed("audit --tenant acme", "key.create"),
-    "stuck": Typed("stuck --tenant acme --cause task-overdue", "Nothing is stuck."),
+    "stuck": Typed("stuck --tenant acme", "command-parked"),
     "verify": Typed("verify", "Consistent."),
     "dead-letters list": Typed("dead-letters list --tenant acme", "poison"),
     "dead-letters groups": Typed("dead-letters groups --tenant acme", "poison"),
