@@ -1,7 +1,7 @@
 """The causes for which something does not move though it should: one source for each.
 
-A source is a statement over what there is: read models, deadlines, followers, sessions. Whoever adds a cause adds a
-`Source` to `SOURCES`; listing, counting, filters, paging and documentation follow from it.
+A source is a statement over what there is: read models, deadlines, followers, dead letters, webhooks, sessions.
+Whoever adds a cause adds a `Source` to `SOURCES`; listing, counting, filters, paging and documentation follow from it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import msgspec
 
 from projections import stuck as found
 
-# Seconds after which a follower lags.
-LAGGING = 5
-# Events behind a held-back entity that are counted.
+# Seconds after which a follower lags, and a webhook fails for too long: by then a delivery was tried four times.
+LAGGING, FAILING = 5, 60
+# Events behind a held-back entity, and parked deliveries of a webhook, that are counted.
 _MOST_EVENTS = 1000
+# Characters of the detail of a dead letter that are shown.
+_MOST_DETAIL = 200
 
 
 class Row(NamedTuple):
@@ -77,6 +79,26 @@ def _say(text: str) -> Callable[[Row], Remedy]:
     return lambda row: Remedy(text)
 
 
+def _letter(row: Row) -> Remedy:
+    path = f"/v1/dead-letters/{row.id}"
+    return Remedy(
+        f"{row.of}; look at it (GET {path}, foldwork dead-letters show {row.id}), and send it again, corrected if need"
+        f" be (POST {path}/retry), or discard it (POST {path}/discard, foldwork dead-letters discard {row.id})",
+        cli=f"foldwork dead-letters retry {row.id}",
+    )
+
+
+def _webhook(text: str, request: str, line: str) -> Callable[[Row], Remedy]:
+    """`row.of` is the tenant, and the position of a delivery where one is meant."""
+
+    def remedy(row: Row) -> Remedy:
+        tenant, _, position = (row.of or "").partition(" ")
+        named = {"id": row.id, "tenant": tenant, "position": position}
+        return Remedy(f"{text}: {request.format(**named)}", cli=f"foldwork webhooks {line.format(**named)}")
+
+    return remedy
+
+
 _NOTHING = "NULL::text, NULL::text, NULL::text[]"
 # The followers of read models have the names of their tables.
 _NAME = "coalesce((SELECT r.name FROM read_models AS r WHERE {0} LIKE r.name || '\\_v%%' LIMIT 1), {0})"
@@ -107,6 +129,31 @@ SELECT r.role, NULL::timestamptz, r.role, {_NOTHING}, NULL::bigint, NULL::text F
     ('relay', 'follower-relay')) AS r (role, session)
 WHERE NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datname = current_database()
                   AND a.application_name = 'foldwork-' || r.session)"""  # noqa: S608
+# The reason is what a list of letters shows; what a letter holds is for operators.
+_PARKED = f"""
+SELECT l.id, l.first_at, l.id, {_NOTHING}, NULL::bigint,
+    concat_ws(': ', l.code, NULLIF(left(l.detail, {_MOST_DETAIL}), ''))
+FROM dead_letters AS l WHERE l.tenant = %(tenant)s AND l.state = 'parked'"""  # noqa: S608
+# Why a webhook fails is for keys with the permission `webhooks`.
+_DISABLED = f"""
+SELECT w.id, w.failing_since, w.id, {_NOTHING}, NULLIF(w.pending, 0)::bigint, w.tenant
+FROM webhooks AS w WHERE w.tenant = %(tenant)s AND w.state = 'disabled'"""  # noqa: S608
+# While other events are taken, one that is refused fails, and holds up its activity, although the webhook does not.
+_FAILING = f"""
+SELECT w.id, f.since, w.id, {_NOTHING}, w.pending::bigint, w.tenant
+FROM webhooks AS w CROSS JOIN LATERAL (
+    SELECT least(w.failing_since, min(d.failing_since)) AS since FROM webhook_deliveries AS d
+    WHERE d.tenant = w.tenant AND d.webhook = w.id AND d.state = 'pending') AS f
+WHERE w.tenant = %(tenant)s AND w.state = 'active' AND w.pending > 0
+    AND f.since < now() - {FAILING} * interval '1 second'"""  # noqa: S608
+_UNDELIVERED = f"""
+SELECT w.id, p.since, w.id, {_NOTHING}, p.events, w.tenant || ' ' || p.first
+FROM webhooks AS w CROSS JOIN LATERAL (
+    SELECT count(*) AS events, min(b.tried_at) AS since, min(b.position) AS first FROM (
+        SELECT d.tried_at, d.position FROM webhook_deliveries AS d
+        WHERE d.tenant = w.tenant AND d.webhook = w.id AND d.state = 'parked'
+        ORDER BY d.position LIMIT {_MOST_EVENTS}) AS b) AS p
+WHERE w.tenant = %(tenant)s AND p.events > 0"""  # noqa: S608
 
 SOURCES: tuple[Source, ...] = (
     Source(
@@ -124,6 +171,28 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "held-back", "entity", "a follower holds back an entity, since one of its events could not be handled",
         _HELD, _run("an operator removes the cause, and lets it be tried again", "foldwork projections retry {of}"),
+    ),
+    Source(
+        "command-parked", "dead-letter", "a command could not be handled, and is parked as a dead letter",
+        _PARKED, _letter,
+    ),
+    Source(
+        "webhook-disabled", "webhook", "a webhook was disabled, since its receiver is gone or has not worked for days",
+        _DISABLED,
+        _webhook("make the receiver work, and resume the webhook", 'PATCH /v1/webhooks/{id} with {{"state": "active"}}',
+                 "resume {id} --tenant {tenant}"),
+    ),
+    Source(
+        "webhook-failing", "webhook", f"deliveries of a webhook have been failing for {FAILING} s, and are repeated",
+        _FAILING,
+        _webhook("see why, and make the receiver work", "GET /v1/webhooks/{id}/deliveries?state=pending",
+                 "deliveries {id} --tenant {tenant} --state pending"),
+    ),
+    Source(
+        "delivery-parked", "webhook", "events of a webhook were refused for days, and are not sent any more",
+        _UNDELIVERED,
+        _webhook("send the first of them again", "POST /v1/webhooks/{id}/deliveries/{position}/replay",
+                 "replay {id} --tenant {tenant} --delivery {position}"),
     ),
     Source(
         "deadline-missed", "task", f"a deadline was due {found.MISSED_SECONDS} s ago, and nobody has acted on it",

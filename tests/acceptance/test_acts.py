@@ -12,6 +12,8 @@ import pytest
 
 import projections
 from projections.task import table as tasks
+from services.processors.arrivals import arrival
+from services.store import dead_letters, webhooks
 from services.store.connect import connect
 from services.store.migrate import upgrade
 from services.store.operations import Operation, record
@@ -21,6 +23,7 @@ from tests.acceptance.test_documentation import run as typed
 from tests.databases import Databases
 from tests.eventually import eventually
 from tests.services.harness import rows
+from tests.services.http.test_dead_letters import letter
 from tests.services.processes import nursery
 
 ACTOR = f"cli:{getpass.getuser()}"
@@ -220,3 +223,25 @@ def test_what_is_stuck_on_the_command_line(cli: Cli) -> None:
         (("--tenant", "acme", "--cause", "bored"), "unknown cause bored"),
     ):
         assert said in cli.run("stuck", *wrong, code=1), wrong
+
+
+@pytest.mark.parametrize("cause", ["command-parked", "webhook-disabled", "delivery-parked"])
+def test_the_command_line_of_a_remedy_can_be_run_as_it_is(cli: Cli, cause: str) -> None:
+    with psycopg.connect(cli.url) as conn:
+        if cause == "command-parked":
+            poison = letter(b'{"id":"t1"}', code="poison", pointer="")
+            dead_letters.store(conn, [arrival(poison, "guest", lambda _user, _tenant: True)])
+        else:
+            webhooks.create(conn, "acme", "h1", "https://example.com/", {}, "", "system")
+        if cause == "webhook-disabled":
+            conn.execute("UPDATE webhooks SET state = 'disabled'")
+        elif cause == "delivery-parked":
+            conn.execute(
+                "INSERT INTO webhook_deliveries (tenant, webhook, position, entity, event_id, state, next_at, tried_at)"
+                " VALUES ('acme', 'h1', 7, 'acme/activity-a1', 'e1', 'parked', now(), now())"
+            )
+    asked = ("stuck", "--tenant", "acme", "--cause", cause)
+    line = json.loads(cli.run(*asked, "--json"))["remedy"]["cli"]
+    assert line in " ".join(cli.run(*asked).split())
+    cli.run(*line.split()[1:])
+    assert "Nothing is stuck." in cli.run(*asked)

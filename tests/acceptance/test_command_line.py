@@ -91,7 +91,8 @@ STORED = (
     (
         "INSERT INTO dead_letters (id, tenant, arrived, key, message_id, type, actor, broker_user, headers, body,"
         " bytes, sha256, code, detail, pointer, fingerprint)"
-        " VALUES ('l1', 'acme', '1', 'k', 'd1', 'task.create', 'system', 'guest', '{}', '{\"id\": \"t1\"}', 12, '', 'poison', 'it failed', '', 'f1')"
+        " VALUES ('l1', 'acme', '1', 'k', 'd1', 'task.create', 'system', 'guest', '{}',"
+        " '{\"id\": \"t1\"}', 12, '', 'poison', 'it failed', '', 'f1')"
     ),
     (
         "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, rate, total)"

@@ -358,6 +358,16 @@ def documented(case: Case, response: httpx.Response) -> None:
 WORDS = "(words)"
 
 
+def was_taken(case: Case, response: httpx.Response) -> bool:
+    """Tell whether a request to a service without workers was read, and what it asks for begun.
+
+    An act that can be done once is refused the second time, after its body was read.
+    """
+    if case.operation.act:
+        return response.status_code == case.operation.status or response.json().get("code") == "not-parked"
+    return response.status_code == 202
+
+
 def refused(response: httpx.Response, envelope: Envelope, code: str, pointer: str = "", parameter: str = "") -> None:
     """Expect a refusal for this reason in an envelope, whatever its words."""
     wanted = envelope(ApiError(code, WORDS, pointer, parameter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,16 @@ import projections
 from projections import follower_name
 from projections.stuck import ENOUGH
 from projections.task import table as tasks
+from services.processors.arrivals import arrival
+from services.processors.receivers import Delivered
 from services.store import stuck
 from services.store.connect import connect
+from tests.eventually import eventually
 from tests.services.http.api import WORKFLOW, Api, problem, with_activity, with_workflow
 from tests.services.http.dispatch_scene import furnish, planned, report, unresolved
+from tests.services.http.test_dead_letters import letter, put
+from tests.services.test_webhooks_failing import Fake
+from tests.services.webhook_scene import Scene as Hooks
 
 PATH = "/v1/stuck"
 PAST = "2025-10-31T00:00:00Z"
@@ -51,11 +58,13 @@ def member(api: Api, name: str) -> None:
 class Scene:
     """What brings a cause about, what is stuck, and the cure where that is not the command of the remedy."""
 
-    inject: Callable[[Api], None]
+    inject: Callable[[Api], object]
     resource: tuple[str, str]
     cure: Callable[[Api], None] | None = None
     # Who sends the command of the remedy.
     actor: str = "system"
+    # With which the last request that the remedy names is sent, instead of a command.
+    body: dict[str, Any] | None = None
 
 
 def overdue(api: Api) -> None:
@@ -165,12 +174,34 @@ def go_on(api: Api) -> None:
     execute(api, "UPDATE followers SET halted_at = NULL, error = NULL")
 
 
+def undelivered(api: Api, outcome: Delivered, days: int = 0) -> None:
+    """Have a delivery fail two minutes ago, and for so many days before."""
+    hooks = Hooks(api.url)
+    hooks.clock.go(days=-days, minutes=-2)
+    hooks.hook("h1", "https://example.com/secret")
+    with hooks.working(client=Fake(lambda _: outcome)):
+        api.command("task.create", {"id": "t1"})
+        eventually(lambda: [row[2] for row in hooks.deliveries("h1")] == [1])
+        if days:
+            hooks.clock.go(days=days)
+            eventually(lambda: hooks.deliveries("h1", "parked"))
+
+
+def delivered(api: Api) -> None:
+    hooks = Hooks(api.url)
+    with hooks.working(client=Fake(lambda _: Delivered(200, ""))):
+        eventually(lambda: hooks.deliveries("h1", "delivered"))
+
+
 def lagging(api: Api) -> None:
     api.command("task.create", {"id": "t1"})
     execute(api, "UPDATE stored_events SET recorded_at = now() - interval '6 seconds'")
-    execute(api, "UPDATE followers SET position = 0 WHERE name = %s", TASKS)
+    head = "(SELECT max(notification_id) FROM stored_events)"
+    execute(api, f"UPDATE followers SET position = CASE WHEN name = %s THEN 0 ELSE {head} END", TASKS)
 
 
+POISON = letter(b'{"id":"t1","title":"secret"}', code="poison", pointer="", password="secret")
+NAMED = arrival(POISON, "guest", lambda _user, _tenant: True).id
 SCENES = {
     "follower-halted": Scene(
         halted,
@@ -179,6 +210,14 @@ SCENES = {
     ),
     "follower-lagging": Scene(lagging, ("follower", tasks.NAME), lambda api: api.sender.follow()),
     "held-back": Scene(held, ("entity", "task-t1"), lambda api: execute(api, "DELETE FROM held_entities")),
+    "command-parked": Scene(lambda api: put(api, POISON), ("dead-letter", NAMED), body={"reason": "a test"}),
+    "webhook-disabled": Scene(
+        lambda api: undelivered(api, Delivered(410, "secret")), ("webhook", "h1"), body={"state": "active"}
+    ),
+    "webhook-failing": Scene(lambda api: undelivered(api, Delivered(None, "secret")), ("webhook", "h1"), delivered),
+    "delivery-parked": Scene(
+        lambda api: undelivered(api, Delivered(400, "secret"), days=3), ("webhook", "h1"), body={}
+    ),
     "deadline-missed": Scene(missed, ("task", "t1"), lambda api: overdue_now(api)),
     "dispatch-in-flight": Scene(in_flight, ("task", "t1"), lambda api: report(api, "t1", 1, succeeded=True)),
     "dispatch-without-provider": Scene(without_provider, ("task", "t1"), provider),
@@ -216,20 +255,60 @@ async def test_a_cause_is_named_and_gone_after_its_cure(api: Api, cause: str) ->
     if cause == "held-back":
         assert one["remedy"]["cli"] == "foldwork projections retry tasks"
         assert one["waits"] == [{"kind": "events", "id": None, "count": 1}]
-    if scene.resource[0] in ("task", "activity", "entity"):
+    if stuck.BY_CAUSE[cause].of_tenant:
         # Nobody else sees it.
-        assert await listed(api, token=api.key("other")) == []
+        assert await listed(api, f"cause={cause}", api.key("other")) == []
     else:
         assert [each["cause"] for each in await listed(api, token=api.key("other"))] == [cause]
     # Why, in words that may hold data of others, is for operators.
     assert "secret" not in str(found)
     if scene.cure is not None:
         scene.cure(api)
+    elif scene.body is not None:
+        method, path = re.findall(r"(PATCH|POST) (/v1/[\w/-]+)", one["remedy"]["text"])[-1]
+        by = api.by(api.key("acme", "system", "operate", "webhooks"))
+        done = await api.client.request(method, path, json=scene.body, headers=by)
+        assert done.is_success, done.text
     else:
         done = await api.post("/v1/commands", one["remedy"]["command"], api.key("acme", scene.actor))
         assert done.status_code == 200, done.text
     left = await listed(api, f"cause={cause}")
     assert left == []
+
+
+async def test_an_event_that_is_refused_fails_although_others_are_taken(api: Api) -> None:
+    hooks = Hooks(api.url)
+    hooks.clock.go(minutes=-2)
+    bad, _ = hooks.happen("a", 2)
+    others = hooks.happen("b", 2)
+    hooks.hook("h1", "https://example.com/", after=0)
+    with hooks.working(client=Fake(lambda each: Delivered(400 if each.event_id == bad else 200, ""))):
+        eventually(lambda: [row[2] for row in hooks.deliveries("h1")] == [1, 0, 1, 1])
+    assert [row[0] for row in hooks.deliveries("h1", "delivered")] == others
+    (one,) = await listed(api, "cause=webhook-failing")
+    assert one["waits"] == [{"kind": "events", "id": None, "count": 2}]
+    assert one["remedy"]["cli"] == "foldwork webhooks deliveries h1 --tenant acme --state pending"
+    # What somebody has paused is not stuck, and what has just begun to fail is tried again first.
+    execute(api, "UPDATE webhooks SET state = 'paused'")
+    assert await listed(api, "cause=webhook-failing") == []
+    execute(api, "UPDATE webhooks SET state = 'active'")
+    execute(api, "UPDATE webhook_deliveries SET failing_since = now() WHERE failing_since IS NOT NULL")
+    execute(api, "UPDATE webhooks SET failing_since = now() WHERE failing_since IS NOT NULL")
+    assert await listed(api, "cause=webhook-failing") == []
+
+
+async def test_letters_are_listed_with_their_reason_cut_until_somebody_decides(api: Api) -> None:
+    nobodys = letter(b"nobody", "c4", tenant="")
+    long = letter(b"long", "c2", code="not-json")
+    long.properties.headers["x-foldwork-detail"] = "x" * 1000
+    first, second, *_ = put(api, letter(), long, letter(b"theirs", "c3", tenant="other"), nobodys)
+    found = {each["resource"]["id"]: each["remedy"] for each in await listed(api, "cause=command-parked&limit=1")}
+    assert list(found) == sorted([first, second])
+    assert found[first]["text"].startswith("wrong-shape: Input should be a valid string; ")
+    assert found[second]["text"].startswith(f"not-json: {'x' * 200}; ")
+    assert found[first]["cli"] == f"foldwork dead-letters retry {first}"
+    execute(api, "UPDATE dead_letters SET state = 'retrying' WHERE id = %s", first)
+    assert [each["resource"]["id"] for each in await listed(api, "cause=command-parked")] == [second]
 
 
 @contextmanager
@@ -302,7 +381,7 @@ async def test_it_needs_its_permission(api: Api) -> None:
 
 async def test_nothing_is_stuck_under_a_healthy_load(api: Api) -> None:
     with_workflow(api)
-    with sessions(api.url, *ROLES):
+    with sessions(api.url, *ROLES), Hooks(api.url).following():
         for number in range(25):
             with_activity(api, f"a{number}")
             for task in (f"a{number}-t1", f"a{number}-t2"):
