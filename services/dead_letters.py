@@ -145,13 +145,14 @@ def retry(
     *,
     edit: Edit = UNCHANGED,
     out_of_order: bool = False,
+    note: str | None = None,
 ) -> Json:
     """Have a letter sent again by the policies role, in the caller's transaction; return it as it was.
 
-    `by` is who does it. An older letter of the same key is to be decided first, unless it is to be sent again, too:
-    then this one waits for its outcome, and is parked again if it fails. Raises `NotDone`.
+    `by` is who does it, and `note` says what for. An older letter of the same key is to be decided first, unless it is
+    to be sent again, too: then this one waits for its outcome, and is parked again if it fails. Raises `NotDone`.
     """
-    row = _parked(conn, tenant, letter_id)
+    row = parked(conn, tenant, letter_id, lock=True)
     command, incoming = renewed(row, edit, rules)
     older = acts.older(conn, row["tenant"], row["key"], row["arrived"])
     if older is not None and older[1] == "parked" and not out_of_order:
@@ -159,7 +160,7 @@ def retry(
     edited = command.body if command.body != row["body"] else None
     acts.retry(
         conn, letter_id, by, edited=edited, sha256=hashlib.sha256(command.body).digest(),
-        fingerprint=incoming.fingerprint, out_of_order=out_of_order,
+        fingerprint=incoming.fingerprint, out_of_order=out_of_order, note=note,
     )  # fmt: skip
     return row
 
@@ -168,13 +169,14 @@ def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, b
     """Discard a letter, in the caller's transaction; return it as it was. Raises `NotDone`."""
     if not reason.strip() or len(reason) > MAX_REASON or "\0" in reason:
         raise NotDone("invalid", f"a reason has 1 to {MAX_REASON} characters", "/reason")
-    row = _parked(conn, tenant, letter_id)
+    row = parked(conn, tenant, letter_id, lock=True)
     acts.discard(conn, letter_id, by, reason.strip())
     return row
 
 
-def _parked(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str) -> Json:
-    row = read(conn, tenant, letter_id, lock=True)
+def parked(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, *, lock: bool = False) -> Json:
+    """Return a letter that nobody has decided on yet; raises `NotDone`."""
+    row = read(conn, tenant, letter_id, lock=lock)
     if row["state"] != "parked":
         raise NotDone("not-parked", f"{letters.named(row)} is {row['state']}, not parked")
     return row

@@ -1,4 +1,4 @@
-"""The command `bulk`: a command for many tasks or activities, previewed first, then run as it was shown."""
+"""The command `bulk`: a command for many tasks, activities or dead letters, previewed, then run as it was shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _LOOK = 0.5
 
 def register(app: typer.Typer) -> None:
     bulk = typer.Typer(
-        help="A command for many tasks or activities: previewed first, then run as it was shown.", no_args_is_help=True
+        help="A command for many tasks, activities or dead letters: previewed first, then run as shown.",
+        no_args_is_help=True,
     )
     app.add_typer(bulk, name="bulk")
     bulk.command()(preview)
@@ -47,7 +48,11 @@ def register(app: typer.Typer) -> None:
 
 
 def preview(
-    command: str = typer.Argument(..., metavar="TYPE", help="A command on one task or activity, such as task.cancel."),
+    command: str = typer.Argument(
+        ...,
+        metavar="TYPE",
+        help="A command on one task or activity, such as task.cancel, or dead-letter.retry or dead-letter.discard.",
+    ),
     data: str = typer.Option("{}", help="Its data without the id, as JSON, @FILE, or - for standard input."),
     where: list[str] = typer.Option(
         [], "--filter", metavar="NAME=VALUE", help="A filter of the list; may be repeated. Without a value: none."
@@ -65,6 +70,7 @@ def preview(
     """Choose items, and say what each would do; exits 3 if that is not known in time. Nothing is done."""
     from domain.streams import ID
     from services.http.core.bulk_selection import NewBulk, store
+    from services.http.core.bulk_states import LETTER_COMMANDS
     from services.http.core.submit import new_id
     from services.settings import command_limit
 
@@ -73,7 +79,7 @@ def preview(
         raise OperatorError("--actor is a member's id, or `system`")
     body: dict[str, Any] = {"command": command, "data": json_of(read_data(data)), "on_change": on_change}
     if where:
-        body["filter"] = filter_of(where)
+        body["dead_letters" if command in LETTER_COMMANDS else "filter"] = filter_of(where)
     if ids or ids_from is not None:
         body["ids"] = [*ids, *(lines_of(ids_from) if ids_from is not None else ())]
     bulk_id = new_id()

@@ -43,8 +43,9 @@ SELECT b.id, b.command, b.data, b.on_change, b.actor, b.state, b.reason, b.rate,
 FROM bulk_actions AS b WHERE b.tenant = %s AND b.id = %s"""
 _ITEMS = """
 SELECT i.number, i.entity_id, i.version, i.state, i.reason, i.would, i.code, i.detail, i.pointer, i.first_position,
-    i.last_position, i.decided_at, i.attempts, b.seed
+    i.last_position, i.decided_at, i.attempts, b.seed, b.command, l.message_id
 FROM bulk_items AS i JOIN bulk_actions AS b ON b.tenant = i.tenant AND b.id = i.bulk_id
+    LEFT JOIN dead_letters AS l ON starts_with(b.command, 'dead-letter.') AND l.tenant = i.tenant AND l.id = i.entity_id
 WHERE i.tenant = %s AND i.bulk_id = %s AND i.number > %s{} ORDER BY i.number LIMIT %s"""
 
 # What is done with a bulk. Each gives its id if it was in a state in which that can be done.
@@ -75,7 +76,7 @@ RELEASE = """
 UPDATE bulk_actions SET due_at = now() WHERE tenant = %(tenant)s AND id = %(id)s AND state = %(state)s RETURNING id"""
 # Prolongs the lease, and gives the items to send, as long as the bulk is in the state: first those never sent. They are
 # updated by their places, since the planner knows nothing yet of a bulk that was just stored.
-ITEMS = """
+_TAKE_ITEMS = """
 WITH bulk AS (
     UPDATE bulk_actions SET due_at = now() + %(lease)s * interval '1 second'
     WHERE tenant = %(tenant)s AND id = %(id)s AND state = %(state)s RETURNING id)
@@ -83,8 +84,11 @@ UPDATE bulk_items AS i SET attempts = i.attempts + 1
 WHERE i.ctid = ANY(ARRAY(
     SELECT n.ctid FROM bulk_items AS n
     WHERE n.tenant = %(tenant)s AND n.bulk_id = %(id)s AND n.state = %(of)s AND EXISTS (SELECT FROM bulk)
-    ORDER BY n.attempts, n.number LIMIT %(most)s))
+    ORDER BY {} LIMIT %(most)s))
 RETURNING i.number, i.entity_id, i.routing_key, i.version, i.attempts"""
+ITEMS = _TAKE_ITEMS.format("n.attempts, n.number")
+# In order, so that what was sent and is not decided yet comes before the rest of its key.
+IN_ORDER = _TAKE_ITEMS.format("n.number")
 # What was sent and has no answer yet.
 SENT = """
 SELECT number, entity_id, routing_key, version, attempts FROM bulk_items
@@ -146,7 +150,10 @@ def shown(tenant: str, bulk_id: str) -> Query:
 
 
 def items(tenant: str, bulk_id: str, after: int, limit: int, states: Sequence[str] | None = None) -> Query:
-    """A page of items in order, those after a number, in any state or in one of these; each with the bulk's seed."""
+    """A page of items in order, those after a number, in any state or in one of these.
+
+    Each has the bulk's seed and command, and the id of the command that a dead letter was.
+    """
     condition, values = ("", ()) if states is None else (" AND i.state = ANY(%s::text[])", (list(states),))
     params: tuple[Any, ...] = (tenant, bulk_id, after, *values, limit)
     return Query(_ITEMS.format(condition), params)

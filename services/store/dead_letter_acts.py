@@ -18,7 +18,7 @@ _OLDER = """
 SELECT id, state FROM dead_letters WHERE tenant = %s AND key = %s AND arrived < %s AND state IN ('parked', 'retrying')
     AND key <> ALL (%s) ORDER BY arrived LIMIT 1"""
 _RETRY = """
-UPDATE dead_letters SET state = 'retrying', acted_by = %s, acted_at = now(), note = NULL, retries = retries + 1,
+UPDATE dead_letters SET state = 'retrying', acted_by = %s, acted_at = now(), note = %s, retries = retries + 1,
     out_of_order = %s, edited = %s, sent_sha256 = %s, sent_fingerprint = %s, sends = 0, due_at = now(),
     outcome = NULL, outcome_code = NULL, outcome_detail = NULL, outcome_pointer = NULL, decided_at = NULL
 WHERE id = %s"""
@@ -97,9 +97,10 @@ def retry(
     sha256: bytes,
     fingerprint: bytes,
     out_of_order: bool,
+    note: str | None,
 ) -> None:
     """Have a letter sent again, in the caller's transaction, which holds its row; the data is sound."""
-    conn.execute(_RETRY, (by, out_of_order, edited, sha256, fingerprint, letter_id))
+    conn.execute(_RETRY, (by, note, out_of_order, edited, sha256, fingerprint, letter_id))
     conn.execute(f"NOTIFY {CHANNEL}")
 
 

@@ -12,7 +12,7 @@ import psycopg
 from domain.decider import SYSTEM
 from domain.errors import Refusal
 from domain.streams import ID
-from services.http.core.bulk_states import ASKED, ITEM_STATES, SKIPPED, WAITING, command_id
+from services.http.core.bulk_states import ASKED, ITEM_STATES, LETTER_COMMANDS, RETRY, SKIPPED, WAITING, command_id
 from services.http.core.errors import ApiError, too_many
 from services.http.core.pace import RAMP
 from services.store import bulk_actions, operations
@@ -63,13 +63,16 @@ async def items(
 
 def item_of(row: Sequence[Any]) -> dict[str, Any]:
     """Return an item as `bulk_actions.items` found it."""
-    *columns, attempts, seed = row
+    *columns, attempts, seed, command, message_id = row
     item = dict(zip(_ITEM_COLUMNS, columns, strict=True))
     code, detail, pointer = item.pop("code"), item.pop("detail"), item.pop("pointer")
     item["error"] = None if code is None else Refusal(code, detail or "", pointer or "")
     # The id of a command that is still to be sent could be taken by whoever reads it.
     is_sent = attempts > 0 and item["state"] not in WAITING
     item["command_id"] = command_id(seed, item["number"]) if is_sent else None
+    if command in LETTER_COMMANDS:
+        # A letter keeps the id of its command, and is skipped before it is sent.
+        item["command_id"] = message_id if is_sent and command == RETRY and item["state"] != SKIPPED else None
     return item
 
 

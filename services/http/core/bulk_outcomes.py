@@ -39,19 +39,22 @@ class Outcome(msgspec.Struct):
     last: int | None = None
 
 
-def of_reply(item: Item, reply: Reply) -> Outcome:
-    """Return the outcome of an item whose command, or whose dry run, was answered so."""
+def of_reply(item: Item, reply: Reply, *, versioned: bool = True) -> Outcome:
+    """Return the outcome of an item whose command, or whose dry run, was answered so.
+
+    `versioned`: the command expects the version of the item.
+    """
     if reply.tried:
-        return _tried(item, reply)
+        return _tried(item, reply, versioned)
     events = reply.events
     return decided(item, reply.error, *((events[0].position, events[-1].position) if events else (None, None)))
 
 
-def _tried(item: Item, reply: Reply) -> Outcome:
+def _tried(item: Item, reply: Reply, versioned: bool) -> Outcome:
     if reply.error is None:
         events = () if isinstance(reply.would_record, msgspec.UnsetType) else reply.would_record
         return Outcome(item.number, READY, would=list(dict.fromkeys(event.type for event in events)))
-    reason = CHANGED if reply.error.code == _CONFLICT else ANNOUNCED
+    reason = CHANGED if versioned and reply.error.code == _CONFLICT else ANNOUNCED
     return Outcome(item.number, SKIPPED, reason, _MOVED if reason == CHANGED else reply.error)
 
 

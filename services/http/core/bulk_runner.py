@@ -11,40 +11,40 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
-
-import msgspec
 
 from domain.errors import Refusal
 from services.broker.sender import NotSent, Outgoing
 from services.commands.wire import Reply
+from services.dead_letters import Rules
 from services.http.core import bulk_acts
+from services.http.core.bulk_action import LEASE, Action
+from services.http.core.bulk_letter_runs import LetterRuns, of_letter
 from services.http.core.bulk_outcomes import Item, Outcome, columns, decided, lost, of_reply
 from services.http.core.bulk_states import (
     ABORTED,
     ABORTING,
     NEW_FAILURE,
-    PENDING,
     PREVIEWING,
-    READY,
     REFUSED,
+    RETRY,
     RUNNING,
-    SKIP,
+    SKIPPED,
     UNKNOWN,
     command_id,
 )
 from services.http.core.jobs import Jobs, until
 from services.http.core.pace import ALL, RAMP, Pace
 from services.http.core.shares import Turns
-from services.store import bulk_actions, ledger
+from services.store import bulk_actions, bulk_letters, ledger
 from services.store.connect import connect
 
 # Bulks that a process works on at once, and the items of one that are under way.
 AT_ONCE, UNDER_WAY = 64, 100
-# In seconds: how long a lease lasts, how often a process looks for what nobody works on, what a command has until it
-# is decided, the pause after none was, and how long an aborted bulk waits for what was sent.
-LEASE, POLL, DECIDED, PAUSE, SETTLED = 30.0, 1.0, 10.0, 1.0, 30.0
+# In seconds: how often a process looks for what nobody works on, what a command has until it is decided, the pause
+# after none was, how long an aborted bulk waits for what was sent, and the time between two looks at letters.
+POLL, DECIDED, PAUSE, SETTLED, LOOK = 1.0, 10.0, 1.0, 30.0, 0.2
 # How often an item is sent while others are answered, before its outcome is given up.
 MAX_ATTEMPTS = 5
 _SKIPPED_AT_ONCE = 5000
@@ -54,59 +54,19 @@ EXPIRE_EVERY = 60
 _NOT_DECIDED = ("unavailable",)
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A bulk that this process works on; its columns."""
-
-    tenant: str
-    id: str
-    command: str
-    data: bytes
-    seed: uuid.UUID
-    actor: str
-    traceparent: str | None
-    on_change: str
-    state: str
-    reason: str | None
-    rate: str | None
-
-    @property
-    def turn(self) -> str:
-        """Return its name among all bulks."""
-        return f"{self.tenant}/{self.id}"
-
-    @property
-    def of(self) -> str:
-        """Return the state of the items that are worked on."""
-        return PENDING if self.state == PREVIEWING else READY
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """Return the named parameters of the statements on it."""
-        return {"tenant": self.tenant, "id": self.id, "state": self.state, "of": self.of, "lease": LEASE}
-
-    def outgoing(self, item: Item) -> Outgoing:
-        """Return the command of an item."""
-        return Outgoing(
-            self.command,
-            msgspec.json.encode({**msgspec.json.decode(self.data), "id": item.entity_id}),
-            self.tenant,
-            item.routing_key,
-            self.actor,
-            str(uuid.uuid4()) if self.state == PREVIEWING else command_id(self.seed, item.number),
-            expected_version=item.version if self.on_change == SKIP else None,
-            traceparent=self.traceparent,
-            dry_run=self.state == PREVIEWING,
-        )
-
-
 @dataclass(slots=True)
 class BulkRunner(Jobs[Action]):
     """Works on the bulks that are stored until `close`. `at_work` are the turns of a tenant's commands."""
 
     _: KW_ONLY
     at_work: Turns
+    # What dead letters are checked by.
+    rules: Rules
     _looks: int = 0
+    _letters: LetterRuns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._letters = LetterRuns(self.pool, self.rules)
 
     poll: ClassVar[float] = POLL
 
@@ -137,37 +97,77 @@ class BulkRunner(Jobs[Action]):
             await until(self._stopping, pace.at - clock())
             if self._stopping.is_set():
                 return
-            rows = await self._note(bulk_actions.ITEMS, {**job.values, "most": pace.count})
+            taken = bulk_actions.IN_ORDER if job.of_letters else bulk_actions.ITEMS
+            rows = await self._note(taken, {**job.values, "most": pace.count})
             if rows is None:
                 await until(self._stopping, PAUSE)
                 continue
             if not rows:
                 if job.state == PREVIEWING:
+                    if job.command == RETRY:
+                        await self._note(*bulk_letters.older(job.tenant, job.id))
                     await self._note(bulk_actions.PREVIEWED, job.values)
                 else:
                     await self._act(job, "finish", bulk_actions.ENDED, {"end": "finished"})
                 return
             pace.sent(len(rows), clock())
-            outcomes = await self._send(job, [Item(*row) for row in sorted(rows)])
+            outcomes = await self._work_on(job, [Item(*row) for row in sorted(rows)])
             failed = any(outcome.state in (REFUSED, UNKNOWN) for outcome in outcomes)
             if failed and job.rate == RAMP and job.state == RUNNING:
                 await self._act(job, "pause", bulk_actions.PAUSE, {"reason": NEW_FAILURE})
                 return
 
-    async def _send(self, job: Action, items: Sequence[Item]) -> list[Outcome]:
+    async def _work_on(self, job: Action, items: Sequence[Item]) -> list[Outcome]:
+        if not job.of_letters:
+            return await self._send(job, {item: job.outgoing(item) for item in items})
+        if job.state == RUNNING:
+            return await self._hand_over(job, items)
+        commands, outcomes = await asyncio.to_thread(self._letters.prepare, job, items)
+        await self._store(job, outcomes)
+        return [*outcomes, *(await self._send(job, commands) if commands else ())]
+
+    async def _hand_over(self, job: Action, items: Sequence[Item]) -> list[Outcome]:
+        """Have letters sent again, or discard them, and return the outcomes once all of them are decided and stored.
+
+        Those that are not decided yet when the bulk is paused have some time left.
+        """
+        left, outcomes = await asyncio.to_thread(self._letters.hand_over, job, items)
+        clock = asyncio.get_running_loop().time
+        handed_at = renewed_at = clock()
+        while left and not self._stopping.is_set():
+            rows = await self._note(*bulk_letters.outcomes(job.tenant, [item.entity_id for item in left]))
+            if rows is not None:
+                by_id = {row[0]: row for row in rows}
+                found = [of_letter(item, by_id.get(item.entity_id), job.id) for item in left]
+                decided_now = [outcome for outcome in found if outcome is not None]
+                await self._store(job, decided_now)
+                outcomes += decided_now
+                left = [item for item, outcome in zip(left, found, strict=True) if outcome is None]
+            if left and clock() >= renewed_at + PAUSE:
+                renewed_at = clock()
+                is_over = await self._note(bulk_actions.RENEW, job.values) == []
+                if is_over and clock() >= handed_at + DECIDED:
+                    break
+            if left:
+                await until(self._stopping, LOOK)
+        return outcomes
+
+    async def _send(self, job: Action, commands: Mapping[Item, Outgoing]) -> list[Outcome]:
         """Send items side by side, and return the outcomes of those that were answered, once they are stored.
 
         As long as none is, they are sent again; if the workers are there all the same, they are given up in the end.
         """
-        rounds = 0
+        rounds, items, versioned = 0, list(commands), not job.of_letters
         while True:
             rounds += 1
-            replies = await asyncio.gather(*(self._ask(job, item) for item in items))
-            outcomes = [of_reply(item, reply) for item, reply in zip(items, replies, strict=True) if reply]
+            replies = await asyncio.gather(*(self._ask(job, outgoing) for outgoing in commands.values()))
+            outcomes = [
+                of_reply(item, reply, versioned=versioned) for item, reply in zip(items, replies, strict=True) if reply
+            ]
             left = [item for item, reply in zip(items, replies, strict=True) if reply is None]
             if outcomes:
                 outcomes += [lost(item, job.state == PREVIEWING) for item in left if item.attempts >= MAX_ATTEMPTS]
-            elif rounds >= MAX_ATTEMPTS and await self._workers_answer(job, items[0]):
+            elif rounds >= MAX_ATTEMPTS and await self._workers_answer(commands[items[0]]):
                 outcomes = [lost(item, job.state == PREVIEWING) for item in left]
             if outcomes:
                 await self._store(job, outcomes)
@@ -176,16 +176,15 @@ class BulkRunner(Jobs[Action]):
             if self._stopping.is_set() or not await self._note(bulk_actions.RENEW, job.values):
                 return []
 
-    async def _workers_answer(self, job: Action, item: Item) -> bool:
+    async def _workers_answer(self, outgoing: Outgoing) -> bool:
         """Tell whether the workers answer at all: a dry run is answered even if deciding it fails."""
-        probe = replace(job.outgoing(item), command_id=str(uuid.uuid4()), dry_run=True)
+        probe = replace(outgoing, command_id=str(uuid.uuid4()), dry_run=True)
         with suppress(NotSent):
             return await self.sender.send(probe, DECIDED) is not None
         return False
 
-    async def _ask(self, job: Action, item: Item) -> Reply | None:
+    async def _ask(self, job: Action, outgoing: Outgoing) -> Reply | None:
         """Return the answer to an item's command, or None when there is none in time."""
-        outgoing = job.outgoing(item)
         try:
             async with self.at_work.turn(job.tenant, DECIDED):
                 reply = await self.sender.send(outgoing, DECIDED)
@@ -205,15 +204,7 @@ class BulkRunner(Jobs[Action]):
         until_when = clock() + SETTLED
         while not self._stopping.is_set():
             items = [Item(*row) for row in await self.pool.fetch(bulk_actions.SENT, job.values)]
-            ids = {command_id(job.seed, item.number): item for item in items}
-            outcomes = [
-                decided(
-                    ids[name], Refusal(code, detail or "", pointer or "") if code is not None else None, first, last
-                )
-                for name, _, code, detail, pointer, first, last in await self.pool.fetch(
-                    *ledger.outcomes(job.tenant, list(ids))
-                )
-            ]
+            outcomes = await self._outcomes(job, items, end)
             if clock() >= until_when:
                 known = {outcome.number for outcome in outcomes}
                 outcomes += [lost(item, job.state == PREVIEWING) for item in items if item.number not in known]
@@ -222,6 +213,23 @@ class BulkRunner(Jobs[Action]):
                 return
             await until(self._stopping, PAUSE)
             await self._note(bulk_actions.RENEW, job.values)
+
+    async def _outcomes(self, job: Action, items: Sequence[Item], end: str) -> list[Outcome]:
+        """Return the outcomes that are known of items that were sent, or taken in order to be sent."""
+        if job.of_letters:
+            rows = await self.pool.fetch(*bulk_letters.outcomes(job.tenant, [item.entity_id for item in items]))
+            by_id = {row[0]: row for row in rows}
+            mine = {each for each, row in by_id.items() if bulk_letters.is_of(row, job.id)}
+            known = [of_letter(item, by_id[item.entity_id], job.id) for item in items if item.entity_id in mine]
+            rest = [Outcome(item.number, SKIPPED, end) for item in items if item.entity_id not in mine]
+            return [*(outcome for outcome in known if outcome is not None), *rest]
+        ids = {command_id(job.seed, item.number): item for item in items}
+        return [
+            decided(ids[name], Refusal(code, detail or "", pointer or "") if code is not None else None, first, last)
+            for name, _, code, detail, pointer, first, last in await self.pool.fetch(
+                *ledger.outcomes(job.tenant, list(ids))
+            )
+        ]
 
     async def _store(self, job: Action, outcomes: Sequence[Outcome]) -> None:
         if outcomes:

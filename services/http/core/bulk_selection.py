@@ -24,10 +24,15 @@ from projections.support.query import BadQuery
 from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import InvalidMessage, pointer_of
+from services.http.core import bulk_letters
+from services.http.core.bulk_letters import WhichLetters
+from services.http.core.bulk_states import LETTER_COMMANDS
 from services.http.core.errors import ApiError, too_many
 from services.http.core.members import MemberCache
 from services.http.core.models import Json, Request
+from services.letter_acts import MOST as MAX_LETTERS
 from services.store import bulk_actions
+from services.store import bulk_letters as letters
 from services.store.pool import Rows
 
 MAX_ITEMS = 100_000
@@ -46,23 +51,33 @@ ALLOWED: tuple[str, ...] = tuple(
     and "id" in {field.name for field in fields(command)}
     and RIGHTS[name][0] != {SYSTEM}
 )
+COMMANDS_OF_BULK = (*ALLOWED, *LETTER_COMMANDS)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 Fetch = Callable[..., Awaitable[Rows]]
 
 
 class NewBulk(Request):
-    """A command for many, and which ones: those that a filter finds, or these ids."""
+    """A command for many, and which ones: those that a filter finds, these ids, or dead letters."""
 
     command: str = Field(
-        description="A command on one task, or on one activity", json_schema_extra={"enum": list(ALLOWED)}
+        description="A command on one task, or on one activity, or what is done with dead letters",
+        json_schema_extra={"enum": list(COMMANDS_OF_BULK)},
     )
-    given: Json = Field({}, alias="data", description="The command's data without `id`, which each item has its own of")
+    given: Json = Field(
+        {},
+        alias="data",
+        description="The command's data without `id`, which each item has its own of. Of `dead-letter.retry`: `merge`,"
+        " a JSON merge patch of the data of each letter, or nothing; of `dead-letter.discard`: `reason`",
+    )
     filter: Json | None = Field(
         None,
         description="Filters of `GET /v1/tasks`, or `GET /v1/activities`, by name: a text, a list of texts, a flag, or"
         " null for what has none. An empty one is refused.",
     )
     ids: list[str] | None = Field(None, description=f"Up to {MAX_ITEMS} ids, in the order in which they are run")
+    dead_letters: WhichLetters | None = Field(
+        None, description="The letters that a command on dead letters is for, instead of a filter or ids"
+    )
     on_change: Literal["skip", "run"] = Field(
         "skip", description="What becomes of an item that has changed since it was previewed"
     )
@@ -70,9 +85,9 @@ class NewBulk(Request):
     example: ClassVar[Json] = {"command": "task.cancel", "filter": {"status": "open"}, "on_change": "skip"}
 
     @property
-    def model(self) -> str:
-        """Return the name of the read model that the items are chosen from."""
-        return _LISTINGS[self.command.partition(".")[0]][0]
+    def models(self) -> tuple[str, ...]:
+        """Return the names of the read models that the items are chosen from."""
+        return () if self.command in LETTER_COMMANDS else (_LISTINGS[self.command.partition(".")[0]][0],)
 
     @property
     def listing(self) -> Listing:
@@ -86,8 +101,13 @@ class NewBulk(Request):
         `limit` is that of a command's bytes.
         """
         request = cls.read(body)
-        if request.command not in ALLOWED:
-            raise ApiError("unknown-type", f"the commands of a bulk are {', '.join(ALLOWED)}", "/command")
+        if request.command not in COMMANDS_OF_BULK:
+            raise ApiError("unknown-type", f"the commands of a bulk are {', '.join(COMMANDS_OF_BULK)}", "/command")
+        if request.command in LETTER_COMMANDS:
+            return request._checked_letters(limit)
+        if request.dead_letters is not None:
+            detail = f"dead letters are for {' and '.join(LETTER_COMMANDS)}"
+            raise ApiError("wrong-shape", detail, "/dead_letters")
         if (request.filter is None) == (request.ids is None):
             raise ApiError("wrong-shape", "a bulk has either a filter or ids")
         if "id" in request.given:
@@ -103,6 +123,14 @@ class NewBulk(Request):
             raise ApiError(refusal.code, refusal.detail, f"/data{refusal.pointer}")
         return request
 
+    def _checked_letters(self, limit: int) -> NewBulk:
+        if self.dead_letters is None or self.filter is not None or self.ids is not None:
+            raise ApiError("wrong-shape", "a command on dead letters has `dead_letters`, and neither a filter nor ids")
+        if (size := len(_encode(self.given))) > limit:
+            raise ApiError("too-large", f"a command has at most {limit} bytes, this one {size}", "/data")
+        bulk_letters.check(self.command, self.given)
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -115,6 +143,12 @@ class Chosen:
 
 async def chosen(fetch: Fetch, members: MemberCache, tenant: str, request: NewBulk) -> Chosen:
     """Return the items that a request chooses; `fetch` runs a statement. Raises `ApiError`."""
+    if request.dead_letters is not None:
+        rows = await fetch(*letters.chosen(request.dead_letters.of(tenant), MAX_LETTERS + 1))
+        if len(rows) > MAX_LETTERS:
+            detail = f"the filter finds more than {MAX_LETTERS} letters, the most of a bulk"
+            raise ApiError("invalid", detail, "/dead_letters")
+        return Chosen(*([row[place] for row in rows] for place in range(3)))
     try:
         filters = {} if request.filter is None else await _filters(members, tenant, request.filter)
         ids = _ids(request.ids) if request.ids is not None else None
@@ -183,10 +217,13 @@ def store(
 
     The connection is in autocommit mode.
     """
+    chosen_by: Json = {"filter": request.filter, "ids": request.ids}
+    if request.dead_letters is not None:
+        chosen_by["dead_letters"] = request.dead_letters.data()
     asked = (
         request.command,
         _encode(request.given),
-        _encode({"filter": request.filter, "ids": request.ids}),
+        _encode(chosen_by),
         request.on_change,
         actor,
     )

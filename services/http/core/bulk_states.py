@@ -11,11 +11,18 @@ ITEM_STATES = (PENDING, READY, ACCEPTED, REFUSED, SKIPPED, UNKNOWN)
 WAITING = (PENDING, READY)
 # Why an item was not executed, or its outcome is not known, and why a bulk is paused.
 CHANGED, ANNOUNCED, NO_ANSWER = "changed", "refused-in-preview", "no-answer"
+# Of a dead letter: one before it with the same key was not accepted, or is still parked.
+KEY_STOPPED = "key-stopped"
+# Nothing has the id of an item.
+NOT_FOUND = "not-found"
 NEW_FAILURE, ASKED = "new-failure", "asked"
 # Why an aborted bulk is, unless it has a reason of its own, and so its items.
 ABORTED = "aborted"
 # That an item is not executed if it has changed since its preview.
 SKIP = "skip"
+# The commands of a bulk of dead letters.
+RETRY, DISCARD = "dead-letter.retry", "dead-letter.discard"
+LETTER_COMMANDS = (RETRY, DISCARD)
 
 
 def command_id(seed: uuid.UUID, number: int) -> str:

@@ -14,6 +14,7 @@ import structlog
 from projections import activities
 from projections.task import table as tasks
 from services.broker.sender import CommandSender
+from services.dead_letters import Rules
 from services.encryption import Keyring
 from services.health.metrics import Metrics
 from services.http.core.authenticator import Authenticator
@@ -153,7 +154,7 @@ def make_service(
         members=MemberCache(pool),
         loaders={model.NAME: Loader(pool, model.LISTING) for model in (activities, tasks)},
         bulks=BulkSender(pool, sender),
-        bulk_runner=BulkRunner(pool, sender, at_work=at_work),
+        bulk_runner=BulkRunner(pool, sender, at_work=at_work, rules=Rules(settings.may_send, settings.command_limit)),
         bulk_watch=BulkWatch(pool),
         metrics=metrics,
         clock=clock if clock is not None else _now,

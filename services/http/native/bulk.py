@@ -41,7 +41,7 @@ async def _preview(call: Call) -> Response:
     nothing_else(call.parameters())
     key, service, caller = idempotency_key(), call.service, call.caller
     request = NewBulk.checked(await call.json(), service.settings.command_limit)
-    await settled(call, None, request.model)
+    await settled(call, None, *request.models)
     named = f"bulk\0{caller.tenant}\0{caller.actor}\0{key}"
     bulk_id = new_id() if key is None else hashlib.sha256(named.encode()).hexdigest()[:32]
 

@@ -84,7 +84,9 @@ class BulkActionItem(View):
 
     number: int = Field(ge=1, examples=[1])
     id: str = Field(examples=["t1"])
-    version: Count | None = Field(None, description="the one that was previewed")
+    version: Count | None = Field(
+        None, description="the one that was previewed; of a dead letter how often it came, and was sent again"
+    )
     state: ItemState
     reason: str | None = Field(None, description="why it is skipped, or not known", examples=["changed"])
     would_record: list[str] | None = Field(

@@ -77,7 +77,7 @@ class DeadLetter(View):
     retries: Count
     acted_by: str | None = Field(description="who had it sent again, or discarded it, last")
     acted_at: datetime | None
-    note: str | None = Field(description="why it was discarded")
+    note: str | None = Field(description="why it was discarded, or the bulk that had it sent again")
     outcome: Literal["accepted", "rejected"] | None = Field(description="of the command that was sent again")
     decided_at: datetime | None
     error: Refusal | None = Field(None, description="why the command was rejected")

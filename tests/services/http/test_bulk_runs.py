@@ -12,6 +12,7 @@ import pytest
 
 from services.broker.sender import Outgoing
 from services.commands.wire import Reply
+from services.dead_letters import Rules
 from services.http.core import bulk_runner
 from services.http.core.bulk_runner import BulkRunner
 from services.http.core.shares import Turns
@@ -22,6 +23,7 @@ from tests.services.http.api import Api, opened, problem
 from tests.services.http.bulk_scene import BULK, act, items_of, operator, previewed, recorded, until, with_tasks
 from tests.services.http.many import Hanging, Holding
 
+RULES = Rules(lambda _user, _tenant: True, 1 << 20)
 CANCEL: dict[str, Any] = {"command": "task.cancel", "filter": {"status": "open"}}
 
 
@@ -235,7 +237,7 @@ async def test_a_command_that_is_never_answered_is_given_up_after_the_others(
 
 async def test_a_process_that_is_killed_half_way_loses_and_repeats_nothing(migrated_url: str) -> None:
     database, hanging = Pool(migrated_url, 30.0, 1), Hanging()
-    killed = BulkRunner(database, hanging, at_work=Turns(200))  # type: ignore[arg-type]
+    killed = BulkRunner(database, hanging, at_work=Turns(200), rules=RULES)  # type: ignore[arg-type]
     async with opened(migrated_url) as api:
         ids = with_tasks(api, 500)
         token = operator(api)
