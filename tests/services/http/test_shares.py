@@ -15,7 +15,7 @@ from services.http.core import authenticator, service
 from services.strict_json import MAX_VALUES, InvalidMessage, load_json
 from tests.eventually import eventually_async
 from tests.services.http.api import Api, opened, problem
-from tests.services.http.contract import WITH_BODY, documented, refused
+from tests.services.http.contract import WITH_BODY, able, documented, refused
 
 # The other databases of the server are other tests'.
 WAITING = """SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
@@ -106,7 +106,7 @@ async def endless(first: bytes = b"{") -> AsyncIterator[bytes]:
 async def test_a_body_that_does_not_end_is_given_up(module_url: str) -> None:
     async with opened(module_url, http_body_timeout=0.05) as api:
         for case in WITH_BODY:
-            headers = {**api.by(), "Content-Type": "application/json"}
+            headers = {**api.by(able(api, case)), "Content-Type": "application/json"}
             method, path = case.operation.method, case.at()
             response = await api.client.request(method, path, content=endless(), headers=headers)
             refused(response, case.operation.dialect.envelope, "body-late")
