@@ -33,6 +33,9 @@ class Databases:
         """Make a database, empty unless a template is given, and return its URL."""
         name = f"{self._prefix}_{len(self._made)}"
         self._made.append(name)
+        # Nobody may be connected to what is copied.
+        for url in [url for url in self._sessions if _name(url) == template]:
+            self._sessions.pop(url).close()
         self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}"), name, template)
         # No test takes the server's power away, and each commit would wait some milliseconds for its disk.
         self._execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off"), name)
