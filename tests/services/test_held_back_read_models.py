@@ -143,7 +143,7 @@ def test_all_that_serve_together_go_on_past_the_refusal_of_one(
     store(conn, [*later("acme"), *recorded([*SCENE, *LATER], tenant="other")])
     while together.step(conn) is Step.WORKED:
         pass
-    lines = {line.name: line for line in standing.status(migrated_url)}
+    lines = {line.name: line for line in standing.status(migrated_url) if line.suffix}
     assert {line.lag for line in lines.values()} == {0}
     assert {name: [each.entity for each in line.held] for name, line in lines.items()} == {
         each.NAME: [entity] if each is model else [] for each in projections.READ_MODELS
@@ -248,7 +248,7 @@ def test_an_event_of_nothing_that_is_known_holds_back_its_stream(migrated_url: s
         " FROM stored_events"
     )
     drain(conn, *read_models.followers(migrated_url))
-    for line in standing.status(migrated_url):
+    for line in (each for each in standing.status(migrated_url) if each.suffix):
         assert (line.lag, line.halted_at) == (0, None)
         assert [(each.entity, each.position, each.waiting) for each in line.held] == [("acme/planet-x", 1, 2)]
         assert line.held[0].error

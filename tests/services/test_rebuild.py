@@ -52,7 +52,7 @@ def test_each_read_model_gets_a_follower_and_follows_the_log(migrated_url: str, 
     assert [follower.name for follower in found] == names
     assert [drain(conn, follower) for follower in found] == [Step.IDLE] * len(found)
     assert [len(content(conn, view)) for view in ("activities", "tasks", "entries")] == [1, 3, 2]
-    for line in standing.status(migrated_url):
+    for line in (each for each in standing.status(migrated_url) if each.suffix):
         assert (line.lag, line.serving, line.halted_at) == (0, True, None)
 
 

@@ -18,7 +18,9 @@ from tests.services.http.contract import CASES, EXAMPLES, Case, documented, name
 set_scene = set_the_scene
 DRY = {"Prefer": "dry-run"}
 MEDIA = "application/vnd.foldwork.dry-run+json"
-WRITES = [case for case in EXAMPLES if case.operation.tries and "entries" not in (case.body or ())]
+WRITES = [
+    case for case in EXAMPLES if case.operation.writes and case.operation.tries and "entries" not in (case.body or ())
+]
 CREATE: dict[str, Any] = {"type": "task.create", "id": "c-1", "data": {"id": "new", "title": "Water"}}
 # What is made up, and what every answer has of its own.
 MADE_UP = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|\b1\d{3}\b")
