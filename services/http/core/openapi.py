@@ -190,11 +190,10 @@ def about(operation: Operation, components: Components) -> Json:
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
     served = operation.dialect.tag != "operations"
-    tagged = served and operation.conditional
     headed = [KEY if operation.writes else _POSITION] if served and not operation.act else []
     if operation.tries:
         headed.append(dry_runs.PARAMETER)
-    if tagged:
+    if tagged := served and operation.conditional:
         headed += [_IF_MATCH] if operation.writes else [_IF_MATCH, _IF_NONE_MATCH]
     parameters = [*placed, *operation.parameters, *queried, *headed, *operation.dialect.parameters]
     if parameters:
