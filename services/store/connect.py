@@ -17,6 +17,7 @@ from typing import Any, cast
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.generators import send
 
 from services.store.diagnosis import UnsuitableDatabase, explain
 
@@ -100,6 +101,8 @@ def _ended(pipeline: psycopg.Pipeline) -> PQGen[None]:
         pipeline._enqueue_sync()
         yield from pipeline._communicate_gen()
     finally:
+        # The socket may have taken a part of the last statement only, and reading the results does not send the rest.
+        yield from send(pipeline.pgconn)
         yield from pipeline._fetch_gen(flush=False)
 
 

@@ -203,6 +203,15 @@ async def test_the_http_process_connects_so_too(migrated_url: str) -> None:
         await database.close()
 
 
+def test_a_pipeline_is_sent_whole(migrated_url: str) -> None:
+    """The socket takes such a statement in parts, also when it is the last one."""
+    with connect(migrated_url, "test", 10.0, autocommit=True) as conn:
+        with conn.pipeline():
+            conn.execute("SELECT 1")
+            large = conn.execute("SELECT length(%s)", ("x" * (32 << 20),))
+        assert large.fetchone() == (32 << 20,)
+
+
 def test_connections_are_made_in_one_place() -> None:
     made = set()
     for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "projections").rglob("*.py")]:
