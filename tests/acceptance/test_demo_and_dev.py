@@ -15,6 +15,7 @@ import httpx
 import psycopg
 from pamqp.commands import Basic
 
+import projections
 from services.broker.names import COMMAND_EXCHANGE
 from services.dev import seed
 from tests.acceptance.running import FOLDWORK, Dev, dev, environment, foldwork
@@ -111,13 +112,9 @@ def test_a_system_for_development(tmp_path: Path) -> None:
 
         listed = foldwork(tmp_path, "projections", "status", "--json")
         assert {json.loads(line)["name"] for line in listed.stdout.splitlines()} == {
-            "activities",
-            "tasks",
-            "history",
-            "directory",
-            "deadlines",
-            "periods",
+            *(model.NAME for model in projections.READ_MODELS),
             "relay",
+            "webhooks",
         }
         rebuilt = foldwork(tmp_path, "projections", "rebuild", "activities", "--json")
         assert json.loads(rebuilt.stdout) == {"name": "activities", "switched": True, "held_back": 0}, rebuilt.stderr

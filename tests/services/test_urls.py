@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from services import urls
 from services.settings import ConfigurationError, load
 from tests.acceptance.terminal import commands
+from tests.acceptance.test_command_line import TYPED
 from tests.services.processes import nursery
 
 SECRET = "canary"
@@ -91,12 +93,6 @@ def test_what_cannot_be_read_is_refused_and_not_quoted(check: Any, url: str) -> 
 
 # What they work on is their own, whatever the environment says.
 APART = {"dev", "demo"}
-ARGUMENTS = {
-    "send": ["task.create", "--tenant", "acme"],
-    "projections rebuild": ["tasks"],
-    "keys create": ["--tenant", "acme"],
-    "keys revoke": ["key"],
-}
 # Addresses that can be read, and at which nobody is; roles wait for them.
 NOBODY = ("postgresql://u:canary@127.0.0.1:1/db", "amqp://u:canary@127.0.0.1:1/")
 ROLES = {"all", "http", "commands", "projections", "relay", "policies"}
@@ -123,7 +119,7 @@ sys.exit()
 def test_no_command_shows_a_password(tmp_path: Path, name: str) -> None:
     pairs = [(url, NOBODY[1]) for url in BAD_DATABASE_URLS] + [(NOBODY[0], url) for url in BAD_AMQP_URLS]
     pairs += [] if name in ROLES else [NOBODY]
-    order = {"urls": pairs, "arguments": [*name.split(), *ARGUMENTS.get(name, [])]}
+    order = {"urls": pairs, "arguments": shlex.split(TYPED[name].line)}
     done = nursery().run(tmp_path, before=_PROGRAM, stdin=json.dumps(order), env={"probe_port": "1"})
     assert SECRET not in done.stdout + done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
