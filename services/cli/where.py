@@ -34,6 +34,18 @@ def development(path: Path | None = None) -> dict[str, Any]:
     return found
 
 
+def tenant_of(given: str | None) -> str:
+    """Return the tenant that is named, otherwise that of our running `foldwork dev`; raises `OperatorError`."""
+    from domain.streams import TENANT
+
+    found = given if given is not None else development().get("tenant")
+    if found is None:
+        raise OperatorError("Name the tenant with --tenant.")
+    if not TENANT.match(str(found)):
+        raise OperatorError("a tenant is 1 to 63 characters of a-z 0-9 -")
+    return str(found)
+
+
 def configured() -> bool:
     """Whether the environment configures Foldwork."""
     return DATABASE in os.environ or BROKER in os.environ

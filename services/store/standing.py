@@ -111,20 +111,21 @@ def retry(database_url: str, name: str | None = None, actor: str | None = None) 
     A read model is given by its own name, without the suffix of its tables. For each follower that holds something back
     it is recorded as an act of the actor, if one is given.
     """
-    wanted = [line for line in status(database_url) if name in (None, line.name)]
-    if name is not None and not wanted:
-        known = ", ".join(dict.fromkeys(line.name for line in status(database_url)))
-        raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
-    followers = [f"{line.name}_{line.suffix}" if line.suffix else line.name for line in wanted]
+    known = status(database_url)
+    wanted = {
+        f"{line.name}_{line.suffix}" if line.suffix else line.name: line for line in known if name in (None, line.name)
+    }
+    count = 0
     with connect(database_url, "projections", autocommit=True) as conn:
-        count = 0
-        for follower in followers:
-            with conn.transaction():
+        for follower in wanted or (str(name),):
+            act = None if actor is None else Operation(None, actor, "held-back.retry", f"follower/{follower}")
+            with operations.acting(conn, act) as acting:
+                if not wanted:
+                    names = ", ".join(dict.fromkeys(line.name for line in known))
+                    raise UnknownFollower(f"unknown follower {name}; the followers are {names}")
                 due = held.retry_now(conn, follower)
-                if due and actor is not None:
-                    act = Operation(None, actor, "held-back.retry", f"follower/{follower}", details={"entities": due})
-                    operations.record(conn, act)
-                count += due
+                acting.changed, acting.details["entities"] = due > 0, due
+            count += due
     return count
 
 
