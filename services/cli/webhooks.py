@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from services.cli import FAILED
 from services.cli.common import JSON, operator, say, show, show_all
 from services.cli.where import database_url, settings, tenant_of
 from services.errors import OperatorError
@@ -146,6 +147,45 @@ def register(app: typer.Typer) -> None:
         """Go on with a webhook that is paused, or that the service has disabled."""
         _change(tenant_of(tenant), webhook_id, "active")
         _done(as_json, webhook_id, f"webhook {webhook_id} is active")
+
+    @hooks.command("rotate-secret")
+    def rotate_secret(
+        webhook_id: str,
+        tenant: str | None = TENANT,
+        overlap: int | None = typer.Option(None, min=0, help="Seconds for which the old one signs, too; a day."),
+        as_json: bool = JSON,
+    ) -> None:
+        """Replace the secret of a webhook; the new one is shown once."""
+        from services.store import webhooks
+        from services.webhooks import MAX_OVERLAP, OVERLAP
+
+        chosen, seconds = tenant_of(tenant), OVERLAP if overlap is None else overlap
+        if seconds > MAX_OVERLAP:
+            raise OperatorError(f"--overlap is at most {MAX_OVERLAP}")
+        secret, stored = _secret(chosen, webhook_id)
+        until = _act(
+            chosen, "rotate-secret", webhook_id, {"overlap_seconds": seconds},
+            lambda conn: webhooks.rotate(conn, chosen, webhook_id, stored, seconds),
+        )  # fmt: skip
+        if as_json:
+            show({"id": webhook_id, "secret": secret, "old_secret_until": until})
+        else:
+            old = "The old one ends now." if until is None else f"The old one signs until {until.isoformat()}, too."
+            say(f"webhook {webhook_id}", f"secret {secret}", f"The secret is not shown again. {old}")
+
+    @hooks.command()
+    def ping(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:
+        """Send a test event now, and show what the receiver answers; exits 1 unless it takes it."""
+        from services.processors import pings
+        from services.store.operations import By
+
+        chosen = tenant_of(tenant)
+        found = _refusing(lambda: pings.ping(settings(), chosen, webhook_id, By(operator())))
+        if as_json:
+            show(found._asdict())
+        else:
+            say(f"{found.status or 'no answer'} after {found.seconds} s: {found.answer}")
+        raise typer.Exit(0 if found.delivered else FAILED)
 
     @hooks.command()
     def delete(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 DATABASE, BROKER = "FOLDWORK_DATABASE_URL", "FOLDWORK_AMQP_URL"
+SECRET_KEY = "FOLDWORK_SECRET_KEY"  # noqa: S105 - the name of a variable
 PLAINTEXT = "FOLDWORK_ALLOW_PLAINTEXT"
 
 
@@ -59,8 +60,20 @@ def settings(**given: Any) -> Settings:
         here = development()
         if not here:
             raise OperatorError(f"Set {DATABASE} and {BROKER}, or start `foldwork dev` in this folder.")
-        given = {"database_url": here["database_url"], "amqp_url": here["amqp_url"], **given}
+        given = {"database_url": here["database_url"], "amqp_url": here["amqp_url"], **_secret_key(here), **given}
     return load(**given)
+
+
+def _secret_key(here: dict[str, Any]) -> dict[str, str]:
+    """Return the key of a running `foldwork dev`, unless the environment has one."""
+    from services import private_files
+
+    if SECRET_KEY in os.environ:
+        return {}
+    try:
+        return {"secret_key": private_files.read(Path(here["data"]) / "secret-key").strip()}
+    except (OSError, KeyError):
+        return {}
 
 
 def amqp_url() -> str:

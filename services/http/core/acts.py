@@ -15,6 +15,7 @@ import psycopg
 from domain.errors import RefusalError
 from services.http.core.call import Call
 from services.http.core.errors import ApiError, unavailable
+from services.http.core.shares import MAX_LONG_ACTS
 from services.store.connect import connect
 from services.store.operations import By
 from services.store.unavailable import AWAY
@@ -22,6 +23,7 @@ from services.store.unavailable import AWAY
 T = TypeVar("T")
 # More at a time wait; each holds a connection.
 _THREADS = ThreadPoolExecutor(2, "http-acts")
+_LONG_THREADS = ThreadPoolExecutor(MAX_LONG_ACTS, "http-long-acts")
 
 
 def by(call: Call) -> By:
@@ -44,6 +46,12 @@ async def act(call: Call, work: Callable[[psycopg.Connection[Any]], T]) -> T:
             return work(conn)
 
     return await _run(_THREADS, run)
+
+
+async def act_for_long(call: Call, work: Callable[[], T]) -> T:
+    """Run work that waits for others than the database; raises `ApiError` as `act` does, and if there is too much."""
+    with call.service.long_acts.request(call.caller):
+        return await _run(_LONG_THREADS, work)
 
 
 async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from domain.errors import RefusalError
 from domain.streams import ID
 from services.encryption import NoKey, NotGenuine
-from services.http.core.acts import act, by
+from services.http.core.acts import act, act_for_long, by
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.openapi import parameter
@@ -37,6 +37,7 @@ from services.http.native.webhook_models import (
     WebhookChange,
     WebhookDelivery,
     WebhookFilter,
+    WebhookPing,
 )  # fmt: skip
 from services.interests import Dimension
 from services.store import webhooks
@@ -209,6 +210,16 @@ async def _replay_one(call: Call) -> Response:
     )
 
 
+async def _ping(call: Call) -> Response:
+    from services.processors.pings import ping
+
+    nothing_else(call.parameters())
+    demand_id(call)
+    settings, tenant = call.service.settings, call.caller.tenant
+    found = await act_for_long(call, lambda: ping(settings, tenant, call.id, by(call)))
+    return as_json(WebhookPing.show(found._asdict()))
+
+
 _ALL, _ONE = "/v1/webhooks", "/v1/webhooks/{id}"
 _POSITION = parameter("position", "The position of the event", "integer", place="path", minimum=0)
 OPERATIONS = (
@@ -246,6 +257,12 @@ OPERATIONS = (
         _WEBHOOKS, "POST", f"{_ONE}/replay", "webhooks", "replay_webhook", "Send events again, from a position on",
         description="Whatever the webhook wants after the position is sent again in order, under the same ids.",
         request=Replay, handler=_replay, view=Webhook, act=True,
+    ),
+    Operation(
+        _WEBHOOKS, "POST", f"{_ONE}/ping", "webhooks", "ping_webhook", "Send a test event now",
+        description="The event `webhook.ping` is signed and sent once, whatever the state of the webhook, which it does"
+        " not change. The answer says what the receiver answered, within 15 seconds.",
+        handler=_ping, view=WebhookPing, act=True, refusals=(400, 404, 429),
     ),
     Operation(
         _WEBHOOKS, "GET", f"{_ONE}/deliveries", "webhooks", "list_webhook_deliveries",
