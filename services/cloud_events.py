@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -67,6 +68,22 @@ def published(row: LogRow) -> tuple[bytes, str]:
         )
     )
     return shown, meta.id
+
+
+def ping_event(event_id: str, tenant: str, webhook: str, at: datetime) -> bytes:
+    """Return the event that a webhook is tried with, which is not in the log."""
+    found = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": f"/foldwork/{tenant}",
+        "type": "webhook.ping",
+        "subject": f"webhook/{webhook}",
+        "time": at,
+        "datacontenttype": "application/json",
+        "tenant": tenant,
+        "data": {},
+    }
+    return _encode(found)
 
 
 def event_key(row: LogRow) -> str:

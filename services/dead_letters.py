@@ -24,6 +24,8 @@ from services.store.dead_letters import Filter
 
 Json = dict[str, Any]
 MaySend = Callable[[str | None, str], bool]
+# Changes the data of a command of a tenant and a type, once it was edited, to what may be stored.
+Seal = Callable[[str, str, Json], Json]
 
 MAX_REASON = 1000
 # The headers of a command that are sent again; the tenant and the actor are.
@@ -144,6 +146,7 @@ def retry(
     rules: Rules,
     *,
     edit: Edit = UNCHANGED,
+    seal: Seal | None = None,
     out_of_order: bool = False,
     note: str | None = None,
 ) -> Json:
@@ -154,6 +157,8 @@ def retry(
     """
     row = parked(conn, tenant, letter_id, lock=True)
     command, incoming = renewed(row, edit, rules)
+    if seal is not None and edit != UNCHANGED:
+        command, incoming = renewed(row, Edit(seal(row["tenant"], row["type"], _decode(command.body))), rules)
     older = acts.older(conn, row["tenant"], row["key"], row["arrived"])
     if older is not None and older[1] == "parked" and not out_of_order:
         raise NotDone("older-letter", f"the dead letter {older[0]} of the same key is older: decide on it first")

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from services import dead_letters
-from services.dead_letters import UNCHANGED, Edit, NotDone, Rules
+from services.dead_letters import UNCHANGED, Edit, NotDone, Rules, Seal
+from services.store import dead_letter_acts
 from services.store.dead_letters import Filter
-from services.store.operations import Operation, record
+from services.store.operations import By, acting
 
 # The most letters that are sent again at once.
 MOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class By:
-    """Who does it: the actor of an API key, with the key's id, or a user of the command line."""
-
-    actor: str
-    key_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
-    """The letters that were refused, with the reason, and the position of the act's record, if anything was done."""
+    """The letters that were refused, with the reason, and the position of the last record of what was done."""
 
     refused: dict[str, NotDone]
     position: int | None
@@ -41,28 +35,42 @@ def retry(
     rules: Rules,
     *,
     edit: Edit = UNCHANGED,
+    seal: Seal | None = None,
     out_of_order: bool = False,
 ) -> Done:
-    """Have letters sent again, given the oldest first; those that are refused stay as they are.
+    """Have letters sent again, the oldest first; those that are refused stay as they are.
 
     Those of one key are sent one after the other, and no further once one fails. The connection is in autocommit mode,
-    and in no transaction. The act is recorded for each tenant.
+    and in no transaction. The letters of a tenant are one act.
     """
+    owners = dead_letter_acts.owners(conn, letter_ids)
+    groups: dict[str | None, list[str]] = {}
+    # What is not there comes last.
+    for letter_id in dict.fromkeys((*owners, *letter_ids)):
+        groups.setdefault(owners.get(letter_id) if tenant is None else tenant, []).append(letter_id)
     refused: dict[str, NotDone] = {}
     position: int | None = None
-    done: dict[str | None, list[str]] = {}
-    with conn.transaction():
-        for letter_id in letter_ids:
-            try:
-                row = dead_letters.retry(conn, tenant, letter_id, by.actor, rules, edit=edit, out_of_order=out_of_order)
-                done.setdefault(row["tenant"], []).append(letter_id)
-            except NotDone as error:
-                refused[letter_id] = error
+    for owner, ids in groups.items():
+        target = f"dead-letter/{ids[0]}" if len(ids) == 1 else "dead-letters"
         details = {"edited": edit != UNCHANGED, "out_of_order": out_of_order}
-        for of_tenant, ids in done.items():
-            target = f"dead-letter/{ids[0]}" if len(ids) == 1 else "dead-letters"
-            more = {} if len(ids) == 1 else {"count": len(ids), "letters": ids}
-            position = record(conn, _operation(of_tenant, by, "retry", target, {**details, **more}))
+        operation = by.operation(owner, "dead-letter.retry", target, **details)
+        # When all are refused, nothing was done: each is told its own reason.
+        with suppress(NotDone), acting(conn, operation) as act:
+            done = []
+            for letter_id in ids:
+                try:
+                    dead_letters.retry(
+                        conn, tenant, letter_id, by.actor, rules, edit=edit, seal=seal, out_of_order=out_of_order
+                    )
+                    done.append(letter_id)
+                except NotDone as error:
+                    refused[letter_id] = error
+            of_it = {each: refused[each].code for each in ids if each in refused}
+            if len(ids) > 1:
+                act.details |= {"count": len(done), "letters": done, **({"refused": of_it} if of_it else {})}
+            if not done:
+                raise refused[ids[0]]
+        position = act.position or position
     return Done(refused, position)
 
 
@@ -71,13 +79,10 @@ def group(conn: psycopg.Connection[Any], tenant: str | None, fingerprint: str) -
     return dead_letters.select(conn, Filter(tenant, fingerprint=fingerprint, state="parked"), MOST)
 
 
-def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, by: By, reason: str) -> int:
+def discard(conn: psycopg.Connection[Any], tenant: str | None, letter_id: str, by: By, reason: str) -> int | None:
     """Discard a letter, and return the position of the record; raises `NotDone`. The connection is as for `retry`."""
-    with conn.transaction():
-        row = dead_letters.discard(conn, tenant, letter_id, by.actor, reason)
-        target, details = f"dead-letter/{letter_id}", {"reason": reason.strip(), "code": row["code"]}
-        return record(conn, _operation(row["tenant"], by, "discard", target, details))
-
-
-def _operation(tenant: str | None, by: By, verb: str, target: str, details: Mapping[str, Any]) -> Operation:
-    return Operation(tenant, by.actor, f"dead-letter.{verb}", target, details=details, key_id=by.key_id)
+    owner = tenant if tenant is not None else dead_letter_acts.owners(conn, [letter_id]).get(letter_id)
+    operation = by.operation(owner, "dead-letter.discard", f"dead-letter/{letter_id}", reason=reason.strip())
+    with acting(conn, operation) as act:
+        act.details["code"] = dead_letters.discard(conn, tenant, letter_id, by.actor, reason)["code"]
+    return act.position

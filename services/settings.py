@@ -297,4 +297,4 @@ def load(**given: Any) -> Settings:
             name = "_".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"FOLDWORK_{name.upper()}: {message}" if name else message)
-        raise ConfigurationError("\n".join(lines)) from None
+        raise ConfigurationError(*lines) from None

@@ -18,7 +18,7 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except OperatorError as error:
-        _fail(str(error))
+        _fail(*map(str, error.args))
     except Exception as error:
         from services.cli.failures import explain
 
@@ -48,6 +48,8 @@ def _run(arguments: list[str]) -> None:
     app()
 
 
-def _fail(message: str) -> None:
-    print(message, file=sys.stderr)
+def _fail(*lines: str) -> None:
+    from services.cli.lines import safe
+
+    print("\n".join(map(safe, lines)), file=sys.stderr)
     sys.exit(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.cli import FAILED
-from services.cli.common import JSON, operator, plain, say, show, table
+from services.cli.common import JSON, operator, plain, say, show, show_all
 from services.cli.where import database_url
 from services.errors import OperatorError
 
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show({"applied": done})
         else:
-            say("\n".join(f"applied {name}" for name in done) if done else "The database is up to date.")
+            say(*(f"applied {name}" for name in done) if done else ("The database is up to date.",))
 
     @database.command("status")
     def database_status(as_json: bool = JSON) -> None:
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show(found)
         elif lines:
-            say("\n".join([*lines, "Run `foldwork db upgrade`."]))
+            say(*lines, "Run `foldwork db upgrade`.")
         else:
             say("The database is up to date.")
         raise typer.Exit(FAILED if lines else 0)
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show({**plain(found), "needed": found.needed, "done": force})
         else:
-            say("\n".join(_adoption(found, force)))
+            say(*_adoption(found, force))
         raise typer.Exit(FAILED if found.needed and not force else 0)
 
     keys = typer.Typer(help="API keys of the HTTP API.", no_args_is_help=True)
@@ -104,7 +104,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show({"id": info.id, "token": token, "tenant": tenant, "actor": actor, "permissions": info.permissions})
         else:
-            say(f"key {info.id} for tenant {tenant}\ntoken {token}\nThe token is not shown again.")
+            say(f"key {info.id} for tenant {tenant}", f"token {token}", "The token is not shown again.")
 
     @keys.command("list")
     def list_keys(tenant: str | None = None, as_json: bool = JSON) -> None:
@@ -114,17 +114,14 @@ def register(app: typer.Typer) -> None:
 
         with connect(database_url(), "keys") as conn:
             found = api_keys.list_keys(conn, tenant)
-        if as_json:
-            for info in found:
-                show(info)
-            return
-        table(
+        show_all(
+            found,
+            as_json,
             ("id", "tenant", "actor", "permissions", "name", "created", "expires", "revoked"),
-            [
-                (key.id, key.tenant, key.actor, " ".join(key.permissions), key.name, key.created_at)
-                + (key.expires_at, key.revoked_at)
-                for key in found
-            ],
+            lambda key: (
+                *(key.id, key.tenant, key.actor, " ".join(key.permissions), key.name, key.created_at),
+                *(key.expires_at, key.revoked_at),
+            ),
         )
 
     @keys.command()

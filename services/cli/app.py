@@ -19,8 +19,9 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     if wanted:
         from services import __version__
+        from services.cli.common import say
 
-        typer.echo(f"foldwork {__version__}")
+        say(f"foldwork {__version__}")
         raise typer.Exit
 
 

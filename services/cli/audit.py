@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from services.cli.common import JSON, say, show, table
-from services.cli.where import database_url, development
+from services.cli.where import database_url, tenant_of
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -36,14 +36,11 @@ def register(app: typer.Typer) -> None:
         from msgspec import to_builtins
 
         from domain.operations import OUTCOMES
-        from domain.streams import TENANT
         from services.store.audit import Wanted
 
-        chosen = None if system else tenant if tenant is not None else development().get("tenant")
-        if (tenant is not None and system) or (chosen is None and not system):
+        if system and tenant is not None:
             raise OperatorError("Name the tenant with --tenant, or ask for the acts of no tenant with --system.")
-        if chosen is not None and not TENANT.match(chosen):
-            raise OperatorError("a tenant is 1 to 63 characters of a-z 0-9 -")
+        chosen = None if system else tenant_of(tenant)
         if outcome is not None and outcome not in OUTCOMES:
             raise OperatorError(f"--outcome is one of {', '.join(OUTCOMES)}")
         wanted = Wanted(act, actor, target, outcome, _time(since, "--since"), _time(until, "--until"))

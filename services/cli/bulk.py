@@ -7,15 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from services.cli import FAILED, NO_ANSWER
-from services.cli.bulk_terms import connected, error_of, filter_of, json_of, line_of, lines_of, refused, tell, tenant_of
-from services.cli.common import JSON, operator, plain, say, show, table
+from services.cli.bulk_terms import connected, error_of, filter_of, json_of, line_of, lines_of, refused, tell
+from services.cli.common import JSON, operator, plain, say, say_again, show, table
 from services.cli.data import read_data
-from services.cli.where import database_url
+from services.cli.where import database_url, tenant_of
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def preview(
 ) -> None:
     """Choose items, and say what each would do; exits 3 if that is not known in time. Nothing is done."""
     from domain.streams import ID
-    from services.http.core.bulk_selection import NewBulk, store
+    from services.http.core import bulk_selection
+    from services.http.core.bulk_selection import NewBulk
     from services.http.core.bulk_states import LETTER_COMMANDS
     from services.http.core.submit import new_id
     from services.settings import command_limit
+    from services.store.operations import By
 
     chosen = tenant_of(tenant)
     if not ID.match(actor):
@@ -87,7 +90,7 @@ def preview(
         request = NewBulk.checked(body, command_limit())
         found = asyncio.run(_chosen(chosen, request))
         with connected() as conn:
-            store(conn, chosen, bulk_id, actor, request, found, None)
+            bulk_selection.preview(conn, chosen, bulk_id, actor, By(operator()), request, found)
     bulk = _until(chosen, bulk_id, ("previewed", "expired", "aborted"), timeout)
     if as_json:
         show(bulk)
@@ -124,16 +127,14 @@ def pause(bulk_id: str = _ID, tenant: str | None = _TENANT, as_json: bool = JSON
     """Have nothing more sent; what was sent is decided."""
     from services.http.core import bulk_acts
 
-    chosen = tenant_of(tenant)
-    _act("pause", chosen, bulk_id, lambda conn: bulk_acts.pause(conn, chosen, bulk_id), as_json)
+    _act("pause", tenant_of(tenant), bulk_id, bulk_acts.pause, as_json)
 
 
 def abort(bulk_id: str = _ID, tenant: str | None = _TENANT, as_json: bool = JSON) -> None:
     """End a bulk before it is done; what is left is skipped."""
     from services.http.core import bulk_acts
 
-    chosen = tenant_of(tenant)
-    _act("abort", chosen, bulk_id, lambda conn: bulk_acts.abort(conn, chosen, bulk_id), as_json)
+    _act("abort", tenant_of(tenant), bulk_id, bulk_acts.abort, as_json)
 
 
 def watch(bulk_id: str = _ID, tenant: str | None = _TENANT, as_json: bool = JSON) -> None:
@@ -186,15 +187,8 @@ def _run(
 
     if rate is not None and not is_rate(rate):
         raise typer.BadParameter(f"--rate is all, ramp, or a whole number per second from 1 to {MAX_RATE}.")
-    chosen = tenant_of(tenant)
-    _act(
-        "resume" if resumed else "run",
-        chosen,
-        bulk_id,
-        lambda conn: bulk_acts.run(conn, chosen, bulk_id, actor, rate, resumed=resumed),
-        as_json and not wait,
-        quiet=wait,
-    )
+    chosen, work = tenant_of(tenant), partial(bulk_acts.run, actor=actor, rate=rate, resumed=resumed)
+    _act("resume" if resumed else "run", chosen, bulk_id, work, as_json and not wait, quiet=wait)
     if wait:
         _watch(chosen, bulk_id, as_json)
 
@@ -203,15 +197,16 @@ def _act(
     verb: str,
     tenant: str,
     bulk_id: str,
-    work: Callable[[psycopg.Connection[Any]], bool],
+    work: Callable[[psycopg.Connection[Any], str, str], bool],
     as_json: bool,
     quiet: bool = False,
 ) -> None:
     """Do something with a bulk in a transaction, and show it."""
     from services.http.core import bulk_acts
+    from services.store.operations import By
 
     with refused(), connected() as conn:
-        bulk_acts.recorded(conn, tenant, bulk_id, verb, operator(), None, work)
+        bulk_acts.recorded(conn, tenant, bulk_id, verb, By(operator()), lambda conn: work(conn, tenant, bulk_id))
         bulk = bulk_acts.find_in(conn, tenant, bulk_id)
     if as_json:
         show(bulk)
@@ -228,16 +223,13 @@ def _watch(tenant: str, bulk_id: str, as_json: bool) -> None:
             bulk = bulk_acts.find_in(conn, tenant, bulk_id)
             text = json.dumps(plain(bulk)) if as_json else line_of(bulk)
             if text != shown:
-                if live:
-                    typer.echo(f"\r\x1b[K{text}", nl=False)
-                else:
-                    say(text)
+                (say_again if live else say)(text)
                 shown = text
             if bulk["state"] in (*bulk_acts.ENDED, "paused"):
                 break
             time.sleep(_LOOK)
     if live:
-        typer.echo()
+        say("")
     counts = bulk["counts"]
     done = bulk["state"] == "finished" and not counts["refused"] and not counts["unknown"]
     raise typer.Exit(0 if done and "changed" not in bulk["skipped"] else FAILED)

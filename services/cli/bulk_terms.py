@@ -1,4 +1,4 @@
-"""What the command `bulk` reads and prints: the tenant, data and filters, and how far a bulk is."""
+"""What the command `bulk` reads and prints: data and filters, and how far a bulk is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from services.cli.common import say
 from services.cli.data import read_data
-from services.cli.where import database_url, development
+from services.cli.where import database_url
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -42,14 +42,6 @@ def refused() -> Iterator[None]:
         raise OperatorError(f"{error.code}: {error.detail}{place}") from None
     except StoreUnavailable as error:
         raise OperatorError(str(error)) from None
-
-
-def tenant_of(given: str | None) -> str:
-    """Return the tenant that is named, or that of `foldwork dev`."""
-    found = given if given is not None else development().get("tenant")
-    if found is None:
-        raise OperatorError("Name the tenant with --tenant.")
-    return str(found)
 
 
 def json_of(body: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Output of the commands."""
+"""Output of the commands: all of it goes through here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from services.cli import BROKEN_PIPE
+from services.cli.lines import safe
 
 JSON = typer.Option(False, "--json", help="Print JSON, one document per line.")
 # Rows are not wrapped when the output is not a terminal.
@@ -31,10 +32,20 @@ def operator() -> str:
     return f"cli:{name}"
 
 
-def say(text: str) -> None:
-    """Print a line; on a broken pipe, as with `| head`, the command ends."""
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines, each without what a terminal would act on."""
+    _print("\n".join(map(safe, lines)), err=err)
+
+
+def say_again(line: str) -> None:
+    """Print a line in the place of the last one, on a terminal."""
+    _print(f"\r\x1b[K{safe(line)}", nl=False)
+
+
+def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; on a broken pipe, as with `| head`, the command ends."""
     try:
-        typer.echo(text)
+        typer.echo(text, err=err, nl=nl)
     except BrokenPipeError:
         # Discard what is still buffered, or flushing it at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,6 +69,17 @@ def show(value: Any) -> None:
     say(json.dumps(plain(value), ensure_ascii=False))
 
 
+def show_all(
+    found: Sequence[Any], as_json: bool, headings: Sequence[str], line: Callable[[Any], Sequence[Any]]
+) -> None:
+    """Print a document for each, or a table with a line for each."""
+    if as_json:
+        for each in found:
+            show(each)
+    else:
+        table(headings, map(line, found))
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich import box
     from rich.console import Console
@@ -67,8 +89,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     shown = Table(*headings, box=box.SIMPLE_HEAD)
     for row in rows:
         # As Text, so that brackets are not read as markup.
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        shown.add_row(*(Text("" if cell is None else safe(str(cell))) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     with console.capture() as captured:
         console.print(shown)
-    say("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()))
+    _print("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()))

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         from domain import COMMANDS
         from domain.streams import ID
         from services import logs
-        from services.broker.sender import CommandSender, Outgoing
+        from services.broker.sender import Outgoing
         from services.commands import wire
 
         logs.configure("error", "console")
@@ -86,17 +86,7 @@ def register(app: typer.Typer) -> None:
         if (found := malformed(outgoing)) is not None:
             _refuse(outgoing, found, as_json)
         routed = replace(outgoing, routing_key=wire.routing_key(name, json.loads(body), activity))
-        url = amqp_url()
-
-        async def publish() -> wire.Reply | None:
-            sender = CommandSender(url, "send")
-            try:
-                await sender.start()
-                return await sender.send(routed, timeout, wait=wait or dry_run)
-            finally:
-                await sender.close()
-
-        reply = asyncio.run(publish())
+        reply = answer(amqp_url(), routed, timeout, wait=wait or dry_run)
         if reply is None:
             if as_json:
                 show({"command_id": routed.command_id, "outcome": None})
@@ -105,11 +95,7 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(NO_ANSWER if wait or dry_run else 0)
         if dry_run and not reply.tried:
             raise OperatorError("the workers are of a version without dry runs; nothing was done")
-        if as_json:
-            say(wire.encode_reply(reply).decode())
-        else:
-            say_reply(reply)
-        raise typer.Exit(0 if reply.accepted else FAILED)
+        end_with(reply, as_json)
 
     @app.command()
     def tail(
@@ -145,7 +131,7 @@ def register(app: typer.Typer) -> None:
         async def follow() -> None:
             left = count
             async with subscription(url, pattern) as events:
-                typer.echo(f"subscribed to {pattern}", err=True)
+                say(f"subscribed to {pattern}", err=True)
                 async for _, body in events:
                     say(body.decode() if as_json else event_line(json.loads(body)))
                     left = None if left is None else left - 1
@@ -155,7 +141,33 @@ def register(app: typer.Typer) -> None:
         asyncio.run(follow())
 
 
-def say_reply(reply: Reply) -> None:
+def answer(amqp_url: str, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+    """Send a command, and return the answer; None if there was none in time, or it was not waited for."""
+    from services.broker.sender import CommandSender
+
+    async def sent() -> Reply | None:
+        sender = CommandSender(amqp_url, "send")
+        try:
+            await sender.start()
+            return await sender.send(outgoing, timeout, wait=wait)
+        finally:
+            await sender.close()
+
+    return asyncio.run(sent())
+
+
+def end_with(reply: Reply, as_json: bool) -> NoReturn:
+    """Print an answer, and end with the exit status that it has."""
+    from services.commands import wire
+
+    if as_json:
+        say(wire.encode_reply(reply).decode())
+    else:
+        _say_reply(reply)
+    raise typer.Exit(0 if reply.accepted else FAILED)
+
+
+def _say_reply(reply: Reply) -> None:
     """Print an answer as text."""
     from msgspec import UNSET
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from services.cli.common import say
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def follow(
         after = since if isinstance(since, int) else log.position_before(conn, since)
         if after > (end := log.head(conn)):
             raise OperatorError(f"the log ends at position {end}")
-    typer.echo(f"following the log after position {after}", err=True)
+    say(f"following the log after position {after}", err=True)
     fits, left = matcher(pattern), count
     ended: list[Exception] = []
 

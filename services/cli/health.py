@@ -7,6 +7,7 @@ import sys
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
+from services.cli.lines import safe
 from services.cli.where import BROKER, DATABASE, configured, development
 from services.errors import OperatorError
 from services.urls import HTTP_PORT, MAX_PORT
@@ -27,7 +28,7 @@ def health() -> int:
         raise OperatorError(f"{host}:{port} cannot be reached: {str(error) or type(error).__name__}") from None
     finally:
         connection.close()
-    print(body, flush=True)
+    print(safe(body), flush=True)
     if answer.status != 200:
         print(f"not ready: {host}:{port} answered {answer.status}", file=sys.stderr)
     return 0 if answer.status == 200 else 1

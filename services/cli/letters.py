@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from services.cli import FAILED, NO_ANSWER
-from services.cli.common import JSON, operator, say, show, table
+from services.cli.common import JSON, operator, say, show, show_all
 from services.cli.letter_options import checked, connected, edited, filtered, refused_by
 from services.cli.where import settings
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
-    import psycopg
-
     from services.dead_letters import Edit, NotDone, Rules
 
 _TENANT = typer.Option(None, help="The tenant; all, and letters without one, if it is left out.")
@@ -67,12 +65,8 @@ def _list(
             rows += [stored.summary(row) for row in found]
             if len(found) < _PAGE:
                 break
-    if as_json:
-        for row in rows:
-            show(row)
-        return
     columns = ("id", "tenant", "state", "code", "pointer", "type", "key", "message_id", "count", "last_at")
-    table(columns, [[row[name] for name in columns] for row in rows])
+    show_all(rows, as_json, columns, itemgetter(*columns))
 
 
 def _groups(
@@ -91,11 +85,7 @@ def _groups(
     with connected() as conn:
         rows = conn.execute(*stored.groups(wanted, limit)).fetchall()
     columns = ("fingerprint", "code", "type", "pointer", "detail", "letters", "messages", "first_at", "last_at")
-    if as_json:
-        for row in rows:
-            show(dict(zip(columns, row, strict=True)))
-        return
-    table(columns, rows)
+    show_all([dict(zip(columns, row, strict=True)) for row in rows], as_json, columns, itemgetter(*columns))
 
 
 def _show(letter: str = typer.Argument(..., help="The id of a letter."), as_json: bool = JSON) -> None:
@@ -124,7 +114,7 @@ def _show(letter: str = typer.Argument(..., help="The id of a letter."), as_json
 
 
 def _retry(
-    letter: list[str] = typer.Argument(None, help="The ids of letters."),
+    letter: list[str] = typer.Argument([], help="The ids of letters.", show_default=False),
     fingerprint: str | None = typer.Option(None, "--group", help="All parked letters of this fingerprint instead."),
     tenant: str | None = typer.Option(None, help="Of a group, the letters of this tenant alone."),
     data: str | None = typer.Option(None, help="Other data as JSON, @FILE, or - for standard input."),
@@ -137,6 +127,7 @@ def _retry(
     """Have dead letters sent again, each under its id and for its actor, the oldest of each key first."""
     from services import letter_acts
     from services.dead_letters import Rules
+    from services.store.operations import By
 
     if bool(letter) == bool(fingerprint):
         raise OperatorError("Name letters by their ids, or a group by --group.")
@@ -149,30 +140,16 @@ def _retry(
         _try(checked(letter[0]), edit, rules, chosen.amqp_url.get_secret_value(), timeout, as_json)
         return
     with connected() as conn:
-        ids = _in_order(conn, letter, tenant, fingerprint)
-        by = letter_acts.By(operator())
+        ids = list(dict.fromkeys(map(checked, letter)))
+        if fingerprint:
+            ids = letter_acts.group(conn, tenant, checked(fingerprint))
+        by = By(operator())
         refused = letter_acts.retry(conn, None, ids, by, rules, edit=edit, out_of_order=out_of_order).refused
     for letter_id in ids:
         _say_retry(letter_id, refused.get(letter_id), as_json)
     if fingerprint and len(ids) == letter_acts.MOST:
         say("There may be more; repeat the command.")
     raise typer.Exit(FAILED if refused else 0)
-
-
-def _in_order(
-    conn: psycopg.Connection[Any], given: list[str] | None, tenant: str | None, fingerprint: str | None
-) -> list[str]:
-    """Return the ids of the letters that are meant, the oldest first; raises `OperatorError`."""
-    from services import dead_letters, letter_acts
-    from services.dead_letters import NotDone
-
-    if fingerprint:
-        return letter_acts.group(conn, tenant, checked(fingerprint))
-    try:
-        rows = [dead_letters.read(conn, None, checked(each)) for each in dict.fromkeys(given or ())]
-    except NotDone as error:
-        raise refused_by(error) from None
-    return [row["id"] for row in sorted(rows, key=lambda row: row["arrived"])]
 
 
 def _say_retry(letter_id: str, refused: NotDone | None, as_json: bool) -> None:
@@ -190,9 +167,7 @@ def _say_retry(letter_id: str, refused: NotDone | None, as_json: bool) -> None:
 def _try(letter_id: str, edit: Edit, rules: Rules, amqp_url: str, timeout: float, as_json: bool) -> None:
     """Have a letter decided as a dry run, and print the answer."""
     from services import dead_letters
-    from services.broker.sender import CommandSender
-    from services.cli.data import say_reply
-    from services.commands import wire
+    from services.cli.data import answer, end_with
     from services.dead_letters import NotDone
 
     with connected() as conn:
@@ -201,24 +176,11 @@ def _try(letter_id: str, edit: Edit, rules: Rules, amqp_url: str, timeout: float
             command, _ = dead_letters.renewed(row, edit, rules, dry_run=True)
         except NotDone as error:
             raise refused_by(error) from None
-
-    async def ask() -> wire.Reply | None:
-        sender = CommandSender(amqp_url, "send")
-        try:
-            await sender.start()
-            return await sender.send(replace(command, correlation_id=None), timeout)
-        finally:
-            await sender.close()
-
-    reply = asyncio.run(ask())
+    reply = answer(amqp_url, replace(command, correlation_id=None), timeout)
     if reply is None:
         say("no answer yet")
         raise typer.Exit(NO_ANSWER)
-    if as_json:
-        say(wire.encode_reply(reply).decode())
-    else:
-        say_reply(reply)
-    raise typer.Exit(0 if reply.accepted else FAILED)
+    end_with(reply, as_json)
 
 
 def _discard(
@@ -229,11 +191,12 @@ def _discard(
     """Discard dead letters."""
     from services import letter_acts
     from services.dead_letters import NotDone
+    from services.store.operations import By
 
     with connected() as conn:
         for letter_id in letter:
             try:
-                letter_acts.discard(conn, None, checked(letter_id), letter_acts.By(operator()), reason)
+                letter_acts.discard(conn, None, checked(letter_id), By(operator()), reason)
             except NotDone as error:
                 raise refused_by(error) from None
             if as_json:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.cli.common import JSON, say, show, table
-from services.cli.where import database_url, development
+from services.cli.where import database_url, tenant_of
+from services.command_line import command_line
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -30,15 +31,10 @@ def register(app: typer.Typer) -> None:
         """Show what does not move though it should, why, since when and what to do."""
         from msgspec import to_builtins
 
-        from domain.streams import TENANT
         from services.store import stuck
         from services.store.connect import connect
 
-        chosen = tenant if tenant is not None else development().get("tenant")
-        if chosen is None:
-            raise OperatorError("Name the tenant with --tenant.")
-        if not TENANT.match(chosen):
-            raise OperatorError("a tenant is 1 to 63 characters of a-z 0-9 -")
+        chosen = tenant_of(tenant)
         unknown = [name for name in cause if name not in stuck.BY_CAUSE]
         if unknown:
             raise OperatorError(f"unknown cause {unknown[0]}; the causes are {', '.join(stuck.BY_CAUSE)}")
@@ -62,7 +58,7 @@ def register(app: typer.Typer) -> None:
             ("cause", "what", "since", "activity", "members", "what to do"),
             [
                 (each.cause, f"{each.resource.kind} {each.resource.id}", each.since, each.activity_id)
-                + (" ".join(each.members), _remedy(each.remedy))
+                + (" ".join(each.members), _remedy(each.remedy, chosen))
                 for each in found
             ],
         )
@@ -73,7 +69,9 @@ def _number(count: int, most: int) -> str:
     return f"more than {most}" if count > most else str(count)
 
 
-def _remedy(remedy: Remedy) -> str:
+def _remedy(remedy: Remedy, tenant: str) -> str:
+    line = remedy.cli
     if remedy.command is not None:
-        return f"{remedy.text}: foldwork send {remedy.command['type']} --data '{json.dumps(remedy.command['data'])}'"
-    return f"{remedy.text}: {remedy.cli}" if remedy.cli is not None else remedy.text
+        command = remedy.command
+        line = command_line("send", command["type"], tenant=tenant, data=json.dumps(command["data"]))
+    return remedy.text if line is None else f"{remedy.text}: {line}"

@@ -112,8 +112,7 @@ def _welcome(started: Any) -> None:
     from services.dev import seed
 
     here = started.described()
-    say(
-        f"""
+    text = f"""
 Foldwork runs, as process {os.getpid()}. The broker is for development; messages and events are kept.
 
   HTTP   {here["http_url"]}        documentation {here["http_url"]}/docs
@@ -127,4 +126,4 @@ In a second terminal, in this folder:
   curl -H 'Authorization: Bearer {here["token"]}' {here["http_url"]}/v1/activities
 
 Ctrl-C stops it."""
-    )
+    say(*text.splitlines())

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         try:
             found = run_verify(database_url(), _progress())
         except (psycopg.Error, OperatorError) as error:
-            typer.echo(explain(error) if isinstance(error, psycopg.Error) else str(error), err=True)
+            say(explain(error) if isinstance(error, psycopg.Error) else str(error), err=True)
             raise typer.Exit(UNCHECKED) from None
         if as_json:
             show({"verdict": _word(found), **plain(found)})
@@ -54,7 +54,7 @@ def _progress() -> Callable[[str, int, int], None]:
         # A line every two seconds, which a log of a scheduled job can take too.
         if time.monotonic() - shown[0] > 2.0:
             shown[0] = time.monotonic()
-            typer.echo(f"{what}: {done:,} of {total:,}", err=True)
+            say(f"{what}: {done:,} of {total:,}", err=True)
 
     return progress
 

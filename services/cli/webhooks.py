@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from services.cli.common import JSON, operator, say, show, table
-from services.cli.where import database_url, development, settings
+from services.cli import FAILED
+from services.cli.common import JSON, operator, say, show, show_all
+from services.cli.where import database_url, settings, tenant_of
 from services.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from services.interests import Dimension
 
+_Done = TypeVar("_Done")
 TENANT = typer.Option(None, help="The tenant; `demo` beside `foldwork dev`.")
 MAX_ROWS = 500
 
@@ -33,19 +35,15 @@ def register(app: typer.Typer) -> None:
         from services.webhooks import MAX_WEBHOOKS
 
         with _connected() as conn:
-            rows = conn.execute(*webhooks.page(_tenant(tenant), "", MAX_WEBHOOKS)).fetchall()
-        found = [webhooks.Webhook(*row) for row in rows]
-        if as_json:
-            for each in found:
-                show(each)
-            return
-        table(
+            rows = conn.execute(*webhooks.page(tenant_of(tenant), "", MAX_WEBHOOKS)).fetchall()
+        show_all(
+            [webhooks.Webhook(*row) for row in rows],
+            as_json,
             ("id", "url", "state", "pending", "parked", "behind at", "failing since", "error"),
-            [
-                (each.id, each.url, each.state, each.pending, each.parked, each.position)
-                + (each.failing_since, each.cause or each.error)
-                for each in found
-            ],
+            lambda each: (
+                *(each.id, each.url, each.state, each.pending, each.parked, each.position),
+                *(each.failing_since, each.cause or each.error),
+            ),
         )
 
     @hooks.command()
@@ -64,20 +62,19 @@ def register(app: typer.Typer) -> None:
         import uuid_utils
 
         from domain.streams import ID
-        from services.encryption import Keyring, NoKey
         from services.store import webhooks
-        from services.webhooks import BadUrl, demand_url, host_of, new_secret, place_of
+        from services.webhooks import BadUrl, demand_url, host_of
 
-        name, chosen, secret = webhook_id or str(uuid_utils.uuid7()), _tenant(tenant), new_secret()
+        name, chosen = webhook_id or str(uuid_utils.uuid7()), tenant_of(tenant)
         if not ID.match(name):
             raise OperatorError("an id is 1 to 64 characters of A-Z a-z 0-9 _ -")
         given: dict[Dimension, list[str]] = {"type": types, "activity": activities, "task": tasks, "member": members}
         wanted = _wanted(given)
         try:
             demand_url(url)
-            stored = Keyring(settings().secret_key).encrypt(place_of(chosen, name), secret)
-        except (BadUrl, NoKey) as error:
+        except BadUrl as error:
             raise OperatorError(str(error)) from None
+        secret, stored = _secret(chosen, name)
         details = {"host": host_of(url), **{webhooks.FILTERS[key]: values for key, values in wanted.items()}}
         _act(
             chosen, "create", name, details,
@@ -86,7 +83,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show({"id": name, "tenant": chosen, "url": url, "secret": secret})
         else:
-            say(f"webhook {name} for tenant {chosen}\nsecret {secret}\nThe secret is not shown again.")
+            say(f"webhook {name} for tenant {chosen}", f"secret {secret}", "The secret is not shown again.")
 
     @hooks.command()
     def deliveries(
@@ -103,18 +100,16 @@ def register(app: typer.Typer) -> None:
 
         if state is not None and state not in DELIVERY_STATES:
             raise OperatorError(f"a state is one of {', '.join(DELIVERY_STATES)}")
-        chosen = _tenant(tenant)
+        chosen = tenant_of(tenant)
         with _connected() as conn:
             _refusing(lambda: webhooks.get(conn, chosen, webhook_id))
             rows = conn.execute(*webhooks.deliveries(chosen, webhook_id, MAX_WHOLE, state, count)).fetchall()
-        found = [webhooks.Delivery(*row) for row in rows]
-        if as_json:
-            for each in found:
-                show(each)
-            return
         columns = ("position", "type", "state", "attempts", "tried_at", "next_at", "status", "answer")
-        table(
-            [name.replace("_", " ") for name in columns], [[asdict(each)[name] for name in columns] for each in found]
+        show_all(
+            [webhooks.Delivery(*row) for row in rows],
+            as_json,
+            [name.replace("_", " ") for name in columns],
+            attrgetter(*columns),
         )
 
     @hooks.command()
@@ -128,7 +123,7 @@ def register(app: typer.Typer) -> None:
         """Send events again: all after a position, or a single one."""
         from services.store import webhooks
 
-        chosen = _tenant(tenant)
+        chosen = tenant_of(tenant)
         if (after is None) == (delivery is None):
             raise OperatorError("Give either --after or --delivery.")
         if delivery is not None:
@@ -144,34 +139,62 @@ def register(app: typer.Typer) -> None:
     @hooks.command()
     def pause(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:
         """Send nothing to a webhook for now; nothing is lost."""
-        _change(_tenant(tenant), webhook_id, "paused")
+        _change(tenant_of(tenant), webhook_id, "paused")
         _done(as_json, webhook_id, f"webhook {webhook_id} is paused")
 
     @hooks.command()
     def resume(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:
         """Go on with a webhook that is paused, or that the service has disabled."""
-        _change(_tenant(tenant), webhook_id, "active")
+        _change(tenant_of(tenant), webhook_id, "active")
         _done(as_json, webhook_id, f"webhook {webhook_id} is active")
+
+    @hooks.command("rotate-secret")
+    def rotate_secret(
+        webhook_id: str,
+        tenant: str | None = TENANT,
+        overlap: int | None = typer.Option(None, min=0, help="Seconds for which the old one signs, too; a day."),
+        as_json: bool = JSON,
+    ) -> None:
+        """Replace the secret of a webhook; the new one is shown once."""
+        from services.store import webhooks
+        from services.webhooks import MAX_OVERLAP, OVERLAP
+
+        chosen, seconds = tenant_of(tenant), OVERLAP if overlap is None else overlap
+        if seconds > MAX_OVERLAP:
+            raise OperatorError(f"--overlap is at most {MAX_OVERLAP}")
+        secret, stored = _secret(chosen, webhook_id)
+        until = _act(
+            chosen, "rotate-secret", webhook_id, {"overlap_seconds": seconds},
+            lambda conn: webhooks.rotate(conn, chosen, webhook_id, stored, seconds),
+        )  # fmt: skip
+        if as_json:
+            show({"id": webhook_id, "secret": secret, "old_secret_until": until})
+        else:
+            old = "The old one ends now." if until is None else f"The old one signs until {until.isoformat()}, too."
+            say(f"webhook {webhook_id}", f"secret {secret}", f"The secret is not shown again. {old}")
+
+    @hooks.command()
+    def ping(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:
+        """Send a test event now, and show what the receiver answers; exits 1 unless it takes it."""
+        from services.processors import pings
+        from services.store.operations import By
+
+        chosen = tenant_of(tenant)
+        found = _refusing(lambda: pings.ping(settings(), chosen, webhook_id, By(operator())))
+        if as_json:
+            show(found._asdict())
+        else:
+            say(f"{found.status or 'no answer'} after {found.seconds} s: {found.answer}")
+        raise typer.Exit(0 if found.delivered else FAILED)
 
     @hooks.command()
     def delete(webhook_id: str, tenant: str | None = TENANT, as_json: bool = JSON) -> None:
         """Delete a webhook with its deliveries."""
         from services.store import webhooks
 
-        chosen = _tenant(tenant)
+        chosen = tenant_of(tenant)
         _act(chosen, "delete", webhook_id, {}, lambda conn: webhooks.delete(conn, chosen, webhook_id))
         _done(as_json, webhook_id, f"webhook {webhook_id} is deleted")
-
-
-def _tenant(given: str | None) -> str:
-    from domain.streams import TENANT as NAME
-
-    chosen = given if given is not None else development().get("tenant")
-    if chosen is None:
-        raise OperatorError("Name the tenant with --tenant.")
-    if not NAME.match(str(chosen)):
-        raise OperatorError("a tenant is 1 to 63 characters of a-z 0-9 -")
-    return str(chosen)
 
 
 def _wanted(given: Mapping[Dimension, Sequence[str]]) -> dict[Dimension, Sequence[str]]:
@@ -197,27 +220,39 @@ def _connected() -> Iterator[psycopg.Connection[Any]]:
         yield conn
 
 
-def _refusing(work: Callable[[], Any]) -> None:
+def _secret(tenant: str, webhook: str) -> tuple[str, str]:
+    """Return a new secret, and how it is stored."""
+    from services.encryption import Keyring, NoKey
+    from services.webhooks import new_secret, place_of
+
+    secret = new_secret()
+    try:
+        return secret, Keyring(settings().secret_key).encrypt(place_of(tenant, webhook), secret)
+    except NoKey as error:
+        raise OperatorError(f"{error}: set FOLDWORK_SECRET_KEY") from None
+
+
+def _refusing(work: Callable[[], _Done]) -> _Done:
     from domain.errors import RefusalError
 
     try:
-        work()
+        return work()
     except RefusalError as error:
         raise OperatorError(error.detail) from None
 
 
 def _act(
-    tenant: str, verb: str, webhook: str, details: Mapping[str, Any], work: Callable[[psycopg.Connection[Any]], Any]
-) -> None:
+    tenant: str, verb: str, webhook: str, details: Mapping[str, Any], work: Callable[[psycopg.Connection[Any]], _Done]
+) -> _Done:
     """Do something in a transaction, and record it there."""
-    from services.store.operations import Operation, record
+    from services.store.operations import By, acting
 
-    def run() -> None:
-        with _connected() as conn, conn.transaction():
-            work(conn)
-            record(conn, Operation(tenant, operator(), f"webhook.{verb}", f"webhook/{webhook}", details=details))
+    def run() -> _Done:
+        operation = By(operator()).operation(tenant, f"webhook.{verb}", f"webhook/{webhook}", **details)
+        with _connected() as conn, acting(conn, operation):
+            return work(conn)
 
-    _refusing(run)
+    return _refusing(run)
 
 
 def _change(tenant: str, webhook: str, state: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 DATABASE, BROKER = "FOLDWORK_DATABASE_URL", "FOLDWORK_AMQP_URL"
+SECRET_KEY = "FOLDWORK_SECRET_KEY"  # noqa: S105 - the name of a variable
 PLAINTEXT = "FOLDWORK_ALLOW_PLAINTEXT"
 
 
@@ -34,6 +35,18 @@ def development(path: Path | None = None) -> dict[str, Any]:
     return found
 
 
+def tenant_of(given: str | None) -> str:
+    """Return the tenant that is named, otherwise that of our running `foldwork dev`; raises `OperatorError`."""
+    from domain.streams import TENANT
+
+    found = given if given is not None else development().get("tenant")
+    if found is None:
+        raise OperatorError("Name the tenant with --tenant.")
+    if not TENANT.match(str(found)):
+        raise OperatorError("a tenant is 1 to 63 characters of a-z 0-9 -")
+    return str(found)
+
+
 def configured() -> bool:
     """Whether the environment configures Foldwork."""
     return DATABASE in os.environ or BROKER in os.environ
@@ -47,8 +60,20 @@ def settings(**given: Any) -> Settings:
         here = development()
         if not here:
             raise OperatorError(f"Set {DATABASE} and {BROKER}, or start `foldwork dev` in this folder.")
-        given = {"database_url": here["database_url"], "amqp_url": here["amqp_url"], **given}
+        given = {"database_url": here["database_url"], "amqp_url": here["amqp_url"], **_secret_key(here), **given}
     return load(**given)
+
+
+def _secret_key(here: dict[str, Any]) -> dict[str, str]:
+    """Return the key of a running `foldwork dev`, unless the environment has one."""
+    from services import private_files
+
+    if SECRET_KEY in os.environ:
+        return {}
+    try:
+        return {"secret_key": private_files.read(Path(here["data"]) / "secret-key").strip()}
+    except (OSError, KeyError):
+        return {}
 
 
 def amqp_url() -> str:

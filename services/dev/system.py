@@ -42,6 +42,7 @@ class DevSystem:
     amqp_url: str
     database_url: str
     token: str
+    data: Path
     roles: Roles
 
     def described(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class DevSystem:
             "database_url": self.database_url,
             "tenant": seed.TENANT,
             "token": self.token,
+            "data": str(self.data.resolve()),
         }
 
 
@@ -123,6 +125,7 @@ async def running(
             broker.url,
             database_url,
             await asyncio.to_thread(_token, database_url, data, token),
+            data,
             roles,
         )
 

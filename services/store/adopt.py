@@ -76,9 +76,8 @@ def adopt(database_url: str, *, force: bool, actor: str | None = None) -> Adopti
             plan = _plan(conn)
             conn.rollback()
             return plan
-        if actor is None:
-            return _adopted(conn)
-        with acting(conn, Operation(None, actor, "database.adopt", "database/log")) as act:
+        operation = None if actor is None else Operation(None, actor, "database.adopt", "database/log")
+        with acting(conn, operation) as act:
             plan = _adopted(conn)
             moved = [f"{move.follower} from {move.position} to {move.to}" for move in plan.moves if move.strays]
             act.target = f"database/{plan.id}"

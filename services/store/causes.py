@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from projections import stuck as found
+from services.command_line import command_line
 
 # Seconds after which a follower lags, and a webhook fails for too long: by then a delivery was tried four times.
 LAGGING, FAILING = 5, 60
@@ -71,8 +73,14 @@ def _give(name: str, text: str) -> Callable[[Row], Remedy]:
     return lambda row: Remedy(text, {"type": name, "data": {"id": row.of or row.id}})
 
 
-def _run(text: str, line: str = "foldwork projections status") -> Callable[[Row], Remedy]:
-    return lambda row: Remedy(text, cli=line.format(of=row.of or row.id))
+def _run(text: str, command: str = "projections status", *arguments: str) -> Callable[[Row], Remedy]:
+    """`{of}` in the command and the arguments is what the remedy is about."""
+
+    def remedy(row: Row) -> Remedy:
+        of = row.of or row.id
+        return Remedy(text, cli=command_line(command.format(of=of), *(each.format(of=of) for each in arguments)))
+
+    return remedy
 
 
 def _say(text: str) -> Callable[[Row], Remedy]:
@@ -80,21 +88,23 @@ def _say(text: str) -> Callable[[Row], Remedy]:
 
 
 def _letter(row: Row) -> Remedy:
-    path = f"/v1/dead-letters/{row.id}"
+    path = f"/v1/dead-letters/{quote(row.id, safe='')}"
+    show, discard = (command_line(f"dead-letters {verb}", row.id) for verb in ("show", "discard"))
     return Remedy(
-        f"{row.of}; look at it (GET {path}, foldwork dead-letters show {row.id}), and send it again, corrected if need"
-        f" be (POST {path}/retry), or discard it (POST {path}/discard, foldwork dead-letters discard {row.id})",
-        cli=f"foldwork dead-letters retry {row.id}",
+        f"{row.of}; look at it (GET {path}, {show}), and send it again, corrected if need"
+        f" be (POST {path}/retry), or discard it (POST {path}/discard, {discard})",
+        cli=command_line("dead-letters retry", row.id),
     )
 
 
-def _webhook(text: str, request: str, line: str) -> Callable[[Row], Remedy]:
+def _webhook(text: str, request: str, verb: str, **options: str) -> Callable[[Row], Remedy]:
     """`row.of` is the tenant, and the position of a delivery where one is meant."""
 
     def remedy(row: Row) -> Remedy:
         tenant, _, position = (row.of or "").partition(" ")
-        named = {"id": row.id, "tenant": tenant, "position": position}
-        return Remedy(f"{text}: {request.format(**named)}", cli=f"foldwork webhooks {line.format(**named)}")
+        asked = request.format(id=quote(row.id, safe=""), position=position)
+        given = {name: value.format(position=position) for name, value in options.items()}
+        return Remedy(f"{text}: {asked}", cli=command_line(f"webhooks {verb}", row.id, tenant=tenant, **given))
 
     return remedy
 
@@ -158,7 +168,7 @@ WHERE w.tenant = %(tenant)s AND p.events > 0"""  # noqa: S608
 SOURCES: tuple[Source, ...] = (
     Source(
         "role-absent", "role", "no process of a role has a session in the database: nobody does its work",
-        _ABSENT, _run("an operator starts it", "foldwork {of}"),
+        _ABSENT, _run("an operator starts it", "{of}"),
     ),
     Source(
         "follower-halted", "follower", "a follower of the log has halted: what it fills or publishes stands still",
@@ -170,7 +180,7 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source(
         "held-back", "entity", "a follower holds back an entity, since one of its events could not be handled",
-        _HELD, _run("an operator removes the cause, and lets it be tried again", "foldwork projections retry {of}"),
+        _HELD, _run("an operator removes the cause, and lets it be tried again", "projections retry", "{of}"),
     ),
     Source(
         "command-parked", "dead-letter", "a command could not be handled, and is parked as a dead letter",
@@ -180,29 +190,29 @@ SOURCES: tuple[Source, ...] = (
         "webhook-disabled", "webhook", "a webhook was disabled, since its receiver is gone or has not worked for days",
         _DISABLED,
         _webhook("make the receiver work, and resume the webhook", 'PATCH /v1/webhooks/{id} with {{"state": "active"}}',
-                 "resume {id} --tenant {tenant}"),
+                 "resume"),
     ),
     Source(
         "webhook-failing", "webhook", f"deliveries of a webhook have been failing for {FAILING} s, and are repeated",
         _FAILING,
         _webhook("see why, and make the receiver work", "GET /v1/webhooks/{id}/deliveries?state=pending",
-                 "deliveries {id} --tenant {tenant} --state pending"),
+                 "deliveries", state="pending"),
     ),
     Source(
         "delivery-parked", "webhook", "events of a webhook were refused for days, and are not sent any more",
         _UNDELIVERED,
         _webhook("send the first of them again", "POST /v1/webhooks/{id}/deliveries/{position}/replay",
-                 "replay {id} --tenant {tenant} --delivery {position}"),
+                 "replay", delivery="{position}"),
     ),
     Source(
         "deadline-missed", "task", f"a deadline was due {found.MISSED_SECONDS} s ago, and nobody has acted on it",
         found.MISSED,
-        _run("an operator looks whether the role policies runs", "foldwork health"),
+        _run("an operator looks whether the role policies runs", "health"),
     ),
     Source(
         "dispatch-in-flight", "task", f"the outcome of a dispatch has been missing for {found.IN_FLIGHT_SECONDS} s",
         found.IN_FLIGHT,
-        _run("an operator looks whether the role policies runs, and whether the provider answers", "foldwork health"),
+        _run("an operator looks whether the role policies runs, and whether the provider answers", "health"),
     ),
     Source(
         "dispatch-without-provider", "task", "a dispatch is due, and its channel has no provider",

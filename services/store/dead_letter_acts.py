@@ -82,6 +82,14 @@ def select(conn: psycopg.Connection[Any], wanted: Filter, limit: int | None = No
     return [letter_id for (letter_id,) in rows]
 
 
+def owners(conn: psycopg.Connection[Any], letter_ids: Sequence[str]) -> dict[str, str | None]:
+    """Return the tenants of those of these letters that there are, the oldest letter first."""
+    found = conn.execute(
+        "SELECT id, tenant FROM dead_letters WHERE id = ANY (%s) ORDER BY arrived", (list(letter_ids),)
+    )
+    return dict(found.fetchall())
+
+
 def older(conn: psycopg.Connection[Any], tenant: str, key: str, arrived: str) -> tuple[str, str] | None:
     """Return (id, state) of the oldest undecided letter of the same key that came before one, or None."""
     row = conn.execute(_OLDER, (tenant, key, arrived, list(UNORDERED))).fetchone()

@@ -52,37 +52,40 @@ def upgrade(database_url: str, actor: str | None = None) -> list[str]:
     What was applied is recorded as an act of the actor, if one is given.
     """
     demand_sessions(database_url)
+    operation = None if actor is None else Operation(None, actor, "database.upgrade", "database/schema")
     # Without a statement time-out.
-    with connect(database_url, "upgrade", 0.0) as conn:
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        conn.execute(
-            "CREATE TABLE IF NOT EXISTS migrations ("
-            "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        applied = _applied(conn)
-        done = []
-        for migration in migrations():
-            if migration.number not in applied:
-                if migration.name in _BEFORE:
-                    _BEFORE[migration.name](conn)
-                conn.execute(sql.SQL(migration.statements))
-                conn.execute(
-                    "INSERT INTO migrations (number, name) VALUES (%s, %s)", (migration.number, migration.name)
-                )
-                done.append(migration.name)
-        identity.settle(conn)
-        for model in projections.READ_MODELS:
-            if conn.execute("SELECT 1 FROM read_models WHERE name = %s", (model.NAME,)).fetchone() is None:
-                projections.create(conn, model, projections.suffix(model))
-                projections.serve(conn, model, projections.suffix(model))
-                done.append(f"read model {model.NAME}")
-            elif projections.needs_build(conn, model):
-                building = projections.begin_build(conn, model)
-                done.append(f"read model {model.NAME}, to be built as {building}")
-        if done and actor is not None and not identity.copied(conn):
-            details = {"applied": done}
-            operations.record(conn, Operation(None, actor, "database.upgrade", "database/schema", details=details))
-        return done
+    with connect(database_url, "upgrade", 0.0) as conn, operations.acting(conn, operation) as act:
+        done = _upgraded(conn)
+        # Nothing is recorded in a copy that nobody has adopted.
+        act.changed, act.details["applied"] = bool(done) and not identity.copied(conn), done
+    return done
+
+
+def _upgraded(conn: psycopg.Connection[Any]) -> list[str]:
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    conn.execute(
+        "CREATE TABLE IF NOT EXISTS migrations ("
+        "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    applied = _applied(conn)
+    done = []
+    for migration in migrations():
+        if migration.number not in applied:
+            if migration.name in _BEFORE:
+                _BEFORE[migration.name](conn)
+            conn.execute(sql.SQL(migration.statements))
+            conn.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", (migration.number, migration.name))
+            done.append(migration.name)
+    identity.settle(conn)
+    for model in projections.READ_MODELS:
+        if conn.execute("SELECT 1 FROM read_models WHERE name = %s", (model.NAME,)).fetchone() is None:
+            projections.create(conn, model, projections.suffix(model))
+            projections.serve(conn, model, projections.suffix(model))
+            done.append(f"read model {model.NAME}")
+        elif projections.needs_build(conn, model):
+            building = projections.begin_build(conn, model)
+            done.append(f"read model {model.NAME}, to be built as {building}")
+    return done
 
 
 @dataclass(frozen=True, slots=True)

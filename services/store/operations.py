@@ -1,7 +1,9 @@
 """The record of what operators do: one event for an act, or two for one that takes time, in the log.
 
-An act that is a transaction is recorded in it, so neither is there without the other. The events of a tenant are one
-stream, which the audit reads backwards; acts that concern no single tenant have a stream of their own.
+Every act is done in `acting` or `acting_for_long`, whoever asks for it. An act that is a transaction is recorded in it,
+so neither is there without the other; one that is refused or fails changes nothing, and is recorded by itself. The
+events of a tenant are one stream, which the audit reads backwards; acts that concern no single tenant have a stream of
+their own.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 import psycopg
 import uuid_utils
 
+from domain.errors import RefusalError
 from domain.operations import CATEGORY, NO_TENANT, STREAM_ID, OperationRecorded, Outcome
 from domain.streams import stream_of
 from services.store import append, codec, identity
@@ -31,6 +34,18 @@ _MAX_VALUES, _MAX_NAME = 32, 32
 _ACT = re.compile(r"[a-z][a-z-]{0,30}\.[a-z][a-z-]{0,30}\Z")
 
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who does it: the actor of an API key, with the key's id, or a user of the command line."""
+
+    actor: str
+    key_id: str | None = None
+
+    def operation(self, tenant: str | None, act: str, target: str, **details: Any) -> Operation:
+        """Return an act of theirs."""
+        return Operation(tenant, self.actor, act, target, details=details, key_id=self.key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +69,15 @@ class Operation:
 
 @dataclass(slots=True)
 class Act:
-    """An act that is being done: what it is on and what belongs to it may become known meanwhile."""
+    """An act that is being done: what it is on and what belongs to it may become known meanwhile.
+
+    What has not `changed` anything is not recorded. `position` is that of the record.
+    """
 
     target: str
     details: dict[str, Any]
+    changed: bool = True
+    position: int | None = None
 
 
 def record(conn: psycopg.Connection[Any], operation: Operation, cause: str | None = None) -> int:
@@ -70,19 +90,21 @@ def record(conn: psycopg.Connection[Any], operation: Operation, cause: str | Non
 
 
 @contextmanager
-def acting(conn: psycopg.Connection[Any], operation: Operation) -> Iterator[Act]:
+def acting(conn: psycopg.Connection[Any], operation: Operation | None) -> Iterator[Act]:
     """Do an act that is one transaction, the block, and record it in the same transaction.
 
     The connection is in no transaction. If the block raises, everything is rolled back, and the act is recorded as
-    failed with the error as reason.
+    failed with the error as reason. Without an operation it is nobody's act, and not recorded.
     """
-    act = Act(operation.target, dict(operation.details))
+    act = Act("", {}) if operation is None else Act(operation.target, dict(operation.details))
     try:
         with conn.transaction():
             yield act
-            record(conn, _told(operation, act, "succeeded"))
+            if operation is not None and act.changed:
+                act.position = record(conn, _told(operation, act, "succeeded"))
     except Exception as error:
-        _record_failure(conn, _told(operation, act, "failed", error))
+        if operation is not None:
+            _record_failure(conn, _told(operation, act, "failed", error))
         raise
 
 
@@ -106,8 +128,17 @@ def acting_for_long(database_url: str, operation: Operation) -> Iterator[Act]:
 
 
 def _told(operation: Operation, act: Act, outcome: Outcome, error: BaseException | None = None) -> Operation:
-    reason = None if error is None else told(error)
+    reason = None if error is None else _reason(error)
     return replace(operation, outcome=outcome, target=act.target, details=act.details, reason=reason)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why an act failed, without the values that a database quotes, which may be confidential."""
+    if isinstance(error, RefusalError):
+        return str(error)
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return f"{type(error).__name__}: {error.diag.message_primary}"
+    return told(error)
 
 
 def _record_failure(conn: psycopg.Connection[Any], operation: Operation, cause: str | None = None) -> None:

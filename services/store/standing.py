@@ -134,18 +134,17 @@ def retry_in(
     """Do the same on a connection that is in no transaction, for the entities of one tenant only, if one is given."""
     rows = conn.execute(_ALL).fetchall()
     followers = [follower for of, *_, follower in rows if name in (None, of)]
-    if name is not None and not followers:
-        known = ", ".join(dict.fromkeys(of for of, *_ in rows))
-        raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
     count = 0
-    for follower in followers:
-        with conn.transaction():
+    for follower in followers or (str(name),):
+        act = None
+        if actor is not None:
+            act = Operation(tenant, actor, "held-back.retry", f"follower/{follower}", key_id=key_id)
+        with operations.acting(conn, act) as acting:
+            if not followers:
+                known = ", ".join(dict.fromkeys(of for of, *_ in rows))
+                raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
             due = held.retry_now(conn, follower, tenant)
-            if due and actor is not None:
-                act = Operation(
-                    tenant, actor, "held-back.retry", f"follower/{follower}", details={"entities": due}, key_id=key_id
-                )
-                operations.record(conn, act)
+            acting.changed, acting.details["entities"] = due > 0, due
             count += due
     return count
 

@@ -36,8 +36,13 @@ ORDER BY d.position DESC LIMIT %s"""
 _CREATING = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || %s, 0))"
 _COUNT = "SELECT count(*) FROM webhooks WHERE tenant = %s"
 _CREATE = """
-INSERT INTO webhooks (tenant, id, url, types, activities, tasks, members, secret, created_by, position)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+INSERT INTO webhooks (
+    tenant, id, url, types, activities, tasks, members, secret, created_by, position, asked_under, asked)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+_ASKED = "SELECT id, asked FROM webhooks WHERE tenant = %s AND asked_under = %s"
+_SENT_TO = """
+SELECT url, secret, CASE WHEN old_secret_until > now() THEN old_secret END
+FROM webhooks WHERE tenant = %s AND id = %s"""
 _LOCK = "SELECT state FROM webhooks WHERE tenant = %s AND id = %s FOR UPDATE"
 _URL = "UPDATE webhooks SET url = %s WHERE tenant = %s AND id = %s"
 _WANTED = {
@@ -56,7 +61,7 @@ _DELETE = "DELETE FROM webhooks WHERE tenant = %s AND id = %s"
 _ROTATE = """
 UPDATE webhooks SET old_secret = CASE WHEN %s > 0 THEN secret END,
     old_secret_until = CASE WHEN %s > 0 THEN now() + %s * interval '1 second' END, secret = %s
-WHERE tenant = %s AND id = %s RETURNING old_secret_until"""
+WHERE tenant = %s AND id = %s AND secret <> %s"""
 # What is still queued stays so, since the queue takes no event twice.
 _FORGET_AFTER = """
 DELETE FROM webhook_deliveries WHERE tenant = %s AND webhook = %s AND position > %s AND state <> 'pending'"""
@@ -97,6 +102,14 @@ class Webhook:
     parked: int
     failing_since: datetime | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Digests of what a webhook is created by: `under` of the idempotency key and the actor, `what` of the request."""
+
+    under: bytes
+    what: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +171,38 @@ def create(
     secret: str,
     actor: str,
     after: int | None = None,
-) -> None:
+    asked: Asked | None = None,
+) -> str | None:
     """Create a webhook for the events after a position, by default the end of the log; `secret` is encrypted.
 
-    Raises `RefusalError`.
+    If the same was asked for before, return the id of the webhook that was created then. Raises `RefusalError`.
     """
     conn.execute(_CREATING, (tenant,))
+    before = None if asked is None else conn.execute(_ASKED, (tenant, asked.under)).fetchone()
+    if asked is not None and before is not None:
+        if bytes(before[1]) != asked.what:
+            raise RefusalError("idempotency-conflict", "another webhook was asked for under this key")
+        return str(before[0])
     row = conn.execute(_COUNT, (tenant,)).fetchone()
     if row is not None and row[0] >= MAX_WEBHOOKS:
         raise RefusalError("limit-reached", f"a tenant has at most {MAX_WEBHOOKS} webhooks")
     position = _in_log(conn, after, "/from_position") if after is not None else log.head(conn)
-    values = (tenant, webhook, url, *_columns(wanted), secret, actor, position)
+    keyed = (None, None) if asked is None else (asked.under, asked.what)
+    values = (tenant, webhook, url, *_columns(wanted), secret, actor, position, *keyed)
     if conn.execute(_CREATE, values).rowcount != 1:
         raise RefusalError("taken", "there is a webhook of this id", "/id")
+    return None
+
+
+def sent_to(conn: psycopg.Connection[Any], tenant: str, webhook: str) -> tuple[str, list[str]]:
+    """Return the URL of a webhook, and the encrypted secrets that sign now, the present one first.
+
+    Raises `RefusalError`.
+    """
+    row = conn.execute(_SENT_TO, (tenant, webhook)).fetchone()
+    if row is None:
+        raise _unknown()
+    return row[0], [each for each in row[1:] if each is not None]
 
 
 def change(
@@ -207,11 +239,12 @@ def delete(conn: psycopg.Connection[Any], tenant: str, webhook: str) -> None:
 def rotate(conn: psycopg.Connection[Any], tenant: str, webhook: str, secret: str, overlap: int) -> datetime | None:
     """Replace the secret by another, encrypted one, and return until when the old one signs too.
 
-    `overlap` is the time for that in seconds. Raises `RefusalError`.
+    `overlap` is the time for that in seconds. The secret that it has already changes nothing, so that a rotation can be
+    repeated. Raises `RefusalError`.
     """
     _lock(conn, tenant, webhook)
-    row = conn.execute(_ROTATE, (overlap, overlap, overlap, secret, tenant, webhook)).fetchone()
-    return None if row is None else row[0]
+    conn.execute(_ROTATE, (overlap, overlap, overlap, secret, tenant, webhook, secret))
+    return get(conn, tenant, webhook).old_secret_until
 
 
 def replay_from(conn: psycopg.Connection[Any], tenant: str, webhook: str, position: int) -> None:

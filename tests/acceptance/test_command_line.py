@@ -77,6 +77,8 @@ TYPED = {
     "webhooks create": Typed("webhooks create https://example.com/in --tenant acme", "whsec_"),
     "webhooks deliveries": Typed("webhooks deliveries h1 --tenant acme", "delivered"),
     "webhooks replay": Typed("webhooks replay h1 --delivery 1 --tenant acme", "h1"),
+    "webhooks ping": Typed("webhooks ping h1 --tenant acme", "cannot be decrypted", 1),
+    "webhooks rotate-secret": Typed("webhooks rotate-secret h1 --overlap 60 --tenant acme", "signs until"),
     "webhooks pause": Typed("webhooks pause h1 --tenant acme", "h1"),
     "webhooks resume": Typed("webhooks resume h1 --tenant acme", "h1"),
     "webhooks delete": Typed("webhooks delete h1 --tenant acme", "h1"),

@@ -295,8 +295,11 @@ def test_webhooks_are_created_and_managed_as_their_page_says(tmp_path: Path) -> 
     with dev(tmp_path):
         done = run(tmp_path, variables + block)
         acts = run(tmp_path, "foldwork audit --tenant demo --json")
+        created = run(tmp_path, "foldwork webhooks create https://example.com/hooks --id other")
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"secret":"whsec_' in done.stdout
     assert "webhook crm is deleted" in done.stdout
     found = [json.loads(line)["act"] for line in acts.stdout.splitlines()]
-    assert found[:5] == [f"webhook.{verb}" for verb in ("delete", "replay", "change", "change", "create")]
+    verbs = ("delete", "replay", "change", "change", "rotate-secret", "create")
+    assert found[:6] == [f"webhook.{verb}" for verb in verbs]
+    assert "secret whsec_" in created.stdout, created.stderr

@@ -40,7 +40,8 @@ def test_each_webhook_has_what_it_wants_of_its_own_tenant(hooks: Scene) -> None:
         theirs = hooks.happen("a", 1, "other")
         with psycopg.connect(hooks.url) as conn:
             record(conn, Operation(TENANT, "cli:root", "key.create", "key/1"))
-        hooks.queued("a")
+        for name in ("all", "a", "a-or-b", "other-type", "system", "ann"):
+            hooks.queued(name)
     everything = [event for events in of.values() for event in events]
     assert ids(hooks, "a") == of["a"]
     assert ids(hooks, "a-or-b") == [*of["a"], *of["b"]]

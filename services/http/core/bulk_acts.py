@@ -15,9 +15,9 @@ from domain.streams import ID
 from services.http.core.bulk_states import ASKED, ITEM_STATES, LETTER_COMMANDS, RETRY, SKIPPED, WAITING, command_id
 from services.http.core.errors import ApiError, too_many
 from services.http.core.pace import RAMP
-from services.store import bulk_actions, operations
+from services.store import bulk_actions
 from services.store.bulk_actions import KEPT_HOURS
-from services.store.operations import Operation
+from services.store.operations import By, acting
 from services.store.pool import Pool
 
 # Bulks of a tenant that are run at the same time.
@@ -28,6 +28,8 @@ _COLUMNS = (
     *("id", "command", "data", "on_change", "actor", "state", "reason", "rate", "total"),
     *("created_at", "previewed_at", "started_at", "ended_at"),
 )
+# What is recorded of a bulk with which something was done.
+_TOLD = ("command", "data", "state", "reason", "rate", "total", "counts")
 _ITEM_COLUMNS = (
     *("number", "id", "version", "state", "reason", "would_record", "code", "detail", "pointer"),
     *("first_position", "last_position", "decided_at"),
@@ -37,7 +39,7 @@ _ITEM_COLUMNS = (
 def bulk_of(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Return a bulk with its counts, as `bulk_actions.shown` found it; raises `ApiError`."""
     if not rows:
-        raise ApiError("not-found", "there is no bulk of this id, or no longer")
+        raise unknown()
     *columns, counted = rows[0]
     found = dict(zip(_COLUMNS, columns, strict=True))
     counts, skipped = dict.fromkeys(ITEM_STATES, 0), dict[str, int]()
@@ -46,6 +48,11 @@ def bulk_of(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         if state == SKIPPED:
             skipped[reason] = int(count)
     return {**found, "data": msgspec.json.decode(bytes(found["data"])), "counts": counts, "skipped": skipped}
+
+
+def unknown() -> ApiError:
+    """Return the refusal of an id that no bulk has."""
+    return ApiError("not-found", "there is no bulk of this id, or no longer")
 
 
 async def find(pool: Pool, tenant: str, bulk_id: str) -> dict[str, Any]:
@@ -82,20 +89,18 @@ Conn = psycopg.Connection[Any]
 
 
 def recorded(
-    conn: Conn, tenant: str, bulk_id: str, verb: str, actor: str, key_id: str | None, work: Callable[[Conn], bool]
+    conn: Conn, tenant: str, bulk_id: str, verb: str, by: By, work: Callable[[Conn], bool], **details: Any
 ) -> bool:
     """Do something with a bulk, and record who did, in one transaction; the connection is in none.
 
     What changed nothing is not recorded.
     """
-    with conn.transaction():
-        if not work(conn):
-            return False
-        bulk = find_in(conn, tenant, bulk_id)
-        told = {name: bulk[name] for name in ("command", "data", "state", "reason", "rate", "total", "counts")}
-        done = Operation(tenant, actor, f"bulk.{verb}", f"bulk/{bulk_id}", details=told, key_id=key_id)
-        operations.record(conn, done)
-        return True
+    with acting(conn, by.operation(tenant, f"bulk.{verb}", f"bulk/{bulk_id}", **details)) as act:
+        act.changed = work(conn)
+        if act.changed:
+            bulk = find_in(conn, tenant, bulk_id)
+            act.details |= {name: bulk[name] for name in _TOLD}
+    return act.changed
 
 
 def run(conn: Conn, tenant: str, bulk_id: str, actor: str, rate: str | None, *, resumed: bool = False) -> bool:

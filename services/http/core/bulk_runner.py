@@ -39,6 +39,7 @@ from services.http.core.pace import ALL, RAMP, Pace
 from services.http.core.shares import Turns
 from services.store import bulk_actions, bulk_letters, ledger
 from services.store.connect import connect
+from services.store.operations import By
 
 # Bulks that a process works on at once, and the items of one that are under way.
 AT_ONCE, UNDER_WAY = 64, 100
@@ -241,7 +242,7 @@ class BulkRunner(Jobs[Action]):
         def whole() -> bool:
             with connect(self.pool.url, "bulks", self.pool.statement_timeout, autocommit=True) as conn:
                 return bulk_acts.recorded(
-                    conn, job.tenant, job.id, verb, job.actor, None,
+                    conn, job.tenant, job.id, verb, By(job.actor),
                     lambda conn: bool(conn.execute(statement, {**job.values, **values}).fetchall()),
                 )  # fmt: skip
 

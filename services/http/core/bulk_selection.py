@@ -24,7 +24,7 @@ from projections.support.query import BadQuery
 from projections.task import table as tasks
 from services.commands import wire
 from services.commands.wire import InvalidMessage, pointer_of
-from services.http.core import bulk_letters
+from services.http.core import bulk_acts, bulk_letters
 from services.http.core.bulk_letters import WhichLetters
 from services.http.core.bulk_states import LETTER_COMMANDS
 from services.http.core.errors import ApiError, too_many
@@ -33,6 +33,7 @@ from services.http.core.models import Json, Request
 from services.letter_acts import MOST as MAX_LETTERS
 from services.store import bulk_actions
 from services.store import bulk_letters as letters
+from services.store.operations import By
 from services.store.pool import Rows
 
 MAX_ITEMS = 100_000
@@ -204,7 +205,29 @@ def _ids(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def store(
+def preview(
+    conn: psycopg.Connection[Any],
+    tenant: str,
+    bulk_id: str,
+    actor: str,
+    by: By,
+    request: NewBulk,
+    items: Chosen,
+    traceparent: str | None = None,
+) -> None:
+    """Store a bulk of an actor to be previewed, and record who did; the connection is in no transaction.
+
+    Nothing is done if the same was asked for before. Raises `ApiError` when there are too many, or another one has the
+    id.
+    """
+
+    def stored(conn: psycopg.Connection[Any]) -> bool:
+        return _store(conn, tenant, bulk_id, actor, request, items, traceparent)
+
+    bulk_acts.recorded(conn, tenant, bulk_id, "preview", by, stored, command=request.command)
+
+
+def _store(
     conn: psycopg.Connection[Any],
     tenant: str,
     bulk_id: str,
@@ -212,11 +235,8 @@ def store(
     request: NewBulk,
     items: Chosen,
     traceparent: str | None,
-) -> None:
-    """Store a bulk to be previewed; raises `ApiError` when there are too many, or another one has the id.
-
-    The connection is in autocommit mode.
-    """
+) -> bool:
+    """Store a bulk in the caller's transaction; false if the same was asked for before."""
     chosen_by: Json = {"filter": request.filter, "ids": request.ids}
     if request.dead_letters is not None:
         chosen_by["dead_letters"] = request.dead_letters.data()
@@ -238,9 +258,10 @@ def store(
         "versions": list(items.versions),
     }
     if conn.execute(bulk_actions.STORE, values).fetchall():
-        return
+        return True
     rows = conn.execute(*bulk_actions.asked(tenant, bulk_id)).fetchall()
     if not rows:
         raise too_many(f"a tenant has at most {MAX_OPEN} bulks that have not ended")
     if tuple(bytes(each) if isinstance(each, (bytes, memoryview)) else each for each in rows[0]) != asked:
         raise ApiError("idempotency-conflict", "another bulk was asked for under this key")
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ _Job = TypeVar("_Job", bound=Job)
 
 
 @dataclass(slots=True)
-class Jobs(Generic[_Job]):
+class Jobs(ABC, Generic[_Job]):
     """Works on stored jobs until `close`: a few at once, taking turns. A job is taken under a lease."""
 
     pool: Pool
@@ -80,17 +81,17 @@ class Jobs(Generic[_Job]):
     last: ClassVar[float] = 5.0
 
     @property
+    @abstractmethod
     def at_once(self) -> int:
         """Return how many jobs are worked on at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _take(self, skip: Sequence[str]) -> _Job | None:
         """Take the next job that is due, but none of these turns."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _carry_out(self, job: _Job) -> None:
         """Work on a job."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Begin to work on what is stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ EVENT_STREAM = "text/event-stream"
 HEARTBEAT, CHECK = 15.0, 5.0
 
 
-class Lasting(Response):
+class Lasting(Response, ABC):
     """The answer: it lasts until the client goes, its key is no longer valid, or the process stops."""
 
     def __init__(self, call: Call) -> None:
@@ -40,9 +41,9 @@ class Lasting(Response):
             await self.serve(receive, send)
         await send({"type": "http.response.body", "body": b""})
 
+    @abstractmethod
     async def serve(self, receive: Receive, send: Send) -> None:
         """Send the parts of the body, as long as it lasts."""
-        raise NotImplementedError
 
     async def is_valid(self) -> bool:
         """Tell whether the key still is, as far as is known."""

@@ -146,7 +146,7 @@ def about(operation: Operation, components: Components) -> Json:
     placed = [ID] if re.search(r"{id(:path)?}", operation.path) and "id" not in own else []
     queried = documented(operation.query) if operation.query is not None else []
     served = operation.dialect.tag != "operations"
-    headed = [KEY if operation.writes else _POSITION] if served and not operation.act else []
+    headed = [KEY] if operation.writes or operation.keyed else [_POSITION] if served and not operation.act else []
     if operation.tries:
         headed.append(dry_runs.PARAMETER)
     if tagged := served and operation.conditional:

@@ -39,7 +39,7 @@ from services.http.core.models import Request, View
 from services.http.core.parameters import AsOf, MinPosition, Query, nothing_else, settled
 from services.http.core.past import demand_present
 from services.http.core.sending import CommandResult
-from services.http.core.submit import Entity, submit
+from services.http.core.submit import Entity, demand_no_key, submit
 
 Handler = Callable[[Call], Awaitable[Response]]
 Json = dict[str, Any]
@@ -190,6 +190,8 @@ class Operation:
     bulk: bool = False
     # Whether it changes something without giving a command; of one that is tried, the handler gives the command.
     act: bool = False
+    # Whether an act takes an `Idempotency-Key`, as every write does.
+    keyed: bool = False
     # The permissions that it needs beside its own, since it does what others need them for.
     further: tuple[str, ...] = ()
 
@@ -245,6 +247,8 @@ class Operation:
         elif self.act:
             call.service.rates.demand(call.caller.tenant)
             tags.demand_none(call, False)
+            if not self.keyed:
+                demand_no_key(call)
         answer = await (self.handler or (self._write if self.writes else self._read))(call)
         return dry_runs.answer() if CURRENT.get().dry_run else answer
 

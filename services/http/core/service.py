@@ -30,7 +30,16 @@ from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
 from services.http.core.positions import Positions
 from services.http.core.rates import Rates
-from services.http.core.shares import AT_WORK, MAX_ANONYMOUS, Budget, InFlight, Lists, Turns
+from services.http.core.shares import (
+    AT_WORK,
+    MAX_ANONYMOUS,
+    MAX_LONG_ACTS,
+    MAX_LONG_ACTS_OF_TENANT,
+    Budget,
+    InFlight,
+    Lists,
+    Turns,
+)
 from services.settings import Settings
 from services.store.connect import Backoff
 from services.store.pool import Pool
@@ -53,6 +62,8 @@ class Service:
     anonymous: InFlight
     # Of streams of events, which last; and what they are given.
     streams: InFlight
+    # Of acts that wait for others than the database.
+    long_acts: InFlight
     live: Live
     rates: Rates
     # Commands of bulks that are at work for a tenant.
@@ -153,6 +164,7 @@ def make_service(
         in_flight=in_flight,
         anonymous=InFlight(MAX_ANONYMOUS, MAX_ANONYMOUS, MAX_ANONYMOUS),
         streams=streams,
+        long_acts=InFlight(MAX_LONG_ACTS, MAX_LONG_ACTS_OF_TENANT, MAX_LONG_ACTS_OF_TENANT, "long acts"),
         live=Live(url, settings.statement_timeout, settings.follower_poll),
         rates=Rates.of(settings.http_commands_per_second, settings.http_bytes_per_second),
         at_work=at_work,

@@ -15,6 +15,8 @@ from services.store.unavailable import StoreUnavailable
 
 # Commands of a tenant's bulks that are decided at the same time, so that those of others are not far behind them.
 AT_WORK = 200
+# Acts that wait for others than the database, such as receivers of webhooks, and those of a tenant.
+MAX_LONG_ACTS, MAX_LONG_ACTS_OF_TENANT = 8, 2
 # Requests of callers without a key that are served at the same time, and what the body of each may cost.
 MAX_ANONYMOUS = 32
 ANONYMOUS_BYTES, ANONYMOUS_SECONDS = 4096, 5.0

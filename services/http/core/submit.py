@@ -115,6 +115,13 @@ def idempotency_key() -> str | None:
     return key
 
 
+def demand_no_key(call: Call) -> None:
+    """Refuse an `Idempotency-Key` where it would be ignored."""
+    if header(b"idempotency-key") is not None:
+        detail = f"{call.scope['method']} of this path takes no Idempotency-Key"
+        raise ApiError("bad-header", detail, parameter="Idempotency-Key")
+
+
 async def submit(
     call: Call,
     command: str,

@@ -14,9 +14,10 @@ import psycopg
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
+from domain.streams import ID
 from services.http.core import bulk_acts
-from services.http.core.acts import act
-from services.http.core.bulk_selection import NewBulk, chosen, store
+from services.http.core.acts import act, by
+from services.http.core.bulk_selection import NewBulk, chosen, preview
 from services.http.core.bulk_states import ITEM_STATES, PREVIEWING
 from services.http.core.bulk_watch import Watcher
 from services.http.core.call import Call, as_json
@@ -24,7 +25,6 @@ from services.http.core.errors import ApiError
 from services.http.core.lasting import CHECK, EVENT_STREAM, HEARTBEAT, Lasting, when_gone
 from services.http.core.middleware import CURRENT
 from services.http.core.models import Json
-from services.http.core.openapi import KEY
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import nothing_else, settled
 from services.http.core.submit import idempotency_key, new_id
@@ -50,7 +50,7 @@ async def _preview(call: Call) -> Response:
 
     items = await chosen(fetch, service.members, caller.tenant, request)
     trace = CURRENT.get().traceparent
-    await act(call, lambda conn: store(conn, caller.tenant, bulk_id, caller.actor, request, items, trace))
+    await act(call, lambda conn: preview(conn, caller.tenant, bulk_id, caller.actor, by(call), request, items, trace))
     service.bulk_runner.wake()
     until = time.monotonic() + PREVIEW_WAIT
     while (bulk := await _find(call, bulk_id))["state"] == PREVIEWING and time.monotonic() < until:
@@ -88,11 +88,9 @@ async def _items(call: Call) -> Response:
 
 async def _done(call: Call, verb: str, work: Callable[[psycopg.Connection[Any]], bool]) -> Response:
     """Do something with a bulk in a transaction, and answer with the bulk as it is then."""
-
-    caller = call.caller
-    await act(
-        call, lambda conn: bulk_acts.recorded(conn, caller.tenant, call.id, verb, caller.actor, caller.key_id, work)
-    )
+    if not ID.match(call.id):
+        raise bulk_acts.unknown()
+    await act(call, lambda conn: bulk_acts.recorded(conn, call.caller.tenant, call.id, verb, by(call), work))
     call.service.bulk_runner.wake()
     return as_json(BulkAction.show(await _find(call, call.id)))
 
@@ -184,7 +182,7 @@ OPERATIONS = (
         " tried as a dry run, by itself and as things are now. A preview that takes longer than 2 seconds is answered"
         " as far as it is. A bulk that is not run within 24 hours expires. With an `Idempotency-Key`, a repetition is"
         " answered with the same bulk.",
-        parameters=(KEY,), request=NewBulk, handler=_preview, view=BulkAction, status=201, located=True, act=True,
+        request=NewBulk, handler=_preview, view=BulkAction, status=201, located=True, act=True, keyed=True,
         further=("write",), refusals=(400, 408, 409, 413, 415, 422, 429),
         links={"items": Link("list_bulk_items", "/id"), "run": Link("run_bulk", "/id")},
     ),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from domain.decider import instant
 from domain.errors import Rejected
 from services import keys
-from services.http.core.acts import act
+from services.http.core.acts import act, by
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.operation import Link, Operation
@@ -22,8 +22,7 @@ from services.http.native.key_models import CreatedKey, Key, ListKeys, NewKey
 from services.http.native.lists import next_page
 from services.http.native.webhook_lists import page_of
 from services.keys import KEY_ID, KeyInfo, NotGranted
-from services.store.operations import Operation as Acted
-from services.store.operations import record
+from services.store.operations import acting
 
 _KEYS = replace(NATIVE, tag="keys")
 _COLUMNS = ("id", "name", "actor", "created_at", "expires_at", "revoked_at")
@@ -76,8 +75,10 @@ async def _create(call: Call) -> Response:
     wanted, expires_at = _permissions(request), _expiry(request)
     _demand_valid(caller.tenant, actor, wanted, expires_at)
 
+    said = {"actor": actor, "permissions": wanted, "name": request.name, "expires_at": expires_at}
+
     def create(conn: psycopg.Connection[Any]) -> tuple[KeyInfo, str]:
-        with conn.transaction():
+        with acting(conn, by(call).operation(caller.tenant, "key.create", "key/", **said)) as doing:
             # What is known of the caller may be some seconds old.
             row = conn.execute(*keys.of_tenant(caller.tenant, caller.key_id, lock=True)).fetchone()
             maker = keys.key_info(row) if row is not None else None
@@ -86,9 +87,8 @@ async def _create(call: Call) -> Response:
             until = expires_at if expires_at is not None else maker.expires_at
             keys.demand_granted(maker, actor, wanted, until)
             made, token = keys.create(conn, caller.tenant, actor, wanted, request.name, until)
-            details = {"actor": actor, "permissions": list(made.permissions), "name": made.name, "expires_at": until}
-            record(conn, Acted(caller.tenant, caller.actor, "key.create", f"key/{made.id}", details=details,
-                               key_id=caller.key_id))  # fmt: skip
+            doing.target = f"key/{made.id}"
+            doing.details |= {"permissions": list(made.permissions), "expires_at": until}
         return made, token
 
     try:
@@ -140,11 +140,10 @@ async def _revoke(call: Call) -> Response:
 
     def revoke(conn: psycopg.Connection[Any]) -> KeyInfo:
         asked = keys.of_tenant(caller.tenant, call.id, lock=True)
-        with conn.transaction():
+        with acting(conn, by(call).operation(caller.tenant, "key.revoke", f"key/{call.id}")) as doing:
             if conn.execute(*asked).fetchone() is None:
                 raise _unknown()
-            if keys.revoke(conn, call.id):
-                record(conn, Acted(caller.tenant, caller.actor, "key.revoke", f"key/{call.id}", key_id=caller.key_id))
+            doing.changed = keys.revoke(conn, call.id)
             return keys.key_info(conn.execute(*asked).fetchone() or ())
 
     revoked = await act(call, revoke)

@@ -15,10 +15,9 @@ from starlette.responses import Response
 from domain.errors import Refusal
 from projections.support.query import demand_text, time_of
 from services import dead_letters, letter_acts
-from services.broker.sender import Outgoing
-from services.dead_letters import Edit, NotDone, Rules
+from services.dead_letters import Edit, Json, NotDone, Rules, Seal
 from services.http.core import dry_runs
-from services.http.core.acts import act
+from services.http.core.acts import act, by
 from services.http.core.call import Call, as_json
 from services.http.core.credentials import encrypted
 from services.http.core.errors import ApiError
@@ -30,7 +29,6 @@ from services.http.core.sending import send
 from services.http.native import letter_models as models
 from services.http.native.dialect import NATIVE
 from services.http.native.lists import next_page
-from services.letter_acts import By
 from services.store import dead_letters as stored
 from services.store.dead_letters import Filter
 
@@ -92,68 +90,86 @@ async def _retry(call: Call) -> Response:
     request = models.RetryLetter.read(await call.json() if call.has_body else {})
     if request.whole is not None and request.merge is not None:
         raise ApiError("invalid", "a letter is given other data, or a change of it", "/merge")
-    edit, caller = Edit(request.whole, request.merge), call.caller
-    by = By(caller.actor, caller.key_id)
-    rules = Rules(call.service.settings.may_send, call.service.settings.command_limit)
-    place = "/merge" if request.merge is not None else "/data"
+    edit, place = Edit(request.whole, request.merge), "/merge" if request.merge is not None else "/data"
     try:
-        row = await _row(call)
-        command, _ = dead_letters.renewed(row, edit, rules, dry_run=CURRENT.get().dry_run)
-        if edit != dead_letters.UNCHANGED:
-            command = _encrypted(call, row, command)
-            edit = Edit(_decode(command.body))
-        if command.dry_run:
-            call.service.rates.commands.spend(caller.tenant, 1)
-            await send(call.service, command)
-            return Response()
-
-        def work(conn: psycopg.Connection[Any]) -> letter_acts.Done:
-            return letter_acts.retry(
-                conn, caller.tenant, [row["id"]], by, rules, edit=edit, out_of_order=request.out_of_order
-            )
-
-        done = await act(call, work)
-        for refusal in done.refused.values():
-            raise refusal
-        CURRENT.get().position = done.position
+        if CURRENT.get().dry_run:
+            return await _try(call, edit)
+        await _send_again(call, edit, request.out_of_order)
     except NotDone as error:
         refused = ApiError.of(error.refusal)
         raise (refused.at(f"{place}{refused.pointer}") if refused.pointer else refused) from None
     return as_json(models.DeadLetter.show(_shown(await _row(call))))
 
 
-def _encrypted(call: Call, row: Mapping[str, Any], command: Outgoing) -> Outgoing:
-    """Return an edited command with the credentials in it encrypted, unless they are already."""
-    data = _decode(command.body)
-    credentials = data["fields"].get("credentials") if isinstance(data.get("fields"), dict) else None
-    if not isinstance(credentials, dict):
-        return command
-    made = encrypted(call.service.keys, call.caller.tenant, row["type"], data)
-    return replace(command, body=msgspec.json.encode(made))
+async def _send_again(call: Call, edit: Edit, out_of_order: bool) -> None:
+    """Have a letter sent again; raises `NotDone`."""
+    letter_id, tenant, rules = _letter(call), call.caller.tenant, _rules(call)
+
+    def work(conn: psycopg.Connection[Any]) -> letter_acts.Done:
+        return letter_acts.retry(
+            conn, tenant, [letter_id], by(call), rules, edit=edit, seal=_sealed(call), out_of_order=out_of_order
+        )
+
+    done = await act(call, work)
+    for refusal in done.refused.values():
+        raise refusal
+    CURRENT.get().position = done.position
+
+
+async def _try(call: Call, edit: Edit) -> Response:
+    """Have a letter decided as a dry run; raises `NotDone`."""
+    row = await _row(call)
+    command, _ = dead_letters.renewed(row, edit, _rules(call), dry_run=True)
+    if edit != dead_letters.UNCHANGED:
+        sealed = _sealed(call)(row["tenant"], row["type"], _decode(command.body))
+        command = replace(command, body=msgspec.json.encode(sealed))
+    call.service.rates.commands.spend(call.caller.tenant, 1)
+    await send(call.service, command)
+    return Response()
+
+
+def _rules(call: Call) -> Rules:
+    return Rules(call.service.settings.may_send, call.service.settings.command_limit)
+
+
+def _sealed(call: Call) -> Seal:
+    """Return what encrypts the credentials in a command's data, unless they are already."""
+
+    def seal(tenant: str, command: str, data: Json) -> Json:
+        fields = data.get("fields")
+        plain = isinstance(fields, dict) and isinstance(fields.get("credentials"), dict)
+        return dict(encrypted(call.service.keys, tenant, command, data)) if plain else data
+
+    return seal
 
 
 async def _discard(call: Call) -> Response:
     """Discard a letter."""
     nothing_else(call.parameters())
-    request, caller = models.DiscardLetter.read(await call.json()), call.caller
-
-    def work(conn: psycopg.Connection[Any]) -> int:
-        by = By(caller.actor, caller.key_id)
-        return letter_acts.discard(conn, caller.tenant, call.parts["letter"], by, request.reason)
-
-    try:
-        CURRENT.get().position = await act(call, work)
-    except NotDone as error:
-        raise ApiError.of(error.refusal) from None
+    request, letter_id = models.DiscardLetter.read(await call.json()), _letter(call)
+    CURRENT.get().position = await act(
+        call, lambda conn: letter_acts.discard(conn, call.caller.tenant, letter_id, by(call), request.reason)
+    )
     return as_json(models.DeadLetter.show(_shown(await _row(call))))
 
 
-async def _row(call: Call) -> dict[str, Any]:
-    """Return the letter that the path names; those of other tenants do not exist."""
+def _letter(call: Call) -> str:
+    """Return the id of the letter that the path names; raises `ApiError` for what is none."""
     letter_id = call.parts["letter"]
-    rows = await call.service.pool.fetch(*stored.one(call.caller.tenant, letter_id)) if "\0" not in letter_id else []
+    if "\0" in letter_id:
+        raise _unknown()
+    return letter_id
+
+
+def _unknown() -> ApiError:
+    return ApiError("not-found", "there is no dead letter of this id")
+
+
+async def _row(call: Call) -> Json:
+    """Return the letter that the path names; those of other tenants do not exist."""
+    rows = await call.service.pool.fetch(*stored.one(call.caller.tenant, _letter(call)))
     if not rows:
-        raise ApiError("not-found", "there is no dead letter of this id")
+        raise _unknown()
     return stored.whole(rows[0])
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from domain.decider import SYSTEM
 from projections import BY_NAME
-from services.http.core.acts import act
+from services.http.core.acts import act, by
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.openapi import parameter
@@ -20,8 +20,8 @@ from services.http.core.parameters import nothing_else, settled
 from services.http.native.dialect import NATIVE
 from services.http.native.projection_models import HeldBack, HowToRebuild, Projection, Projections, Retried
 from services.store import held, rebuilds, standing
+from services.store.operations import acting
 from services.store.rebuilds import Shown
-from services.store.standing import UnknownFollower
 
 _PROJECTIONS = replace(NATIVE, tag="projections")
 
@@ -98,12 +98,14 @@ async def _begin(call: Call) -> Response:
     if name not in BY_NAME:
         raise ApiError("not-found", "there is no read model of this name")
 
-    def ask(conn: psycopg.Connection[Any]) -> bool:
-        with conn.transaction():
-            return rebuilds.ask(conn, name, caller.tenant, caller.actor, caller.key_id, diff=query.diff)
+    def ask(conn: psycopg.Connection[Any]) -> None:
+        with acting(conn, by(call).operation(None, "read-model.rebuild", f"read-model/{name}")) as doing:
+            if not rebuilds.ask(conn, name, caller.tenant, caller.actor, caller.key_id, diff=query.diff):
+                raise ApiError("not-ready", f"{name} is being rebuilt already")
+            # Recorded by who does it, when it begins and when it ends.
+            doing.changed = False
 
-    if not await act(call, ask):
-        raise ApiError("not-ready", f"{name} is being rebuilt already")
+    await act(call, ask)
     return as_json(await _shown(call), 202, {"Location": f"/v1/projections/{name}"})
 
 
@@ -115,10 +117,8 @@ async def _retry(call: Call) -> Response:
     def retry(conn: psycopg.Connection[Any]) -> int:
         return standing.retry_in(conn, name, caller.tenant, caller.actor, caller.key_id)
 
-    try:
-        entities = await act(call, retry)
-    except UnknownFollower:
-        raise ApiError("not-found", "there is no follower of this name") from None
+    await _shown(call)
+    entities = await act(call, retry)
     return as_json(Retried.show({"name": name, "entities": entities}))
 
 

@@ -168,3 +168,13 @@ class WebhookDelivery(View):
     next_at: datetime | None = Field(description="when it is tried next, unless an event before it is delivered first")
     status: int | None = Field(description="the status of the last answer")
     answer: str | None = Field(description="the start of the last answer, or why there was none")
+
+
+class WebhookPing(View):
+    """What came of the ping"""
+
+    event_id: str = Field(description="sent as webhook-id", examples=["0199a1f0-0000-7000-8000-00000000e001"])
+    delivered: bool = Field(description="whether the receiver answered 2xx", examples=[True])
+    status: int | None = Field(description="the status of the answer; null if there was none", examples=[200])
+    seconds: float = Field(ge=0, description="how long it took", examples=[0.042])
+    answer: str = Field(description="the start of the answer, or why there was none", examples=["thanks"])

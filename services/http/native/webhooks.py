@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 from starlette.responses import Response
 
 from domain.errors import RefusalError
 from domain.streams import ID
-from services.encryption import NoKey
+from services.encryption import NoKey, NotGenuine
+from services.http.core.acts import act, act_for_long, by
 from services.http.core.call import Call, as_json
-from services.http.core.errors import ApiError, unavailable
+from services.http.core.errors import ApiError
 from services.http.core.openapi import parameter
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import nothing_else
-from services.http.core.submit import new_id
+from services.http.core.submit import idempotency_key, new_id
 from services.http.core.wanted import interest_of
 from services.http.native import webhook_lists
 from services.http.native.dialect import NATIVE
@@ -35,38 +37,28 @@ from services.http.native.webhook_models import (
     WebhookChange,
     WebhookDelivery,
     WebhookFilter,
+    WebhookPing,
 )  # fmt: skip
 from services.interests import Dimension
 from services.store import webhooks
-from services.store.connect import connect
-from services.store.operations import Operation as Acted
-from services.store.operations import record
-from services.store.unavailable import AWAY
+from services.store.operations import Act, acting
 from services.webhooks import BadSecret, BadUrl, demand_url, host_of, key_of, new_secret, place_of
 
 _WEBHOOKS = replace(NATIVE, tag="webhooks")
 _Done = TypeVar("_Done")
-_Act = Callable[[psycopg.Connection[Any]], _Done]
+_Work = Callable[[psycopg.Connection[Any], Act], _Done]
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-async def _acted(call: Call, verb: str, webhook: str, work: _Act[_Done], **details: Any) -> _Done:
+async def _acted(call: Call, verb: str, webhook: str, work: _Work[_Done], **details: Any) -> _Done:
     """Do something to a webhook, and record that in the same transaction; raises `ApiError`."""
-    settings, caller = call.service.settings, call.caller
-    act = Acted(caller.tenant, caller.actor, f"webhook.{verb}", f"webhook/{webhook}", details=details)
+    operation = by(call).operation(call.caller.tenant, f"webhook.{verb}", f"webhook/{webhook}", **details)
 
-    def run() -> _Done:
-        url = settings.database_url.get_secret_value()
-        with connect(url, "webhooks", settings.read_timeout, autocommit=True) as conn, conn.transaction():
-            done = work(conn)
-            record(conn, replace(act, key_id=caller.key_id))
-            return done
+    def run(conn: psycopg.Connection[Any]) -> _Done:
+        with acting(conn, operation) as doing:
+            return work(conn, doing)
 
-    try:
-        return await asyncio.to_thread(run)
-    except RefusalError as error:
-        raise ApiError.caused_by(error) from None
-    except AWAY:
-        raise unavailable("the database cannot be reached, or did not answer in time") from None
+    return await act(call, run)
 
 
 async def _wanted(
@@ -100,30 +92,48 @@ def _secret(call: Call, webhook: str, given: str | None) -> tuple[str, str]:
         raise ApiError("invalid", str(error), "/secret") from None
 
 
+def _asked(call: Call, body: Any) -> webhooks.Asked | None:
+    """Return what a webhook is created by under an `Idempotency-Key`."""
+    key = idempotency_key()
+    if key is None:
+        return None
+    under = f"{call.caller.actor}\0{key}".encode()
+    return webhooks.Asked(hashlib.sha256(under).digest(), hashlib.sha256(_encode(body)).digest())
+
+
 async def _create(call: Call) -> Response:
     nothing_else(call.parameters())
-    request = NewWebhook.read(await call.json())
-    webhook, caller = request.id if request.id is not None else new_id(), call.caller
+    body, caller = await call.json(), call.caller
+    request, asked = NewWebhook.read(body), _asked(call, body)
+    webhook = request.id if request.id is not None else new_id()
     if not ID.match(webhook):
         raise ApiError("invalid", "an id is 1 to 64 characters of A-Z a-z 0-9 _ -", "/id")
     url, wanted = _url(request.url), await _wanted(call, request.types, request.filter)
-    secret, stored = _secret(call, webhook, request.secret)
+    _, stored = _secret(call, webhook, request.secret)
 
-    def create(conn: psycopg.Connection[Any]) -> webhooks.Webhook:
-        webhooks.create(conn, caller.tenant, webhook, url, wanted, stored, caller.actor, request.from_position)
-        return webhooks.get(conn, caller.tenant, webhook)
+    def create(conn: psycopg.Connection[Any], act: Act) -> tuple[webhooks.Webhook, str]:
+        before = webhooks.create(
+            conn, caller.tenant, webhook, url, wanted, stored, caller.actor, request.from_position, asked
+        )
+        act.changed, found = before is None, before or webhook
+        return webhooks.get(conn, caller.tenant, found), webhooks.sent_to(conn, caller.tenant, found)[1][0]
 
     details = {"host": host_of(url), **{webhooks.FILTERS[name]: values for name, values in wanted.items()}}
-    made = await _acted(call, "create", webhook, create, **details)
-    body = CreatedWebhook.show({**asdict(made), "secret": secret})
-    return as_json(body, 201, {"Location": f"/v1/webhooks/{webhook}"})
+    made, secret = await _acted(call, "create", webhook, create, **details)
+    try:
+        shown = call.service.keys.decrypt(place_of(caller.tenant, made.id), secret)
+    except (NoKey, NotGenuine):
+        # The one of a repetition, whose key is gone since.
+        raise ApiError("not-ready", "the webhook was created, and its secret cannot be decrypted any more") from None
+    body = CreatedWebhook.show({**asdict(made), "secret": shown})
+    return as_json(body, 201, {"Location": f"/v1/webhooks/{made.id}"})
 
 
-async def _left(call: Call, verb: str, work: _Act[None], **details: Any) -> Response:
+async def _left(call: Call, verb: str, work: _Work[None], **details: Any) -> Response:
     """Do something to a webhook in a transaction, and answer with the webhook as it leaves it."""
 
-    def run(conn: psycopg.Connection[Any]) -> webhooks.Webhook:
-        work(conn)
+    def run(conn: psycopg.Connection[Any], act: Act) -> webhooks.Webhook:
+        work(conn, act)
         return webhooks.get(conn, call.caller.tenant, call.id)
 
     return as_json(Webhook.show(asdict(await _acted(call, verb, call.id, run, **details))))
@@ -147,13 +157,13 @@ async def _change(call: Call) -> Response:
     details: dict[str, Any] = {webhooks.FILTERS[name]: values for name, values in given["wanted"].items()}
     details |= {"host": host_of(given["url"])} if "url" in given else {}
     details |= {"state": given["state"]} if "state" in given else {}
-    return await _left(call, "change", lambda conn: webhooks.change(conn, tenant, call.id, **given), **details)
+    return await _left(call, "change", lambda conn, _: webhooks.change(conn, tenant, call.id, **given), **details)
 
 
 async def _delete(call: Call) -> Response:
     nothing_else(call.parameters())
     demand_id(call)
-    await _acted(call, "delete", call.id, lambda conn: webhooks.delete(conn, call.caller.tenant, call.id))
+    await _acted(call, "delete", call.id, lambda conn, _: webhooks.delete(conn, call.caller.tenant, call.id))
     return Response(status_code=204)
 
 
@@ -164,7 +174,7 @@ async def _rotate(call: Call) -> Response:
     secret, stored = _secret(call, call.id, request.secret)
     tenant, overlap = call.caller.tenant, request.overlap_seconds
 
-    def rotate(conn: psycopg.Connection[Any]) -> datetime | None:
+    def rotate(conn: psycopg.Connection[Any], _: Act) -> datetime | None:
         return webhooks.rotate(conn, tenant, call.id, stored, overlap)
 
     until = await _acted(call, "rotate-secret", call.id, rotate, overlap_seconds=overlap)
@@ -177,7 +187,7 @@ async def _replay(call: Call) -> Response:
     request, tenant = Replay.read(await call.json()), call.caller.tenant
     position = request.from_position
 
-    def replay(conn: psycopg.Connection[Any]) -> None:
+    def replay(conn: psycopg.Connection[Any], _: Act) -> None:
         webhooks.replay_from(conn, tenant, call.id, position)
 
     return await _left(call, "replay", replay, from_position=position)
@@ -191,7 +201,7 @@ async def _replay_one(call: Call) -> Response:
         raise ApiError("not-found", "the webhook has no delivery of this position")
     position = int(text)
 
-    def replay(conn: psycopg.Connection[Any]) -> webhooks.Delivery:
+    def replay(conn: psycopg.Connection[Any], _: Act) -> webhooks.Delivery:
         webhooks.replay(conn, tenant, call.id, position)
         return webhooks.get_delivery(conn, tenant, call.id, position)
 
@@ -200,14 +210,25 @@ async def _replay_one(call: Call) -> Response:
     )
 
 
+async def _ping(call: Call) -> Response:
+    from services.processors.pings import ping
+
+    nothing_else(call.parameters())
+    demand_id(call)
+    settings, tenant = call.service.settings, call.caller.tenant
+    found = await act_for_long(call, lambda: ping(settings, tenant, call.id, by(call)))
+    return as_json(WebhookPing.show(found._asdict()))
+
+
 _ALL, _ONE = "/v1/webhooks", "/v1/webhooks/{id}"
 _POSITION = parameter("position", "The position of the event", "integer", place="path", minimum=0)
 OPERATIONS = (
     Operation(
         _WEBHOOKS, "POST", _ALL, "webhooks", "create_webhook", "Create a webhook",
         description="Events are sent by POST, with the headers and the signature of the Standard Webhooks"
-        " specification. The secret is shown here only.",
-        request=NewWebhook, handler=_create, view=CreatedWebhook, status=201, located=True, act=True,
+        " specification. The secret is shown here only. With an `Idempotency-Key`, a repetition is answered with the"
+        " same webhook, and its secret, as they are then, for as long as it is there.",
+        request=NewWebhook, handler=_create, view=CreatedWebhook, status=201, located=True, act=True, keyed=True,
         refusals=(400, 408, 409, 413, 415, 422), links={"get": Link("get_webhook", "/id")},
     ),
     Operation(
@@ -236,6 +257,12 @@ OPERATIONS = (
         _WEBHOOKS, "POST", f"{_ONE}/replay", "webhooks", "replay_webhook", "Send events again, from a position on",
         description="Whatever the webhook wants after the position is sent again in order, under the same ids.",
         request=Replay, handler=_replay, view=Webhook, act=True,
+    ),
+    Operation(
+        _WEBHOOKS, "POST", f"{_ONE}/ping", "webhooks", "ping_webhook", "Send a test event now",
+        description="The event `webhook.ping` is signed and sent once, whatever the state of the webhook, which it does"
+        " not change. The answer says what the receiver answered, within 15 seconds.",
+        handler=_ping, view=WebhookPing, act=True, refusals=(400, 404, 429),
     ),
     Operation(
         _WEBHOOKS, "GET", f"{_ONE}/deliveries", "webhooks", "list_webhook_deliveries",

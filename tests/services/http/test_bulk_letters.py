@@ -102,7 +102,7 @@ async def test_what_was_previewed_is_sent_again_under_its_own_ids_and_nothing_el
     shown = (await api.get(f"{LETTERS}/{ids[0]}", operator(api))).json()
     assert (shown["note"], shown["acted_by"], shown["actor"]) == (f"bulk/{bulk['id']}", "system", "ann")
     audit = await api.get(f"/v1/audit?target=bulk/{bulk['id']}", api.key("acme", "system", "audit"))
-    assert [each["act"] for each in audit.json()["data"]] == ["bulk.finish", "bulk.run"]
+    assert [each["act"] for each in audit.json()["data"]] == ["bulk.finish", "bulk.run", "bulk.preview"]
 
 
 @pytest.mark.parametrize("body", [RETRY, DISCARD])

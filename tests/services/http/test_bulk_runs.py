@@ -332,7 +332,12 @@ async def test_who_did_what_with_a_bulk_is_in_the_audit(api: Api) -> None:
     await act(api, bulk["id"], "abort")
     await until(api, bulk["id"])
     listed = await api.get(f"/v1/audit?target=bulk/{bulk['id']}", api.key("acme", "system", "audit"))
-    acts = listed.json()["data"][::-1]
+    made, *refused = [each for each in listed.json()["data"][::-1] if each["act"] == "bulk.preview" or each["reason"]]
+    assert (made["act"], made["details"]["command"], made["details"]["total"]) == ("bulk.preview", "task.cancel", 3)
+    assert [(each["act"], each["reason"].split(":")[0]) for each in refused] == [
+        ("bulk.pause", "not-ready"), ("bulk.resume", "not-ready")
+    ]  # fmt: skip
+    acts = [each for each in listed.json()["data"][::-1] if each not in (made, *refused)]
     assert [each["act"] for each in acts] == [
         *("bulk.run", "bulk.pause", "bulk.resume", "bulk.pause", "bulk.abort", "bulk.finish")
     ]

@@ -124,7 +124,8 @@ async def test_a_list_holds_nothing_of_another_tenant(scene_api: Api, case: Case
         answer = await send(scene_api, case, headers=scene_api.by(key(scene_api, *PERMISSIONS, tenant=tenant)))
         documented(case, answer)
         texts.append(answer.text)
-    assert len(texts[0]) > len(texts[1])
+    # What the tests before were refused as the other tenant is in its record of acts.
+    assert CANARY in texts[0] or len(texts[0]) > len(texts[1])
     assert CANARY not in texts[1]
 
 

@@ -222,7 +222,9 @@ async def test_each_act_is_recorded_with_who_did_it(api: Api) -> None:
     acts = (await api.get("/v1/audit", api.key("acme", "system", "audit"))).json()["data"]
     found = [(each["act"], each["target"], each["actor"], each["outcome"], each["details"]) for each in acts]
     edited, why = {"edited": True, "out_of_order": False}, {"reason": "a test", "code": "wrong-shape"}
+    assert acts[0]["reason"].startswith("not-parked: ")
     assert found == [
+        ("dead-letter.retry", f"dead-letter/{first}", "system", "failed", {**edited, "edited": False}),
         ("dead-letter.retry", f"dead-letter/{second}", "system", "succeeded", edited),
         ("dead-letter.discard", f"dead-letter/{first}", "system", "succeeded", why),
     ]

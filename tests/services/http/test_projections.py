@@ -137,6 +137,10 @@ async def test_a_rebuild_is_asked_for_once_and_its_end_is_shown(api: Api) -> Non
     rebuild = asked.json()["rebuild"]
     assert rebuild == {**rebuild, "state": "waiting", "diff": True, "actor": "system", "result": None, "ended_at": None}
     problem(await api.client.post(f"{ONE}/rebuild", headers=by), 409, "not-ready")
+    # That it was refused is recorded; what is done is recorded by who does it.
+    stored = "convert_from(state, 'UTF8')::jsonb -> 'data'"
+    asked = f"SELECT {stored} ->> 'act', {stored} ->> 'outcome' FROM stored_events WHERE topic = 'operation.recorded'"
+    assert rows(api.url, asked) == [("read-model.rebuild", "failed")]
     worker = Rebuilder()
     thread = threading.Thread(target=worker.run, args=(api.url,), daemon=True)
     thread.start()
