@@ -27,7 +27,7 @@ MaySend = Callable[[str | None, str], bool]
 
 MAX_REASON = 1000
 # The headers of a command that are sent again; the tenant and the actor are.
-_KEPT = ("idempotency-key", "expected-version", "traceparent")
+_KEPT = ("idempotency-key", "expected-version", "ordered", "traceparent")
 _decode, _encode = msgspec.json.decode, msgspec.json.Encoder(enc_hook=str).encode
 
 
