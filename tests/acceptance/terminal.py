@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.cli import app as command_line
-from tests.acceptance.running import FOLDWORK, environment
+from tests.eventually import eventually
+from tests.services.processes import Process, nursery
 
 INTERRUPT = b"\x03"
 
@@ -23,7 +24,7 @@ INTERRUPT = b"\x03"
 class Run:
     """A command that runs. On a terminal `out` has what it says on standard error, too."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     sources: dict[int, str]
     terminal: int | None
     out: str = ""
@@ -45,7 +46,7 @@ class Run:
         if self.terminal is not None:
             os.write(self.terminal, INTERRUPT)
         else:
-            self.process.send_signal(signal.SIGINT)
+            self.process.signal(signal.SIGINT)
 
     def end(self, timeout: float = 120) -> int:
         """Read all that it says to its end, and return the exit status."""
@@ -67,54 +68,48 @@ class Run:
                 setattr(self, name := self.sources[source], getattr(self, name) + text)
 
 
+# A terminal belongs to the session whose leader has taken it, which then has Ctrl-C.
+_TAKE_TERMINAL = "import fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+# Tests may run with a variable that a command is not to have. `opened` tells that the files of the process are open.
+_BEGIN = """
+[os.environ.pop(name, None) for name in ("NO_COLOR",) if name not in {given}]
+open({opened}, "w").close()
+{more}
+"""
+
+
 @contextmanager
 def typed(
     *arguments: str, folder: Path, on_terminal: bool, env: Mapping[str, str] = {}, stdin: bytes = b""
 ) -> Iterator[Run]:
     """Run a command, on a terminal or through pipes, and kill it at the end if it has not ended."""
-    surroundings = {**environment(), "TERM": "xterm-256color", **env}
-    surroundings.pop("NO_COLOR", None) if "NO_COLOR" not in env else None
-    opened: list[int] = []
-    if on_terminal:
-        master, slave = os.openpty()
-        process = subprocess.Popen(
-            [*FOLDWORK, *arguments],
-            cwd=folder,
-            env=surroundings,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-        )
-        os.close(slave)
-        run = Run(process, {master: "out"}, master)
-        opened = [master]
-    else:
-        process = subprocess.Popen(
-            [*FOLDWORK, *arguments],
-            cwd=folder,
-            env=surroundings,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdin.write(stdin)
-        process.stdin.close()
-        run = Run(process, {process.stdout.fileno(): "out", process.stderr.fileno(): "err"}, None)
-    try:
-        yield run
-    finally:
-        process.kill()
-        process.wait()
-        for each in opened:
-            os.close(each)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    with tempfile.TemporaryDirectory(prefix="foldwork-typed-") as own, ExitStack() as stack:
+        opened = Path(own) / "opened"
+
+        def begin(more: str = "") -> str:
+            return _BEGIN.format(given=list(env), opened=repr(str(opened)), more=more)
+
+        if on_terminal:
+            master, slave = os.openpty()
+            ends, kept = {master: "out"}, [slave]
+            files, before = [os.ttyname(slave)] * 3, begin(_TAKE_TERMINAL)
+        else:
+            (Path(own) / "in").write_bytes(stdin)
+            ends, kept = {}, []
+            for name in ("out", "err"):
+                os.mkfifo(Path(own) / name)
+                ends[os.open(Path(own) / name, os.O_RDONLY | os.O_NONBLOCK)] = name
+                # Without anybody who writes, what reads would be at its end before the command has begun.
+                kept.append(os.open(Path(own) / name, os.O_WRONLY))
+            files, before = [str(Path(own) / name) for name in ("in", "out", "err")], begin()
+        for end in ends:
+            stack.callback(os.close, end)
+        surroundings = {"TERM": "xterm-256color", **env}
+        with nursery().running(*arguments, files=files, folder=folder, environ=surroundings, before=before) as process:
+            eventually(lambda: opened.exists() or process.poll() is not None)
+            for end in kept:
+                os.close(end)
+            yield Run(process, dict(ends), next(iter(ends)) if on_terminal else None)
 
 
 def commands() -> dict[str, set[str]]:

@@ -168,8 +168,21 @@ class Nursery:
         before: str = "",
     ) -> Iterator[Process]:
         given = {f"FOLDWORK_{name.upper()}": value for name, value in env.items()}
+        with self.running(*arguments, files=files, folder=folder, environ=given, before=before) as process:
+            yield process
+
+    @contextmanager
+    def running(
+        self, *arguments: str, files: Sequence[Path | str], folder: Path, environ: Mapping[str, str], before: str = ""
+    ) -> Iterator[Process]:
+        """Run the command line on three files, with more in its environment."""
         pid = self.order(
-            do="start", arguments=arguments, before=before, env=given, files=[*map(str, files)], folder=str(folder)
+            do="start",
+            arguments=arguments,
+            before=before,
+            env=dict(environ),
+            files=[*map(str, files)],
+            folder=str(folder),
         )
         process = Process(self, pid, Path(files[1]))
         try:
