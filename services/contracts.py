@@ -176,6 +176,11 @@ def _command_headers() -> Json:
                 "minimum": 0,
                 "description": "refuse with `version-conflict` unless the aggregate's own stream is at this version",
             },
+            "ordered": {
+                "type": "boolean",
+                "default": False,
+                "description": "do not overtake a dead letter of the same routing key: be parked behind it",
+            },
             "traceparent": {**_TEXT, "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
         },
     }

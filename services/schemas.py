@@ -144,7 +144,7 @@ def _complete(schema: Json) -> Json:
 def reply() -> Json:
     found = shapes("#/$defs/", wire.Reply)
     whole, refusal = found.pop("Reply"), found.pop("Refusal")
-    whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected"]}
+    whole["properties"]["outcome"] = {"type": "string", "enum": ["accepted", "rejected", wire.PARKED]}
     whole["properties"]["error"] = {"anyOf": [{"$ref": "#/$defs/Refusal"}, {"type": "null"}]}
     return {"$schema": DIALECT, "$id": "urn:foldwork:reply", **whole, "$defs": {**found, "Refusal": refusal}}
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import aio_pika
 import structlog
-import uuid_utils
 from aio_pika.abc import AbstractRobustConnection, DeliveryMode
 from aiormq.exceptions import DeliveryError
 from pamqp import encode
@@ -33,7 +32,8 @@ _CONFIRM_SECONDS, _RECONNECT_SECONDS = 10.0, 5.0
 _SUSPICIOUS = 3
 _MAX_SUSPECTS = 1000
 
-Dead = tuple[Message, InvalidMessage]
+# A message, why it is none of a command, and the id of its letter.
+Dead = tuple[Message, InvalidMessage, str]
 
 
 def _cut(text: Any, size: int) -> str:
@@ -66,15 +66,16 @@ def _texts(value: Any) -> Any:
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
-def whole_letter(message: Message, reason: InvalidMessage, room: int, user: str) -> aio_pika.Message:
+def whole_letter(dead: Dead, room: int, user: str) -> aio_pika.Message:
     """Return a letter of this broker user, with at most `room` bytes of the message's own headers."""
+    message, reason, letter = dead
     properties = message.properties
     given_headers = properties.headers or {}
     # What these say is Foldwork's own alone.
     given_headers = {name: value for name, value in given_headers.items() if not name.startswith(OWN_HEADERS)}
     headers = kept_headers(given_headers, room)
     headers |= {
-        LETTER: str(uuid_utils.uuid7()),
+        LETTER: letter,
         "x-foldwork-code": reason.code,
         "x-foldwork-detail": _cut(reason.detail, _LONG),
         "x-foldwork-pointer": _cut(reason.pointer, _LONG),
@@ -95,12 +96,14 @@ def whole_letter(message: Message, reason: InvalidMessage, room: int, user: str)
     return aio_pika.Message(message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, user_id=user, **short)
 
 
-def _bare_letter(message: Message, reason: InvalidMessage, user: str) -> aio_pika.Message:
+def _bare_letter(dead: Dead, user: str) -> aio_pika.Message:
     """Return a letter that any broker accepts: the reason, the tenant, and the hash and size of the message."""
+    message, reason, letter = dead
     headers: dict[str, Any] = {
-        LETTER: str(uuid_utils.uuid7()),
+        LETTER: letter,
         "tenant": _cut((message.properties.headers or {}).get("tenant"), 63),
         "x-foldwork-code": reason.code,
+        "x-foldwork-routing-key": _cut(message.routing_key, SHORT),
         "x-foldwork-sha256": message.sha256 or hashlib.sha256(message.body).hexdigest(),
         "x-foldwork-bytes": message.size,
     }
@@ -142,11 +145,11 @@ class DeadLetters:
                 raise ConnectionError(f"{BLOCKED}: {self._frames.blocked}")
             if await self._together(dead, buried):
                 await self._declare_again()
-                for index, (message, reason) in enumerate(dead):
+                for index, each in enumerate(dead):
                     if not connected(self._connection) or self._frames.blocked is not None:
                         break
                     if not buried[index]:
-                        buried[index] = await self._alone(message, reason)
+                        buried[index] = await self._alone(each)
         except Exception as error:
             self._log.warning("dead letters not confirmed, and published again later", error=repr(error)[:500])
         return buried
@@ -157,11 +160,11 @@ class DeadLetters:
         if channel is None:
             raise ConnectionError("the channel is not open")
         letters: dict[int, writer.Publication] = {}
-        for index, (message, reason) in enumerate(dead):
-            if self._suspects and _key(message) in self._suspects:
+        for index, each in enumerate(dead):
+            if self._suspects and _key(each[0]) in self._suspects:
                 continue
             try:
-                letter = whole_letter(message, reason, self._room, self._user)
+                letter = whole_letter(each, self._room, self._user)
                 header = writer.content_header(letter.properties, len(letter.body))
                 letters[index] = (DEAD_EXCHANGE, "", letter.body, header)
             except Exception as error:
@@ -198,17 +201,14 @@ class DeadLetters:
             async with temporary_channel(self._connection) as channel:
                 await topology.declare(channel)
 
-    async def _alone(self, message: Message, reason: InvalidMessage) -> bool:
+    async def _alone(self, dead: Dead) -> bool:
         """Publish one letter; if the broker refuses it, publish the reduced form."""
+        message = dead[0]
         key = _key(message)
         for whole in (True, False) if self._suspects[key] < _SUSPICIOUS else (False,):
             under = self._under
             try:
-                letter = (
-                    whole_letter(message, reason, self._room, self._user)
-                    if whole
-                    else _bare_letter(message, reason, self._user)
-                )
+                letter = whole_letter(dead, self._room, self._user) if whole else _bare_letter(dead, self._user)
                 await _publish_alone(under, letter)
             except (DeliveryError, TimeoutError) as error:
                 self._log.warning("dead letter not confirmed, the message will be redelivered", error=repr(error))

@@ -55,6 +55,8 @@ class Outgoing:
     correlation_id: str | None = None
     # Of a command that is sent again: the broker user that sent it first, empty if that is not known.
     sent_by: str | None = None
+    # It must not overtake an earlier command of its routing key.
+    ordered: bool = False
 
     @property
     def type(self) -> str:
@@ -70,6 +72,7 @@ class Outgoing:
                 ("actor", self.actor),
                 ("idempotency-key", self.idempotency_key),
                 ("expected-version", self.expected_version),
+                ("ordered", self.ordered or None),
                 ("traceparent", self.traceparent),
                 (wire.SENT_BY, self.sent_by),
             )

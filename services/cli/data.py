@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
         key: str | None = typer.Option(None, help="An idempotency key."),
         expected_version: int | None = typer.Option(None, help="Refuse unless the stream is at this version."),
         activity: str | None = typer.Option(None, help="The task's activity, which keeps its commands in order."),
-        wait: bool = typer.Option(False, help="Wait for the answer; exit 1 when it refuses, 3 when there is none."),
+        wait: bool = typer.Option(False, help="Wait for the answer; exit 1 when it refuses, 3 when there is none yet."),
+        ordered: bool = typer.Option(False, "--ordered", help="Wait behind a dead letter of the same routing key."),
         dry_run: bool = typer.Option(False, "--dry-run", help="Have it decided, and nothing recorded; implies --wait."),
         timeout: float = typer.Option(10.0, min=0, help="How long to wait, in seconds."),
         as_json: bool = JSON,
@@ -81,7 +82,7 @@ def register(app: typer.Typer) -> None:
         given: dict[str, Any] = {} if command_id is None else {"command_id": command_id}
         outgoing = Outgoing(
             name, body, str(chosen), actor=actor, idempotency_key=key, expected_version=expected_version,
-            dry_run=dry_run, **given,
+            dry_run=dry_run, ordered=ordered, **given,
         )  # fmt: skip
         if (found := malformed(outgoing)) is not None:
             _refuse(outgoing, found, as_json)
@@ -164,7 +165,7 @@ def end_with(reply: Reply, as_json: bool) -> NoReturn:
         say(wire.encode_reply(reply).decode())
     else:
         _say_reply(reply)
-    raise typer.Exit(0 if reply.accepted else FAILED)
+    raise typer.Exit(0 if reply.accepted else NO_ANSWER if reply.outcome == wire.PARKED else FAILED)
 
 
 def _say_reply(reply: Reply) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from services.broker.connection import Channel
 from services.broker.frames.reader import Message
+from services.broker.names import short
 from services.commands import wire
 from services.commands.turns import Turns
 from services.commands.wire import Incoming, InvalidMessage, Reply
 from services.settings import Settings
 from services.store.append import CommandKey
+from services.store.dead_letters import UNORDERED, stored_text
 
 # What a delivery takes in memory beside its body and its properties, in bytes.
 OVERHEAD = 1024
@@ -59,6 +62,17 @@ class Delivery:
         return wire.is_dry_run(self.message.properties.message_type)
 
     @property
+    def ordered(self) -> bool:
+        """Tell whether it must not overtake an earlier command of its routing key."""
+        return (self.message.properties.headers or {}).get("ordered") is True
+
+    @property
+    def order(self) -> tuple[str, str] | None:
+        """Return the tenant and the routing key within which it has its place; None if it has none."""
+        key = stored_text(short(self.message.routing_key))
+        return (self.tenant, key) if self.tenant and key not in UNORDERED else None
+
+    @property
     def weight(self) -> int:
         """Return the bytes that it takes in memory."""
         return self.message.held + OVERHEAD
@@ -70,7 +84,10 @@ class Delivery:
 
 
 class Buffer:
-    """Deliveries in order of arrival for each tenant, taken a batch at a time; `bury` gets those that are malformed.
+    """Deliveries in order of arrival for each tenant, taken a batch at a time.
+
+    What is malformed waits for its turn, too, since ordered commands must know what came before them; `bury` gets at
+    once what has no place in any order.
 
     `held` is the size of all deliveries in memory, including those that are being processed. At `prefetch_bytes` `room`
     is cleared, and nothing more is read from the broker.
@@ -104,9 +121,10 @@ class Buffer:
             return
         self.held += delivery.weight
         malformed = self._look(delivery)
-        if malformed is not None:
+        if malformed is not None and delivery.order is None:
             self._bury(delivery, malformed)
             return
+        delivery.command = malformed
         self._turns.add(delivery)
         self.arrived.set()
 
@@ -118,8 +136,8 @@ class Buffer:
             await asyncio.sleep(wait)
         batch = self._turns.take(self._limit, MAX_BATCH_BYTES)
         # What was redelivered may have killed its worker when it was parsed, so its attempts are counted before.
-        if batch and not batch[0].redelivered:
-            batch = [delivery for delivery in batch if self._sound(delivery)]
+        for delivery in batch if batch and not batch[0].redelivered else ():
+            self.parse(delivery)
         return batch
 
     def went(self, commands: int, seconds: float) -> None:
@@ -166,24 +184,20 @@ class Buffer:
         self.room.set()
 
     def _look(self, delivery: Delivery) -> InvalidMessage | None:
-        """Set the tenant from the envelope, without which no other is to wait; return why the message is malformed."""
+        """Set the tenant from the envelope, without which none is to wait; return why the message is malformed."""
         message, settings = delivery.message, self._settings
         try:
             properties, size, limit = message.properties, message.size, settings.command_limit
             delivery.tenant = wire.parse_envelope(properties, size, limit, settings.may_send)["tenant"]
         except InvalidMessage as malformed:
+            # What somebody sent who may not is no tenant's.
+            if malformed.code != "forbidden":
+                with suppress(InvalidMessage):
+                    delivery.tenant = wire.tenant_of(message.properties)
             return _bare(malformed)
         except Exception as error:
             return self._unreadable(delivery, error)
         return None
-
-    def _sound(self, delivery: Delivery) -> bool:
-        """Parse a delivery, and tell whether it is a command; a dead letter is made of it otherwise."""
-        command = self.parse(delivery)
-        if isinstance(command, InvalidMessage):
-            self._bury(delivery, command)
-            return False
-        return True
 
     def parse(self, delivery: Delivery) -> Incoming | InvalidMessage:
         """Parse a delivery, unless that was done. Any error makes it a dead letter."""
@@ -201,6 +215,7 @@ class Buffer:
                 bool(message.redelivered),
                 message.size,
                 settings.may_send,
+                message.routing_key,
             )
         except InvalidMessage as malformed:
             return _bare(malformed)

@@ -15,7 +15,7 @@ from services.broker.outbox import Outbox
 from services.broker.subscriber import Subscriber
 from services.cancellation import cancel
 from services.commands.buffer import Buffer, Delivery
-from services.commands.burials import Burials
+from services.commands.burials import Burials, Pending
 from services.commands.settling import Settler
 from services.commands.store_thread import StoreThread
 from services.commands.watchdog import Watchdog
@@ -54,7 +54,7 @@ class CommandConsumer:
             room=self.buffer.room,
             received=self.buffer.add,
             # Tags of an older channel are not valid on the new one, and the broker redelivers those commands.
-            channel_opened=self.buffer.clear,
+            channel_opened=self._reopened,
             declare=self.outbox.declare,
         )
         # Until the subscriber has started: the broker cannot be reached.
@@ -67,7 +67,7 @@ class CommandConsumer:
             settings.poison_attempts,
             lambda point: self.crash.reach(point),
             self.buffer.charge,
-            self.burials.put,
+            self.burials,
         )
         self.watchdog = Watchdog(settings.consumer_timeout, self._lacking)
         self._stopping = self._leaving = False
@@ -247,8 +247,16 @@ class CommandConsumer:
         metrics.BATCH_SIZE.observe(len(settled.done))
         metrics.BATCH_SECONDS.observe(seconds)
 
-    async def _buried(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge messages whose dead letters the broker has."""
+    def _reopened(self) -> None:
+        """Forget what came on another channel."""
+        self.buffer.clear()
+        self._settler.failing.clear()
+
+    async def _buried(self, dead: Sequence[Pending]) -> None:
+        """Acknowledge messages whose dead letters the broker has, once these are noted for the ordered commands."""
+        deliveries = [each.delivery for each in dead]
+        if burials := [burial for each in dead if (burial := each.burial) is not None]:
+            await self.store.bury(burials)
         attempted = [each.key for each in deliveries if each.attempts]
         if attempted:
             with suppress(StoreUnavailable):

@@ -24,8 +24,8 @@ MAX_SHOWN = 1 << 20
 class Outcome:
     """The outcome of one command in this batch.
 
-    `failure` is an unexpected error: the command is neither recorded nor answered. `first` points to the outcome, and
-    `row` to the ledger row, that this command repeats.
+    `failure` is an unexpected error: the command is neither recorded nor answered; nor is one that `waits` for another.
+    `first` points to the outcome, and `row` to the ledger row, that this command repeats.
     """
 
     incoming: Incoming
@@ -37,6 +37,7 @@ class Outcome:
     unique_keys_read: Iterable[UniqueKey] = ()
     refusal: Refusal | None = None
     failure: Exception | None = None
+    waits: bool = False
     first: Outcome | None = None
     row: LedgerRow | None = None
     recorded: bool = True
@@ -161,7 +162,7 @@ def answer(outcomes: Sequence[Outcome], head: int, store: EventStore) -> None:
     """Set the reply of each decided command; `head` is the log's end after the batch."""
     start = head - sum(len(outcome.events) for outcome in outcomes)
     for outcome in outcomes:
-        if outcome.failure is None:
+        if outcome.failure is None and not outcome.waits:
             reply = _reply(outcome, start, head, store)
             outcome.reply = _of_dry_run(outcome, reply) if outcome.incoming.dry_run else reply
 

@@ -1,14 +1,20 @@
-"""Duplicates of commands, in this batch or an earlier one: the same id, or the same idempotency key."""
+"""What is known of a command before it is decided: it is a duplicate of one, or ordered and behind one that waits.
+
+A duplicate has the id, or the idempotency key, of a command of this batch or of an earlier one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from domain.decider import UniqueKey
 from domain.errors import Refusal
 from services.commands.outcome import IDEMPOTENCY, Outcome, row_of_key
 from services.commands.wire import Incoming
 from services.store.append import CommandKey, LedgerRow, TenantUniqueKey
+from services.store.dead_letter_order import Order
+from services.store.dead_letters import UNORDERED
 
 
 class Repeats:
@@ -18,17 +24,21 @@ class Repeats:
         self.ledger: dict[CommandKey, LedgerRow] = {}
         self._first: dict[CommandKey, Outcome] = {}
         self.keys: dict[TenantUniqueKey, Outcome] = {}
+        self._failed: dict[Order, str] = {}
 
     def clear(self) -> None:
         """Forget the batch's own outcomes before it is decided again."""
         self._first.clear()
         self.keys.clear()
+        self._failed.clear()
 
     def add(self, outcome: Outcome) -> None:
         """Note an outcome that later commands of the batch may repeat."""
+        command = outcome.incoming
+        if outcome.failure is not None and not command.dry_run and command.routing_key not in UNORDERED:
+            self._failed[command.tenant, command.routing_key] = f"the command {command.command_id}"
         if not outcome.recorded:
             return
-        command = outcome.incoming
         self._first[command.tenant, command.command_id] = outcome
         if command.idempotency_key and outcome.refusal is None and outcome.row is None and outcome.first is None:
             self.keys[command.tenant, IDEMPOTENCY, command.idempotency_key] = outcome
@@ -49,6 +59,12 @@ class Repeats:
         if command.idempotency_key is None:
             return None
         return self._of_key(command, (command.tenant, IDEMPOTENCY, command.idempotency_key), held)
+
+    def waits(self, command: Incoming) -> Outcome | None:
+        """Return the outcome of an ordered command that must not overtake another one, or None."""
+        failed = self._failed.get((command.tenant, command.routing_key)) if command.ordered else None
+        behind = command.behind or failed
+        return Outcome(replace(command, behind=behind), waits=True, recorded=False) if behind else None
 
     def _of_key(
         self, command: Incoming, key: TenantUniqueKey, held: Mapping[TenantUniqueKey, str | None]

@@ -16,10 +16,14 @@ from domain.streams import stream_of
 from services import metrics
 from services.broker.outbox import Outbox
 from services.commands.buffer import Delivery
+from services.commands.burials import Burials
+from services.commands.order import Ahead, waiting
 from services.commands.outcome import Outcome, failed, interrupted
 from services.commands.store_thread import StoreThread
 from services.commands.wire import Incoming, InvalidMessage
 from services.crash import AFTER_COMMIT
+from services.store.append import CommandKey
+from services.store.dead_letter_order import Order
 from services.store.unavailable import SessionLost, StatementFailed, StoreUnavailable
 
 # Before a batch whose connection was lost runs again on another one.
@@ -41,7 +45,7 @@ class Settled:
 class Settler:
     """Processes batches with one store and one outbox; raises the store's errors only, whatever the messages are.
 
-    `charge` gets the bytes that a tenant's commands recorded, and `bury` what turned out to be malformed, or poison.
+    `charge` gets the bytes that a tenant's commands recorded, `burials` what is malformed, poison, or has to wait.
     """
 
     def __init__(
@@ -51,14 +55,17 @@ class Settler:
         poison_attempts: int,
         reach: Callable[[str], None],
         charge: Callable[[str, int], None],
-        bury: Callable[[Delivery, InvalidMessage], None],
+        burials: Burials,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._poison_attempts = poison_attempts
         self._reach = reach
         self._charge = charge
-        self._bury = bury
+        self._burials = burials
+        # Commands that failed and come again, with their places, for the ordered ones that must not overtake them.
+        self.failing: dict[CommandKey, Order] = {}
+        self._ahead = Ahead((), {})
         self._log = structlog.get_logger("commands")
         # True while commands wait for the database.
         self.deciding = False
@@ -69,7 +76,8 @@ class Settler:
         for each in batch:
             if each.redelivered and each.dry_run and each.reply is None:
                 each.reply = interrupted(each.key[1])
-        undecided = [each for each in batch if each.reply is None and not each.failed]
+        undecided = [each for each in batch if each.reply is None and not each.failed and self._decidable(each)]
+        self._ahead = self._look_ahead(batch)
         buried: set[Delivery] = set()
         if batch[0].redelivered:
             undecided = await self._attempted(undecided, buried)
@@ -78,12 +86,34 @@ class Settler:
         self._reach(AFTER_COMMIT)
         settled = Settled()
         for each in batch:
-            if isinstance(each.command, InvalidMessage):
-                self._bury(each, each.command)
+            if isinstance(each.command, InvalidMessage) and not settled.left:
+                # Not before those that came before it are decided.
+                self._burials.put(each, each.command)
             elif each not in buried:
                 (settled.done if each.reply else settled.again if each.failed else settled.left).append(each)
+            self._note_failing(each)
         await self._answer(settled.done)
         return settled
+
+    @staticmethod
+    def _decidable(delivery: Delivery) -> bool:
+        """Tell whether to decide it now; an ordered one of a lost channel comes again, behind what came before it."""
+        if isinstance(delivery.command, InvalidMessage):
+            return False
+        return not delivery.ordered or not delivery.channel.is_closed
+
+    def _look_ahead(self, batch: Sequence[Delivery]) -> Ahead:
+        if not any(each.ordered for each in batch):
+            return Ahead((), {})
+        failing = {order: f"the command {key[1]}" for key, order in self.failing.items()}
+        return Ahead(batch, {**failing, **self._burials.ahead()}, self.failing)
+
+    def _note_failing(self, delivery: Delivery) -> None:
+        if delivery.failed:
+            if not delivery.channel.is_closed and (order := delivery.order) is not None:
+                self.failing[delivery.key] = order
+        elif self.failing and (delivery.reply is not None or isinstance(delivery.command, InvalidMessage)):
+            self.failing.pop(delivery.key, None)
 
     async def _answer(self, done: Sequence[Delivery]) -> None:
         answered = [(each, each.reply) for each in done if each.reply is not None]
@@ -110,9 +140,9 @@ class Settler:
         if first.attempts < self._poison_attempts:
             return [first]
         buried.add(first)
-        self._bury(
-            first, InvalidMessage("poison", f"its worker failed or died {first.attempts} times while deciding it")
-        )
+        detail = f"its worker failed or died {first.attempts} times while deciding it"
+        self._burials.put(first, InvalidMessage("poison", detail))
+        self.failing.pop(first.key, None)
         return []
 
     async def _run(self, deliveries: Sequence[Delivery]) -> bool:
@@ -130,6 +160,8 @@ class Settler:
         for delivery, outcome in zip(commands, outcomes, strict=False):
             # The rest of the outcome, mainly its events, is released.
             delivery.reply = outcome.reply
+            if outcome.waits:
+                delivery.command = waiting(outcome.incoming)
             if outcome.decided:
                 self._charge(delivery.tenant, sum(len(event.state) for event in outcome.decided))
             if outcome.failure is not None:
@@ -170,9 +202,8 @@ class Settler:
 
     def _once(self, deliveries: Sequence[Delivery]) -> Awaitable[list[Outcome]]:
         if deliveries[0].redelivered:
-            return self._store.run_counted(deliveries)
-        commands: list[Any] = [each.command for each in deliveries]
-        return self._store.run(commands)
+            return self._store.run_counted(deliveries, self._ahead)
+        return self._store.run(deliveries, self._ahead)
 
     async def _demand_reached(self, error: SessionLost) -> None:
         self.deciding = False

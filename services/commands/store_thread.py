@@ -14,12 +14,14 @@ import structlog
 import uuid_utils
 
 from services.commands.buffer import Delivery
+from services.commands.order import Ahead
 from services.commands.outcome import Outcome
 from services.commands.wire import Incoming, InvalidMessage
 from services.commands.worker import Worker
 from services.settings import Settings
-from services.store import attempts
+from services.store import attempts, dead_letter_order
 from services.store.append import CommandKey
+from services.store.dead_letter_order import Burial
 from services.store.event_store import EventStore
 from services.store.unavailable import StatementFailed, StoreUnavailable
 
@@ -54,9 +56,9 @@ class StoreThread:
             await self._call(self._opened[0].close)
         self._thread.shutdown(wait=False)
 
-    async def run(self, commands: list[Incoming], attempted: bool = False) -> list[Outcome]:
+    async def run(self, deliveries: Sequence[Delivery], ahead: Ahead) -> list[Outcome]:
         """Decide and record a batch, or as many of its first commands as one transaction takes."""
-        return await self._turn(lambda: self._worker.run(commands, attempted))
+        return await self._turn(lambda: self._worker.run(ahead.given(deliveries, self._store)))
 
     async def _turn(self, run: Callable[[], list[Outcome]]) -> list[Outcome]:
         try:
@@ -83,24 +85,27 @@ class StoreThread:
         """Drop the counts of commands that are done with."""
         await self._call(lambda: attempts.forget(self._store, commands))
 
-    async def run_counted(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    async def bury(self, burials: Sequence[Burial]) -> None:
+        """Note dead letters that are on their way."""
+        await self._call(dead_letter_order.bury, self._store, burials)
+
+    async def run_counted(self, deliveries: Sequence[Delivery], ahead: Ahead) -> list[Outcome]:
         """Decide and record redelivered commands, and count an attempt at each of them before it is parsed.
 
         Nothing is counted while another writer, or whatever else, keeps this one from recording: a worker that ends
         while it waits does not end because of its commands. The count goes when the command is recorded.
         """
-        return await self._turn(lambda: self._run_counted(deliveries))
+        return await self._turn(lambda: self._run_counted(deliveries, ahead))
 
-    def _run_counted(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    def _run_counted(self, deliveries: Sequence[Delivery], ahead: Ahead) -> list[Outcome]:
         store = self._store
         with store.alone():
             # After an outage they are counted already.
             self._count(attempts.count, [each for each in deliveries if not each.counted], True)
-            commands = [command for each in deliveries if isinstance(command := self._parse(each), Incoming)]
+            commands = [each for each in deliveries if isinstance(self._parse(each), Incoming)]
             self._count(attempts.forget, [each for each in deliveries if not isinstance(each.command, Incoming)], False)
-            outcomes = self._worker.run(commands, attempted=True) if commands else []
-            left = {id(command) for command in commands[len(outcomes) :]}
-            self._count(attempts.undo, [each for each in deliveries if id(each.command) in left], False)
+            outcomes = self._worker.run(ahead.given(commands, store), attempted=True) if commands else []
+            self._count(attempts.undo, commands[len(outcomes) :], False)
         return outcomes
 
     def _count(

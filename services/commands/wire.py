@@ -32,6 +32,8 @@ _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}\Z")
 DRY_RUN = "dry-run."
 # The header by which a command that is sent again names the broker user that sent it first.
 SENT_BY = "sent-by"
+# The reason of a command that is parked since it must not overtake another one, and the outcome that its answer has.
+WAITS, PARKED = "waits", "parked"
 
 for _kind in (*COMMANDS.values(), NewTask, Attribute, Criterion, DispatchPlan, FieldMapping, Step):
     _kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -63,6 +65,10 @@ class Incoming:
     refusal: Refusal | None = None
     # It is decided, and nothing of the decision is recorded.
     dry_run: bool = False
+    # It must not overtake an earlier command of its routing key; `behind` names one that is not decided.
+    ordered: bool = False
+    routing_key: str = ""
+    behind: str | None = None
 
 
 class EventSummary(msgspec.Struct, frozen=True):
@@ -130,7 +136,7 @@ def parse_headers(properties: Any) -> dict[str, Any]:
 
     `properties` are AMQP basic properties: message_id, headers, reply_to, correlation_id, message_type.
     """
-    tenant = _tenant(properties)
+    tenant = tenant_of(properties)
     headers: Mapping[str, Any] = properties.headers
     message_id, name = properties.message_id, properties.message_type
     dry_run = is_dry_run(name)
@@ -154,6 +160,9 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     expected = headers.get("expected-version")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
         raise InvalidMessage("bad-header", "expected-version is a whole number from 0")
+    ordered = headers.get("ordered", False)
+    if not isinstance(ordered, bool):
+        raise InvalidMessage("bad-header", "ordered is true or false")
     traceparent = headers.get("traceparent")
     if not isinstance(traceparent, str) or not _TRACEPARENT.match(traceparent):
         traceparent = None
@@ -171,6 +180,7 @@ def parse_headers(properties: Any) -> dict[str, Any]:
         "reply_to": properties.reply_to,
         "traceparent": traceparent,
         "dry_run": dry_run,
+        "ordered": ordered,
     }
 
 
@@ -179,7 +189,8 @@ def is_dry_run(message_type: Any) -> bool:
     return isinstance(message_type, str) and message_type.startswith(DRY_RUN)
 
 
-def _tenant(properties: Any) -> str:
+def tenant_of(properties: Any) -> str:
+    """Return the tenant that a message names; raises `InvalidMessage`."""
     tenant = (properties.headers or {}).get("tenant")
     if tenant is None:
         raise InvalidMessage("missing-tenant", "a command names its tenant in the header `tenant`")
@@ -200,7 +211,7 @@ def parse_envelope(
     if unreadable and properties.headers is None:
         # Whose it is cannot be told.
         raise InvalidMessage("unreadable", unreadable)
-    tenant, user = _tenant(properties), properties.user_id
+    tenant, user = tenant_of(properties), properties.user_id
     if not may_send(user, tenant):
         raise _forbidden(user, tenant)
     first = properties.headers.get(SENT_BY)
@@ -228,6 +239,7 @@ def parse(
     redelivered: bool = False,
     size: int | None = None,
     may_send: Callable[[str | None, str], bool] = lambda _user, _tenant: True,
+    routing_key: str = "",
 ) -> Incoming:
     """Return the command that a delivery holds; raises `InvalidMessage` with a code and a JSON pointer.
 
@@ -238,7 +250,14 @@ def parse(
     refusal = checks.refusal(command)
     if refusal is not None:
         command = None
-    return Incoming(command=command, fingerprint=fingerprint, redelivered=redelivered, refusal=refusal, **fields)
+    return Incoming(
+        command=command,
+        fingerprint=fingerprint,
+        redelivered=redelivered,
+        refusal=refusal,
+        routing_key=routing_key,
+        **fields,
+    )
 
 
 def parse_data(name: str, body: bytes, actor: str = SYSTEM) -> tuple[Any, bytes]:

@@ -209,9 +209,9 @@ class _Batch:
         )
 
     def _outcome(self, command: Incoming) -> Outcome:
-        repeated = self._repeats.find(command, self._view.held)
-        if repeated is not None:
-            return repeated
+        known = self._repeats.find(command, self._view.held) or self._repeats.waits(command)
+        if known is not None:
+            return known
         if command.refusal is not None:
             return Outcome(command, refusal=command.refusal)
         context = self._context(command)

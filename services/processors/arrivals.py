@@ -15,14 +15,14 @@ from domain import COMMANDS
 from domain.streams import TENANT
 from services.broker.frames.reader import Message
 from services.broker.names import LETTER, OWN_HEADERS
+from services.commands.wire import WAITS
 from services.dead_letters import MaySend
 from services.store import dead_letters as letters
 from services.store.dead_letters import Arrival
+from services.store.dead_letters import stored_text as _text
 
 # What is kept of a text, in characters: whoever sent the message may have written any header of it.
-_MAX_CODE, _MAX_NAME, _MAX_TEXT = 100, 255, 2000
-# Must never change: the ids of letters are derived from it.
-_NAMESPACE = uuid.UUID("5d3d9a0e-6f0b-5b53-8f35-0e8f2f4c7a11")
+_MAX_CODE, _MAX_TEXT = 100, 2000
 _UNREADABLE = "unreadable"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -45,8 +45,7 @@ def arrival(message: Message, user: str, may_send: MaySend) -> Arrival:
     known = str(tenant) if usable and (ours or may_send(sender, str(tenant))) else None
     key = said["routing-key"] if said["routing-key"] is not None else message.routing_key
     sha256, kind, letter = _digest(message, own), properties.message_type, own.get(LETTER)
-    where = (known or "", _text(properties.message_id), _text(kind), _text(key), sha256.hex())
-    name = str(uuid.uuid5(_NAMESPACE, "\0".join(where)))
+    name = letters.letter_id(known or "", _text(properties.message_id), _text(kind), _text(key), sha256)
     letter = letter if isinstance(letter, str) and _is_uuid(letter) else None
     encoded = _encode_headers(headers)
     size = own.get(f"{OWN_HEADERS}bytes", message.size)
@@ -70,6 +69,7 @@ def arrival(message: Message, user: str, may_send: MaySend) -> Arrival:
         detail=_text(said["detail"], _MAX_TEXT),
         pointer=pointer,
         fingerprint=letters.fingerprint(code, kind if kind in COMMANDS else "", pointer),
+        waits=ours and known is not None and code == WAITS,
     )
 
 
@@ -106,12 +106,6 @@ def _encode_headers(headers: Mapping[str, Any]) -> bytes:
 def bare(whole: Arrival, why: str) -> Arrival:
     """Return what is stored of a letter that the database refuses."""
     return replace(whole, headers=b"{}", body=b"", detail=f"{whole.detail} (only this is kept: {why})"[:_MAX_TEXT])
-
-
-def _text(value: Any, most: int = _MAX_NAME) -> str:
-    """Return a value as text that the database takes."""
-    text = "" if value is None else str(value)[:most]
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _text_or_none(value: Any) -> str | None:

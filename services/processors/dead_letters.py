@@ -13,12 +13,14 @@ from typing import Any
 import psycopg
 import structlog
 
+from domain.decider import SYSTEM
 from services import dead_letters
 from services.broker.dead_queue import DeadQueue, Taken
 from services.broker.sender import Outgoing
 from services.dead_letters import UNCHANGED, MaySend, NotDone, Rules
 from services.processors import arrivals
 from services.store import dead_letter_acts as acts
+from services.store import dead_letter_order as order
 from services.store import dead_letters as letters
 from services.store.dead_letters import Arrival
 from services.store.failures import passes, told
@@ -30,6 +32,7 @@ _TAKE, _LOOK = 0.5, 0.2
 # Letters that are sent by one write.
 _MOST = 50
 _PRUNE_SECONDS = 600.0
+_TURN = "those before it are decided"
 
 Send = Callable[[Sequence[Outgoing]], object]
 
@@ -113,16 +116,31 @@ class Resender(Listener):
     def turn(self, conn: psycopg.Connection[Any]) -> float:
         """Note outcomes, send what is due, and return the seconds until the next look."""
         self._prune(conn)
+        if acts.retrying(conn):
+            for each in acts.settle(conn):
+                self._log.info("dead letter decided", letter=each.id, tenant=each.tenant, outcome=each.outcome)
+        self._release(conn)
         if not acts.retrying(conn):
             return self._poll
-        for each in acts.settle(conn):
-            self._log.info("dead letter decided", letter=each.id, tenant=each.tenant, outcome=each.outcome)
         due = acts.take(conn, _MOST)
         if due:
             # A refused one goes alone, so that it does not keep the others from being sent.
             done = self._send_all(conn, [(each, command) for each in due if (command := self._command(conn, each))])
             acts.sent(conn, done)
         return _LOOK
+
+    def _release(self, conn: psycopg.Connection[Any]) -> None:
+        """Have ordered commands sent whose turn it is; one that cannot be sent waits for somebody's decision."""
+        for each in order.whose_turn(conn, _MOST):
+            try:
+                with conn.transaction():
+                    dead_letters.retry(conn, each.tenant, each.id, SYSTEM, self._rules, note=_TURN)
+            except NotDone as error:
+                if error.code not in ("not-parked", "older-letter"):
+                    self._log.warning(
+                        "dead letter cannot be sent", letter=each.id, tenant=each.tenant, error=str(error)
+                    )
+                    order.stay(conn, each.id)
 
     def _command(self, conn: psycopg.Connection[Any], due: acts.Due) -> Outgoing | None:
         """Return the command of a letter; one that cannot be sent any more is parked again."""

@@ -97,6 +97,17 @@ def _letter(row: Row) -> Remedy:
     )
 
 
+def _behind(row: Row) -> Remedy:
+    if row.of is None:
+        return Remedy("its turn has come, or is to come by itself; an operator looks whether the role policies runs",
+                      cli=command_line("health"))  # fmt: skip
+    path = f"/v1/dead-letters/{quote(row.of, safe='')}"
+    return Remedy(
+        f"decide on the dead letter {row.of} before it (GET {path}); then it goes by itself",
+        cli=command_line("dead-letters retry", row.of),
+    )
+
+
 def _webhook(text: str, request: str, verb: str, **options: str) -> Callable[[Row], Remedy]:
     """`row.of` is the tenant, and the position of a delivery where one is meant."""
 
@@ -143,7 +154,14 @@ WHERE NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datname = current_da
 _PARKED = f"""
 SELECT l.id, l.first_at, l.id, {_NOTHING}, NULL::bigint,
     concat_ws(': ', l.code, NULLIF(left(l.detail, {_MOST_DETAIL}), ''))
-FROM dead_letters AS l WHERE l.tenant = %(tenant)s AND l.state = 'parked'"""  # noqa: S608
+FROM dead_letters AS l WHERE l.tenant = %(tenant)s AND l.state = 'parked' AND NOT l.waits"""  # noqa: S608
+# The letter that somebody has to decide on is the first of the key that does not wait itself; it may be on its way.
+_WAITING = f"""
+SELECT l.id, l.first_at, l.id, {_NOTHING}, NULL::bigint, o.id
+FROM dead_letters AS l LEFT JOIN LATERAL (
+    SELECT o.id FROM dead_letters AS o WHERE o.tenant = l.tenant AND o.key = l.key AND NOT o.waits
+        AND o.state IN ('parked', 'retrying') AND o.arrived < l.arrived ORDER BY o.arrived LIMIT 1) AS o ON true
+WHERE l.tenant = %(tenant)s AND l.state = 'parked' AND l.waits"""  # noqa: S608
 # Why a webhook fails is for keys with the permission `webhooks`.
 _DISABLED = f"""
 SELECT w.id, w.failing_since, w.id, {_NOTHING}, NULLIF(w.pending, 0)::bigint, w.tenant
@@ -185,6 +203,10 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "command-parked", "dead-letter", "a command could not be handled, and is parked as a dead letter",
         _PARKED, _letter,
+    ),
+    Source(
+        "command-waits", "dead-letter", "an ordered command waits for a dead letter of the same routing key",
+        _WAITING, _behind,
     ),
     Source(
         "webhook-disabled", "webhook", "a webhook was disabled, since its receiver is gone or has not worked for days",

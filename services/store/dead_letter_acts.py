@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from services.store.dead_letter_order import stay_behind
 from services.store.dead_letters import ARRIVAL_DAYS, STOP_KEY, UNORDERED, Filter
 
 CHANNEL = "foldwork_dead_letters"
@@ -24,13 +25,14 @@ UPDATE dead_letters SET state = 'retrying', acted_by = %s, acted_at = now(), not
 WHERE id = %s"""
 _DISCARD = """
 UPDATE dead_letters SET state = 'discarded', acted_by = %s, acted_at = now(), note = %s, due_at = NULL WHERE id = %s"""
-# The oldest of each key: the ones behind it wait for its outcome.
+# The oldest of each key: the ones behind it wait for its outcome. Ordered commands whose turn has come go together,
+# since workers keep their order.
 _TAKE = """
 UPDATE dead_letters SET due_at = now() + %s * interval '1 second', sends = sends + 1 WHERE id IN (
     SELECT id FROM dead_letters AS l WHERE state = 'retrying' AND due_at <= now()
         AND (out_of_order OR key = ANY (%s) OR NOT EXISTS (
             SELECT FROM dead_letters AS older WHERE older.tenant = l.tenant AND older.key = l.key
-                AND older.state = 'retrying' AND older.arrived < l.arrived))
+                AND older.state = 'retrying' AND older.arrived < l.arrived AND NOT (older.waits AND l.waits)))
     ORDER BY arrived LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING id, arrived, tenant, key"""
 _SENT = """
@@ -45,10 +47,12 @@ UPDATE dead_letters AS l SET state = 'retried', due_at = NULL, decided_at = now(
     outcome_pointer = CASE WHEN d.fingerprint = l.sent_fingerprint THEN d.pointer END
 FROM ledger AS d
 WHERE l.state = 'retrying' AND l.sends > 0 AND d.tenant = l.tenant AND d.command_id = l.message_id
-RETURNING l.id, l.tenant, l.key, l.outcome"""
+RETURNING l.id, l.tenant, l.key, l.outcome, l.arrived, l.waits"""
 _RETRYING = "SELECT EXISTS (SELECT FROM dead_letters WHERE state = 'retrying')"
 _PRUNE = """
-WITH old AS (DELETE FROM dead_letter_arrivals WHERE at < now() - make_interval(days => %s))
+WITH old AS (DELETE FROM dead_letter_arrivals WHERE at < now() - make_interval(days => %s)),
+arrived AS (DELETE FROM dead_letter_burials AS b WHERE at < now() - make_interval(days => %s)
+    OR EXISTS (SELECT FROM dead_letter_arrivals AS a WHERE a.letter = b.letter))
 DELETE FROM dead_letters WHERE id = ANY (ARRAY(
     SELECT id FROM dead_letters WHERE state IN ('retried', 'discarded') AND acted_at < now() - make_interval(days => %s)
     LIMIT %s))"""
@@ -70,6 +74,8 @@ class Settled(NamedTuple):
     tenant: str
     key: str
     outcome: str
+    arrived: str
+    waited: bool
 
 
 def select(conn: psycopg.Connection[Any], wanted: Filter, limit: int | None = None) -> list[str]:
@@ -115,6 +121,7 @@ def retry(
 def discard(conn: psycopg.Connection[Any], letter_id: str, by: str, reason: str) -> None:
     """Discard a letter, in the caller's transaction, which holds its row."""
     conn.execute(_DISCARD, (by, reason, letter_id))
+    conn.execute(f"NOTIFY {CHANNEL}")
 
 
 # The policies role, whose connection is in autocommit mode.
@@ -132,12 +139,17 @@ def sent(conn: psycopg.Connection[Any], letter_ids: Sequence[str]) -> None:
 
 
 def settle(conn: psycopg.Connection[Any]) -> list[Settled]:
-    """Note the outcome of what was decided; what waits behind a refusal of its key is not sent."""
+    """Note the outcome of what was decided; what waits behind a refusal of its key is not sent.
+
+    An ordered command that went when its turn came was decided as any command, and holds up no other.
+    """
     with conn.transaction():
         found = [Settled(*row) for row in conn.execute(_SETTLE).fetchall()]
         for each in found:
             if each.outcome == "rejected":
                 conn.execute(STOP_KEY, (each.tenant, each.key, list(UNORDERED)))
+                if not each.waited:
+                    stay_behind(conn, each.tenant, each.key, each.arrived)
     return found
 
 
@@ -155,4 +167,4 @@ def retrying(conn: psycopg.Connection[Any]) -> bool:
 
 def prune(conn: psycopg.Connection[Any], days: int, most: int = 1000) -> int:
     """Delete letters that were sent again or discarded so long ago; parked ones stay. Return their number."""
-    return conn.execute(_PRUNE, (ARRIVAL_DAYS, days, most)).rowcount
+    return conn.execute(_PRUNE, (ARRIVAL_DAYS, ARRIVAL_DAYS, days, most)).rowcount

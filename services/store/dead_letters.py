@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
@@ -22,24 +23,30 @@ UNORDERED = ("", "new")
 # Of an arrival, for as long as the broker may deliver it again.
 ARRIVAL_DAYS = 7
 
+# Of a text from a message, in characters.
+MAX_NAME = 255
+# Must never change: the ids of letters are derived from it.
+_NAMESPACE = uuid.UUID("5d3d9a0e-6f0b-5b53-8f35-0e8f2f4c7a11")
 _NUMBER = re.compile(r"\d+|[0-9a-f]{8,}(?:-[0-9a-f]+)*", re.ASCII | re.IGNORECASE)
 _ARRIVED = """
 INSERT INTO dead_letter_arrivals (letter) SELECT * FROM unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING letter"""
 # A command that was sent again and died again is the letter that it was, whatever of it was edited.
 _AGAIN = """
 UPDATE dead_letters AS l SET state = 'parked', count = l.count + 1, last_at = now(), code = %(code)s,
-    detail = %(detail)s, pointer = %(pointer)s, fingerprint = %(fingerprint)s, due_at = NULL, sends = 0
+    detail = %(detail)s, pointer = %(pointer)s, fingerprint = %(fingerprint)s, due_at = NULL, sends = 0,
+    waits = %(waits)s
 FROM (SELECT id, state FROM dead_letters WHERE tenant = %(tenant)s AND message_id = %(message_id)s
       AND sent_sha256 = %(sha256)s ORDER BY arrived LIMIT 1 FOR UPDATE) AS before
 WHERE l.id = before.id RETURNING l.tenant, l.key, before.state"""
 _PUT = """
 INSERT INTO dead_letters AS l (id, tenant, arrived, key, message_id, type, actor, correlation_id, broker_user, headers,
-    body, bytes, sha256, code, detail, pointer, fingerprint)
+    body, bytes, sha256, code, detail, pointer, fingerprint, waits)
 VALUES (%(id)s, %(tenant)s, %(arrived)s, %(key)s, %(message_id)s, %(type)s, %(actor)s, %(correlation_id)s,
-    %(broker_user)s, %(headers)s, %(body)s, %(size)s, %(sha256)s, %(code)s, %(detail)s, %(pointer)s, %(fingerprint)s)
+    %(broker_user)s, %(headers)s, %(body)s, %(size)s, %(sha256)s, %(code)s, %(detail)s, %(pointer)s, %(fingerprint)s,
+    %(waits)s)
 ON CONFLICT (id) DO UPDATE SET count = l.count + 1, last_at = now(), state = 'parked', code = excluded.code,
     detail = excluded.detail, pointer = excluded.pointer, fingerprint = excluded.fingerprint, due_at = NULL,
-    sends = 0"""
+    sends = 0, waits = excluded.waits"""
 # What waits behind a failure of its key is not sent.
 STOP_KEY = """
 UPDATE dead_letters SET state = 'parked', due_at = NULL
@@ -48,7 +55,10 @@ WHERE tenant = %s AND key = %s AND state = 'retrying' AND sends = 0 AND key <> A
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A dead letter as it comes in. `letter` is its own id, `id` that of the message; `size` the bytes of its body."""
+    """A dead letter as it comes in. `letter` is its own id, `id` that of the message; `size` the bytes of its body.
+
+    One that `waits` is a command that is sent by itself once no earlier letter of its key is left.
+    """
 
     letter: str
     arrived: str
@@ -68,6 +78,7 @@ class Arrival:
     detail: str
     pointer: str
     fingerprint: str
+    waits: bool
 
 
 _PLACES = [field.name for field in fields(Arrival)]
@@ -77,6 +88,17 @@ def fingerprint(code: str, kind: str, pointer: str) -> str:
     """Return what letters of one cause share: the reason, the command, and the place without numbers and ids."""
     place = "/".join("*" if _NUMBER.fullmatch(part) else part for part in pointer.split("/"))
     return hashlib.sha256("\0".join((code, kind, place)).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def stored_text(value: Any, most: int = MAX_NAME) -> str:
+    """Return a value of a message as text that the database takes."""
+    text = "" if value is None else str(value)[:most]
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def letter_id(tenant: str, message_id: str, kind: str, key: str, sha256: bytes) -> str:
+    """Return the id of the letter made of a message, the texts of which are as they are stored."""
+    return str(uuid.uuid5(_NAMESPACE, "\0".join((tenant, message_id, kind, key, sha256.hex()))))
 
 
 def store(conn: psycopg.Connection[Any], arrivals: Sequence[Arrival]) -> int:

@@ -145,7 +145,7 @@ def test_dry_runs_record_nothing(tmp_path: Path) -> None:
 def test_dead_letters_are_worked_off_as_the_page_says(tmp_path: Path) -> None:
     (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
     shown = blocks("docs/dead-letters.md", "sh")
-    assert len(shown) == 2
+    assert len(shown) == 3
     with dev(tmp_path) as system:
         with pika.BlockingConnection(pika.URLParameters(system.where["amqp_url"])) as connection:
             channel = connection.channel()
@@ -158,6 +158,7 @@ def test_dead_letters_are_worked_off_as_the_page_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dry run: accepted bad-0" in done.stdout
     assert "is sent again" in done.stdout
+    assert "\naccepted " in done.stdout
     assert '"letters":1' in done.stdout
     assert '"state":"discarded"' in done.stdout
 

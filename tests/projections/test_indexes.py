@@ -58,6 +58,7 @@ WIDEST: dict[str, Any] = {
     # What senders may put into a message, and what the words of the service are.
     **dict.fromkeys(("arrived", "letter", "fingerprint", "code"), "l" * 255),
     **dict.fromkeys(("dead_letters.id", "dead_letters.message_id", "dead_letters.key"), wide(255)),
+    "dead_letter_burials.key": wide(255),
     **dict.fromkeys(("bulk_actions.state", "bulk_items.state"), "W" * 20),
     "dead_letters.state": "parked",
     "webhooks.state": "active",

@@ -190,8 +190,8 @@ def _responses(operation: Operation, components: Components) -> Json:
             found[str(operation.status)]["headers"] = _LOCATION
     for status, view in operation.also.items():
         found[str(status)] = _success(operation, view, components)
-    if operation.writes and "202" not in found:
-        found["202"] = {**_success(operation, dialect.undecided, components), "headers": _LOCATION}
+    if operation.writes and (operation.located or "202" not in found):
+        found["202"] = {**found.get("202", _success(operation, dialect.undecided, components)), "headers": _LOCATION}
     if operation.tries:
         tried = found.setdefault("200", {"description": "What a dry run found"})
         tried.setdefault("content", {})[dry_runs.MEDIA] = dry_runs.ANSWER

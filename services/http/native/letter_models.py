@@ -115,3 +115,12 @@ class DeadLetterGroups(View):
     """Groups of letters, the one with the latest letter first"""
 
     data: list[DeadLetterGroup]
+
+
+class Waiting(View):
+    """No answer yet, or parked behind a dead letter; look at the receipt"""
+
+    command_id: str
+    outcome: Literal["undecided", "parked"] = Field(description="as far as it is known")
+    receipt: str = Field(description="where the outcome will be")
+    error: Refusal | None = Field(None, description="why it is parked")

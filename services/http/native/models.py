@@ -45,8 +45,8 @@ class Command(Request):
     )
     actor: Annotated[Id | None, Field(pattern=schemas.ID["pattern"])] = None
     expected_version: int | None = Field(None, ge=0, le=MAX_WHOLE)
-    # A character has up to four bytes.
-    routing_key: Annotated[str | None, AfterValidator(_of_a_length)] = Field(
+    ordered: bool = Field(False, description="do not overtake a dead letter of the same routing key: wait behind it")
+    routing_key: Annotated[str | None, AfterValidator(_of_a_length)] = Field(  # a character has up to four bytes
         None, min_length=1, json_schema_extra={"maxLength": MAX_ROUTING_KEY // 4}
     )
 

@@ -28,6 +28,7 @@ from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
 from services.http.native import bulk, keys, letters, lists, models, operating, projections, records, streams, webhooks
 from services.http.native.dialect import NATIVE
+from services.http.native.letter_models import Waiting
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
 from services.store.unavailable import StoreUnavailable
 
@@ -49,14 +50,17 @@ async def _post_command(call: Call) -> Response:
     try:
         message = outgoing(
             call.service, caller, command.type, command.own, route, actor=actor,
-            expected_version=command.expected_version, idempotency_key=idempotency_key(), **own_id,
+            expected_version=command.expected_version, idempotency_key=idempotency_key(), ordered=command.ordered,
+            **own_id,
         )  # fmt: skip
     except InvalidMessage as error:
         refused = ApiError.caused_by(error)
         raise (refused if refused.parameter else refused.at(f"/data{refused.pointer}")) from None
     result = await send(call.service, message)
-    if (reply := result.reply) is None:
-        return NATIVE.pending(result)
+    if (reply := result.reply) is None or reply.outcome == wire.PARKED:
+        parked = {"outcome": wire.PARKED, "error": reply.error} if reply else {"outcome": "undecided", "error": None}
+        answer = Waiting.show({"command_id": result.command_id, "receipt": result.receipt, **parked})
+        return as_json(answer, 202, {"Location": result.receipt})
     if reply.error is not None:
         extra = {"command_id": reply.command_id, "position": reply.position, "duplicate": reply.duplicate}
         pointer = f"/data{reply.error.pointer}" if reply.error.pointer else ""
@@ -151,8 +155,10 @@ _COMMANDS = (
     Operation(
         NATIVE, "POST", "/v1/commands", "write", "post_command", "Give a command and wait for its answer",
         description="The body is checked here as the workers check it. A key of `system` with the permission"
-        " `impersonate` may name another `actor`. Without an answer in time the command is still on its way: 202.",
+        " `impersonate` may name another `actor`. Without an answer in time the command is still on its way: 202; so is"
+        " one that is `ordered` while it is parked behind a dead letter.",
         query=dry_runs.MayBeDry, request=models.Command, handler=_post_command, view=models.Reply, located=True,
+        also={202: Waiting},
         links={"receipt": Link("get_receipt", "/command_id")},
     ),
     Operation(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiormq
 
+from services.commands.buffer import Delivery
 from services.commands.consumer import CommandConsumer
-from services.commands.wire import Incoming
+from services.commands.order import Ahead
 
 TASK = "task.create"
 
@@ -23,9 +24,9 @@ def batches_of(consumer: CommandConsumer) -> list[int]:
     sizes: list[int] = []
     run = consumer.store.run
 
-    async def watched(commands: list[Incoming], attempted: bool = False) -> Any:
-        sizes.append(len(commands))
-        return await run(commands, attempted)
+    async def watched(deliveries: Sequence[Delivery], ahead: Ahead) -> Any:
+        sizes.append(len(deliveries))
+        return await run(deliveries, ahead)
 
     consumer.store.run = watched  # type: ignore[method-assign]
     return sizes

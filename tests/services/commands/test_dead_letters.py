@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -232,6 +233,7 @@ async def test_a_letter_that_the_broker_refuses_is_cut_and_its_neighbours_are_wh
         assert bare == {
             "tenant": TENANT,
             "x-foldwork-code": "not-json",
+            "x-foldwork-routing-key": "k",
             "x-foldwork-sha256": hashlib.sha256(b"{odd").hexdigest(),
             "x-foldwork-bytes": 4,
         }
@@ -262,7 +264,8 @@ async def test_ids_that_grow_when_they_are_read_are_cut_to_what_can_be_sent(amqp
     try:
         dead = letters.DeadLetters(connection, frames, "guest")
         await dead.open()
-        assert await dead.bury([(message, wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000))] * 3) == [True] * 3
+        reason = wire.InvalidMessage("bad", "é" * 2000, "/" + "é" * 2000)
+        assert await dead.bury([(message, reason, str(uuid.uuid4()))] * 3) == [True] * 3
     finally:
         await connection.close()
     letter = (await dead_letters(amqp_url))[0].header.properties

@@ -20,7 +20,7 @@ set_scene = set_the_scene
 APART = {"rebuild_projection"}
 ACTS = [case for case in CASES if case.operation.act and case.name not in APART]
 WITH_PART = [case for case in ACTS if case.parts]
-# What a part of the path may be, where that is no id of anybody's choice; empty where Foldwork brings all that there is.
+# What a part of the path may be, if that is no id of anybody's choice; empty if Foldwork brings all that there is.
 UNKNOWN = {"position": "999", "revoke_key": "0" * 16, "retry_projection": ""}
 KEYED = [case for case in ACTS if case.operation.keyed]
 # It waits for a receiver, and changes nothing in the database.

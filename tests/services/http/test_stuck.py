@@ -202,15 +202,19 @@ def lagging(api: Api) -> None:
 
 POISON = letter(b'{"id":"t1","title":"secret"}', code="poison", pointer="", password="secret")
 NAMED = arrival(POISON, "guest", lambda _user, _tenant: True).id
+ORDERED = letter(b'{"id":"t1"}', "c2", code="waits", pointer="", ordered=True)
+WAITING = arrival(ORDERED, "guest", lambda _user, _tenant: True).id
 SCENES = {
-    "follower-halted": Scene(
-        halted,
-        ("follower", tasks.NAME),
-        go_on,
-    ),
+    "follower-halted": Scene(halted, ("follower", tasks.NAME), go_on),
     "follower-lagging": Scene(lagging, ("follower", tasks.NAME), lambda api: api.sender.follow()),
     "held-back": Scene(held, ("entity", "task-t1"), lambda api: execute(api, "DELETE FROM held_entities")),
     "command-parked": Scene(lambda api: put(api, POISON), ("dead-letter", NAMED), body={"reason": "a test"}),
+    "command-waits": Scene(
+        lambda api: put(api, POISON, ORDERED),
+        ("dead-letter", WAITING),
+        # The letter before it is discarded, and then the policies role sends it.
+        lambda api: execute(api, "UPDATE dead_letters SET state = 'discarded'"),
+    ),
     "webhook-disabled": Scene(
         lambda api: undelivered(api, Delivered(410, "secret")), ("webhook", "h1"), body={"state": "active"}
     ),
@@ -252,6 +256,9 @@ async def test_a_cause_is_named_and_gone_after_its_cure(api: Api, cause: str) ->
     assert (one["resource"]["kind"], one["resource"]["id"]) == scene.resource
     assert one["since"] is not None
     assert one["remedy"]["text"]
+    if cause == "command-waits":
+        assert one["remedy"]["cli"] == f"foldwork dead-letters retry {NAMED}"
+        assert [each["resource"]["id"] for each in await listed(api, "cause=command-parked")] == [NAMED]
     if cause == "held-back":
         assert one["remedy"]["cli"] == "foldwork projections retry tasks"
         assert one["waits"] == [{"kind": "events", "id": None, "count": 1}]
