@@ -21,6 +21,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from services import http
 from services.health.readiness import Broker, handlers, make_readiness
+from services.http.console import app as console
 from services.http.core import documentation, openapi
 from services.http.core.components import Components
 from services.http.core.errors import ApiError
@@ -123,6 +124,7 @@ def create_app(
     for path, handler in probes.items():
         app.routes.append(route(path, "GET", handler))
     documentation.install(app, document)
+    console.install(app, service, app.dispatch)
     return app
 
 

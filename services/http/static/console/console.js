@@ -1,0 +1,163 @@
+// Times in the reader's zone, keys, the theme, and the position that a change has reached.
+"use strict";
+
+(() => {
+  const each = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
+  const short = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+  const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+  function said(moment) {
+    const seconds = (moment - Date.now()) / 1000;
+    const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? UNITS[3];
+    return Math.abs(seconds) < 7 * 86400 ? relative.format(Math.round(seconds / size), unit) : short.format(moment);
+  }
+
+  function times(root) {
+    each("time[datetime]", (time) => {
+      const moment = new Date(time.dateTime);
+      if (Number.isNaN(moment.getTime())) return;
+      time.textContent = time.classList.contains("exact") ? short.format(moment) : said(moment);
+      time.title = `${exact.format(moment)} (${time.dateTime})`;
+    }, root);
+  }
+
+  // A page is read again when something of it was changed here, or elsewhere, and at least as of then: `position` is that
+  // of the last change, `stale` tells that the page was asked for before it, and `read` when it was asked for.
+  let position = 0, stale = false, read = 0, timer = 0;
+  function changed(at) {
+    position = Math.max(position, at || 0);
+    stale = true;
+    timer ||= setTimeout(() => {
+      timer = 0;
+      window.htmx.trigger("#main", "stale");
+    }, Math.max(50, 1000 - (Date.now() - read)));
+  }
+  document.addEventListener("changed", (event) => { read = 0; changed(event.detail.position); });
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (position) event.detail.headers["Foldwork-Position"] = String(position);
+    if (event.detail.elt.id === "main") { stale = false; read = Date.now(); }
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.elt.id === "main" && stale) changed();
+  });
+
+  function follow(address) {
+    const source = new EventSource(address);
+    source.onmessage = (event) => changed(Number(event.lastEventId));
+    source.onerror = () => {
+      // A browser connects again by itself, unless the answer was a refusal.
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(address), 5000);
+    };
+  }
+
+  document.addEventListener("htmx:afterSwap", (event) => { times(event.target); charts(event.target); });
+  document.addEventListener("htmx:responseError", () => say("The service answered with an error. Reload the page."));
+  document.addEventListener("htmx:sendError", () => say("The service does not answer."));
+
+  function say(text) {
+    const line = document.createElement("p");
+    line.className = "refusal";
+    line.textContent = text;
+    document.getElementById("said").replaceChildren(line);
+  }
+
+  // A chart is a figure with its points as JSON: {"x": [seconds], "series": [{"label", "values"}]}.
+  function charts(root) {
+    if (!window.uPlot) return;
+    each("figure[data-chart]", (figure) => {
+      const { x, series } = JSON.parse(figure.dataset.chart);
+      const style = getComputedStyle(document.documentElement);
+      const colour = (name) => style.getPropertyValue(name).trim() || "currentColor";
+      const target = figure.querySelector(".plot");
+      target.replaceChildren();
+      const ink = getComputedStyle(figure).color;
+      new window.uPlot({
+        width: figure.clientWidth, height: 160, cursor: { y: false }, legend: { live: false },
+        axes: [{ stroke: ink, grid: { show: false } }, { stroke: ink, size: 44, grid: { stroke: "#8884" } }],
+        series: [{}, ...series.map((one, number) => ({
+          label: one.label, stroke: colour(`--line-${number + 1}`), width: 2, points: { show: false },
+        }))],
+      }, [x, ...series.map((one) => one.values)], target);
+    }, root);
+  }
+
+  // Rows: j and k move, Enter opens, x chooses.
+  const rows = () => [...document.querySelectorAll("main [data-row]")];
+  function move(by) {
+    const all = rows();
+    if (!all.length) return;
+    const now = all.findIndex((row) => row.classList.contains("at"));
+    all[now]?.classList.remove("at");
+    const next = all[Math.min(all.length - 1, Math.max(0, now + by))];
+    next.classList.add("at");
+    next.scrollIntoView({ block: "nearest" });
+    (next.querySelector("a") ?? next).focus({ preventScroll: true });
+  }
+
+  let gone = 0;
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "Escape" && typing) typing.blur();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (Date.now() - gone < 1500) {
+      gone = 0;
+      const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
+      if (link) { event.preventDefault(); link.click(); }
+      return;
+    }
+    const keys = {
+      "/": () => document.querySelector(".find input")?.focus(),
+      "?": () => document.getElementById("keys").showModal(),
+      j: () => move(1),
+      k: () => move(-1),
+      x: () => document.querySelector("[data-row].at input[type=checkbox]")?.click(),
+      g: () => { gone = Date.now(); },
+    };
+    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+  });
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.id === "theme") {
+      const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+      const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+      const next = now === "dark" ? "light" : "dark";
+      document.documentElement.dataset.theme = next;
+      try { localStorage.setItem("theme", next); } catch { /* it lasts as long as the page */ }
+      charts(document);
+    } else if (button.id === "help") {
+      document.getElementById("keys").showModal();
+    } else if (button.classList.contains("open-menu")) {
+      const open = document.getElementById("menu").classList.toggle("open");
+      button.setAttribute("aria-expanded", String(open));
+    } else if ("dismiss" in button.dataset) {
+      document.getElementById("said").replaceChildren();
+    }
+  });
+
+  // A time of the reader's zone goes to the service as one of UTC.
+  document.addEventListener("submit", (event) => {
+    const given = event.target.querySelector("input[data-moment]");
+    if (!given) return;
+    if (!given.value) { event.preventDefault(); given.focus(); return; }
+    event.target.querySelector("input[type=hidden]").value = new Date(given.value).toISOString();
+  });
+
+  // All rows of a table at once.
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("input[data-all]")) {
+      each("[data-row] input[type=checkbox]", (box) => { box.checked = event.target.checked; }, event.target.closest("table"));
+    }
+    const chosen = document.querySelectorAll("[data-row] input[type=checkbox]:checked").length;
+    each("[data-chosen]", (place) => { place.textContent = String(chosen); place.closest(".bar")?.classList.toggle("on", chosen > 0); });
+  });
+
+  times(document);
+  charts(document);
+  const live = document.querySelector("[data-live]");
+  if (live) follow(live.dataset.live);
+  setInterval(() => times(document), 30000);
+})();
