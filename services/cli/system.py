@@ -100,6 +100,7 @@ def register(app: typer.Typer) -> None:
             outcome.append(await main())
 
         roles.run(kept())
+        say("`foldwork dev` (or `make dev`) runs such a system until Ctrl-C, and prints the address of its console.")
         raise typer.Exit(0 if outcome == [True] else FAILED)
 
 
@@ -110,6 +111,7 @@ def _demand(installed: bool, name: str) -> None:
 
 def _welcome(started: Any) -> None:
     from services.dev import seed
+    from services.http.console.session import TICKET_SECONDS
 
     here = started.described()
     say(
@@ -119,6 +121,9 @@ Foldwork runs, as process {os.getpid()}. The broker is for development; messages
   HTTP   {here["http_url"]}        documentation {here["http_url"]}/docs
   AMQP   {here["amqp_url"]}
   token  {here["token"]}        tenant {here["tenant"]}
+
+  console, with a log-in that works once, within {TICKET_SECONDS // 60} minutes; later, log in with the token:
+  {started.console_url()}
 
 In a second terminal, in this folder:
 

@@ -27,6 +27,8 @@ from services.store.migrate import upgrade
 
 AMQP_PORT = 5672
 _PORT_ATTEMPTS = 50
+# A key of a member names no other actor.
+_PERMISSIONS = tuple(permission for permission in keys.PERMISSIONS if permission != "impersonate")
 Tell = Callable[[str], None]
 
 
@@ -43,6 +45,14 @@ class DevSystem:
     database_url: str
     token: str
     roles: Roles
+
+    def console_url(self) -> str:
+        """Return the address of the console with a log-in that works once, for some minutes."""
+        # A third of all that there is to import; the HTTP role has it by now.
+        from services.http.console.session import Sessions
+
+        ticket = Sessions.of(self.roles.settings.secret_key).ticket(self.token)
+        return f"{self.http_url}/console/login?ticket={ticket}"
 
     def described(self) -> dict[str, Any]:
         """Return what other commands need to connect."""
@@ -143,7 +153,7 @@ def _token(database_url: str, data: Path, wanted: str | None) -> str:
                 token = private_files.read(kept).strip()
         if token is None:
             token = keys.new_token()
-        keys.adopt(conn, token, seed.TENANT, seed.ADMIN, ("read", "write"), "foldwork dev")
+        keys.adopt(conn, token, seed.TENANT, seed.ADMIN, _PERMISSIONS, "foldwork dev")
     private_files.write(kept, token)
     return token
 

@@ -23,12 +23,35 @@
     }, root);
   }
 
-  // What was changed here is seen in what is read after it.
-  let position = 0;
-  document.addEventListener("changed", (event) => { position = Math.max(position, event.detail.position ?? 0); });
+  // A page is read again when something of it was changed here, or elsewhere, and at least as of then: `position` is that
+  // of the last change, `stale` tells that the page was asked for before it, and `read` when it was asked for.
+  let position = 0, stale = false, read = 0, timer = 0;
+  function changed(at) {
+    position = Math.max(position, at || 0);
+    stale = true;
+    timer ||= setTimeout(() => {
+      timer = 0;
+      window.htmx.trigger("#main", "stale");
+    }, Math.max(50, 1000 - (Date.now() - read)));
+  }
+  document.addEventListener("changed", (event) => { read = 0; changed(event.detail.position); });
   document.addEventListener("htmx:configRequest", (event) => {
     if (position) event.detail.headers["Foldwork-Position"] = String(position);
+    if (event.detail.elt.id === "main") { stale = false; read = Date.now(); }
   });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.elt.id === "main" && stale) changed();
+  });
+
+  function follow(address) {
+    const source = new EventSource(address);
+    source.onmessage = (event) => changed(Number(event.lastEventId));
+    source.onerror = () => {
+      // A browser connects again by itself, unless the answer was a refusal.
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(address), 5000);
+    };
+  }
+
   document.addEventListener("htmx:afterSwap", (event) => { times(event.target); charts(event.target); moments(event.target); });
   document.addEventListener("htmx:responseError", () => say("The service answered with an error. Reload the page."));
   document.addEventListener("htmx:sendError", () => say("The service does not answer."));
@@ -156,5 +179,7 @@
   times(document);
   charts(document);
   moments(document);
+  const live = document.querySelector("[data-live]");
+  if (live) follow(live.dataset.live);
   setInterval(() => times(document), 30000);
 })();
