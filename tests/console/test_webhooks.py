@@ -31,7 +31,7 @@ def made(system: Served, **rest: Any) -> None:
 
 
 def delivered(system: Served, *found: tuple[str, int | None, str]) -> list[int]:
-    """Store a delivery in each of these states, and return the positions of their events."""
+    """Store a delivery in each of these states, all that is queued, and return the positions of their events."""
     positions = []
     for number, (state, status, answer) in enumerate(found):
         reply = system.api.command("task.create", {"id": f"d{number}"})
@@ -43,6 +43,7 @@ def delivered(system: Served, *found: tuple[str, int | None, str]) -> list[int]:
             state, status, answer, reply.position,
         )  # fmt: skip
         positions.append(position[0])
+    rows(system.api.url, "UPDATE webhooks SET position = NULL RETURNING id")
     return positions
 
 
