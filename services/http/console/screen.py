@@ -86,9 +86,9 @@ class Visit:
         # htmx shows nothing of an answer with another status.
         return self.page(template, error.status if self.request.method == "GET" else 200, error=error)
 
-    def done(self, text: str, **context: Any) -> Response:
+    def done(self, text: str, template: str = "done.html", **context: Any) -> Response:
         """Answer that an action was taken, and have the page read again, with what was changed."""
-        answer = self.page("done.html", text=text, **context)
+        answer = self.page(template, text=text, **context)
         changed = {"changed": {"position": self.api.position or 0}}
         answer.headers["HX-Trigger"] = msgspec.json.encode(changed).decode("ascii")
         return answer

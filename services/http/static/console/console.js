@@ -52,7 +52,7 @@
     };
   }
 
-  document.addEventListener("htmx:afterSwap", (event) => { times(event.target); charts(event.target); });
+  document.addEventListener("htmx:afterSwap", (event) => { times(event.target); charts(event.target); moments(event.target); });
   document.addEventListener("htmx:responseError", () => say("The service answered with an error. Reload the page."));
   document.addEventListener("htmx:sendError", () => say("The service does not answer."));
 
@@ -138,12 +138,22 @@
     }
   });
 
-  // A time of the reader's zone goes to the service as one of UTC.
+  // A time of the reader's zone goes to the service as one of UTC, in the field that it names, or else the hidden one.
+  const utc = (field) => field.dataset.moment ? field.form.elements[field.dataset.moment] : field.form.querySelector("input[type=hidden]");
+  function moments(root) {
+    each("input[data-moment]", (field) => {
+      const moment = new Date(utc(field).value);
+      if (!field.dataset.moment || field.value || Number.isNaN(moment.getTime())) return;
+      moment.setMinutes(moment.getMinutes() - moment.getTimezoneOffset());
+      field.value = moment.toISOString().slice(0, 16);
+    }, root);
+  }
   document.addEventListener("submit", (event) => {
-    const given = event.target.querySelector("input[data-moment]");
-    if (!given) return;
-    if (!given.value) { event.preventDefault(); given.focus(); return; }
-    event.target.querySelector("input[type=hidden]").value = new Date(given.value).toISOString();
+    each("input[data-moment]", (field) => {
+      if (field.value) utc(field).value = new Date(field.value).toISOString();
+      else if (field.dataset.moment) utc(field).value = "";
+      else { event.preventDefault(); field.focus(); }
+    }, event.target);
   });
 
   // All rows of a table at once.
@@ -151,12 +161,24 @@
     if (event.target.matches("input[data-all]")) {
       each("[data-row] input[type=checkbox]", (box) => { box.checked = event.target.checked; }, event.target.closest("table"));
     }
-    const chosen = document.querySelectorAll("[data-row] input[type=checkbox]:checked").length;
-    each("[data-chosen]", (place) => { place.textContent = String(chosen); place.closest(".bar")?.classList.toggle("on", chosen > 0); });
+    count();
+  });
+  const chosen = () => [...document.querySelectorAll("[data-row] input[type=checkbox]:checked")];
+  function count() {
+    const number = chosen().length;
+    each("[data-chosen]", (place) => { place.textContent = String(number); place.closest(".bar")?.classList.toggle("on", number > 0); });
+  }
+  // Rows that are chosen stay so when the page is read again.
+  let kept = new Set();
+  document.addEventListener("htmx:beforeSwap", () => { kept = new Set(chosen().map((box) => box.value)); });
+  document.addEventListener("htmx:afterSwap", () => {
+    each("[data-row] input[type=checkbox]", (box) => { box.checked = kept.has(box.value); });
+    count();
   });
 
   times(document);
   charts(document);
+  moments(document);
   const live = document.querySelector("[data-live]");
   if (live) follow(live.dataset.live);
   setInterval(() => times(document), 30000);
