@@ -223,6 +223,15 @@ class Listing:
         """Ask how many rows a page would run through; gives one row with one number."""
         return select(self.view, "count(*)", tenant, *self._conditions(tenant, filters, where))
 
+    def standing(self, tenant: str, statuses: Sequence[str], most: int) -> Query:
+        """Ask how many there are in each of these states, up to one more than `most`; rows of (status, number)."""
+        parts = [
+            select(self.view, "1", tenant, ["status = %s"], [status], f" LIMIT {most + 1:d}") for status in statuses
+        ]
+        sql = " UNION ALL ".join(f"SELECT %s::text, (SELECT count(*) FROM ({part.sql}) AS bounded)" for part in parts)  # noqa: S608
+        pairs = zip(statuses, parts, strict=True)
+        return Query(sql, tuple(value for status, part in pairs for value in (status, *part.params)))
+
     def cursor(self, row: Sequence[Any], sort: str | None = None) -> str:
         """Return the cursor that asks for what follows this row of a page with the same sort."""
         name = self._sort(sort)[0]

@@ -8,8 +8,8 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import psycopg
 
@@ -19,7 +19,8 @@ from projections.statement import Query
 
 # `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command.
 # `operate` allows the acts of an operator (on dead letters, on many commands, on what is held back), `webhooks` those
-# on webhooks, `audit` reading what operators did; no other permission implies these. The rest is of the dispatch API.
+# on webhooks, `audit` reading what operators did, `keys` listing, creating and revoking the tenant's keys; no other
+# permission implies these. The rest is of the dispatch API.
 PERMISSIONS = (
     "read",
     "write",
@@ -27,6 +28,7 @@ PERMISSIONS = (
     "operate",
     "webhooks",
     "audit",
+    "keys",
     "CREATE_ACTIVITY",
     "VIEW_ACTIVITIES",
     "CANCEL_ACTIVITY",
@@ -77,8 +79,17 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "MANAGE_ACTIVITY_CONFIG",
     ),
     "operator": ("read", "operate", "audit"),
+    "administrator": ("read", "write", "operate", "webhooks", "audit", "keys"),
 }
 KEY_ID = re.compile(r"[0-9a-f]{16}\Z")
+# The longest life of a key in days; a date further ahead could overflow.
+MAX_DAYS = 36_500
+State = Literal["active", "expired", "revoked"]
+_IN_STATE: Mapping[State, str] = {
+    "active": " AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+    "expired": " AND revoked_at IS NULL AND expires_at <= now()",
+    "revoked": " AND revoked_at IS NOT NULL",
+}
 _COLUMNS = "id, tenant, actor, permissions, name, created_at, expires_at, revoked_at"
 TOKEN = re.compile(r"fw_([0-9a-f]{16})_([A-Za-z0-9_-]{43})\Z")
 
@@ -98,7 +109,21 @@ class KeyInfo:
 
     def usable(self, now: datetime) -> bool:
         """Whether the key is neither revoked nor expired."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        return self.state(now) == "active"
+
+    def state(self, now: datetime) -> State:
+        """Return what lets the key in, or does not."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "active" if self.expires_at is None or now < self.expires_at else "expired"
+
+
+class NotGranted(ValueError):
+    """A key that its maker may not give; `what` is the parameter of `create` at fault."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(detail)
+        self.what = what
 
 
 def create(
@@ -139,6 +164,24 @@ def demand_valid(tenant: str, actor: str, permissions: Iterable[str], expires_at
         raise ValueError("the expiry of a key must be in the future and have a UTC offset")
 
 
+def demand_granted(maker: KeyInfo, actor: str, permissions: Iterable[str], expires_at: datetime | None) -> None:
+    """Raise `NotGranted` for a key with which more may be done, or for longer, than with the key that makes it."""
+    beyond = granted_by(permissions) - granted_by(maker.permissions)
+    if beyond:
+        raise NotGranted("permissions", f"this key does not have {', '.join(sorted(beyond))} itself")
+    if maker.actor not in (SYSTEM, actor):
+        raise NotGranted("actor", f"a key of {maker.actor} makes keys for {maker.actor} alone")
+    if maker.expires_at is not None and (expires_at is None or expires_at > maker.expires_at):
+        raise NotGranted("expires_at", f"a key cannot outlast the one that makes it, until {maker.expires_at:%FT%TZ}")
+
+
+def after_days(days: int) -> datetime:
+    """Return when a key expires that is to live for so many days from now on; raises `ValueError`."""
+    if not 1 <= days <= MAX_DAYS:
+        raise ValueError(f"a key lives for 1 to {MAX_DAYS} days")
+    return datetime.now(UTC) + timedelta(days=days)
+
+
 def granted_by(permissions: Iterable[str]) -> frozenset[str]:
     """Return the permissions and those that they imply."""
     held = frozenset(permissions)
@@ -157,6 +200,25 @@ def list_keys(conn: psycopg.Connection[Any], tenant: str | None = None) -> list[
         (tenant, tenant),
     )
     return [key_info(row) for row in rows.fetchall()]
+
+
+def page(tenant: str, state: State | None, after: str | None, limit: int) -> Query:
+    """The keys of a tenant that come after one, the newest first: rows for `key_info`."""
+    conditions = _IN_STATE[state] if state is not None else ""
+    values: tuple[Any, ...] = (tenant,)
+    if after is not None:
+        conditions += " AND (created_at, id) < (SELECT created_at, id FROM api_keys WHERE tenant = %s AND id = %s)"
+        values = (tenant, tenant, after)
+    return Query(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE tenant = %s{conditions} ORDER BY created_at DESC, id DESC LIMIT %s",  # noqa: S608
+        (*values, limit),
+    )
+
+
+def of_tenant(tenant: str, key_id: str, *, lock: bool = False) -> Query:
+    """A key of a tenant: a row for `key_info`; locked for the caller's transaction, if wanted."""
+    locked = " FOR UPDATE" if lock else ""
+    return Query(f"SELECT {_COLUMNS} FROM api_keys WHERE tenant = %s AND id = %s{locked}", (tenant, key_id))  # noqa: S608
 
 
 def by_id(key_id: str) -> Query:

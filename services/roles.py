@@ -30,6 +30,7 @@ from services.follower_role import FollowerRole, RoleEnded, Threaded
 from services.health.probe import probing
 from services.health.watch import Watch
 from services.processors import read_models
+from services.processors.rebuilder import Rebuilder
 from services.processors.relay import relay_handle
 from services.processors.scheduler import Scheduler
 from services.server import Config, Connections, Server, allow_files, bind
@@ -101,7 +102,7 @@ def make_role(name: str, settings: Settings) -> Role:
     if name == "commands":
         return CommandConsumer(settings)
     if name == "projections":
-        return FollowerRole(settings, lambda: read_models.readers(url, batch=batch, batch_bytes=size))
+        return FollowerRole(settings, lambda: [*read_models.readers(url, batch=batch, batch_bytes=size), Rebuilder()])
     publisher = Publisher(amqp, name)
     if name == "relay":
         crash = CrashPoints(settings)

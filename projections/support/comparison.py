@@ -35,12 +35,14 @@ class Difference:
     """A row that two tables do not have alike: it is `missing` in the second, `extra` there, or `different`.
 
     `columns` has the two values of each column that differs; of a document, those of each of its keys, `doc.status`.
+    `tenant` is whose row it is, None if its tenant is what differs.
     """
 
     table: str
     key: Mapping[str, Any]
     kind: Literal["missing", "extra", "different"]
     columns: Mapping[str, tuple[Any, Any]]
+    tenant: str | None = None
 
 
 def count(conn: psycopg.Connection[Any], stem: str, of: str) -> int:
@@ -133,8 +135,10 @@ class _Pair:
         self, key: Key, one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
     ) -> Difference | None:
         named = dict(zip(self._key, key, strict=True))
+        (tenant, *others) = {row["tenant"] for row in (one, other) if row is not None}
+        owner = None if others else tenant
         if one is None or other is None:
-            return Difference(self._stem, named, "extra" if one is None else "missing", {})
+            return Difference(self._stem, named, "extra" if one is None else "missing", {}, owner)
         columns: dict[str, tuple[Any, Any]] = {}
         for name in self._columns:
             before, after = one[name], other[name]
@@ -142,7 +146,7 @@ class _Pair:
                 columns |= _of_document(json.loads(before), json.loads(after))
             elif not same_json(before, after):
                 columns[name] = before, after
-        return Difference(self._stem, named, "different", columns) if columns else None
+        return Difference(self._stem, named, "different", columns, owner) if columns else None
 
     def _within(self, after: Key | None, last: Key | None) -> sql.Composed:
         bounds = [

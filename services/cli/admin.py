@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,9 +14,6 @@ from services.errors import OperatorError
 
 if TYPE_CHECKING:
     from services.store.adopt import Adoption
-
-# The longest life of a key in days; a date further ahead could overflow.
-MAX_DAYS = 36_500
 
 
 def register(app: typer.Typer) -> None:
@@ -74,14 +70,15 @@ def register(app: typer.Typer) -> None:
         actor: str = typer.Option("system", help="A member's id, or `system`."),
         permission: list[str] = typer.Option(
             [],
-            help="read, write, impersonate, operate, webhooks, audit, or one of the dispatch API; may be repeated."
-            " Without any: read and write.",
+            help="read, write, impersonate, operate, webhooks, audit, keys, or one of the dispatch API; may be"
+            " repeated. Without any: read and write.",
         ),
         role: list[str] = typer.Option(
-            [], help="operator, or viewer, integration, agent, dispatcher or manager of the dispatch API."
+            [],
+            help="operator or administrator, or viewer, integration, agent, dispatcher or manager of the dispatch API.",
         ),
         name: str | None = typer.Option(None, help="What the key is for."),
-        days: int | None = typer.Option(None, min=1, max=MAX_DAYS, help="Days until it expires; never, if left out."),
+        days: int | None = typer.Option(None, help="Days until it expires; never, if left out."),
         as_json: bool = JSON,
     ) -> None:
         """Create a key; its token is shown once."""
@@ -89,12 +86,12 @@ def register(app: typer.Typer) -> None:
         from services.store.connect import connect
         from services.store.operations import Operation, acting
 
-        expires = datetime.now(UTC) + timedelta(days=days) if days else None
         unknown = [name for name in role if name not in api_keys.ROLES]
         if unknown:
             raise OperatorError(f"unknown role {unknown[0]}; the roles are {', '.join(api_keys.ROLES)}")
         wanted = [*permission, *(each for name in role for each in api_keys.ROLES[name])] or ["read", "write"]
         try:
+            expires = None if days is None else api_keys.after_days(days)
             api_keys.demand_valid(tenant, actor, wanted, expires)
         except ValueError as error:
             raise OperatorError(str(error)) from None

@@ -29,15 +29,11 @@ class Found:
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as JSON has it."""
-        tables = {
-            stem: {
-                "same": each.same,
-                **{kind: each.kinds[kind] for kind in ("missing", "extra", "different")},
-                "columns": dict(each.columns),
-            }
-            for stem, each in self.comparison.tables.items()
+        return {
+            "position": self.comparison.position,
+            "tables": self.comparison.counts(),
+            "examples": self.examples,
         }
-        return {"position": self.comparison.position, "tables": tables, "examples": self.examples}
 
     def tell(self) -> None:
         """Print the comparison."""
@@ -55,19 +51,18 @@ class Found:
 
 def compare(url: str, name: str, bar: Bar, path: Path | None, most: int, switch: bool) -> Found:
     """Rebuild and compare; raises `OperatorError`."""
-    from services.processors.compared import rebuild_compared
+    from services.processors.compared import rebuild_compared, shown
 
     examples: list[dict[str, Any]] = []
     with ExitStack() as stack:
         file = stack.enter_context(private_files.new(path)) if path is not None else None
 
         def take(found: Difference) -> None:
-            columns = {column: {"serving": one, "new": other} for column, (one, other) in found.columns.items()}
-            shown = {"table": found.table, "key": plain(found.key), "kind": found.kind, "columns": columns}
+            difference = plain(shown(found))
             if len(examples) < most:
-                examples.append(shown)
+                examples.append(difference)
             if file is not None:
-                file.write(json.dumps(shown, ensure_ascii=False) + "\n")
+                file.write(json.dumps(difference, ensure_ascii=False) + "\n")
 
         result = rebuild_compared(url, name, take, switch=switch, progress=bar.filled, comparing=bar.compared)
     if result is None:

@@ -68,6 +68,23 @@ class Comparison:
         """Tell whether any row differs."""
         return any(each.kinds.total() for each in self.tables.values())
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was found in each table as JSON has it."""
+        return {
+            stem: {
+                "same": each.same,
+                **{kind: each.kinds[kind] for kind in ("missing", "extra", "different")},
+                "columns": dict(each.columns),
+            }
+            for stem, each in self.tables.items()
+        }
+
+
+def shown(found: Difference) -> dict[str, Any]:
+    """Return a difference as JSON has it."""
+    columns = {column: {"serving": one, "new": other} for column, (one, other) in found.columns.items()}
+    return {"table": found.table, "key": dict(found.key), "kind": found.kind, "columns": columns}
+
 
 def rebuild_compared(
     database_url: str,

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from projections.statement import Query
 from services.store import log
 from services.store.entities import EntityOf
 from services.store.failures import passes, systemic, timed_out, told, where
@@ -51,6 +52,13 @@ _STATUS = """
 SELECT e.follower, e.entity, e.position, e.error, e.since, e.attempts, e.retry_at,
     (SELECT count(*) FROM held_events AS h WHERE h.follower = e.follower AND h.entity = e.entity)
 FROM held_entities AS e ORDER BY e.follower, e.since, e.entity"""
+# Waiting events of an entity that are counted for a tenant.
+MOST_WAITING = 1000
+_OF_TENANT = f"""
+SELECT e.follower, split_part(e.entity, '/', 2), e.position, e.error, e.since, e.attempts, e.retry_at,
+    (SELECT count(*) FROM (SELECT FROM held_events AS h WHERE h.follower = e.follower AND h.entity = e.entity
+                           LIMIT {MOST_WAITING}) AS bounded)
+FROM held_entities AS e WHERE starts_with(e.entity, %s || '/') ORDER BY e.follower, e.since, e.entity"""  # noqa: S608
 
 
 class TooMuchHeld(Exception):
@@ -226,14 +234,23 @@ def take_or_hold(conn: psycopg.Connection[Any], held: Held, row: LogRow, handle:
     return True
 
 
-def retry_now(conn: psycopg.Connection[Any], follower: str) -> int:
-    """Make all held-back entities of a follower due, and return their number."""
+def retry_now(conn: psycopg.Connection[Any], follower: str, tenant: str | None = None) -> int:
+    """Make all held-back entities of a follower due, or those of a tenant, and return their number."""
     # The follower locks in this order; another one could deadlock.
     conn.execute("SELECT FROM followers WHERE name = %s FOR UPDATE", (follower,))
-    count = conn.execute("UPDATE held_entities SET retry_at = now() WHERE follower = %s", (follower,)).rowcount
+    due = "UPDATE held_entities SET retry_at = now() WHERE follower = %s AND starts_with(entity, %s)"
+    count = conn.execute(due, (follower, "" if tenant is None else f"{tenant}/")).rowcount
     if count:
         conn.execute(_CHANGED, (follower,))
     return count
+
+
+def of_tenant(tenant: str) -> Query:
+    """(follower, entity, position, error, since, attempts, retry at, waiting) of what is held back of a tenant.
+
+    The entities are named without the tenant.
+    """
+    return Query(_OF_TENANT, (tenant,))
 
 
 def status(conn: psycopg.Connection[Any]) -> Mapping[str, list[HeldEntity]]:

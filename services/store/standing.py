@@ -29,6 +29,15 @@ _ALL = (
     " FROM tables AS t FULL JOIN followers AS f ON f.name = t.follower"
     " ORDER BY t.name IS NULL, 1, 2"
 )
+# (name, tables, whether they serve, position, halted at, class of the error, follower, head, age of the next event). An
+# error's text may hold a tenant's data, so only its beginning is given.
+FIGURES = Query(
+    "SELECT s.name, s.suffix, s.serving, s.position, s.halted_at, split_part(s.error, ':', 1), s.follower,"  # noqa: S608
+    f" ({log.HEAD}), extract(epoch FROM now() - e.recorded_at)::float8"
+    f" FROM ({_ALL}) AS s (name, suffix, serving, position, halted_at, error, follower)"
+    " LEFT JOIN stored_events AS e ON e.notification_id = s.position + 1",
+    (),
+)
 # A follower of tables that do not serve (of a rebuild, or replaced ones) does not count for readiness.
 # (name, position, halted at, whether it counts, head, held, age of the next event, seconds since it last moved)
 FOLLOWERS = Query(
@@ -111,20 +120,33 @@ def retry(database_url: str, name: str | None = None, actor: str | None = None) 
     A read model is given by its own name, without the suffix of its tables. For each follower that holds something back
     it is recorded as an act of the actor, if one is given.
     """
-    wanted = [line for line in status(database_url) if name in (None, line.name)]
-    if name is not None and not wanted:
-        known = ", ".join(dict.fromkeys(line.name for line in status(database_url)))
-        raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
-    followers = [f"{line.name}_{line.suffix}" if line.suffix else line.name for line in wanted]
     with connect(database_url, "projections", autocommit=True) as conn:
-        count = 0
-        for follower in followers:
-            with conn.transaction():
-                due = held.retry_now(conn, follower)
-                if due and actor is not None:
-                    act = Operation(None, actor, "held-back.retry", f"follower/{follower}", details={"entities": due})
-                    operations.record(conn, act)
-                count += due
+        return retry_in(conn, name, None, actor)
+
+
+def retry_in(
+    conn: psycopg.Connection[Any],
+    name: str | None,
+    tenant: str | None,
+    actor: str | None = None,
+    key_id: str | None = None,
+) -> int:
+    """Do the same on a connection that is in no transaction, for the entities of one tenant only, if one is given."""
+    rows = conn.execute(_ALL).fetchall()
+    followers = [follower for of, *_, follower in rows if name in (None, of)]
+    if name is not None and not followers:
+        known = ", ".join(dict.fromkeys(of for of, *_ in rows))
+        raise UnknownFollower(f"unknown follower {name}; the followers are {known}")
+    count = 0
+    for follower in followers:
+        with conn.transaction():
+            due = held.retry_now(conn, follower, tenant)
+            if due and actor is not None:
+                act = Operation(
+                    tenant, actor, "held-back.retry", f"follower/{follower}", details={"entities": due}, key_id=key_id
+                )
+                operations.record(conn, act)
+            count += due
     return count
 
 

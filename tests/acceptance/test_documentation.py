@@ -192,6 +192,19 @@ def test_what_was_is_shown(tmp_path: Path) -> None:
     assert master["status"] is True
 
 
+def test_a_tenant_is_administered_as_the_page_says(tmp_path: Path) -> None:
+    (block,) = blocks("docs/administration.md", "sh")
+    (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
+    with dev(tmp_path):
+        done = run(tmp_path, "\n".join((named.splitlines()[0], block)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"token":"fw_' in done.stdout
+    assert '"rebuild":{"state":"' in done.stdout
+    assert '"switched":true' in done.stdout
+    assert '"last_minute":' in done.stdout
+    assert '"match":"field","path":"/v1/tasks/plants"' in done.stdout
+
+
 def test_a_rebuild_is_compared_as_the_page_says(tmp_path: Path) -> None:
     (block,) = [text for text in blocks("docs/operations.md", "sh") if "--diff" in text]
     with dev(tmp_path):

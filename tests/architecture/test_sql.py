@@ -18,6 +18,7 @@ STORE = "services/store/"
 OWNERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("stored_events", "ledger", "claims", "attempts", "held_events", "bulks", "migrations"), (STORE,)),
     **dict.fromkeys(("log_identity", "dead_letters", "dead_letter_arrivals", "bulk_actions", "bulk_items"), (STORE,)),
+    "rebuilds": (STORE,),
     **dict.fromkeys(("webhooks", "webhook_deliveries"), (STORE,)),
     # What a follower of a read model's tables stands at is changed together with the tables.
     **dict.fromkeys(("followers", "read_models", "held_entities"), (STORE, "projections/__init__.py")),

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections import directory, suffix
+from projections import directory, search, suffix
 from projections.listing import COMMON_SORTS
 from projections.support import query
 from projections.support.conditions import OPERATORS, Asked, among
@@ -20,6 +20,7 @@ from projections.task import pages as task_pages
 from projections.task import table as tasks
 from projections.task.filters import CONDITIONS, where
 from projections.task.pages import Order
+from projections.task.search import with_field
 
 ROWS = 100_000
 # Rows that are read and not shown: the page's own size is what a scan in the order of the page may come across.
@@ -217,6 +218,39 @@ def test_a_sort_without_an_index_stays_inside_the_project(large_tables: psycopg.
     plan = explained(large_tables, task_pages.page("acme", [condition], Order([(name, True)], ["open"], NOW), 50, 0))
     assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
     assert read_for_nothing(plan) <= ROWS // 500
+
+
+def scanned(plan: dict[str, Any]) -> Iterator[str]:
+    """Return the tables that are read from one end to the other."""
+    if plan["Node Type"] == "Seq Scan":
+        yield plan["Relation Name"]
+    for part in plan.get("Plans", ()):
+        yield from scanned(part)
+
+
+@pytest.mark.parametrize(
+    "text", ["t000777", "Visit 77", "visit", "m77@x.vn", "account:77", "operator:op-77", "nothing", "a b"]
+)
+def test_a_search_reads_no_more_than_it_finds(large_tables: psycopg.Connection[Any], text: str) -> None:
+    plan = explained(large_tables, search.found("acme", text, directory.KINDS, 21))
+    # There are no activities, and so few entries that all of them may be read.
+    assert TASKS not in set(scanned(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("text", ["customer=c77", "customer=nobody", "colour=red", "customer=77"])
+def test_a_search_for_a_value_goes_through_its_index(large_tables: psycopg.Connection[Any], text: str) -> None:
+    asked = with_field("acme", text, 21)
+    assert asked is not None
+    plan = explained(large_tables, asked)
+    assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) <= BOUND, json.dumps(plan, indent=1)
+
+
+def test_open_tasks_are_counted_up_to_a_limit(large_tables: psycopg.Connection[Any]) -> None:
+    plan = explained(large_tables, tasks.LISTING.standing("acme", ["open", "active", "paused"], 10_000))
+    assert "Seq Scan" not in set(nodes(plan)), json.dumps(plan, indent=1)
+    assert read_for_nothing(plan) == 0, json.dumps(plan, indent=1)
 
 
 def test_another_tenants_rows_are_not_read_for_ones_own(large_tables: psycopg.Connection[Any]) -> None:

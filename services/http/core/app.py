@@ -20,7 +20,6 @@ from starlette.routing import Match
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from services import http
-from services.broker.command_queue import CommandQueue
 from services.health.readiness import Broker, handlers, make_readiness
 from services.http.console import app as console
 from services.http.core import documentation, openapi
@@ -111,15 +110,12 @@ def create_app(
 
     `sender`, `broker` and `clock` are for tests; by default they are the ones that the settings name.
     """
-    service = make_service(settings, sender, clock)
-    queue = broker if broker is not None else CommandQueue(settings.amqp_url.get_secret_value())
+    service = make_service(settings, sender, clock, broker)
     readiness = make_readiness(
-        settings, service.checks, queue, service.metrics, lambda: {"sender": _unready(service.sender)},
+        settings, service.checks, service.queue, service.metrics, lambda: {"sender": _unready(service.sender)},
         lambda: service.sender.unanswered,
     )  # fmt: skip
-    app = Application(
-        lifespan=_lifespan(service, queue), exception_handlers={HTTPException: _unrouted, Exception: _failed}
-    )
+    app = Application(lifespan=_lifespan(service), exception_handlers={HTTPException: _unrouted, Exception: _failed})
     app.router.redirect_slashes = False
     probes = handlers(readiness, service.metrics)
     app.outermost = Middleware(app.dispatch, service.metrics, envelope, _READ, settings.http_hosts, probes)
@@ -132,14 +128,14 @@ def create_app(
     return app
 
 
-def _lifespan(service: Service, queue: Broker) -> Lifespan[Application]:
+def _lifespan(service: Service) -> Lifespan[Application]:
     @asynccontextmanager
     async def lifespan(_: Application) -> AsyncIterator[None]:
         async with service.running():
             try:
                 yield
             finally:
-                await queue.close()
+                await service.queue.close()
 
     return lifespan
 

@@ -116,7 +116,8 @@ def documented(query: type[Query]) -> list[Json]:
             plain["type"] = plain["type"][0]
             if "enum" in plain:
                 plain["enum"] = plain["enum"][:-1]
-        found.append({"name": name, "in": "query", "description": schema["description"], "schema": plain})
+        required = {"required": True} if name in made.get("required", ()) else {}
+        found.append({"name": name, "in": "query", "description": schema["description"], "schema": plain, **required})
     return found
 
 

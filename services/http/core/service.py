@@ -13,15 +13,18 @@ import structlog
 
 from projections import activities
 from projections.task import table as tasks
+from services.broker.command_queue import CommandQueue
 from services.broker.sender import CommandSender
 from services.dead_letters import Rules
 from services.encryption import Keyring
 from services.health.metrics import Metrics
+from services.health.readiness import Broker
 from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_runner import BulkRunner
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.bulk_watch import BulkWatch
 from services.http.core.jobs import Sender
+from services.http.core.kept import Kept
 from services.http.core.live import Live
 from services.http.core.loader import Loader
 from services.http.core.members import MemberCache
@@ -66,6 +69,9 @@ class Service:
     bulk_runner: BulkRunner
     bulk_watch: BulkWatch
     metrics: Metrics
+    # Who asks the broker for the queue of commands, and figures that are kept for a moment.
+    queue: Broker
+    figures: Kept
     clock: Callable[[], datetime]
     _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
 
@@ -117,7 +123,11 @@ class Service:
 
 
 def make_service(
-    settings: Settings, sender: Sender | None = None, clock: Callable[[], datetime] | None = None, size: int = 4
+    settings: Settings,
+    sender: Sender | None = None,
+    clock: Callable[[], datetime] | None = None,
+    queue: Broker | None = None,
+    size: int = 4,
 ) -> Service:
     """Put the parts together; nothing is opened yet."""
     url = settings.database_url.get_secret_value()
@@ -157,6 +167,8 @@ def make_service(
         bulk_runner=BulkRunner(pool, sender, at_work=at_work, rules=Rules(settings.may_send, settings.command_limit)),
         bulk_watch=BulkWatch(pool),
         metrics=metrics,
+        queue=queue if queue is not None else CommandQueue(settings.amqp_url.get_secret_value()),
+        figures=Kept(),
         clock=clock if clock is not None else _now,
     )
 

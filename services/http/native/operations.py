@@ -26,7 +26,7 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import AsOf, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import audit, bulk, letters, lists, models, records, streams, stuck, webhooks
+from services.http.native import bulk, keys, letters, lists, models, operating, projections, records, streams, webhooks
 from services.http.native.dialect import NATIVE
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
 from services.store.unavailable import StoreUnavailable
@@ -226,22 +226,6 @@ _QUERIES = (
     ),
 )  # fmt: skip
 
-_OPERATING = (
-    Operation(
-        replace(NATIVE, tag="stuck"), "GET", "/v1/stuck", "read", "list_stuck",
-        "List what does not move though it should, with its cause and what to do",
-        description="Asked live. Causes follow one another in the order of the enumeration.",
-        query=stuck.ListStuck, handler=stuck.list_stuck, view=stuck.StuckPage,
-    ),
-    Operation(
-        replace(NATIVE, tag="audit"), "GET", "/v1/audit", "audit", "list_acts",
-        "List what operators did, the newest first",
-        description="A page may have fewer acts than its limit, or none, and still a `next`: with filters it looks at"
-        f" {audit.WINDOW} acts.",
-        query=audit.ListActs, handler=audit.list_acts, view=_page_of(audit.Act, "ActPage"),
-    ),
-)  # fmt: skip
-
 _KIND = {**parameter("kind", "What kind of entry", place="path"), "schema": {"$ref": f"{PREFIX}Kind"}}
 _ENTRIES, _ENTRY = "/v1/directory/{kind}", "/v1/directory/{kind}/{id}"
 _ENTRY_OPERATIONS = (
@@ -284,6 +268,6 @@ _ENTRY_OPERATIONS = (
 )  # fmt: skip
 
 OPERATIONS = (
-    *_COMMANDS, *bulk.OPERATIONS, *letters.OPERATIONS, *_QUERIES, *_ENTRY_OPERATIONS, *_OPERATING,
-    *webhooks.OPERATIONS,
+    *_COMMANDS, *bulk.OPERATIONS, *letters.OPERATIONS, *_QUERIES, *_ENTRY_OPERATIONS, *operating.OPERATIONS,
+    *webhooks.OPERATIONS, *keys.OPERATIONS, *projections.OPERATIONS,
 )  # fmt: skip

@@ -31,6 +31,7 @@ from services.commands import wire
 from services.commands.wire import Reply
 from services.commands.worker import Worker
 from services.http.core.app import Application, create_app
+from services.http.core.kept import Kept
 from services.http.core.positions import Positions
 from services.settings import Settings
 from services.store import log
@@ -265,12 +266,14 @@ async def opened(
     sender, queue = InProcess(database_url), Queue()
     with patch("services.http.core.service.Positions", partial(Followed, late=lambda: sender.late)):
         app = create_app(settings_for(database_url, **given), sender, queue, clock=clock)
-    async with app.router.lifespan_context(app):
-        if not streams:
-            app.end_streams()
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
-            yield Api(database_url, app, sender, queue, client)
+    # Figures that are kept would be those of the test before.
+    with patch.object(Kept, "seconds", 0.0):
+        async with app.router.lifespan_context(app):
+            if not streams:
+                app.end_streams()
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://foldwork.test") as client:
+                yield Api(database_url, app, sender, queue, client)
 
 
 # Scenes.

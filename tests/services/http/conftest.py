@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.services.http.api import Api, opened
-from tests.services.http.contract import recorded, set_the_scene
+from tests.services.http.contract_scene import recorded, set_the_scene
 from tests.services.http.streaming import Streaming, streaming
 
 

@@ -16,34 +16,27 @@ from urllib.parse import quote
 
 import httpx
 import jsonschema_rs
-import msgspec
-import psycopg
 
-from domain.directory.settings import CHANNELS
-from domain.errors import Refusal
-from services.broker.sender import Outgoing
+from projections.task import table as tasks
 from services.dev import seed
 from services.http.core import openapi
 from services.http.core.app import OPERATIONS
-from services.http.core.bulk_sender import StoredItem, encode
 from services.http.core.components import Components
 from services.http.core.errors import ApiError
 from services.http.core.middleware import Envelope
 from services.http.core.operation import Operation
-from services.http.native.models import BULK_ID, EXTERNAL
+from services.http.native.models import EXTERNAL
 from services.keys import PERMISSIONS, granted_by
-from services.store import operations, webhooks
 from tests.services.http.api import Api
+from tests.services.http.contract_scene import BULK_ID, COMMAND_ID, KEY, LETTER
 
 Json = dict[str, Any]
 
 
 COMPONENTS = Components(EXTERNAL)
 ABOUT = {one.name: openapi.about(one, COMPONENTS) for one in OPERATIONS}
-# What stands in the text of every resource of the scene, and so may not be shown to another tenant.
-CANARY = "canary-4711"
-COMMAND_ID = "scene-1"
-LETTER = "letter-1"
+# The parameters that an operation cannot do without, by its name.
+ASKED = {"search": "?q=a1"}
 FIELD_PARTS = {"email": "driver@example.com", "order": "0"}
 # The parts of the path of an operation, by the beginning of its path, or by its name. The longest one is taken.
 PARTS: Mapping[str, Mapping[str, str]] = {
@@ -57,6 +50,8 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "resume_bulk": {"id": "bulk-resumed"},
     "abort_bulk": {"id": "bulk-aborted"},
     "/v1/directory/": {"id": seed.HUB},
+    "/v1/keys/": {"id": KEY},
+    "/v1/projections/": {"name": tasks.NAME},
     "/v1/webhooks/": {"id": "h1", "position": "1"},
     "replay_webhook": {"id": "h2"},
     "delete_webhook": {"id": "h3"},
@@ -83,6 +78,8 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 # Bodies that are no documented example, by the operation's name.
 BODIES: Mapping[str, Json] = {
+    # Whoever may create keys and nothing else has nothing else to give.
+    "create_key": {"permissions": ["keys"]},
     "preview_bulk": {"command": "task.cancel", "ids": ["nobody"]},
     **{
         f"field_bulk_{verb}_tasks": {"tasks": [{"_id": "t1", **what}, {"_id": "free", **what}]}
@@ -197,110 +194,6 @@ def name_of(case: Case) -> str:
     return case.name
 
 
-# The scene.
-
-# Previewed bulks by their states, in which what is done with each changes nothing.
-BULKS: Mapping[str, str] = {
-    BULK_ID: "finished", "bulk-paused": "paused", "bulk-resumed": "finished", "bulk-aborted": "aborted"
-}  # fmt: skip
-
-
-def scene() -> list[tuple[str, Json]]:
-    """Return the commands that set the scene."""
-    of_42, of_43 = {"assignees": ["m42"]}, {"assignees": ["m43"]}
-    plan = {"channel": "SALESMAN", "reason": CANARY}
-    criteria = [{"type": "ROLE_MATCH", "role": "COOK"}]
-    return [
-        *((name, dict(data)) for name, data in seed.COMMANDS),
-        # The examples define a workflow of the name, and give tasks to these two.
-        ("workflow.change", {"id": seed.WORKFLOW, "name": CANARY}),
-        ("workflow.define", {"id": "unused", "name": "Unused", "steps": [{"name": "One"}]}),
-        *(
-            (
-                "directory.register",
-                {"kind": "member", "id": f"m{number}", "fields": {"account_id": number, "projects": {"north": {}}}},
-            )
-            for number in (42, 43)
-        ),
-        (
-            "activity.create",
-            {
-                "id": "a1",
-                "workflow_id": seed.WORKFLOW,
-                "title": CANARY,
-                "tasks": [
-                    {"id": "a1-t1", "title": CANARY, "assignees": [seed.DRIVER]},
-                    {"id": "a1-t2", "fields": {"note": CANARY}},
-                ],
-            },
-        ),
-        ("task.create", {"id": "t1", "title": CANARY, **of_42}),
-        ("directory.register", {"kind": "project", "id": "north", "fields": {"name": CANARY}}),
-        ("directory.register", {"kind": "policy", "id": "channels", "fields": {"value": [*CHANNELS, "FAX"]}}),
-        ("directory.register", {"kind": "outcome", "id": "SALE_COMPLETED", "fields": {"label": CANARY}}),
-        ("directory.register", {"kind": "retention", "id": "active", "fields": {"label": CANARY}}),
-        ("workflow.define", {"id": "of-north", "name": "Of north", "steps": [{"name": "One"}], "project": "north"}),
-        ("task.create", {"id": "free", "title": CANARY}),
-        ("task.create", {"id": "running", **of_42}),
-        ("task.create", {"id": "paused", **of_43}),
-        ("task.process", {"id": "running"}),
-        ("task.process", {"id": "paused"}),
-        ("tracker.pause", {"member": "m43"}),
-        ("task.create", {"id": "sent", "commerce": seed.COMMERCE, "plan": plan}),
-        ("task.create", {"id": "message", "commerce": seed.COMMERCE, "type": "MESSAGE", "plan": plan}),
-        ("task.create", {"id": "lost", "commerce": seed.COMMERCE, "plan": {**plan, "criteria": criteria}}),
-    ]
-
-
-def set_the_scene(api: Api) -> None:
-    """Run the scene's commands, store bulks, a dead letter and webhooks, and record an act of an operator."""
-    sent = [
-        Outgoing(name, msgspec.json.encode(data), "acme", command_id=f"scene-{number}")
-        for number, (name, data) in enumerate(scene())
-    ]
-    for command, reply in zip(sent, api.sender.work(sent), strict=True):
-        assert reply.accepted, (command, reply)
-    with psycopg.connect(api.url) as conn:
-        conn.execute(
-            "INSERT INTO bulks (tenant, id, command, actor, items) VALUES ('acme', %s, 'task.create', 'system', %s)",
-            (BULK_ID, encode([StoredItem(CANARY, None, Refusal("wrong-shape", "a task is an object"))])),
-        )
-        conn.execute(
-            "INSERT INTO dead_letters (id, tenant, arrived, key, message_id, type, actor, broker_user, headers, body,"
-            " bytes, sha256, code, detail, pointer, fingerprint) VALUES (%s, 'acme', '1', 'k', 'd1', 'task.create',"
-            " 'system', 'guest', '{}', %s, 2, '', 'poison', %s, '', '')",
-            (LETTER, msgspec.json.encode({"title": CANARY}), CANARY),
-        )
-        for name in ("h1", "h2", "h3"):
-            webhooks.create(conn, "acme", name, f"https://example.com/{CANARY}", {}, "", "system")
-        conn.execute(
-            "INSERT INTO webhook_deliveries (tenant, webhook, position, entity, event_id, state, next_at, answer)"
-            " VALUES ('acme', 'h1', 1, 'acme/activity-a1', 'e1', 'delivered', now(), %s)",
-            (CANARY,),
-        )
-        for name, state in BULKS.items():
-            conn.execute(
-                "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, rate, total)"
-                " VALUES ('acme', %s, 'task.cancel', %s, '{}', 'skip', 'system', %s, 'all', 1)",
-                (name, msgspec.json.encode({"reason": CANARY}), state),
-            )
-            conn.execute(
-                "INSERT INTO bulk_items (tenant, bulk_id, number, entity_id, routing_key, version, state, code, detail)"
-                " VALUES ('acme', %s, 1, 't1', 't1', 1, 'refused', 'terminal', %s)",
-                (name, CANARY),
-            )
-        operations.record(conn, operations.Operation("acme", "cli:root", "key.create", f"key/{CANARY}"))
-
-
-def recorded(api: Api) -> int:
-    """Return how many events are recorded, without those of what operators did."""
-    with psycopg.connect(api.url) as conn:
-        counted = "SELECT count(*) FROM stored_events WHERE originator_id NOT LIKE '%/operations-%'"
-        row = conn.execute(counted).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 async def send(api: Api, case: Case, path: str | None = None, **rest: Any) -> httpx.Response:
     """Send a case's request, or one that differs from it in what is given; a header that is None is left out."""
     headers = {"Content-Type": "application/json"} if case.operation.request is not None else {}
@@ -308,7 +201,8 @@ async def send(api: Api, case: Case, path: str | None = None, **rest: Any) -> ht
     headers = {**({} if "Authorization" in others else api.by(able(api, case))), **headers, **others}
     given = {name: value for name, value in headers.items() if value is not None}
     content = rest.pop("content", case.content)
-    return await api.client.request(case.operation.method, path or case.at(), content=content, headers=given, **rest)
+    address = path or f"{case.at()}{ASKED.get(case.name, '')}"
+    return await api.client.request(case.operation.method, address, content=content, headers=given, **rest)
 
 
 def able(api: Api, case: Case) -> str | None:
@@ -356,6 +250,8 @@ def documented(case: Case, response: httpx.Response) -> None:
 
 
 WORDS = "(words)"
+# What says that an act was done before, and is not done again.
+DONE_BEFORE = ("not-parked", "not-ready")
 
 
 def was_taken(case: Case, response: httpx.Response) -> bool:
@@ -365,7 +261,7 @@ def was_taken(case: Case, response: httpx.Response) -> bool:
     """
     if case.operation.act:
         done = response.status_code == case.operation.status
-        return done or response.json().get("code") in ("not-parked", "too-many-requests")
+        return done or response.json().get("code") in DONE_BEFORE or response.status_code == 429
     return response.status_code == 202
 
 

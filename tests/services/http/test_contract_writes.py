@@ -11,17 +11,8 @@ import pytest
 
 import projections
 from tests.services.http.api import Api
-from tests.services.http.contract import (
-    EXAMPLES,
-    WAITING,
-    Case,
-    documented,
-    name_of,
-    recorded,
-    refused,
-    send,
-    set_the_scene,
-)
+from tests.services.http.contract import EXAMPLES, WAITING, Case, documented, name_of, refused, send
+from tests.services.http.contract_scene import recorded, set_the_scene
 
 set_scene = set_the_scene
 LATE = {model.NAME for model in projections.READ_MODELS}

@@ -13,7 +13,8 @@ import pytest
 from services import keys
 from services.store import codec
 from tests.services.http.api import Api, problem
-from tests.services.http.contract import CASES, EXAMPLES, Case, documented, name_of, send, set_the_scene
+from tests.services.http.contract import CASES, EXAMPLES, Case, documented, name_of, send
+from tests.services.http.contract_scene import set_the_scene
 
 set_scene = set_the_scene
 DRY = {"Prefer": "dry-run"}

@@ -9,17 +9,8 @@ import pytest
 
 import projections
 from tests.services.http.api import Api
-from tests.services.http.contract import (
-    EXAMPLES,
-    READS,
-    WAITING,
-    Case,
-    documented,
-    name_of,
-    refused,
-    send,
-    set_the_scene,
-)
+from tests.services.http.contract import EXAMPLES, READS, WAITING, Case, documented, name_of, refused, send
+from tests.services.http.contract_scene import set_the_scene
 
 set_scene = set_the_scene
 POSITION = "Foldwork-Position"
@@ -30,7 +21,8 @@ FROM_THE_LOG = {
     *("dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk"),
     *("list_acts", "list_stuck", "list_dead_letters", "group_dead_letters", "get_dead_letter"),
     *("get_bulk_action", "list_bulk_items", "watch_bulk"),
-    *("list_webhooks", "get_webhook", "list_webhook_deliveries"),
+    *("list_webhooks", "get_webhook", "list_webhook_deliveries", "list_keys", "get_key"),
+    *("list_projections", "get_projection", "get_overview"),
 }
 
 

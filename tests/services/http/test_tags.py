@@ -9,17 +9,8 @@ import httpx
 import pytest
 
 from tests.services.http.api import Api
-from tests.services.http.contract import (
-    EXAMPLES,
-    READS,
-    Case,
-    documented,
-    name_of,
-    recorded,
-    refused,
-    send,
-    set_the_scene,
-)
+from tests.services.http.contract import EXAMPLES, READS, Case, documented, name_of, refused, send
+from tests.services.http.contract_scene import recorded, set_the_scene
 
 set_scene = set_the_scene
 TAGGED = [case for case in READS if case.operation.conditional]
