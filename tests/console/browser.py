@@ -66,6 +66,8 @@ class Browser:
         self.find("#key").send_keys(token)
         self.find("button").click()
         eventually(lambda: not self.path.startswith("/console/login"))
+        # Pages of a server that has ended since are no part of what follows.
+        self.complaints()
         self.clicks = 0
 
     @property
