@@ -28,8 +28,10 @@ def system(migrated_url: str) -> Iterator[Served]:
 
 
 @pytest.fixture
-def person(chromium: webdriver.Chrome, system: Served) -> Browser:
+def person(chromium: webdriver.Chrome, system: Served) -> Iterator[Browser]:
     """Somebody who has logged in with a key that may do everything."""
     someone = Browser(chromium, system.url)
     someone.log_in(system.api.key("acme", "system", *keys.PERMISSIONS))
-    return someone
+    yield someone
+    # A server does not end while a page follows its stream.
+    chromium.get("about:blank")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from urllib.parse import urlsplit
 
@@ -113,7 +113,7 @@ class Console:
             return HTMLResponse("", 401, HEADERS)
         return _Stream(Api(self._dispatch, request.scope, session.token), "/v1/events/stream")
 
-    def serving(self, screen: Screen) -> Callable[[Request], object]:
+    def serving(self, screen: Screen) -> Callable[[Request], Awaitable[Response]]:
         """Return what serves a screen."""
 
         async def serve(request: Request) -> Response:

@@ -35,7 +35,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"when": when, "duration": duration, "count": count, "pretty": pretty, "segment": segment}
-    made.globals |= {"icon": icon, "static": static, "address": address}
+    made.globals.update({"icon": icon, "static": static, "address": address})
     return made
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -71,6 +72,13 @@ class Visit:
     def one(self, name: str, default: str = "") -> str:
         """Return a parameter of the address."""
         return self.request.query_params.get(name, default).strip()
+
+    def onward(self, follow: str | None) -> str | None:
+        """Return the address of the next page of this screen, whose parameters are not those of the API's list."""
+        if follow is None:
+            return None
+        (cursor,) = parse_qs(urlsplit(follow).query)["cursor"]
+        return rendering.address(self.request.url.path, self.query, cursor=cursor)
 
     def may(self, *permissions: str) -> bool:
         """Tell whether the caller has these permissions."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+from services.http.console import past
 from services.http.console.api import path_of
 from services.http.console.screen import ROOT, Screen, Visit
-from services.http.console import past
 
 _EVENTS, _TASKS = 200, 200
 

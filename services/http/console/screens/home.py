@@ -1,19 +1,34 @@
-"""The first screen: what is stuck, by its cause."""
+"""The first screen: figures of now, and what is stuck, by its cause."""
 
 from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
 
 from starlette.responses import Response
 
 from services.http.console.api import path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 
-_SHOWN = 8
+_SHOWN, _MINUTES = 8, 5
 
 
 async def home(visit: Visit) -> Response:
-    """Show how many things are stuck by cause, and the first of them."""
-    stuck = await visit.api.get(path_of("stuck"), {"limit": _SHOWN})
-    return visit.page("home.html", stuck=stuck)
+    """Show the figures, how many things are stuck by cause, and the first of them."""
+    overview, stuck = await asyncio.gather(
+        visit.api.get(path_of("overview"), {"minutes": _MINUTES}),
+        visit.api.get(path_of("stuck"), {"limit": _SHOWN}),
+    )
+    chart = _chart(overview["events"])
+    return visit.page("home.html", overview=overview, chart=chart, minutes=_MINUTES, stuck=stuck)
+
+
+def _chart(events: dict[str, Any]) -> dict[str, Any]:
+    """Return the events per second as the points of a chart."""
+    times = [datetime.fromisoformat(bucket["at"]).timestamp() for bucket in events["buckets"]]
+    rates = [round(bucket["count"] / events["bucket_seconds"], 2) for bucket in events["buckets"]]
+    return {"x": times, "series": [{"label": "events per second", "values": rates}]}
 
 
 async def stuck(visit: Visit) -> Response:

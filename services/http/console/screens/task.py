@@ -6,9 +6,9 @@ import asyncio
 
 from starlette.responses import Response
 
+from services.http.console import past
 from services.http.console.api import path_of
 from services.http.console.screen import ROOT, Screen, Visit
-from services.http.console import past
 from services.http.console.screens.commands import at_once
 
 _EVENTS = 100

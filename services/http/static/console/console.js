@@ -25,11 +25,16 @@
 
   // A page is read again when something of it was changed here, or elsewhere, and at least as of then: `position` is that
   // of the last change, `stale` tells that the page was asked for before it, and `read` when it was asked for.
-  let position = 0, stale = false, read = 0, timer = 0;
+  let position = 0, stale = false, read = Date.now(), timer = 0;
   function changed(at) {
     position = Math.max(position, at || 0);
     stale = true;
-    timer ||= setTimeout(() => {
+    timer ||= setTimeout(function again() {
+      // News of elsewhere do not replace a field that is being filled in; what was done here has `read` at 0.
+      if (read && document.activeElement.matches("main :is(input:not([type=checkbox]), textarea, select)")) {
+        timer = setTimeout(again, 1000);
+        return;
+      }
       timer = 0;
       window.htmx.trigger("#main", "stale");
     }, Math.max(50, 1000 - (Date.now() - read)));
@@ -68,13 +73,18 @@
     if (!window.uPlot) return;
     each("figure[data-chart]", (figure) => {
       const { x, series } = JSON.parse(figure.dataset.chart);
-      const style = getComputedStyle(document.documentElement);
-      const colour = (name) => style.getPropertyValue(name).trim() || "currentColor";
       const target = figure.querySelector(".plot");
+      // A canvas knows no variables, and a variable may depend on light or dark.
+      const colour = (name) => {
+        target.style.color = `var(${name})`;
+        const found = getComputedStyle(target).color;
+        target.style.color = "";
+        return found;
+      };
       target.replaceChildren();
       const ink = getComputedStyle(figure).color;
       new window.uPlot({
-        width: figure.clientWidth, height: 160, cursor: { y: false }, legend: { live: false },
+        width: target.clientWidth, height: 160, cursor: { y: false }, legend: { live: false },
         axes: [{ stroke: ink, grid: { show: false } }, { stroke: ink, size: 44, grid: { stroke: "#8884" } }],
         series: [{}, ...series.map((one, number) => ({
           label: one.label, stroke: colour(`--line-${number + 1}`), width: 2, points: { show: false },
@@ -176,6 +186,7 @@
     count();
   });
 
+  addEventListener("resize", () => charts(document));
   times(document);
   charts(document);
   moments(document);
