@@ -61,6 +61,7 @@ class Browser:
     def log_in(self, token: str) -> None:
         """Begin a session with a key."""
         self.driver.delete_all_cookies()
+        self.dark(False)
         self.size(DESKTOP)
         self.driver.get(f"{self.url}/console/login")
         self.find("#key").send_keys(token)
@@ -85,6 +86,8 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE},
         )
+        # What is clicked is where it is after the page was laid out anew.
+        eventually(lambda: self.script("return window.innerWidth") == size[0])
 
     def dark(self, dark: bool) -> None:
         """Prefer a dark or a light page."""

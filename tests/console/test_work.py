@@ -43,8 +43,8 @@ def test_every_page_is_accessible_and_fits_desktop_and_phone(scene: Served, pers
 def test_text_is_never_markup(scene: Served, person: Browser) -> None:
     for page in ("/console/tasks", "/console/activities", "/console/activities/hostile", "/console/tasks/hostile-t"):
         person.open(page)
-        person.says(HOSTILE, not_="owned'\"")
-        assert "owned" not in person.driver.title.split("=")[0] or HOSTILE[:20] in person.driver.title
+        person.says(HOSTILE)
+        assert person.driver.title != "owned"
         assert person.all("img") == []
         assert person.script("return document.querySelectorAll('main script').length") == 0
     person.open("/console/tasks?search=" + "%3Cscript%3Edocument.title%3D%27owned%27%3C%2Fscript%3E")
@@ -114,7 +114,7 @@ def test_an_activity_as_it_was(scene: Served, person: Browser) -> None:
 def test_an_activity_shows_why_it_has_its_status(scene: Served, person: Browser) -> None:
     person.open("/console/activities/a2")
     person.says("failed", "U")
-    assert "decides" in person.find("tr[data-row]").text
+    assert "decides" in person.find(".lanes ~ .wide tr[data-row]").text
     assert len(person.all(".lanes rect")) >= 3
 
 
@@ -159,16 +159,14 @@ def test_any_command_can_be_sent_by_a_form(scene: Served, person: Browser) -> No
 
 def test_pages_follow_what_happens(scene: Served, person: Browser) -> None:
     person.open("/console/activities/a7")
-    eventually(
-        lambda: person.script("return performance.getEntriesByType('resource').some(e => e.name.includes('/live'))")
-    )
-    assert "active" not in person.find("main").text
+    table = ".lanes ~ .wide"
+    assert "active" not in person.find(table).text
     scene.api.command("task.process", {"id": "a7-t0"})
 
     def shown() -> bool:
         # An event of before the stream was open is not in it, so there is one more each time.
         scene.api.command("activity.change", {"id": "a7", "title": f"Order {len(person.text)}"})
-        return "active" in person.find("main").text
+        return "active" in person.find(table).text
 
     eventually(shown)
 
