@@ -159,7 +159,7 @@ def parsed(words: list[str]) -> dict[str, object]:
 def test_a_remedy_can_be_typed_whatever_the_id(entity: str) -> None:
     for source in SOURCES:
         tenant = "-acme" if source.kind == "webhook" else None
-        of = {"role": "commands", "webhook": f"{tenant} 7", "entity": entity}.get(source.kind)
+        of = {"role": "commands", "webhook": f"{tenant} 7", "entity": entity, "dead-letter": entity}.get(source.kind)
         remedy = source.remedy(Row(entity, None, entity, None, None, None, None, of))
         if remedy.cli is None:
             continue

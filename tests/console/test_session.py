@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -16,17 +16,11 @@ from services.http.console import session
 from services.http.console.app import SCREENS
 from services.http.console.session import Sessions
 from tests.eventually import eventually_async
-from tests.services.http.api import KEY, Api, opened
+from tests.services.http.api import KEY, Api
 
 COOKIE = "foldwork-console"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 SAME, OTHER = {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "cross-site"}
-
-
-@pytest.fixture
-async def api(migrated_url: str) -> AsyncIterator[Api]:
-    async with opened(migrated_url) as running:
-        yield running
 
 
 async def logged_in(api: Api, *permissions: str, actor: str = "system") -> httpx.AsyncClient:

@@ -22,12 +22,12 @@ PAGES = (
 
 
 @pytest.fixture
-def scene(system: Served) -> Served:
+def worked(system: Served) -> Served:
     set_the_scene(system.api)
     return system
 
 
-def test_every_page_is_accessible_and_fits_desktop_and_phone(scene: Served, person: Browser) -> None:
+def test_every_page_is_accessible_and_fits_desktop_and_phone(worked: Served, person: Browser) -> None:
     for page in PAGES:
         person.open(page)
         person.find("#main h1")
@@ -40,7 +40,7 @@ def test_every_page_is_accessible_and_fits_desktop_and_phone(scene: Served, pers
         person.dark(False)
 
 
-def test_text_is_never_markup(scene: Served, person: Browser) -> None:
+def test_text_is_never_markup(worked: Served, person: Browser) -> None:
     for page in ("/console/tasks", "/console/activities", "/console/activities/hostile", "/console/tasks/hostile-t"):
         person.open(page)
         person.says(HOSTILE)
@@ -52,13 +52,13 @@ def test_text_is_never_markup(scene: Served, person: Browser) -> None:
     assert person.driver.title == "Tasks · Foldwork"
 
 
-def test_a_long_title_wraps(scene: Served, person: Browser) -> None:
+def test_a_long_title_wraps(worked: Served, person: Browser) -> None:
     person.open("/console/tasks")
     person.says(LONG.strip())
     assert person.overflow() <= 0
 
 
-def test_lists_filter_sort_and_page_in_the_address(scene: Served, person: Browser) -> None:
+def test_lists_filter_sort_and_page_in_the_address(worked: Served, person: Browser) -> None:
     person.open("/console/tasks")
     person.press("Failed")
     eventually(lambda: person.path == "/console/tasks?status=failed")
@@ -85,8 +85,8 @@ def test_lists_filter_sort_and_page_in_the_address(scene: Served, person: Browse
     person.says("unknown-filter")
 
 
-def test_an_activity_as_it_was(scene: Served, person: Browser) -> None:
-    api = scene.api
+def test_an_activity_as_it_was(worked: Served, person: Browser) -> None:
+    api = worked.api
     person.open("/console/activities/a3")
     person.says("Now", "By train", "task.fields-changed")
     # The history has the old and the new value.
@@ -111,14 +111,14 @@ def test_an_activity_as_it_was(scene: Served, person: Browser) -> None:
     person.says("By train")
 
 
-def test_an_activity_shows_why_it_has_its_status(scene: Served, person: Browser) -> None:
+def test_an_activity_shows_why_it_has_its_status(worked: Served, person: Browser) -> None:
     person.open("/console/activities/a2")
     person.says("failed", "U")
     assert "decides" in person.find(".lanes ~ .wide tr[data-row]").text
     assert len(person.all(".lanes rect")) >= 3
 
 
-def test_an_action_is_tried_first_when_it_cannot_be_taken_back(scene: Served, person: Browser) -> None:
+def test_an_action_is_tried_first_when_it_cannot_be_taken_back(worked: Served, person: Browser) -> None:
     person.open("/console/tasks/a5-t0")
     person.press("task.process")
     person.says("task.process: recorded task.started", "active")
@@ -134,15 +134,15 @@ def test_an_action_is_tried_first_when_it_cannot_be_taken_back(scene: Served, pe
     assert person.all("main button[hx-post]") == []
 
 
-def test_a_refusal_is_said_in_the_words_of_the_api(scene: Served, person: Browser) -> None:
+def test_a_refusal_is_said_in_the_words_of_the_api(worked: Served, person: Browser) -> None:
     person.open("/console/tasks/a6-t0")
     # Somebody else was faster.
-    scene.api.command("task.complete", {"id": "a6-t0"})
+    worked.api.command("task.complete", {"id": "a6-t0"})
     person.press("task.process")
     person.says("terminal")
 
 
-def test_any_command_can_be_sent_by_a_form(scene: Served, person: Browser) -> None:
+def test_any_command_can_be_sent_by_a_form(worked: Served, person: Browser) -> None:
     person.open("/console/commands?type=task.create")
     person.fill("#data", '{"id": "new", "title": "By hand"}')
     person.press("Try it")
@@ -157,21 +157,21 @@ def test_any_command_can_be_sent_by_a_form(scene: Served, person: Browser) -> No
     person.says("not-json")
 
 
-def test_pages_follow_what_happens(scene: Served, person: Browser) -> None:
+def test_pages_follow_what_happens(worked: Served, person: Browser) -> None:
     person.open("/console/activities/a7")
     table = ".lanes ~ .wide"
     assert "active" not in person.find(table).text
-    scene.api.command("task.process", {"id": "a7-t0"})
+    worked.api.command("task.process", {"id": "a7-t0"})
 
     def shown() -> bool:
         # An event of before the stream was open is not in it, so there is one more each time.
-        scene.api.command("activity.change", {"id": "a7", "title": f"Order {len(person.text)}"})
+        worked.api.command("activity.change", {"id": "a7", "title": f"Order {len(person.text)}"})
         return "active" in person.find(table).text
 
     eventually(shown)
 
 
-def test_it_is_used_with_the_keyboard_alone(scene: Served, person: Browser) -> None:
+def test_it_is_used_with_the_keyboard_alone(worked: Served, person: Browser) -> None:
     person.open("/console")
     body = person.find("body")
     body.send_keys("g", "t")
@@ -189,7 +189,7 @@ def test_it_is_used_with_the_keyboard_alone(scene: Served, person: Browser) -> N
     eventually(lambda: person.script("return document.activeElement.name") == "q")
 
 
-def test_the_readers_zone_and_choice_of_light(scene: Served, person: Browser) -> None:
+def test_the_readers_zone_and_choice_of_light(worked: Served, person: Browser) -> None:
     person.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Tokyo"})
     try:
         person.open("/console/tasks/a1-t0")
@@ -205,8 +205,8 @@ def test_the_readers_zone_and_choice_of_light(scene: Served, person: Browser) ->
     person.click("#theme")
 
 
-def test_without_permission_there_is_no_button(scene: Served, person: Browser) -> None:
-    person.log_in(scene.api.key("acme", "system", "read"))
+def test_without_permission_there_is_no_button(worked: Served, person: Browser) -> None:
+    person.log_in(worked.api.key("acme", "system", "read"))
     for page in ("/console/tasks/a5-t0", "/console/activities/a5", "/console/stuck", "/console/tasks"):
         person.open(page)
         person.find("#main h1")
@@ -216,8 +216,8 @@ def test_without_permission_there_is_no_button(scene: Served, person: Browser) -
     person.says("this needs the permission write")
 
 
-def test_another_tenants_work_is_not_there(scene: Served, person: Browser) -> None:
-    person.log_in(scene.api.key("globex", "system", "read"))
+def test_another_tenants_work_is_not_there(worked: Served, person: Browser) -> None:
+    person.log_in(worked.api.key("globex", "system", "read"))
     person.open("/console/tasks")
     person.says("Nothing fits", not_="Pickup")
     person.open("/console/activities/a1")
