@@ -118,6 +118,12 @@ def test_an_activity_shows_why_it_has_its_status(worked: Served, person: Browser
     assert len(person.all(".lanes rect")) >= 3
 
 
+def test_a_task_has_the_words_of_each_dialect(worked: Served, person: Browser) -> None:
+    person.open("/console/tasks/a1-t0")
+    words = person.find(".words").text.split()
+    assert words == ["field", "says", "DONE", "dispatch", "says", "COMPLETED", "workflow", "says", "completed"]
+
+
 def test_an_action_is_tried_first_when_it_cannot_be_taken_back(worked: Served, person: Browser) -> None:
     person.open("/console/tasks/a5-t0")
     person.press("task.process")

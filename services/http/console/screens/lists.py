@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
@@ -36,12 +37,14 @@ def listing(what: str) -> Callable[[Visit], Awaitable[Response]]:
     """Return what shows the list of tasks, or of activities."""
 
     async def show(visit: Visit) -> Response:
-        page = await visit.api.get(path_of(what), visit.query)
+        page, overview = await asyncio.gather(
+            visit.api.get(path_of(what), visit.query), visit.api.get(path_of("overview"))
+        )
+        counts = {each["status"]: each for each in overview[what]}
         fields = (*_FIELDS, *_OWN[what])
-        known = {name for name, _ in visit.query}
         others = [(name, value) for name, value in visit.query if name not in (*fields, "status", "sort", "cursor")]
         return visit.page(
-            f"{what}.html", page=page, fields=fields, states=STATES, views=VIEWS[what], known=known, others=others
+            f"{what}.html", page=page, fields=fields, states=STATES, views=VIEWS[what], others=others, counts=counts
         )
 
     return show
