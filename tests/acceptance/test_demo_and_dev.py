@@ -27,7 +27,9 @@ def test_the_demonstration_ends_done(tmp_path: Path) -> None:
     shown = foldwork(tmp_path, "demo")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     lines = shown.stdout.splitlines()
-    assert lines[-1] == "DONE"
+    assert lines[-2] == "DONE"
+    assert "foldwork dev" in lines[-1]
+    assert "console" in lines[-1]
     assert [line.split()[1] for line in lines if line.startswith("→")] == [
         "workflow.define",
         "activity.create",

@@ -154,8 +154,10 @@ def operate(scene: Scene, folder: Path) -> None:
     scene.run(folder, "keys", "revoke", made["token"])
     scene.run(folder, "audit", "--tenant", TENANT)
     listed = scene.ask("GET", "/v1/audit", made["token"])
-    # The webhook was created and changed before.
-    assert [act["target"] for act in listed.json()["data"]] == [f"key/{made['id']}", "webhook/hook", "webhook/hook"]
+    targets = [act["target"] for act in listed.json()["data"]]
+    assert targets[0] == f"key/{made['id']}"
+    # The webhook was created and changed before; what was tried with others was refused, and is recorded, too.
+    assert targets.count("webhook/hook") == 2
 
 
 def ready(scene: Scene) -> None:

@@ -15,6 +15,8 @@ from tests.services.http.contract import EXAMPLES, WAITING, Case, documented, na
 from tests.services.http.contract_scene import recorded, set_the_scene
 
 set_scene = set_the_scene
+# What says the time of its figures.
+MOMENTARY = {"get_overview"}
 LATE = {model.NAME for model in projections.READ_MODELS}
 KEY = {"Idempotency-Key": "key-1"}
 # The body has the key, and a repetition is told what it made instead of being given it again.
@@ -39,7 +41,7 @@ def with_key(case: Case, **others: Any) -> dict[str, Any]:
 async def test_it_succeeds_as_it_is_documented(api: Api, case: Case) -> None:
     first = await send(api, case)
     assert first.status_code in (case.operation.status, *case.operation.also), first.text
-    assert first.status_code != 202
+    assert first.status_code != 202 or case.operation.status == 202
     documented(case, first)
     sent = {command.name for command in api.sender.sent}
     if case.operation.commands:
@@ -47,7 +49,8 @@ async def test_it_succeeds_as_it_is_documented(api: Api, case: Case) -> None:
     assert bool(sent) is case.operation.writes
     if case.operation.method == "GET":
         again = await send(api, case)
-        assert (again.status_code, again.content) == (first.status_code, first.content)
+        assert again.status_code == first.status_code
+        assert again.content == first.content or case.name in MOMENTARY
 
 
 @pytest.mark.parametrize("case", WRITES, ids=name_of)

@@ -48,8 +48,16 @@ async def test_nothing_else_lies_below_it(api: Api, path: str) -> None:
 def test_what_is_of_others_has_its_licence_and_version() -> None:
     static = Path(documentation.__file__).parents[1] / "static"
     told = (static / "README.md").read_text("utf-8")
-    for folder in (each for each in static.iterdir() if each.is_dir()):
-        assert re.search(rf"\| `{folder.name}` \| `[\w-]+` \| \d+\.\d+\.\d+ \| [\w.-]+ \|", told), folder.name
+    row = r"(?:, `[\w.-]+`)* \| `([\w.-]+)` \| (\d+\.\d+\.\d+) \| [\w.-]+ \|"
+    for folder in (each for each in static.iterdir() if each.is_dir() and each.name != "console"):
+        assert re.search(rf"\| `{folder.name}`{row}", told), folder.name
         assert (folder / "LICENSE").is_file()
+    # Of the console's files some are Foldwork's own.
+    console = static / "console"
+    told, licences = ((console / name).read_text("utf-8") for name in ("README.md", "LICENSE"))
+    for file in console.glob("*.min.*"):
+        found = re.search(rf"`{re.escape(file.name)}`{row}", told)
+        assert found is not None, file.name
+        assert f"== {found[1]} {found[2]}\n" in licences
     for path in static.rglob("*.*s"):
         assert not re.search(r"^/[/*]# sourceMappingURL=", path.read_text("utf-8"), re.MULTILINE), path.name
