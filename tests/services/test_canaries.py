@@ -107,7 +107,7 @@ def whole_system(migrated_url: str, provider: Answering) -> Iterator[Scene]:
         }
         made = Scene(settings, "", token, {}, {}, {}, database, between)
         made.secrets = {
-            "the API key": token.rpartition("_")[2],
+            "the API key": token.split("_", 2)[2],
             "the password of the broker": password,
             "the password of the database": DATABASE,
             "the secret of signatures": SIGNING,
