@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import psycopg
@@ -245,6 +246,37 @@ async def test_a_log_out_ends_the_session_in_the_browser(api: Api) -> None:
     answer = await client.post("/console/logout", headers=SAME)
     assert answer.status_code == 303
     assert (await client.get("/console")).status_code == 303
+
+
+async def test_an_address_that_is_none_is_refused(api: Api) -> None:
+    client = await logged_in(api)
+    for cookie in (client.cookies[COOKIE], ""):
+        answered: list[Any] = []
+        headers = [(b"host", b"localhost"), (b"cookie", f"{COOKIE}={cookie}".encode())]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "/console/tasks",
+            "raw_path": b"/console/tasks",
+            "root_path": "",
+            "client": ("127.0.0.1", 1),
+            "query_string": b"search=\xff\xc3",
+            "headers": headers,
+            "server": ("127.0.0.1", 80),
+        }
+
+        async def send(message: Any, answered: list[Any] = answered) -> None:
+            answered.append(message)
+
+        await api.app(scope, nothing, send)
+        assert answered[0]["status"] == 400
+
+
+async def nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 @pytest.mark.parametrize("name", ["../app.py", "%2e%2e%2fapp.py", "none.css", "console.css/x"])

@@ -117,6 +117,9 @@ class Console:
         """Return what serves a screen."""
 
         async def serve(request: Request) -> Response:
+            if not request.scope["query_string"].isascii():
+                # No browser sends such an address, and it cannot be shown as one.
+                return HTMLResponse("", 400, HEADERS)
             answer = await self._served(screen, request)
             answer.headers.update(HEADERS)
             return answer
