@@ -146,7 +146,8 @@ async def test_a_bad_envelope_is_a_dead_letter_too(migrated_url: str, amqp_url: 
         assert (await client.ask(TASK, {"id": "good"})).accepted
         letters = await dead_letters(amqp_url)
         codes = [letter.header.properties.headers["x-foldwork-code"] for letter in letters]
-        assert codes == [code for _, code in ENVELOPES]
+        # Each is buried by itself, and those of different keys in any order.
+        assert sorted(codes) == sorted(code for _, code in ENVELOPES)
     assert created(migrated_url) == ["good"]
 
 
