@@ -16,6 +16,8 @@ import msgspec
 from domain.lifecycle import TERMINAL
 from domain.recorded import Recorded
 from domain.task.state import TaskCreated, changes_of
+from projections.statement import Query
+from projections.support import query
 from projections.support.documents import Documents
 from projections.support.rows import Rows
 from projections.support.table import Key, Table
@@ -194,3 +196,9 @@ def projection(suffix: str, keep: int = 0) -> Documents[Remembered]:
         rows=Rows(_ROWS, suffix, _rows, CHANNEL),
         keep=0,
     )
+
+
+def attempts(tenant: str, task_ids: Sequence[str]) -> Query:
+    """Ask for the attempts of tasks that have no outcome yet: (position of the event that asked, when it is due)."""
+    conditions = ["kind = %s", "task_id = ANY(%s::text[])"]
+    return query.select("deadlines", "position, wake_at", tenant, conditions, [ATTEMPT, list(task_ids)])

@@ -129,20 +129,25 @@ def _row(event: Recorded) -> Sequence[Any]:
     return event.position, event.tenant, shown.activity_id, event.category, event.entity_id, doc
 
 
-# Questions. Every one gives rows of (doc, position), the oldest first.
+# Questions. Every one gives rows of (doc, position), the oldest first unless the newest are asked for.
 
 
-def of_activity(tenant: str, activity_id: str, after: int | None = None, limit: int = 100) -> Query:
-    """Ask for the history of an activity and its children; `after` is the position of the last row seen."""
-    return _page(tenant, ["activity_id = %s"], [activity_id], after, limit)
+def of_activity(
+    tenant: str, activity_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False
+) -> Query:
+    """Ask for the history of an activity and its children; `after` is the position of the last row seen.
+
+    `newest`: the newest rows first, and then those before the last row seen.
+    """
+    return _page(tenant, ["activity_id = %s"], [activity_id], after, limit, newest)
 
 
-def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 100) -> Query:
-    """Ask for the history of one task."""
-    return _page(tenant, ["category = 'task'", "entity_id = %s"], [task_id], after, limit)
+def of_task(tenant: str, task_id: str, after: int | None = None, limit: int = 100, *, newest: bool = False) -> Query:
+    """Ask for the history of one task, as `of_activity` does for an activity."""
+    return _page(tenant, ["category = 'task'", "entity_id = %s"], [task_id], after, limit, newest)
 
 
-def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int) -> Query:
+def _page(tenant: str, conditions: list[str], values: list[Any], after: int | None, limit: int, newest: bool) -> Query:
     if not 1 <= limit <= query.MAX_ROWS:
         raise BadQuery("bad-limit", f"a page has 1 to {query.MAX_ROWS} rows", "limit")
     if any("\0" in value for value in values):
@@ -150,9 +155,10 @@ def _page(tenant: str, conditions: list[str], values: list[Any], after: int | No
     if after is not None:
         if not 0 <= after < 2**63:
             raise BadQuery("bad-cursor", "a position is a whole number from 0", "after")
-        conditions.append("position > %s")
+        conditions.append("position < %s" if newest else "position > %s")
         values.append(after)
-    return query.select("history", "doc, position", tenant, conditions, values, f" ORDER BY position LIMIT {limit:d}")
+    tail = f" ORDER BY position{' DESC' if newest else ''} LIMIT {limit:d}"
+    return query.select("history", "doc, position", tenant, conditions, values, tail)
 
 
 def resource_bytes(row: Sequence[Any]) -> bytes:

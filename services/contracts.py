@@ -181,6 +181,11 @@ def _command_headers() -> Json:
                 "default": False,
                 "description": "do not overtake a dead letter of the same routing key: be parked behind it",
             },
+            "caused-by": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "the position of the event that the command answers",
+            },
             "traceparent": {**_TEXT, "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
         },
     }

@@ -29,7 +29,7 @@ Seal = Callable[[str, str, Json], Json]
 
 MAX_REASON = 1000
 # The headers of a command that are sent again; the tenant and the actor are.
-_KEPT = ("idempotency-key", "expected-version", "ordered", "traceparent")
+_KEPT = ("idempotency-key", "expected-version", "ordered", "caused-by", "traceparent")
 _decode, _encode = msgspec.json.decode, msgspec.json.Encoder(enc_hook=str).encode
 
 

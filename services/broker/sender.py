@@ -57,6 +57,8 @@ class Outgoing:
     sent_by: str | None = None
     # It must not overtake an earlier command of its routing key.
     ordered: bool = False
+    # The position of the event that it answers.
+    caused_by: int | None = None
 
     @property
     def type(self) -> str:
@@ -73,6 +75,7 @@ class Outgoing:
                 ("idempotency-key", self.idempotency_key),
                 ("expected-version", self.expected_version),
                 ("ordered", self.ordered or None),
+                ("caused-by", self.caused_by),
                 ("traceparent", self.traceparent),
                 (wire.SENT_BY, self.sent_by),
             )

@@ -125,16 +125,16 @@ def newer_version(command: Incoming, stream: str, found: codec.NewerStream) -> O
 
 def ledger_row(outcome: Outcome) -> LedgerRow:
     """Return the ledger row; positions of this batch's own events are given as -1, -2 and so on."""
-    command, refusal = outcome.incoming, outcome.refusal
-    key = (command.tenant, command.command_id, command.fingerprint)
+    command, refusal, source = outcome.incoming, outcome.refusal, outcome.first or outcome
+    code = detail = pointer = first = last = None
     if refusal is not None:
-        return LedgerRow(*key, refusal.code, refusal.detail, refusal.pointer)
-    if outcome.row is not None:
-        return LedgerRow(*key, first_position=outcome.row.first_position, last_position=outcome.row.last_position)
-    source = outcome.first or outcome
-    if not source.events:
-        return LedgerRow(*key)
-    return LedgerRow(*key, first_position=-(source.offset + 1), last_position=-(source.offset + len(source.events)))
+        code, detail, pointer = refusal.code, refusal.detail, refusal.pointer
+    elif outcome.row is not None:
+        first, last = outcome.row.first_position, outcome.row.last_position
+    elif source.events:
+        first, last = -(source.offset + 1), -(source.offset + len(source.events))
+    key = (command.tenant, command.command_id, command.fingerprint)
+    return LedgerRow(*key, code, detail, pointer, first, last, command.caused_by)
 
 
 def key_holder(outcome: Outcome) -> str:

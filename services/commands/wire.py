@@ -15,6 +15,7 @@ from domain import COMMANDS, checks
 from domain.activity import NewTask
 from domain.decider import SYSTEM
 from domain.errors import Refusal
+from domain.limits import MAX_WHOLE
 from domain.plan import Attribute, Criterion, DispatchPlan
 from domain.steps import FieldMapping, Step
 from domain.streams import ID, TENANT
@@ -69,6 +70,8 @@ class Incoming:
     ordered: bool = False
     routing_key: str = ""
     behind: str | None = None
+    # The position of the event that it answers.
+    caused_by: int | None = None
 
 
 class EventSummary(msgspec.Struct, frozen=True):
@@ -160,6 +163,9 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     expected = headers.get("expected-version")
     if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
         raise InvalidMessage("bad-header", "expected-version is a whole number from 0")
+    caused_by = headers.get("caused-by")
+    if caused_by is not None and (type(caused_by) is not int or not 1 <= caused_by <= MAX_WHOLE):
+        raise InvalidMessage("bad-header", "caused-by is the position of an event, from 1")
     ordered = headers.get("ordered", False)
     if not isinstance(ordered, bool):
         raise InvalidMessage("bad-header", "ordered is true or false")
@@ -170,18 +176,10 @@ def parse_headers(properties: Any) -> dict[str, Any]:
     if correlation is not None and not _KEY.match(correlation):
         raise InvalidMessage("bad-header", "correlation_id is a text of 1 to 255 characters")
     return {
-        "tenant": tenant,
-        "command_id": message_id,
-        "name": name,
-        "actor": actor,
-        "idempotency_key": key,
-        "expected_version": expected,
-        "correlation_id": correlation,
-        "reply_to": properties.reply_to,
-        "traceparent": traceparent,
-        "dry_run": dry_run,
-        "ordered": ordered,
-    }
+        "tenant": tenant, "command_id": message_id, "name": name, "actor": actor, "idempotency_key": key,
+        "expected_version": expected, "correlation_id": correlation, "reply_to": properties.reply_to,
+        "traceparent": traceparent, "dry_run": dry_run, "ordered": ordered, "caused_by": caused_by,
+    }  # fmt: skip
 
 
 def is_dry_run(message_type: Any) -> bool:

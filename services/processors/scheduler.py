@@ -79,6 +79,7 @@ def command_for(row: DueRow) -> Outgoing:
         row.tenant,
         routing_key=row.activity_id if row.activity_id is not None else row.task_id,
         command_id=str(uuid.uuid5(_NAMESPACE, "/".join(map(str, cause)))),
+        caused_by=row.position,
     )
 
 

@@ -45,9 +45,9 @@ _INSERT_EVENTS = """
 INSERT INTO stored_events (originator_id, originator_version, topic, state, notification_id)
 SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[], %b::bigint[])"""
 _INSERT_LEDGER = """
-INSERT INTO ledger (tenant, command_id, fingerprint, code, detail, pointer, first_position, last_position)
+INSERT INTO ledger (tenant, command_id, fingerprint, code, detail, pointer, first_position, last_position, caused_by)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::text[], %b::text[], %b::text[],
-                     %b::bigint[], %b::bigint[])"""
+                     %b::bigint[], %b::bigint[], %b::bigint[])"""
 _TAKE_UNIQUE_KEYS = """
 INSERT INTO claims (tenant, kind, key, holder) SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
 ON CONFLICT (tenant, kind, key) DO UPDATE SET holder = excluded.holder"""
@@ -74,7 +74,10 @@ class NewEvent(msgspec.Struct, frozen=True):
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
-    """The decision on a command: the code of a refusal, or the positions of its events (None if it recorded none)."""
+    """The decision on a command: the code of a refusal, or the positions of its events (None if it recorded none).
+
+    `caused_by` is the position of the event that the command answers, if it says so.
+    """
 
     tenant: str
     command_id: str
@@ -84,6 +87,7 @@ class LedgerRow(msgspec.Struct, frozen=True):
     pointer: str | None = None
     first_position: int | None = None
     last_position: int | None = None
+    caused_by: int | None = None
 
 
 @dataclass(slots=True)
@@ -203,10 +207,11 @@ def record_decisions(conn: psycopg.Connection[Any], append: Append, head: int) -
                 row.pointer,
                 _position(row.first_position, head),
                 _position(row.last_position, head),
+                row.caused_by,
             )
             for row in append.ledger
         ]
-        conn.execute(_INSERT_LEDGER, columns(rows, 8), prepare=True)
+        conn.execute(_INSERT_LEDGER, columns(rows, 9), prepare=True)
     write_unique_keys(
         conn,
         {key: holder.replace("@head", str(head)) if holder else None for key, holder in append.unique_keys.items()},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from projections.statement import Query
 
 _RECEIPT = (
-    "SELECT code, detail, pointer, first_position, last_position, recorded_at FROM ledger"
+    "SELECT code, detail, pointer, first_position, last_position, recorded_at, caused_by FROM ledger"
     " WHERE tenant = %s AND command_id = %s"
 )
 _OUTCOMES = (
@@ -18,7 +18,7 @@ _HOLDER = "SELECT holder FROM claims WHERE tenant = %s AND kind = %s AND key = %
 
 
 def receipt(tenant: str, command_id: str) -> Query:
-    """(code, detail, pointer, first position, last position, recorded at) of a command."""
+    """(code, detail, pointer, first position, last position, recorded at, caused by) of a command."""
     return Query(_RECEIPT, (tenant, command_id))
 
 

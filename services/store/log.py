@@ -39,9 +39,10 @@ _EVENTS = f"SELECT {_COLUMNS} FROM stored_events"  # noqa: S608
 _RANGE = f"{_EVENTS} WHERE notification_id BETWEEN %s AND %s ORDER BY notification_id"
 _FIRST = f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND originator_version = 1"
 _OF_STREAM = f"{_EVENTS} WHERE originator_id = %s AND topic = ANY(%s::text[]) ORDER BY originator_version"
+# Sorted by an expression: the index in this order would be read from end to end, however few of the events are wanted.
 _ALL_OF = (
     f"{_EVENTS} WHERE originator_id = ANY(%s::text[]) AND notification_id > %s AND notification_id <= %s"
-    " ORDER BY notification_id LIMIT %s"
+    " ORDER BY notification_id + 0 LIMIT %s"
 )
 _OF_TENANT = (
     f"{_EVENTS} WHERE notification_id > %s AND notification_id <= %s AND originator_id >= %s AND originator_id < %s"
@@ -126,10 +127,15 @@ class LogRow(msgspec.Struct, gc=False):
         return not self.stream.partition("/")[2].startswith(_OF_OPERATORS)
 
     @property
+    def meta(self) -> codec.Metadata:
+        """The metadata; raises `msgspec.MsgspecError` if it cannot be read."""
+        return self._split().meta
+
+    @property
     def command(self) -> str | None:
         """The id of the command that recorded the event, None if it cannot be read."""
         try:
-            return self._split().meta.command
+            return self.meta.command
         except msgspec.MsgspecError:
             return None
 

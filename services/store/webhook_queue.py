@@ -86,6 +86,14 @@ SELECT state, failures, failing_since, probes, due_at FROM webhooks WHERE tenant
 STARTED = """
 SELECT attempts, failing_since FROM webhook_deliveries
 WHERE tenant = %s AND webhook = %s AND position = %s AND state = 'pending' AND event_id = %s"""
+# A range of the primary key for each webhook of the tenant, which are few.
+_OF_EVENTS = """
+SELECT d.position, d.webhook, d.state, d.attempts, d.tried_at,
+    CASE WHEN d.state = 'pending' THEN d.next_at END, d.status
+FROM webhooks AS w CROSS JOIN LATERAL (
+    SELECT * FROM webhook_deliveries AS d
+    WHERE d.tenant = w.tenant AND d.webhook = w.id AND d.position BETWEEN %s AND %s) AS d
+WHERE w.tenant = %s ORDER BY d.position, d.webhook"""
 # Named parameters.
 RECORD = """
 UPDATE webhook_deliveries SET state = %(state)s, attempts = attempts + 1, tried_at = %(now)s, status = %(status)s,
@@ -207,6 +215,11 @@ def move(conn: psycopg.Connection[Any], webhook: Wanting, position: int | None) 
 def event(position: int) -> Query:
     """The event at a position; the row has the arguments of `LogRow`."""
     return Query(_EVENT, (position,))
+
+
+def of_events(tenant: str, first: int, last: int) -> Query:
+    """(position, webhook, state, attempts, tried at, next at, status) of the deliveries of events in a range."""
+    return Query(_OF_EVENTS, (first, last, tenant))
 
 
 def pruned(state: str, now: datetime) -> Query:

@@ -59,6 +59,7 @@ TYPED = {
     "db adopt": Typed("db adopt", "The log and the positions fit together."),
     "audit": Typed("audit --tenant acme", "key.create"),
     "stuck": Typed("stuck --tenant acme", "command-parked"),
+    "effects": Typed("effects d1 --tenant acme", "poison"),
     "verify": Typed("verify", "Consistent."),
     "dead-letters list": Typed("dead-letters list --tenant acme", "poison"),
     "dead-letters groups": Typed("dead-letters groups --tenant acme", "poison"),
@@ -101,6 +102,7 @@ STORED = (
         " SELECT 'acme', state, 'task.cancel', '{}', '{}', 'skip', 'system', state, 'all', 1"
         " FROM unnest(ARRAY['previewed', 'running', 'paused', 'finished']) AS s (state)"
     ),
+    ("INSERT INTO ledger (tenant, command_id, fingerprint, code, detail) VALUES ('acme', 'c1', '', 'not-found', 'no')"),
     (
         "INSERT INTO bulk_items (tenant, bulk_id, number, entity_id, routing_key, version, state, code, detail)"
         " SELECT 'acme', id, 1, 't1', 't1', 1, 'refused', 'terminal', 'it has ended' FROM bulk_actions"
@@ -166,7 +168,7 @@ def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
     if name.startswith("keys"):
         with connect(database_url, "test") as conn:
             key = keys.create(conn, "acme", name="[/b] of acme")[0].id
-    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck"):
+    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck", "effects"):
         with connect(database_url, "test") as conn:
             for statement in STORED:
                 conn.execute(statement)

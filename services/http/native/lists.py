@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field
@@ -54,6 +54,7 @@ class ListHistory(_Page):
     """The page of a history."""
 
     cursor: Position = Field(0, description="The last position seen")
+    sort: Literal["position", "-position"] = Field("position", description="`-position` has the newest events first")
 
 
 class GetEntry(MinPosition):
@@ -157,7 +158,10 @@ class Model:
         await settled(call, query, history.NAME)
         found = Documents([])
         if ID.match(call.id):
-            found = await call.documents(self.events(call.caller.tenant, call.id, query.cursor, query.limit + 1))
+            cursor = query.cursor if "cursor" in query.model_fields_set else None
+            newest = query.sort == "-position"
+            asked = self.events(call.caller.tenant, call.id, cursor, query.limit + 1, newest=newest)
+            found = await call.documents(asked)
         if not found.rows and query.cursor == 0:
             await self.row(call)
         return await _page(
@@ -213,7 +217,7 @@ def next_page(call: Call, cursor: str) -> str:
     """Return the address of the same list from a cursor on, which needs no escaping."""
     parts = call.scope["query_string"].decode("latin-1").split("&")
     kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
-    return f"{call.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
+    return f"{call.scope['raw_path'].decode('latin-1')}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
 async def explain(call: Call) -> Response:

@@ -17,8 +17,7 @@ from services.http.core.components import PREFIX
 from services.http.core.models import LEFT_OUT, From, Json, Request, To, View, refuse
 from services.http.core.sending import MAX_ROUTING_KEY
 
-MAX_ENTRIES = 1000
-MAX_OPEN_TASKS = 100
+MAX_ENTRIES, MAX_OPEN_TASKS = 1000, 100
 
 
 def _known(name: Any) -> Any:
@@ -46,6 +45,7 @@ class Command(Request):
     actor: Annotated[Id | None, Field(pattern=schemas.ID["pattern"])] = None
     expected_version: int | None = Field(None, ge=0, le=MAX_WHOLE)
     ordered: bool = Field(False, description="do not overtake a dead letter of the same routing key: wait behind it")
+    caused_by: int | None = Field(None, ge=1, le=MAX_WHOLE, description="the position of the event that it answers")
     routing_key: Annotated[str | None, AfterValidator(_of_a_length)] = Field(  # a character has up to four bytes
         None, min_length=1, json_schema_extra={"maxLength": MAX_ROUTING_KEY // 4}
     )

@@ -26,7 +26,19 @@ from services.http.core.operation import Link, Operation
 from services.http.core.parameters import AsOf, nothing_else
 from services.http.core.sending import outgoing, route_of, send
 from services.http.core.submit import idempotency_key, submit
-from services.http.native import bulk, keys, letters, lists, models, operating, projections, records, streams, webhooks
+from services.http.native import (
+    bulk,
+    effects,
+    keys,
+    letters,
+    lists,
+    models,
+    operating,
+    projections,
+    records,
+    streams,
+    webhooks,
+)  # fmt: skip
 from services.http.native.dialect import NATIVE
 from services.http.native.letter_models import Waiting
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
@@ -51,7 +63,7 @@ async def _post_command(call: Call) -> Response:
         message = outgoing(
             call.service, caller, command.type, command.own, route, actor=actor,
             expected_version=command.expected_version, idempotency_key=idempotency_key(), ordered=command.ordered,
-            **own_id,
+            caused_by=command.caused_by, **own_id,
         )  # fmt: skip
     except InvalidMessage as error:
         refused = ApiError.caused_by(error)
@@ -159,11 +171,18 @@ _COMMANDS = (
         " one that is `ordered` while it is parked behind a dead letter.",
         query=dry_runs.MayBeDry, request=models.Command, handler=_post_command, view=models.Reply, located=True,
         also={202: Waiting},
-        links={"receipt": Link("get_receipt", "/command_id")},
+        links={"receipt": Link("get_receipt", "/command_id"), "effects": Link("get_effects", "/command_id")},
     ),
     Operation(
         NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
         handler=records.get_receipt, view=models.Receipt,
+    ),
+    Operation(
+        NATIVE, "GET", "/v1/effects/{id:path}", "read", "get_effects", "Read what came of a command",
+        description="Its events, and of each the deliveries to webhooks, the attempt at a dispatch that it asks for,"
+        " and the commands that it has caused: those of deadlines, reports of dispatches, and any other that says so in"
+        " `caused_by`. What came of these is asked by their ids. Kept as long as the receipts are.",
+        query=effects.ListEffects, handler=effects.get_effects, view=effects.Effects,
     ),
     Operation(
         NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",

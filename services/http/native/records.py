@@ -68,7 +68,7 @@ async def get_receipt(call: Call) -> Response:
     rows = await pool.fetch(*ledger.receipt(call.caller.tenant, command_id)) if "\0" not in command_id else []
     if not rows:
         return as_json(Receipt.show(await _parked(call, command_id)))
-    code, detail, pointer, first, last, recorded_at = rows[0]
+    code, detail, pointer, first, last, recorded_at, _ = rows[0]
     outcome, events, error = "accepted", [], None
     if code is not None:
         outcome, error = "rejected", Refusal(code, detail or "", pointer or "")

@@ -43,6 +43,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "": {"id": "t1", "kind": "hub", "target_id": "t1", "account_id": "42", **FIELD_PARTS},
     "/v1/activities/": {"id": "a1"},
     "/v1/commands/": {"id": COMMAND_ID},
+    "/v1/effects/": {"id": COMMAND_ID},
     "/v1/bulks/": {"id": BULK_ID},
     "/v1/dead-letters/": {"letter": LETTER},
     "/v1/bulk/": {"id": BULK_ID},

@@ -76,14 +76,25 @@ async def form(visit: Visit) -> Response:
 
 
 async def receipt(visit: Visit) -> Response:
-    """Show what became of a command."""
+    """Show what came of a command: its events, and what these have caused."""
     command_id = visit.parts["id"]
-    found = await visit.api.get(path_of("commands", command_id))
-    return visit.page("receipt.html", receipt=found, command_id=command_id)
+    found = await visit.api.get(path_of("effects", command_id), visit.query)
+    return visit.page("receipt.html", found=found, command_id=command_id)
+
+
+async def effects(visit: Visit) -> Response:
+    """Show in a history what came of a command, or why that is not known."""
+    command_id, found, refused = visit.parts["id"], None, None
+    try:
+        found = await visit.api.get(path_of("effects", command_id))
+    except Refused as error:
+        refused = error
+    return visit.page("effects_of.html", found=found, error=refused, command_id=command_id)
 
 
 SCREENS = (
     Screen("GET", f"{ROOT}/commands", form, permission="write"),
     Screen("POST", f"{ROOT}/commands", give, permission="write"),
     Screen("GET", f"{ROOT}/commands/{{id:path}}", receipt),
+    Screen("GET", f"{ROOT}/effects/{{id:path}}", effects),
 )
