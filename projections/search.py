@@ -35,7 +35,7 @@ def found(tenant: str, text: str, kinds: Sequence[str], limit: int) -> Query:
     parts.append(_entries(tenant, _of_any_kind(kinds, "outside", indexed(text)), "external_id", limit))
     parts += _members(tenant, text, limit)
     begins = between("title_key", indexed(name_key(text)))
-    order = " ORDER BY title_key, created_at, id"
+    order = " ORDER BY title_key, id"
     parts += [_of(view, tenant, begins, "title", limit, order) for view in ("activities", "tasks")]
     sql = " UNION ALL ".join(f"({part.sql})" for part in parts)
     return Query(sql, tuple(value for part in parts for value in part.params))

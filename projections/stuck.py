@@ -50,11 +50,13 @@ SELECT t.id || ' ' || e.id, t.updated_at, t.id, t.activity_id, t.project, t.assi
 FROM entries AS e CROSS JOIN LATERAL (
     SELECT * FROM tasks WHERE tenant = e.tenant AND assignees @> ARRAY[e.id] AND assignees <> '{{}}' AND {_OPEN}) AS t
 WHERE e.tenant = %(tenant)s AND e.kind = 'member' AND e.retired"""  # noqa: S608
-# The earlier step that failed is among those that the step waits for.
+# The earlier step that failed is among those that the step waits for. Most documents have no such key, and are neither
+# read nor parsed.
 BLOCKED = """
 SELECT DISTINCT ON (t.id) t.id, f.ended_at, t.id, t.activity_id, t.project, t.assignees, NULL::bigint, f.id
 FROM activities AS a JOIN tasks AS f ON f.tenant = a.tenant AND f.activity_id = a.id AND f.status = 'failed'
 JOIN tasks AS t ON t.tenant = a.tenant AND t.activity_id = a.id AND t.status = 'open'
+    AND strpos(t.doc, '"after":') > 0
 WHERE a.tenant = %(tenant)s AND a.attention AND t.doc::jsonb -> 'after' ? f.id ORDER BY t.id, f.ended_at"""
 ATTENTION = """
 SELECT a.id, f.ended_at, a.id, a.id, a.project, a.assignees, NULL::bigint, f.id

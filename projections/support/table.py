@@ -119,6 +119,7 @@ def listing_indexes(stem: str, *, own: Sequence[str], optional: Sequence[str], m
     """
     table = f"{stem}_{{suffix}}"
     parts = {name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end", "done")}
+    parts["title"] = "(tenant, title_key, id)"
     parts |= {name: f"(tenant, {name}, created_at, id)" for name in ("status", *own)}
     parts |= {name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL" for name in optional}
     parts |= {name.lower().replace(" ", "_"): f"(tenant, created_at, id) WHERE {name}" for name in marked}

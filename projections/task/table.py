@@ -78,11 +78,15 @@ CREATE TABLE tasks_{suffix} (
 _ON: dict[str, str] = {
     **{name: f"(tenant, {name}_at, id)" for name in ("created", "updated", "start", "end", "done")},
     "order_index": "(tenant, order_index, id)",
+    "title": "(tenant, title_key, id)",
     **{name: f"(tenant, {name}, created_at, id)" for name in ("status", "title_key")},
     "assignee": "(tenant, (assignees[1]), created_at, id)",
     "started": "(tenant, started_at, id) WHERE started_at IS NOT NULL",
     "scheduled": "(tenant, scheduled_at, id) WHERE scheduled_at < 'infinity'",
     "wake": "(tenant, wake_at, id) WHERE wake_at IS NOT NULL",
+    "failed": "(tenant, activity_id, ended_at, id) WHERE status = 'failed' AND activity_id IS NOT NULL",
+    # Those that may wait for earlier steps; most documents do not have the key.
+    "behind": "(tenant, activity_id, id) WHERE status = 'open' AND strpos(doc, '\"after\":') > 0",
     **{
         name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL"
         for name in (
@@ -97,6 +101,7 @@ _ON: dict[str, str] = {
             "late": "late",
             "unresolved": "resolution IN ('FAILED', 'PENDING')",
             "dispatched": "dispatch = 'DISPATCHED'",
+            "gave_up": "dispatch = 'GAVE_UP'",
             "message": f"type = '{MESSAGE}'",
             "alone": "activity_id IS NULL",
         }.items()
