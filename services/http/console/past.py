@@ -23,6 +23,15 @@ _AFTER = {
     "task.reopened": "waiting",
 }
 _ENDED = ("ended", "failed")
+# The same by its status.
+_BY_STATUS = {
+    "open": "waiting",
+    "active": "working",
+    "paused": "paused",
+    "completed": "ended",
+    "canceled": "ended",
+    "failed": "failed",
+}
 
 
 def with_changes(events: Sequence[Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -98,13 +107,26 @@ class Lanes:
     end: str
 
 
-def lanes(tasks: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], now: datetime) -> Lanes | None:
-    """Return the tasks of an activity on a time axis; None if there are none."""
+def lanes(
+    tasks: Sequence[Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+    now: datetime,
+    before: Iterable[Mapping[str, Any]] = (),
+) -> Lanes | None:
+    """Return the tasks of an activity on a time axis; None if there are none.
+
+    If the events are not those from the beginning on, `before` are the tasks before them, and the axis begins there.
+    """
     if not tasks:
         return None
-    begin = min(_moment(task["created_at"]) for task in tasks)
+    statuses = {each["id"]: _BY_STATUS[each["status"]] for each in before}
+    begins = {
+        task["id"]: _moment(events[0]["occurred_at"] if task["id"] in statuses else task["created_at"])
+        for task in tasks
+    }
+    begin = min(begins.values())
     marks: dict[str, list[tuple[datetime, str]]] = {
-        task["id"]: [(_moment(task["created_at"]), "waiting")] for task in tasks
+        own: [(moment, statuses.get(own, "waiting"))] for own, moment in begins.items()
     }
     for event in events:
         state = _AFTER.get(event["type"])

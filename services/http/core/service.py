@@ -23,6 +23,7 @@ from services.http.core.authenticator import Authenticator
 from services.http.core.bulk_runner import BulkRunner
 from services.http.core.bulk_sender import BulkSender
 from services.http.core.bulk_watch import BulkWatch
+from services.http.core.checkpoints import Checkpoints
 from services.http.core.jobs import Sender
 from services.http.core.kept import Kept
 from services.http.core.live import Live
@@ -84,6 +85,8 @@ class Service:
     queue: Broker
     figures: Kept
     clock: Callable[[], datetime]
+    # What was folded of the past.
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
     _log: Any = field(default_factory=lambda: structlog.get_logger("http"))
 
     @asynccontextmanager

@@ -12,64 +12,73 @@ from services.http.console import past
 from services.http.console.api import path_of
 from services.http.console.screen import ROOT, Screen, Visit
 
-_EVENTS, _TASKS = 200, 200
+_EVENTS, _TASKS = 100, 200
 
 
 async def activity(visit: Visit) -> Response:
-    """Show an activity as it is, or as it was at the position or time `as_of`."""
-    activity_id, api, as_of = visit.parts["id"], visit.api, visit.one("as_of")
+    """Show an activity as it is, or as it was at the position or time `as_of`; of its events a page up to there."""
+    activity_id, api, as_of, cursor = visit.parts["id"], visit.api, visit.one("as_of"), visit.one("cursor")
     own, when = path_of("activities", activity_id), {"as_of": as_of} if as_of else {}
-    now, history = await asyncio.gather(
-        api.get(own), api.get(path_of("activities", activity_id, "history"), {"limit": _EVENTS})
+    shown = await api.get(own, when)
+    # What is folded of the past is folded once, if it is not asked for twice at the same time.
+    end = str((api.position or 0) + 1) if as_of else ""
+    page = await _events(visit, _EVENTS, cursor or end)
+    events = page["data"][::-1]
+    position = await _position(visit, end) if cursor else events[-1]["position"]
+    explained, tasks, first, last, later = await asyncio.gather(
+        api.get(f"{own}/explain", when),
+        _tasks(visit, when),
+        _position(visit, "0", "position"),
+        _position(visit, ""),
+        _position(visit, str(position), "position"),
     )
-    events = history["data"]
-    shown, explained, tasks = await asyncio.gather(
-        api.get(own, when), api.get(f"{own}/explain", when), _tasks(visit, activity_id, when)
-    )
-    position = _position(events, as_of)
+    stuck = [] if as_of else (await api.get(path_of("stuck"), {"activity": activity_id, "limit": 20}))["data"]
+    begun = await _before(visit, events[0]["position"]) if page["next"] else []
     changed: dict[str, list[str]] = {}
-    if as_of and position > events[0]["position"]:
-        before = {"as_of": str(position - 1)}
-        was, tasks_then = await asyncio.gather(api.get(own, before), _tasks(visit, activity_id, before))
-        changed = past.changed_ids([shown, *tasks], [was, *tasks_then])
-    stuck = await api.get(path_of("stuck"), {"activity": activity_id, "limit": 20})
+    if as_of and position > first:
+        changed = past.changed_ids([shown, *tasks], await _before(visit, position))
     return visit.page(
         "activity.html",
         activity=shown,
         explained=explained,
         tasks=tasks,
-        lanes=past.lanes(tasks, [each for each in events if each["position"] <= position], _now(as_of)),
-        events=past.with_changes(events, {})[::-1],
-        more=history["next"],
-        stuck=stuck["data"],
+        lanes=past.lanes(tasks, events, _now(as_of or cursor), begun),
+        events=past.with_changes(events, {each["id"]: each for each in begun})[::-1],
+        earlier=events[0]["position"] if page["next"] else None,
+        stuck=stuck,
         as_of=as_of,
         position=position,
-        first=events[0]["position"],
-        last=max(now["position"], events[-1]["position"], *(task["position"] for task in tasks)),
-        later=min((each["position"] for each in events if each["position"] > position), default=None),
+        first=first,
+        last=last,
+        later=later if as_of else None,
         changed=changed,
     )
 
 
-def _position(events: list[dict[str, Any]], as_of: str) -> int:
-    """Return the position of the last event that is shown."""
-    if as_of.isdigit():
-        shown = [each for each in events if each["position"] <= int(as_of)]
-    elif as_of:
-        moment = datetime.fromisoformat(as_of)
-        shown = [each for each in events if datetime.fromisoformat(each["recorded_at"]) <= moment]
-    else:
-        shown = events
-    return int(shown[-1]["position"] if shown else events[0]["position"])
+async def _events(visit: Visit, limit: int, cursor: str, sort: str = "-position") -> Any:
+    query = {"limit": limit, "sort": sort, **({"cursor": cursor} if cursor else {})}
+    return await visit.api.get(path_of("activities", visit.parts["id"], "history"), query)
 
 
-def _now(as_of: str) -> datetime:
+async def _position(visit: Visit, cursor: str, sort: str = "-position") -> Any:
+    """Return the position of the next event in an order, None without one."""
+    found = (await _events(visit, 1, cursor, sort))["data"]
+    return found[0]["position"] if found else None
+
+
+async def _before(visit: Visit, position: int) -> list[dict[str, Any]]:
+    """Return the activity and its tasks as they were before an event."""
+    when = {"as_of": str(position - 1)}
+    return [await visit.api.get(path_of("activities", visit.parts["id"]), when), *await _tasks(visit, when)]
+
+
+def _now(past: str) -> datetime:
     """Return where the axis ends for what has not ended: at present, or at the last event that is shown."""
-    return datetime.fromtimestamp(0, UTC) if as_of else datetime.now(UTC)
+    return datetime.fromtimestamp(0, UTC) if past else datetime.now(UTC)
 
 
-async def _tasks(visit: Visit, activity_id: str, when: dict[str, str]) -> list[dict[str, Any]]:
-    page = await visit.api.get(path_of("tasks"), {"activity_id": activity_id, "limit": _TASKS, **when})
+async def _tasks(visit: Visit, when: dict[str, str]) -> list[dict[str, Any]]:
+    page = await visit.api.get(path_of("tasks"), {"activity_id": visit.parts["id"], "limit": _TASKS, **when})
     found: list[dict[str, Any]] = page["data"]
     return sorted(found, key=lambda task: (task["step"] is None, task["step"], task["created_at"]))
 

@@ -13,8 +13,8 @@ from services.http.console.api import Refused, path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 
 OPEN = tuple(state.lower() for state in Lifecycle if state not in TERMINAL)
-# People of a page, the tasks that are read of each, and those that are shown.
-_PEOPLE, _READ, _SHOWN = 24, 50, 8
+# People of a page, the tasks that are read of each, and those that are shown; and the tasks of a page of one person.
+_PEOPLE, _READ, _SHOWN, _PAGE = 24, 20, 8, 50
 # The requests that one page has under way, and the people that a field proposes.
 _AT_ONCE, _PROPOSED = 4, 200
 # How often a bulk is looked at before the page leaves it to itself.
@@ -71,7 +71,7 @@ async def board(visit: Visit) -> Response:
 async def member(visit: Visit) -> Response:
     """Show the open tasks of one person."""
     who = visit.parts["member"]
-    tasks, people = await asyncio.gather(_tasks(visit, who, _READ, visit.one("cursor")), _members(visit, _PROPOSED))
+    tasks, people = await asyncio.gather(_tasks(visit, who, _PAGE, visit.one("cursor")), _members(visit, _PROPOSED))
     try:
         entry = await visit.api.get(path_of("directory", "member", who), {"retired": "true"})
     except Refused as error:

@@ -41,14 +41,14 @@ async def task(visit: Visit) -> Response:
     """Show a task, its allowed actions and its history."""
     task_id, api = visit.parts["id"], visit.api
     cursor = visit.one("cursor")
-    query = {"limit": _EVENTS, **({"cursor": cursor} if cursor else {})}
+    query = {"limit": _EVENTS, "sort": "-position", **({"cursor": cursor} if cursor else {})}
     shown, history = await asyncio.gather(
         api.get(path_of("tasks", task_id)), api.get(path_of("tasks", task_id, "history"), query)
     )
     words = await asyncio.gather(*(_word(visit, dialect) for dialect in _DIALECTS))
-    events = history["data"]
+    events = history["data"][::-1]
     before = {}
-    if cursor and events:
+    if history["next"]:
         before[task_id] = await api.get(path_of("tasks", task_id), {"as_of": events[0]["position"] - 1})
     stuck = []
     if shown["activity_id"]:
