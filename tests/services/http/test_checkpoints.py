@@ -148,7 +148,8 @@ async def test_a_page_of_an_activity_reads_no_more_for_a_longer_history(api: Api
             assert page.status_code == 200
         assert page.text.count('<li id="p') == 100
         read[activity] = len(asked_rows), sum(asked_rows)
-    assert read["long"][0] == read["short"][0]
+    # The key of the session is asked for again every few seconds.
+    assert abs(read["long"][0] - read["short"][0]) <= 2
     # Between two checkpoints there are a few events.
     assert read["long"][1] <= read["short"][1] + 4 * checkpoints.LEAST_EVENTS
     assert read["long"][1] < LONG * 2
