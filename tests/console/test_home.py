@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.console.browser import Browser
 from tests.console.scene import set_the_scene
+from tests.eventually import eventually
 from tests.services.http.served import Served
 
 
@@ -33,3 +34,17 @@ def test_dead_letters_are_a_link_for_operators_alone(person: Browser, system: Se
     person.open("/console")
     person.says("dead letters")
     assert not person.all('main a[href="/console/dead-letters"]')
+
+
+def test_the_form_of_the_log_in_leads_to_what_was_wanted_and_the_session_ends_by_its_button(
+    person: Browser, system: Served
+) -> None:
+    person.driver.delete_all_cookies()
+    person.open("/console/tasks?status=open")
+    person.fill("#key", system.api.key("acme", "system", "read"))
+    person.press("Log in")
+    eventually(lambda: person.path == "/console/tasks?status=open")
+    person.press("Log out")
+    eventually(lambda: person.path == "/console/login")
+    person.open("/console")
+    assert person.path == "/console/login?next=%2Fconsole"
