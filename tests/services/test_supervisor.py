@@ -91,20 +91,21 @@ def test_a_refusal_is_the_same_as_without(env: dict[str, str], tmp_path: Path) -
     assert (supervised.returncode, supervised.stderr) == (alone.returncode, alone.stderr) == (1, alone.stderr)
 
 
+# A function sees what it imports itself only.
 DIES = """
-import os, random, signal, uuid, uuid_utils
 from services import roles, supervisor
 supervisor.FIRST_WAIT = 0.01
 def die(_):
+    import os, random, signal, uuid, uuid_utils
     print("random:", random.random(), uuid.uuid4(), uuid_utils.uuid4(), uuid_utils.uuid7().int & 0xffffffff, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 roles.until_migrated = die
 """
 HANGS = """
-import signal, threading
 from services import roles, supervisor
 supervisor.LATE = 0.1
 def hang(_):
+    import signal, threading
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("hangs", flush=True)
     threading.Event().wait()
