@@ -7,6 +7,7 @@ So nothing is taken after a pause or an abort, and an abort knows what was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from projections.statement import Query
@@ -34,13 +35,17 @@ items AS (
         WITH ORDINALITY AS n (entity_id, routing_key, version, number))
 SELECT id FROM made"""
 _ASKED = "SELECT command, data, asked, on_change, actor FROM bulk_actions WHERE tenant = %s AND id = %s"
+# Reasons are asked of those skipped alone, so that the others are counted in the index.
 _SHOWN = """
 SELECT b.id, b.command, b.data, b.on_change, b.actor, b.state, b.reason, b.rate, b.total, b.created_at, b.previewed_at,
     b.started_at, b.ended_at, (
-        SELECT array_agg(ARRAY[c.state, coalesce(c.reason, ''), c.count::text]) FROM (
-            SELECT i.state, i.reason, count(*) AS count FROM bulk_items AS i
-            WHERE i.tenant = b.tenant AND i.bulk_id = b.id GROUP BY i.state, i.reason) AS c)
-FROM bulk_actions AS b WHERE b.tenant = %s AND b.id = %s"""
+        SELECT array_agg(ARRAY[c.state, c.reason, c.count::text]) FROM (
+            SELECT i.state, '' AS reason, count(*) AS count FROM bulk_items AS i
+            WHERE i.tenant = b.tenant AND i.bulk_id = b.id AND i.state <> 'skipped' GROUP BY i.state
+            UNION ALL
+            SELECT i.state, coalesce(i.reason, ''), count(*) FROM bulk_items AS i
+            WHERE i.tenant = b.tenant AND i.bulk_id = b.id AND i.state = 'skipped' GROUP BY i.state, i.reason) AS c)
+FROM bulk_actions AS b WHERE b.tenant = %s"""
 _ITEMS = """
 SELECT i.number, i.entity_id, i.version, i.state, i.reason, i.would, i.code, i.detail, i.pointer, i.first_position,
     i.last_position, i.decided_at, i.attempts, b.seed, b.command, l.message_id
@@ -146,7 +151,23 @@ def shown(tenant: str, bulk_id: str) -> Query:
 
     The counts are [state, reason or "", number of items], all as text, or NULL where there are no items.
     """
-    return Query(_SHOWN, (tenant, bulk_id))
+    return Query(f"{_SHOWN} AND b.id = %s", (tenant, bulk_id))
+
+
+def page(tenant: str, states: Sequence[str] | None, after: tuple[datetime, str] | None, limit: int) -> Query:
+    """The same of a page of bulks, the newest first, in any state or in one of these.
+
+    `after` is when the last bulk seen was created, and its id.
+    """
+    conditions, values = "", list[Any]()
+    if states is not None:
+        conditions += " AND b.state = ANY(%s::text[])"
+        values.append(list(states))
+    if after is not None:
+        conditions += " AND (b.created_at, b.id) < (%s::timestamptz, %s)"
+        values += after
+    tail = " ORDER BY b.created_at DESC, b.id DESC LIMIT %s"
+    return Query(f"{_SHOWN}{conditions}{tail}", (tenant, *values, limit))
 
 
 def items(tenant: str, bulk_id: str, after: int, limit: int, states: Sequence[str] | None = None) -> Query:

@@ -67,6 +67,7 @@ TYPED = {
     "dead-letters discard": Typed("dead-letters discard l1 --reason tried", "l1"),
     # Without a process of HTTP the preview is not known in time.
     "bulk preview": Typed("bulk preview task.cancel --id t1 --tenant acme --timeout 0", "previewing", 3),
+    "bulk list": Typed("bulk list --tenant acme --state finished", "refused 1"),
     "bulk run": Typed("bulk run previewed --tenant acme", "running"),
     "bulk watch": Typed("bulk watch finished --tenant acme", "refused 1", 1),
     "bulk pause": Typed("bulk pause running --tenant acme", "paused"),

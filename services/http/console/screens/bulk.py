@@ -22,6 +22,7 @@ _ABOUT = ("command", "id", "all", "cursor", "limit", "sort")
 RATES = ("ramp", "1", "2", "5", "10", "20", "50", "100", "200", "500", "1000", "all")
 STATES = ("ready", "pending", "accepted", "refused", "skipped", "unknown")
 ENDED = ("finished", "aborted", "expired")
+LISTED = ("previewed", "running", "paused", *ENDED)
 # What the API leaves out where there is no value.
 _NONE = dict.fromkeys(("reason", "rate", "previewed_at", "started_at", "ended_at"))
 _NONE_OF_ITEM = dict.fromkeys(
@@ -39,21 +40,18 @@ def commands() -> list[str]:
 
 
 async def bulks(visit: Visit) -> Response:
-    """Go to the bulk that is asked for, or show those that somebody has run, as the audit has them."""
-    if wanted := visit.one("id"):
-        return RedirectResponse(f"{_LIST}/{segment(wanted)}", 303)
-    acts = await visit.api.get(path_of("audit"), {"target": "bulk/", "limit": 200}) if visit.may("audit") else None
-    last: dict[str, Any] = {}
-    for act in acts["data"] if acts else ():
-        last.setdefault(act["target"].partition("/")[2], act)
-    return visit.page("bulks.html", acts=last, commands=commands())
+    """List bulks, the newest first."""
+    page = await visit.api.get(path_of("bulk"), visit.query)
+    found = [{**_NONE, **bulk} for bulk in page["data"]]
+    moving = any(bulk["state"] in MOVING for bulk in found)
+    return visit.page("bulks.html", bulks=found, next=page["next"], states=LISTED, commands=commands(), moving=moving)
 
 
 async def new(visit: Visit) -> Response:
     """Show the form of a bulk, for what the address names: ids, a filter of a list, or one of dead letters."""
     kind = visit.one("command")
     if kind not in commands():
-        return visit.page("bulks.html", acts={}, commands=commands())
+        return RedirectResponse(_LIST, 303)
     given = parsed(visit.request.url.query.encode("ascii"))
     ids = [] if given.one("all") else [each for each in given.all("id") if each]
     filters = {name: values for name, values in given.fields.items() if name not in _ABOUT and any(values)}
