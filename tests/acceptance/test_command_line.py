@@ -59,6 +59,7 @@ TYPED = {
     "db adopt": Typed("db adopt", "The log and the positions fit together."),
     "audit": Typed("audit --tenant acme", "key.create"),
     "stuck": Typed("stuck --tenant acme", "command-parked"),
+    "tenants": Typed("tenants --minutes 1", "acme"),
     "verify": Typed("verify", "Consistent."),
     "dead-letters list": Typed("dead-letters list --tenant acme", "poison"),
     "dead-letters groups": Typed("dead-letters groups --tenant acme", "poison"),
@@ -167,7 +168,7 @@ def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
     if name.startswith("keys"):
         with connect(database_url, "test") as conn:
             key = keys.create(conn, "acme", name="[/b] of acme")[0].id
-    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck"):
+    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck", "tenants"):
         with connect(database_url, "test") as conn:
             for statement in STORED:
                 conn.execute(statement)

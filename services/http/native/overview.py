@@ -24,7 +24,7 @@ from services.store import figures, standing, stuck
 
 # Periods in which events are counted, and the most activities and tasks of a state that are.
 BUCKETS, MOST = 30, 10_000
-_OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
+OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
 _PARKED = "command-parked"
 
 
@@ -129,9 +129,9 @@ async def _figures(call: Call, minutes: int) -> Json:
         call.service.lists.fetch(tenant, *stuck.counts(tenant, stuck.Wanted())),
         _open(call, activities.LISTING),
         _open(call, tasks.LISTING),
-        call.service.figures.get("queue", lambda: _queue(call)),
+        command_queue(call),
     )
-    causes = {cause: _bounded(int(count), stuck.MOST) for cause, count in found if count}
+    causes = {cause: bounded(int(count), stuck.MOST) for cause, count in found if count}
     behind = [row for row in followers if row[0] in BY_NAME and row[2]]
     return Overview.show(
         {
@@ -142,7 +142,7 @@ async def _figures(call: Call, minutes: int) -> Json:
                 "lag_seconds": round(max((max(0.0, row[8] or 0.0) for row in behind), default=0.0), 3),
             },
             "queue": queue,
-            "dead_letters": causes.get(_PARKED, _bounded(0, stuck.MOST)),
+            "dead_letters": causes.get(_PARKED, bounded(0, stuck.MOST)),
             "stuck": [
                 {"cause": cause, **causes[cause], "path": f"/v1/stuck?cause={cause}"}
                 for cause in stuck.BY_CAUSE
@@ -176,8 +176,14 @@ def _events(recent: figures.Recent, last: figures.Recent, seconds: int) -> Json:
 
 async def _open(call: Call, listing: Listing) -> list[Json]:
     tenant = call.caller.tenant
-    rows: Sequence[Any] = await call.service.lists.fetch(tenant, *listing.standing(tenant, _OPEN, MOST))
-    return [{"status": status, **_bounded(count, MOST)} for status, count in rows]
+    rows: Sequence[Any] = await call.service.lists.fetch(tenant, *listing.standing(tenant, OPEN, MOST))
+    return [{"status": status, **bounded(count, MOST)} for status, count in rows]
+
+
+async def command_queue(call: Call) -> Json | None:
+    """Return what waits in the broker, None while it cannot be asked."""
+    found: Json | None = await call.service.figures.get("queue", lambda: _queue(call))
+    return found
 
 
 async def _queue(call: Call) -> Json | None:
@@ -188,5 +194,6 @@ async def _queue(call: Call) -> Json | None:
     return {"waiting": counts.waiting, "consumers": counts.consumers, "dead_letters": counts.dead}
 
 
-def _bounded(count: int, most: int) -> Json:
+def bounded(count: int, most: int) -> Json:
+    """Return a number that was counted up to one more than a limit."""
     return {"count": min(count, most), "more": count > most}

@@ -15,11 +15,12 @@ from tests.services.http.bulk_scene import BULK, act, operator, previewed, until
 
 
 def with_bulks(api: Api, *names: str, tenant: str = "acme", state: str = "finished", data: str = "{}") -> None:
-    """Store bulks without items, all created at the same time."""
+    """Store bulks without items, all created at the same time, that no process goes on with."""
     with psycopg.connect(api.url) as conn:
         conn.execute(
-            "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, total)"
-            " SELECT %s, name, 'task.cancel', %s, '{}', 'skip', 'system', %s, 0 FROM unnest(%s::text[]) AS name",
+            "INSERT INTO bulk_actions (tenant, id, command, data, asked, on_change, actor, state, total, due_at)"
+            " SELECT %s, name, 'task.cancel', %s, '{}', 'skip', 'system', %s, 0, 'infinity'"
+            " FROM unnest(%s::text[]) AS name",
             (tenant, data.encode(), state, list(names)),
         )
 

@@ -22,7 +22,7 @@ FROM_THE_LOG = {
     *("list_acts", "list_stuck", "list_dead_letters", "group_dead_letters", "get_dead_letter"),
     *("list_bulks", "get_bulk_action", "list_bulk_items", "watch_bulk"),
     *("list_webhooks", "get_webhook", "list_webhook_deliveries", "list_keys", "get_key"),
-    *("list_projections", "get_projection", "get_overview"),
+    *("list_projections", "get_projection", "get_overview", "get_tenants"),
 }
 
 
