@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from domain.compare import name_key
@@ -220,10 +221,14 @@ class Listing:
         """Ask how many rows a page would run through; gives one row with one number."""
         return select(self.view, "count(*)", tenant, *self._conditions(tenant, filters, where))
 
-    def standing(self, tenant: str, statuses: Sequence[str], most: int) -> Query:
-        """Ask how many there are in each of these states, up to one more than `most`; rows of (status, number)."""
+    def standing(
+        self, tenant: str, statuses: Sequence[str], most: int, filters: Mapping[str, Any] = MappingProxyType({})
+    ) -> Query:
+        """Ask how many filters find in each of these states, up to one more than `most`; rows of (status, number)."""
+        conditions, values = self._conditions(tenant, filters, ())
         parts = [
-            select(self.view, "1", tenant, ["status = %s"], [status], f" LIMIT {most + 1:d}") for status in statuses
+            select(self.view, "1", tenant, [*conditions, "status = %s"], [*values, status], f" LIMIT {most + 1:d}")
+            for status in statuses
         ]
         sql = " UNION ALL ".join(f"SELECT %s::text, (SELECT count(*) FROM ({part.sql}) AS bounded)" for part in parts)  # noqa: S608
         pairs = zip(statuses, parts, strict=True)

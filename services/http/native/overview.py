@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from starlette.responses import Response
@@ -19,11 +19,12 @@ from services.broker.command_queue import BrokerAway, Counts
 from services.http.core.call import Call, as_json
 from services.http.core.models import Json, View
 from services.http.core.parameters import Query, settled
+from services.http.native.counts import MOST, Bounded, StatusCount, bounded
 from services.http.native.models import Count
 from services.store import figures, standing, stuck
 
-# Periods in which events are counted, and the most activities and tasks of a state that are.
-BUCKETS, MOST = 30, 10_000
+# Periods in which events are counted.
+BUCKETS = 30
 OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
 _PARKED = "command-parked"
 
@@ -66,24 +67,11 @@ class CommandQueue(View):
     dead_letters: Count = Field(description="dead letters that are still to be stored")
 
 
-class Bounded(View):
-    """A number, counted up to a limit."""
-
-    count: Count
-    more: bool = Field(description="whether there are more, which are not counted")
-
-
 class OfCause(Bounded):
     """How much is stuck for a cause."""
 
     cause: str = Field(json_schema_extra={"enum": list(stuck.BY_CAUSE)})
     path: str = Field(description="lists it")
-
-
-class OfStatus(Bounded):
-    """How many have a status."""
-
-    status: Literal["open", "active", "paused"]
 
 
 class Overview(View):
@@ -95,8 +83,8 @@ class Overview(View):
     queue: CommandQueue | None = Field(description="null while the broker cannot be asked")
     dead_letters: Bounded = Field(description="those that wait for an operator")
     stuck: list[OfCause]
-    activities: list[OfStatus] = Field(description="those that are not ended")
-    tasks: list[OfStatus] = Field(description="those that are not ended")
+    activities: list[StatusCount] = Field(description="those that are not ended")
+    tasks: list[StatusCount] = Field(description="those that are not ended")
 
     example: ClassVar[Json] = {
         "at": "2025-10-31T01:50:00Z",
@@ -192,8 +180,3 @@ async def _queue(call: Call) -> Json | None:
     except BrokerAway:
         return None
     return {"waiting": counts.waiting, "consumers": counts.consumers, "dead_letters": counts.dead}
-
-
-def bounded(count: int, most: int) -> Json:
-    """Return a number that was counted up to one more than a limit."""
-    return {"count": min(count, most), "more": count > most}

@@ -14,8 +14,9 @@ from projections.task import table as tasks
 from services.http.core.call import Call, as_json
 from services.http.core.models import Json, View
 from services.http.core.parameters import Query, settled
+from services.http.native.counts import MOST, Bounded, bounded
 from services.http.native.models import Count
-from services.http.native.overview import MOST, OPEN, Bounded, CommandQueue, bounded, command_queue
+from services.http.native.overview import OPEN, CommandQueue, command_queue
 from services.store import figures, tenants
 from services.store.tenants import Load, Loads
 
