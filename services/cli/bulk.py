@@ -61,11 +61,17 @@ def list_bulks(
 
     if not set(state) <= set(bulk_acts.STATES):
         raise typer.BadParameter(f"--state is one of {', '.join(bulk_acts.STATES)}.")
-    asked = bulk_actions.page(tenant_of(tenant), state or None, None, limit)
+    chosen, bulks, after = tenant_of(tenant), list[dict[str, Any]](), None
     with connected() as conn:
-        rows = conn.execute(*asked).fetchall()
+        while len(bulks) < limit:
+            asked = bulk_actions.page(chosen, state or None, after, limit - len(bulks))
+            found = [bulk_acts.bulk_of(row) for row in conn.execute(*asked).fetchall()]
+            if not found:
+                break
+            bulks += found
+            after = found[-1]["created_at"], found[-1]["id"]
     show_all(
-        [bulk_acts.bulk_of(row) for row in rows],
+        bulks,
         as_json,
         ("id", "command", "state", "items", "outcomes", "actor", "created"),
         lambda bulk: (

@@ -81,7 +81,9 @@ async def _list(call: Call) -> Response:
     asked = bulk_actions.page(call.caller.tenant, query.states, after, query.limit + 1)
     found = await call.documents(asked, column="data")
     bulks = [bulk_acts.bulk_of(row) for row in found.rows[: query.limit]]
-    more = found.left or len(found.rows) > query.limit
+    counted = sum(bulk["total"] for bulk in bulks)
+    # What is left out for the number of its items, or for its bytes, is on the next page.
+    more = found.left or len(found.rows) > query.limit or counted >= bulk_actions.MAX_COUNTED
     follow = next_page(call, bulk_acts.cursor_of(bulks[-1])) if more else None
     return await call.worked(lambda: as_json(BulkPage.show({"data": bulks, "next": follow})))
 

@@ -106,3 +106,12 @@ async def test_a_page_ends_with_the_bulk_whose_data_fills_it(api: Api) -> None:
         first = await page(api)
         assert ids(first) == ["b3", "b2"]
         assert ids(await page(api, path=first["next"])) == ["b1"]
+
+
+async def test_a_page_ends_with_the_bulk_whose_items_fill_it(api: Api) -> None:
+    with_bulks(api, "b1", "b2", "b3", "b4")
+    rows(api.url, "UPDATE bulk_actions SET total = 200000 WHERE id <> 'b4' RETURNING id")
+    first = await page(api)
+    assert ids(first) == ["b4", "b3", "b2"]
+    second = await page(api, path=first["next"])
+    assert (ids(second), second["next"]) == (["b1"], None)
