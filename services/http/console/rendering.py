@@ -41,9 +41,8 @@ def _environment() -> Environment:
         "count": count,
         "size": size,
         "pretty": pretty,
-        "segment": segment,
     }
-    made.globals.update({"icon": icon, "static": static, "address": address})
+    made.globals.update({"icon": icon, "static": static, "address": address, "place": place})
     return made
 
 
@@ -92,9 +91,9 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def segment(text: str) -> str:
-    """Return text as one part of a path."""
-    return quote(text, safe="")
+def place(*parts: str) -> str:
+    """Return the path of a page of the console, of parts that may have any characters."""
+    return "/".join(("/console", *(quote(part, safe="") for part in parts)))
 
 
 def address(path: str, query: Any = (), **changes: Any) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from domain import COMMANDS
 from services.http.console.api import Refused, path_of
 from services.http.console.forms import BadForm, Form, parsed
-from services.http.console.rendering import segment
+from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 from services.http.console.screens.commands import required
 
@@ -52,7 +52,7 @@ async def new(visit: Visit) -> Response:
     kind = visit.one("command")
     if kind not in commands():
         return RedirectResponse(_LIST, 303)
-    given = parsed(visit.request.url.query.encode("ascii"))
+    given = parsed(visit.request.scope["query_string"])
     ids = [] if given.one("all") else [each for each in given.all("id") if each]
     filters = {name: values for name, values in given.fields.items() if name not in _ABOUT and any(values)}
     wanted = _OF_LETTERS.get(kind)
@@ -80,7 +80,7 @@ async def preview(visit: Visit) -> Response:
     body: dict[str, Any] = {"command": form.one("command"), "on_change": form.one("on_change", "skip")}
     body |= {"data": _json(form, "data"), **_which(form)}
     made = await visit.api.send("POST", path_of("bulk"), body)
-    return visit.go(f"{_LIST}/{segment(made['id'])}")
+    return visit.go(place("bulk", made["id"]))
 
 
 def _which(form: Form) -> dict[str, Any]:
@@ -128,7 +128,7 @@ async def act(visit: Visit) -> Response:
         return visit.page(
             "sure.html",
             ask="What was sent is decided, and the items that are left are skipped. It cannot be run again.",
-            path=visit.request.url.path,
+            path=visit.path,
             values={},
             label="Abort it",
         )
