@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help venv dev demo test soak check docs bench lock
 
+# Without byte code on disk, each process that is started compiles everything again, for longer than it needs to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 ARGS ?=
 WORKERS ?= auto

@@ -1,7 +1,8 @@
 """A few connections for the statements of asyncio tasks; a statement never waits for a database that is gone.
 
 All statements are reads, or writes that may be repeated: one whose connection broke is sent again. Each connection has
-a task that takes the next statement when it is done with one, so nothing is checked out and returned.
+a task that takes the next statement when it is done with one, so nothing is checked out and returned. It is opened when
+all that are open are busy.
 """
 
 from __future__ import annotations
@@ -58,11 +59,6 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._refuse_waiting()
 
-    @property
-    def ready(self) -> bool:
-        """Tell whether a connection is there, as far as is known without asking."""
-        return self._connected > 0
-
     async def fetch(self, sql: str, params: Params = (), timeout: float | None = None) -> Rows:
         """Return all rows; raises `StoreUnavailable` when the database does not answer in time."""
         if self._failed and not self._connected:
@@ -87,6 +83,9 @@ class Pool:
     async def _connection(self) -> None:
         backoff = Backoff("database", self._log)
         while True:
+            if not self._failed:
+                await self._wanted(last=True)
+            # Otherwise nothing is asked until a connection stands.
             try:
                 connection = await connect_async(self.url, "http", self.statement_timeout)
             except psycopg.Error as error:
@@ -107,15 +106,18 @@ class Pool:
                     await connection.close()
 
     async def _serve(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        loop = asyncio.get_running_loop()
         while not connection.closed:
-            while not self._waiting:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
+            await self._wanted()
             statement = self._waiting.popleft()
             if not statement.answer.done():
                 await self._answer(connection, statement)
+
+    async def _wanted(self, *, last: bool = False) -> None:
+        """Wait for a statement, with `last` for one that no other connection is idle for."""
+        while not self._waiting:
+            idle = asyncio.get_running_loop().create_future()
+            (self._idle.append if last else self._idle.appendleft)(idle)
+            await idle
 
     async def _answer(self, connection: psycopg.AsyncConnection[Any], statement: _Statement) -> None:
         statement.attempts += 1

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from services.dev.postgres import EmbeddedPostgres
-from tests.eventually import PATIENCE, eventually
+from tests.eventually import eventually
 from tests.services.processes import ROOT as ROOT
 from tests.services.processes import environment as environment
 from tests.services.processes import nursery
@@ -31,14 +31,14 @@ class Dev:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
         self._file = folder / ".foldwork" / "dev.json"
-        self._said = (folder / "dev.log").open("w+")
-        self.process = subprocess.Popen(
-            [*FOLDWORK, "dev", *(arguments or ("--http-port", "0", "--amqp-port", "0"))],
-            cwd=folder,
-            env=environment(),
-            stdout=self._said,
-            stderr=subprocess.STDOUT,
-        )
+        log = folder / "dev.log"
+        log.write_bytes(b"")
+        self._running = ExitStack()
+        running = nursery().running(
+            "dev", *(arguments or ("--http-port", "0", "--amqp-port", "0")),
+            files=["/dev/null", log, log], folder=folder, environ={},
+        )  # fmt: skip
+        self.process = self._running.enter_context(running)
 
     @property
     def said(self) -> str:
@@ -65,14 +65,9 @@ class Dev:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it and return its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(PATIENCE)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self._said.close()
+        with self._running:
+            self.process.signal(number)
+            return self.process.wait()
 
 
 @contextmanager

@@ -145,7 +145,7 @@ async def _confirmed_before_a_kill(system: Dev, tasks: list[str]) -> list[str]:
         await channel.basic_publish(body, exchange=COMMAND_EXCHANGE, routing_key=task, properties=properties)
         confirmed.append(task)
         if len(confirmed) == len(tasks) // 2:
-            system.process.kill()
+            system.process.signal(signal.SIGKILL)
 
     await asyncio.gather(*map(send, tasks), return_exceptions=True)
     return confirmed

@@ -62,8 +62,7 @@ def on_path(folder: Path) -> dict[str, str]:
     """Return an environment in which `foldwork` is this checkout's, as `.venv/bin` on the PATH makes it."""
     script = folder / "bin" / "foldwork"
     script.parent.mkdir(exist_ok=True)
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m services.cli "$@"\n')
-    script.chmod(0o755)
+    nursery().install(script)
     if shutil.which("curl") is None:
         # A bare machine has none; what is shown is the request, not the program that sends it.
         plain = script.with_name("curl")
@@ -283,9 +282,7 @@ def test_json_in_the_documents_is_json(document: str) -> None:
 @pytest.mark.parametrize("document", ["README.md", *(str(d.relative_to(ROOT)) for d in (ROOT / "docs").glob("*.md"))])
 def test_every_command_that_is_named_exists(document: str) -> None:
     named = set(re.findall(r"(?:`|\$ )foldwork ([a-z]+)", (ROOT / document).read_text("utf-8")))
-    told = subprocess.run(
-        [sys.executable, "-m", "services.cli", "--help"], env=environment(), cwd=ROOT, capture_output=True, text=True
-    )
+    told = nursery().run(ROOT, "--help", env={})
     assert [name for name in sorted(named) if not re.search(rf"^\W*{name}\b", told.stdout, re.MULTILINE)] == []
 
 

@@ -6,6 +6,7 @@ from services import keys
 from services.broker.sender import Outgoing
 from tests.console.browser import Browser
 from tests.console.scene import HOSTILE, set_the_scene
+from tests.eventually import eventually
 from tests.services.http.served import Served
 from tests.services.http.test_overview import append
 from tests.services.http.test_tenants import with_letters
@@ -67,3 +68,17 @@ def test_the_load_by_tenant_is_for_who_may_see_all_tenants(person: Browser, syst
     assert not person.all("a[href='/console/tenants']")
     person.open("/console/tenants")
     person.says("this needs the permission tenants", not_="floods")
+
+
+def test_the_form_of_the_log_in_leads_to_what_was_wanted_and_the_session_ends_by_its_button(
+    person: Browser, system: Served
+) -> None:
+    person.driver.delete_all_cookies()
+    person.open("/console/tasks?status=open")
+    person.fill("#key", system.api.key("acme", "system", "read"))
+    person.press("Log in")
+    eventually(lambda: person.path == "/console/tasks?status=open")
+    person.press("Log out")
+    eventually(lambda: person.path == "/console/login")
+    person.open("/console")
+    assert person.path == "/console/login?next=%2Fconsole"

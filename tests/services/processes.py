@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import PATIENCE, eventually, eventually_async
+from tests.services import nursery as nursery_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,41 +35,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-# Starting Python costs seconds; a process that has imported all and forks costs none, and dies just as dead.
-_NURSERY = """
-import gc, json, os, sys
-import services.cli, services.cli.app, services.logs, services.roles
-# A process that ends would search all that was imported here for garbage.
-gc.collect()
-gc.freeze()
-started = set()
-for line in sys.stdin:
-    order = json.loads(line)
-    if order["do"] == "start":
-        pid = os.fork()
-        if pid == 0:
-            written = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            for number, mode in ((0, os.O_RDONLY), (1, written), (2, written)):
-                os.dup2(os.open(order["files"][number], mode, 0o600), number)
-            os.environ.update(order["env"])
-            os.chdir(order["folder"])
-            sys.argv = ["foldwork", *order["arguments"]]
-            exec(order["before"])
-            services.cli.main()
-            sys.exit(0)
-        started.add(pid)
-        answer = pid
-    else:
-        pid, status = os.waitpid(order["pid"], os.WNOHANG)
-        answer = None if pid == 0 else os.waitstatus_to_exitcode(status)
-        if pid:
-            started.discard(pid)
-    print(json.dumps(answer), flush=True)
-for pid in started:
-    os.kill(pid, 9)
-"""
 
 
 class Process:
@@ -123,8 +89,9 @@ class Nursery:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="foldwork-test-")
         self._lock = threading.Lock()
+        self._address = f"{self._folder.name}/nursery"
         self._parent = subprocess.Popen(
-            [sys.executable, "-c", _NURSERY],
+            [sys.executable, "-m", "tests.services.nursery", self._address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -190,6 +157,13 @@ class Nursery:
         finally:
             process.signal(signal.SIGKILL)
             process.wait()
+
+    def install(self, script: Path) -> None:
+        """Write a program that runs the command line for a shell."""
+        # The parent listens when it has answered.
+        assert self.order(do="ready") is None
+        script.write_text(nursery_process.client(sys.executable, self._address))
+        script.chmod(0o755)
 
     def _file(self) -> Path:
         made = Path(self._folder.name) / uuid.uuid4().hex

@@ -196,8 +196,6 @@ async def test_the_http_process_connects_so_too(migrated_url: str) -> None:
     database = Pool(with_options(migrated_url, "-c DateStyle=SQL"), 5.0, size=1)
     database.start()
     try:
-        while not database.ready:
-            await asyncio.sleep(0)
         assert (await database.fetch("SELECT current_setting('DateStyle')"))[0][0].startswith("ISO")
     finally:
         await database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -264,10 +264,15 @@ class Dialects(RuleBasedStateMachine):
             self.had.add(COMMAND_NAMES[type(step.command)])
         else:
             assert 400 <= answer.status_code < 500, f"{where}; the model says {outcome.refusal}"
-        self.compare(where)
+        # What else a request has changed by mistake is seen at the end.
+        touched = getattr(step.command, "id", None)
+        self.compare(where, (touched,) if touched in TASKS else TASKS)
 
-    def compare(self, where: str) -> None:
-        for name in TASKS:
+    def teardown(self) -> None:
+        self.compare("everything")
+
+    def compare(self, where: str, names: Sequence[str] = TASKS) -> None:
+        for name in names:
             task = self.task(name)
             said = self.read(f"{FIELD}/{name}")["task"]
             sent = self.read(f"{DISPATCH}/{name}")
@@ -279,7 +284,8 @@ class Dialects(RuleBasedStateMachine):
             operator = f"op-{task.assignees[0]}" if task.assignees else None
             assert sent["taskDetails"]["assignedOperatorId"] == operator, where
             assert done["output"] == (task.data if task.lifecycle is Lifecycle.COMPLETED else None), where
-        self.compare_master(where)
+        if {"t1", "t2"} & {*names}:
+            self.compare_master(where)
 
     def compare_master(self, where: str) -> None:
         tasks = [self.task(name) for name in ("t1", "t2")]
@@ -322,7 +328,7 @@ def test_all_dialects_say_what_the_model_says(migrated_url: str) -> None:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
                 machine,
                 settings=settings(
-                    max_examples=15,
+                    max_examples=9,
                     stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
