@@ -13,3 +13,4 @@ BATCH_SIZE = Histogram(
 )
 BATCH_SECONDS = Histogram("foldwork_batch_seconds", "Time from taking a batch to its acknowledgement, in seconds")
 PUBLISHED = Counter("foldwork_events_published_total", "Events that the broker confirmed")
+RESTARTS = Counter("foldwork_restarts_total", "Processes that were killed before this one, under the same supervisor")

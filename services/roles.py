@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,26 +14,19 @@ from typing import Any, Protocol
 
 import structlog
 
+from services import supervisor
 from services.broker.dead_queue import DeadQueue
-from services.broker.publisher import Publisher, command_sender
+from services.broker.publisher import Publisher
 from services.cancellation import cancel
 from services.commands.consumer import CommandConsumer
 from services.commands.watchdog import NotConsuming
-from services.crash import (
-    AFTER_CALL,
-    AFTER_DELIVERY,
-    AFTER_PUBLISH,
-    AFTER_STORED_LETTERS,
-    AFTER_WAKE,
-    CrashPoints,
-)
-from services.follower_role import FollowerRole, RoleEnded, Threaded
+from services.crash import AFTER_PUBLISH, CrashPoints
+from services.follower_role import FollowerRole, RoleEnded
 from services.health.probe import probing
 from services.health.watch import Watch
 from services.processors import read_models
 from services.processors.rebuilder import Rebuilder
 from services.processors.relay import relay_handle
-from services.processors.scheduler import Scheduler
 from services.server import Config, Connections, Server, allow_files, bind
 from services.settings import Settings
 from services.store.connect import Backoff, connect, demand_sessions
@@ -59,9 +53,9 @@ class Role(Protocol):
 
 
 class HttpRole:
-    """The HTTP API."""
+    """The HTTP API, on a socket that it is given, or binds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket | None = None) -> None:
         # A third of all that there is to import, which the other roles start without.
         from services.http.core.app import create_app
 
@@ -74,7 +68,7 @@ class HttpRole:
         )
         self._server = Server(config)
         # Bound early, so that a port in use is reported before anything starts.
-        self._socket = bind(settings.http_host, settings.http_port)
+        self._socket = listening or bind_http(settings)
 
     @property
     def port(self) -> int:
@@ -94,11 +88,15 @@ class HttpRole:
         return [] if self._server.started else ["http"]
 
 
-def make_role(name: str, settings: Settings) -> Role:
+def bind_http(settings: Settings) -> socket.socket:
+    return bind(settings.http_host, settings.http_port)
+
+
+def make_role(name: str, settings: Settings, listening: socket.socket | None = None) -> Role:
     url, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
     batch, size, poll = settings.follower_batch, settings.follower_batch_bytes, settings.follower_poll
     if name == "http":
-        return HttpRole(settings)
+        return HttpRole(settings, listening)
     if name == "commands":
         return CommandConsumer(settings)
     if name == "projections":
@@ -110,41 +108,19 @@ def make_role(name: str, settings: Settings) -> Role:
         relay = Follower(RELAY, handle, batch=batch, batch_bytes=size, poll=poll, act_outside=True)
         return FollowerRole(settings, lambda: [relay], publisher)
     if name == "policies":
+        from services.processors import policies
+
         queue = DeadQueue(amqp, settings.command_limit)
-        return FollowerRole(settings, lambda: _policies(settings, publisher, queue), publisher, queue)
+        return FollowerRole(settings, lambda: policies.workers(settings, publisher, queue), publisher, queue)
     raise ValueError(f"unknown role {name}; the roles are {', '.join(ROLES)}")
-
-
-def _policies(settings: Settings, publisher: Publisher, queue: DeadQueue) -> Sequence[Threaded]:
-    """Return the workers that act on deadlines, those of dead letters, and those that deliver to webhooks."""
-    from services.dead_letters import Rules
-    from services.processors.dead_letters import Collector, Resender
-    from services.processors.dispatcher import Dispatcher
-    from services.processors.providers import Providers
-    from services.processors.receivers import Receivers
-    from services.processors.webhook_follower import WebhookFollower
-    from services.processors.webhook_sender import WebhookSender
-
-    send, crash, poll = command_sender(publisher), CrashPoints(settings), settings.follower_poll
-    dispatcher = Dispatcher(lambda: Providers(settings), poll=poll, on_called=lambda: crash.reach(AFTER_CALL))
-    scheduler = Scheduler(send, poll=poll, on_sent=lambda: crash.reach(AFTER_WAKE), on_hint=dispatcher.look)
-    collector = Collector(
-        queue, settings.broker_user, settings.may_send, on_stored=lambda: crash.reach(AFTER_STORED_LETTERS)
-    )
-    rules = Rules(settings.may_send, settings.command_limit)
-    resender = Resender(send, rules, days=settings.receipts_days, poll=poll)
-    batch, size = settings.follower_batch, settings.follower_batch_bytes
-    sender = WebhookSender(lambda: Receivers(settings), poll=poll, on_sent=lambda: crash.reach(AFTER_DELIVERY))
-    webhooks = WebhookFollower(batch=batch, batch_bytes=size, poll=poll, on_queued=sender.look)
-    return [scheduler, dispatcher, collector, resender, webhooks, sender]
 
 
 class Roles:
     """Several roles in one process, started and stopped together."""
 
-    def __init__(self, settings: Settings, names: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, names: Sequence[str], listening: socket.socket | None = None) -> None:
         self.settings = settings
-        self.roles: Mapping[str, Role] = {name: make_role(name, settings) for name in names}
+        self.roles: Mapping[str, Role] = {name: make_role(name, settings, listening) for name in names}
         self._log = structlog.get_logger("foldwork")
         self._stopping = asyncio.Event()
         self._beaten = time.monotonic()
@@ -237,12 +213,24 @@ def until_migrated(settings: Settings) -> None:
             waiting.wait(backoff.next_wait())
 
 
-def serve(settings: Settings, names: Sequence[str]) -> None:
+def supervise(settings: Settings, names: Sequence[str]) -> None:
+    """Import what roles need, and run them in a child until SIGTERM or SIGINT; see `supervisor.fork`."""
+    if "http" in names:
+        from services.http.core import app  # noqa: F401
+    if "policies" in names:
+        from services.processors import policies  # noqa: F401
+    # Everything else is made by each child for itself: numbers that it gives out begin with the time, for example.
+    listening = bind_http(settings) if "http" in names else None
+    supervisor.fork(settings.shutdown_grace, listening)
+    serve(settings, names, listening)
+
+
+def serve(settings: Settings, names: Sequence[str], listening: socket.socket | None = None) -> None:
     """Run roles until SIGTERM or SIGINT."""
     until_migrated(settings)
 
     async def main() -> None:
-        roles = Roles(settings, names)
+        roles = Roles(settings, names, listening)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, roles.stop)

@@ -10,8 +10,12 @@ from services.cli import FAILED
 from services.cli.where import settings
 from services.errors import OperatorError
 
+SUPERVISE = typer.Option(
+    False, "--supervise", help="Work in a child process, and start another one at once when it is killed."
+)
 
-def run_roles(*names: str) -> None:
+
+def run_roles(*names: str, supervise: bool) -> None:
     # Nothing that is imported is garbage; `serve` enables it again.
     gc.disable()
     from services import logs, roles
@@ -20,7 +24,10 @@ def run_roles(*names: str) -> None:
     chosen = settings()
     logs.configure(chosen.log_level, chosen.log_format)
     try:
-        roles.serve(chosen, names)
+        if supervise:
+            roles.supervise(chosen, names)
+        else:
+            roles.serve(chosen, names)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OperatorError(f"cannot start: {reason}" + (f": {error.filename}" if error.filename else "")) from None
@@ -32,37 +39,40 @@ def run_roles(*names: str) -> None:
 def register(app: typer.Typer) -> None:
 
     @app.command("all")
-    def run_all() -> None:
+    def run_all(supervise: bool = SUPERVISE) -> None:
         """Run every role in one process."""
-        run_roles("http", "commands", "projections", "relay", "policies")
+        run_roles("http", "commands", "projections", "relay", "policies", supervise=supervise)
 
     @app.command()
-    def http() -> None:
+    def http(supervise: bool = SUPERVISE) -> None:
         """Run the HTTP API."""
-        run_roles("http")
+        run_roles("http", supervise=supervise)
 
     @app.command()
-    def commands() -> None:
+    def commands(supervise: bool = SUPERVISE) -> None:
         """Run the command worker; a second one is a hot standby."""
-        run_roles("commands")
+        run_roles("commands", supervise=supervise)
 
     @app.command()
-    def relay() -> None:
+    def relay(supervise: bool = SUPERVISE) -> None:
         """Publish every event to the events exchange."""
-        run_roles("relay")
+        run_roles("relay", supervise=supervise)
 
     @app.command()
-    def policies() -> None:
+    def policies(supervise: bool = SUPERVISE) -> None:
         """Act on deadlines, and make dispatches."""
-        run_roles("policies")
+        run_roles("policies", supervise=supervise)
 
     projections = typer.Typer(help="Maintain the read models, or show, retry or rebuild them.")
     app.add_typer(projections, name="projections")
 
     @projections.callback(invoke_without_command=True)
-    def follow(context: typer.Context) -> None:
-        if context.invoked_subcommand is None:
-            run_roles("projections")
+    def follow(context: typer.Context, supervise: bool = SUPERVISE) -> None:
+        if context.invoked_subcommand is not None:
+            if supervise:
+                raise typer.BadParameter("--supervise is for the role, not for its commands.")
+        else:
+            run_roles("projections", supervise=supervise)
 
     from services.cli import read_models
 

@@ -10,7 +10,7 @@ import psycopg
 import projections
 from projections import ReadModel, follower_name
 from services.processors.projector import Projector
-from services.processors.rebuild import BuildingFollower, sweep
+from services.processors.rebuild import BuildingFollower
 from services.store.connect import connect
 from services.store.follower import Follower
 from services.store.follower_group import FollowerGroup
@@ -51,7 +51,10 @@ class ServingFollower(Follower):
 
     def enlist(self, conn: psycopg.Connection[Any]) -> None:
         """Find the serving tables. The follower's row is created and deleted with them, so none is inserted here."""
-        suffix, _ = projections.tables(conn, self._model)
+        self.take_over(projections.tables(conn, self._model)[0])
+
+    def take_over(self, suffix: str) -> None:
+        """Maintain the tables of this suffix from now on."""
         name = follower_name(self._model, suffix)
         if projections.version_of(suffix) != self._model.VERSION:
             self._projector = None
@@ -75,12 +78,12 @@ def followers(database_url: str, *, batch: int = 500, batch_bytes: int = BATCH_B
     found: list[Follower] = []
     with connect(database_url, "projections", autocommit=True) as conn:
         for model in projections.READ_MODELS:
-            found.append(ServingFollower(model, batch=batch, batch_bytes=batch_bytes))
-            found[-1].enlist(conn)
-            _, building = projections.tables(conn, model)
+            serving, building = projections.tables(conn, model)
+            follower = ServingFollower(model, batch=batch, batch_bytes=batch_bytes)
+            follower.take_over(serving)
+            found.append(follower)
             if building is not None and projections.version_of(building) == model.VERSION:
                 found.append(BuildingFollower(model, building, batch_bytes=batch_bytes))
-            sweep(conn, model)
     return found
 
 

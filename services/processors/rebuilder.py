@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from projections import READ_MODELS
 from projections.support.comparison import Difference
 from services.errors import OperatorError
 from services.processors import rebuild
@@ -140,7 +141,9 @@ class Rebuilder(Listener):
                 self._note(conn, work, stopped=True)
 
     def begin(self, conn: psycopg.Connection[Any]) -> None:
-        """Nothing is kept between connections but the rebuild that is under way."""
+        """Drop what rebuilds have left; in this thread, since it would delay that of the read models."""
+        for model in READ_MODELS:
+            rebuild.sweep(conn, model)
 
     def turn(self, conn: psycopg.Connection[Any]) -> float:
         """Begin a rebuild, or note how far the one under way is."""

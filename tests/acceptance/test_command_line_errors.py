@@ -160,9 +160,12 @@ def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_said(migrated_url: str, amqp_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for role, name in (("http", "http_port"), ("relay", "probe_port")):
+        for line, name in (
+            ("http", "http_port"), ("relay", "probe_port"),
+            ("http --supervise", "http_port"), ("relay --supervise", "probe_port"),
+        ):  # fmt: skip
             env = {"database_url": migrated_url, "amqp_url": amqp_url, name: str(port)}
-            with nursery().start(role, env=env) as process:
+            with nursery().start(*line.split(), env=env) as process:
                 assert process.wait(PATIENCE) == 1
             assert process.output == f"cannot start: Address already in use: 127.0.0.1:{port}\n"
 

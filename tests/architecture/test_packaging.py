@@ -229,7 +229,7 @@ def test_compose_runs_every_role_with_a_health_check() -> None:
         assert "restart:" in service or "<<: *foldwork" in service, name
         if name in ROLES:
             assert "disable: true" not in service, f"{name} is not watched"
-            assert re.search(rf"command: .*\b{name}\b", service)
+            assert f"command: [{name}, --supervise]" in service
     assert "replicas: 2" in services["commands"]
     assert "test: [CMD, foldwork, health]" in shared
     # The API is asked itself; the others have a port for probes.

@@ -20,19 +20,21 @@ import psycopg
 
 from services.broker.names import COMMAND_QUEUE
 from services.store.append import APPEND_LOCK
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, eventually
 from tests.faults.evidence import Letter
 from tests.faults.load import Load
 from tests.faults.observers import count
 from tests.faults.processes import Group, Unavailable
 from tests.faults.servers import Servers
 from tests.faults.system import ROLES, STANDBY, System
-from tests.services.processes import environment
+from tests.services.processes import environment, has_ended
 
 # As long as a pause of a virtual machine or a swapping host may well last.
 FROZEN = 27.0
 _OUTAGE = 4.0
 ROLE_BACK, SERVER_BACK, NOTICED = 3.0, 5.0, 30.0
+# A role that starts without a supervisor imports for seconds.
+COLD = 10.0
 
 
 @dataclass(slots=True)
@@ -156,6 +158,15 @@ def kill_all(stage: Stage) -> Iterator[None]:
         stage.system.signal(role, signal.SIGKILL)
         before = moment
     yield
+
+
+@fault("kill-supervisor", COLD, times=5)
+def kill_supervisor(stage: Stage) -> Iterator[None]:
+    """Kill the supervisor of a role alone: the process under it has to stop, and the role begins anew."""
+    worker = stage.system.kill_supervisor(stage.chance.choice(ROLES))
+    yield
+    if worker is not None:
+        eventually(lambda: has_ended(worker))
 
 
 def _frozen(stage: Stage, name: str) -> Iterator[None]:

@@ -48,6 +48,11 @@ class Group:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    def terminate(self) -> None:
+        """Ask the leader alone to end, as whoever runs a service does."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
     def wait(self, timeout: float) -> int | None:
         """Return the exit code, or None when it has not ended in time."""
         with suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,9 @@
-"""The roles of an episode, under a supervisor that starts again whatever ends, as in production."""
+"""The roles of an episode, each with --supervise, and started again when it ends, as in production."""
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
 import threading
@@ -16,13 +18,55 @@ from services.settings import Settings
 from tests.eventually import eventually
 from tests.faults.evidence import Ended
 from tests.faults.processes import Group
-from tests.services.processes import environment, free_port
+from tests.services.processes import environment, free_port, has_ended
 
 ROLES = ("commands", "projections", "relay", "policies", "http")
 STANDBY = "-standby"
 _GRACE = float(Settings.model_fields["shutdown_grace"].default)
 _NOT_STOPPED = "not stopped within the grace"
 _PERIOD = 0.05
+# What a supervisor logs when it has started a process in the place of one that was killed.
+_REPLACED = re.compile(r'"signal": "(SIG\w+)".*"started_pid"')
+
+
+class Role(Group):
+    """The supervisor of a role, and the process that works under it."""
+
+    _worker: psutil.Process | None = None
+    _counted = 0
+
+    def worker(self) -> psutil.Process | None:
+        """Return the process that works, None while there is none."""
+        if self._worker is None or has_ended(self._worker):
+            self._worker = None
+            with suppress(psutil.Error):
+                living = [each for each in psutil.Process(self.pid).children() if not has_ended(each)]
+                self._worker = living[0] if living else None
+        return self._worker
+
+    def replaced(self) -> list[int]:
+        """Return the exit codes of the processes that have had another one in their place since the last call."""
+        found = _REPLACED.findall(self.said)
+        new, self._counted = found[self._counted :], len(found)
+        return [-signal.Signals[name] for name in new]
+
+    def signal_worker(self, number: int) -> None:
+        """Send a signal to the process that works, or to all of a role that has only begun to start."""
+        worker = self.worker()
+        if worker is None:
+            self.signal(number)
+        else:
+            with suppress(psutil.Error):
+                worker.send_signal(number)
+
+    def await_start(self) -> None:
+        """Wait until the process that works handles signals: Python itself ends by SIGTERM while it imports."""
+
+        def started() -> bool:
+            said = self.said
+            return said.rfind('"event": "started"') > said.rfind('"started_pid"') or self.poll() is not None
+
+        eventually(started)
 
 
 class System:
@@ -35,7 +79,7 @@ class System:
         self.restarts: list[tuple[str, int]] = []
         self._folder = folder
         self._env = {"DATABASE_URL": database_url, "AMQP_URL": amqp_url, "HTTP_PORT": str(self.http_port)}
-        self._running: dict[str, Group] = {}
+        self._running: dict[str, Role] = {}
         # What the last process of a name printed until it ended.
         self._said: dict[str, str] = {}
         # What a process is given once, and after its end no more.
@@ -52,16 +96,11 @@ class System:
         if not self._supervisor.is_alive():
             self._supervisor.start()
 
-    def _begin(self, name: str) -> Group:
+    def _begin(self, name: str) -> Role:
         role = name.removesuffix(STANDBY)
         env = {f"FOLDWORK_{key}": value for key, value in {**self._env, **self._once.pop(name, {})}.items()}
-        command = [sys.executable, "-m", "services.cli", role]
-        return Group(command, self._folder / f"{name}.log", {**environment(), **env})
-
-    def pid(self, name: str) -> int:
-        """Return the pid of a process."""
-        with self._lock:
-            return self._running[name].pid
+        command = [sys.executable, "-m", "services.cli", role, "--supervise"]
+        return Role(command, self._folder / f"{name}.log", {**environment(), **env})
 
     def runs(self, name: str) -> bool:
         """Tell whether there is a process of this name."""
@@ -69,9 +108,16 @@ class System:
             return name in self._running
 
     def signal(self, name: str, number: int) -> None:
-        """Send a signal to a process; one that ends by it is started again."""
+        """Send a signal to the process that works as a role; its supervisor starts another if it ends by it."""
         with self._lock:
-            self._running[name].signal(number)
+            self._running[name].signal_worker(number)
+
+    def kill_supervisor(self, name: str) -> psutil.Process | None:
+        """Kill the supervisor of a role alone, and return the process that worked under it."""
+        with self._lock:
+            worker = self._running[name].worker()
+            os.kill(self._running[name].pid, signal.SIGKILL)
+            return worker
 
     def crash_at(self, name: str, point: str, timeout: float) -> bool:
         """Replace a process by one that kills itself at a point; tell whether it has come to that."""
@@ -101,7 +147,7 @@ class System:
         """End a process by SIGTERM, note how it went, and leave the restart to the supervisor."""
         with self._lock:
             process = self._running.pop(name)
-        _await_start(process)
+        process.await_start()
         ended = self._terminated(name, process)
         self.start(name)
         return ended
@@ -111,17 +157,17 @@ class System:
         with self._lock:
             leaving = [(name, self._running.pop(name)) for name in names if name in self._running]
         for _, process in leaving:
-            _await_start(process)
+            process.await_start()
         began = time.monotonic()
         for _, process in leaving:
-            process.signal(signal.SIGTERM)
+            process.terminate()
         for name, process in leaving:
             self._terminated(name, process, began)
 
-    def _terminated(self, name: str, process: Group, began: float | None = None) -> Ended:
+    def _terminated(self, name: str, process: Role, began: float | None = None) -> Ended:
         if began is None:
             began = time.monotonic()
-            process.signal(signal.SIGTERM)
+            process.terminate()
         code = process.wait(2 * _GRACE)
         if code is None:
             process.kill()
@@ -175,15 +221,13 @@ class System:
                         self.restarts.append((name, code))
                         self._said[name] = process.said
                         self._running[name] = self._begin(name)
-                    elif turns % 10 == 0:
-                        self._measure(name, process.pid)
+                        continue
+                    self.restarts += [(name, code) for code in process.replaced()]
+                    # To look for a process takes a while, while a role starts.
+                    if turns % 10 == 0 and (worker := process.worker()) is not None:
+                        self._measure(name, worker)
 
-    def _measure(self, name: str, pid: int) -> None:
+    def _measure(self, name: str, worker: psutil.Process) -> None:
         role = name.removesuffix(STANDBY)
         with suppress(psutil.Error):
-            self.memory[role] = max(self.memory.get(role, 0), psutil.Process(pid).memory_info().rss)
-
-
-def _await_start(process: Group) -> None:
-    """Wait until a process handles signals: Python itself ends by SIGTERM while it imports."""
-    eventually(lambda: '"started"' in process.said or process.poll() is not None)
+            self.memory[role] = max(self.memory.get(role, 0), worker.memory_info().rss)

@@ -14,9 +14,11 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.eventually import PATIENCE, eventually, eventually_async
 from tests.services import nursery as nursery_process
@@ -35,6 +37,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended. Whoever inherits one whose parent has gone may leave it a zombie."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 class Process:

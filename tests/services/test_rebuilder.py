@@ -70,6 +70,13 @@ def test_a_rebuild_is_done_and_recorded_as_an_act(followed: str, conn: Connectio
     assert acts(conn) == [(stream, *of, "started", *by), (stream, *of, "succeeded", *by)]
 
 
+def test_what_a_killed_rebuild_has_left_is_dropped_at_the_start(followed: str, conn: Connection) -> None:
+    projections.begin_build(conn, tasks, announced=False)
+    assert suffixes(conn, tasks) == {FIRST, NEW}
+    with following(followed, Rebuilder()):  # type: ignore[arg-type]
+        eventually(lambda: suffixes(conn, tasks) == {FIRST})
+
+
 def test_a_comparison_without_a_difference_switches(followed: str, conn: Connection) -> None:
     assert ask(conn, diff=True)
     with following(followed, Rebuilder()):  # type: ignore[arg-type]
