@@ -19,8 +19,8 @@ from projections.statement import Query
 
 # `read` allows queries, `write` commands; `impersonate` lets a key of `system` name another actor for a command.
 # `operate` allows the acts of an operator (on dead letters, on many commands, on what is held back), `webhooks` those
-# on webhooks, `audit` reading what operators did, `keys` listing, creating and revoking the tenant's keys; no other
-# permission implies these. The rest is of the dispatch API.
+# on webhooks, `audit` reading what operators did, `keys` listing, creating and revoking the tenant's keys, `tenants`
+# figures of all tenants; no other permission implies these. The rest is of the dispatch API.
 PERMISSIONS = (
     "read",
     "write",
@@ -29,6 +29,7 @@ PERMISSIONS = (
     "webhooks",
     "audit",
     "keys",
+    "tenants",
     "CREATE_ACTIVITY",
     "VIEW_ACTIVITIES",
     "CANCEL_ACTIVITY",
@@ -37,6 +38,8 @@ PERMISSIONS = (
     "OVERRIDE_ACTIVITY_RESULT",
     "MANAGE_ACTIVITY_CONFIG",
 )
+# What reaches beyond a tenant is given on the command line alone, whoever has it already.
+NOT_OVER_HTTP = frozenset({"tenants"})
 # The permissions of the dispatch API that `read` and `write` imply.
 _GRANTS: Mapping[str, frozenset[str]] = {
     "read": frozenset({"VIEW_ACTIVITIES"}),
@@ -166,6 +169,8 @@ def demand_valid(tenant: str, actor: str, permissions: Iterable[str], expires_at
 
 def demand_granted(maker: KeyInfo, actor: str, permissions: Iterable[str], expires_at: datetime | None) -> None:
     """Raise `NotGranted` for a key with which more may be done, or for longer, than with the key that makes it."""
+    if local := NOT_OVER_HTTP.intersection(permissions):
+        raise NotGranted("permissions", f"{', '.join(sorted(local))} is given by `foldwork keys create` alone")
     beyond = granted_by(permissions) - granted_by(maker.permissions)
     if beyond:
         raise NotGranted("permissions", f"this key does not have {', '.join(sorted(beyond))} itself")

@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
         actor: str = typer.Option("system", help="A member's id, or `system`."),
         permission: list[str] = typer.Option(
             [],
-            help="read, write, impersonate, operate, webhooks, audit, keys, or one of the dispatch API; may be"
+            help="read, write, impersonate, operate, webhooks, audit, keys, tenants, or one of the dispatch API; may be"
             " repeated. Without any: read and write.",
         ),
         role: list[str] = typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import admin, audit, bulk, data, effects, letters, roles, stuck, system, verify, webhooks
+from services.cli import admin, audit, bulk, data, effects, letters, roles, stuck, system, tenants, verify, webhooks
 
 app = typer.Typer(
     name="foldwork",
@@ -42,4 +42,5 @@ verify.register(app)
 audit.register(app)
 stuck.register(app)
 effects.register(app)
+tenants.register(app)
 webhooks.register(app)

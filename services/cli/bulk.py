@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from services.cli import FAILED, NO_ANSWER
-from services.cli.bulk_terms import connected, error_of, filter_of, json_of, line_of, lines_of, refused, tell
-from services.cli.common import JSON, operator, plain, say, say_again, show, table
+from services.cli.bulk_terms import connected, counts_of, error_of, filter_of, json_of, line_of, lines_of, refused, tell
+from services.cli.common import JSON, operator, plain, say, say_again, show, show_all, table
 from services.cli.data import read_data
 from services.cli.where import database_url, tenant_of
 from services.errors import OperatorError
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
     )
     app.add_typer(bulk, name="bulk")
+    bulk.command("list")(list_bulks)
     bulk.command()(preview)
     bulk.command()(run)
     bulk.command()(watch)
@@ -46,6 +47,38 @@ def register(app: typer.Typer) -> None:
     bulk.command()(resume)
     bulk.command()(abort)
     bulk.command()(items)
+
+
+def list_bulks(
+    state: list[str] = typer.Option([], help="A state, such as previewed or running; may be repeated."),
+    limit: int = typer.Option(50, min=1, max=1000, help="Most to show."),
+    tenant: str | None = _TENANT,
+    as_json: bool = JSON,
+) -> None:
+    """List bulks, the newest first."""
+    from services.http.core import bulk_acts
+    from services.store import bulk_actions
+
+    if not set(state) <= set(bulk_acts.STATES):
+        raise typer.BadParameter(f"--state is one of {', '.join(bulk_acts.STATES)}.")
+    chosen, bulks, after = tenant_of(tenant), list[dict[str, Any]](), None
+    with connected() as conn:
+        while len(bulks) < limit:
+            asked = bulk_actions.page(chosen, state or None, after, limit - len(bulks))
+            found = [bulk_acts.bulk_of(row) for row in conn.execute(*asked).fetchall()]
+            if not found:
+                break
+            bulks += found
+            after = found[-1]["created_at"], found[-1]["id"]
+    show_all(
+        bulks,
+        as_json,
+        ("id", "command", "state", "items", "outcomes", "actor", "created"),
+        lambda bulk: (
+            *(bulk["id"], bulk["command"], bulk["state"], bulk["total"], counts_of(bulk)),
+            *(bulk["actor"], bulk["created_at"]),
+        ),
+    )
 
 
 def preview(

@@ -86,9 +86,14 @@ def line_of(bulk: Mapping[str, Any]) -> str:
     left = counts["pending"] if bulk["state"] == "previewing" else counts["pending"] + counts["ready"]
     done = bulk["total"] - left
     filled = _BAR if not bulk["total"] else done * _BAR // bulk["total"]
-    numbers = " ".join(f"{state} {count}" for state, count in counts.items() if count)
     reason = f" ({bulk['reason']})" if bulk["reason"] else ""
-    return f"[{'#' * filled}{'-' * (_BAR - filled)}] {done}/{bulk['total']} {bulk['state']}{reason} {numbers}".rstrip()
+    bar = f"[{'#' * filled}{'-' * (_BAR - filled)}]"
+    return f"{bar} {done}/{bulk['total']} {bulk['state']}{reason} {counts_of(bulk)}".rstrip()
+
+
+def counts_of(bulk: Mapping[str, Any]) -> str:
+    """Return how many items are in which state."""
+    return " ".join(f"{state} {count}" for state, count in bulk["counts"].items() if count)
 
 
 def error_of(error: Any) -> str | None:

@@ -7,6 +7,7 @@ So nothing is taken after a pause or an abort, and an abort knows what was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from projections.statement import Query
@@ -15,6 +16,8 @@ from projections.statement import Query
 OPEN = ("previewing", "previewed", "running", "paused", "aborting")
 # Hours after which a bulk that was never run expires.
 KEPT_HOURS = 24
+# The bulks of a page have so many items together, but for the last one.
+MAX_COUNTED = 300_000
 
 # Named parameters: the columns, `most` open bulks of the tenant, and an array a column of the items.
 STORE = """
@@ -34,13 +37,22 @@ items AS (
         WITH ORDINALITY AS n (entity_id, routing_key, version, number))
 SELECT id FROM made"""
 _ASKED = "SELECT command, data, asked, on_change, actor FROM bulk_actions WHERE tenant = %s AND id = %s"
+# Reasons are asked of those skipped alone, so that the others are counted in the index.
 _SHOWN = """
 SELECT b.id, b.command, b.data, b.on_change, b.actor, b.state, b.reason, b.rate, b.total, b.created_at, b.previewed_at,
     b.started_at, b.ended_at, (
-        SELECT array_agg(ARRAY[c.state, coalesce(c.reason, ''), c.count::text]) FROM (
-            SELECT i.state, i.reason, count(*) AS count FROM bulk_items AS i
-            WHERE i.tenant = b.tenant AND i.bulk_id = b.id GROUP BY i.state, i.reason) AS c)
-FROM bulk_actions AS b WHERE b.tenant = %s AND b.id = %s"""
+        SELECT array_agg(ARRAY[c.state, c.reason, c.count::text]) FROM (
+            SELECT i.state, '' AS reason, count(*) AS count FROM bulk_items AS i
+            WHERE i.tenant = b.tenant AND i.bulk_id = b.id AND i.state <> 'skipped' GROUP BY i.state
+            UNION ALL
+            SELECT i.state, coalesce(i.reason, ''), count(*) FROM bulk_items AS i
+            WHERE i.tenant = b.tenant AND i.bulk_id = b.id AND i.state = 'skipped' GROUP BY i.state, i.reason) AS c)
+FROM {} AS b"""
+_ONE = f"{_SHOWN.format('bulk_actions')} WHERE b.tenant = %s AND b.id = %s"
+# Counting takes as long as there are items, so the bulk whose items fill the page is its last one.
+_PAGE = """(
+    SELECT n.*, sum(n.total) OVER (ROWS UNBOUNDED PRECEDING) - n.total AS before FROM (
+        SELECT * FROM bulk_actions WHERE tenant = %s{} ORDER BY created_at DESC, id DESC LIMIT %s) AS n)"""
 _ITEMS = """
 SELECT i.number, i.entity_id, i.version, i.state, i.reason, i.would, i.code, i.detail, i.pointer, i.first_position,
     i.last_position, i.decided_at, i.attempts, b.seed, b.command, l.message_id
@@ -146,7 +158,23 @@ def shown(tenant: str, bulk_id: str) -> Query:
 
     The counts are [state, reason or "", number of items], all as text, or NULL where there are no items.
     """
-    return Query(_SHOWN, (tenant, bulk_id))
+    return Query(_ONE, (tenant, bulk_id))
+
+
+def page(tenant: str, states: Sequence[str] | None, after: tuple[datetime, str] | None, limit: int) -> Query:
+    """The same of a page of bulks, the newest first, in any state or in one of these, as far as `MAX_COUNTED` goes.
+
+    `after` is when the last bulk seen was created, and its id.
+    """
+    conditions, values = "", list[Any]()
+    if states is not None:
+        conditions += " AND state = ANY(%s::text[])"
+        values.append(list(states))
+    if after is not None:
+        conditions += " AND (created_at, id) < (%s::timestamptz, %s)"
+        values += after
+    sql = f"{_SHOWN.format(_PAGE.format(conditions))} WHERE b.before < %s ORDER BY b.created_at DESC, b.id DESC"
+    return Query(sql, (tenant, *values, limit, MAX_COUNTED))
 
 
 def items(tenant: str, bulk_id: str, after: int, limit: int, states: Sequence[str] | None = None) -> Query:

@@ -60,6 +60,7 @@ TYPED = {
     "audit": Typed("audit --tenant acme", "key.create"),
     "stuck": Typed("stuck --tenant acme", "command-parked"),
     "effects": Typed("effects d1 --tenant acme", "poison"),
+    "tenants": Typed("tenants --minutes 1", "acme"),
     "verify": Typed("verify", "Consistent."),
     "dead-letters list": Typed("dead-letters list --tenant acme", "poison"),
     "dead-letters groups": Typed("dead-letters groups --tenant acme", "poison"),
@@ -68,6 +69,7 @@ TYPED = {
     "dead-letters discard": Typed("dead-letters discard l1 --reason tried", "l1"),
     # Without a process of HTTP the preview is not known in time.
     "bulk preview": Typed("bulk preview task.cancel --id t1 --tenant acme --timeout 0", "previewing", 3),
+    "bulk list": Typed("bulk list --tenant acme --state finished", "refused 1"),
     "bulk run": Typed("bulk run previewed --tenant acme", "running"),
     "bulk watch": Typed("bulk watch finished --tenant acme", "refused 1", 1),
     "bulk pause": Typed("bulk pause running --tenant acme", "paused"),
@@ -168,7 +170,7 @@ def line_of(name: str, database_url: str, amqp_url: str) -> list[str]:
     if name.startswith("keys"):
         with connect(database_url, "test") as conn:
             key = keys.create(conn, "acme", name="[/b] of acme")[0].id
-    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck", "effects"):
+    if name.partition(" ")[0] in ("dead-letters", "bulk", "webhooks", "stuck", "effects", "tenants"):
         with connect(database_url, "test") as conn:
             for statement in STORED:
                 conn.execute(statement)

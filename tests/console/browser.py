@@ -173,6 +173,13 @@ class Browser:
         """Return by how many pixels the page is wider than the screen."""
         return int(self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
+    def offers_nothing(self, said: str, *paths: str) -> None:
+        """Expect pages that say something, and have nothing by which anything is changed."""
+        for path in paths:
+            self.open(path)
+            self.says(said)
+            assert self.all("main [hx-post], main [draggable=true]") == [], path
+
     def sound(self) -> None:
         """Expect a page that axe finds nothing on, that logs no error, and that fits a desktop and a phone."""
         for size in (DESKTOP, PHONE):

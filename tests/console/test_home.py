@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from services import keys
+from services.broker.sender import Outgoing
 from tests.console.browser import Browser
-from tests.console.scene import set_the_scene
+from tests.console.scene import HOSTILE, set_the_scene
 from tests.eventually import eventually
 from tests.services.http.served import Served
+from tests.services.http.test_overview import append
+from tests.services.http.test_tenants import with_letters
 
 
 def test_figures_stand_above_what_is_stuck_and_follow_the_log(person: Browser, system: Served) -> None:
@@ -34,6 +38,36 @@ def test_dead_letters_are_a_link_for_operators_alone(person: Browser, system: Se
     person.open("/console")
     person.says("dead letters")
     assert not person.all('main a[href="/console/dead-letters"]')
+
+
+def test_the_load_by_tenant_is_for_who_may_see_all_tenants(person: Browser, system: Served) -> None:
+    person.open("/console/tenants")
+    person.says("Nothing was done for any tenant")
+    set_the_scene(system.api)
+    append(system.api, "floods", 400, age=20)
+    refused = [Outgoing("task.process", b'{"id": "nobody"}', "floods") for _ in range(3)]
+    assert not any(reply.accepted for reply in system.api.sender.work(refused))
+    # No command can have such a tenant; a message of a broker may have had one.
+    for tenant, count in ((HOSTILE, 7), *((f"quiet-{number}", 1) for number in range(4))):
+        with_letters(system.api, tenant, count)
+    person.open("/console")
+    person.says("Load by tenant", "floods", "the one of this key", HOSTILE)
+    assert person.driver.title == "Home · Foldwork"
+    assert len(person.all("[data-label=Tenant]")) == 5
+    person.sound()
+    person.press("All tenants")
+    person.says("floods", HOSTILE, "quiet-3", "3 refused")
+    person.sound()
+    person.press("last 1 min")
+    assert person.path == "/console/tenants?minutes=1"
+    person.open("/console/tenants?minutes=99")
+    person.says("minutes is a whole number from 1 to 15")
+    person.log_in(system.api.key("acme", "system", *[name for name in keys.PERMISSIONS if name != "tenants"]))
+    person.open("/console")
+    person.says("What is stuck", not_="floods")
+    assert not person.all("a[href='/console/tenants']")
+    person.open("/console/tenants")
+    person.says("this needs the permission tenants", not_="floods")
 
 
 def test_the_form_of_the_log_in_leads_to_what_was_wanted_and_the_session_ends_by_its_button(

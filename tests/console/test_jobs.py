@@ -18,6 +18,7 @@ from tests.console.test_projections import rebuilding
 from tests.console.test_webhooks import delivered, made
 from tests.eventually import eventually
 from tests.services.http.served import Served
+from tests.services.http.test_overview import append
 
 
 @contextmanager
@@ -133,3 +134,12 @@ def test_a_key_is_revoked(system: Served, person: Browser) -> None:
         person.press("Revoke leaver")
         person.press("Revoke it")
         person.says("is revoked")
+
+
+def test_which_tenant_loads_the_system(company: Served, person: Browser) -> None:
+    append(company.api, "floods", 900, age=5)
+    with clicks(person, 0):
+        person.says("Load by tenant")
+        first, second, *_ = (row.text for row in person.all("[data-label=Tenant]"))
+        assert (first.split(), second.split()[0]) == (["floods"], "acme")
+        assert float(person.find("[data-label=Share]").text.split()[0]) > 80

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.http.console import forms, rendering, screens
 from services.http.console.api import Api, Refused
 from services.http.console.forms import BadForm, Form
-from services.http.console.screen import ROOT, Screen, Visit
+from services.http.console.screen import ROOT, Screen, Visit, requested
 from services.http.console.session import LIFE_SECONDS, Session, Sessions
 from services.http.core.authenticator import NOBODY, Caller
 from services.http.core.errors import ApiError
@@ -117,7 +117,7 @@ class Console:
         """Return what serves a screen."""
 
         async def serve(request: Request) -> Response:
-            if not request.scope["query_string"].isascii():
+            if not (request.scope["raw_path"] + request.scope["query_string"]).isascii():
                 # No browser sends such an address, and it cannot be shown as one.
                 return HTMLResponse("", 400, HEADERS)
             answer = await self._served(screen, request)
@@ -176,7 +176,7 @@ class Console:
         return HTMLResponse(rendering.rendered("login.html", next=wanted, error=error), status, HEADERS)
 
     def _to_log_in(self, request: Request) -> Response:
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        wanted = requested(request, with_query=True)
         if "hx-request" in request.headers:
             return Response(status_code=204, headers={"HX-Redirect": LOG_IN})
         if request.method != "GET":

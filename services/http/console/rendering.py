@@ -16,6 +16,7 @@ from markupsafe import Markup
 STATIC = Path(__file__).parents[1] / "static" / "console"
 # What stands where there is no value.
 NONE = "\u2013"
+_BYTES = ("B", "kB", "MB", "GB", "TB")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -34,8 +35,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"when": when, "duration": duration, "count": count, "pretty": pretty, "segment": segment}
-    made.globals.update({"icon": icon, "static": static, "address": address})
+    made.filters |= {
+        "when": when,
+        "duration": duration,
+        "count": count,
+        "size": size,
+        "pretty": pretty,
+    }
+    made.globals.update({"icon": icon, "static": static, "address": address, "place": place})
     return made
 
 
@@ -71,14 +78,22 @@ def count(number: float | None) -> str:
     return NONE if number is None else f"{number:,}".replace(",", "\u202f")
 
 
+def size(number: int) -> str:
+    """Return a number of bytes in its largest unit."""
+    left, unit = float(number), 0
+    while left >= 999.5 and unit < len(_BYTES) - 1:
+        left, unit = left / 1000, unit + 1
+    return f"{left:.3g} {_BYTES[unit]}"
+
+
 def pretty(value: Any) -> str:
     """Return a value as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def segment(text: str) -> str:
-    """Return text as one part of a path."""
-    return quote(text, safe="")
+def place(*parts: str) -> str:
+    """Return the path of a page of the console, of parts that may have any characters."""
+    return "/".join(("/console", *(quote(part, safe="") for part in parts)))
 
 
 def address(path: str, query: Any = (), **changes: Any) -> str:

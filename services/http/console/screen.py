@@ -26,6 +26,13 @@ ROOT = "/console"
 Handler = Callable[["Visit"], Awaitable[Response]]
 
 
+def requested(request: Request, *, with_query: bool = False) -> str:
+    """Return the path of a request as it was asked for; its parts may have any characters, which stay quoted."""
+    path: bytes = request.scope["raw_path"]
+    query: bytes = request.scope["query_string"]
+    return (path + b"?" + query if with_query and query else path).decode("ascii")
+
+
 @dataclass(frozen=True, slots=True)
 class Menu:
     """A place in the menu: its words, its icon, the key that goes there after `g`, and where it stands."""
@@ -65,6 +72,16 @@ class Visit:
         return self.request.path_params
 
     @property
+    def path(self) -> str:
+        """Return the path that was asked for, quoted as it was, so that it can be asked for again."""
+        return requested(self.request)
+
+    @property
+    def address(self) -> str:
+        """Return the same with its query."""
+        return requested(self.request, with_query=True)
+
+    @property
     def query(self) -> list[tuple[str, str]]:
         """Return the parameters of the address that have a value."""
         return [(name, value) for name, value in self.request.query_params.multi_items() if value.strip()]
@@ -78,7 +95,7 @@ class Visit:
         if follow is None:
             return None
         (cursor,) = parse_qs(urlsplit(follow).query)["cursor"]
-        return rendering.address(self.request.url.path, self.query, cursor=cursor)
+        return rendering.address(self.path, self.query, cursor=cursor)
 
     def may(self, *permissions: str) -> bool:
         """Tell whether the caller has these permissions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +29,8 @@ _COLUMNS = (
     *("id", "command", "data", "on_change", "actor", "state", "reason", "rate", "total"),
     *("created_at", "previewed_at", "started_at", "ended_at"),
 )
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_CURSOR = re.compile(r"([0-9]{1,16})-([A-Za-z0-9_-]{1,64})\Z", re.ASCII)
 # What is recorded of a bulk with which something was done.
 _TOLD = ("command", "data", "state", "reason", "rate", "total", "counts")
 _ITEM_COLUMNS = (
@@ -36,11 +39,9 @@ _ITEM_COLUMNS = (
 )
 
 
-def bulk_of(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Return a bulk with its counts, as `bulk_actions.shown` found it; raises `ApiError`."""
-    if not rows:
-        raise unknown()
-    *columns, counted = rows[0]
+def bulk_of(row: Sequence[Any]) -> dict[str, Any]:
+    """Return a bulk with its counts, as `bulk_actions.shown` found it."""
+    *columns, counted = row
     found = dict(zip(_COLUMNS, columns, strict=True))
     counts, skipped = dict.fromkeys(ITEM_STATES, 0), dict[str, int]()
     for state, reason, count in counted or ():
@@ -57,7 +58,26 @@ def unknown() -> ApiError:
 
 async def find(pool: Pool, tenant: str, bulk_id: str) -> dict[str, Any]:
     """Return a bulk with its counts; raises `ApiError`. Bulks of other tenants do not exist."""
-    return bulk_of(await pool.fetch(*bulk_actions.shown(tenant, bulk_id)) if ID.match(bulk_id) else [])
+    return _found(await pool.fetch(*bulk_actions.shown(tenant, bulk_id)) if ID.match(bulk_id) else [])
+
+
+def _found(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    if not rows:
+        raise unknown()
+    return bulk_of(rows[0])
+
+
+def cursor_of(bulk: Mapping[str, Any]) -> str:
+    """Return the cursor that asks for the bulks before this one; it stays good when the bulk is deleted."""
+    return f"{(bulk['created_at'] - _EPOCH) // _MICROSECOND}-{bulk['id']}"
+
+
+def read_cursor(text: str) -> tuple[datetime, str]:
+    """Return when the bulk of a cursor was created, and its id; raises `ApiError`."""
+    found = _CURSOR.match(text)
+    if found is None:
+        raise ApiError("bad-cursor", "a cursor is what `next` of the page before says", parameter="cursor")
+    return _EPOCH + int(found[1]) * _MICROSECOND, found[2]
 
 
 async def items(
@@ -140,7 +160,7 @@ def abort(conn: Conn, tenant: str, bulk_id: str) -> bool:
 
 def find_in(conn: Conn, tenant: str, bulk_id: str) -> dict[str, Any]:
     """Return a bulk with its counts, as `find` does."""
-    return bulk_of(conn.execute(*bulk_actions.shown(tenant, bulk_id)).fetchall() if ID.match(bulk_id) else [])
+    return _found(conn.execute(*bulk_actions.shown(tenant, bulk_id)).fetchall() if ID.match(bulk_id) else [])
 
 
 def _locked(conn: Conn, tenant: str, bulk_id: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,18 @@ from services.http.core.models import Json
 from services.http.core.operation import Link, Operation
 from services.http.core.parameters import nothing_else, settled
 from services.http.core.submit import idempotency_key, new_id
-from services.http.native.bulk_models import BulkAction, BulkItems, BulkProgress, ListItems, RunBulk
+from services.http.native.bulk_models import (
+    BulkAction,
+    BulkItems,
+    BulkPage,
+    BulkProgress,
+    ListBulks,
+    ListItems,
+    RunBulk,
+)
 from services.http.native.dialect import NATIVE
+from services.http.native.lists import next_page
+from services.store import bulk_actions
 
 # Seconds that a preview is waited for before it is answered as far as it is.
 PREVIEW_WAIT, _LOOK = 2.0, 0.05
@@ -62,6 +72,28 @@ async def _find(call: Call, bulk_id: str) -> dict[str, Any]:
     return await bulk_acts.find(call.service.pool, call.caller.tenant, bulk_id)
 
 
+async def _list(call: Call) -> Response:
+    """Answer with a page of bulks, the newest first."""
+    query = ListBulks.read(call)
+    await settled(call, None)
+    _demand_known(query.states, bulk_acts.STATES)
+    after = None if query.cursor is None else bulk_acts.read_cursor(query.cursor)
+    asked = bulk_actions.page(call.caller.tenant, query.states, after, query.limit + 1)
+    found = await call.documents(asked, column="data")
+    bulks = [bulk_acts.bulk_of(row) for row in found.rows[: query.limit]]
+    counted = sum(bulk["total"] for bulk in bulks)
+    # What is left out for the number of its items, or for its bytes, is on the next page.
+    more = found.left or len(found.rows) > query.limit or counted >= bulk_actions.MAX_COUNTED
+    follow = next_page(call, bulk_acts.cursor_of(bulks[-1])) if more else None
+    return await call.worked(lambda: as_json(BulkPage.show({"data": bulks, "next": follow})))
+
+
+def _demand_known(asked: Sequence[str] | None, states: Sequence[str]) -> None:
+    for state in asked or ():
+        if state not in states:
+            raise ApiError("bad-filter", f"states are {', '.join(states)}", parameter="state")
+
+
 async def _get(call: Call) -> Response:
     """Answer with a bulk."""
     nothing_else(call.parameters())
@@ -73,9 +105,7 @@ async def _items(call: Call) -> Response:
     """Answer with a page of the items of a bulk."""
     query = ListItems.read(call)
     await settled(call, None)
-    for state in query.states or ():
-        if state not in ITEM_STATES:
-            raise ApiError("bad-filter", f"states are {', '.join(ITEM_STATES)}", parameter="state")
+    _demand_known(query.states, ITEM_STATES)
     await _find(call, call.id)
     pool, tenant = call.service.pool, call.caller.tenant
     rows = await bulk_acts.items(pool, tenant, call.id, query.cursor, query.limit + 1, query.states)
@@ -185,6 +215,11 @@ OPERATIONS = (
         request=NewBulk, handler=_preview, view=BulkAction, status=201, located=True, act=True, keyed=True,
         further=("write",), refusals=(400, 408, 409, 413, 415, 422, 429),
         links={"items": Link("list_bulk_items", "/id"), "run": Link("run_bulk", "/id")},
+    ),
+    Operation(
+        _BULK, "GET", "/v1/bulk", "read", "list_bulks", "List the tenant's bulks, the newest first",
+        query=ListBulks, handler=_list, view=BulkPage,
+        links={"bulk": Link("get_bulk_action", "/data/0/id"), "items": Link("list_bulk_items", "/data/0/id")},
     ),
     Operation(
         _BULK, "GET", _ONE, "read", "get_bulk_action", "Read how far a bulk is",

@@ -16,6 +16,7 @@ from services.http.core.parameters import Position, Query
 from services.http.core.sending import receipt_path
 from services.http.native.models import BULK_ID, Count, Refusal
 
+BulkState = Annotated[str, Field(json_schema_extra={"enum": list(bulk_acts.STATES)})]
 ItemState = Annotated[str, Field(json_schema_extra={"enum": list(ITEM_STATES)})]
 
 
@@ -63,7 +64,7 @@ class BulkAction(View):
     data: dict[str, Any] = Field(examples=[{}])
     on_change: Literal["skip", "run"]
     actor: str = Field(description="who previewed it, and whose the commands are")
-    state: str = Field(json_schema_extra={"enum": list(bulk_acts.STATES)})
+    state: BulkState
     reason: str | None = Field(
         None,
         description="why it is paused, or aborted",
@@ -77,6 +78,13 @@ class BulkAction(View):
     previewed_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+class BulkPage(View):
+    """A page of bulks"""
+
+    data: list[BulkAction]
+    next: str | None = Field(description="the next page's address")
 
 
 class BulkActionItem(View):
@@ -111,6 +119,14 @@ class BulkProgress(RootModel[str]):
     """The bulk, as `GET /v1/bulk/{id}` shows it, whenever it changes"""
 
     example: ClassVar[str] = 'data: {"id":"b1","state":"running","counts":{"ready":3,"accepted":7}}\n\n'
+
+
+class ListBulks(Query):
+    """The page of bulks."""
+
+    cursor: str | None = Field(None, description="What `next` of the page before says")
+    limit: Annotated[int, Number(1, 100)] = Field(20, description="Bulks of a page")
+    states: list[BulkState] | None = Field(None, alias="state", description="A state; may be repeated")
 
 
 class ListItems(Query):

@@ -5,7 +5,8 @@ Resources are the read models' own bytes. The commands that the caller may send 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -27,11 +28,15 @@ from services.http.core.call import Call, Documents, Ready, as_json
 from services.http.core.entities import entry
 from services.http.core.errors import ApiError
 from services.http.core.middleware import header
+from services.http.core.models import Json
 from services.http.core.parameters import AsOf, MinPosition, Position, one, settled
 from services.http.core.submit import Entity
+from services.http.native.counts import MOST, bounded
 from services.http.native.models import Explanation
+from services.store.unavailable import StoreUnavailable
 
 _encode = msgspec.json.Encoder().encode
+_STATUSES = [state.value.lower() for state in Lifecycle]
 _ACTIONS = b',"allowed_actions":'
 _ENTITIES = {kind: entry(kind) for kind in ENTRY_KINDS}
 
@@ -46,7 +51,17 @@ class ListResources(_Page):
     cursor: str | None = Field(None, description="What `next` of the page before says")
 
 
-class ListTasks(ListResources, AsOf):
+class CountedList(ListResources):
+    """The page of a list of resources that have a status."""
+
+    counts: Literal["status"] | None = Field(
+        None,
+        description="Say beside the page how many there are by status, of what the filters but `status` find; left out"
+        " when that takes too long",
+    )
+
+
+class ListTasks(CountedList, AsOf):
     """The page of a list of tasks; of an activity's as they were, too."""
 
 
@@ -112,7 +127,7 @@ class Model:
     listing: Listing
     render: Renderer
     events: Callable[..., Statement]
-    query: type[ListResources] = ListResources
+    query: type[CountedList] = CountedList
 
     async def row(self, call: Call) -> Sequence[Any]:
         """Return a row by id; raises `ApiError`. Ids of other tenants do not exist."""
@@ -142,7 +157,10 @@ class Model:
             named = await service.members.named(tenant, parameters[PERSON], PERSON)
             filters[PERSON] = [member for members in named.values() for member in members]
         await past.take_tasks(call, filters.get("activity_id"), "activity_id")
-        found = await call.documents(self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1))
+        asked = self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1)
+        found, counts = await asyncio.gather(
+            call.documents(asked), self._counted(call, filters) if query.counts else _nothing()
+        )
         kinds, now = await _kinds_for(call), call.now
         return await _page(
             call,
@@ -150,7 +168,17 @@ class Model:
             query.limit,
             lambda row: self.listing.cursor(row, sort),
             lambda rows: self.render(rows, now, kinds),
+            counts,
         )
+
+    async def _counted(self, call: Call, filters: Mapping[str, Any]) -> list[Json] | None:
+        """Return how many filters find by status; None if that takes too long."""
+        others = {name: value for name, value in filters.items() if name != "status"}
+        try:
+            rows = await call.list_rows(self.listing.standing(call.caller.tenant, _STATUSES, MOST, others))
+        except StoreUnavailable:
+            return None
+        return [{"status": status, **bounded(count, MOST)} for status, count in rows]
 
     async def history(self, call: Call) -> Response:
         """Answer with a page of the events of one resource."""
@@ -202,6 +230,7 @@ async def _page(
     limit: int,
     cursor: Callable[[Any], str],
     render: Callable[[list[Any]], Iterable[bytes]],
+    counts: list[Json] | None = None,
 ) -> Response:
     """Answer with a page. There is another one, which begins at a cursor, if there is a row more than its limit.
 
@@ -210,13 +239,20 @@ async def _page(
     rows, follow = found.rows[:limit], None
     if found.left or len(found.rows) > limit:
         follow = next_page(call, cursor(rows[-1]))
-    return await call.worked(lambda: Ready(b'{"data":[%b],"next":%b}' % (b",".join(render(rows)), _encode(follow))))
+    said = b"" if counts is None else b',"counts":%b' % _encode(counts)
+    return await call.worked(
+        lambda: Ready(b'{"data":[%b],"next":%b%b}' % (b",".join(render(rows)), _encode(follow), said))
+    )
+
+
+async def _nothing() -> None:
+    """Count nothing."""
 
 
 def next_page(call: Call, cursor: str) -> str:
-    """Return the address of the same list from a cursor on, which needs no escaping."""
+    """Return the address of the same list from a cursor on, which needs no escaping; its counts are those of before."""
     parts = call.scope["query_string"].decode("latin-1").split("&")
-    kept = [part for part in parts if part and not part.startswith(("cursor=", "min_position="))]
+    kept = [part for part in parts if part and not part.startswith(("cursor=", "counts=", "min_position="))]
     return f"{call.scope['raw_path'].decode('latin-1')}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 

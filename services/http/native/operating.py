@@ -1,11 +1,11 @@
-"""The queries of the native API about a tenant as a whole: figures, a search, what is stuck, and what operators did."""
+"""The queries of the native API about a tenant as a whole: figures, a search, what is stuck, acts; and about all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from services.http.core.operation import Operation
-from services.http.native import audit, overview, search, stuck
+from services.http.native import audit, overview, search, stuck, tenants
 from services.http.native.dialect import NATIVE
 from services.http.native.webhook_lists import page_of
 
@@ -29,6 +29,12 @@ OPERATIONS = (
         _OVERVIEW, "GET", "/v1/overview", "read", "get_overview", "Read figures of now",
         description="Figures are of the tenant, but for read models and the broker's queues, which all tenants share.",
         query=overview.HowLong, handler=overview.overview, view=overview.Overview,
+    ),
+    Operation(
+        _OVERVIEW, "GET", "/v1/tenants", "tenants", "get_tenants", "Read which tenant loads the system",
+        description="Tenants for which something was done lately, or waits, the greatest load first. The permission is"
+        " given on the command line alone.",
+        query=tenants.Lately, handler=tenants.loads, view=tenants.TenantLoads,
     ),
     Operation(
         _OVERVIEW, "GET", "/v1/search", "read", "search", "Find what has this id, name or value",

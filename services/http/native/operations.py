@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pydantic import create_model
+from pydantic import Field, create_model
 from starlette.responses import Response
 
 from domain.decider import SYSTEM
@@ -39,6 +39,7 @@ from services.http.native import (
     streams,
     webhooks,
 )  # fmt: skip
+from services.http.native.counts import StatusCount
 from services.http.native.dialect import NATIVE
 from services.http.native.letter_models import Waiting
 from services.http.native.lists import ACTIVITIES, TASKS, ListHistory, entity_of
@@ -194,8 +195,12 @@ _COMMANDS = (
 )  # fmt: skip
 
 
-def _page_of(view: type[View], name: str) -> type[View]:
-    return create_model(name, __base__=models.Page, __doc__="A page", __module__=__name__, data=(list[view], ...))  # type: ignore[valid-type]
+class _CountedPage(models.Page):
+    counts: list[StatusCount] | None = Field(None, description="there if it was asked for, and did not take too long")
+
+
+def _page_of(view: type[View], name: str, base: type[models.Page] = models.Page) -> type[View]:
+    return create_model(name, __base__=base, __doc__="A page", __module__=__name__, data=(list[view], ...))  # type: ignore[valid-type]
 
 
 _HISTORY = _page_of(models.HistoryEntry, "HistoryPage")
@@ -208,7 +213,7 @@ def _of_model(model: lists.Model, path: str, view: type[View]) -> tuple[Operatio
         Operation(
             dialect, "GET", path, "read", f"list_{plural}", f"List {plural}",
             query=model.query, parameters=listing_parameters(model.listing), handler=model.page,
-            view=_page_of(view, f"{noun.capitalize()}Page"),
+            view=_page_of(view, f"{noun.capitalize()}Page", _CountedPage),
             links={
                 "first": Link(f"get_{noun}", "/data/0/id"),
                 "history": Link(f"get_{noun}_history", "/data/0/id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from starlette.responses import Response
@@ -19,12 +19,13 @@ from services.broker.command_queue import BrokerAway, Counts
 from services.http.core.call import Call, as_json
 from services.http.core.models import Json, View
 from services.http.core.parameters import Query, settled
+from services.http.native.counts import MOST, Bounded, StatusCount, bounded
 from services.http.native.models import Count
 from services.store import figures, standing, stuck
 
-# Periods in which events are counted, and the most activities and tasks of a state that are.
-BUCKETS, MOST = 30, 10_000
-_OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
+# Periods in which events are counted.
+BUCKETS = 30
+OPEN = [state.value.lower() for state in Lifecycle if state not in TERMINAL]
 _PARKED = "command-parked"
 
 
@@ -66,24 +67,11 @@ class CommandQueue(View):
     dead_letters: Count = Field(description="dead letters that are still to be stored")
 
 
-class Bounded(View):
-    """A number, counted up to a limit."""
-
-    count: Count
-    more: bool = Field(description="whether there are more, which are not counted")
-
-
 class OfCause(Bounded):
     """How much is stuck for a cause."""
 
     cause: str = Field(json_schema_extra={"enum": list(stuck.BY_CAUSE)})
     path: str = Field(description="lists it")
-
-
-class OfStatus(Bounded):
-    """How many have a status."""
-
-    status: Literal["open", "active", "paused"]
 
 
 class Overview(View):
@@ -95,8 +83,8 @@ class Overview(View):
     queue: CommandQueue | None = Field(description="null while the broker cannot be asked")
     dead_letters: Bounded = Field(description="those that wait for an operator")
     stuck: list[OfCause]
-    activities: list[OfStatus] = Field(description="those that are not ended")
-    tasks: list[OfStatus] = Field(description="those that are not ended")
+    activities: list[StatusCount] = Field(description="those that are not ended")
+    tasks: list[StatusCount] = Field(description="those that are not ended")
 
     example: ClassVar[Json] = {
         "at": "2025-10-31T01:50:00Z",
@@ -129,9 +117,9 @@ async def _figures(call: Call, minutes: int) -> Json:
         call.service.lists.fetch(tenant, *stuck.counts(tenant, stuck.Wanted())),
         _open(call, activities.LISTING),
         _open(call, tasks.LISTING),
-        call.service.figures.get("queue", lambda: _queue(call)),
+        command_queue(call),
     )
-    causes = {cause: _bounded(int(count), stuck.MOST) for cause, count in found if count}
+    causes = {cause: bounded(int(count), stuck.MOST) for cause, count in found if count}
     behind = [row for row in followers if row[0] in BY_NAME and row[2]]
     return Overview.show(
         {
@@ -142,7 +130,7 @@ async def _figures(call: Call, minutes: int) -> Json:
                 "lag_seconds": round(max((max(0.0, row[8] or 0.0) for row in behind), default=0.0), 3),
             },
             "queue": queue,
-            "dead_letters": causes.get(_PARKED, _bounded(0, stuck.MOST)),
+            "dead_letters": causes.get(_PARKED, bounded(0, stuck.MOST)),
             "stuck": [
                 {"cause": cause, **causes[cause], "path": f"/v1/stuck?cause={cause}"}
                 for cause in stuck.BY_CAUSE
@@ -176,8 +164,14 @@ def _events(recent: figures.Recent, last: figures.Recent, seconds: int) -> Json:
 
 async def _open(call: Call, listing: Listing) -> list[Json]:
     tenant = call.caller.tenant
-    rows: Sequence[Any] = await call.service.lists.fetch(tenant, *listing.standing(tenant, _OPEN, MOST))
-    return [{"status": status, **_bounded(count, MOST)} for status, count in rows]
+    rows: Sequence[Any] = await call.service.lists.fetch(tenant, *listing.standing(tenant, OPEN, MOST))
+    return [{"status": status, **bounded(count, MOST)} for status, count in rows]
+
+
+async def command_queue(call: Call) -> Json | None:
+    """Return what waits in the broker, None while it cannot be asked."""
+    found: Json | None = await call.service.figures.get("queue", lambda: _queue(call))
+    return found
 
 
 async def _queue(call: Call) -> Json | None:
@@ -186,7 +180,3 @@ async def _queue(call: Call) -> Json | None:
     except BrokerAway:
         return None
     return {"waiting": counts.waiting, "consumers": counts.consumers, "dead_letters": counts.dead}
-
-
-def _bounded(count: int, most: int) -> Json:
-    return {"count": min(count, most), "more": count > most}

@@ -16,7 +16,7 @@ from tests.services.http.contract_scene import recorded, set_the_scene
 
 set_scene = set_the_scene
 # What says the time of its figures.
-MOMENTARY = {"get_overview"}
+MOMENTARY = {"get_overview", "get_tenants"}
 LATE = {model.NAME for model in projections.READ_MODELS}
 KEY = {"Idempotency-Key": "key-1"}
 # The body has the key, and a repetition is told what it made instead of being given it again.

@@ -14,7 +14,6 @@ from tests.services.harness import rows
 from tests.services.http.api import Api, problem
 
 ALL = "/v1/keys"
-BESIDE = [name for name in PERMISSIONS if name != "impersonate"]
 
 
 def token(api: Api, tenant: str = "acme", actor: str = "system", *permissions: str) -> str:

@@ -20,9 +20,9 @@ EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 FROM_THE_LOG = {
     *("dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk", "get_effects"),
     *("list_acts", "list_stuck", "list_dead_letters", "group_dead_letters", "get_dead_letter"),
-    *("get_bulk_action", "list_bulk_items", "watch_bulk"),
+    *("list_bulks", "get_bulk_action", "list_bulk_items", "watch_bulk"),
     *("list_webhooks", "get_webhook", "list_webhook_deliveries", "list_keys", "get_key"),
-    *("list_projections", "get_projection", "get_overview"),
+    *("list_projections", "get_projection", "get_overview", "get_tenants"),
 }
 
 

@@ -60,7 +60,7 @@ async def test_an_agents_key_neither_cancels_nor_overrides_by_a_result(api: Api)
 def test_the_parts_of_commands_that_need_a_permission_are_the_domains() -> None:
     assert set(keys.PART_PERMISSIONS) | {"task.submit-result NOT_EXECUTED"} == set(lifecycle.PARTS)
     assert set(keys.PART_PERMISSIONS.values()) <= set(keys.PERMISSIONS)
-    apart = {"impersonate", "operate", "webhooks", "audit", "keys"}
+    apart = {"impersonate", "operate", "webhooks", "audit", "keys", "tenants"}
     assert set(keys.PERMISSIONS) - apart == keys.granted_by(["read", "write"])
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from domain.lifecycle import TERMINAL, Lifecycle
 from services.http.console.api import Refused, path_of
+from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 
 OPEN = tuple(state.lower() for state in Lifecycle if state not in TERMINAL)
@@ -129,7 +130,7 @@ async def reassign_all(visit: Visit) -> Response:
     text = f"{counts['accepted']} of {bulk['total']} tasks reassigned, {counts['refused']} refused"
     return visit.done(
         f"{text}, {counts['skipped']} skipped." if bulk["state"] == "finished" else f"{text}; {bulk['state']}.",
-        more=f"{ROOT}/bulk/{bulk_id}",
+        more=place("bulk", bulk_id),
     )
 
 

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from domain import COMMANDS
 from services.http.console.api import Refused, path_of
 from services.http.console.forms import BadForm, Form, parsed
-from services.http.console.rendering import segment
+from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 from services.http.console.screens.commands import required
 
@@ -22,6 +22,7 @@ _ABOUT = ("command", "id", "all", "cursor", "limit", "sort")
 RATES = ("ramp", "1", "2", "5", "10", "20", "50", "100", "200", "500", "1000", "all")
 STATES = ("ready", "pending", "accepted", "refused", "skipped", "unknown")
 ENDED = ("finished", "aborted", "expired")
+LISTED = ("previewed", "running", "paused", *ENDED)
 # What the API leaves out where there is no value.
 _NONE = dict.fromkeys(("reason", "rate", "previewed_at", "started_at", "ended_at"))
 _NONE_OF_ITEM = dict.fromkeys(
@@ -39,22 +40,19 @@ def commands() -> list[str]:
 
 
 async def bulks(visit: Visit) -> Response:
-    """Go to the bulk that is asked for, or show those that somebody has run, as the audit has them."""
-    if wanted := visit.one("id"):
-        return RedirectResponse(f"{_LIST}/{segment(wanted)}", 303)
-    acts = await visit.api.get(path_of("audit"), {"target": "bulk/", "limit": 200}) if visit.may("audit") else None
-    last: dict[str, Any] = {}
-    for act in acts["data"] if acts else ():
-        last.setdefault(act["target"].partition("/")[2], act)
-    return visit.page("bulks.html", acts=last, commands=commands())
+    """List bulks, the newest first."""
+    page = await visit.api.get(path_of("bulk"), visit.query)
+    found = [{**_NONE, **bulk} for bulk in page["data"]]
+    moving = any(bulk["state"] in MOVING for bulk in found)
+    return visit.page("bulks.html", bulks=found, next=page["next"], states=LISTED, commands=commands(), moving=moving)
 
 
 async def new(visit: Visit) -> Response:
     """Show the form of a bulk, for what the address names: ids, a filter of a list, or one of dead letters."""
     kind = visit.one("command")
     if kind not in commands():
-        return visit.page("bulks.html", acts={}, commands=commands())
-    given = parsed(visit.request.url.query.encode("ascii"))
+        return RedirectResponse(_LIST, 303)
+    given = parsed(visit.request.scope["query_string"])
     ids = [] if given.one("all") else [each for each in given.all("id") if each]
     filters = {name: values for name, values in given.fields.items() if name not in _ABOUT and any(values)}
     wanted = _OF_LETTERS.get(kind)
@@ -82,7 +80,7 @@ async def preview(visit: Visit) -> Response:
     body: dict[str, Any] = {"command": form.one("command"), "on_change": form.one("on_change", "skip")}
     body |= {"data": _json(form, "data"), **_which(form)}
     made = await visit.api.send("POST", path_of("bulk"), body)
-    return visit.go(f"{_LIST}/{segment(made['id'])}")
+    return visit.go(place("bulk", made["id"]))
 
 
 def _which(form: Form) -> dict[str, Any]:
@@ -130,7 +128,7 @@ async def act(visit: Visit) -> Response:
         return visit.page(
             "sure.html",
             ask="What was sent is decided, and the items that are left are skipped. It cannot be run again.",
-            path=visit.request.url.path,
+            path=visit.path,
             values={},
             label="Abort it",
         )

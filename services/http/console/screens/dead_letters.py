@@ -79,7 +79,7 @@ async def retry(visit: Visit) -> Response:
             "sure.html",
             ask="Sent again, the command would record:",
             records=reply["would_record"],
-            path=visit.request.url.path,
+            path=visit.path,
             values={"data": text, "out_of_order": form.one("out_of_order")},
             label="Send it again",
         )
@@ -94,7 +94,7 @@ async def discard(visit: Visit) -> Response:
         return visit.page(
             "sure.html",
             ask=f"The command is never decided, and the letter is deleted after a while. The reason: {reason}",
-            path=visit.request.url.path,
+            path=visit.path,
             values={"reason": reason},
             label="Discard it",
         )

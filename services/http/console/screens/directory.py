@@ -12,6 +12,7 @@ from starlette.responses import Response
 from domain.directory.settings import CREDENTIALS
 from domain.streams import ENTRY_KINDS
 from services.http.console.api import Refused, path_of
+from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 from services.http.console.screens.board import OPEN
 
@@ -61,7 +62,7 @@ async def register(visit: Visit) -> Response:
     made = await visit.api.send("POST", path_of("directory", kind), body)
     if "id" not in made:
         raise Refused(202, {"code": "undecided", "detail": "the entry is sent, and not decided yet: look again"})
-    return visit.go(f"{ROOT}/directory/{kind}/{path_of(made['id']).removeprefix('/v1/')}")
+    return visit.go(place("directory", kind, made["id"]))
 
 
 async def change(visit: Visit) -> Response:

@@ -8,20 +8,33 @@ from typing import Any
 
 from starlette.responses import Response
 
-from services.http.console.api import path_of
+from services.http.console.api import Refused, path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
+from services.http.console.screens.tenants import loads
 
-_SHOWN, _MINUTES = 8, 5
+_SHOWN, _MINUTES, _TENANTS = 8, 5, 5
 
 
 async def home(visit: Visit) -> Response:
-    """Show the figures, how many things are stuck by cause, and the first of them."""
-    overview, stuck = await asyncio.gather(
+    """Show the figures, how many things are stuck by cause, and the first of them; who may, sees the load by tenant."""
+    overview, stuck, tenants = await asyncio.gather(
         visit.api.get(path_of("overview"), {"minutes": _MINUTES}),
         visit.api.get(path_of("stuck"), {"limit": _SHOWN}),
+        _tenants(visit),
     )
     chart = _chart(overview["events"])
-    return visit.page("home.html", overview=overview, chart=chart, minutes=_MINUTES, stuck=stuck)
+    return visit.page("home.html", overview=overview, chart=chart, minutes=_MINUTES, stuck=stuck, tenants=tenants)
+
+
+async def _tenants(visit: Visit) -> list[dict[str, Any]] | None:
+    """Return the first tenants; None for who may not see them, or while they cannot be counted."""
+    if not visit.may("tenants"):
+        return None
+    try:
+        found: list[dict[str, Any]] = (await loads(visit, str(_MINUTES)))["data"]
+    except Refused:
+        return None
+    return found[:_TENANTS]
 
 
 def _chart(events: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from services.http.console.api import Refused, path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
-from services.keys import ROLES
+from services.keys import NOT_OVER_HTTP, ROLES
 
 _STATES = ("active", "expired", "revoked")
 
@@ -22,7 +22,7 @@ async def keys(visit: Visit) -> Response:
         next=visit.onward(page["next"]),
         states=_STATES,
         roles=tuple(ROLES),
-        permissions=sorted(visit.caller.permissions),
+        permissions=sorted(visit.caller.permissions - NOT_OVER_HTTP),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.responses import Response
 
@@ -15,39 +15,37 @@ STATES = tuple(state.lower() for state in Lifecycle)
 # The filters that have a field of their own; every other of the API works in the address.
 _FIELDS = ("search", "assignee", "hub", "project")
 _OWN = {"tasks": ("type",), "activities": ("workflow_id",)}
-VIEWS = {
-    "tasks": (
-        ("All", ()),
-        ("Open", (("status", "open"),)),
-        ("At work", (("status", "active"),)),
-        ("Overdue", (("overdue", "true"),)),
-        ("Failed", (("status", "failed"),)),
-    ),
-    "activities": (
-        ("All", ()),
-        ("Open", (("status", "open"),)),
-        ("At work", (("status", "active"),)),
-        ("Attention", (("attention", "true"),)),
-        ("Overdue", (("overdue", "true"),)),
-    ),
-}
+_FLAGS = {"tasks": ("overdue",), "activities": ("overdue", "attention")}
 
 
 def listing(what: str) -> Callable[[Visit], Awaitable[Response]]:
     """Return what shows the list of tasks, or of activities."""
+    fields, flags = (*_FIELDS, *_OWN[what]), _FLAGS[what]
 
     async def show(visit: Visit) -> Response:
-        page, overview = await asyncio.gather(
-            visit.api.get(path_of(what), visit.query), visit.api.get(path_of("overview"))
-        )
-        counts = {each["status"]: each for each in overview[what]}
-        fields = (*_FIELDS, *_OWN[what])
-        others = [(name, value) for name, value in visit.query if name not in (*fields, "status", "sort", "cursor")]
+        asked = [each for each in visit.query if each[0] != "counts"]
+        page = await visit.api.get(path_of(what), [*asked, ("counts", "status")])
         return visit.page(
-            f"{what}.html", page=page, fields=fields, states=STATES, views=VIEWS[what], others=others, counts=counts
+            f"{what}.html",
+            page=page,
+            fields=fields,
+            flags=flags,
+            states=STATES,
+            chosen=[value for name, value in asked if name == "status"],
+            others=[each for each in asked if each[0] not in (*fields, *flags, "sort", "cursor")],
+            counts=_counts(page),
         )
 
     return show
+
+
+def _counts(page: dict[str, Any]) -> dict[str, Any]:
+    """Return how many there are by status, and as `all` together; nothing where that was not counted."""
+    found = {each["status"]: each for each in page.get("counts", ())}
+    if found:
+        more = any(each["more"] for each in found.values())
+        found["all"] = {"count": sum(each["count"] for each in found.values()), "more": more}
+    return found
 
 
 SCREENS = (

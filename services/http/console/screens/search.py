@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.responses import RedirectResponse, Response
 
 from services.http.console.api import path_of
+from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Screen, Visit
 
 
@@ -28,7 +29,7 @@ def address(path: str) -> str:
     """Return the address of the screen that shows what the API has at a path."""
     workflow = parse_qs(urlsplit(path).query).get("workflow_id")
     if workflow is not None:
-        return f"{ROOT}/workflows/{path_of(workflow[0]).removeprefix('/v1/')}"
+        return place("workflows", workflow[0])
     return f"{ROOT}/{path.removeprefix('/v1/')}"
 
 

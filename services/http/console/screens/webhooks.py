@@ -125,7 +125,7 @@ async def replay_parked(visit: Visit) -> Response:
 
 
 def _sure(visit: Visit, ask: str, label: str, **values: Any) -> Response:
-    return visit.page("sure.html", ask=ask, path=visit.request.url.path, values=values, label=label)
+    return visit.page("sure.html", ask=ask, path=visit.path, values=values, label=label)
 
 
 _ONE = f"{_LIST}/{{id}}"
