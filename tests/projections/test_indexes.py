@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -63,6 +64,8 @@ WIDEST: dict[str, Any] = {
     "dead_letters.state": "parked",
     "webhooks.state": "active",
     "webhook_deliveries.state": "pending",
+    # Only a condition of an index reads it.
+    "doc": json.dumps({"after": [0], "title": "d" * (1 << 20)}),
 }
 
 
