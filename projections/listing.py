@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Literal
 
 from domain.compare import name_key
@@ -28,13 +27,17 @@ from projections.support.table import NOT_DONE
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A condition under a name of its own, and what its documentation says of the values."""
+    """A condition under a name of its own, and what its documentation says of the values.
+
+    `scans`: there is no index for it, so what it finds is looked for in all that the other filters find.
+    """
 
     kind: Literal["text", "flag", "time"]
     condition: Condition
     several: bool = False
     nullable: bool = False
     words: tuple[str, ...] = ()
+    scans: bool = False
 
 
 def equal(
@@ -127,7 +130,7 @@ def common_filters(assignee: Filter) -> dict[str, Filter]:
         "project": equal("project", nullable=True),
         PERSON: assignee,
         "overdue": flag("overdue"),
-        "search": Filter("text", _search),
+        "search": Filter("text", _search, scans=True),
         **time_range("created_at", "created_at"),
         **time_range("updated_at", "updated_at"),
         **time_range("start", "start_at"),
@@ -221,18 +224,26 @@ class Listing:
         """Ask how many rows a page would run through; gives one row with one number."""
         return select(self.view, "count(*)", tenant, *self._conditions(tenant, filters, where))
 
-    def standing(
-        self, tenant: str, statuses: Sequence[str], most: int, filters: Mapping[str, Any] = MappingProxyType({})
-    ) -> Query:
-        """Ask how many filters find in each of these states, up to one more than `most`; rows of (status, number)."""
-        conditions, values = self._conditions(tenant, filters, ())
+    def standing(self, tenant: str, statuses: Sequence[str], most: int) -> Query:
+        """Ask how many there are in each of these states, up to one more than `most`; rows of (status, number)."""
         parts = [
-            select(self.view, "1", tenant, [*conditions, "status = %s"], [*values, status], f" LIMIT {most + 1:d}")
-            for status in statuses
+            select(self.view, "1", tenant, ["status = %s"], [status], f" LIMIT {most + 1:d}") for status in statuses
         ]
         sql = " UNION ALL ".join(f"SELECT %s::text, (SELECT count(*) FROM ({part.sql}) AS bounded)" for part in parts)  # noqa: S608
         pairs = zip(statuses, parts, strict=True)
         return Query(sql, tuple(value for status, part in pairs for value in (status, *part.params)))
+
+    def standing_among(self, tenant: str, statuses: Sequence[str], most: int, filters: Mapping[str, Any]) -> Query:
+        """Ask how many filters find in each of these states, among the first `most` + 1; rows as of `standing`."""
+        found = select(self.view, "status", tenant, *self._conditions(tenant, filters, ()), f" LIMIT {most + 1:d}")
+        sql = f"""
+SELECT s.status, count(f.status) FROM unnest(%s::text[]) AS s (status)
+LEFT JOIN ({found.sql}) AS f ON f.status = s.status GROUP BY s.status"""  # noqa: S608
+        return Query(sql, (list(statuses), *found.params))
+
+    def scans(self, filters: Iterable[str]) -> bool:
+        """Tell whether one of these filters has no index."""
+        return any(name in self.filters and self.filters[name].scans for name in filters)
 
     def standing_of(self, tenants: Sequence[str], statuses: Sequence[str], most: int) -> Query:
         """Ask how many each of these tenants has in these states, up to one more than `most`; rows of (tenant, number).

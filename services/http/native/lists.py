@@ -31,7 +31,7 @@ from services.http.core.middleware import header
 from services.http.core.models import Json
 from services.http.core.parameters import AsOf, MinPosition, Position, one, settled
 from services.http.core.submit import Entity
-from services.http.native.counts import MOST, bounded
+from services.http.native.counts import MOST
 from services.http.native.models import Explanation
 from services.store.unavailable import StoreUnavailable
 
@@ -57,7 +57,7 @@ class CountedList(ListResources):
     counts: Literal["status"] | None = Field(
         None,
         description="Say beside the page how many there are by status, of what the filters but `status` find; left out"
-        " when that takes too long",
+        " with `search`, and when that takes too long",
     )
 
 
@@ -173,12 +173,22 @@ class Model:
 
     async def _counted(self, call: Call, filters: Mapping[str, Any]) -> list[Json] | None:
         """Return how many filters find by status; None if that takes too long."""
-        others = {name: value for name, value in filters.items() if name != "status"}
+        tenant, others = call.caller.tenant, {name: value for name, value in filters.items() if name != "status"}
+        if self.listing.scans(others):
+            return None
+        if others:
+            asked = self.listing.standing_among(tenant, _STATUSES, MOST, others)
+        else:
+            asked = self.listing.standing(tenant, _STATUSES, MOST)
         try:
-            rows = await call.list_rows(self.listing.standing(call.caller.tenant, _STATUSES, MOST, others))
+            found: dict[str, int] = dict(await call.list_rows(asked))
         except StoreUnavailable:
             return None
-        return [{"status": status, **bounded(count, MOST)} for status, count in rows]
+        more = bool(others) and sum(found.values()) > MOST
+        return [
+            {"status": status, "count": min(found[status], MOST), "more": more or found[status] > MOST}
+            for status in _STATUSES
+        ]
 
     async def history(self, call: Call) -> Response:
         """Answer with a page of the events of one resource."""

@@ -56,11 +56,26 @@ async def test_the_next_page_does_not_count_again(api: Api) -> None:
 
 
 async def test_they_are_bounded(api: Api) -> None:
-    with_tasks(api, 3)
+    with_tasks(api, 3, hub="north")
     with patch.object(lists, "MOST", 2):
         found = (await api.get("/v1/tasks?counts=status")).json()
-    assert found["counts"][0] == {"status": "open", "count": 2, "more": True}
-    assert len(found["data"]) == 3
+        of_hub = (await api.get("/v1/tasks?counts=status&hub=north")).json()
+    assert found["counts"][:2] == [
+        {"status": "open", "count": 2, "more": True},
+        {"status": "active", "count": 0, "more": False},
+    ]
+    # More than were counted may have any status.
+    assert of_hub["counts"][:2] == [
+        {"status": "open", "count": 2, "more": True},
+        {"status": "active", "count": 0, "more": True},
+    ]
+    assert len(found["data"]) == len(of_hub["data"]) == 3
+
+
+async def test_what_is_searched_for_without_an_index_is_not_counted(api: Api) -> None:
+    with_tasks(api, 2)
+    found = (await api.get("/v1/tasks?counts=status&search=task")).json()
+    assert list(found) == ["data", "next"]
 
 
 async def test_what_takes_too_long_is_left_out_and_the_page_is_there(module_url: str) -> None:
