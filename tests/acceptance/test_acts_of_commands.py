@@ -22,13 +22,14 @@ from tests.services.processes import nursery
 # The commands that only read, and those whose doings are no acts: roles, and `send`. Any other one is an act.
 NO_ACTS = {
     *ROLES,
-    *("all", "dev", "demo", "health", "send", "tail", "verify", "audit", "stuck"),
+    *("all", "dev", "demo", "health", "send", "tail", "verify", "audit", "stuck", "effects", "tenants"),
     *(
         "projections status",
         "db status",
         "keys list",
         "webhooks list",
         "webhooks deliveries",
+        "bulk list",
         "bulk watch",
         "bulk items",
     ),

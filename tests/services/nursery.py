@@ -52,7 +52,8 @@ def _become(arguments: Sequence[str], folder: str, files: Sequence[int], before:
         os.dup2(file, number)
     os.chdir(folder)
     sys.argv = ["foldwork", *arguments]
-    exec(before)
+    # In one namespace, so that functions of it see what it imports.
+    exec(before, dict(globals()))
     services.cli.main()
     sys.exit(0)
 
