@@ -135,3 +135,11 @@ def recorded(api: Api) -> int:
         row = conn.execute(counted).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def head(api: Api) -> int:
+    """Return the position of the last event."""
+    with psycopg.connect(api.url) as conn:
+        row = conn.execute("SELECT max(notification_id) FROM stored_events").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -12,7 +12,7 @@ import pytest
 import projections
 from tests.services.http.api import Api
 from tests.services.http.contract import EXAMPLES, WAITING, Case, documented, name_of, refused, send
-from tests.services.http.contract_scene import recorded, set_the_scene
+from tests.services.http.contract_scene import head, recorded, set_the_scene
 
 set_scene = set_the_scene
 # What says the time of its figures.
@@ -24,6 +24,8 @@ KEYED = {"dispatch_create_task": "idempotency_key", "dispatch_create_activity": 
 # Read from the log itself, which is never late.
 NEVER_LATE = {"dispatch_get_status_events", "get_events", "list_acts"}
 WRITES = [case for case in EXAMPLES if case.operation.writes]
+POSITION = "Foldwork-Position"
+REPEATING = ("register", "dispatch_create", "dispatch_put", "workflow_save")
 # Others send several commands, each under a key of its own.
 ONE_COMMAND = [
     case for case in WRITES if not case.name.startswith("field_bulk_") and "entries" not in (case.body or ())
@@ -39,6 +41,7 @@ def with_key(case: Case, **others: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", EXAMPLES, ids=name_of)
 async def test_it_succeeds_as_it_is_documented(api: Api, case: Case) -> None:
+    before = head(api)
     first = await send(api, case)
     assert first.status_code in (case.operation.status, *case.operation.also), first.text
     assert first.status_code != 202 or case.operation.status == 202
@@ -47,6 +50,10 @@ async def test_it_succeeds_as_it_is_documented(api: Api, case: Case) -> None:
     if case.operation.commands:
         assert sent <= {*case.operation.commands}, "it gives commands that it does not name"
     assert bool(sent) is case.operation.writes
+    if case.operation.writes:
+        assert first.headers.get_list(POSITION) == [str(head(api))]
+        # A few of the examples repeat what is there already.
+        assert head(api) > before or case.name.startswith(REPEATING)
     if case.operation.method == "GET":
         again = await send(api, case)
         assert again.status_code == first.status_code
@@ -96,6 +103,7 @@ async def test_without_an_answer_the_receipt_tells_later(api: Api, case: Case) -
     api.sender.stopped = True
     response = await send(api, case)
     assert response.status_code == 202, response.text
+    assert POSITION not in response.headers
     documented(case, response)
     await api.sender.catch_up()
     receipt = await api.get(response.headers["location"])

@@ -1,20 +1,20 @@
-"""Every write says its position in a header, and every query waits for what the header says."""
+"""Every query waits for the position that a header says, which is that of the answer to a write."""
 
 from __future__ import annotations
 
 import asyncio
 
-import psycopg
 import pytest
 
 import projections
 from tests.services.http.api import Api
-from tests.services.http.contract import EXAMPLES, READS, WAITING, Case, documented, name_of, refused, send
-from tests.services.http.contract_scene import set_the_scene
+from tests.services.http.contract import READS, WAITING, Case, documented, name_of, refused, send
+from tests.services.http.contract_scene import head, set_the_scene
 
 set_scene = set_the_scene
 POSITION = "Foldwork-Position"
-WRITES = [case for case in EXAMPLES if case.operation.writes]
+# On the process that the tests of this module share.
+SHARED = pytest.mark.asyncio(loop_scope="module")
 EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 # What no read model has a part in is read from the log and the ledger, which are never late.
 FROM_THE_LOG = {
@@ -26,60 +26,35 @@ FROM_THE_LOG = {
 }
 
 
-def head(api: Api) -> int:
-    """Return the position of the last event."""
-    with psycopg.connect(api.url) as conn:
-        row = conn.execute("SELECT max(notification_id) FROM stored_events").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-@pytest.mark.parametrize("case", WRITES, ids=name_of)
-async def test_a_write_says_the_position_of_its_last_event(api: Api, case: Case) -> None:
-    before = head(api)
-    response = await send(api, case)
-    assert response.status_code in (case.operation.status, *case.operation.also), response.text
-    assert response.headers.get_list(POSITION) == [str(head(api))]
-    # A few of the examples repeat what is there already.
-    assert head(api) > before or case.name.startswith(("register", "dispatch_create", "dispatch_put", "workflow_save"))
-
-
-@pytest.mark.parametrize("case", WRITES, ids=name_of)
-async def test_a_write_without_an_answer_says_none(api: Api, case: Case) -> None:
-    api.sender.stopped = True
-    response = await send(api, case)
-    assert response.status_code == 202
-    assert POSITION not in response.headers
-
-
 async def test_a_refused_write_says_how_far_the_log_was(api: Api) -> None:
     response = await api.post("/v1/commands", {"type": "task.process", "data": {"id": "nobody"}})
     assert response.status_code == 404
     assert response.headers[POSITION] == str(head(api)) == str(response.json()["position"])
 
 
-@EVERY_READ
-async def test_a_query_waits_for_the_header(api: Api, case: Case) -> None:
+async def test_every_query_waits_for_the_header(api: Api) -> None:
     api.sender.late = {model.NAME for model in projections.READ_MODELS}
     position = api.command("task.create", {}).position
     asked = {POSITION: str(position)}
-    late = await send(api, case, headers=asked)
-    documented(case, late)
-    if case.name in FROM_THE_LOG:
-        assert (late.status_code, late.headers[POSITION]) == (200, str(position))
-    else:
-        refused(late, case.operation.dialect.envelope, "view-late")
-        assert late.headers["retry-after"] == "1"
+    answers = await asyncio.gather(*(send(api, case, headers=asked) for case in READS))
+    for case, late in zip(READS, answers, strict=True):
+        documented(case, late)
+        if case.name in FROM_THE_LOG:
+            assert (late.status_code, late.headers[POSITION]) == (200, str(position)), case.name
+        else:
+            refused(late, case.operation.dialect.envelope, "view-late")
+            assert late.headers["retry-after"] == "1"
     api.sender.late = set()
-    asking = asyncio.create_task(send(api, case, headers=asked))
+    asking = [asyncio.create_task(send(api, case, headers=asked)) for case in READS]
     await asyncio.to_thread(api.sender.follow)
-    found = await asking
-    assert (found.status_code, found.headers[POSITION]) == (200, str(position)), found.text
+    for case, found in zip(READS, await asyncio.gather(*asking), strict=True):
+        assert (found.status_code, found.headers[POSITION]) == (200, str(position)), (case.name, found.text)
 
 
 @EVERY_READ
-async def test_a_header_that_is_no_position_is_refused(api: Api, case: Case) -> None:
-    spoken = case.operation.dialect.envelope
+@SHARED
+async def test_a_header_that_is_no_position_is_refused(scene_api: Api, case: Case) -> None:
+    api, spoken = scene_api, case.operation.dialect.envelope
     for given in ("", "x", "-1", "1.5", "1 2", "9" * 20, "\u0661".encode(), b"\xff"):
         response = await send(api, case, headers={POSITION: given})
         refused(response, spoken, "bad-header", parameter=POSITION)
@@ -90,7 +65,9 @@ async def test_a_header_that_is_no_position_is_refused(api: Api, case: Case) -> 
 
 
 @pytest.mark.parametrize("case", WAITING, ids=name_of)
-async def test_the_header_and_the_parameter_say_the_same(api: Api, case: Case) -> None:
+@SHARED
+async def test_the_header_and_the_parameter_say_the_same(scene_api: Api, case: Case) -> None:
+    api = scene_api
     path = f"{case.at()}?min_position=2"
     same = await send(api, case, path, headers={POSITION: "2"})
     assert (same.status_code, int(same.headers[POSITION]) >= 2) == (200, True)

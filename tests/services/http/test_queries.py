@@ -156,7 +156,7 @@ async def test_history_and_explanation(api: Api) -> None:
     ]
     explained = (await api.get("/v1/activities/a1/explain")).json()
     assert (explained["rule"], [child["decides"] for child in explained["children"]]) == ("U8", [True, False])
-    problem(await api.get("/v1/activities/a1/history?sort=x"), 400, "unknown-parameter")
+    problem(await api.get("/v1/activities/a1/history?sort=x"), 400, "bad-filter")
     problem(await api.get("/v1/activities/a1/explain?x=1"), 400, "unknown-parameter")
     problem(await api.get("/v1/tasks/a1-t1?x=1"), 400, "unknown-parameter")
 
