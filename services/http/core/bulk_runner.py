@@ -156,9 +156,10 @@ class BulkRunner(Jobs[Action]):
     async def _send(self, job: Action, commands: Mapping[Item, Outgoing]) -> list[Outcome]:
         """Send items side by side, and return the outcomes of those that were answered, once they are stored.
 
-        As long as none is, they are sent again; if the workers are there all the same, they are given up in the end.
+        As long as none is, they are sent again. They are given up in the end if the workers are there all the same, and
+        answer none of them after that either: they may have come back only after the last time.
         """
-        rounds, items, versioned = 0, list(commands), not job.of_letters
+        rounds, answering, items, versioned = 0, False, list(commands), not job.of_letters
         while True:
             rounds += 1
             replies = await asyncio.gather(*(self._ask(job, outgoing) for outgoing in commands.values()))
@@ -168,8 +169,10 @@ class BulkRunner(Jobs[Action]):
             left = [item for item, reply in zip(items, replies, strict=True) if reply is None]
             if outcomes:
                 outcomes += [lost(item, job.state == PREVIEWING) for item in left if item.attempts >= MAX_ATTEMPTS]
-            elif rounds >= MAX_ATTEMPTS and await self._workers_answer(commands[items[0]]):
+            elif answering:
                 outcomes = [lost(item, job.state == PREVIEWING) for item in left]
+            elif rounds >= MAX_ATTEMPTS:
+                answering = await self._workers_answer(commands[items[0]])
             if outcomes:
                 await self._store(job, outcomes)
                 return outcomes

@@ -211,6 +211,25 @@ async def test_while_nothing_is_answered_nothing_more_is_sent(api: Api, monkeypa
     assert sorted(recorded(api, "task.canceled")) == ids
 
 
+async def test_workers_that_are_back_when_they_are_asked_for_are_waited_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, send = with_tasks(api, 20), api.sender.send
+    bulk = await previewed(api, CANCEL)
+
+    async def back(outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
+        if outgoing.dry_run:
+            await api.sender.catch_up()
+        return await send(outgoing, timeout, wait=wait)
+
+    monkeypatch.setattr(api.sender, "send", back)
+    monkeypatch.setattr(bulk_runner, "PAUSE", 0.01)
+    api.sender.stopped = True
+    await act(api, bulk["id"], "run", {"rate": "all"})
+    assert (await until(api, bulk["id"]))["counts"]["accepted"] == 20
+    assert sorted(recorded(api, "task.canceled")) == ids
+
+
 async def test_a_command_that_is_never_answered_is_given_up_after_the_others(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
