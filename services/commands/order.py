@@ -39,7 +39,7 @@ class Ahead:
             return [each.command for each in deliveries if isinstance(each.command, Incoming)]
         seen, wanted = dict(self._known), set(deliveries)
         found: list[Incoming] = []
-        asked: dict[int, tuple[Order, str]] = {}
+        asked: dict[int, Order] = {}
         for each in self._batch:
             command, order = each.command, each.order
             if isinstance(command, InvalidMessage) and order is not None and not each.dry_run:
@@ -50,10 +50,10 @@ class Ahead:
                 if command.ordered and order is not None and each.key not in self._tried:
                     command = replace(command, behind=_named(seen.get(order), order))
                     if command.behind is None:
-                        asked[len(found)] = (order, command.command_id)
+                        asked[len(found)] = order
                 found.append(command)
         if asked:
-            letters = dead_letter_order.ahead(store, list(asked.values()), [each.command_id for each in found])
+            letters = dead_letter_order.ahead(store, asked, [each.command_id for each in found])
             for index, letter in zip(asked, letters, strict=True):
                 if letter is not None:
                     found[index] = replace(found[index], behind=f"the dead letter {letter}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,14 +17,14 @@ _BURY = """
 INSERT INTO dead_letter_burials (letter, tenant, key, message_id, id)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[]) ON CONFLICT DO NOTHING"""
 # What is on its way has no row until its letter arrives. A letter that is sent again counts as decided as soon as the
-# ledger has it, and is left to the worker as long as it is in the batch itself. A command that is a letter, too, keeps
-# the place that this has; an operator may have sent it out of order.
+# ledger has it, and is left to the worker if it comes before the command in the batch. A command that is a letter, too,
+# keeps the place that this has; an operator may have sent it out of order.
 _AHEAD = """
 SELECT CASE WHEN own.out_of_order THEN NULL ELSE coalesce(
     (SELECT l.id FROM dead_letters AS l
      WHERE l.tenant = w.tenant AND l.key = w.key AND l.state IN ('parked', 'retrying')
         AND l.message_id IS DISTINCT FROM w.message_id AND l.arrived < coalesce(own.arrived, '~')
-        AND (l.state = 'parked' OR NOT (l.message_id = ANY (%b::text[]) OR EXISTS (
+        AND (l.state = 'parked' OR NOT (l.message_id = ANY ((%b::text[])[1:w.before]) OR EXISTS (
             SELECT FROM ledger AS d WHERE d.tenant = l.tenant AND d.command_id = l.message_id)))
      ORDER BY l.arrived LIMIT 1),
     (SELECT b.id FROM dead_letter_burials AS b
@@ -32,7 +32,8 @@ SELECT CASE WHEN own.out_of_order THEN NULL ELSE coalesce(
         AND b.letter < coalesce(own.arrived, '~')
         AND NOT EXISTS (SELECT FROM dead_letter_arrivals AS a WHERE a.letter = b.letter)
      ORDER BY b.letter LIMIT 1)) END
-FROM unnest(%b::text[], %b::text[], %b::text[]) WITH ORDINALITY AS w (tenant, key, message_id, number)
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::int[])
+    WITH ORDINALITY AS w (tenant, key, message_id, before, number)
 LEFT JOIN LATERAL (
     SELECT o.arrived, o.out_of_order AND o.state = 'retrying' AS out_of_order FROM dead_letters AS o
     WHERE o.tenant = w.tenant AND o.key = w.key AND o.message_id = w.message_id AND o.state IN ('parked', 'retrying')
@@ -81,12 +82,13 @@ def bury(store: EventStore, burials: Sequence[Burial]) -> None:
         conn.execute(_BURY, columns(burials, 5))
 
 
-def ahead(store: EventStore, commands: Sequence[tuple[Order, str]], batch: Sequence[str]) -> list[str | None]:
+def ahead(store: EventStore, commands: Mapping[int, Order], batch: Sequence[str]) -> list[str | None]:
     """Return the id of the first undecided letter before each command, or None.
 
-    A command is given by its order and its id, `batch` are the ids of all commands that are decided together.
+    `batch` are the ids of all commands that are decided together, in their order, and `commands` are given by their
+    place in it.
     """
-    wanted = columns(((*order, command_id) for order, command_id in commands), 3)
+    wanted = columns(((*order, batch[place], place) for place, order in commands.items()), 4)
     return [letter for (letter,) in store.fetch(_AHEAD, (list(batch), *wanted))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -287,6 +288,27 @@ async def test_workers_that_take_over_from_each_other_keep_the_order(migrated_ur
             await eventually_parked(migrated_url, 7)
             repaired(migrated_url, "m")
             await eventually_created(migrated_url, "m", *names)
+
+
+async def test_letters_that_arrive_in_another_order_keep_theirs(migrated_url: str, amqp_url: str) -> None:
+    async with Client(amqp_url) as client:
+        async with working(migrated_url, amqp_url), policing(migrated_url, amqp_url):
+            await wrong(client, "m")
+            for name in ("w1", "w2"):
+                assert (await task(client, name)).outcome == "parked"
+            await eventually_parked(migrated_url, 3)
+        # As two processes may send them again at the same time.
+        discard(migrated_url, "m")
+        with psycopg.connect(migrated_url) as conn:
+            conn.execute("UPDATE dead_letters SET state = 'retrying' WHERE message_id IN ('w1', 'w2')")
+        asked = []
+        for number, name in enumerate(("w2", "w1"), 1):
+            asked.append(asyncio.create_task(task(client, name)))
+            while await waiting(amqp_url) < number:
+                await asyncio.sleep(0)
+        async with working(migrated_url, amqp_url):
+            assert [(await answer).outcome for answer in asked] == ["parked", "accepted"]
+        assert created(migrated_url) == ["w1"]
 
 
 async def test_a_message_is_acknowledged_after_its_letter_is_noted(
