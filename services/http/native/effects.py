@@ -12,7 +12,9 @@ from domain.limits import Number
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.models import View
+from services.http.core.operation import Operation
 from services.http.core.parameters import Position, Query, settled
+from services.http.native.dialect import NATIVE
 from services.http.native.lists import next_page
 from services.http.native.models import Count, EventSummary, Refusal
 from services.store import effects
@@ -170,3 +172,12 @@ async def get_effects(call: Call) -> Response:
         raise ApiError("unknown-or-undecided", detail)
     shown = {name: getattr(found, name) for name in Effects.model_fields if name != "next"}
     return as_json({**shown, "next": None if found.follow is None else next_page(call, str(found.follow))})
+
+
+OPERATION = Operation(
+    NATIVE, "GET", "/v1/effects/{id:path}", "read", "get_effects", "Read what came of a command",
+    description="Its events, and of each the deliveries to webhooks, the attempt at a dispatch that it asks for,"
+    " and the commands that it has caused: those of deadlines, reports of dispatches, and any other that says so in"
+    " `caused_by`. What came of these is asked by their ids. Kept as long as the receipts are.",
+    query=ListEffects, handler=get_effects, view=Effects,
+)  # fmt: skip

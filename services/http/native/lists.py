@@ -6,7 +6,7 @@ Resources are the read models' own bytes. The commands that the caller may send 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -31,12 +31,10 @@ from services.http.core.middleware import header
 from services.http.core.models import Json
 from services.http.core.parameters import AsOf, MinPosition, Position, one, settled
 from services.http.core.submit import Entity
-from services.http.native.counts import MOST
+from services.http.native.counts import by_status
 from services.http.native.models import Explanation
-from services.store.unavailable import StoreUnavailable
 
 _encode = msgspec.json.Encoder().encode
-_STATUSES = [state.value.lower() for state in Lifecycle]
 _ACTIONS = b',"allowed_actions":'
 _ENTITIES = {kind: entry(kind) for kind in ENTRY_KINDS}
 
@@ -159,7 +157,7 @@ class Model:
         await past.take_tasks(call, filters.get("activity_id"), "activity_id")
         asked = self.listing.page(tenant, filters, sort, query.cursor, query.limit + 1)
         found, counts = await asyncio.gather(
-            call.documents(asked), self._counted(call, filters) if query.counts else _nothing()
+            call.documents(asked), by_status(call, self.listing, filters) if query.counts else _nothing()
         )
         kinds, now = await _kinds_for(call), call.now
         return await _page(
@@ -170,25 +168,6 @@ class Model:
             lambda rows: self.render(rows, now, kinds),
             counts,
         )
-
-    async def _counted(self, call: Call, filters: Mapping[str, Any]) -> list[Json] | None:
-        """Return how many filters find by status; None if that takes too long."""
-        tenant, others = call.caller.tenant, {name: value for name, value in filters.items() if name != "status"}
-        if self.listing.scans(others):
-            return None
-        if others:
-            asked = self.listing.standing_among(tenant, _STATUSES, MOST, others)
-        else:
-            asked = self.listing.standing(tenant, _STATUSES, MOST)
-        try:
-            found: dict[str, int] = dict(await call.list_rows(asked))
-        except StoreUnavailable:
-            return None
-        more = bool(others) and sum(found.values()) > MOST
-        return [
-            {"status": status, "count": min(found[status], MOST), "more": more or found[status] > MOST}
-            for status in _STATUSES
-        ]
 
     async def history(self, call: Call) -> Response:
         """Answer with a page of the events of one resource."""

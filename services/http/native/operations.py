@@ -178,13 +178,7 @@ _COMMANDS = (
         NATIVE, "GET", "/v1/commands/{id:path}", "read", "get_receipt", "Read a command's receipt",
         handler=records.get_receipt, view=models.Receipt,
     ),
-    Operation(
-        NATIVE, "GET", "/v1/effects/{id:path}", "read", "get_effects", "Read what came of a command",
-        description="Its events, and of each the deliveries to webhooks, the attempt at a dispatch that it asks for,"
-        " and the commands that it has caused: those of deadlines, reports of dispatches, and any other that says so in"
-        " `caused_by`. What came of these is asked by their ids. Kept as long as the receipts are.",
-        query=effects.ListEffects, handler=effects.get_effects, view=effects.Effects,
-    ),
+    effects.OPERATION,
     Operation(
         NATIVE, "GET", "/v1/bulks/{id}", "read", "get_bulk",
         "Read the receipt of a bulk that is carried out in the background",

@@ -9,7 +9,7 @@ import pytest
 
 from projections.listing import Listing
 from projections.statement import Query
-from services.http.native import lists
+from services.http.native import counts
 from tests.services.http.api import Api, opened, problem, with_activity, with_workflow
 from tests.services.http.bulk_scene import with_tasks
 
@@ -19,11 +19,11 @@ NONE = dict.fromkeys(("open", "active", "paused", "completed", "failed", "cancel
 async def counted(api: Api, path: str) -> dict[str, int] | None:
     response = await api.get(path)
     assert response.status_code == 200, response.text
-    counts = response.json().get("counts")
-    if counts is None:
+    said = response.json().get("counts")
+    if said is None:
         return None
-    assert not any(each["more"] for each in counts)
-    return {each["status"]: each["count"] for each in counts}
+    assert not any(each["more"] for each in said)
+    return {each["status"]: each["count"] for each in said}
 
 
 async def test_they_are_those_of_the_filters_but_the_status(api: Api) -> None:
@@ -57,7 +57,7 @@ async def test_the_next_page_does_not_count_again(api: Api) -> None:
 
 async def test_they_are_bounded(api: Api) -> None:
     with_tasks(api, 3, hub="north")
-    with patch.object(lists, "MOST", 2):
+    with patch.object(counts, "MOST", 2):
         found = (await api.get("/v1/tasks?counts=status")).json()
         of_hub = (await api.get("/v1/tasks?counts=status&hub=north")).json()
     assert found["counts"][:2] == [
