@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from services.store.pool import Pool
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, eventually_async
 
 
 def sessions(url: str) -> int:
@@ -34,7 +34,7 @@ async def test_a_connection_is_opened_when_the_others_are_busy(migrated_url: str
             holder.execute("SELECT pg_advisory_lock(7)")
             held = [asyncio.create_task(pool.fetch("SELECT pg_advisory_xact_lock(7)")) for _ in range(2)]
             assert await pool.fetch("SELECT 1") == [(1,)]
-            assert sessions(migrated_url) == 3
+            await eventually_async(lambda: sessions(migrated_url) == 3)
         await asyncio.gather(*held)
     finally:
         await pool.close()
