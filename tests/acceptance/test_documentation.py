@@ -116,12 +116,14 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     )
     assert [line.split("/")[-1].strip() for line in made.stdout.splitlines()] == ["foldwork demo", "foldwork dev"]
     assert len(rest) == 3
+    (effects,) = [text for text in blocks("docs/http.md", "sh") if "/v1/effects/" in text]
     with dev(tmp_path):
-        done = run(tmp_path, "".join(rest))
+        done = run(tmp_path, "".join((*rest, effects)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "task.completed" in done.stdout
     assert '"rule":"U8"' in done.stdout
     assert '"status":"ONGOING"' in done.stdout.replace(" ", "")
+    assert '"caused_by":null' in done.stdout
     assert [word in done.stdout for word in ('"UNASSIGNED"', '"READY"', '"pending"')] == [True] * 3
 
 
@@ -175,7 +177,7 @@ def test_a_bulk_is_previewed_and_run_as_the_page_says(tmp_path: Path) -> None:
 
 
 def test_what_was_is_shown(tmp_path: Path) -> None:
-    (block,) = blocks("docs/http.md", "sh")
+    (block,) = [text for text in blocks("docs/http.md", "sh") if "as_of" in text]
     (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
     with dev(tmp_path):
         done = run(tmp_path, "\n".join((*named.splitlines()[:2], block)))
@@ -193,11 +195,12 @@ def test_what_was_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_tenant_is_administered_as_the_page_says(tmp_path: Path) -> None:
-    (block,) = blocks("docs/administration.md", "sh")
+    shown = blocks("docs/administration.md", "sh")
     (named,) = [text for text in blocks("README.md", "sh") if text.startswith("URL=")]
     with dev(tmp_path):
-        done = run(tmp_path, "\n".join((named.splitlines()[0], block)))
+        done = run(tmp_path, "\n".join((named.splitlines()[0], *shown)))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "share" in done.stdout
     assert '"token":"fw_' in done.stdout
     assert '"rebuild":{"state":"' in done.stdout
     assert '"switched":true' in done.stdout
