@@ -58,14 +58,24 @@
   }
 
   document.addEventListener("htmx:afterSwap", (event) => { times(event.target); charts(event.target); moments(event.target); });
+  // What the page showed may be gone once it is read again, such as a workflow that was retired: then that is shown.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { elt, xhr } = event.detail;
+    if (elt.id !== "main" || xhr.status < 400 || xhr.status >= 500) return;
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  });
   document.addEventListener("htmx:responseError", () => say("The service answered with an error. Reload the page."));
   document.addEventListener("htmx:sendError", () => say("The service does not answer."));
 
+  // Below what was said of an action, which stays true.
   function say(text) {
+    const said = document.getElementById("said");
+    if (said.lastElementChild?.textContent === text) return;
     const line = document.createElement("p");
     line.className = "refusal";
     line.textContent = text;
-    document.getElementById("said").replaceChildren(line);
+    said.append(line);
   }
 
   // A chart is a figure with its points as JSON: {"x": [seconds], "series": [{"label", "values"}]}.
