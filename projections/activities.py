@@ -18,12 +18,13 @@ from domain.rollup import RULES, decides, rollup
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, flag, people
 from projections.support.conditions import text_fact
 from projections.support.documents import Documents, MissingDocument
+from projections.support.grams import gram_array
 from projections.support.table import NOT_DONE, Key, Table, array, instant, listing_indexes, title_key
 from projections.support.time import seconds, stamp
 from projections.task.facts import LIFECYCLES, TASK_EVENTS, Child, ShownChild, apply_facts, as_rollup, placeholders
 
 NAME = "activities"
-VERSION = 3
+VERSION = 4
 VIEWS: tuple[str, ...] = ("activities",)
 EVENTS = TASK_EVENTS | {"activity.created", "activity.fields-changed", "activity.canceled"}
 BY_ACTIVITY = True
@@ -41,6 +42,7 @@ CREATE TABLE activities_{suffix} (
     overdue     boolean NOT NULL,
     attention   boolean NOT NULL,
     title_key   text COLLATE "C" NOT NULL,
+    grams       integer[],
     start_at    timestamptz NOT NULL,
     end_at      timestamptz NOT NULL,
     created_at  timestamptz NOT NULL,
@@ -197,6 +199,7 @@ def key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, activity: Activity) -> Sequence[Any]:
     settle(activity)
+    title = title_key(activity.title)
     return (
         *key,
         activity.status,
@@ -207,7 +210,8 @@ def _row(key: Key, activity: Activity) -> Sequence[Any]:
         array(activity.assignees),
         activity.overdue,
         activity.attention,
-        title_key(activity.title),
+        title,
+        gram_array(key[0], title),
         instant(activity.start),
         instant(activity.end),
         activity.created_at,

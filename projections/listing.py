@@ -12,6 +12,7 @@ from domain.lifecycle import Lifecycle
 from projections.statement import Query
 from projections.support import cursors
 from projections.support.conditions import EQUAL, Asked, Condition, Where, among, overlapping, parts_of
+from projections.support.grams import containing
 from projections.support.query import (
     MAX_FILTER_VALUES,
     MAX_MEMBERS,
@@ -27,17 +28,13 @@ from projections.support.table import NOT_DONE
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A condition under a name of its own, and what its documentation says of the values.
-
-    `scans`: there is no index for it, so what it finds is looked for in all that the other filters find.
-    """
+    """A condition under a name of its own, and what its documentation says of the values."""
 
     kind: Literal["text", "flag", "time"]
     condition: Condition
     several: bool = False
     nullable: bool = False
     words: tuple[str, ...] = ()
-    scans: bool = False
 
 
 def equal(
@@ -100,7 +97,7 @@ def time_range(name: str, column: str, present: str = "") -> dict[str, Filter]:
 
 def _search(asked: Asked) -> Where:
     (text,) = _texts(asked, nullable=False, most=1)
-    return Where("strpos(title_key, %s) > 0", (name_key(text),))
+    return containing(asked.tenant, name_key(text))
 
 
 def _texts(asked: Asked, nullable: bool, most: int = MAX_FILTER_VALUES) -> list[str]:
@@ -130,7 +127,7 @@ def common_filters(assignee: Filter) -> dict[str, Filter]:
         "project": equal("project", nullable=True),
         PERSON: assignee,
         "overdue": flag("overdue"),
-        "search": Filter("text", _search, scans=True),
+        "search": Filter("text", _search),
         **time_range("created_at", "created_at"),
         **time_range("updated_at", "updated_at"),
         **time_range("start", "start_at"),
@@ -240,10 +237,6 @@ class Listing:
 SELECT s.status, count(f.status) FROM unnest(%s::text[]) AS s (status)
 LEFT JOIN ({found.sql}) AS f ON f.status = s.status GROUP BY s.status"""  # noqa: S608
         return Query(sql, (list(statuses), *found.params))
-
-    def scans(self, filters: Iterable[str]) -> bool:
-        """Tell whether one of these filters has no index."""
-        return any(name in self.filters and self.filters[name].scans for name in filters)
 
     def standing_of(self, tenants: Sequence[str], statuses: Sequence[str], most: int) -> Query:
         """Ask how many each of these tenants has in these states, up to one more than `most`; rows of (tenant, number).

@@ -13,6 +13,7 @@ from domain.references import reference
 from domain.streams import ID
 from projections.statement import Query
 from projections.support.conditions import Where, between, parts_of
+from projections.support.grams import LENGTH, containing
 from projections.support.query import demand_text, select
 from projections.support.table import indexed
 
@@ -22,9 +23,10 @@ _MEMBERS = {"email": "email = %s", "account": "account_id = %s::bigint", "operat
 
 
 def found(tenant: str, text: str, kinds: Sequence[str], limit: int) -> Query:
-    """Ask for what has a text as its id, reference or external id, or as the beginning of its title.
+    """Ask for what has a text as its id, reference or external id, or in its title.
 
-    `kinds` are those of the directory.
+    Titles that begin with it come first, then the newest with it elsewhere, for which a text has at least three
+    characters. Some rows may come twice. `kinds` are those of the directory.
     """
     demand_text(text, "q")
     parts: list[Query] = []
@@ -34,9 +36,12 @@ def found(tenant: str, text: str, kinds: Sequence[str], limit: int) -> Query:
     parts.append(_of("tasks", tenant, Where("reference = %s", (indexed(text),)), "reference", limit))
     parts.append(_entries(tenant, _of_any_kind(kinds, "outside", indexed(text)), "external_id", limit))
     parts += _members(tenant, text, limit)
-    begins = between("title_key", indexed(name_key(text)))
-    order = " ORDER BY title_key, id"
-    parts += [_of(view, tenant, begins, "title", limit, order) for view in ("activities", "tasks")]
+    key = indexed(name_key(text))
+    by_title, newest = " ORDER BY title_key, id", " ORDER BY created_at DESC, id DESC"
+    for view in ("activities", "tasks"):
+        parts.append(_of(view, tenant, between("title_key", key), "title", limit, by_title))
+        if len(key) >= LENGTH:
+            parts.append(_of(view, tenant, containing(tenant, key), "title", limit, newest))
     sql = " UNION ALL ".join(f"({part.sql})" for part in parts)
     return Query(sql, tuple(value for part in parts for value in part.params))
 

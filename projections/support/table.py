@@ -56,7 +56,9 @@ class Table:
         """Return the part of a WITH clause that puts these rows in the place of those of the table's view."""
         # As in the tables, whose texts are compared byte by byte.
         taken = ", ".join(
-            f'{name}::{kind} COLLATE "C" AS {name}' if kind.startswith("text") and name != DOCUMENT else name
+            f'{name}::{kind} COLLATE "C" AS {name}'
+            if kind.startswith("text") and name != DOCUMENT
+            else f"{name}::{kind} AS {name}"
             for name, kind in self.columns.items()
         )
         # Without any row there is nothing to make arrays of.
@@ -124,6 +126,7 @@ def listing_indexes(stem: str, *, own: Sequence[str], optional: Sequence[str], m
     parts |= {name: f"(tenant, {name}, created_at, id) WHERE {name} IS NOT NULL" for name in optional}
     parts |= {name.lower().replace(" ", "_"): f"(tenant, created_at, id) WHERE {name}" for name in marked}
     parts["assignees"] = "USING gin (assignees)"
+    parts["grams"] = "USING gin (grams) WHERE grams IS NOT NULL"
     return ";\n".join(f"CREATE INDEX IF NOT EXISTS {table}_{name}_idx ON {table} {on}" for name, on in parts.items())
 
 

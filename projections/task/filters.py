@@ -1,7 +1,8 @@
 """What may be asked of each attribute of a task, with which operators, and the condition that it is in SQL.
 
-No index serves the three periods, `match` and `suffix`: they stay inside the tenant and the statement's time-out. What
-is not there is greater than everything when rows are sorted, and fits no filter but `neq` and `exists` false.
+No index serves the three periods, `suffix`, and `match` but of a name: they stay inside the tenant and the statement's
+time-out. What is not there is greater than everything when rows are sorted, and fits no filter but `neq` and `exists`
+false.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from projections.support.conditions import (
     text_of,
     texts,
 )
+from projections.support.grams import containing
 from projections.support.people import members_of, person
 from projections.support.query import BadQuery, time_of
 from projections.support.table import NOT_DONE, held, indexed, title_key
@@ -76,7 +78,7 @@ def _name(asked: Asked) -> Where:
         key = title_key(text_of(asked, asked.single()))
         return Where(f"(title_key {ORDER[operator]} %s AND title_key > '')", (key,))
     if operator in (MATCH, PREFIX, SUFFIX):
-        return _part_of_name(operator, name_key(text_of(asked, asked.single())))
+        return _part_of_name(asked, name_key(text_of(asked, asked.single())))
     wanted = [_text(asked, item) for item in asked.several()]
     keys = sorted({title_key(text) for text in wanted})
     if operator != NEQ:
@@ -89,10 +91,10 @@ def _name(asked: Asked) -> Where:
     return Where(f"({stretches.sql} OR {same})", (*stretches.params, keys, wanted))
 
 
-def _part_of_name(operator: str, text: str) -> Where:
-    if operator == MATCH:
-        return Where("strpos(title_key, %s) > 0", (text,))
-    if operator == SUFFIX:
+def _part_of_name(asked: Asked, text: str) -> Where:
+    if asked.operator == MATCH:
+        return containing(asked.tenant, text)
+    if asked.operator == SUFFIX:
         return Where("right(title_key, length(%s)) = %s", (text, text))
     return between("title_key", indexed(text))
 

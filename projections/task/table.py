@@ -16,6 +16,7 @@ from domain.task.results import Result
 from projections.listing import COMMON_SORTS, Listing, common_filters, equal, people, time_range
 from projections.support.conditions import Fact, text_fact
 from projections.support.documents import Documents
+from projections.support.grams import gram_array
 from projections.support.query import MAX_MEMBERS
 from projections.support.table import NOT_DONE, Key, Table, array, held, indexed, instant, title_key
 from projections.support.time import seconds, stamp
@@ -24,7 +25,7 @@ from projections.task.document import Task, apply, decode, decode_shown, encode,
 from projections.task.facts import LIFECYCLES, TASK_EVENTS
 
 NAME = "tasks"
-VERSION = 6
+VERSION = 7
 VIEWS: tuple[str, ...] = ("tasks",)
 EVENTS = TASK_EVENTS
 
@@ -57,6 +58,7 @@ CREATE TABLE tasks_{suffix} (
     overdue      boolean NOT NULL,
     late         boolean NOT NULL,
     title_key    text COLLATE "C" NOT NULL,
+    grams        integer[],
     start_at     timestamptz NOT NULL,
     end_at       timestamptz NOT NULL,
     scheduled_at timestamptz NOT NULL,
@@ -107,7 +109,7 @@ _ON: dict[str, str] = {
         }.items()
     },
     "assignees": "USING gin (assignees) WHERE assignees <> '{}'",
-    **{name: f"USING gin ({name}) WHERE {name} IS NOT NULL" for name in ("roles", "whitelist", "blacklist")},
+    **{name: f"USING gin ({name}) WHERE {name} IS NOT NULL" for name in ("roles", "whitelist", "blacklist", "grams")},
     **{name: f"USING gin ({name} jsonb_path_ops) WHERE {name} IS NOT NULL" for name in ("data", "output")},
 }
 INDEXES = ";\n".join(
@@ -127,6 +129,7 @@ def _key_of(event: Recorded) -> Key | None:
 
 def _row(key: Key, task: Task) -> Sequence[Any]:
     tenant, plan, fields, data, output = key[0], task.plan, task.fields, task.data, task.output
+    title = title_key(task.title)
     shown = shown_values(fields, data)
     return (
         *key,
@@ -151,7 +154,8 @@ def _row(key: Key, task: Task) -> Sequence[Any]:
         _named(tenant, task.blacklist),
         task.overdue,
         task.late,
-        title_key(task.title),
+        title,
+        gram_array(tenant, title),
         instant(task.start),
         instant(task.end),
         instant(plan.scheduled_at if plan is not None else None),

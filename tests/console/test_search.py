@@ -28,7 +28,7 @@ def test_results_stand_by_kind_with_why_they_were_found(person: Browser, system:
     set_the_scene(system.api)
     person.open("/console")
     person.find(".find input").send_keys("order 47\n")
-    person.says("Found for order 47", "activity 8", "Order 4711", "begins so")
+    person.says("Found for order 47", "activity 8", "Order 4711", "by its title")
     person.sound()
     for number in (1, 2):
         system.api.command("task.create", {"id": f"jane-{number}", "fields": {"customer": "Jane"}})

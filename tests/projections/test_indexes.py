@@ -46,6 +46,7 @@ WIDEST: dict[str, Any] = {
     "email": INDEXED,
     "operator": INDEXED,
     "outside": INDEXED,
+    "grams": list(range(-1200, 1200)),
     "assignees": [identifier(f"member-{number}") for number in range(50)],
     **dict.fromkeys(("roles", "whitelist", "blacklist", "projects"), NAMED),
     **dict.fromkeys(("data", "output"), Jsonb({TENANT: widest_json(Json())})),

@@ -289,7 +289,7 @@ def test_gets_and_lists_of_large_tables_go_through_an_index(migrated_url: str) -
         )
         conn.execute(
             f"INSERT INTO {of_activities} SELECT 'acme', 'a' || n, CASE n % 100 WHEN 0 THEN 'active' ELSE 'open' END,"
-            " 'U8', 'w' || n % 500, NULL, NULL, ARRAY['m' || n % 500], false, n % 500 = 0, '', at, at, at, at,"
+            " 'U8', 'w' || n % 500, NULL, NULL, ARRAY['m' || n % 500], false, n % 500 = 0, '', NULL, at, at, at, at,"
             " '-infinity', n, '{}'"
             " FROM generate_series(1, 20000) AS n,"
             " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS made"

@@ -55,7 +55,7 @@ class CountedList(ListResources):
     counts: Literal["status"] | None = Field(
         None,
         description="Say beside the page how many there are by status, of what the filters but `status` find; left out"
-        " with `search`, and when that takes too long",
+        " when that takes too long",
     )
 
 

@@ -59,7 +59,7 @@ class Searched(Query):
     q: str = Field(
         min_length=1,
         max_length=MAX_TEXT,
-        description="An id, an idempotency key, the beginning of a title, a member's e-mail, `account:` or `operator:`,"
+        description="An id, an idempotency key, a part of a title, a member's e-mail, `account:` or `operator:`,"
         " or `name=value` of a task's data",
     )
 

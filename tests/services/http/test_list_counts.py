@@ -72,10 +72,11 @@ async def test_they_are_bounded(api: Api) -> None:
     assert len(found["data"]) == len(of_hub["data"]) == 3
 
 
-async def test_what_is_searched_for_without_an_index_is_not_counted(api: Api) -> None:
-    with_tasks(api, 2)
-    found = (await api.get("/v1/tasks?counts=status&search=task")).json()
-    assert list(found) == ["data", "next"]
+async def test_what_has_a_text_in_its_title_is_counted(api: Api) -> None:
+    with_tasks(api, 2, "n", title="A visit in the north")
+    with_tasks(api, 3, "s", title="A visit in the south")
+    for search, count in (("VISIT IN", 5), ("north", 2), ("o", 5), ("east", 0), ("northern", 0)):
+        assert await counted(api, f"/v1/tasks?counts=status&search={search}") == {**NONE, "open": count}, search
 
 
 async def test_what_takes_too_long_is_left_out_and_the_page_is_there(module_url: str) -> None:

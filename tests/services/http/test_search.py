@@ -96,7 +96,7 @@ async def test_a_member_is_found_by_every_reference(api: Api) -> None:
         assert await found(api, text) == {}, text
 
 
-async def test_titles_are_found_by_how_they_begin_in_any_case(api: Api) -> None:
+async def test_titles_are_found_in_any_case_by_a_part_of_them(api: Api) -> None:
     with_workflow(api)
     with_activity(api, "a1", title="Größe 50%")
     for number in range(MOST + 2):
@@ -108,6 +108,13 @@ async def test_titles_are_found_by_how_they_begin_in_any_case(api: Api) -> None:
     more = {each["kind"]: each["more"] for each in (await api.get(PATH, params={"q": "größe"})).json()["data"]}
     assert more == {"activity": False, "task": True}
     assert await found(api, "größe 50%") == {"activity": hits["activity"]}
+    # Those that begin with the text come first, and what is shorter than three characters is a beginning.
+    api.command("task.create", {"id": "first", "title": "Sendung der Größe"})
+    assert (await found(api, "sen"))["task"][0] == ("first", "title", "/v1/tasks/first")
+    assert await found(api, "ösSE 07") == {"task": [("t07", "title", "/v1/tasks/t07")]}
+    assert [own_id for own_id, *_ in (await found(api, "die"))["task"]] == ["else"]
+    assert [own_id for own_id, *_ in (await found(api, "die g"))["task"]] == ["else"]
+    assert await found(api, "07") == {}
     # No pattern.
     for text in ("gr%", "gr_sse", "*", "%", "größe 5__"):
         assert await found(api, text) == {}, text
