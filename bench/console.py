@@ -29,19 +29,20 @@ from bench.overload import development_broker
 from bench.processes import Failed, free_port, listening, processes, until
 from services import keys
 from services.dev.postgres import EmbeddedPostgres
+from services.http.console.app import SCREENS
 
 TASKS, READS, MOST = 1_000_000, 20, 200.0
 _SUM = "foldwork_http_request_seconds_sum"
 _LISTS = (
-    ("first page", ""),
     ("by status", "?status=failed"),
     ("open, those due first", "?status=open&sort=end"),
     ("newest first", "?sort=-created_at"),
     ("one person's", f"?assignee={system.BUSY}"),
-    ("search for a word that many have", "?search=visit"),
-    ("search for one that few have", "?search=b00777-s77"),
+    ("search for a word that many have", "?search={many}"),
+    ("search for one that few have", "?search={few}"),
     ("search for one that none has", "?search=nothing-has-this"),
 )
+_WORDS = {"tasks": {"many": "visit", "few": "b00777-s77"}, "activities": {"many": "delivery", "few": "b00777-a77"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Person:
         before = self._spent()
         status = self._client.get(path).status_code
         # What is given up after a time-out has no duration that says anything.
-        return (self._spent() - before) * 1000 if status == 200 else math.inf
+        return (self._spent() - before) * 1000 if status < 400 else math.inf
 
     def processor(self) -> float:
         """Return the processor time that the process and its sessions have taken, in milliseconds."""
@@ -103,16 +104,20 @@ class Person:
 
 def reads(person: Person) -> Iterator[Read]:
     """Give all that is read."""
-    yield Read("home", "/console")
-    yield Read("stuck", "/console/stuck")
+    for screen in SCREENS:
+        if screen.menu is not None:
+            yield Read(screen.menu.label.lower(), screen.path)
     for what in ("tasks", "activities"):
         for label, query in _LISTS:
-            yield Read(f"{what}: {label}", f"/console/{what}{query}")
+            yield Read(f"{what}: {label}", f"/console/{what}{query.format(**_WORDS[what])}")
         follow = person.get(f"/v1/{what}?sort=title").json()["next"]
         yield Read(f"{what}: next page by title", f"/console/{what}?{follow.partition('?')[2]}")
-    yield Read("board", "/console/board")
+    yield Read("workflow with 100,000 activities", f"/console/workflows/{system.WORKFLOW}")
+    yield Read("directory: members", "/console/directory/member")
     yield Read("board: somebody with very much", f"/console/board/{system.BUSY}")
-    yield Read("search by a title", "/console/search?q=Visit%20b00500-s7")
+    yield Read("search by how a title begins", "/console/search?q=Visit%20b00500-s7")
+    yield Read("search by a part of it", "/console/search?q=b00500-s7")
+    yield Read("search by a part that many have", "/console/search?q=isit")
     long = f"/console/activities/{system.LONG}"
     events = person.get(f"/v1/activities/{system.LONG}/history?limit=2").json()["data"]
     last = person.get(f"/v1/activities/{system.LONG}").json()["position"]
