@@ -85,9 +85,6 @@ def _upgraded(conn: psycopg.Connection[Any]) -> list[str]:
         elif projections.needs_build(conn, model):
             building = projections.begin_build(conn, model)
             done.append(f"read model {model.NAME}, to be built as {building}")
-        elif projections.version_of(serving := projections.tables(conn, model)[0]) == model.VERSION:
-            # Those that were added without another version of the tables.
-            projections.create_indexes(conn, model, serving)
     return done
 
 

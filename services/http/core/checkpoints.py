@@ -14,8 +14,8 @@ from typing import Any
 from projections.support.table import Key
 from services.store.log import LogRow
 
-# Events between two checkpoints, checkpoints of the same streams, and the bytes of all of them.
-LEAST_EVENTS, MOST_OF_STREAMS, MOST_BYTES = 200, 16, 32 << 20
+# Events between two checkpoints, checkpoints of the same streams, the bytes of all of them, and those of one.
+LEAST_EVENTS, MOST_OF_STREAMS, MOST_BYTES, MOST_OF_ONE = 200, 16, 32 << 20, 16 << 20
 # What a row has in memory, as a multiple of its document.
 _WEIGHT = 2
 
@@ -58,10 +58,14 @@ class Checkpoints:
         return max(found, key=lambda each: each.position)
 
     def keep(self, of: str, event: LogRow, rows: Mapping[str, Rows], documents: int) -> None:
-        """Keep what an event has left, whose documents have so many bytes; nothing may change it any more."""
-        made = Checkpoint(
-            event, {name: dict(each) for name, each in rows.items()}, _WEIGHT * documents + len(event.state)
-        )
+        """Keep what an event has left, whose documents have so many bytes; nothing may change it any more.
+
+        What would take the place of most others is not kept.
+        """
+        size = _WEIGHT * documents + len(event.state)
+        if size > MOST_OF_ONE:
+            return
+        made = Checkpoint(event, {name: dict(each) for name, each in rows.items()}, size)
         own = self._kept.setdefault(of, [])
         own.append(made)
         self.size += made.size

@@ -139,7 +139,10 @@ async def _folded(
         return []
     checkpoints, held = call.service.checkpoints, call.answer_held.size
     begin = None if of is None else checkpoints.before(of, past.position, wanted)
-    found: dict[str, dict[Key, Row]] = {name: dict(begin.rows[name] if begin else ()) for name in names}
+    # A read model that was too large for a checkpoint is not in it.
+    found: dict[str, dict[Key, Row]] = {
+        name: dict(begin.rows[name] if begin else ()) for name in names if begin is None or name in begin.rows
+    }
     # The event of the checkpoint is read again, to compare it.
     after, since = (0 if begin is None else begin.position - 1), 0
     try:

@@ -12,15 +12,11 @@ import msgspec
 import psycopg
 import pytest
 
-import projections
-from projections.task import table as tasks
 from services.broker.sender import Outgoing
-from services.http.core import checkpoints, past
+from services.http.core import call, checkpoints, past
 from services.http.core.checkpoints import Checkpoints
 from services.store.log import LogRow
-from services.store.migrate import upgrade
 from services.store.pool import Pool
-from tests.services.harness import rows
 from tests.services.http.api import NOW, Api, problem, with_activity, with_workflow
 
 # Of two activities; the events of the second one are three times as many.
@@ -88,6 +84,25 @@ async def test_from_any_checkpoint_the_same_is_shown(api: Api) -> None:
         assert [await shown(api, position) for position in chosen] == wanted
 
 
+async def test_what_is_too_large_to_be_shown_is_left_out_of_checkpoints_and_shown_beside(api: Api) -> None:
+    last = (await positions(api, "long"))[-1]
+    with psycopg.connect(api.url) as conn:
+        sizes = [
+            conn.execute(f"SELECT sum(octet_length(doc)) FROM {view} WHERE {of} = 'long'".encode()).fetchone()
+            for view, of in (("activities", "id"), ("tasks", "activity_id"))
+        ]
+    (activity, tasks) = (each[0] for each in sizes if each is not None)
+    assert activity != tasks
+    paths = (f"/v1/activities/long?as_of={last}", f"/v1/tasks?activity_id=long&as_of={last}")
+    small, large = paths if activity < tasks else paths[::-1]
+    with patch.object(call, "PAGE_BYTES", (activity + tasks) // 2), patch.object(past, "LEAST_EVENTS", 20):
+        for _ in range(2):
+            answer = await api.get(small)
+            assert answer.status_code == 200, answer.text
+            problem(await api.get(large), 400, "bad-limit")
+    assert (await api.get(large)).status_code == 200
+
+
 async def test_a_log_that_was_restored_is_folded_anew(api: Api) -> None:
     last = (await positions(api, "long"))[-1]
     before = await shown(api, last)
@@ -114,6 +129,12 @@ def test_the_place_of_checkpoints_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert newest.position == 999
     assert kept.before("stream-39", 5, "tasks") is None
     assert kept.before("stream-39", 999, "activities") is None
+    # One that would take the place of most others is not kept.
+    monkeypatch.setattr(checkpoints, "MOST_OF_ONE", 5_000)
+    before = kept.size
+    kept.keep("large", LogRow(1000, "s", 1000, "n", b"", NOW), {"tasks": {}}, 3_000)
+    assert kept.before("large", 1000, "tasks") is None
+    assert kept.size == before
     for number in range(40):
         kept.forget(f"stream-{number}")
     assert kept.size == 0
@@ -131,6 +152,16 @@ def counted() -> Iterator[list[int]]:
 
     with patch.object(Pool, "fetch", noted):
         yield found
+
+
+async def test_a_page_of_an_activity_is_there_before_its_history(api: Api) -> None:
+    login = await api.client.post("/console/login", data={"key": api.key("acme", "system", "read"), "next": ""})
+    cookie = {"Cookie": login.headers["set-cookie"].partition(";")[0]}
+    api.sender.late = {"history"}
+    with_activity(api, "new")
+    for query in ("", f"?as_of={(await api.get('/v1/activities/new')).json()['position']}"):
+        page = await api.client.get(f"/console/activities/new{query}", headers=cookie)
+        assert page.status_code == 200, page.text[-2000:]
 
 
 @pytest.mark.parametrize("query", ["", "?as_of={last}", "?as_of={middle}", "?cursor={middle}"])
@@ -153,11 +184,3 @@ async def test_a_page_of_an_activity_reads_no_more_for_a_longer_history(api: Api
     # Between two checkpoints there are a few events.
     assert read["long"][1] <= read["short"][1] + 4 * checkpoints.LEAST_EVENTS
     assert read["long"][1] < LONG * 2
-
-
-def test_an_upgrade_makes_the_indexes_that_tables_lack(migrated_url: str) -> None:
-    name = f"{tasks.NAME}_{projections.suffix(tasks)}_behind_idx"
-    with psycopg.connect(migrated_url) as conn:
-        conn.execute(f"DROP INDEX {name}".encode())
-    upgrade(migrated_url)
-    assert rows(migrated_url, "SELECT to_regclass(%s) IS NOT NULL", name) == [(True,)]

@@ -24,7 +24,9 @@ async def activity(visit: Visit) -> Response:
     end = str((api.position or 0) + 1) if as_of else ""
     page = await _events(visit, _EVENTS, cursor or end)
     events = page["data"][::-1]
-    position = await _position(visit, end) if cursor else events[-1]["position"]
+    position = await _position(visit, end) if cursor else events[-1]["position"] if events else None
+    # The history may be behind the activity.
+    position = shown["position"] if position is None else position
     explained, tasks, first, last, later = await asyncio.gather(
         api.get(f"{own}/explain", when),
         _tasks(visit, when),
@@ -35,7 +37,7 @@ async def activity(visit: Visit) -> Response:
     stuck = [] if as_of else (await api.get(path_of("stuck"), {"activity": activity_id, "limit": 20}))["data"]
     begun = await _before(visit, events[0]["position"]) if page["next"] else []
     changed: dict[str, list[str]] = {}
-    if as_of and position > first:
+    if as_of and first is not None and position > first:
         changed = past.changed_ids([shown, *tasks], await _before(visit, position))
     return visit.page(
         "activity.html",
@@ -48,8 +50,8 @@ async def activity(visit: Visit) -> Response:
         stuck=stuck,
         as_of=as_of,
         position=position,
-        first=first,
-        last=last,
+        first=position if first is None else first,
+        last=position if last is None else last,
         later=later if as_of else None,
         changed=changed,
     )
