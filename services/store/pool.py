@@ -150,6 +150,10 @@ class Pool:
             self._wake()
         elif statement.answer.done():
             return
+        elif isinstance(error, psycopg.errors.UndefinedColumn):
+            # The tables of the version before serve while those of this one are built.
+            self._log.warning("a read model of another version is asked for", error=str(error).strip())
+            statement.answer.set_exception(StoreUnavailable("a read model is being built for this version"))
         elif lost or isinstance(error, AWAY):
             self._log.warning("a statement got no answer", error=str(error).strip())
             statement.answer.set_exception(StoreUnavailable("the database did not answer"))

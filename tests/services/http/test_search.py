@@ -9,6 +9,8 @@ import msgspec
 import psycopg
 import pytest
 
+from projections import suffix
+from projections.task import table as tasks
 from services import keys
 from services.broker.sender import Outgoing
 from services.http.core.app import OPERATIONS
@@ -227,3 +229,20 @@ async def test_odd_texts_are_texts(api: Api, text: str) -> None:
     hits = await found(api, text)
     wanted = [("odd", "title", "/v1/tasks/odd")] if text.strip() == text else []
     assert hits == {"task": wanted}, msgspec.json.encode(data)
+
+
+async def test_what_this_version_searches_by_is_being_built(api: Api) -> None:
+    # The tables of the version before serve meanwhile.
+    api.command("task.create", {"id": "t1", "title": "A visit"})
+    with psycopg.connect(api.url) as conn:
+        row = conn.execute(
+            "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) FROM information_schema.columns"
+            " WHERE table_name = 'tasks' AND column_name <> 'grams'"
+        ).fetchone()
+        assert row is not None
+        conn.execute("DROP VIEW tasks")
+        conn.execute(f"CREATE VIEW tasks AS SELECT {row[0]} FROM tasks_{suffix(tasks)}".encode())
+    assert [task["id"] for task in (await api.get("/v1/tasks")).json()["data"]] == ["t1"]
+    for path in ("/v1/tasks?search=visit", f"{PATH}?q=visit"):
+        problem(await api.get(path), 503, "unavailable", detail="a read model is being built for this version")
+    assert (await api.get("/v1/tasks?search=vi")).status_code == 200
