@@ -35,12 +35,19 @@ SELECT p.position, l.command_id, l.code, l.first_position, l.last_position, l.re
 FROM unnest(%s::bigint[]) AS p (position) CROSS JOIN LATERAL (
     SELECT * FROM ledger WHERE tenant = %s AND caused_by = p.position ORDER BY recorded_at LIMIT %s) AS l
 ORDER BY p.position, l.recorded_at, l.command_id"""
-# The data are of what came of a dispatch alone.
 _SUMMARIES = """
-SELECT e.notification_id, e.topic, e.originator_id, e.originator_version,
-    CASE WHEN e.topic = ANY(%s::text[]) THEN e.state END
+SELECT e.notification_id, e.topic, e.originator_id, e.originator_version
 FROM unnest(%s::bigint[], %s::bigint[]) AS r (first, last) JOIN stored_events AS e
     ON e.notification_id BETWEEN r.first AND least(r.last, r.first + %s)"""
+# Of each event, what its stream says behind it of the same attempt.
+_OUTCOMES = """
+SELECT r.position, o.topic, o.state
+FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::integer[]) AS r (position, stream, version, attempt)
+CROSS JOIN LATERAL (
+    SELECT topic, state FROM stored_events
+    WHERE originator_id = r.stream AND originator_version > r.version AND topic = ANY(%s::text[])
+        AND (convert_from(state, 'UTF8')::json #>> '{data,attempt}')::integer = r.attempt
+    ORDER BY originator_version LIMIT 1) AS o"""
 
 Steps = Generator[Query, Sequence[Sequence[Any]], "Effects | None"]
 
@@ -165,6 +172,8 @@ def of(tenant: str, command_id: str, after: int, limit: int, *, deliveries: bool
     if first is None:
         return found
     start = max(first, after + 1)
+    if start > last:
+        return found
     end = min(last, start + limit - 1)
     events = [LogRow(*row[:6]) for row in (yield within(log.events_between(start, end), BYTES, "state"))]
     if not events:
@@ -176,8 +185,8 @@ def of(tenant: str, command_id: str, after: int, limit: int, *, deliveries: bool
     found.repeats = meta.command if meta.command != command_id else None
     found.follow = events[-1].position if events[-1].position < last else None
     yield from _deliveries(tenant, found.events)
-    reported = yield from _commands(tenant, found.events)
-    yield from _dispatches(tenant, events, found.events, reported)
+    yield from _commands(tenant, found.events)
+    yield from _dispatches(tenant, events, found.events)
     return found
 
 
@@ -222,48 +231,44 @@ def _deliveries(tenant: str, effects: Sequence[Effect]) -> _Part:
             at.append(Delivery(*rest))
 
 
-_Reports = Mapping[int, tuple[str, Mapping[str, Any]]]
-
-
-def _commands(tenant: str, effects: Sequence[Effect]) -> Generator[Query, Sequence[Sequence[Any]], _Reports]:
-    """Add the commands that the events have caused; return the outcome of a dispatch by the event that asked for it."""
+def _commands(tenant: str, effects: Sequence[Effect]) -> _Part:
+    """Add the commands that the events have caused."""
     asked = Query(_CAUSED, ([each.position for each in effects], tenant, MAX_COMMANDS))
     caused = yield asked
     summaries: dict[int, Sequence[Any]] = {}
-    reported: dict[int, tuple[str, Mapping[str, Any]]] = {}
     ranges = [(row[3], row[4]) for row in caused if row[3] is not None]
     if ranges:
         firsts, lasts = map(list, zip(*ranges, strict=True))
-        rows = yield Query(_SUMMARIES, ([_SUCCEEDED, _FAILED], firsts, lasts, MAX_SUMMARIES - 1))
-        summaries = {row[0]: row for row in rows}
+        summaries = {row[0]: row for row in (yield Query(_SUMMARIES, (firsts, lasts, MAX_SUMMARIES - 1)))}
     by_position = {each.position: each for each in effects}
     for position, command_id, code, first, last, recorded_at in caused:
         own = [] if first is None else [summaries[at] for at in range(first, last + 1) if at in summaries]
-        for _, name, _, _, state in own:
-            if state is not None:
-                reported[position] = name, _data(state)
-        shown = [Summary(at, name, _stream(stream), version) for at, name, stream, version, _ in own[:MAX_SUMMARIES]]
+        shown = [Summary(at, name, _stream(stream), version) for at, name, stream, version in own]
         outcome = ACCEPTED if code is None else REJECTED
         by_position[position].commands.append(Caused(command_id, outcome, code, recorded_at, shown))
-    return reported
 
 
-def _dispatches(tenant: str, events: Sequence[LogRow], effects: Sequence[Effect], reported: _Reports) -> _Part:
+def _dispatches(tenant: str, events: Sequence[LogRow], effects: Sequence[Effect]) -> _Part:
+    """Add what came of the attempts that events ask for. One without an outcome waits for one, if a deadline does."""
     asked = [(event, effect) for event, effect in zip(events, effects, strict=True) if event.name == _REQUESTED]
     if not asked:
         return
-    ids = [split_stream(event.stream)[2] for event, _ in asked]
+    told = {event.position: _data(event.state) for event, _ in asked}
+    of = [(event.position, event.stream, event.version, told[event.position]["attempt"]) for event, _ in asked]
+    positions, streams, versions, attempts = map(list, zip(*of, strict=True))
+    rows = yield Query(_OUTCOMES, (positions, streams, versions, attempts, [_SUCCEEDED, _FAILED]))
+    outcomes = {position: (name, _data(state)) for position, name, state in rows}
+    ids = [split_stream(stream)[2] for stream in streams]
     waiting: dict[int, datetime] = {row[0]: row[1] for row in (yield deadlines.attempts(tenant, ids))}
     for event, effect in asked:
-        data = _data(event.state)
-        own = data["attempt"], data["channel"]
-        if event.position in waiting:
-            effect.dispatch = Dispatch(*own, PENDING, waiting[event.position])
-        elif event.position in reported:
-            name, told = reported[event.position]
+        own = told[event.position]["attempt"], told[event.position]["channel"]
+        if event.position in outcomes:
+            name, data = outcomes[event.position]
             state = SUCCEEDED if name == _SUCCEEDED else FAILED
-            more = {key: told[key] for key in ("reference", "code", "message", "final") if key in told}
+            more = {key: data[key] for key in ("reference", "code", "message", "final") if key in data}
             effect.dispatch = Dispatch(*own, state, **more)
+        elif event.position in waiting:
+            effect.dispatch = Dispatch(*own, PENDING, waiting[event.position])
         else:
             effect.dispatch = Dispatch(*own, UNKNOWN)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from domain.limits import Number
+from projections import deadlines
 from services.http.core.call import Call, as_json
 from services.http.core.errors import ApiError
 from services.http.core.models import View
@@ -157,7 +158,7 @@ class Effects(View):
 async def get_effects(call: Call) -> Response:
     """Answer with what came of a command."""
     query = ListEffects.read(call)
-    await settled(call, None)
+    await settled(call, None, deadlines.NAME)
     caller = call.caller
     call.answer_held.take(effects.BYTES)
     steps = effects.of(caller.tenant, call.id, query.cursor, query.limit, deliveries="webhooks" in caller.permissions)

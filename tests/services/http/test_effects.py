@@ -110,6 +110,21 @@ async def test_a_command_leads_to_deliveries_dispatches_and_further_commands(
     assert event["deliveries"] is None
 
 
+async def test_an_outcome_is_found_behind_any_other_commands(api: Api) -> None:
+    api.command("directory.register", {"kind": "dispatch", "id": "SMS", "fields": {"provider": "console"}})
+    give(api, "c1", "task.create", id="a", plan={"channel": "SMS", "reason": "call"})
+    (event,) = give(api, "c2", "task.dispatch", id="a").events
+    # Whoever is told of the event may answer it.
+    for number in range(effects.MAX_COMMANDS + 1):
+        give(api, f"answer-{number}", "task.process", id="nobody", _caused_by=event.position)
+    with psycopg.connect(api.url, autocommit=True) as conn, dispatching(api.url, Answers()):
+        eventually(lambda: reported(conn))
+    timed(api)
+    (asked,) = (await of(api, "c2", token(api)))["events"]
+    assert (asked["dispatch"]["state"], asked["dispatch"]["reference"]) == ("succeeded", "r-1")
+    assert {command["outcome"] for command in asked["commands"]} == {"rejected"}
+
+
 async def test_a_command_says_what_it_answers(api: Api) -> None:
     created = give(api, "c1", "task.create", id="a")
     (event,) = created.events
@@ -171,6 +186,9 @@ async def test_many_events_are_paged(api: Api) -> None:
             break
         page = (await api.get(page["next"], key)).json()
     assert found == [event.position for event in reply.events]
+    for behind in (found[-1], found[-1] + 1, 2**63 - 1):
+        past = await of(api, HOSTILE, key, cursor=behind)
+        assert (past["events"], past["next"]) == ([], None)
     problem(await api.get("/v1/effects/x?limit=101", key), 400, "bad-limit")
 
 

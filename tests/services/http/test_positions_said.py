@@ -18,7 +18,7 @@ SHARED = pytest.mark.asyncio(loop_scope="module")
 EVERY_READ = pytest.mark.parametrize("case", READS, ids=name_of)
 # What no read model has a part in is read from the log and the ledger, which are never late.
 FROM_THE_LOG = {
-    *("dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk", "get_effects"),
+    *("dispatch_get_status_events", "get_events", "stream_events", "get_receipt", "get_bulk"),
     *("list_acts", "list_stuck", "list_dead_letters", "group_dead_letters", "get_dead_letter"),
     *("list_bulks", "get_bulk_action", "list_bulk_items", "watch_bulk"),
     *("list_webhooks", "get_webhook", "list_webhook_deliveries", "list_keys", "get_key"),
