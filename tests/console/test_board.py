@@ -39,6 +39,20 @@ def test_the_board_shows_who_has_what_and_what_nobody_has(person: Browser, syste
     assert "no open tasks" in card(person, "ann")
 
 
+def test_what_nobody_has_is_listed_and_changed_alone(person: Browser, system: Served) -> None:
+    set_the_scene(system.api)
+    person.open("/console/board")
+    person.press("Nobody")
+    person.says("a4-t1", not_="a4-t0")
+    # A filter more leaves it so.
+    person.fill("input[name=search]", "ransp")
+    person.find("input[name=search]").send_keys("\n")
+    person.says("a4-t1", "Clear", not_="a4-t0")
+    assert "nobody=true" in person.path
+    person.open("/console/bulk/new?command=task.cancel&all=yes&status=open&nobody=true")
+    assert '"assignee": null' in person.find("[name=filter]").get_attribute("value")
+
+
 def test_a_task_is_dragged_to_somebody_else(person: Browser, system: Served) -> None:
     set_the_scene(system.api)
     system.api.command("task.reassign", {"id": "a5-t0", "assignees": ["ann", "eve"]})

@@ -20,14 +20,14 @@ class Kept:
     # For how long.
     seconds: ClassVar[float] = 2.0
 
-    async def get(self, about: Hashable, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Return the answer that is kept, or ask."""
+    async def get(self, about: Hashable, ask: Callable[[], Awaitable[_Answer]], times: int = 1) -> _Answer:
+        """Return the answer that is kept, or ask; one that costs much is kept so many times as long."""
         now = time.monotonic()
         until, task = self._kept.get(about, (0.0, None))
         if task is None or (task.done() and until <= now):
             self._kept = {key: each for key, each in self._kept.items() if each[0] > now or not each[1].done()}
             task = asyncio.create_task(_asked(ask))
-            self._kept[about] = now + self.seconds, task
+            self._kept[about] = now + times * self.seconds, task
             task.add_done_callback(lambda done: self._drop_failed(about, done))
         # A request that ends early must not take the answer from the others that wait for it.
         found: _Answer = await asyncio.shield(task)

@@ -13,6 +13,7 @@ from services.http.console.forms import BadForm, Form, parsed
 from services.http.console.rendering import place
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 from services.http.console.screens.commands import required
+from services.http.console.screens.lists import NOBODY
 
 _LIST = f"{ROOT}/bulk"
 _OF_LETTERS = {"dead-letter.retry": {}, "dead-letter.discard": {"reason": ""}}
@@ -67,9 +68,12 @@ async def new(visit: Visit) -> Response:
 def _filter(fields: dict[str, list[str]]) -> dict[str, Any]:
     """Return the parameters of a list's address as the filter of a bulk has them."""
     found: dict[str, Any] = {}
-    for name, values in fields.items():
+    for name, values in sorted(fields.items(), key=lambda each: each[0] != NOBODY):
         texts = [value for value in values if value.strip()]
         one: Any = texts[0] if len(texts) == 1 else texts
+        if name == NOBODY:
+            found["assignee"] = None
+            continue
         found[name] = {"true": True, "false": False}.get(one, one) if isinstance(one, str) else one
     return found
 

@@ -12,6 +12,8 @@ from services.http.console.api import path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 
 STATES = tuple(state.lower() for state in Lifecycle)
+# With `true`, what nobody is assigned to: a form's field that is empty asks for nothing.
+NOBODY = "nobody"
 # The filters that have a field of their own; every other of the API works in the address.
 _FIELDS = ("search", "assignee", "hub", "project")
 _OWN = {"tasks": ("type",), "activities": ("workflow_id",)}
@@ -23,7 +25,9 @@ def listing(what: str) -> Callable[[Visit], Awaitable[Response]]:
     fields, flags = (*_FIELDS, *_OWN[what]), _FLAGS[what]
 
     async def show(visit: Visit) -> Response:
-        asked = [each for each in visit.query if each[0] != "counts"]
+        asked = [each for each in visit.query if each[0] not in ("counts", NOBODY)]
+        if visit.one(NOBODY) == "true" and not visit.one("assignee"):
+            asked.append(("assignee", ""))
         page = await visit.api.get(path_of(what), [*asked, ("counts", "status")])
         return visit.page(
             f"{what}.html",
@@ -32,7 +36,7 @@ def listing(what: str) -> Callable[[Visit], Awaitable[Response]]:
             flags=flags,
             states=STATES,
             chosen=[value for name, value in asked if name == "status"],
-            others=[each for each in asked if each[0] not in (*fields, *flags, "sort", "cursor")],
+            others=[each for each in visit.query if each[0] not in (*fields, *flags, "sort", "cursor", "counts")],
             counts=_counts(page),
         )
 

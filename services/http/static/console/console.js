@@ -61,7 +61,7 @@
   // What the page showed may be gone once it is read again, such as a workflow that was retired: then that is shown.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { elt, xhr } = event.detail;
-    if (elt.id !== "main" || xhr.status < 400 || xhr.status >= 500) return;
+    if (elt.id !== "main" || ![403, 404].includes(xhr.status)) return;
     event.detail.shouldSwap = true;
     event.detail.isError = false;
   });
@@ -71,7 +71,7 @@
   // Below what was said of an action, which stays true.
   function say(text) {
     const said = document.getElementById("said");
-    if (said.lastElementChild?.textContent === text) return;
+    if ([...said.children].some((line) => line.textContent === text)) return;
     const line = document.createElement("p");
     line.className = "refusal";
     line.textContent = text;
