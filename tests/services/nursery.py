@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -135,7 +136,8 @@ class Nursery:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del self._clients[pid]
-                with asking:
+                # Who asked may have been killed, such as a shell that took too long.
+                with asking, suppress(OSError):
                     asking.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
     @staticmethod
