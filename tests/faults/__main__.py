@@ -41,7 +41,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     with servers(options.broker) as made:
-        outcomes = asyncio.run(_episodes(options, made, folder))
+        try:
+            outcomes = asyncio.run(_episodes(options, made, folder))
+        except asyncio.CancelledError:
+            print("interrupted", file=sys.stderr)
+            return 130
         machine = described(made)
     seconds = time.monotonic() - began
     (folder / "report.json").write_text(report.as_json(outcomes, machine, options.seed, seconds), "utf-8")
@@ -77,6 +81,11 @@ def _options() -> argparse.Namespace:
 
 
 async def _episodes(options: argparse.Namespace, made: Servers, folder: Path) -> list[Outcome]:
+    # The episode ends its processes then; what a signal raises anywhere in the loop would leave them.
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     until = time.monotonic() + 60 * options.minutes
     only = tuple(filter(None, options.only.split(",")))
     chosen = [fault for fault in FAULTS.values() if not only or fault.name.startswith(only)]
