@@ -1,8 +1,8 @@
 # One image for every role. Only what pyproject.toml asks for at run time is in it: the lock is downloaded whole, checked
 # against its hashes, and then the project's own dependencies are installed from those files and from nowhere else.
 # They are a layer of their own, which a change of the source leaves as it is.
-# To pin the base, name it by its digest: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…
-ARG PYTHON_IMAGE=python:3.13-slim
+# The base is named by the digest of its index, for all platforms: the same tag may be another image tomorrow.
+ARG PYTHON_IMAGE=python:3.13.14-slim@sha256:9662417aace5ae7b8e2609cce472b72a8958e134ba372808abe9cc1a0c0125e6
 FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /source
 COPY requirements.lock ./

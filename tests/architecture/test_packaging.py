@@ -191,6 +191,14 @@ def test_what_an_image_runs_does_without_what_it_leaves_out(image: Path) -> None
     assert not (image / "services" / "dev").exists()
 
 
+def test_images_of_others_are_named_by_their_digests() -> None:
+    images = re.findall(r"^    image: (.*)$", (ROOT / "compose.yaml").read_text(), flags=re.MULTILINE)
+    bases = re.findall(r"^ARG \w+_IMAGE=(.*)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert (len(images), len(bases)) == (2, 1)
+    for image in (*images, *bases):
+        assert re.fullmatch(r"(\$\{\w+:-)?[a-z]+:[0-9.]+(-[a-z]+)?@sha256:[0-9a-f]{64}\}?", image), image
+
+
 def test_compose_has_no_default_password() -> None:
     text = (ROOT / "compose.yaml").read_text()
     passwords = re.findall(r"\$\{(\w*PASSWORD\w*)(:[-?+])", text)
