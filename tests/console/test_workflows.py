@@ -62,6 +62,21 @@ def test_steps_that_wait_for_one_another_are_joined_and_fields_are_drawn(person:
     person.says("workflow.retire: recorded workflow.retired", "Not found", not_="answered with an error")
 
 
+def test_a_retired_workflow_is_shown_with_its_activities(person: Browser, system: Served) -> None:
+    system.api.command("workflow.define", {"id": "old", "name": "Old way", "steps": [{"name": "Only"}]})
+    made = {"id": "a", "workflow_id": "old", "title": "Made before", "tasks": [{"id": "a-t0"}]}
+    for name, data in (("activity.create", made), ("task.process", {"id": "a-t0"}), ("task.complete", {"id": "a-t0"})):
+        system.api.command(name, data)
+    person.open("/console/activities/a")
+    person.press("Old way")
+    person.press("Retire")
+    person.press("Do it")
+    person.says("recorded workflow.retired", "No activity is made from this workflow any more")
+    person.sound()
+    person.press("Activities")
+    person.says("Made before")
+
+
 @pytest.mark.parametrize("workflow", ["none", "%2e%2e%2fw1", "%3Cb%3E"])
 def test_what_is_no_workflow_is_not_found(person: Browser, workflow: str) -> None:
     person.open(f"/console/workflows/{workflow}")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from services.http.console.api import path_of
+from services.http.console.api import Refused, path_of
 from services.http.console.screen import ROOT, Menu, Screen, Visit
 from services.http.console.screens.board import OPEN
 
@@ -90,13 +90,18 @@ async def workflows(visit: Visit) -> Response:
 
 
 async def workflow(visit: Visit) -> Response:
-    """Show one workflow with what is under way in its steps."""
-    workflow_id = visit.parts["id"]
-    found, counted, measured = await asyncio.gather(
-        visit.api.get(_ONE + quote(workflow_id, safe="")),
-        _activities(visit, OPEN, "-created_at", _COUNTED),
-        _activities(visit, ("completed",), "-updated_at", _MEASURED),
-    )
+    """Show one workflow with what is under way in its steps; of one that was retired, that it was."""
+    try:
+        found, counted, measured = await asyncio.gather(
+            visit.api.get(_ONE + quote(visit.parts["id"], safe="")),
+            _activities(visit, OPEN, "-created_at", _COUNTED),
+            _activities(visit, ("completed",), "-updated_at", _MEASURED),
+        )
+    except Refused as error:
+        made = (await _activities(visit, (), "-created_at", 1))["data"] if error.status == 404 else []
+        if not made:
+            raise
+        return visit.page("workflow_retired.html", workflow=made[0]["workflow"])
     defined = found["workflow"]
     graph = Graph(_steps(defined["steps"], counted["data"], measured["data"]), defined["gating"] == "sequential")
     return visit.page(
