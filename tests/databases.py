@@ -23,9 +23,7 @@ class Databases:
         self._idle: list[str] = []
         self._fresh: dict[str, list[tuple[Any, ...]]] = {}
         self._shape: list[tuple[Any, ...]] = []
-        # By database: the session that empties it, which has its plans and catalogs in memory from the second time on,
-        # and the rows of the catalogs as they were when its shape was compared last.
-        self._sessions: dict[str, psycopg.Connection[Any]] = {}
+        # The rows of the catalogs as they were when the shape of a database was compared last.
         self._catalogs: dict[str, tuple[Any, ...]] = {}
         self._scenes: dict[Hashable, dict[str, bytes]] = {}
 
@@ -34,8 +32,8 @@ class Databases:
         name = f"{self._prefix}_{len(self._made)}"
         self._made.append(name)
         # Nobody may be connected to what is copied.
-        for url in [url for url in self._sessions if _name(url) == template]:
-            self._sessions.pop(url).close()
+        for url in [url for url in _sessions if _name(url) == template]:
+            _sessions.pop(url).close()
         self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}"), name, template)
         # No test takes the server's power away, and each commit would wait some milliseconds for its disk.
         self._execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off"), name)
@@ -76,7 +74,7 @@ class Databases:
         first = scene not in self._scenes
         if first:
             play()
-        session = self._session(url)
+        session = shared_session(url)
         with session.transaction(), session.cursor() as cursor:
             if first:
                 self._scenes[scene] = {table: rows for table in self._fresh if (rows := _copied(cursor, table))}
@@ -92,26 +90,13 @@ class Databases:
         """Empty a database that was lent; one whose schema or settings are not what they were is dropped."""
         try:
             # A test may have ended every session of its database.
-            reusable = self._emptied(url, self._session(url))
+            reusable = self._emptied(url, shared_session(url))
         except psycopg.Error:
             reusable = False
         if reusable:
             self._idle.append(url)
         else:
             self.drop(url)
-
-    def _session(self, url: str) -> psycopg.Connection[Any]:
-        session = self._sessions.get(url)
-        if session is not None:
-            try:
-                session.execute("SELECT")
-            except psycopg.Error:
-                session.close()
-                session = None
-        if session is None:
-            options = "-c lock_timeout=5s -c synchronous_commit=off -c default_transaction_read_only=off"
-            session = self._sessions[url] = psycopg.connect(url, options=options, autocommit=True)
-        return session
 
     def _emptied(self, url: str, session: psycopg.Connection[Any]) -> bool:
         with session.transaction():
@@ -145,20 +130,43 @@ class Databases:
         name = _name(url)
         if not name.startswith(self._prefix):
             raise ValueError(f"{name} was not made by this run")
-        if (session := self._sessions.pop(url, None)) is not None:
+        if (session := _sessions.pop(url, None)) is not None:
             session.close()
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), name)
 
     def close(self) -> None:
         """Drop whatever is left."""
-        for session in self._sessions.values():
-            session.close()
+        for url in list(_sessions):
+            _sessions.pop(url).close()
         for name in reversed(self._made):
             self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), name)
 
     def _execute(self, statement: sql.SQL, *names: str) -> None:
         with psycopg.connect(self._server_url, autocommit=True) as session:
             session.execute(statement.format(*(sql.Identifier(name) for name in names)))
+
+
+# By database. One that was lent before has its plans and catalogs in memory from the second time on.
+_sessions: dict[str, psycopg.Connection[Any]] = {}
+
+
+def shared_session(url: str) -> psycopg.Connection[Any]:
+    """Return the session on a database for all that is done in it beside the service, such as emptying it.
+
+    A new one loads the catalogs of hundreds of indexes first, which costs the server more than what it is for.
+    """
+    session = _sessions.get(url)
+    if session is not None:
+        try:
+            session.execute("SELECT")
+        except psycopg.Error:
+            # A test has ended it.
+            session.close()
+            session = None
+    if session is None:
+        options = "-c lock_timeout=5s -c synchronous_commit=off -c default_transaction_read_only=off"
+        session = _sessions[url] = psycopg.connect(url, options=options, autocommit=True)
+    return session
 
 
 _SHAPE = r"""

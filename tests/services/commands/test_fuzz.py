@@ -1,6 +1,6 @@
 """Whatever arrives, nothing ends the consumer and nothing is lost: random bodies, headers and properties.
 
-`FOLDWORK_FUZZ_SECONDS` (12) says how long all cases take together, `FOLDWORK_TEST_SEED` repeats a run.
+`FOLDWORK_FUZZ_SECONDS` (6) says how long all cases take together, `FOLDWORK_TEST_SEED` repeats a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.services.harness import TENANT, Client, dead_letters, rows, working
 from tests.services.proxy import Proxy, broker_proxy
 
 CASES = ("bodies", "headers", "properties", "everything")
-SECONDS = float(os.environ.get("FOLDWORK_FUZZ_SECONDS", "12")) / len(CASES)
+SECONDS = float(os.environ.get("FOLDWORK_FUZZ_SECONDS", "6")) / len(CASES)
 LIMIT, BURST = 4096, 40
 # A message with it is mangled on its way to the worker, by the number that follows.
 MARK = b"mangle-"

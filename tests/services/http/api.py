@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -37,7 +37,7 @@ from services.settings import Settings
 from services.store import log
 from services.store.event_store import EventStore
 from services.store.pool import Pool
-from tests.databases import Databases
+from tests.databases import Databases, shared_session
 from tests.eventually import PATIENCE
 
 NOW = datetime(2025, 10, 31, 1, 50, tzinfo=UTC)
@@ -66,6 +66,7 @@ class InProcess:
         self._working: asyncio.Task[None] | None = None
         # A batch that nobody waits for must not meet a command that sets a scene.
         self._one_at_a_time = threading.Lock()
+        self._in_session = threading.Lock()
         # The workers' clock; that of the HTTP process stands still.
         self.now = NOW
         self.stopped = False
@@ -89,6 +90,14 @@ class InProcess:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    @contextmanager
+    def session(self) -> Iterator[psycopg.Connection[Any]]:
+        """Give a transaction of the session for what is done beside the service."""
+        with self._in_session:
+            session = shared_session(self._url)
+            with session.transaction():
+                yield session
 
     async def send(self, outgoing: Outgoing, timeout: float, *, wait: bool = True) -> Reply | None:
         if self.unreachable:
@@ -147,7 +156,7 @@ class InProcess:
 
     def follow(self) -> None:
         """Bring every read model that is not late to the log's end."""
-        with psycopg.connect(self._url) as conn:
+        with self.session() as conn:
             for model in projections.READ_MODELS:
                 if model.NAME in self.late:
                     continue
@@ -219,7 +228,7 @@ class Api:
 
     def key(self, tenant: str = "acme", actor: str = "system", *permissions: str) -> str:
         """Return a token."""
-        with psycopg.connect(self.url) as conn:
+        with self.sender.session() as conn:
             _, token = keys.create(conn, tenant, actor, permissions or ("read", "write"))
         return token
 

@@ -130,7 +130,7 @@ def set_the_scene(api: Api) -> None:
 
 def recorded(api: Api) -> int:
     """Return how many events are recorded, without those of what operators did."""
-    with psycopg.connect(api.url) as conn:
+    with api.sender.session() as conn:
         counted = "SELECT count(*) FROM stored_events WHERE originator_id NOT LIKE '%/operations-%'"
         row = conn.execute(counted).fetchone()
     assert row is not None
