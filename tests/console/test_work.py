@@ -210,6 +210,11 @@ def test_the_readers_zone_and_choice_of_light(worked: Served, person: Browser) -
         moment = person.find("time")
         assert "10:50" in moment.text
         assert "2025-10-31T01:50:00" in (moment.get_attribute("title") or "")
+        # The axis of the steps, too.
+        person.open("/console/activities/a1")
+        begin = person.find("text[data-at]")
+        assert "10:50" in begin.text
+        assert "2025-10-31T01:50:00" in begin.get_attribute("textContent")
     finally:
         person.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
     person.click("#theme")

@@ -21,6 +21,14 @@
       time.textContent = time.classList.contains("exact") ? short.format(moment) : said(moment);
       time.title = `${exact.format(moment)} (${time.dateTime})`;
     }, root);
+    // A drawing has no elements for times.
+    each("text[data-at]", (place) => {
+      const moment = new Date(place.dataset.at);
+      if (Number.isNaN(moment.getTime())) return;
+      const whole = document.createElementNS(place.namespaceURI, "title");
+      whole.textContent = `${exact.format(moment)} (${place.dataset.at})`;
+      place.replaceChildren(short.format(moment), whole);
+    }, root);
   }
 
   // A page is read again when something of it was changed here, or elsewhere, and at least as of then: `position` is that
