@@ -15,6 +15,8 @@ from projections.support.conditions import Where
 LENGTH = 3
 # What is found by so many is compared anyway; more of a long text would make the question no quicker.
 _MAX_ASKED = 16
+# Characters of a text whose array is kept.
+_SHORT = 80
 
 
 def grams(tenant: str, text: str) -> list[int]:
@@ -24,11 +26,18 @@ def grams(tenant: str, text: str) -> list[int]:
     return sorted(number - (1 << 32) if number >> 31 else number for number in found)
 
 
-@lru_cache(maxsize=4096)
 def gram_array(tenant: str, text: str) -> str | None:
     """Return the same as the literal of an array; None for a text of fewer characters."""
+    return _short_array(tenant, text) if len(text) <= _SHORT else _array(tenant, text)
+
+
+def _array(tenant: str, text: str) -> str | None:
     found = grams(tenant, text)
     return "{" + ",".join(map(str, found)) + "}" if found else None
+
+
+# A row is written many times with the same title, and many rows have it. What is kept has a few megabytes at most.
+_short_array = lru_cache(maxsize=4096)(_array)
 
 
 def containing(tenant: str, text: str) -> Where:
