@@ -83,8 +83,12 @@ async def _list(call: Call) -> Response:
     bulks = [bulk_acts.bulk_of(row) for row in found.rows[: query.limit]]
     counted = sum(bulk["total"] for bulk in bulks)
     # What is left out for the number of its items, or for its bytes, is on the next page.
-    more = found.left or len(found.rows) > query.limit or counted >= bulk_actions.MAX_COUNTED
-    follow = next_page(call, bulk_acts.cursor_of(bulks[-1])) if more else None
+    more = found.left > 0 or len(found.rows) > query.limit
+    cursor = bulk_acts.cursor_of(bulks[-1]) if bulks else ""
+    if not more and counted >= bulk_actions.MAX_COUNTED:
+        before = bulk_acts.read_cursor(cursor)
+        more = bool(await call.list_rows(bulk_actions.page(call.caller.tenant, query.states, before, 1)))
+    follow = next_page(call, cursor) if more else None
     return await call.worked(lambda: as_json(BulkPage.show({"data": bulks, "next": follow})))
 
 

@@ -110,7 +110,9 @@ async def test_a_page_ends_with_the_bulk_whose_data_fills_it(api: Api) -> None:
 
 async def test_a_page_ends_with_the_bulk_whose_items_fill_it(api: Api) -> None:
     with_bulks(api, "b1", "b2", "b3", "b4")
-    rows(api.url, "UPDATE bulk_actions SET total = 200000 WHERE id <> 'b4' RETURNING id")
+    # The oldest one fills a page, too, and has none behind it.
+    totals = "CASE id WHEN 'b1' THEN 400000 ELSE 200000 END"
+    rows(api.url, f"UPDATE bulk_actions SET total = {totals} WHERE id <> 'b4' RETURNING id")
     first = await page(api)
     assert ids(first) == ["b4", "b3", "b2"]
     second = await page(api, path=first["next"])
