@@ -51,6 +51,8 @@ def test_what_nobody_has_is_listed_and_changed_alone(person: Browser, system: Se
     assert "nobody=true" in person.path
     person.open("/console/bulk/new?command=task.cancel&all=yes&status=open&nobody=true")
     assert '"assignee": null' in person.find("[name=filter]").get_attribute("value")
+    person.open("/console/bulk/new?command=task.cancel&all=yes&status=open&nobody=false")
+    assert "assignee" not in person.find("[name=filter]").get_attribute("value")
 
 
 def test_a_task_is_dragged_to_somebody_else(person: Browser, system: Served) -> None:

@@ -24,7 +24,7 @@ async def activity(visit: Visit) -> Response:
     end = str((api.position or 0) + 1) if as_of else ""
     page = await _events(visit, _EVENTS, cursor or end)
     events = page["data"][::-1]
-    position = await _position(visit, end) if cursor else events[-1]["position"] if events else None
+    position = await _position(visit, end) if cursor or not events else events[-1]["position"]
     # The history may be behind the activity.
     position = shown["position"] if position is None else position
     explained, tasks, first, last, later = await asyncio.gather(

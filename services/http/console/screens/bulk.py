@@ -67,13 +67,12 @@ async def new(visit: Visit) -> Response:
 
 def _filter(fields: dict[str, list[str]]) -> dict[str, Any]:
     """Return the parameters of a list's address as the filter of a bulk has them."""
-    found: dict[str, Any] = {}
-    for name, values in sorted(fields.items(), key=lambda each: each[0] != NOBODY):
+    found: dict[str, Any] = {"assignee": None} if fields.get(NOBODY) == ["true"] else {}
+    for name, values in fields.items():
+        if name == NOBODY:
+            continue
         texts = [value for value in values if value.strip()]
         one: Any = texts[0] if len(texts) == 1 else texts
-        if name == NOBODY:
-            found["assignee"] = None
-            continue
         found[name] = {"true": True, "false": False}.get(one, one) if isinstance(one, str) else one
     return found
 
