@@ -26,6 +26,7 @@ TASKS = ("t1", "t2", "t3", "t4")
 LISTS = (
     "/v1/tasks?activity_id=a",
     "/v1/tasks?activity_id=a&sort=title&status=open&status=completed",
+    "/v1/tasks?activity_id=a&search=zo%C3%AB&counts=status",
     "/v1/tasks?activity_id=a&limit=1&sort=-updated_at",
     "/api/v3/tasks?parentId=a&sortBy=title&sortOrder=asc",
     "/api/v3/tasks?parentId=a&format=csv",
